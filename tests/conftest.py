@@ -1,0 +1,72 @@
+"""Backends, clocks and the checks that every test passes through.
+
+Async tests are collected by anyio's plugin (`pytestmark = pytest.mark.anyio`) and run on real asyncio and
+real trio. `@pytest.mark.virtual` puts a test on a clock that jumps; its arguments are those of
+`virtual_backend`. A test for one backend only says so with
+`@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)`.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness import clock
+from tests.harness.processes import emulator_process
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "virtual(jump_after=0.0, deadlock_after=10.0): run this async test on a clock that jumps."
+    )
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The backend of this test, with a new clock if the test is marked `virtual`.
+
+    Function scoped, unlike anyio's own, because a clock must not be shared. An async fixture of a wider
+    scope therefore cannot be used; start such things in a thread or a process.
+    """
+    marker = request.node.get_closest_marker("virtual")
+    if marker is not None:
+        return clock.virtual_backend(request.param, **marker.kwargs)
+    return request.param, {"loop_factory": clock.WatchedLoop} if request.param == "asyncio" else {}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    marker = pyfuncitem.get_closest_marker("virtual")
+    if marker is not None:
+        if not inspect.iscoroutinefunction(pyfuncitem.obj):
+            pytest.fail(f"{pyfuncitem.name} is marked virtual but is not async: use run_virtual inside it")
+        pyfuncitem.obj = clock.ending_deadlocks(
+            pyfuncitem.obj, marker.kwargs.get("deadlock_after", clock.DEADLOCK_AFTER)
+        )
+    return (yield)
+
+
+@pytest.fixture(autouse=True)
+def nothing_unhandled() -> Iterator[None]:
+    """Fails a test whose asyncio loop reported an unhandled exception or a lost task.
+
+    Coroutines never awaited, and anything raised in a thread or a finaliser, fail through pytest's own
+    warnings under `filterwarnings = error`.
+    """
+    clock.unhandled.clear()
+    yield
+    # The young generations only: what this test made is there, and a full collection costs 20 ms a test.
+    gc.collect(1)
+    reports, clock.unhandled[:] = clock.unhandled[:], []
+    assert reports == [], "the event loop reported: " + "; ".join(reports)
+
+
+@pytest.fixture
+def emulator_url() -> Iterator[str]:
+    """The base URL of an emulator in a process of its own, new for this test."""
+    with emulator_process() as url:
+        yield url

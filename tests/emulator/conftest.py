@@ -1,0 +1,63 @@
+"""A clock that only moves when told, and clients that talk to an emulator in the same process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from userpilot_async.emulator import Emulator
+
+# 09:50:00 UTC on 2020-09-23: the minute whose end is the reset of the vendor's sample, 1600854660000.
+MINUTE_BEGINS = 1_600_854_600.0
+
+
+class Clock:
+    """Seconds since the epoch; `clock.now += 60` is a minute later."""
+
+    def __init__(self) -> None:
+        self.now = MINUTE_BEGINS
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def emulator(clock: Clock) -> Emulator:
+    return Emulator(clock=clock, seed=1)
+
+
+@pytest.fixture
+def connect() -> Callable[..., httpx.AsyncClient]:
+    """Make a client of an emulator, with the headers that the vendor requires."""
+
+    def connect(emulator: Emulator, key: str = "KEY") -> httpx.AsyncClient:
+        headers = {"Authorization": f"Token {key}", "X-API-Version": "2020-09-22"}
+        transport = httpx.ASGITransport(emulator)
+        return httpx.AsyncClient(transport=transport, base_url="https://emulator", headers=headers)
+
+    return connect
+
+
+@pytest.fixture
+def client(emulator: Emulator, connect: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
+    return connect(emulator)
+
+
+@pytest.fixture
+def file_of() -> Callable[..., dict[str, Any]]:
+    """Make the multipart field that uploads rows as NDJSON."""
+
+    def file_of(*rows: dict[str, Any], filename: str = "rows.ndjson") -> dict[str, Any]:
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        return {"file": (filename, content)}
+
+    return file_of

@@ -1,0 +1,233 @@
+"""Bulk jobs and deletions: one at a time, by a timetable."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from userpilot_async.emulator import Emulator
+
+pytestmark = pytest.mark.anyio
+
+
+def users(count):
+    return [{"user_id": f"u{number}", "metadata": {"n": number}} for number in range(count)]
+
+
+async def status_of(client, job):
+    return (await client.get(job["links"])).json()["status"]
+
+
+async def test_a_submit_answers_202_with_the_job(client):
+    answer = await client.post("/v1/users/bulk_identify", json={"users": users(3)})
+    job = answer.json()
+
+    assert 202 == answer.status_code
+    assert re.fullmatch(r"bulk:jobs:NX-[0-9a-f]{8}:[0-9a-f-]{36}", job["job_id"])
+    assert ("queued", 3, 0) == (job["status"], job["total_rows"], job["completed_rows"])
+    assert ("2020-09-23T09:50:00Z", None) == (job["start_time"], job["end_time"])
+    assert {"type", "filename", "file_size", "elapsed_time", "links", "submitted_at"} <= set(job)
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+async def test_a_job_lives_by_its_timetable_divided_by_speed(clock, connect, speed):
+    """60 rows take 2 s at 1,800 a minute: 0 queued, 1 validating, 2 processing, 4 pending_refresh, 6 completed."""
+    client = connect(Emulator(clock=clock, speed=speed))
+    job = (await client.post("/v1/users/bulk_identify", json={"users": users(60)})).json()
+    begun = clock.now
+    life = []
+    for seconds in (0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5):
+        clock.now = begun + seconds / speed
+        seen = (await client.get(job["links"])).json()
+        life.append((seen["status"], seen["completed_rows"]))
+
+    assert [
+        ("queued", 0),
+        ("validating", 0),
+        ("processing", 15),
+        ("processing", 45),
+        ("pending_refresh", 60),
+        ("pending_refresh", 60),
+        ("completed", 60),
+    ] == life
+
+
+async def test_a_finished_job_names_its_end_and_its_length(client, clock):
+    job = (await client.post("/v1/users/bulk_identify", json={"users": users(30)})).json()
+    clock.now += 3600
+    job = (await client.get(job["links"])).json()
+
+    assert ("2020-09-23T09:50:05Z", 5) == (job["end_time"], job["elapsed_time"])
+    assert "submitted_at" not in job
+
+
+async def test_rows_are_applied_one_after_another_each_at_its_own_moment(client, emulator, clock):
+    begun = clock.now
+    await client.post("/v1/users/bulk_identify", json={"users": users(60)})
+    clock.now += 2.5
+    emulator.advance()
+    half_way = list(emulator.store.users)
+    clock.now += 100
+    emulator.advance()
+
+    assert [f"u{number}" for number in range(15)] == half_way
+    assert [f"u{number}" for number in range(60)] == [entry.id for entry in emulator.store.applied]
+    assert pytest.approx(begun + 3) == emulator.store.applied[29].stamp
+
+
+async def test_a_bulk_row_merges_and_moves_like_an_identify(client, emulator, clock):
+    await client.post("/v1/identify", json={"user_id": "u1", "metadata": {"a": 1, "b": 2}, "company": {"id": "c1"}})
+    row = {"user_id": "u1", "metadata": {"b": None, "c": 3}, "company_id": "c2"}
+    await client.post("/v1/users/bulk_identify", json={"users": [row]})
+    clock.now += 60
+    emulator.advance()
+
+    user = emulator.store.users["u1"]
+    assert ({"a": 1, "c": 3}, "c2") == (user.properties, user.company_id)
+    assert "bulk" == emulator.store.applied[-1].via
+
+
+async def test_an_ndjson_file_is_taken_and_its_name_echoed(client, emulator, clock, file_of):
+    rows = [{"company_id": "c1", "metadata": {"seats": 1}}, {"company_id": "c2"}]
+    answer = await client.post("/v1/companies/bulk_identify", files=file_of(*rows, filename="batch-7f3a.ndjson"))
+    clock.now += 60
+    listed = (await client.get("/v1/background_jobs")).json()
+
+    assert "batch-7f3a.ndjson" == answer.json()["filename"]
+    assert [("batch-7f3a.ndjson", "completed")] == [(job["filename"], job["status"]) for job in listed]
+    assert {"seats": 1} == emulator.store.companies["c1"].properties
+    assert "batch-7f3a.ndjson" == emulator.store.requests[0].filename
+    assert 2 == emulator.store.requests[0].rows
+
+
+async def test_one_bulk_job_runs_at_a_time_users_and_companies_together(client, clock):
+    first = await client.post("/v1/users/bulk_identify", json={"users": users(30)})
+    same = await client.post("/v1/users/bulk_identify", json={"users": users(1)})
+    clock.now += 4.9
+    other = await client.post("/v1/companies/bulk_identify", json={"companies": [{"company_id": "c1"}]})
+    clock.now += 0.1
+    after = await client.post("/v1/companies/bulk_identify", json={"companies": [{"company_id": "c1"}]})
+
+    assert [202, 409, 409, 202] == [answer.status_code for answer in (first, same, other, after)]
+
+
+async def test_the_slot_belongs_to_one_key(emulator, connect):
+    for key in ("A", "B"):
+        answer = await connect(emulator, key=key).post("/v1/users/bulk_identify", json={"users": users(1)})
+        assert 202 == answer.status_code
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        "u1",
+        ["u1"],
+        [{"user_id": "u1"}, {"metadata": {}}],
+        [{"user_id": "u1", "company_id": ""}],
+        [{"user_id": "u1", "company_id": 7}],
+        [{"user_id": "u1", "metadata": {"a": []}}],
+    ],
+)
+async def test_one_malformed_row_refuses_the_whole_request(client, emulator, rows):
+    answer = await client.post("/v1/users/bulk_identify", json={"users": rows})
+
+    assert 400 == answer.status_code
+    assert 0 == len(emulator.store.jobs)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"{", b"[]\n", b'{"user_id": "u1"}\nnonsense\n'])
+async def test_a_malformed_file_is_refused(client, content):
+    answer = await client.post("/v1/users/bulk_identify", files={"file": ("rows.ndjson", content)})
+
+    assert 400 == answer.status_code
+
+
+async def test_an_upload_needs_the_field_file_and_a_readable_body(client, file_of):
+    elsewhere = {"rows": file_of(*users(1))["file"]}
+    unreadable = {"Content-Type": "multipart/form-data"}
+
+    assert 400 == (await client.post("/v1/users/bulk_identify", files=elsewhere)).status_code
+    assert 400 == (await client.post("/v1/users/bulk_identify", content=b"x", headers=unreadable)).status_code
+
+
+async def test_10_000_rows_are_accepted_and_10_001_are_too_many(client, clock, file_of):
+    assert 413 == (await client.post("/v1/users/bulk_identify", json={"users": users(10_001)})).status_code
+    assert 413 == (await client.post("/v1/users/bulk_identify", files=file_of(*users(10_001)))).status_code
+    assert 202 == (await client.post("/v1/users/bulk_identify", files=file_of(*users(10_000)))).status_code
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+async def test_more_than_50_mb_are_too_large(client, as_file):
+    row = {"user_id": "u1", "metadata": {str(n): "x" * 65_535 for n in range(400)}}
+    if as_file:
+        content = b"\n".join([json.dumps(row).encode()] * 3)
+        answer = await client.post("/v1/users/bulk_identify", files={"file": ("rows.ndjson", content)})
+    else:
+        answer = await client.post("/v1/users/bulk_identify", json={"users": [row] * 3})
+
+    assert 413 == answer.status_code
+
+
+async def test_the_newest_job_is_listed_first(client, clock):
+    ids = []
+    for _ in range(3):
+        ids.append((await client.post("/v1/users/bulk_identify", json={"users": users(1)})).json()["job_id"])
+        clock.now += 60
+
+    assert ids[::-1] == [job["job_id"] for job in (await client.get("/v1/background_jobs")).json()]
+
+
+async def test_a_job_is_found_by_its_id_quoted_or_not(client):
+    job = (await client.post("/v1/users/bulk_identify", json={"users": users(1)})).json()
+
+    assert 200 == (await client.get(f"/v1/background_jobs/{job['job_id']}")).status_code
+    assert 200 == (await client.get(f"/v1/background_jobs/{job['job_id'].replace(':', '%3A')}")).status_code
+
+
+@pytest.mark.parametrize("job_id", ["none", "bulk%3Ajobs%3ANX-0%3A0", "..%2F..%2Fv1%2Ftrack", "%2e%2e", "a%00b"])
+async def test_a_job_id_that_names_no_job_is_404_whatever_path_it_spells(client, job_id):
+    assert 404 == (await client.get(f"/v1/background_jobs/{job_id}")).status_code
+
+
+async def test_a_deletion_removes_users_and_their_events_when_it_completes(client, emulator, clock):
+    for user_id in ("u1", "u2"):
+        await client.post("/v1/identify", json={"user_id": user_id})
+        await client.post("/v1/track", json={"user_id": user_id, "event_name": "opened"})
+    answer = await client.request("DELETE", "/v1/users", json={"users": ["u1", "unknown"]})
+    clock.now += 4
+    emulator.advance()
+    before = set(emulator.store.users)
+    clock.now += 1
+    emulator.advance()
+
+    assert 202 == answer.status_code
+    assert 2 == answer.json()["total_rows"]
+    assert {"u1", "u2"} == before
+    assert {"u2"} == set(emulator.store.users)
+    assert ["u2"] == [event.user_id for event in emulator.store.events]
+    assert "completed" == await status_of(client, answer.json())
+    assert ["u1", "unknown"] == [e.id for e in emulator.store.applied if e.kind == "delete_user"]
+
+
+async def test_a_deleted_company_leaves_its_users_without_one(client, emulator, clock):
+    await client.post("/v1/identify", json={"user_id": "u1", "company": {"id": "c1"}})
+    await client.request("DELETE", "/v1/companies", json={"companies": ["c1"]})
+    clock.now += 60
+    emulator.advance()
+
+    assert {} == emulator.store.companies
+    assert emulator.store.users["u1"].company_id is None
+
+
+async def test_deletions_hold_no_slot(client):
+    await client.post("/v1/users/bulk_identify", json={"users": users(30)})
+    for _ in range(2):
+        assert 202 == (await client.request("DELETE", "/v1/users", json={"users": ["u1"]})).status_code
+
+
+@pytest.mark.parametrize("payload", [{}, {"users": []}, {"users": "u1"}, {"users": [7]}, {"users": [""]}])
+async def test_a_deletion_needs_ids(client, payload):
+    assert 400 == (await client.request("DELETE", "/v1/users", json=payload)).status_code

@@ -1,0 +1,124 @@
+"""The raw server behind TLS, with a certificate to trust or to refuse, or with no handshake at all."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import trustme
+
+from tests.harness.behaviours import Behaviour, Request
+from tests.harness.loopback import LoopbackServer
+from tests.harness.raw_server import RawServer
+from tests.harness.script import Script
+from tests.harness.wire import Wire
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Certificate = Literal["good", "wrong_name", "expired", "self_signed"]
+
+
+class TLSServer(LoopbackServer):
+    """Takes TLS off and hands the bytes to a `RawServer` with the same script, which is `inside`.
+
+    A client that trusts only the system's authorities refuses even the good certificate: that is the
+    "untrusted" case. With `client_context()` it trusts ours. `stall_handshake` reads and never answers.
+    """
+
+    scheme = "https"
+
+    def __init__(
+        self,
+        script: Script[Behaviour] = (),
+        *,
+        then: Behaviour | None = None,
+        certificate: Certificate = "good",
+        stall_handshake: bool = False,
+    ) -> None:
+        super().__init__()
+        self.inside = RawServer(script, then=then)
+        self.handshakes_refused: list[Exception] = []
+        self._stall_handshake = stall_handshake
+        self._context = _server_context(certificate)
+        self._stack = ExitStack()
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.inside.requests
+
+    def client_context(self) -> ssl.SSLContext:
+        """Trusts our authority and nobody else: for `verify=` of a client."""
+        context = ssl.create_default_context()
+        _authority().configure_trust(context)
+        return context
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.inside)
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._stack:
+            super().__exit__(kind, error, traceback)
+
+    async def handle(self, wire: Wire, connection: int) -> None:
+        if self._stall_handshake:
+            await wire.wait_until_left()
+            return
+        loop = asyncio.get_running_loop()
+        outside = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(outside)
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, wire.hand_over(), ssl=self._context)
+        except (ssl.SSLError, ConnectionError) as error:
+            self.handshakes_refused.append(error)
+            return
+        to_outside = asyncio.StreamWriter(transport, protocol, outside, loop)
+        inside, to_inside = await asyncio.open_connection("127.0.0.1", self.inside.port)
+        pumps = [
+            asyncio.ensure_future(_pump(outside, to_inside)),
+            asyncio.ensure_future(_pump(inside, to_outside)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            to_inside.transport.abort()
+            to_outside.close()
+            # A close_notify that nobody answers would hold the socket for 30 s.
+            await asyncio.sleep(0)
+            to_outside.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+
+
+@cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@cache
+def _server_context(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # "self_signed" stands for any authority that the client does not know, ours included.
+    authority = trustme.CA() if certificate == "self_signed" else _authority()
+    name = "elsewhere.test" if certificate == "wrong_name" else "127.0.0.1"
+    end = datetime.now(timezone.utc) - timedelta(days=1) if certificate == "expired" else None
+    begin = None if end is None else end - timedelta(days=30)
+    authority.issue_cert(
+        name, "localhost" if certificate != "wrong_name" else name, not_before=begin, not_after=end
+    ).configure_cert(context)
+    return context

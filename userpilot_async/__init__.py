@@ -1,0 +1,55 @@
+"""Userpilot for asyncio and trio: identify and track without losing events.
+
+async with UserpilotClient("API_KEY") as userpilot:
+    await userpilot.identify("u1", {"plan": "pro"}, company={"id": "acme", "name": "Acme"})
+    await userpilot.track("u1", "report_exported", {"format": "csv"})
+"""
+
+from ._api import UserpilotAPI
+from ._calls import Identify, IdentifyCompany, Track
+from ._client import UserpilotClient
+from ._errors import (
+    ClientClosed,
+    DeliveryError,
+    InvalidCall,
+    JobFailed,
+    QueueFull,
+    Rejected,
+    Unavailable,
+    UserpilotError,
+)
+from ._jobs import Job, JobStatus
+from ._ledger import Outcome
+from ._letters import DeadCall
+from ._outbox import MemoryOutbox, Outbox
+from ._receipt import Receipt
+from ._settings import Settings
+from ._statistics import Report, Statistics
+
+__all__ = [
+    "ClientClosed",
+    "DeadCall",
+    "DeliveryError",
+    "Identify",
+    "IdentifyCompany",
+    "InvalidCall",
+    "Job",
+    "JobFailed",
+    "JobStatus",
+    "MemoryOutbox",
+    "Outbox",
+    "Outcome",
+    "QueueFull",
+    "Receipt",
+    "Rejected",
+    "Report",
+    "Settings",
+    "Statistics",
+    "Track",
+    "Unavailable",
+    "UserpilotAPI",
+    "UserpilotClient",
+    "UserpilotError",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,286 @@
+"""The one job slot: a file of rows from its submission to its settlement.
+
+    FREE ──start──▶ SUBMITTING ──202──▶ RUNNING ──completed──▶ FREE
+      ▲                 │                  └──failed──▶ once more, then halves, then small rests in realtime
+      │                 ├──answer lost──▶ SEARCHING ──found──▶ RUNNING
+      │                 │                     └──not there──▶ SUBMITTING, under the same filename
+      └──409, 429, 5xx, network: the rows go back and merge on────┘
+
+There is no idempotency key on the wire. The unique filename is ours: after an ambiguous answer the job list
+is searched for it before the file is submitted again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Literal
+
+import attrs
+
+from ._coalesce import MAX_FILE_BYTES, MAX_ROWS, Row, RowState, halves
+from ._gate import backoff
+from ._jobs import Job, JobStatus, expected_duration, first_look, listed, next_look
+from ._verdict import Meaning, Verdict
+
+SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
+SEARCH_PAUSES = (2.0, 10.0)  # seconds before each look for a lost submission; it may still be on its way in
+BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
+VANISHED = 3  # looks in a row answered 404 before the job is taken for gone
+
+
+class SlotState(Enum):
+    """What the slot is doing; the module's docstring draws the way."""
+
+    FREE = "free"
+    SUBMITTING = "submitting"
+    SEARCHING = "searching"
+    RUNNING = "running"
+
+
+@attrs.define(eq=False)
+class Batch:
+    """Rows that share a file."""
+
+    kind: Literal["user", "company"]
+    rows: list[Row]
+    filename: str = ""
+    failures: int = 0
+    """Jobs that failed with these rows: the first time they are tried once more as they are."""
+    searches: int = 0
+    lost: bool = False
+    """An answer to its submission got lost: the server may have it."""
+
+
+@attrs.frozen
+class Step:
+    """What the slot wants done now."""
+
+    what: Literal["submit", "search", "look"]
+    batch: Batch
+    job_id: str = ""
+
+
+@attrs.define(eq=False)
+class Change:
+    """What became of rows: for the schedule to carry out."""
+
+    submitted: list[Row] = attrs.field(factory=list)
+    """The server has accepted a job with them."""
+    withdrawn: list[Row] = attrs.field(factory=list)
+    """That job came to nothing."""
+    ended: list[Row] = attrs.field(factory=list)
+    """No file carries them any more: they are delivered, dead, or go back to wait."""
+    delivered: bool = False
+    """All of the ended ones."""
+    dead: str | None = None
+    """Or dead, for this reason."""
+
+
+class BulkSlot:
+    """Knows files and jobs; knows nothing of users, tracks, budgets or gates."""
+
+    def __init__(self, filename: Callable[[], str], chance: Callable[[], float], job_timeout: float) -> None:
+        self._filename = filename
+        self._chance = chance
+        self._job_timeout = job_timeout
+        self.state = SlotState.FREE
+        self.batch: Batch | None = None
+        self.job: Job | None = None
+        self.max_bytes = MAX_FILE_BYTES
+        """Learned from 413s: what one file may hold."""
+        self.foreign_until = 0.0
+        """Somebody else's job holds the slot; look again after this."""
+        self._queue: deque[Batch] = deque()
+        self._due = 0.0
+        self._asking = False
+        self._attempts = 0  # failures in a row of whatever is being asked
+        self._busy = 0
+        self._looks = 0
+        self._vanished = 0
+        self._running_since = 0.0
+        self._give_up_at = math.inf
+
+    @property
+    def max_rows(self) -> int:
+        """Rows one file takes."""
+        return MAX_ROWS
+
+    def takes_rows(self, now: float) -> bool:
+        """A new file may be started."""
+        return self.state is SlotState.FREE and not self._queue and now >= max(self._due, self.foreign_until)
+
+    def opens_at(self) -> float:
+        """When `takes_rows` may next be true, if nothing happens; ``inf`` while a job runs."""
+        return max(self._due, self.foreign_until) if self.state is SlotState.FREE and not self._queue else math.inf
+
+    def start(self, kind: Literal["user", "company"], rows: list[Row]) -> None:
+        """Take rows for a new file; `next` asks for its submission."""
+        for row in rows:
+            row.state = RowState.BATCHED
+        self._queue.append(Batch(kind, rows))
+
+    def next(self, now: float) -> Step | float:
+        """The step that is due, or the time of the next one."""
+        if self._asking:
+            return math.inf
+        if self.state is SlotState.FREE:
+            if not self._queue:
+                return math.inf
+            if now < max(self._due, self.foreign_until):
+                return max(self._due, self.foreign_until)
+            batch = self._queue.popleft()
+            batch.filename = batch.filename or self._filename()
+            self.batch, self.state, self._due = batch, SlotState.SUBMITTING, now
+        if now < self._due:
+            return self._due
+        assert self.batch is not None
+        if self.state is SlotState.SUBMITTING:
+            return Step("submit", self.batch)
+        if self.state is SlotState.SEARCHING or not (self.job and self.job.job_id):
+            return Step("search", self.batch)
+        return Step("look", self.batch, self.job.job_id)
+
+    def asked(self) -> None:
+        """The step is being carried out."""
+        self._asking = True
+
+    def done(self, step: Step, verdict: Verdict, now: float) -> Change:
+        """Take in the answer to a step."""
+        self._asking = False
+        change = Change()
+        if step.what == "submit":
+            self._submitted(step.batch, verdict, change, now)
+        elif verdict.meaning is Meaning.ACCEPTED:
+            self._attempts = 0
+            if step.what == "search":
+                self._searched(step.batch, verdict.body, change, now)
+            else:
+                self._vanished = 0
+                self._looked(step.batch, _job_of(verdict.body), change, now)
+        elif verdict.status == 404 and step.what == "look":
+            self._vanished += 1
+            if self._vanished >= VANISHED:  # forgotten by its id; perhaps the list still knows it
+                self.job, self.state, step.batch.searches = None, SlotState.SEARCHING, 0
+            self._due = now + next_look(None, len(step.batch.rows), 0.0, self._vanished)
+        else:
+            self._attempts += 1
+            self._due = now + max(verdict.delay, backoff(self._attempts, self._chance()))
+            if verdict.status in (404, 405) and self._attempts >= VANISHED:  # there is no job list here
+                self._searched(step.batch, [], change, now)
+            else:
+                self._give_up_if_overdue(step.batch, change, now)
+        return change
+
+    # ── answers ──
+
+    def _submitted(self, batch: Batch, verdict: Verdict, change: Change, now: float) -> None:
+        meaning = verdict.meaning
+        if meaning is Meaning.ACCEPTED:
+            self._run(batch, _job_of(verdict.body), change, now)
+        elif meaning is Meaning.LOST or (meaning is Meaning.BUSY and batch.lost):
+            batch.lost, batch.searches = True, 0
+            self.state, self._due = SlotState.SEARCHING, now + SEARCH_PAUSES[0]
+            self._give_up_at = min(self._give_up_at, now + self._job_timeout)
+        elif meaning is Meaning.INVALID:
+            self._split(batch, "invalid", change)
+        elif meaning is Meaning.TOO_LARGE:
+            self.max_bytes = max(1, min(self.max_bytes, sum(row.size for row in batch.rows) - 1))
+            self._split(batch, "too_large", change)
+        else:
+            self._wait(meaning, verdict.delay, now)
+            if batch.lost or batch.failures:
+                self._queue.appendleft(batch)
+                self._free([], change)
+            else:  # back to where they can go on merging
+                self._free(batch.rows, change)
+
+    def _wait(self, meaning: Meaning, asked: float, now: float) -> None:
+        if meaning is Meaning.BUSY:
+            self._busy += 1
+            self.foreign_until = now + max(asked, min(BUSY_LONGEST, BUSY_FIRST * 2.0 ** (self._busy - 1)))
+        elif meaning in (Meaning.AGAIN, Meaning.UNSENT):
+            self._attempts += 1
+            self._due = now + max(asked, backoff(self._attempts, self._chance()))
+
+    def _run(self, batch: Batch, job: Job | None, change: Change, now: float) -> None:
+        rows = len(batch.rows)
+        self.state, self.batch, self.job = SlotState.RUNNING, batch, job
+        self._attempts = self._busy = self._looks = self._vanished = 0
+        self._running_since = now
+        self._due = now + first_look(rows)
+        self._give_up_at = min(self._give_up_at, now + 2 * expected_duration(rows) + self._job_timeout)
+        change.submitted = batch.rows
+
+    def _searched(self, batch: Batch, listing: Any, change: Change, now: float) -> None:
+        found = next((job for job in listed(listing) if job.filename == batch.filename), None)
+        if found is not None:
+            if self.state is SlotState.SEARCHING:
+                self._run(batch, found, change, now)
+            self._looked(batch, found, change, now)
+            return
+        batch.searches += 1
+        if batch.searches < len(SEARCH_PAUSES):
+            self._due = now + SEARCH_PAUSES[batch.searches]
+        elif self.state is SlotState.RUNNING or self.job is not None or self._vanished:
+            self._failed(batch, change)
+        else:
+            self.state, self._due = SlotState.SUBMITTING, now
+
+    def _looked(self, batch: Batch, job: Job | None, change: Change, now: float) -> None:
+        if job is not None:
+            known = self.job.job_id if self.job else ""
+            self.job = attrs.evolve(job, job_id=job.job_id or known)
+        if job is not None and job.status is JobStatus.COMPLETED:
+            change.delivered = True
+            self._free(batch.rows, change)
+        elif job is not None and job.status is JobStatus.FAILED:
+            self._failed(batch, change)
+        else:
+            self._looks += 1
+            self._due = now + next_look(job, len(batch.rows), now - self._running_since, self._looks)
+            self._give_up_if_overdue(batch, change, now)
+
+    # ── ways out ──
+
+    def _failed(self, batch: Batch, change: Change) -> None:
+        change.withdrawn = batch.rows
+        batch.failures += 1
+        if batch.failures == 1:
+            self._queue.appendleft(Batch(batch.kind, batch.rows, failures=1))
+            self._free([], change)
+        else:
+            self._split(batch, "job_failed", change)
+
+    def _split(self, batch: Batch, reason: str, change: Change) -> None:
+        """Halve the file to find the row that spoils it; rows that got through elsewhere stay out of it."""
+        rows = [row for row in batch.rows if row.state is RowState.BATCHED]
+        answered = [row for row in batch.rows if row.state is not RowState.BATCHED]
+        if len(rows) > SMALL_REST or (len(rows) > 1 and reason == "too_large"):
+            for half in reversed(halves(rows)):
+                self._queue.appendleft(Batch(batch.kind, half, failures=1))
+            self._free(answered, change)
+            return
+        for row in rows:
+            row.alone = True
+        if len(rows) == 1 and reason != "job_failed":
+            change.dead = reason
+        self._free(answered + rows, change)
+
+    def _give_up_if_overdue(self, batch: Batch, change: Change, now: float) -> None:
+        if now >= self._give_up_at:
+            change.withdrawn = batch.rows
+            self.foreign_until = now + BUSY_LONGEST  # it may hold the slot still, but it is ours no longer
+            self._free(batch.rows, change)
+
+    def _free(self, ended: list[Row], change: Change) -> None:
+        change.ended = ended
+        self.state, self.batch, self.job = SlotState.FREE, None, None
+        self._give_up_at = math.inf
+        self._vanished = 0
+
+
+def _job_of(body: Any) -> Job | None:
+    return Job.from_wire(body) if isinstance(body, dict) else None

@@ -1,0 +1,506 @@
+"""UserpilotClient: the door. It checks, counts and holds; everything else happens behind it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypeVar, Union
+from uuid import uuid4
+
+import anyio
+import anyio.lowlevel
+import httpx
+from anyio.abc import TaskGroup
+
+from ._api import UserpilotAPI
+from ._calls import Call, Identify, Track, track_body
+from ._coalesce import Kind, size_of
+from ._endpoint import Key, Region
+from ._errors import ClientClosed, InvalidCall, QueueFull
+from ._lanes import Event, Facts, body_of
+from ._ledger import Outcome
+from ._letters import DeadCall, Letters, OnDead
+from ._loops import this_loop
+from ._notices import Notices
+from ._outbox import MemoryOutbox, Outbox
+from ._receipt import Receipt
+from ._schedule import Schedule
+from ._sender import Sender
+from ._settings import Settings
+from ._settlements import call_of
+from ._statistics import Report, Statistics
+from ._values import Convertible, checked_company, checked_id, checked_metadata, checked_time
+
+Metadata = Union[Mapping[str, Convertible], None]
+Self = TypeVar("Self", bound="UserpilotClient")
+
+PAUSE_EVERY = 128  # calls: a tight loop of track() lets the sender work this often, and the p99 does not see it
+API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
+GRACE = 0.5  # seconds that a close may take beyond its timeout to stop what is in flight
+
+
+LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
+MAX_EVENT_NAMES = 512 * 1024  # bytes of all unique event names together
+
+
+class _Door(Enum):
+    NEW = "is not open yet: use it as `async with UserpilotClient(...) as userpilot`"
+    OPEN = "is open"
+    CLOSED = "is closed"
+    FORKED = "was open in the parent process: open one of its own in this one"
+
+
+class UserpilotClient(anyio.AsyncContextManagerMixin):
+    """Takes calls at once and gets every one of them to Userpilot.
+
+    ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
+    ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``
+    and ``USERPILOT_BASE_URL``. ``api_key`` may be a callable, asked before each request, so that a key can be rotated.
+
+    ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
+    Raises `ValueError` for a key, URL or setting that cannot be right.
+    """
+
+    def __init__(
+        self,
+        api_key: Key | None = None,
+        *,
+        region: Region | None = None,
+        base_url: str | None = None,
+        outbox: Outbox | str | None = None,
+        settings: Settings | None = None,
+        on_dead: OnDead | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._door = _Door.NEW
+        self.settings = settings if settings is not None else Settings()
+        self._outbox = _outbox_at(outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX"))
+        self._on_dead = on_dead
+        self.api = UserpilotAPI(
+            api_key, region=region, base_url=base_url, transport=transport, connections=API_CONNECTIONS,
+            sender_connections=self.settings.concurrency,
+            request_timeout=self.settings.request_timeout, upload_timeout=self.settings.upload_timeout,
+        )  # fmt: skip
+        """Every endpoint as one awaitable method, without the queue."""
+        self._random = random.Random()
+        self._pid = os.getpid()
+        self._here: Callable[[], object] = _nowhere
+        self._token: object = _Door.NEW
+        self._now: Callable[[], float] = _no_time
+        self._calls = 0
+        self._waiters: deque[anyio.Event] = deque()
+        self._closing: anyio.Event | None = None
+        self._event_names: set[str] | None = set()
+        self._event_names_size = 0
+        _clients.add(self)
+
+    def __repr__(self) -> str:
+        return f"<UserpilotClient {self.api.base_url}, {self._door.name.lower()}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_door", None) is _Door.OPEN and self._pid == os.getpid():
+            self._sender.warn_unsent()
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self: Self) -> AsyncGenerator[Self, None]:
+        if self._door is not _Door.NEW:
+            raise ClientClosed(f"a client is opened once; this one {self._door.value}")
+        self._outbox.open(self.settings.max_queue_calls, self.settings.max_queue_bytes)
+        try:
+            async with self.api, anyio.create_task_group() as tasks:
+                self._open(tasks)
+                try:
+                    yield self
+                finally:
+                    # A scope's cancellation does not cut the drain short; a native one (a second Ctrl-C) does.
+                    with anyio.CancelScope(shield=True):
+                        await self.aclose()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._outbox.close()
+
+    def _open(self, tasks: TaskGroup) -> None:
+        loop = this_loop()
+        self._here, self._now = loop.here, loop.time
+        self._tasks = tasks
+        self._notices = Notices(loop.time)
+        self._letters = Letters(self._on_dead, self._notices)
+        name = f"userpilot-async-{uuid4().hex[:12]}"
+        self._schedule = Schedule(
+            self.settings, chance=self._random.random, filename=lambda: f"{name}-{uuid4().hex}.ndjson", now=loop.time()
+        )
+        self._sender = Sender(self._outbox, self._schedule, self.api, self._letters, self._notices, loop.time)
+        self._door, self._token = _Door.OPEN, loop.here()
+        tasks.start_soon(self._sender.run)
+        tasks.start_soon(self._letters.run)
+
+    # ── calls ──
+
+    async def track(
+        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
+    ) -> Receipt:
+        """Accept an event: checked, encoded and held when this returns. It never waits for the network.
+
+        ``occurred_at`` (aware) is kept with the call; the realtime endpoint has no field for it and dates
+        events on arrival. A full queue is met as `Settings.when_full` says. Raises `InvalidCall`,
+        `ClientClosed`, and `QueueFull` only if the settings ask for it.
+        """
+        if self._here() is not self._token:
+            raise self._refusal()
+        try:
+            body = self._event(user_id, event_name, metadata, occurred_at)
+        except InvalidCall as error:
+            given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
+            return self._invalid(error, given)
+        size = len(body if isinstance(body, bytes) else body[0])
+        self._calls += 1
+        if not self._calls % PAUSE_EVERY:
+            await self._pause()
+        if self._waiters or not self._outbox.has_room(size):
+            return await self._squeeze("track", user_id, body, size)
+        return self._put("track", user_id, body, size)
+
+    def track_nowait(
+        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
+    ) -> Receipt:
+        """As `track`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
+        if self._here() is not self._token:
+            raise self._refusal()
+        try:
+            body = self._event(user_id, event_name, metadata, occurred_at)
+        except InvalidCall as error:
+            given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
+            return self._invalid(error, given)
+        return self._put_nowait("track", user_id, body, len(body_of(body)))
+
+    async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
+        """Accept what is known of a user: properties that changed, ``None`` for those to remove.
+
+        ``company`` needs its ``id`` (or ``company_id``), may have the company's own properties beside it, and
+        moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
+        """
+        said = self._identified(user_id, metadata, company)
+        return said if isinstance(said, Receipt) else await self._take("user", user_id, said)
+
+    def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
+        """As `identify`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
+        said = self._identified(user_id, metadata, company)
+        return said if isinstance(said, Receipt) else self._put_nowait("user", user_id, said, said[2])
+
+    async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
+        """Accept what is known of a company; else as `identify`."""
+        said = self._company_identified(company_id, metadata)
+        return said if isinstance(said, Receipt) else await self._take("company", company_id, said)
+
+    def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
+        """As `identify_company`, for code that cannot await; a full queue never makes it wait."""
+        said = self._company_identified(company_id, metadata)
+        return said if isinstance(said, Receipt) else self._put_nowait("company", company_id, said, said[2])
+
+    async def enqueue(self, call: Call) -> Receipt:
+        """Accept a call that exists as a value: from a file, or from `on_dead`."""
+        if isinstance(call, Track):
+            return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
+        if isinstance(call, Identify):
+            return await self.identify(call.user_id, call.metadata, company=call.company)
+        return await self.identify_company(call.company_id, call.metadata)
+
+    # ── checking ──
+
+    def _event(self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None) -> Event:
+        body = track_body(user_id, event_name, metadata)
+        if self._event_names is not None and event_name not in self._event_names:
+            self._new_event_name(event_name)
+        if occurred_at is None:
+            return body
+        moment = checked_time(occurred_at)
+        assert moment is not None
+        return body, moment
+
+    def _new_event_name(self, name: str) -> None:
+        """Unique event names may take 512 KB together ("Track events API", read 2026-10): say so once."""
+        assert self._event_names is not None
+        self._event_names.add(name)
+        self._event_names_size += len(name.encode())
+        if self._event_names_size > MAX_EVENT_NAMES:
+            self._event_names = None
+            message = "event names take more than 512 KB together, the vendor's limit: put what varies into metadata"
+            self._notices.say(logging.WARNING, "event_names", message)
+
+    def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Facts | Receipt:
+        if self._here() is not self._token:
+            raise self._refusal()
+        try:
+            checked_id(user_id, "user_id")
+            properties = checked_metadata(metadata)
+            if company is None:
+                return properties, None, size_of(properties)
+            its = checked_company(company)
+            assert its is not None
+            return properties, its, size_of(properties) + size_of(its)
+        except InvalidCall as error:
+            return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
+
+    def _company_identified(self, company_id: str, metadata: Metadata) -> Facts | Receipt:
+        if self._here() is not self._token:
+            raise self._refusal()
+        try:
+            checked_id(company_id, "company_id")
+            properties = checked_metadata(metadata)
+            return properties, None, size_of(properties)
+        except InvalidCall as error:
+            return self._invalid(error, {"company_id": company_id, "metadata": metadata})
+
+    def _invalid(self, error: InvalidCall, arguments: Mapping[str, Any]) -> Receipt:
+        if self.settings.on_invalid == "raise":
+            raise error
+        letter = DeadCall(status="dead", reason="invalid", error=error, arguments=arguments)
+        return self._lost(Outcome("dead", "invalid"), lambda: letter)
+
+    def _refusal(self) -> ClientClosed:
+        pending = self._outbox.ledger.pending
+        if self._door is not _Door.OPEN:
+            return ClientClosed(f"this UserpilotClient {self._door.value} ({pending} calls pending)")
+        return ClientClosed(
+            f"this UserpilotClient belongs to another event loop or thread, where {pending} calls are pending"
+        )
+
+    # ── holding ──
+
+    async def _take(self, kind: Kind, key: str, said: Facts) -> Receipt:
+        self._calls += 1
+        if not self._calls % PAUSE_EVERY:
+            await self._pause()
+        if self._waiters or not self._outbox.has_room(said[2]):
+            return await self._squeeze(kind, key, said, said[2])
+        return self._put(kind, key, said, said[2])
+
+    async def _pause(self) -> None:
+        """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""
+        await anyio.lowlevel.checkpoint()
+        if self._here() is not self._token:
+            raise self._refusal()
+
+    def _put(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
+        call_id = self._outbox.put(kind, key, said, size, self._now())
+        if self._sender.asleep:
+            self._rouse()
+        return Receipt(self._outbox.ledger, call_id)
+
+    def _put_nowait(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
+        if (self._waiters or not self._outbox.has_room(size)) and not self._displace(size):
+            return self._no_room(kind, key, said)
+        return self._put(kind, key, said, size)
+
+    def _rouse(self) -> None:
+        if self._sender.running:
+            self._sender.wake()
+        else:
+            self._sender.asleep = False
+            self._tasks.start_soon(self._sender.run)
+
+    async def _squeeze(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
+        """The queue is full: do with this call what the settings say."""
+        if self.settings.when_full == "wait":
+            if not await self._wait_for_room(size):
+                return self._no_room(kind, key, said)
+            receipt = self._put(kind, key, said, size)
+            self._let_in()
+            return receipt
+        return self._put_nowait(kind, key, said, size)
+
+    async def _wait_for_room(self, size: int) -> bool:
+        """In turn; false after `max_wait`, or if the client is closed meanwhile."""
+        turn = anyio.Event()
+        self._waiters.append(turn)
+        self._outbox.when_room = self._let_in
+        try:
+            with anyio.move_on_after(self.settings.max_wait):
+                while self._door is _Door.OPEN:
+                    if self._waiters[0] is turn and self._outbox.has_room(size):
+                        return True
+                    await turn.wait()
+                    turn = self._waiters[self._waiters.index(turn)] = anyio.Event()
+            return False
+        finally:
+            self._waiters.remove(turn)
+            if not self._waiters:
+                self._outbox.when_room = None
+            else:
+                self._let_in()
+
+    def _let_in(self) -> None:
+        if self._waiters and (self._outbox.has_room(1) or self._door is not _Door.OPEN):
+            self._waiters[0].set()
+
+    def _displace(self, size: int) -> bool:
+        """Make room by giving up the oldest calls, if the settings say so."""
+        if self.settings.when_full == "raise":
+            raise QueueFull(f"{self.settings.max_queue_calls:,} calls or {self.settings.max_queue_bytes:,} bytes wait")
+        if self.settings.when_full != "drop_oldest":
+            return False
+        self._sender.take_in()
+        while not self._outbox.has_room(size):
+            if not self._schedule.drop_oldest(Outcome("dropped", "queue_full")):
+                return False
+            self._sender.carry_on()
+        return True
+
+    def _no_room(self, kind: Kind, key: str, said: Event | Facts) -> Receipt:
+        reason = "queue_full" if self._door is _Door.OPEN else "closed"
+
+        def letter() -> DeadCall:
+            return DeadCall(status="dropped", reason=reason, call=call_of(kind, key, said))
+
+        return self._lost(Outcome("dropped", reason), letter)
+
+    def _lost(self, outcome: Outcome, letter: Callable[[], DeadCall]) -> Receipt:
+        call_id = self._outbox.refuse(outcome)
+        self._sender.mourn(letter, outcome.reason or "")
+        return Receipt(self._outbox.ledger, call_id)
+
+    # ── waiting and leaving ──
+
+    async def flush(self, timeout: float | None = None) -> Report:
+        """Wait until everything accepted before this has an outcome, or ``timeout`` seconds are over.
+
+        Meanwhile identifies do not linger for others to merge with. The report says what is left. Raises
+        `ClientClosed` if the client is not open.
+        """
+        if self._here() is not self._token:
+            raise self._refusal()
+        started, mark = self._now(), self._outbox.ledger.accepted
+        with self._hurrying(), anyio.move_on_after(timeout):
+            await self._wait_settled(mark)
+        return self._report(started, mark)
+
+    async def aclose(self, timeout: float | None = None) -> Report:
+        """Refuse new calls, drain for up to ``timeout`` seconds (default `Settings.close_timeout`), stop.
+
+        Returns within the timeout and a second, whatever the server does, and earlier if nothing could be sent
+        before its end. What was not delivered is dropped with reason ``closed``, except rows in a background
+        job of the server's, which goes on without us. May be called again, and from several tasks.
+        """
+        if self._door is _Door.NEW:
+            self._door = _Door.CLOSED
+            return self._empty_report()
+        if self._closing is not None:
+            await self._closing.wait()
+            return self._report(self._now(), self._outbox.ledger.accepted)
+        started, self._closing = self._now(), anyio.Event()
+        self._door, self._token = _Door.CLOSED, _Door.CLOSED
+        timeout = self.settings.close_timeout if timeout is None else timeout
+        for turn in self._waiters:
+            turn.set()
+        try:
+            with self._hurrying(), anyio.move_on_after(timeout):
+                await self._drain(started + timeout)
+            with anyio.move_on_after(GRACE, shield=True):
+                await self._sender.stop()
+        finally:
+            self._end()
+        with anyio.move_on_after(max(0.0, started + timeout - self._now()) or GRACE / 2):
+            await self._letters.wait_delivered()
+        self._closing.set()
+        return self._report(started, self._outbox.ledger.accepted)
+
+    async def _drain(self, deadline: float) -> None:
+        """Until nothing is pending, or nothing can happen before the deadline."""
+        while self._outbox.ledger.pending:
+            with anyio.move_on_after(LOOK):
+                await self._sender.wait_settled()
+            idle = self._sender.asleep and self._sender.running and not self._schedule.in_flight
+            if idle and self._sender.sleeps_until > deadline:
+                return
+
+    def _end(self) -> None:
+        self._sender.closed = True
+        while self._sender.take_in():
+            pass
+        self._schedule.abandon(Outcome("dropped", "closed"))
+        self._sender.carry_on()
+
+    @contextmanager
+    def _hurrying(self) -> Generator[None, None, None]:
+        self._schedule.hurry += 1
+        self._rouse()
+        try:
+            yield
+        finally:
+            self._schedule.hurry -= 1
+
+    async def _wait_settled(self, mark: int) -> None:
+        while self._outbox.ledger.oldest_pending() < mark:
+            await self._sender.wait_settled()
+
+    # ── numbers ──
+
+    def statistics(self) -> Statistics:
+        """A frozen snapshot, in which ``accepted == delivered + dead + dropped + merged + pending``."""
+        ledger = self._outbox.ledger
+        if self._door is _Door.NEW or not hasattr(self, "_schedule"):
+            return Statistics.of(ledger, self._outbox.waiting_bytes)
+        schedule, now = self._schedule, self._now() if self._door is _Door.OPEN else 0.0
+        return Statistics.of(
+            ledger,
+            self._outbox.waiting_bytes,
+            in_flight=schedule.in_flight,
+            requests=dict(self.api.requests),
+            retries=schedule.retries,
+            possible_duplicates=schedule.possible_duplicates,
+            rate_limited=schedule.rate_limited,
+            jobs_completed=schedule.jobs_completed,
+            job=schedule.slot.job,
+            track_budget=schedule.track_bucket.left(now),
+            identify_budget=schedule.identify_bucket.left(now),
+            held=schedule.held,
+            on_dead_failures=self._letters.failures,
+        )
+
+    def _report(self, started: float, mark: int) -> Report:
+        left = self._outbox.ledger.pending_before(mark)
+        job = self._schedule.slot.job
+        jobs = (job.job_id or self._schedule.slot.batch.filename,) if job and self._schedule.slot.batch else ()
+        return Report(
+            complete=not left, elapsed=self._now() - started, left=left, jobs=jobs, statistics=self.statistics()
+        )
+
+    def _empty_report(self) -> Report:
+        return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+
+
+def _outbox_at(place: Outbox | str | None) -> Outbox:
+    if place is None or place == "memory://":
+        return MemoryOutbox()
+    if isinstance(place, str):
+        raise ValueError('outbox must be an Outbox or "memory://": this version knows no other URLs')
+    return place
+
+
+def _nowhere() -> object:
+    return None
+
+
+def _no_time() -> float:
+    return 0.0
+
+
+_clients: weakref.WeakSet[UserpilotClient] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked."""
+    for client in _clients:
+        if client._door is _Door.OPEN:
+            client._door, client._token = _Door.FORKED, _Door.FORKED
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

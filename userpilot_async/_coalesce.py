@@ -1,0 +1,145 @@
+"""Merging identifies into rows, and rows into files.
+
+A bulk job works off 1,800 rows a minute whatever is in them, and 3,000 updates of 300 users are 300 facts.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Literal
+
+import attrs
+
+from ._calls import Identify, IdentifyCompany
+from ._ledger import Outcome
+from ._values import MAX_PROPERTIES, Value, encode_json
+
+MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
+MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
+_PER_PROPERTY = 60  # bytes that a property takes beside a long string: its name, quotes, a short value
+
+Kind = Literal["track", "user", "company"]
+"""Of a ticket: what waits. Rows are of kind ``user`` or ``company``."""
+
+
+class RowState(Enum):
+    """Where a row is. Others may merge into it only while it waits."""
+
+    WAITING = "waiting"
+    SENDING = "sending"  # a realtime request carries it
+    BATCHED = "batched"  # a bulk file carries it: submitted, or about to be
+    ANSWERED = "answered"  # done with, for itself; its company's properties may still be on their way
+
+
+@attrs.define(eq=False, slots=True)
+class Row:
+    """One user or company with everything that waiting identifies say of it; the later value wins.
+
+    ``ids`` are the calls in it, in order of acceptance. The last one carries the row in the account, the
+    others are merged.
+    """
+
+    kind: Literal["user", "company"]
+    key: str
+    metadata: dict[str, Value]
+    company_id: str | None
+    ids: array[int]
+    accepted_at: float
+    size: int
+    state: RowState = RowState.WAITING
+    alone: bool = False
+    """Bulk jobs failed with this row among others: it goes through the realtime endpoint."""
+    open_parts: int = 1
+    """The row itself, and each company row that carries properties given in its calls."""
+    outcome: Outcome | None = None
+    """The worst outcome of its parts so far."""
+    needs: list[Row] = attrs.field(factory=list)
+    """Company rows with properties that came with these calls."""
+    riders: list[Row] = attrs.field(factory=list)
+    """The other way round: user rows that are not settled before this company row is."""
+
+    def take_in(self, call_id: int | None, metadata: Mapping[str, Value], company_id: str | None) -> None:
+        """Merge a later call into this row; an explicit ``None`` stays a ``None``.
+
+        ``call_id`` is ``None`` for a company's properties that came with a user's identify.
+        """
+        self.metadata.update(metadata)
+        self.size = size_of(self.metadata)
+        if company_id is not None:
+            self.company_id = company_id
+        if call_id is not None:
+            self.ids.append(call_id)
+
+    def has_room_for(self, metadata: Mapping[str, Value]) -> bool:
+        """The server takes 500 properties in one row, so a row may not grow beyond them."""
+        known = self.metadata
+        if len(known) + len(metadata) <= MAX_PROPERTIES:
+            return True
+        return len(known) + sum(name not in known for name in metadata) <= MAX_PROPERTIES
+
+    def as_call(self) -> Identify | IdentifyCompany:
+        """The one call that says what the row says: what `on_dead` gets, and what may be sent again."""
+        if self.kind == "company":
+            return IdentifyCompany(self.key, self.metadata)
+        company: dict[str, Value] | None = None
+        if self.company_id is not None:
+            company = {"id": self.company_id}
+            for lost in (row for row in self.needs if row.key == self.company_id):
+                company.update(lost.metadata)
+        return Identify(self.key, self.metadata, company)
+
+
+def size_of(metadata: Mapping[str, Value]) -> int:
+    """About how many bytes these properties take as JSON; exact where it matters, for long strings."""
+    size = _PER_PROPERTY * len(metadata) + _PER_PROPERTY
+    for value in metadata.values():
+        if type(value) is str:
+            size += len(value)
+    return size
+
+
+def realtime_body(row: Row) -> bytes:
+    """The row as the body of ``POST /v1/identify`` or ``POST /v1/companies/identify``.
+
+    The sources name a company's id ``id`` (older document, integrations in the field) and ``company_id``
+    (OpenAPI): both are sent.
+    """
+    if row.kind == "company":
+        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode()
+    body: dict[str, object] = {"user_id": row.key, "metadata": row.metadata}
+    if row.company_id is not None:
+        body["company"] = {"id": row.company_id, "company_id": row.company_id}
+    return encode_json(body).encode()
+
+
+def bulk_line(row: Row) -> bytes:
+    """The row as one line of a bulk file."""
+    if row.kind == "company":
+        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode() + b"\n"
+    line: dict[str, object] = {"user_id": row.key}
+    if row.company_id is not None:
+        line["company_id"] = row.company_id
+    line["metadata"] = row.metadata
+    return encode_json(line).encode() + b"\n"
+
+
+def cut(rows: Iterable[Row], max_rows: int, max_bytes: int) -> list[Row]:
+    """The first rows, as many as one file takes: so many at most, about so many bytes, and at least one."""
+    chosen: list[Row] = []
+    size = 0
+    for row in rows:
+        size += row.size
+        if chosen and size > max_bytes:
+            break
+        chosen.append(row)
+        if len(chosen) == max_rows:
+            break
+    return chosen
+
+
+def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Two files instead of one, to find the row that spoils it."""
+    middle = len(rows) // 2
+    return list(rows[:middle]), list(rows[middle:])

@@ -1,0 +1,87 @@
+"""Where to send, and with which key: checked at construction, without ever showing the key."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable
+from typing import Literal, Union
+from urllib.parse import urlsplit
+
+Region = Literal["us", "eu"]
+Key = Union[str, Callable[[], str]]
+
+# docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
+BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
+
+
+class KeyRing:
+    """The API key, or the callable that gives the current one. Shows neither."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Key | None) -> None:
+        given = key if key is not None else os.environ.get("USERPILOT_API_KEY")
+        if given is None:
+            raise ValueError("api_key is missing: pass it, or set USERPILOT_API_KEY")
+        self._key: Key = given if callable(given) else checked_key(given)
+
+    def __repr__(self) -> str:
+        return "<KeyRing>"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("an API key is not for pickling")
+
+    def current(self) -> str:
+        """The key for the next request; asked anew each time, so that a key can be rotated.
+
+        Raises whatever the callable raises, or `ValueError` for a key that cannot be one.
+        """
+        return checked_key(self._key()) if callable(self._key) else self._key
+
+
+def checked_key(key: object) -> str:
+    """A key that can stand in a header; `ValueError` otherwise, without the key."""
+    if not isinstance(key, str):
+        raise ValueError(f"api_key must be str or a callable that returns one, not {type(key).__name__}")
+    if not key:
+        raise ValueError("api_key is empty")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("api_key has characters that no key has: white space, control characters or non-ASCII")
+    return key
+
+
+def checked_base_url(region: str | None, base_url: str | None) -> str:
+    """The server's origin (and path, for a proxy) without a trailing slash.
+
+    https only; http for loopback, where the emulator lives. Raises `ValueError`.
+    """
+    region = region if region is not None else os.environ.get("USERPILOT_REGION", "us")
+    if region not in BASE_URLS:
+        raise ValueError('region must be "us" or "eu"')
+    base_url = base_url if base_url is not None else os.environ.get("USERPILOT_BASE_URL")
+    if base_url is None:
+        return BASE_URLS[region]
+    if not isinstance(base_url, str):
+        raise ValueError(f"base_url must be str, not {type(base_url).__name__}")
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise ValueError("base_url is no URL") from exc
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("base_url must not hold credentials")
+    if parts.query or parts.fragment or not host or port == 0 or not base_url.isprintable() or " " in base_url:
+        raise ValueError("base_url must be an origin like https://analytex.userpilot.io")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise ValueError("base_url must be https:// (http:// only for loopback)")
+    return base_url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

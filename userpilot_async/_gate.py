@@ -1,0 +1,61 @@
+"""A gate before each route: how long to leave the server alone, and when one request may knock."""
+
+from __future__ import annotations
+
+import math
+
+FIRST_BACKOFF = 0.5  # seconds
+LONGEST_BACKOFF = 60.0
+PROBE_AFTER = 5  # failures in a row; after that one request at a time
+LONGEST_PROBE = 30.0  # seconds between two knocks, so that an outage's end is noticed within half a minute
+HOLD_PROBE = 60.0  # seconds between two looks whether a refused key or a wrong URL is right again
+
+
+def backoff(attempts: int, chance: float, longest: float = LONGEST_BACKOFF) -> float:
+    """Full jitter: anything between 0 and the doubled pause, ``chance`` in 0 … 1.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: spreads a herd best.
+    """
+    ceiling: float = min(longest, FIRST_BACKOFF * 2.0 ** min(attempts, 16))
+    return chance * ceiling
+
+
+class Gate:
+    """Open, shut for a while, or open for one at a time."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._failures = 0
+        self._limits = 0
+        self._inside = 0
+
+    def opens_at(self, now: float) -> float:
+        """When the next request may pass; ``inf`` while a probe is under way."""
+        if self._failures >= PROBE_AFTER and self._inside:
+            return math.inf
+        return max(now, self.until)
+
+    def enter(self) -> None:
+        """A request goes through; it must `leave` again."""
+        self._inside += 1
+
+    def leave(self) -> None:
+        """The request has ended, in whatever way."""
+        self._inside -= 1
+
+    def succeeded(self) -> None:
+        """The server takes requests: everybody may go."""
+        self._failures = self._limits = 0
+
+    def failed(self, now: float, asked: float, chance: float) -> None:
+        """The server is not well. ``asked`` is how long it asked to be left alone, in seconds."""
+        self._failures += 1
+        pause = asked
+        if self._failures >= PROBE_AFTER:
+            pause = max(asked, backoff(self._failures - PROBE_AFTER + 1, chance, LONGEST_PROBE))
+        self.until = max(self.until, now + pause)
+
+    def limited(self, now: float, asked: float) -> None:
+        """429: the whole route waits; longer each time in a row, for a server that does not say how long."""
+        self._limits += 1
+        self.until = max(self.until, now + max(asked, min(LONGEST_BACKOFF, 2.0 ** (self._limits - 1))))

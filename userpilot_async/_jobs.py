@@ -1,0 +1,133 @@
+"""A background job: what the server says of it, and when it is worth asking again.
+
+Source: docs.userpilot.com, "Background jobs" and "Bulk identify", read 2026-10. The lives of a job:
+``queued → validating → processing → pending_refresh → completed``, or ``failed`` from any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import attrs
+
+ROWS_PER_SECOND = 1_800 / 60  # documented speed of bulk jobs; an older page says 1,200 a minute
+MAX_JOB_ID = 1_024  # characters; real ones have about 60
+
+LATEST_FIRST_LOOK = 10.0  # seconds after the submission; the look costs one request and tells the real speed
+SHORTEST_PAUSE = 1.0  # seconds between two looks
+LONGEST_PAUSE = 30.0
+
+
+class JobStatus(str, Enum):
+    """Only ``completed`` and ``failed`` are final. A status that is not documented reads as ``UNKNOWN``."""
+
+    QUEUED = "queued"
+    VALIDATING = "validating"
+    PROCESSING = "processing"
+    PENDING_REFRESH = "pending_refresh"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> JobStatus:
+        return cls.UNKNOWN
+
+    @property
+    def final(self) -> bool:
+        """The job will not change any more."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED)
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """A background job as the server described it; whatever it left out is ``None``."""
+
+    job_id: str
+    """Opaque; it has colons. Empty if the server gave none that could be used."""
+    status: JobStatus
+    type: str | None = None
+    filename: str | None = None
+    file_size: int | None = None
+    total_rows: int | None = None
+    completed_rows: int | None = None
+    submitted_at: str | None = None
+    start_time: str | None = None
+    end_time: str | None = None
+    elapsed_time: float | None = None
+
+    @classmethod
+    def from_wire(cls, fields: Mapping[str, Any]) -> Job:
+        """Total on anything a JSON object may hold: numbers as strings, fields missing, unknown, or of another type."""
+        job_id = fields.get("job_id")
+        status = fields.get("status")
+        return cls(
+            job_id=job_id if isinstance(job_id, str) and usable_job_id(job_id) else "",
+            status=JobStatus(status) if isinstance(status, str) else JobStatus.UNKNOWN,
+            file_size=_integer(fields.get("file_size")),
+            total_rows=_integer(fields.get("total_rows")),
+            completed_rows=_integer(fields.get("completed_rows")),
+            elapsed_time=_number(fields.get("elapsed_time")),
+            **{
+                name: _text(fields.get(name)) for name in ("type", "filename", "submitted_at", "start_time", "end_time")
+            },
+        )
+
+
+def listed(body: Any) -> list[Job]:
+    """The jobs in a listing; total on anything.
+
+    The vendor paginates the list in some undocumented way, so an object around it is looked into.
+    """
+    if isinstance(body, dict):
+        body = next((value for value in body.values() if isinstance(value, list)), [])
+    return [Job.from_wire(fields) for fields in body if isinstance(fields, dict)] if isinstance(body, list) else []
+
+
+def usable_job_id(job_id: str) -> bool:
+    """Short and printable: one that may be put into a URL (quoted) and into a message."""
+    return 0 < len(job_id) <= MAX_JOB_ID and job_id.isprintable()
+
+
+def expected_duration(rows: int) -> float:
+    """Seconds that a job of so many rows takes at the documented speed."""
+    return rows / ROWS_PER_SECOND
+
+
+def first_look(rows: int) -> float:
+    """Seconds to wait after the submission before the first look: when it may be done, or early to learn the speed."""
+    return min(max(SHORTEST_PAUSE, expected_duration(rows)), LATEST_FIRST_LOOK)
+
+
+def next_look(job: Job | None, rows: int, elapsed: float, looks: int) -> float:
+    """Seconds to wait before the next look, after ``looks`` of them in ``elapsed`` seconds.
+
+    What is left at the speed seen so far, if the server counts its rows; else a pause that doubles.
+    """
+    pause = SHORTEST_PAUSE * 2.0 ** min(looks, 10)
+    done = job.completed_rows if job is not None else None
+    if done is not None and 0 < done < rows and elapsed > 0:
+        pause = (rows - done) * elapsed / done
+    return min(max(pause, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+
+def _integer(value: object) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number, also one written as a string, as ``/v1/imports`` writes them."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number - number == 0.0 else None
+
+
+def _text(value: object) -> str | None:
+    return value[:MAX_JOB_ID] if isinstance(value, str) else None

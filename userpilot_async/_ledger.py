@@ -1,0 +1,185 @@
+"""The account: what became of every accepted call, by id and by count.
+
+One byte a call, in chunks of 65,536, so that an exact account of the last million calls costs a megabyte
+and nothing that the garbage collector has to walk. The law, at every moment:
+
+    accepted = delivered + dead + dropped + merged + pending
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import attrs
+
+Status = Literal["pending", "submitted", "delivered", "dead", "dropped", "merged"]
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a call.
+
+    ``reason`` says why a call is ``dead`` or ``dropped``. A ``merged`` call shares the fate of the row that
+    took it in: ``row`` is that row's outcome, ``None`` while it is still on its way.
+    """
+
+    status: Status
+    reason: str | None = None
+    row: Outcome | None = None
+
+
+PENDING = Outcome("pending")
+SUBMITTED = Outcome("submitted")
+DELIVERED = Outcome("delivered")
+MERGED = Outcome("merged")
+
+_CHUNK = 65_536  # calls; one bytearray each
+_KEPT_CHUNKS = 16  # settled chunks kept for late questions: the last 1,048,576 calls
+_OPEN_CODES = (0, 1)  # pending, submitted
+
+
+class Ledger:
+    """Ids are handed out from 0 upwards; each one leaves `pending` exactly once."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.pending = 0
+        self.submitted = 0
+        """Those of the pending that a background job of the server holds."""
+        self.delivered = 0
+        self.merged = 0
+        self.dead: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self._chunks: dict[int, bytearray] = {}
+        self._open: dict[int, int] = {}  # calls still pending, by chunk
+        self._outcomes: list[Outcome] = [PENDING, SUBMITTED, DELIVERED, MERGED]
+        self._codes: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(self._outcomes)}
+        self._watchers: dict[int, list[Callable[[Outcome], object]]] = {}
+        self._oldest = 0
+        self.page = bytearray()
+        """Where the newest calls are written: what a receipt holds on to, so that it can answer for ever."""
+
+    def accept(self) -> int:
+        """The id of a call that is pending from now on."""
+        call_id = self.accepted
+        if not call_id % _CHUNK:
+            self.page = self._chunks[call_id // _CHUNK] = bytearray(_CHUNK)
+            self._open[call_id // _CHUNK] = 0
+            self._forget()
+        self.accepted = call_id + 1
+        self.pending += 1
+        self._open[call_id // _CHUNK] += 1
+        return call_id
+
+    def outcome(self, call_id: int, page: bytearray) -> Outcome:
+        """What became of the call; ``page`` is what `page` was when the call was accepted."""
+        return self._outcomes[page[call_id % _CHUNK]]
+
+    def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
+        """Note that the server has (or no longer has) these calls in a background job; they stay pending."""
+        for call_id in call_ids:
+            page, at = self._chunks[call_id // _CHUNK], call_id % _CHUNK
+            if page[at] == (0 if submitted else 1):
+                page[at] = 1 - page[at]
+                self.submitted += 1 if submitted else -1
+
+    def merge(self, call_ids: Iterable[int]) -> None:
+        """These pending calls went into a later one of the same user or company."""
+        for call_id in call_ids:
+            self._close(call_id, 3)
+            self.merged += 1
+
+    def settle(self, call_id: int, outcome: Outcome) -> None:
+        """Close a pending call as delivered, dead or dropped."""
+        self._close(call_id, self._code(outcome))
+        if outcome.status == "delivered":
+            self.delivered += 1
+        elif outcome.status == "dead":
+            self.dead[outcome.reason or "unknown"] += 1
+        elif outcome.status == "dropped":
+            self.dropped[outcome.reason or "unknown"] += 1
+        else:
+            raise ValueError(f"{outcome.status} is no way to settle a call")
+        if self._watchers:
+            self._tell(call_id, outcome)
+
+    def settle_merged(self, call_ids: Iterable[int], row: Outcome) -> None:
+        """The row that took these calls in has met its fate; the counts do not change."""
+        outcome = Outcome("merged", row.reason, row)
+        code = self._code(outcome)
+        for call_id in call_ids:
+            page = self._chunks.get(call_id // _CHUNK)
+            if page is not None:
+                page[call_id % _CHUNK] = code
+            if self._watchers:
+                self._tell(call_id, outcome)
+
+    def watch(self, call_id: int, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Call ``tell`` once the call has its final outcome; the returned function takes that back."""
+        self._watchers.setdefault(call_id, []).append(tell)
+
+        def forget() -> None:
+            tellers = self._watchers.get(call_id, [])
+            if tell in tellers:
+                tellers.remove(tell)
+                if not tellers:
+                    del self._watchers[call_id]
+
+        return forget
+
+    def oldest_pending(self) -> int:
+        """The lowest id that is still pending, or `accepted` when none is."""
+        position = self._oldest
+        while position < self.accepted:
+            number, start = divmod(position, _CHUNK)
+            if self._open.get(number, 0):
+                page = self._chunks[number]
+                found = [at for at in (page.find(code, start) for code in _OPEN_CODES) if at >= 0]
+                self._oldest = min(number * _CHUNK + min(found), self.accepted) if found else (number + 1) * _CHUNK
+                if found:
+                    return self._oldest
+            position = self._oldest = (number + 1) * _CHUNK
+        self._oldest = self.accepted
+        return self.accepted
+
+    def pending_before(self, call_id: int) -> int:
+        """How many calls with lower ids are still pending."""
+        pending = 0
+        for number, page in self._chunks.items():
+            end = min(max(call_id - number * _CHUNK, 0), _CHUNK)
+            pending += sum(page.count(code, 0, end) for code in _OPEN_CODES) if end else 0
+        return pending
+
+    def losses(self) -> Mapping[str, int]:
+        """How many calls were lost, by reason: dead and dropped together."""
+        return self.dead + self.dropped
+
+    def _close(self, call_id: int, code: int) -> None:
+        number, at = divmod(call_id, _CHUNK)
+        page = self._chunks.get(number)
+        if page is None or page[at] not in _OPEN_CODES or call_id >= self.accepted:
+            raise RuntimeError(f"call {call_id} was settled twice: the account would no longer add up")
+        self.submitted -= page[at]  # 1 is the code of a submitted call
+        page[at] = code
+        self.pending -= 1
+        self._open[number] -= 1
+
+    def _code(self, outcome: Outcome) -> int:
+        code = self._codes.get(outcome)
+        if code is None:
+            if len(self._outcomes) == 256:
+                raise RuntimeError("more than 256 kinds of outcome: reasons must be labels, not sentences")
+            code = self._codes[outcome] = len(self._outcomes)
+            self._outcomes.append(outcome)
+        return code
+
+    def _tell(self, call_id: int, outcome: Outcome) -> None:
+        for tell in self._watchers.pop(call_id, ()):
+            tell(outcome)
+
+    def _forget(self) -> None:
+        newest = self.accepted // _CHUNK
+        for number in [n for n in self._chunks if n <= newest - _KEPT_CHUNKS and not self._open[n]]:
+            del self._chunks[number], self._open[number]

@@ -1,0 +1,90 @@
+"""Dead letters: every call that is lost reaches `on_dead`, in a task of its own."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, Union
+
+import anyio
+import anyio.lowlevel
+import attrs
+
+from ._calls import Call
+from ._errors import InvalidCall
+from ._notices import Notices
+
+MAX_LETTERS = 10_000  # kept for a callback that is slower than the losses; beyond that they are only counted
+
+
+@attrs.frozen(kw_only=True)
+class DeadCall:
+    """A call that will not be delivered."""
+
+    status: Literal["dead", "dropped"]
+    reason: str
+    """One label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
+    call: Call | None = attrs.field(default=None, repr=False)
+    """The call as it could be made again: of merged identifies, all that they said together."""
+    merged: int = 0
+    """How many earlier calls share this fate because they went into this one."""
+    error: InvalidCall | None = None
+    """Why there is no ``call``: it was invalid, and the settings send those here."""
+    arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    """What an invalid call was made with."""
+
+
+OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
+
+
+class Letters:
+    """Delivers to the application's callback, whatever it does: raise, block, or call the client."""
+
+    def __init__(self, on_dead: OnDead | None, notices: Notices) -> None:
+        self.failures = 0
+        """Callbacks that raised, and letters that found no room."""
+        self._on_dead = on_dead
+        self._notices = notices
+        self._waiting: deque[Callable[[], DeadCall]] = deque()
+        self._arrived = anyio.Event()
+        self._delivered = anyio.Event()
+        self._delivered.set()
+
+    def post(self, letter: Callable[[], DeadCall]) -> None:
+        """Queue a letter, made when it is delivered: nobody pays for it who does not read it."""
+        if self._on_dead is None:
+            return
+        if len(self._waiting) >= MAX_LETTERS:
+            self.failures += 1
+            self._notices.say(logging.WARNING, "on_dead_full", "on_dead is too slow: a dead letter was not delivered")
+            return
+        self._waiting.append(letter)
+        self._arrived.set()
+        if self._delivered.is_set():
+            self._delivered = anyio.Event()
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            while self._waiting:
+                await self._deliver(self._waiting.popleft()())
+            self._delivered.set()
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+
+    async def wait_delivered(self) -> None:
+        """Until there are no letters left."""
+        await self._delivered.wait()
+
+    async def _deliver(self, letter: DeadCall) -> None:
+        assert self._on_dead is not None
+        try:
+            outcome = self._on_dead(letter)
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception as exc:  # the application's code: its failure must not stop the deliveries
+            self.failures += 1
+            self._notices.say(logging.ERROR, "on_dead", f"on_dead raised {type(exc).__name__}")
+        await anyio.lowlevel.checkpoint()  # a callback that never waits must not hold the loop for 10,000 letters

@@ -1,0 +1,107 @@
+"""Where lanes queue: for a track, for a realtime identify, for a file, or until a pause is over."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, count
+from typing import Literal
+
+from ._ages import Ages
+from ._lanes import Lane, Place
+
+
+class Lines:
+    """Every lane that has calls, in exactly one line (or busy, or parked)."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, Lane] = {}
+        self.companies: dict[str, Lane] = {}
+        self.patient: dict[Literal["user", "company"], dict[str, Lane]] = {"user": {}, "company": {}}
+        """Lanes whose head may go on merging, in the order in which they came."""
+        self.ages = Ages(self)
+        self._tracks: deque[Lane] = deque()
+        self._urgent: deque[Lane] = deque()
+        self._asleep: list[tuple[float, int, Lane]] = []
+        self._tie = count()
+
+    def __len__(self) -> int:
+        return len(self.users) + len(self.companies)
+
+    def __iter__(self) -> Iterator[Lane]:
+        return chain(self.users.values(), self.companies.values())
+
+    def lane(self, kind: Literal["user", "company"], key: str) -> Lane:
+        """The lane of a user or company, new if there is none."""
+        lanes = self.users if kind == "user" else self.companies
+        lane = lanes.get(key)
+        if lane is None:
+            lane = lanes[key] = Lane(kind, key)
+        return lane
+
+    def came_in(self, lane: Lane) -> None:
+        """A call was added to this lane."""
+        if lane.place in (Place.NOWHERE, Place.PATIENT, Place.PARKED):
+            self.file(lane)
+        self.ages.enter(lane)
+
+    def came_back(self, lane: Lane, *, first: bool = False) -> None:
+        """A lane that was busy or asleep is free again; ``first`` puts it at the head of its line."""
+        lane.place = Place.NOWHERE
+        self.file(lane, first=first)
+        if lane.calls:
+            self.ages.enter(lane)
+
+    def file(self, lane: Lane, *, first: bool = False) -> None:
+        """Put a lane that is neither busy nor asleep where it belongs; forget it if it is empty."""
+        place = lane.proper_place()
+        if place is lane.place and place is not Place.NOWHERE:
+            return
+        if lane.place is Place.PATIENT:
+            del self.patient[lane.kind][lane.key]
+        lane.place = place
+        if place is Place.TRACKS:
+            (self._tracks.appendleft if first else self._tracks.append)(lane)
+        elif place is Place.URGENT:
+            (self._urgent.appendleft if first else self._urgent.append)(lane)
+        elif place is Place.PATIENT:
+            self.patient[lane.kind][lane.key] = lane
+        elif place is Place.NOWHERE:
+            (self.users if lane.kind == "user" else self.companies).pop(lane.key, None)
+
+    def first_track(self) -> Lane | None:
+        """The lane whose track is next. Lanes take turns, so one user's 100,000 events starve nobody."""
+        return _first(self._tracks, Place.TRACKS)
+
+    def first_urgent(self) -> Lane | None:
+        """The lane whose row goes through the realtime endpoint next, because something waits behind it."""
+        return _first(self._urgent, Place.URGENT)
+
+    def take(self, lane: Lane, place: Literal[Place.BUSY, Place.PARKED]) -> None:
+        """Take a lane out of its line."""
+        if lane.place is Place.PATIENT:
+            del self.patient[lane.kind][lane.key]
+        lane.place = place
+
+    def sleep(self, lane: Lane, until: float) -> None:
+        """Its head failed: the whole lane waits, or a later call would overtake it."""
+        lane.place = Place.ASLEEP
+        heapq.heappush(self._asleep, (until, next(self._tie), lane))
+        self.ages.enter(lane)
+
+    def wake(self, now: float) -> float:
+        """Bring back lanes whose pause is over; the time at which the next one's is."""
+        while self._asleep and self._asleep[0][0] <= now:
+            lane = heapq.heappop(self._asleep)[2]
+            if lane.place is Place.ASLEEP:
+                self.came_back(lane, first=True)
+        return self._asleep[0][0] if self._asleep else math.inf
+
+
+def _first(line: deque[Lane], place: Place) -> Lane | None:
+    """The first lane that still belongs into this line; others have left it without saying so."""
+    while line and line[0].place is not place:
+        line.popleft()
+    return line[0] if line else None

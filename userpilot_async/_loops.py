@@ -1,0 +1,28 @@
+"""The event loop one is running in, asked cheaply: anyio's own questions cost a microsecond each."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import attrs
+
+
+@attrs.frozen
+class Loop:
+    """Two questions to ask on every call."""
+
+    time: Callable[[], float]
+    """Seconds on the loop's clock; what `anyio.current_time` says."""
+    here: Callable[[], object]
+    """What stands for the loop that runs in this thread, or ``None``."""
+
+
+def this_loop() -> Loop:
+    """The loop this is called in; raises `RuntimeError` outside of any."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        in_run, token = trio.lowlevel.in_trio_run, trio.lowlevel.current_trio_token
+        return Loop(trio.current_time, lambda: token() if in_run() else None)
+    return Loop(asyncio.get_running_loop().time, asyncio._get_running_loop)

@@ -1,0 +1,33 @@
+"""What the log says: at most one line in 30 seconds for each reason, and never any data of users."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+logger = logging.getLogger("userpilot_async")
+
+QUIET = 30.0  # seconds between two lines of the same reason
+
+
+class Notices:
+    """Counts what it does not say, and says it with the next line."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._quiet_until: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+        self.failures = 0
+        """Lines lost because a logging handler raised."""
+
+    def say(self, level: int, reason: str, message: str, count: int = 1) -> None:
+        """Log ``message`` with the number of times since the last line of this ``reason``."""
+        self._unsaid[reason] = self._unsaid.get(reason, 0) + count
+        if self._now() < self._quiet_until.get(reason, float("-inf")):
+            return
+        self._quiet_until[reason] = self._now() + QUIET
+        count = self._unsaid.pop(reason)
+        try:
+            logger.log(level, "%s (%d)" if count > 1 else "%s", *((message, count) if count > 1 else (message,)))
+        except Exception:  # a handler of the application's: its failure must not stop the sender
+            self.failures += 1

@@ -1,0 +1,207 @@
+"""The sender: outbox → schedule → API → settle. It waits, and decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+
+from ._api import UserpilotAPI, quoted_job_id
+from ._coalesce import bulk_line
+from ._letters import DeadCall, Letters
+from ._notices import Notices
+from ._outbox import Outbox
+from ._schedule import Route, Schedule, Work
+from ._settlements import Settlement
+from ._verdict import Meaning, Verdict, of_failure
+
+TAKE = 200  # calls moved into the schedule in one go: about half a millisecond of the application's loop
+ENCODE = 100  # rows encoded in one go, for the same reason
+
+_PATHS = {
+    Route.TRACK: "/v1/track",
+    Route.IDENTIFY: "/v1/identify",
+    Route.IDENTIFY_COMPANY: "/v1/companies/identify",
+    Route.BULK_USERS: "/v1/users/bulk_identify",
+    Route.BULK_COMPANIES: "/v1/companies/bulk_identify",
+    Route.JOBS: "/v1/background_jobs",
+}
+
+
+class Sender:
+    """Runs until it is cancelled; everything it knows is in the schedule and in the outbox."""
+
+    def __init__(
+        self, outbox: Outbox, schedule: Schedule, api: UserpilotAPI, letters: Letters, notices: Notices,
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self.schedule = schedule
+        self._outbox = outbox
+        self._api = api
+        self._letters = letters
+        self._notices = notices
+        self._now = now
+        self.asleep = False
+        """`wake` would change something."""
+        self.sleeps_until = 0.0
+        """When it looks again by itself; `inf` if only something new can make it."""
+        self.running = False
+        self.closed = False
+        """Its end is meant: calls left are somebody else's to report."""
+        self._scope = anyio.CancelScope()
+        self._wake = anyio.Event()
+        self._settled = anyio.Event()
+        self._ended = anyio.Event()
+        self._held: str | None = None
+
+    def wake(self) -> None:
+        """Something has changed: look again."""
+        self.asleep = False
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Cancel what is in flight, and wait until nothing is."""
+        self._scope.cancel()
+        if self.running:
+            await self._ended.wait()
+
+    async def wait_settled(self) -> None:
+        """Until calls have met their fate since the last look."""
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Take, send, settle, until `stop`.
+
+        A native cancellation (a loop that is shut down, an application that cancels all tasks there are) ends
+        it too, but not the application's own tasks with it; the next call starts it again.
+        """
+        self.running, self.asleep, self._ended = True, False, anyio.Event()
+        try:
+            with self._scope:
+                await self._run()
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+        finally:
+            self.running, self.asleep = False, True
+            self._ended.set()
+            self.warn_unsent()
+
+    def warn_unsent(self) -> None:
+        """Never silent: calls that nobody will send any more."""
+        pending = self._outbox.ledger.pending
+        if pending and not self.closed:
+            message = f"a UserpilotClient was not closed: {pending} accepted calls have not been delivered"
+            self._notices.say(logging.ERROR, "unsent", message)
+            warnings.warn(message, ResourceWarning, stacklevel=2)
+
+    async def _run(self) -> None:
+        async with anyio.create_task_group() as requests:
+            while True:
+                self._wake = anyio.Event()
+                taken = self.take_in()
+                now = self._now()
+                step = self.schedule.next(now)
+                self.carry_on()
+                if isinstance(step, Work):
+                    requests.start_soon(self._perform, step)
+                elif taken or step <= now:
+                    await anyio.lowlevel.checkpoint()
+                else:
+                    self.asleep, self.sleeps_until = True, step
+                    with anyio.move_on_after(step - now if step < math.inf else None):
+                        await self._wake.wait()
+                    self.asleep = False
+
+    def take_in(self, limit: int = TAKE) -> int:
+        """Move calls from the outbox into the schedule; how many."""
+        tickets = self._outbox.take(limit)
+        for ticket in tickets:
+            self.schedule.add(ticket)
+        return len(tickets)
+
+    def carry_on(self) -> None:
+        """Write down in the account what the schedule has decided."""
+        settled = self.schedule.settled
+        if settled.merged or settled.freed:
+            merged, freed = settled.merged, settled.freed
+            settled.merged, settled.freed = [], 0
+            self._outbox.merged(merged, freed)
+        if settled.marks:
+            marks, settled.marks = settled.marks, []
+            for ids, submitted in marks:
+                self._outbox.ledger.submit(ids, submitted)
+        if settled.done:
+            done, settled.done = settled.done, []
+            for settlement in done:
+                self._settle(settlement)
+            self._settled.set()
+            self._settled = anyio.Event()
+        if self.schedule.held != self._held:
+            self._held = self.schedule.held
+            self._say_held()
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._outbox.settle(settlement)
+        outcome = settlement.outcome
+        if settlement.carrier is not None and outcome.reason is not None:
+            self.mourn(partial(_letter, settlement), outcome.reason, 1 + len(settlement.merged))
+
+    def mourn(self, letter: Callable[[], DeadCall], reason: str, calls: int = 1) -> None:
+        """Calls are lost: one log line at most, and a letter to `on_dead`."""
+        level = logging.INFO if reason == "closed" else logging.WARNING
+        self._notices.say(level, reason, f"calls lost, reason {reason}", calls)
+        self._letters.post(letter)
+
+    def _say_held(self) -> None:
+        if self._held is None:
+            self._notices.say(logging.WARNING, "resumed", "the server takes calls again")
+        else:
+            self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self._held}")
+
+    # ── one request ──
+
+    async def _perform(self, work: Work) -> None:
+        verdict = of_failure("cancelled", sent=True)
+        try:
+            verdict = await self._exchange(work)
+        finally:
+            self.schedule.done(work, verdict, self._now())
+            self.carry_on()
+            self.wake()
+
+    async def _exchange(self, work: Work) -> Verdict:
+        route = work.route
+        if route in (Route.BULK_USERS, Route.BULK_COMPANIES):
+            body = await self._encode(work)
+            if len(body) > self.schedule.slot.max_bytes and len(work.rows) > 1:
+                return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
+            return await self._api.exchange(route.value, "POST", _PATHS[route], body, filename=work.filename)
+        if route is Route.JOB:
+            return await self._api.exchange("job", "GET", f"/v1/background_jobs/{quoted_job_id(work.job_id)}")
+        if route is Route.JOBS:
+            return await self._api.exchange("jobs", "GET", _PATHS[route])
+        return await self._api.exchange(route.value, "POST", _PATHS[route], work.body)
+
+    async def _encode(self, work: Work) -> bytes:
+        """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""
+        lines: list[bytes] = []
+        for start in range(0, len(work.rows), ENCODE):
+            lines += map(bulk_line, work.rows[start : start + ENCODE])
+            await anyio.lowlevel.checkpoint()
+        return b"".join(lines)
+
+
+def _letter(settlement: Settlement) -> DeadCall:
+    outcome = settlement.outcome
+    return DeadCall(
+        status="dropped" if outcome.status == "dropped" else "dead",
+        reason=outcome.reason or "",
+        call=settlement.call(),
+        merged=len(settlement.merged),
+    )

@@ -1,0 +1,94 @@
+"""Everything one may turn, with the reason for each default."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+
+WhenFull = Literal["wait", "drop_newest", "drop_oldest", "raise"]
+
+
+def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+        raise ValueError(f"Settings.{attribute.name} must be a finite number above 0")
+
+
+def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+        raise ValueError(f"Settings.{attribute.name} must be a finite number, 0 or more")
+
+
+def _whole(instance: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"Settings.{attribute.name} must be an int above 0")
+
+
+def _number(default: float) -> Any:
+    return attrs.field(default=default, validator=_positive)
+
+
+def _count(default: int) -> Any:
+    return attrs.field(default=default, validator=_whole)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Frozen; a wrong value is a `ValueError` here, not a surprise later. Durations are seconds."""
+
+    track_per_minute: int = _count(600)
+    """Requests to ``/v1/track`` in any 60 seconds; the vendor allows one key 600."""
+
+    identify_per_minute: int = _count(600)
+    """Requests of all other kinds in any 60 seconds: realtime identifies, bulk submissions, looks at jobs."""
+
+    burst: int = _count(100)
+    """How many requests may go at once after a pause; the rest are spaced evenly."""
+
+    flush_interval: float = attrs.field(default=1.0, validator=_not_negative)
+    """How long an identify waits for others to merge with. A user whose track waits behind it does not linger."""
+
+    bulk_threshold: int = attrs.field(default=50, validator=_not_negative)
+    """More waiting users (or companies) than this go as one bulk job instead of one request each."""
+
+    max_queue_calls: int = _count(100_000)
+    """Calls held at most. Merged ones do not count: they cost no room."""
+
+    max_queue_bytes: int = _count(64 * 1024 * 1024)
+    """Bytes of encoded calls held at most."""
+
+    when_full: WhenFull = attrs.field(
+        default="wait", validator=attrs.validators.in_(("wait", "drop_newest", "drop_oldest", "raise"))
+    )
+    """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it."""
+
+    max_wait: float | None = attrs.field(default=10.0, validator=_not_negative)
+    """How long a call waits for room; ``None`` for ever, which is right for scripts and wrong for web requests."""
+
+    max_age: float = _number(86_400.0)
+    """A call older than this dies with reason ``expired``. Nothing ever dies of a number of attempts."""
+
+    close_timeout: float = attrs.field(default=10.0, validator=_not_negative)
+    """How long `aclose` drains. Below the 30 s that Kubernetes and most supervisors wait after SIGTERM."""
+
+    request_timeout: float = _number(15.0)
+    """From the first byte sent to the last byte read, whatever the server does in between."""
+
+    upload_timeout: float = _number(120.0)
+    """The same for a file of up to 50 MB."""
+
+    job_timeout: float = _number(3_600.0)
+    """How long past its expected end a background job is believed in. 10,000 rows are expected to take 5.6 min."""
+
+    concurrency: int = _count(8)
+    """Requests in flight at once, and connections in the pool."""
+
+    on_invalid: Literal["raise", "dead"] = attrs.field(
+        default="raise", validator=attrs.validators.in_(("raise", "dead"))
+    )
+    """``"dead"`` hands an invalid call to `on_dead` instead of raising into a request handler."""
+
+    on_ambiguous: Literal["send", "drop"] = attrs.field(
+        default="send", validator=attrs.validators.in_(("send", "drop"))
+    )
+    """After an answer that got lost: send again (perhaps a double), or drop (perhaps a gap)."""

@@ -1,0 +1,101 @@
+"""The numbers a client gives of itself: frozen snapshots, in which the conservation law holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ._jobs import Job
+from ._ledger import Ledger
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """One moment of the account: ``accepted == delivered + dead + dropped + merged + pending``."""
+
+    accepted: int
+    """Calls taken since the outbox was opened."""
+    delivered: int
+    """Calls the server has, confirmed by a 2xx or by a completed job."""
+    dead: int
+    """Calls given up for a reason that lies in the call (`invalid`, `too_large`) or in its age (`expired`)."""
+    dropped: int
+    """Calls given up for want of room, time, or an answer (`queue_full`, `closed`, `ambiguous`)."""
+    merged: int
+    """Identifies that went into a later one of the same user; their data travels with it."""
+    pending: int
+    """Calls without an outcome yet."""
+    submitted: int
+    """Those of the pending whose background job the server has accepted but not completed."""
+    in_flight: int = 0
+    """Requests under way at this moment."""
+    waiting_bytes: int
+    """What the pending calls take, against `Settings.max_queue_bytes`."""
+    reasons: Mapping[str, int]
+    """Dead and dropped calls by reason."""
+    requests: Mapping[str, int] = attrs.field(factory=dict)
+    """HTTP requests sent, by endpoint: ``track``, ``identify``, ``identify_company``, ``bulk_users``, …"""
+    retries: int = 0
+    """Requests whose calls had to be sent again. 429 and 409 are not among them."""
+    possible_duplicates: int = 0
+    """Calls sent again after an answer was lost: the server may hold them twice. An upper bound."""
+    rate_limited: int = 0
+    """Answers with status 429."""
+    jobs_completed: int = 0
+    """Background jobs that were watched to `completed`."""
+    job: Job | None = None
+    """The background job that is running now, as last seen."""
+    track_budget: int = 0
+    """Requests that `/v1/track` could take within this minute."""
+    identify_budget: int = 0
+    """The same for everything else."""
+    held: str | None = None
+    """Why nothing is sent at present (a wrong key, a wrong URL), or ``None``."""
+    on_dead_failures: int = 0
+    """How often `on_dead` raised or could not be called."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, waiting_bytes: int, **rest: Any) -> Statistics:
+        """The account, and whatever else is known."""
+        return cls(
+            accepted=ledger.accepted,
+            delivered=ledger.delivered,
+            dead=sum(ledger.dead.values()),
+            dropped=sum(ledger.dropped.values()),
+            merged=ledger.merged,
+            pending=ledger.pending,
+            submitted=ledger.submitted,
+            reasons=dict(ledger.losses()),
+            waiting_bytes=waiting_bytes,
+            **rest,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What `flush` and `aclose` give: the account at their end, and what is left, by reason."""
+
+    complete: bool
+    """Everything accepted before the call has an outcome."""
+    elapsed: float
+    """Seconds it took."""
+    left: int
+    """Calls that were accepted before and have no outcome yet; after `aclose` only submitted ones."""
+    jobs: tuple[str, ...]
+    """Ids of accepted but unfinished background jobs: the server goes on working on them."""
+    statistics: Statistics
+    """Everything, at this moment."""
+
+    def __str__(self) -> str:
+        s = self.statistics
+        parts = [
+            f"{s.accepted:,} accepted = {s.delivered:,} delivered + {s.dead:,} dead + {s.dropped:,} dropped"
+            f" + {s.merged:,} merged + {s.pending:,} pending"
+        ]
+        if s.reasons:
+            parts.append("lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items())))
+        if self.jobs:
+            parts.append(f"{s.submitted:,} submitted in {', '.join(self.jobs)}")
+        return "; ".join(parts)

@@ -1,0 +1,34 @@
+"""Userpilot's realtime API on your own machine, by its documented rules: an ASGI app, in process or on a port.
+
+    emulator = Emulator(speed=60)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url="https://emulator")
+
+or `python -m userpilot_async.emulator --port 8080`. It shares no code with the client, so that it can be right when the
+client is wrong.
+"""
+
+from userpilot_async.emulator._cut import ConnectionCut
+from userpilot_async.emulator._emulator import Emulator
+from userpilot_async.emulator._faults import Fault, Faults
+from userpilot_async.emulator._jobs import Job, Jobs
+from userpilot_async.emulator._records import Applied, Company, Counters, Event, PageView, Requested, User
+from userpilot_async.emulator._serve import serve
+from userpilot_async.emulator._store import Store
+
+__all__ = [
+    "Applied",
+    "Company",
+    "ConnectionCut",
+    "Counters",
+    "Emulator",
+    "Event",
+    "Fault",
+    "Faults",
+    "Job",
+    "Jobs",
+    "PageView",
+    "Requested",
+    "Store",
+    "User",
+    "serve",
+]

@@ -1,0 +1,152 @@
+"""The control routes under `/__emulator__/`, for tests and for people: no key, no rate limit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from userpilot_async.emulator._faults import Armed, Fault
+from userpilot_async.emulator._jobs import Job
+
+if TYPE_CHECKING:
+    from userpilot_async.emulator._emulator import Emulator
+
+PREFIX = "/__emulator__"
+PAGE = 100  # items a page holds if `limit` is not given
+
+
+class Control:
+    """Shows what the store holds, oldest first, and takes in faults."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    def app(self) -> Starlette:
+        routes = [
+            Route("/health", self.health),
+            Route("/counters", self.counters),
+            Route("/users", self.users),
+            Route("/users/{id:path}", self.user),
+            Route("/companies", self.companies),
+            Route("/companies/{id:path}", self.company),
+            Route("/events", self.events),
+            Route("/page_views", self.page_views),
+            Route("/applied", self.applied),
+            Route("/requests", self.requests),
+            Route("/jobs", self.jobs),
+            Route("/reset", self.reset, methods=["POST"]),
+            Route("/faults", self.faults, methods=["GET"]),
+            Route("/faults", self.add_faults, methods=["POST"]),
+            Route("/faults", self.remove_faults, methods=["DELETE"]),
+        ]
+        return Starlette(routes=[Mount(PREFIX, routes=routes)])
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "now": self._emulator.advance()})
+
+    async def counters(self, request: Request) -> Response:
+        now = self._emulator.advance()
+        return JSONResponse(_plain(self._emulator.store.counters(now)))
+
+    async def users(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _page(request, list(self._emulator.store.users.values()))
+
+    async def user(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _one(request, self._emulator.store.users)
+
+    async def companies(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _page(request, list(self._emulator.store.companies.values()))
+
+    async def company(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _one(request, self._emulator.store.companies)
+
+    async def events(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _page(request, self._emulator.store.events)
+
+    async def page_views(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _page(request, self._emulator.store.page_views)
+
+    async def applied(self, request: Request) -> Response:
+        self._emulator.advance()
+        return _page(request, self._emulator.store.applied)
+
+    async def requests(self, request: Request) -> Response:
+        return _page(request, self._emulator.store.requests)
+
+    async def jobs(self, request: Request) -> Response:
+        now = self._emulator.advance()
+        return _page(request, [_job(job, now) for job in self._emulator.store.jobs])
+
+    async def reset(self, request: Request) -> Response:
+        self._emulator.reset()
+        return Response(status_code=204)
+
+    async def faults(self, request: Request) -> Response:
+        return JSONResponse({"faults": [_armed(armed) for armed in self._emulator.faults]})
+
+    async def add_faults(self, request: Request) -> Response:
+        """Take one fault or a list of them; none is added if one is wrong."""
+        try:
+            specs = json.loads(await request.body())
+            faults = [Fault.from_json(spec) for spec in (specs if isinstance(specs, list) else [specs])]
+        except ValueError as exc:
+            return JSONResponse({"error": str(exc)}, status_code=400)
+        added = [self._emulator.faults.add(fault) for fault in faults]
+        return JSONResponse({"faults": [fault.as_json() for fault in added]}, status_code=201)
+
+    async def remove_faults(self, request: Request) -> Response:
+        """Remove those of `?name=`, or all."""
+        name = request.query_params.get("name")
+        if name is None:
+            self._emulator.faults.clear()
+        else:
+            self._emulator.faults.remove(name)
+        return Response(status_code=204)
+
+
+def _page(request: Request, items: Sequence[object]) -> Response:
+    offset, limit = _number(request, "offset", 0), _number(request, "limit", PAGE)
+    shown = [_plain(item) for item in items[offset : offset + limit]]
+    return JSONResponse({"total": len(items), "offset": offset, "limit": limit, "items": shown})
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdigit()):
+        raise HTTPException(400, f"{name} must be a number, 0 or more")
+    return int(text)
+
+
+def _one(request: Request, profiles: Mapping[str, object]) -> Response:
+    profile = profiles.get(request.path_params["id"])
+    if profile is None:
+        raise HTTPException(404, "there is no such profile")
+    return JSONResponse(_plain(profile))
+
+
+def _plain(item: Any) -> Any:
+    """A record as a dict; a dict as it is. `Any`: attrs' own type for an instance of one of its classes."""
+    return attrs.asdict(item, recurse=False) if attrs.has(type(item)) else item
+
+
+def _job(job: Job, now: float) -> dict[str, Any]:
+    """The job object, and what the API would not tell about the job."""
+    return {**job.as_json(now), "account": job.account, "applied_rows": job.applied_rows, "writes": job.writes}
+
+
+def _armed(armed: Armed) -> dict[str, Any]:
+    return {**armed.fault.as_json(), "seen": armed.seen, "fired": armed.fired}

@@ -1,0 +1,110 @@
+"""The door of the API: who may come in, how often, and under which fault. Pure: nothing here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from email.utils import formatdate
+from hashlib import sha256
+
+import attrs
+
+from userpilot_async.emulator._faults import Fault
+from userpilot_async.emulator._records import Requested
+from userpilot_async.emulator._routes import Call, Route
+from userpilot_async.emulator._store import Store
+from userpilot_async.emulator._windows import Windows
+from userpilot_async.emulator._wire import API_VERSION, Answer, Refused, refuse
+
+
+@attrs.frozen
+class Visitor:
+    """A request as it stands before the door."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = attrs.field(repr=False)  # lower-case names; the key is in there
+    body: bytes = attrs.field(repr=False)
+    route: Route
+
+    @property
+    def key(self) -> str:
+        """The API key, or nothing. The scheme is `Token`, in any case: the vendor writes it both ways."""
+        scheme, _, key = self.headers.get("authorization", "").partition(" ")
+        return key.strip() if scheme.lower() == "token" else ""
+
+
+class Door:
+    """Lets a visitor in to the endpoint, or answers in its stead; writes each visit down."""
+
+    def __init__(
+        self, store: Store, windows: Windows, *, api_keys: Collection[str] | None, imports_enabled: bool
+    ) -> None:
+        self._store = store
+        self._windows = windows
+        self._api_keys = None if api_keys is None else frozenset(api_keys)
+        self._imports_enabled = imports_enabled
+
+    def answer(self, visitor: Visitor, fault: Fault, now: float) -> Answer:
+        """The answer with all its headers, after the call was applied, if it was."""
+        account = fingerprint(visitor.key)
+        try:
+            answer = self._admit(visitor, fault, account, now)
+        except Refused as refused:
+            answer = refused.answer()
+        self._store.record(
+            Requested(
+                stamp=now,
+                method=visitor.method,
+                path=visitor.path,
+                family=visitor.route.family,
+                status=None if fault.cut else answer.status,
+                rows=answer.rows,
+                filename=answer.filename,
+                key_fingerprint=account,
+                fault=fault.name or None,
+                applied=answer.applied,
+            )
+        )
+        window = self._windows.peek(account, visitor.route.family, now)
+        # The Date is of the emulator's clock, since a client turns the reset into a delay with it.
+        headers = {**answer.headers, **window.headers(), "date": formatdate(now, usegmt=True)}
+        return attrs.evolve(answer, headers=_overridden(headers, fault.headers))
+
+    def _admit(self, visitor: Visitor, fault: Fault, account: str, now: float) -> Answer:
+        """Key, then window, then endpoint. A 401, scripted or not, spends nothing of the window."""
+        if not fault.refuses:
+            self._check_key(visitor)
+        if not (fault.refuses and fault.status == 401) and not self._windows.take(account, visitor.route.family, now):
+            raise refuse(429, f"more than {self._windows.limit} requests in this minute")
+        if fault.refuses:
+            return fault.disguise(Answer(202))
+        if visitor.headers.get("x-api-version") != API_VERSION:
+            raise refuse(400, f"the header X-API-Version must be {API_VERSION}")
+        call = Call(
+            visitor.method,
+            visitor.path,
+            visitor.headers,
+            visitor.body,
+            account,
+            now,
+            fault.apply,
+            fault.script(),
+        )
+        return fault.disguise(visitor.route.endpoint(self._store, call))
+
+    def _check_key(self, visitor: Visitor) -> None:
+        known = bool(visitor.key) if self._api_keys is None else visitor.key in self._api_keys
+        if not known:
+            raise refuse(401, "the API key is missing or wrong")
+        if visitor.route.family == "imports" and not self._imports_enabled:
+            raise refuse(401, "the plan of this account has no imports")
+
+
+def fingerprint(key: str) -> str:
+    """Eight characters that tell keys apart in logs and job ids, and do not give them away."""
+    return sha256(key.encode()).hexdigest()[:8] if key else "anonymous"
+
+
+def _overridden(headers: dict[str, str], by: Mapping[str, str | None]) -> dict[str, str]:
+    merged: dict[str, str | None] = {**headers, **{name.lower(): value for name, value in by.items()}}
+    return {name: value for name, value in merged.items() if value is not None}

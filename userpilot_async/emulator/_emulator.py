@@ -1,0 +1,111 @@
+"""The emulator as an ASGI app: reads a request, waits where it is told to, and hands out the door's answer."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from userpilot_async.emulator._control import PREFIX, Control
+from userpilot_async.emulator._cut import cut_connection
+from userpilot_async.emulator._door import Door, Visitor
+from userpilot_async.emulator._faults import Faults
+from userpilot_async.emulator._routes import find_route
+from userpilot_async.emulator._store import Store
+from userpilot_async.emulator._windows import Windows
+
+
+class Emulator:
+    """Userpilot's realtime API by its documented rules, as an ASGI app.
+
+    There are no background tasks: jobs are brought up to `clock()` by each request that comes in, so a virtual clock
+    moves them as well as a real one. Nothing here knows of any client.
+    """
+
+    store: Store
+    """Everything that was received. Call `advance` first to see the jobs' rows up to now."""
+
+    faults: Faults
+    """What is to go wrong: `emulator.faults.add(Fault(...))`."""
+
+    def __init__(
+        self,
+        *,
+        api_keys: Collection[str] | None = None,
+        speed: float = 1.0,
+        rate_limit: int = 600,
+        clock: Callable[[], float] = time.time,
+        latency: float = 0.0,
+        imports_enabled: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        """Start with an empty account.
+
+        `api_keys=None` accepts any key that is not empty. Jobs run `speed` times as fast as the vendor's; the minutes
+        of the rate limit stay minutes. `clock` gives seconds since the epoch. Every answer is held back by `latency`,
+        after the call was applied. `imports_enabled=False` refuses imports with 401, as a plan without them does.
+        `seed` makes the faults' probabilities repeatable.
+        """
+        if speed <= 0:
+            raise ValueError("speed must be more than 0")
+        if isinstance(api_keys, str):
+            raise TypeError("api_keys must be a collection of keys, not one key")
+        self.clock = clock
+        self.latency = latency
+        self.rate_limit = rate_limit
+        self._api_keys = api_keys
+        self._speed = speed
+        self._imports_enabled = imports_enabled
+        self._chance = random.Random(seed)
+        self._control = Control(self).app()
+        self.reset()
+
+    def reset(self) -> None:
+        """An empty account again: a new `store`, fresh rate windows, no faults."""
+        self.store = Store(self._speed)
+        self.faults = Faults(self._chance)
+        self._door = Door(
+            self.store, Windows(self.rate_limit), api_keys=self._api_keys, imports_enabled=self._imports_enabled
+        )
+
+    def advance(self) -> float:
+        """Let the jobs do what is due by now; returns now."""
+        now = self.clock()
+        self.store.advance(now)
+        return now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(f"{PREFIX}/"):
+            await self._control(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return  # It left before it had said what it wants: there is nothing to apply and nobody to answer.
+        await self._receive_call(_visitor(request, body), scope, receive, send)
+
+    async def _receive_call(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
+        fault = self.faults.meet(visitor.method, visitor.path, visitor.route.family, visitor.body)
+        await _pause(fault.delay)
+        answer = self._door.answer(visitor, fault, self.advance())
+        await _pause(self.latency + fault.latency)
+        if fault.cut:
+            await cut_connection(scope, receive)
+            return
+        await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
+
+
+def _visitor(request: Request, body: bytes) -> Visitor:
+    path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+    return Visitor(request.method, path, request.headers, body, find_route(request.method, path))
+
+
+async def _pause(seconds: float) -> None:
+    if seconds > 0:
+        await anyio.sleep(seconds)

@@ -1,0 +1,105 @@
+"""What the store keeps: profiles, events, and the logs that a test reads afterwards."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from userpilot_async.emulator._wire import Payload
+
+Via: TypeAlias = Literal["realtime", "bulk", "import", "deletion"]
+AppliedKind: TypeAlias = Literal["identify", "company", "track", "page_view", "delete_user", "delete_company"]
+
+
+@attrs.define
+class User:
+    """A profile. `first_seen` and `last_seen` are stamps of the server's clock, not `inserted_at` of an import."""
+
+    user_id: str
+    properties: dict[str, Any]
+    company_id: str | None
+    first_seen: float
+    last_seen: float
+
+
+@attrs.define
+class Company:
+    company_id: str
+    properties: dict[str, Any]
+    first_seen: float
+    last_seen: float
+
+
+@attrs.frozen
+class Event:
+    """A tracked event, booked on the company its user belonged to when it arrived."""
+
+    sequence: int  # the same number as in the applied log
+    stamp: float  # when the server took it in
+    user_id: str
+    event_name: str
+    metadata: Payload
+    company_id: str | None
+    user_known: bool  # False: the vendor stores it too, but it triggers no content
+    via: Literal["track", "import"]
+    occurred_at: float  # the stamp, or `inserted_at` of an import row
+
+
+@attrs.frozen
+class PageView:
+    """A `page_view` row of an import."""
+
+    sequence: int
+    stamp: float
+    user_id: str
+    row: Payload
+    company_id: str | None
+    user_known: bool
+    occurred_at: float
+
+
+@attrs.frozen
+class Applied:
+    """One write that took effect, with its payload as it came."""
+
+    sequence: int
+    stamp: float
+    kind: AppliedKind
+    id: str  # of the user or the company
+    payload: Payload
+    via: Via
+    job_id: str | None
+
+
+@attrs.frozen
+class Requested:
+    """One request, answered or cut. Never holds the key, only the fingerprint of it."""
+
+    stamp: float
+    method: str
+    path: str
+    family: str
+    status: int | None  # None: the connection was cut
+    rows: int
+    filename: str | None
+    key_fingerprint: str
+    fault: str | None
+    applied: bool
+
+
+@attrs.frozen
+class Counters:
+    """The sums over everything since the start or the last reset."""
+
+    requests: dict[str, dict[str, int]]  # family → status ("cut" for none) → count
+    unique_users: int
+    companies: int
+    events: int
+    page_views: int
+    duplicate_events: int  # each repetition of the same user, name and metadata
+    unknown_user_events: int
+    rows: int  # applied by jobs
+    jobs: dict[str, int]  # status → count
+    event_name_bytes: int  # of all unique event names together
+    events_over_name_limit: int  # accepted, though their new name went beyond 512 KB

@@ -1,0 +1,234 @@
+"""The endpoints: each checks its call, changes the store and says the answer. Pure: nothing here waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Literal
+from urllib.parse import unquote
+
+import attrs
+
+from userpilot_async.emulator import _rules as rules
+from userpilot_async.emulator._files import Upload, parse_ndjson, parse_object, parse_rows, parse_upload
+from userpilot_async.emulator._import_rows import import_row_errors
+from userpilot_async.emulator._jobs import JobKind, JobScript
+from userpilot_async.emulator._store import Store
+from userpilot_async.emulator._wire import Answer, Family, Payload, WireError, json_answer, obey, refuse
+
+JOBS_SHOWN = 100  # ours: the vendor pages its list and documents neither the size nor the parameters
+
+
+@attrs.frozen
+class Call:
+    """One call that got past the door: the key is good and the minute not used up."""
+
+    method: str
+    path: str  # as sent, still percent-quoted, without the query
+    headers: Mapping[str, str] = attrs.field(repr=False)  # lower-case names; the key is in there
+    body: bytes = attrs.field(repr=False)
+    account: str  # fingerprint of the key
+    now: float
+    apply: bool | None = None  # what a fault says about changing the store; None for a call without fault
+    script: JobScript = attrs.field(factory=JobScript)
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@attrs.frozen
+class Route:
+    family: Family
+    endpoint: Callable[[Store, Call], Answer]
+
+
+def find_route(method: str, path: str) -> Route:
+    """The route of a path; a job's id is one segment of it, whatever the quoting in it spells out."""
+    segments = tuple(unquote(segment) for segment in path.split("/")[1:])
+    if segments[:2] == ("v1", "background_jobs") and len(segments) == 3:
+        segments = ("v1", "background_jobs", "{job_id}")
+    methods = ROUTES.get(segments)
+    if methods is None:
+        return NOT_FOUND
+    return methods.get(method, WRONG_METHOD)
+
+
+def identify(store: Store, call: Call) -> Answer:
+    """Source: HTTP API page, "Identify user API": 202; company id required if a company is given."""
+    payload = _json_body(call)
+    obey(rules.identify_errors(payload))
+    return _apply_now(call, lambda: store.identify(payload, call.now))
+
+
+def identify_company(store: Store, call: Call) -> Answer:
+    """Source: analytex OpenAPI, `POST /v1/companies/identify`: 202."""
+    payload = _json_body(call)
+    obey(rules.company_identify_errors(payload))
+    return _apply_now(call, lambda: store.identify_company(payload, call.now))
+
+
+def track(store: Store, call: Call) -> Answer:
+    """Source: HTTP API page, "Track events API": 202, for an unknown user too; no time, no message id."""
+    payload = _json_body(call)
+    obey(rules.track_errors(payload))
+    return _apply_now(call, lambda: store.track(payload, call.now))
+
+
+def bulk_identify_users(store: Store, call: Call) -> Answer:
+    """Source: analytex OpenAPI, `POST /v1/users/bulk_identify`: 202 and the job."""
+    rows, upload = _bulk_rows(call, "users")
+    obey(_row_errors(rows, rules.user_row_errors))
+    return _submit(store, call, "bulk_users", rows, upload)
+
+
+def bulk_identify_companies(store: Store, call: Call) -> Answer:
+    """Source: analytex OpenAPI, `POST /v1/companies/bulk_identify`: 202 and the job."""
+    rows, upload = _bulk_rows(call, "companies")
+    obey(_row_errors(rows, rules.company_identify_errors))
+    return _submit(store, call, "bulk_companies", rows, upload)
+
+
+def import_rows(store: Store, call: Call) -> Answer:
+    """Source: the vendor's import pages, `POST /v1/imports`: a file, 200 and the job."""
+    _require_content_type(call, "multipart/form-data")
+    upload = parse_upload(call.body, call.headers["content-type"])
+    rows = parse_rows(upload.content)
+    _require_rows(rows)
+    obey(_row_errors(rows, import_row_errors))
+    return _submit(store, call, "import", rows, upload, status=200)
+
+
+def list_jobs(store: Store, call: Call) -> Answer:
+    """Source: analytex OpenAPI, `GET /v1/background_jobs`: 200, newest first."""
+    return json_answer(200, [job.as_json(call.now) for job in store.jobs.newest_first()[:JOBS_SHOWN]])
+
+
+def show_job(store: Store, call: Call) -> Answer:
+    job = store.jobs.get(unquote(call.path.rpartition("/")[2]))
+    if job is None:
+        raise refuse(404, "there is no such job")
+    return json_answer(200, job.as_json(call.now))
+
+
+def delete_users(store: Store, call: Call) -> Answer:
+    return _delete(store, call, "delete_users", "users")
+
+
+def delete_companies(store: Store, call: Call) -> Answer:
+    return _delete(store, call, "delete_companies", "companies")
+
+
+def not_found(store: Store, call: Call) -> Answer:
+    raise refuse(404, "there is no such endpoint", call.path)
+
+
+def wrong_method(store: Store, call: Call) -> Answer:
+    raise refuse(405, "this endpoint does not know the method", call.method)
+
+
+NOT_FOUND = Route("other", not_found)
+WRONG_METHOD = Route("other", wrong_method)
+
+ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
+    ("v1", "identify"): {"POST": Route("identify", identify)},
+    ("v1", "companies", "identify"): {"POST": Route("identify", identify_company)},
+    ("v1", "track"): {"POST": Route("track", track)},
+    ("v1", "users", "bulk_identify"): {"POST": Route("bulk", bulk_identify_users)},
+    ("v1", "companies", "bulk_identify"): {"POST": Route("bulk", bulk_identify_companies)},
+    ("v1", "imports"): {"POST": Route("imports", import_rows)},
+    ("v1", "background_jobs"): {"GET": Route("jobs", list_jobs)},
+    ("v1", "background_jobs", "{job_id}"): {"GET": Route("jobs", show_job)},
+    ("v1", "users"): {"DELETE": Route("deletions", delete_users)},
+    ("v1", "companies"): {"DELETE": Route("deletions", delete_companies)},
+}
+
+
+def _apply_now(call: Call, write: Callable[[], None]) -> Answer:
+    """Do the write, unless a fault says not to, and answer as if it were done."""
+    applied = call.apply is not False
+    if applied:
+        write()
+    return Answer(202, rows=1, applied=applied)
+
+
+def _delete(store: Store, call: Call, kind: JobKind, field: Literal["users", "companies"]) -> Answer:
+    """Schedule a deletion; it holds no slot, so that several may run."""
+    payload = _json_body(call)
+    obey(rules.deletion_errors(payload, field))
+    upload = Upload(f"{kind}_{len(store.jobs) + 1}.json", call.body)
+    return _submit(store, call, kind, [{field: payload[field]}], upload, total_rows=len(payload[field]))
+
+
+def _submit(
+    store: Store,
+    call: Call,
+    kind: JobKind,
+    rows: list[Payload],
+    upload: Upload,
+    *,
+    status: int = 202,
+    total_rows: int | None = None,
+) -> Answer:
+    """Start a job, unless another one holds its slot."""
+    if store.jobs.holding(kind, call.account, call.now):
+        raise refuse(409, "another job of this kind is still running")
+    job = store.jobs.submit(
+        kind,
+        rows,
+        total_rows=len(rows) if total_rows is None else total_rows,
+        account=call.account,
+        filename=upload.filename,
+        file_size=len(upload.content),
+        now=call.now,
+        script=call.script,
+        writes=call.apply,
+    )
+    answer = json_answer(status, job.as_json(call.now, submitting=True), rows=job.total_rows, filename=job.filename)
+    return attrs.evolve(answer, applied=job.writes)
+
+
+def _bulk_rows(call: Call, field: Literal["users", "companies"]) -> tuple[list[Payload], Upload]:
+    """The rows of a bulk call, from JSON or from an NDJSON file."""
+    _require_content_type(call, "application/json", "multipart/form-data")
+    if call.content_type == "multipart/form-data":
+        upload = parse_upload(call.body, call.headers["content-type"])
+        rows = parse_ndjson(upload.content)
+    else:
+        if len(call.body) > rules.MAX_FILE_BYTES:
+            raise refuse(413, f"the body has {len(call.body)} bytes, the limit is {rules.MAX_FILE_BYTES}")
+        # A JSON call names no file; the job shows a name of the server's own.
+        upload = Upload(f"{field}_{int(call.now * 1000)}.json", call.body)
+        rows = parse_object(call.body).get(field, [])
+        if not isinstance(rows, list):
+            raise refuse(400, f"{field} must be an array")
+    _require_rows(rows)
+    if len(rows) > rules.MAX_BULK_ROWS:
+        raise refuse(413, f"the request has {len(rows)} rows, the limit is {rules.MAX_BULK_ROWS}")
+    return rows, upload
+
+
+def _require_rows(rows: list[Payload]) -> None:
+    if not rows:
+        raise refuse(400, "there are no rows")
+
+
+def _row_errors(rows: list[Payload], row_errors: Callable[[Payload], list[WireError]]) -> list[WireError]:
+    """What is wrong with any row, each error with its row's number. One bad row refuses the whole request."""
+    errors: list[WireError] = []
+    for number, row in enumerate(rows, start=1):
+        found = row_errors(row) if isinstance(row, dict) else [WireError(400, "a row must be an object")]
+        errors += [attrs.evolve(error, details=f"row {number} {error.details}".rstrip()) for error in found]
+        if len(errors) >= rules.MAX_REPORTED_ERRORS:
+            break
+    return errors
+
+
+def _json_body(call: Call) -> Payload:
+    _require_content_type(call, "application/json")
+    return parse_object(call.body)
+
+
+def _require_content_type(call: Call, *allowed: str) -> None:
+    if call.content_type not in allowed:
+        raise refuse(400, f"the content type must be {' or '.join(allowed)}", json.dumps(call.content_type))

@@ -1,0 +1,79 @@
+"""Serving an emulator on a socket, by uvicorn and h11."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from userpilot_async.emulator._cut import CuttableProtocol
+from userpilot_async.emulator._emulator import Emulator
+
+GRACE = 1  # seconds that running requests have left after a signal; whoever emulates an outage is in no hurry to wait
+
+
+async def serve(
+    emulator: Emulator,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_ready: Callable[[str], object] | None = None,
+    *,
+    verbose: bool = False,
+) -> None:
+    """Serve until SIGINT or SIGTERM, or until cancelled; returns normally. Needs asyncio.
+
+    Port 0 takes a free one. `on_ready` is called with the URL once connections are accepted. OSError if the address
+    cannot be bound. Only with `verbose` does uvicorn log what it logs.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        config = uvicorn.Config(
+            emulator,
+            http=CuttableProtocol,
+            ws="none",
+            lifespan="off",
+            date_header=False,  # the emulator dates its answers by its own clock
+            server_header=False,
+            access_log=verbose,
+            log_config=None,
+            log_level="info" if verbose else "critical",
+            timeout_graceful_shutdown=GRACE,
+        )
+        shown_host = f"[{host}]" if ":" in host else host
+        url = f"http://{shown_host}:{listener.getsockname()[1]}"
+        await _Server(config, url, on_ready).serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and leaves quietly."""
+
+    def __init__(self, config: uvicorn.Config, url: str, on_ready: Callable[[str], object] | None) -> None:
+        super().__init__(config)
+        self._url = url
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._on_ready is not None:
+            self._on_ready(self._url)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on a signal like uvicorn, but do not raise it again afterwards.
+
+        uvicorn does, so that the process seems to have died of the signal: -15, or a traceback. To be told to stop is
+        how an emulator's run ends well.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

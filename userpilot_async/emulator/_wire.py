@@ -1,0 +1,82 @@
+"""The words of the wire: a call that came in, the answer that goes out, the shape of an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Literal, TypeAlias, get_args
+
+import attrs
+
+Payload: TypeAlias = dict[str, Any]
+"""A parsed JSON object. `Any`, because whoever sent it may have put anything into it."""
+
+Family: TypeAlias = Literal["identify", "track", "bulk", "imports", "jobs", "deletions", "other"]
+"""Endpoints that share one rate window."""
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+API_VERSION = "2020-09-22"  # The only value of X-API-Version that the vendor documents.
+
+
+@attrs.frozen
+class WireError:
+    """One complaint about one call, with the status it asks for."""
+
+    status: int
+    message: str
+    details: str = ""
+
+    def as_json(self) -> Payload:
+        known = self.status in HTTPStatus.__members__.values()  # a proxy's 520 has no phrase
+        phrase = HTTPStatus(self.status).phrase if known else "Error"
+        return {
+            "error": phrase,
+            "error_code": phrase.lower().replace(" ", "_"),
+            "message": self.message,
+            "details": self.details,
+        }
+
+
+@attrs.frozen
+class Answer:
+    """What the API says to one call, and what the request log will remember of it."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    rows: int = 0
+    filename: str | None = None
+    applied: bool = False
+
+
+class Refused(Exception):
+    """Raised where a call breaks a rule; carries at least one error."""
+
+    def __init__(self, errors: Sequence[WireError]) -> None:
+        super().__init__(errors[0].message)
+        self.errors = errors
+
+    def answer(self) -> Answer:
+        return json_answer(self.errors[0].status, {"errors": [error.as_json() for error in self.errors]})
+
+
+def obey(errors: Sequence[WireError]) -> None:
+    """Go on if there is nothing to complain about, else raise `Refused`."""
+    if errors:
+        raise Refused(errors)
+
+
+def refuse(status: int, message: str, details: str = "") -> Refused:
+    return Refused([WireError(status, message, details)])
+
+
+def json_answer(status: int, content: object, *, rows: int = 0, filename: str | None = None) -> Answer:
+    return Answer(
+        status,
+        json.dumps(content, separators=(",", ":")).encode(),
+        {"content-type": "application/json; charset=utf-8"},
+        rows=rows,
+        filename=filename,
+    )
