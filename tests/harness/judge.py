@@ -101,7 +101,9 @@ class WorstMinute:
 def requests_in_any_minute(stamps: Iterable[float], limit: int = 600, window: float = 60.0) -> WorstMinute:
     """I3: no half-open window [t, t + 60 s) holds more than `limit` of the server's stamps."""
     worst = _most_in(stamps, window)
-    assert worst.count <= limit, f"{worst.count} requests in {window:g} s from {worst.start:.3f} on; the limit is {limit}"
+    assert worst.count <= limit, (
+        f"{worst.count} requests in {window:g} s from {worst.start:.3f} on; the limit is {limit}"
+    )
     return worst
 
 
@@ -155,7 +157,9 @@ def alive_again(last_fault: float, applied: Iterable[float], within: float = 90.
     """I8: how long after the last fault the first fresh event was applied."""
     first = min((stamp for stamp in applied if stamp >= last_fault), default=None)
     assert first is not None, f"nothing was applied any more after the last fault at {last_fault:.3f}"
-    assert first - last_fault <= within, f"first applied {first - last_fault:.1f} s after the last fault, not {within:g}"
+    assert first - last_fault <= within, (
+        f"first applied {first - last_fault:.1f} s after the last fault, not {within:g}"
+    )
     return first - last_fault
 
 

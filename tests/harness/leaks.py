@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -102,10 +103,8 @@ class free_of_leaks:
 def _sockets() -> int:
     found = 0
     for descriptor in os.listdir("/proc/self/fd"):
-        try:
+        with suppress(OSError):  # the descriptor of the listing itself is gone by now
             found += os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
-        except OSError:  # the descriptor of the listing itself
-            pass
     return found
 
 

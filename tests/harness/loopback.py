@@ -64,7 +64,7 @@ class LoopbackServer:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._main())
-        except BaseException as error:  # noqa: BLE001 - raised again where the block ends
+        except BaseException as error:  # nobody else would see it: raised where the block ends
             self.errors.append(error)
         finally:
             self._listener.close()
@@ -107,7 +107,7 @@ class LoopbackServer:
             await self.handle(wire, connection)
         except ConnectionError:
             pass
-        except Exception as error:  # noqa: BLE001 - likewise
+        except Exception as error:  # likewise
             self.errors.append(error)
             wire.reset()
         finally:

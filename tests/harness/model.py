@@ -34,9 +34,7 @@ class Model:
     company_of: dict[str, str] = attrs.field(factory=dict)  # users without a company are not in it
     events: list[Event] = attrs.field(factory=list)
 
-    def identify(
-        self, user_id: str, metadata: Properties | None = None, *, company: Properties | None = None
-    ) -> None:
+    def identify(self, user_id: str, metadata: Properties | None = None, *, company: Properties | None = None) -> None:
         """Merge; None removes a property. A company, by `id` or `company_id`, moves the user there."""
         _merge(self.users.setdefault(user_id, {}), metadata)
         if company is not None:

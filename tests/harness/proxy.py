@@ -100,7 +100,7 @@ class FaultProxy(LoopbackServer):
                     return _cut(wire, passage)
                 upstream = upstream or await _connect(self.upstream_port)
                 if not await self._pass(wire, upstream, request, data, passage):
-                    return
+                    return None
         finally:
             if upstream is not None:
                 upstream.close()

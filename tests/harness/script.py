@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 # One value for every request; one after the other; or chosen when the request has been read. (Not `|`, which
 # 3.10 would evaluate here and cannot.)
-Script = Union[V, Sequence[V], Callable[[Any], V]]  # noqa: UP007
+Script = Union[V, Sequence[V], Callable[[Any], V]]
 
 
 class Turns(Generic[V]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from types import TracebackType
@@ -89,20 +89,30 @@ class TLSServer(LoopbackServer):
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First what needs no waiting: this task may be cancelled again at any await below.
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
             to_inside.transport.abort()
             to_outside.close()
-            # A close_notify that nobody answers would hold the socket for 30 s.
-            await asyncio.sleep(0)
-            to_outside.transport.abort()
+            try:
+                # Time for the last bytes to leave; but a client that answers no close_notify would hold it for 30 s.
+                await asyncio.wait({asyncio.ensure_future(_closed(to_outside)), *pumps}, timeout=1.0)
+            finally:
+                to_outside.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass  # either side has gone, by reset or in the middle of TLS; the other follows
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 @cache

@@ -8,8 +8,10 @@ import pytest
 
 from tests.harness import (
     FaultProxy,
+    Passage,
     RawServer,
     RefusedPort,
+    Request,
     answer,
     cut_after_forward,
     cut_before_forward,
@@ -65,7 +67,7 @@ def test_cut_before_forward_keeps_it_from_the_server(client: httpx.Client, serve
 
 
 @pytest.mark.parametrize("passage", [cut_after_forward(), cut_after_forward(reset=True), cut_within_answer()])
-def test_an_answer_cut_after_forwarding_is_ambiguous(client: httpx.Client, server: RawServer, passage: object) -> None:
+def test_an_answer_cut_after_forwarding_is_ambiguous(client: httpx.Client, server: RawServer, passage: Passage) -> None:
     with FaultProxy(server.port, [passage]) as proxy:
         with pytest.raises(httpx.TransportError):
             client.post(proxy.url, content=b"applied")
@@ -94,8 +96,8 @@ def test_each_direction_is_delayed_by_itself(client: httpx.Client, server: RawSe
 
 
 def test_a_function_chooses_by_the_request(client: httpx.Client, server: RawServer) -> None:
-    def script(request: object) -> object:
-        return cut_before_forward() if b"unlucky" in request.body else forward()  # type: ignore[attr-defined]
+    def script(request: Request) -> Passage:
+        return cut_before_forward() if b"unlucky" in request.body else forward()
 
     with FaultProxy(server.port, script) as proxy:
         assert 202 == client.post(proxy.url, content=b"lucky").status_code
@@ -105,9 +107,13 @@ def test_a_function_chooses_by_the_request(client: httpx.Client, server: RawServ
 
 def test_an_answer_that_outlasts_the_client_is_given_up() -> None:
     """The client's end must free the connections, or a test on leaks would blame the client."""
-    with RawServer(endless_body("until_close")) as server, FaultProxy(server.port, [swallow_answer()]) as proxy:
-        with httpx.Client(trust_env=False, timeout=0.1) as client, pytest.raises(httpx.ReadTimeout):
-            client.get(proxy.url)
+    with (
+        RawServer(endless_body("until_close")) as server,
+        FaultProxy(server.port, [swallow_answer()]) as proxy,
+        httpx.Client(trust_env=False, timeout=0.1) as client,
+        pytest.raises(httpx.ReadTimeout),
+    ):
+        client.get(proxy.url)
 
 
 def test_an_upstream_that_is_gone_cuts_and_another_can_take_its_place(client: httpx.Client, server: RawServer) -> None:
@@ -129,9 +135,11 @@ def test_an_idle_upstream_that_closes_closes_the_client_too(client: httpx.Client
 
 
 def test_a_proxy_leaves_nothing_behind(server: RawServer) -> None:
-    with free_of_leaks():
-        with FaultProxy(server.port, [forward(), cut_after_forward()]) as proxy:
-            with httpx.Client(trust_env=False) as client:
-                client.get(proxy.url)
-                with pytest.raises(httpx.TransportError):
-                    client.get(proxy.url)
+    with (
+        free_of_leaks(),
+        FaultProxy(server.port, [forward(), cut_after_forward()]) as proxy,
+        httpx.Client(trust_env=False) as client,
+    ):
+        client.get(proxy.url)
+        with pytest.raises(httpx.TransportError):
+            client.get(proxy.url)

@@ -1,0 +1,238 @@
+"""A server and a sender, both a few lines long, around the real schedule: time is a number, chance is a seed."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import random
+from itertools import count
+from typing import Any
+
+import attrs
+
+from tests.harness import judge
+from tests.harness.model import Event, Model, same_events, same_state
+from userpilot_async._calls import Call, Identify, Track, track_body
+from userpilot_async._coalesce import bulk_line, size_of
+from userpilot_async._outbox import MemoryOutbox
+from userpilot_async._schedule import Route, Schedule, Work
+from userpilot_async._settings import Settings
+from userpilot_async._verdict import Verdict, of_answer, of_failure
+
+ROWS_PER_SECOND = 30.0
+
+
+@attrs.define
+class Job:
+    """A file the server has taken."""
+
+    job_id: str
+    filename: str
+    kind: str
+    rows: list[dict[str, Any]]
+    ends_at: float
+    fails: bool
+    over: bool = False
+
+
+@attrs.define
+class Server:
+    """Applies what it is sent; misbehaves as often as its chance says, until it is told to be well."""
+
+    chance: random.Random
+    trouble: float = 0.0
+    users: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    companies: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    company_of: dict[str, str | None] = attrs.field(factory=dict)
+    events: list[Event] = attrs.field(factory=list)
+    tracked: list[tuple[str, int]] = attrs.field(factory=list)
+    jobs: list[Job] = attrs.field(factory=list)
+    stamps: dict[str, list[float]] = attrs.field(factory=lambda: {"track": [], "identify": []})
+    job_overlaps: int = 0
+    conflicts: list[float] = attrs.field(factory=list)
+    lost_tracks: int = 0
+
+    def handle(self, work: Work, now: float) -> Verdict:
+        """Apply a request, or not, and answer it, or not."""
+        self.work_off(now)
+        if work.route is not Route.TRACK:
+            self.stamps["identify"].append(now)
+        else:
+            self.stamps["track"].append(now)
+        trouble = self.chance.random() < self.trouble
+        kind = self.chance.choice(["unsent", "lost", "applied_lost", 500, 503, 429, 401, 502]) if trouble else None
+        if kind == "unsent":
+            return of_failure("ConnectError", sent=False)
+        if kind in (429, 500, 503, 401):
+            return of_answer(int(kind), {}, b"")
+        if kind in ("lost", 502):
+            self.lost_tracks += work.route is Route.TRACK
+            return of_failure("ReadError", sent=True) if kind == "lost" else of_answer(502, {}, b"")
+        status, body = self.apply(work, now)
+        if kind == "applied_lost":
+            self.lost_tracks += work.route is Route.TRACK
+            return of_failure("ReadError", sent=True)
+        return of_answer(status, {}, json.dumps(body).encode())
+
+    def apply(self, work: Work, now: float) -> tuple[int, Any]:
+        """What the documentation says a request does."""
+        if work.route is Route.TRACK:
+            body = json.loads(work.body)
+            user = body["user_id"]
+            self.events.append(Event(user, body["event_name"], body["metadata"], self.company_of.get(user)))
+            self.tracked.append((user, body["metadata"]["n"]))
+            return 202, None
+        if work.route in (Route.IDENTIFY, Route.IDENTIFY_COMPANY):
+            body = json.loads(work.body)
+            company = body.get("company")
+            self.store({**body, **({"company_id": company["id"]} if company else {})}, work.route is Route.IDENTIFY)
+            return 202, None
+        if work.route is Route.JOBS:
+            return 200, [self.describe(job) for job in reversed(self.jobs)]
+        if work.route is Route.JOB:
+            found = [job for job in self.jobs if job.job_id == work.job_id]
+            return (200, self.describe(found[0])) if found else (404, None)
+        if any(not job.over for job in self.jobs):
+            self.conflicts.append(now)
+            return 409, None
+        rows = [json.loads(bulk_line(row)) for row in work.rows]
+        job = Job(f"job:{len(self.jobs)}", work.filename, work.route.value, rows, now + len(rows) / ROWS_PER_SECOND,
+                  self.chance.random() < self.trouble)  # fmt: skip
+        self.jobs.append(job)
+        return 202, self.describe(job)
+
+    def work_off(self, now: float) -> None:
+        """Bring jobs up to now."""
+        for job in self.jobs:
+            if not job.over and job.ends_at <= now:
+                job.over = True
+                for row in [] if job.fails else job.rows:
+                    self.store(row, job.kind == "bulk_users")
+
+    def store(self, row: dict[str, Any], is_user: bool) -> None:
+        """Merge a row into what is stored; an explicit null removes."""
+        place = self.users.setdefault(row["user_id"], {}) if is_user else self.companies.setdefault(row["company_id"], {})
+        for name, value in row.get("metadata", {}).items():
+            if value is None:
+                place.pop(name, None)
+            else:
+                place[name] = value
+        if is_user and row.get("company_id"):
+            self.company_of[row["user_id"]] = row["company_id"]
+
+    def describe(self, job: Job) -> dict[str, Any]:
+        """The job object."""
+        status = ("failed" if job.fails else "completed") if job.over else "processing"
+        return {"job_id": job.job_id, "filename": job.filename, "status": status, "total_rows": len(job.rows)}
+
+
+class Simulation:
+    """Calls go in at their times, requests take as long as chance says, and the account is kept."""
+
+    def __init__(self, seed: int, settings: Settings | None = None, trouble: float = 0.0, latency: float = 0.3) -> None:
+        self.chance = random.Random(seed)
+        self.now = 1_000.0
+        self.server = Server(self.chance, trouble)
+        self.outbox = MemoryOutbox()
+        self.outbox.open(10**9, 10**12)
+        self.model = Model()
+        self.accepted: list[Call] = []
+        self.outcomes: dict[int, str] = {}
+        self._latency = latency
+        self._names = count()
+        self._tie = count()
+        self._arriving: list[tuple[float, int, Work]] = []
+        self._answering: list[tuple[float, int, Work, Verdict]] = []
+        self.schedule = Schedule(
+            settings or Settings(), chance=self.chance.random, filename=lambda: f"file-{next(self._names)}", now=self.now
+        )
+
+    def put(self, call: Call) -> int:
+        """Accept a call now."""
+        self.accepted.append(call)
+        if isinstance(call, Track):
+            self.model.track(call.user_id, call.event_name, call.metadata)
+            body = track_body(call.user_id, call.event_name, call.metadata)
+            return self.outbox.put("track", call.user_id, body, len(body), self.now)
+        size = size_of(call.metadata)
+        if isinstance(call, Identify):
+            self.model.identify(call.user_id, call.metadata, company=call.company)
+            company = dict(call.company) if call.company is not None else None
+            return self.outbox.put("user", call.user_id, (dict(call.metadata), company, size), size, self.now)
+        self.model.identify_company(call.company_id, call.metadata)
+        return self.outbox.put("company", call.company_id, (dict(call.metadata), None, size), size, self.now)
+
+    def step(self, until: float) -> bool:
+        """Make the next thing happen that is due before ``until``; false if there is none."""
+        for ticket in self.outbox.take(10**9):
+            self.schedule.add(ticket)
+        found = self.schedule.next(self.now)
+        self.carry_on()
+        if isinstance(found, Work):
+            heapq.heappush(self._arriving, (self.now + self._delay(), next(self._tie), found))
+            return True
+        times = [found, self._arriving[0][0] if self._arriving else math.inf,
+                 self._answering[0][0] if self._answering else math.inf]  # fmt: skip
+        if min(times) > until or min(times) == math.inf:
+            self.now = max(self.now, until) if until < math.inf else self.now
+            return False
+        self.now = max(self.now, min(times))
+        while self._arriving and self._arriving[0][0] <= self.now:
+            at, _, work = heapq.heappop(self._arriving)
+            verdict = self.server.handle(work, at)
+            heapq.heappush(self._answering, (self.now + self._delay(), next(self._tie), work, verdict))
+        while self._answering and self._answering[0][0] <= self.now:
+            _, _, work, verdict = heapq.heappop(self._answering)
+            self.schedule.done(work, verdict, self.now)
+            self.carry_on()
+        return True
+
+    def run(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        until = self.now + seconds
+        while self.step(until):
+            pass
+
+    def drain(self, steps: int = 200_000) -> None:
+        """The server is well from now on; until nothing is pending."""
+        self.server.trouble = 0.0
+        for job in self.server.jobs:
+            job.fails = job.fails and job.over
+        for _ in range(steps):
+            if not self.step(math.inf) or not self.outbox.ledger.pending:
+                break
+
+    def carry_on(self) -> None:
+        """The sender's bookkeeping, without its waiting."""
+        settled = self.schedule.settled
+        self.outbox.merged(settled.merged, settled.freed)
+        settled.merged, settled.freed = [], 0
+        for ids, submitted in settled.marks:
+            self.outbox.ledger.submit(ids, submitted)
+        settled.marks = []
+        for settlement in settled.done:
+            self.outbox.settle(settlement)
+            if settlement.carrier is not None:
+                self.outcomes[settlement.carrier] = settlement.outcome.status
+        settled.done = []
+
+    def check(self) -> None:
+        """I1 to I5 and I10, after `drain`."""
+        ledger = self.outbox.ledger
+        assert ledger.pending == 0
+        assert ledger.accepted == ledger.delivered + ledger.merged == len(self.accepted)
+        assert (0, 0) == (self.outbox.waiting_calls, self.outbox.waiting_bytes)
+        same_events(self.model, self.server.events, self.schedule.possible_duplicates)
+        assert self.schedule.possible_duplicates == self.server.lost_tracks
+        same_state(self.model, {**{e.user_id: {} for e in self.model.events if e.user_id in self.model.users},
+                                **self.server.users}, None, self.server.company_of)  # fmt: skip
+        for company, properties in self.model.companies.items():
+            assert properties == self.server.companies.get(company, {})
+        judge.per_user_order(self.server.tracked)
+        for family in self.server.stamps.values():
+            judge.requests_in_any_minute(family)
+        judge.conflicts(self.server.conflicts)
+
+    def _delay(self) -> float:
+        return self.chance.random() * self._latency

@@ -1,0 +1,127 @@
+"""The promise of the bucket: at most 600 requests in any 60 seconds, as the server stamps them."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.harness.judge import requests_in_any_minute
+from userpilot_async._bucket import PERIOD, Bucket
+
+
+def drain(bucket: Bucket, seconds: float, delay, lost=lambda: False, concurrency: int = 8) -> list[float]:
+    """Send as fast as the bucket lets us; ``delay()`` draws (until the server's stamp, until the response)."""
+    now, stamps, answers = 0.0, [], []
+    while now < seconds:
+        while answers and answers[0][0] <= now:
+            _, was_lost = heapq.heappop(answers)
+            (bucket.lost if was_lost else bucket.answered)(now)
+        if len(answers) < concurrency and bucket.take(now):
+            to_stamp, to_answer = delay()
+            was_lost = lost()
+            # The sender gives up on a lost answer after its deadline; the server may stamp a little later still.
+            stamps.append(now + to_stamp)
+            heapq.heappush(answers, (now + (min(to_stamp, 15.0) if was_lost else to_stamp + to_answer), was_lost))
+            continue
+        ready = bucket.ready_at(now) if len(answers) < concurrency else math.inf
+        now = max(now, min(ready, answers[0][0] if answers else math.inf, seconds))
+    return stamps
+
+
+@given(seed=st.integers(), longest=st.sampled_from([0.0, 0.1, 1.0, 8.0, 20.0]), burst=st.integers(1, 600))
+def test_never_more_than_600_in_any_minute_under_any_network_delay(seed: int, longest: float, burst: int) -> None:
+    chance = random.Random(seed)
+    bucket = Bucket(600, burst, 0.0)
+
+    stamps = drain(bucket, 200.0, lambda: (chance.random() * longest, chance.random() * longest), concurrency=50)
+
+    requests_in_any_minute(stamps)
+
+
+@given(seed=st.integers())
+def test_a_lost_answer_keeps_the_bound_though_the_server_stamps_after_our_deadline(seed: int) -> None:
+    chance = random.Random(seed)
+    bucket = Bucket(60, 60, 0.0)
+
+    stamps = drain(
+        bucket, 300.0, lambda: (chance.random() * 44.0, 0.0), lost=lambda: chance.random() < 0.5, concurrency=60
+    )
+
+    requests_in_any_minute(stamps, limit=60)
+
+
+def test_a_backlog_uses_more_than_99_percent_of_the_budget() -> None:
+    stamps = drain(Bucket(600, 100, 0.0), 600.0, lambda: (0.05, 0.05))
+
+    assert 5_940 <= len(stamps) <= 6_000
+
+
+def test_a_burst_goes_at_once_and_the_rest_is_spaced_evenly() -> None:
+    stamps = drain(Bucket(600, 100, 0.0), 30.0, lambda: (0.0, 0.0))
+
+    assert 100 == sum(stamp == 0.0 for stamp in stamps)
+    assert 0.1 == pytest.approx(stamps[150] - stamps[149])
+
+
+def test_the_server_may_lower_the_limit_and_raise_it_again_but_not_above_ours() -> None:
+    bucket = Bucket(600, 600, 0.0)
+
+    bucket.heard(300, None, None, 0.0)
+    lowered = bucket.left(0.0)
+    bucket.heard(10_000, None, None, 1.0)
+
+    assert (300, 600) == (lowered, bucket.left(1.0))
+
+
+def test_foreign_traffic_in_the_window_is_respected() -> None:
+    bucket = Bucket(600, 600, 0.0)
+
+    bucket.heard(600, 2, 30.0, 0.0)
+    took = [bucket.take(0.0) for _ in range(3)]
+
+    assert [True, True, False] == took
+    assert 30.0 == bucket.ready_at(0.0)
+    assert bucket.take(30.0)
+
+
+def test_the_next_window_is_not_judged_by_the_last_one() -> None:
+    bucket = Bucket(600, 600, 0.0)
+
+    bucket.heard(600, 0, 1.0, 0.0)
+    bucket.heard(600, 599, 60.0, 0.5)  # our clock still says the old window; the server is in the new one
+
+    assert bucket.take(0.5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset"),
+    [(0, None, None), (-5, None, None), (None, -5, 10.0), (None, 0, None), (None, None, 1e9)],
+)
+def test_headers_without_sense_change_nothing(limit: int | None, remaining: int | None, reset: float | None) -> None:
+    bucket = Bucket(600, 600, 0.0)
+
+    bucket.heard(limit, remaining, reset, 0.0)
+
+    assert 600 == bucket.left(0.0)
+
+
+def test_a_reset_in_a_hundred_years_costs_a_minute() -> None:
+    bucket = Bucket(600, 600, 0.0)
+
+    bucket.heard(600, 0, 3e9, 0.0)
+
+    assert PERIOD == bucket.ready_at(0.0)
+
+
+def test_a_request_that_never_left_gives_its_token_back() -> None:
+    bucket = Bucket(1, 1, 0.0)
+    bucket.take(0.0)
+
+    bucket.unsent()
+
+    assert bucket.take(0.0)
