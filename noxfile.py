@@ -1,0 +1,78 @@
+"""What is checked: `nox` runs lint, types and the tests on every interpreter found.
+
+Slow tiers have sessions of their own: `nox -s benchmarks`, `nox -s stress`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def switch_on_pyenv_versions() -> None:
+    """pyenv's shims only run versions that are switched on: without this nox would find them and fail."""
+    if "PYENV_VERSION" in os.environ or shutil.which("pyenv") is None:
+        return
+    installed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False)
+    usable = [version for version in installed.stdout.split() if version.startswith(SUPPORTED)]
+    if usable:
+        current = ".".join(str(part) for part in sys.version_info[:3])
+        os.environ["PYENV_VERSION"] = ":".join(sorted(usable, key=lambda version: version != current))
+
+
+switch_on_pyenv_versions()
+
+
+def works(version: str) -> bool:
+    """This interpreter is there and starts."""
+    name = shutil.which(f"python{version}")
+    return name is not None and subprocess.run([name, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+FOUND = [version for version in SUPPORTED if works(version)]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict and pyright on the package."""
+    session.install("-e", ".[demo]", *group("types"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=FOUND or None)
+def tests(session: nox.Session) -> None:
+    """The tests; arguments after `--` go to pytest."""
+    session.install("-e", ".[demo]", *group("test"))
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """The table of the README, beside other clients in the same run."""
+    session.install("-e", ".[demo]", *group("benchmark"))
+    session.run("python", "-m", "benchmarks", *session.posargs)
