@@ -1,68 +1,29 @@
-"""UserpilotAPI: every endpoint as one awaitable method; and the one place that knows httpx and tenacity.
-
-HTTP runs only in tasks of this class's own (or of the sender), under anyio deadlines, with at most as many
-requests in flight as the pool has connections. A caller's native cancellation never reaches the connection
-pool: httpx 0.28 leaks its slots then (encode/httpcore, "Connection pool slot leaked on cancellation").
-"""
+"""UserpilotAPI: every endpoint as one awaitable method. Retries, and thereby tenacity, live here only."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote
 from uuid import uuid4
 
 import anyio
 import attrs
-import httpx
 from anyio.abc import TaskGroup
 
-from . import _jobs, _verdict
+from . import _jobs
 from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
 from ._endpoint import Key, KeyRing, Region, checked_base_url
 from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
 from ._gate import backoff
+from ._http import Connection, Transport
 from ._jobs import Job, JobStatus
 from ._values import Convertible, checked_id, encode_json
 from ._verdict import Meaning, Verdict
 
 T = TypeVar("T")
-
-API_VERSION = "2020-09-22"  # header X-API-Version on every call; docs.userpilot.com, read 2026-10
-_MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
-_FAREWELL = 0.3  # seconds to close connections politely
-_MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
-
-
-@attrs.define
-class _Attempt:
-    """How far one request got."""
-
-    traced: bool = False
-    sent: bool = False
-    status: int | None = None
-    headers: dict[str, str] = attrs.field(factory=dict)
-    body: bytearray = attrs.field(factory=bytearray)
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpx's trace extension: nothing has left before the request's headers start to."""
-        self.traced = True
-        if event.endswith("send_request_headers.started"):
-            self.sent = True
-
-    def verdict(self, failure: str | None, error: BaseException | None = None) -> Verdict:
-        """A status is a status, even if its body broke off; otherwise it matters whether anything had left."""
-        if self.status is not None:
-            encoded = self.headers.get("content-encoding", "identity").strip().lower() != "identity"
-            return _verdict.of_answer(self.status, self.headers, b"" if encoded else bytes(self.body))
-        early = isinstance(
-            error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-        )
-        sent = self.sent if self.traced else not early
-        return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
 
 
 class UserpilotAPI(anyio.AsyncContextManagerMixin):
@@ -80,113 +41,45 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         *,
         region: Region | None = None,
         base_url: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         request_timeout: float = 15.0,
         upload_timeout: float = 120.0,
         attempts: int = 3,
         connections: int = 8,
-        sender_connections: int = 0,
     ) -> None:
         self._keys = KeyRing(api_key)
         self.base_url = checked_base_url(region, base_url)
-        self._transport = transport
-        self._request_timeout = request_timeout
-        self._upload_timeout = upload_timeout
+        """Where the requests go."""
+        self._connection = Connection(
+            self._keys,
+            self.base_url,
+            transport,
+            request_timeout=request_timeout,
+            upload_timeout=upload_timeout,
+            size=connections,
+        )
         self._attempts = attempts
-        self._connections = connections
-        self._pool = connections + sender_connections
+        self._own_connections = connections
         self._tasks: TaskGroup | None = None
-        self._http: httpx.AsyncClient | None = None
-        self.requests: dict[str, int] = {}
-        """Requests made, by endpoint."""
 
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[UserpilotAPI, None]:
-        async with anyio.create_task_group() as tasks:
-            self._limiter = anyio.Semaphore(self._connections)
-            self._ready = anyio.Event()
+        async with self._connection, anyio.create_task_group() as tasks:
+            self._limiter = anyio.Semaphore(self._own_connections)
             self._tasks = tasks
-            tasks.start_soon(self._connect)
             try:
                 yield self
             finally:
                 self._tasks = None
                 tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True), anyio.move_on_after(_FAREWELL):
-                    if self._http is not None:
-                        await self._http.aclose()
 
-    async def _connect(self) -> None:
-        """Build the HTTP client; its TLS context takes 20 to 125 ms, which is too long for the loop."""
-        secure = self._transport is None and self.base_url.startswith("https:")
-        tls = await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True) if secure else False
-        limits = httpx.Limits(max_connections=self._pool, max_keepalive_connections=self._pool)
-        self._http = httpx.AsyncClient(
-            transport=self._transport, verify=tls, limits=limits, timeout=None, trust_env=False, follow_redirects=False,
-        )  # fmt: skip
-        self._ready.set()
-
-    # ── one attempt, in the caller's task: for the sender ──
-
-    async def exchange(
-        self, endpoint: str, method: str, path: str, body: bytes | None = None, *, filename: str | None = None
-    ) -> Verdict:
-        """Make one request; never raises for what a network or a server may do.
-
-        ``filename`` sends ``body`` as a multipart upload under this name. Must run in a task that only anyio
-        scopes cancel.
-        """
-        attempt = _Attempt()
-        try:
-            key = self._keys.current()
-        except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
-            return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable raised {type(exc).__name__}")
-        cap = _MAX_LISTING if method == "GET" else _MAX_ANSWER
-        failure, error = None, None
-        with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
-            await self._ready.wait()
-            self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
-            try:
-                await self._stream(attempt, self._request(method, path, body, filename, key), cap)
-            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
-                failure, error = type(exc).__name__, exc
-        if scope.cancelled_caught:
-            failure = "timeout"
-        return attempt.verdict(failure, error)
-
-    def _request(self, method: str, path: str, body: bytes | None, filename: str | None, key: str) -> httpx.Request:
-        headers = {
-            "Authorization": f"Token {key}",
-            "X-API-Version": API_VERSION,
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
-            "User-Agent": "userpilot-async",
-        }
-        assert self._http is not None
-        if filename is not None and body is not None:
-            kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
-            files = {"file": (filename, body, kind)}
-            return self._http.build_request(method, self.base_url + path, headers=headers, files=files)
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        return self._http.build_request(method, self.base_url + path, headers=headers, content=body)
-
-    async def _stream(self, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
-        request.extensions["trace"] = attempt.trace
-        assert self._http is not None
-        response = await self._http.send(request, stream=True)
-        try:
-            attempt.status = response.status_code
-            attempt.headers = {name.lower(): value for name, value in response.headers.items()}
-            async for chunk in response.aiter_raw():
-                attempt.body += chunk[: cap - len(attempt.body)]
-                if len(attempt.body) >= cap:
-                    break
-        finally:
-            await response.aclose()
+    def reserve(self, connections: int) -> Connection:
+        """Keep so many connections of the pool for somebody who makes requests on their own."""
+        self._own_connections -= connections
+        return self._connection
 
     # ── the endpoints ──
 
@@ -245,7 +138,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
 
     async def job(self, job_id: str) -> Job:
         """One background job as it stands now; `Rejected` with status 404 if there is none."""
-        path = f"/v1/background_jobs/{quoted_job_id(job_id)}"
+        path = f"/v1/background_jobs/{_jobs.quoted_job_id(job_id)}"
         verdict = await self._ask("job", "GET", path, repeatable=True)
         return _job_in(verdict, job_id)
 
@@ -310,8 +203,12 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
     ) -> Verdict:  # fmt: skip
         import tenacity  # 5 to 25 ms of import time that only users of the plain API need
 
+        ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename)
+
         async def once() -> Verdict:
-            verdict = await self._in_own_task(lambda: self.exchange(endpoint, method, path, body, filename=filename))
+            verdict = await self._in_own_task(
+                lambda: self._connection.exchange(endpoint, method, path, body, filename=filename)
+            )
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
             raise _Refused(verdict)
@@ -378,14 +275,6 @@ class _Refused(Exception):
         return Rejected(verdict.status, verdict.detail)
 
 
-def quoted_job_id(job_id: str) -> str:
-    """A job's id as one segment of a path: it has colons, and a hostile one may have slashes and dots."""
-    if not isinstance(job_id, str) or not _jobs.usable_job_id(job_id):
-        raise InvalidCall("job_id", "must be a printable str of at most 1,024 characters")
-    quoted = quote(job_id, safe="")
-    return quoted.replace(".", "%2E") if set(job_id) <= {"."} else quoted
-
-
 def _job_in(verdict: Verdict, job_id: str) -> Job:
     if not isinstance(verdict.body, dict):
         raise Unavailable("the server's answer is no job object", ambiguous=True)
@@ -406,16 +295,3 @@ def _user_line(row: Mapping[str, Any], number: int) -> bytes:
 def _company_line(row: Mapping[str, Any], number: int) -> bytes:
     call = IdentifyCompany(row.get("company_id"), row.get("metadata"))
     return encode_json({"company_id": call.company_id, "metadata": call.metadata}).encode() + b"\n"
-
-
-def _tls_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 10:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False

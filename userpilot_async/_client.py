@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import weakref
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -16,7 +15,6 @@ from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
-import httpx
 from anyio.abc import TaskGroup
 
 from ._api import UserpilotAPI
@@ -24,6 +22,8 @@ from ._calls import Call, Identify, Track, track_body
 from ._coalesce import Kind, size_of
 from ._endpoint import Key, Region
 from ._errors import ClientClosed, InvalidCall, QueueFull
+from ._event_names import EventNames
+from ._http import Transport
 from ._lanes import Event, Facts, body_of
 from ._ledger import Outcome
 from ._letters import DeadCall, Letters, OnDead
@@ -31,6 +31,7 @@ from ._loops import this_loop
 from ._notices import Notices
 from ._outbox import MemoryOutbox, Outbox
 from ._receipt import Receipt
+from ._room import Room
 from ._schedule import Schedule
 from ._sender import Sender
 from ._settings import Settings
@@ -47,7 +48,6 @@ GRACE = 0.5  # seconds that a close may take beyond its timeout to stop what is 
 
 
 LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
-MAX_EVENT_NAMES = 512 * 1024  # bytes of all unique event names together
 
 
 class _Door(Enum):
@@ -77,28 +77,27 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         outbox: Outbox | str | None = None,
         settings: Settings | None = None,
         on_dead: OnDead | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._door = _Door.NEW
         self.settings = settings if settings is not None else Settings()
         self._outbox = _outbox_at(outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX"))
         self._on_dead = on_dead
         self.api = UserpilotAPI(
-            api_key, region=region, base_url=base_url, transport=transport, connections=API_CONNECTIONS,
-            sender_connections=self.settings.concurrency,
+            api_key, region=region, base_url=base_url, transport=transport, connections=API_CONNECTIONS + self.settings.concurrency,
             request_timeout=self.settings.request_timeout, upload_timeout=self.settings.upload_timeout,
         )  # fmt: skip
         """Every endpoint as one awaitable method, without the queue."""
+        self._connection = self.api.reserve(self.settings.concurrency)
         self._random = random.Random()
         self._pid = os.getpid()
         self._here: Callable[[], object] = _nowhere
         self._token: object = _Door.NEW
         self._now: Callable[[], float] = _no_time
         self._calls = 0
-        self._waiters: deque[anyio.Event] = deque()
+        self._room = Room(self._outbox, self.settings.max_wait)
         self._closing: anyio.Event | None = None
-        self._event_names: set[str] | None = set()
-        self._event_names_size = 0
+        self._event_names = EventNames()
         _clients.add(self)
 
     def __repr__(self) -> str:
@@ -136,7 +135,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._schedule = Schedule(
             self.settings, chance=self._random.random, filename=lambda: f"{name}-{uuid4().hex}.ndjson", now=loop.time()
         )
-        self._sender = Sender(self._outbox, self._schedule, self.api, self._letters, self._notices, loop.time)
+        self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, loop.time)
         self._door, self._token = _Door.OPEN, loop.here()
         tasks.start_soon(self._sender.run)
         tasks.start_soon(self._letters.run)
@@ -163,7 +162,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._calls += 1
         if not self._calls % PAUSE_EVERY:
             await self._pause()
-        if self._waiters or not self._outbox.has_room(size):
+        if self._room.waiters or not self._outbox.has_room(size):
             return await self._squeeze("track", user_id, body, size)
         return self._put("track", user_id, body, size)
 
@@ -216,23 +215,14 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
 
     def _event(self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None) -> Event:
         body = track_body(user_id, event_name, metadata)
-        if self._event_names is not None and event_name not in self._event_names:
-            self._new_event_name(event_name)
+        if event_name not in self._event_names.known and not self._event_names.fits(event_name):
+            message = "event names take more than 512 KB together, the vendor's limit: put what varies into metadata"
+            self._notices.say(logging.WARNING, "event_names", message)
         if occurred_at is None:
             return body
         moment = checked_time(occurred_at)
         assert moment is not None
         return body, moment
-
-    def _new_event_name(self, name: str) -> None:
-        """Unique event names may take 512 KB together ("Track events API", read 2026-10): say so once."""
-        assert self._event_names is not None
-        self._event_names.add(name)
-        self._event_names_size += len(name.encode())
-        if self._event_names_size > MAX_EVENT_NAMES:
-            self._event_names = None
-            message = "event names take more than 512 KB together, the vendor's limit: put what varies into metadata"
-            self._notices.say(logging.WARNING, "event_names", message)
 
     def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Facts | Receipt:
         if self._here() is not self._token:
@@ -278,7 +268,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._calls += 1
         if not self._calls % PAUSE_EVERY:
             await self._pause()
-        if self._waiters or not self._outbox.has_room(said[2]):
+        if self._room.waiters or not self._outbox.has_room(said[2]):
             return await self._squeeze(kind, key, said, said[2])
         return self._put(kind, key, said, said[2])
 
@@ -295,7 +285,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         return Receipt(self._outbox.ledger, call_id)
 
     def _put_nowait(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
-        if (self._waiters or not self._outbox.has_room(size)) and not self._displace(size):
+        if (self._room.waiters or not self._outbox.has_room(size)) and not self._displace(size):
             return self._no_room(kind, key, said)
         return self._put(kind, key, said, size)
 
@@ -309,36 +299,9 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
     async def _squeeze(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
         """The queue is full: do with this call what the settings say."""
         if self.settings.when_full == "wait":
-            if not await self._wait_for_room(size):
-                return self._no_room(kind, key, said)
-            receipt = self._put(kind, key, said, size)
-            self._let_in()
-            return receipt
+            async with self._room.turn(size) as has_room:
+                return self._put(kind, key, said, size) if has_room else self._no_room(kind, key, said)
         return self._put_nowait(kind, key, said, size)
-
-    async def _wait_for_room(self, size: int) -> bool:
-        """In turn; false after `max_wait`, or if the client is closed meanwhile."""
-        turn = anyio.Event()
-        self._waiters.append(turn)
-        self._outbox.when_room = self._let_in
-        try:
-            with anyio.move_on_after(self.settings.max_wait):
-                while self._door is _Door.OPEN:
-                    if self._waiters[0] is turn and self._outbox.has_room(size):
-                        return True
-                    await turn.wait()
-                    turn = self._waiters[self._waiters.index(turn)] = anyio.Event()
-            return False
-        finally:
-            self._waiters.remove(turn)
-            if not self._waiters:
-                self._outbox.when_room = None
-            else:
-                self._let_in()
-
-    def _let_in(self) -> None:
-        if self._waiters and (self._outbox.has_room(1) or self._door is not _Door.OPEN):
-            self._waiters[0].set()
 
     def _displace(self, size: int) -> bool:
         """Make room by giving up the oldest calls, if the settings say so."""
@@ -397,8 +360,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         started, self._closing = self._now(), anyio.Event()
         self._door, self._token = _Door.CLOSED, _Door.CLOSED
         timeout = self.settings.close_timeout if timeout is None else timeout
-        for turn in self._waiters:
-            turn.set()
+        self._room.close()
         try:
             with self._hurrying(), anyio.move_on_after(timeout):
                 await self._drain(started + timeout)
@@ -452,7 +414,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             ledger,
             self._outbox.waiting_bytes,
             in_flight=schedule.in_flight,
-            requests=dict(self.api.requests),
+            requests=dict(self._connection.requests),
             retries=schedule.retries,
             possible_duplicates=schedule.possible_duplicates,
             rate_limited=schedule.rate_limited,

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 import attrs
+
+from ._errors import InvalidCall
 
 ROWS_PER_SECOND = 1_800 / 60  # documented speed of bulk jobs; an older page says 1,200 a minute
 MAX_JOB_ID = 1_024  # characters; real ones have about 60
@@ -89,6 +92,14 @@ def listed(body: Any) -> list[Job]:
 def usable_job_id(job_id: str) -> bool:
     """Short and printable: one that may be put into a URL (quoted) and into a message."""
     return 0 < len(job_id) <= MAX_JOB_ID and job_id.isprintable()
+
+
+def quoted_job_id(job_id: str) -> str:
+    """A job's id as one segment of a path: it has colons, and a hostile one may have slashes and dots."""
+    if not isinstance(job_id, str) or not usable_job_id(job_id):
+        raise InvalidCall("job_id", "must be a printable str of at most 1,024 characters")
+    quoted = quote(job_id, safe="")
+    return quoted.replace(".", "%2E") if set(job_id) <= {"."} else quoted
 
 
 def expected_duration(rows: int) -> float:

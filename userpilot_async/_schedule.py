@@ -10,11 +10,8 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
 from itertools import chain, islice
 from typing import Literal
-
-import attrs
 
 from ._bucket import Bucket
 from ._bulk import BulkSlot, Change, SlotState, Step
@@ -27,38 +24,9 @@ from ._settings import Settings
 from ._settlements import Settlements
 from ._values import Value
 from ._verdict import Meaning, Verdict
+from ._work import Route, Work
 
 _CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
-
-
-class Route(Enum):
-    """The endpoints, by the names that `Statistics.requests` uses."""
-
-    TRACK = "track"
-    IDENTIFY = "identify"
-    IDENTIFY_COMPANY = "identify_company"
-    BULK_USERS = "bulk_users"
-    BULK_COMPANIES = "bulk_companies"
-    JOB = "job"
-    JOBS = "jobs"
-
-
-@attrs.define(eq=False)
-class Work:
-    """One request to make. The sender reads the first five fields; the rest is the schedule's."""
-
-    route: Route
-    body: bytes = b""
-    """Of a realtime request."""
-    rows: list[Row] = attrs.field(factory=list)
-    """Of a bulk file, to be sent as ``filename``."""
-    filename: str = ""
-    job_id: str = ""
-    bucket: Bucket = attrs.field(kw_only=True)
-    gate: Gate = attrs.field(kw_only=True)
-    lane: Lane | None = None
-    head: Ticket | Row | None = None
-    step: Step | None = None
 
 
 class Schedule:

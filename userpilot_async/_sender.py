@@ -11,14 +11,16 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from ._api import UserpilotAPI, quoted_job_id
 from ._coalesce import bulk_line
+from ._http import Connection
+from ._jobs import quoted_job_id
 from ._letters import DeadCall, Letters
 from ._notices import Notices
 from ._outbox import Outbox
-from ._schedule import Route, Schedule, Work
+from ._schedule import Schedule
 from ._settlements import Settlement
 from ._verdict import Meaning, Verdict, of_failure
+from ._work import Route, Work
 
 TAKE = 200  # calls moved into the schedule in one go: about half a millisecond of the application's loop
 ENCODE = 100  # rows encoded in one go, for the same reason
@@ -37,12 +39,12 @@ class Sender:
     """Runs until it is cancelled; everything it knows is in the schedule and in the outbox."""
 
     def __init__(
-        self, outbox: Outbox, schedule: Schedule, api: UserpilotAPI, letters: Letters, notices: Notices,
+        self, outbox: Outbox, schedule: Schedule, connection: Connection, letters: Letters, notices: Notices,
         now: Callable[[], float],
     ) -> None:  # fmt: skip
         self.schedule = schedule
         self._outbox = outbox
-        self._api = api
+        self._connection = connection
         self._letters = letters
         self._notices = notices
         self._now = now
@@ -181,12 +183,12 @@ class Sender:
             body = await self._encode(work)
             if len(body) > self.schedule.slot.max_bytes and len(work.rows) > 1:
                 return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
-            return await self._api.exchange(route.value, "POST", _PATHS[route], body, filename=work.filename)
+            return await self._connection.exchange(route.value, "POST", _PATHS[route], body, filename=work.filename)
         if route is Route.JOB:
-            return await self._api.exchange("job", "GET", f"/v1/background_jobs/{quoted_job_id(work.job_id)}")
+            return await self._connection.exchange("job", "GET", f"/v1/background_jobs/{quoted_job_id(work.job_id)}")
         if route is Route.JOBS:
-            return await self._api.exchange("jobs", "GET", _PATHS[route])
-        return await self._api.exchange(route.value, "POST", _PATHS[route], work.body)
+            return await self._connection.exchange("jobs", "GET", _PATHS[route])
+        return await self._connection.exchange(route.value, "POST", _PATHS[route], work.body)
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""

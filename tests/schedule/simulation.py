@@ -16,9 +16,10 @@ from tests.harness.model import Event, Model, same_events, same_state
 from userpilot_async._calls import Call, Identify, Track, track_body
 from userpilot_async._coalesce import bulk_line, size_of
 from userpilot_async._outbox import MemoryOutbox
-from userpilot_async._schedule import Route, Schedule, Work
+from userpilot_async._schedule import Schedule
 from userpilot_async._settings import Settings
 from userpilot_async._verdict import Verdict, of_answer, of_failure
+from userpilot_async._work import Route, Work
 
 ROWS_PER_SECOND = 30.0
 
@@ -112,7 +113,9 @@ class Server:
 
     def store(self, row: dict[str, Any], is_user: bool) -> None:
         """Merge a row into what is stored; an explicit null removes."""
-        place = self.users.setdefault(row["user_id"], {}) if is_user else self.companies.setdefault(row["company_id"], {})
+        place = (
+            self.users.setdefault(row["user_id"], {}) if is_user else self.companies.setdefault(row["company_id"], {})
+        )
         for name, value in row.get("metadata", {}).items():
             if value is None:
                 place.pop(name, None)
@@ -145,7 +148,10 @@ class Simulation:
         self._arriving: list[tuple[float, int, Work]] = []
         self._answering: list[tuple[float, int, Work, Verdict]] = []
         self.schedule = Schedule(
-            settings or Settings(), chance=self.chance.random, filename=lambda: f"file-{next(self._names)}", now=self.now
+            settings or Settings(),
+            chance=self.chance.random,
+            filename=lambda: f"file-{next(self._names)}",
+            now=self.now,
         )
 
     def put(self, call: Call) -> int:
@@ -222,7 +228,7 @@ class Simulation:
         ledger = self.outbox.ledger
         assert ledger.pending == 0
         assert ledger.accepted == ledger.delivered + ledger.merged == len(self.accepted)
-        assert (0, 0) == (self.outbox.waiting_calls, self.outbox.waiting_bytes)
+        assert (self.outbox.waiting_calls, self.outbox.waiting_bytes) == (0, 0)
         same_events(self.model, self.server.events, self.schedule.possible_duplicates)
         assert self.schedule.possible_duplicates == self.server.lost_tracks
         same_state(self.model, {**{e.user_id: {} for e in self.model.events if e.user_id in self.model.users},

@@ -49,7 +49,7 @@ def test_a_lost_answer_keeps_the_bound_though_the_server_stamps_after_our_deadli
 
     stamps = drain(Bucket(1, 1, 0.0), 150.0, lambda: (next(delays), 0.0), lost=lambda: next(losses))
 
-    assert 2 == len(stamps)
+    assert len(stamps) == 2
     requests_in_any_minute(stamps, limit=1)
 
 
@@ -62,8 +62,8 @@ def test_a_backlog_uses_more_than_99_percent_of_the_budget() -> None:
 def test_a_burst_goes_at_once_and_the_rest_is_spaced_evenly() -> None:
     stamps = drain(Bucket(600, 100, 0.0), 30.0, lambda: (0.0, 0.0))
 
-    assert 100 == sum(stamp == 0.0 for stamp in stamps)
-    assert 0.1 == pytest.approx(stamps[150] - stamps[149])
+    assert sum(stamp == 0.0 for stamp in stamps) == 100
+    assert pytest.approx(stamps[150] - stamps[149]) == 0.1
 
 
 def test_the_server_may_lower_the_limit_and_raise_it_again_but_not_above_ours() -> None:
@@ -73,7 +73,7 @@ def test_the_server_may_lower_the_limit_and_raise_it_again_but_not_above_ours() 
     lowered = bucket.left(0.0)
     bucket.heard(10_000, None, None, 1.0)
 
-    assert (300, 600) == (lowered, bucket.left(1.0))
+    assert (lowered, bucket.left(1.0)) == (300, 600)
 
 
 def test_foreign_traffic_in_the_window_is_respected() -> None:
@@ -82,8 +82,8 @@ def test_foreign_traffic_in_the_window_is_respected() -> None:
     bucket.heard(600, 2, 30.0, 0.0)
     took = [bucket.take(0.0) for _ in range(3)]
 
-    assert [True, True, False] == took
-    assert 30.0 == bucket.ready_at(0.0)
+    assert took == [True, True, False]
+    assert bucket.ready_at(0.0) == 30.0
     assert bucket.take(30.0)
 
 
@@ -105,7 +105,7 @@ def test_headers_without_sense_change_nothing(limit: int | None, remaining: int 
 
     bucket.heard(limit, remaining, reset, 0.0)
 
-    assert 600 == bucket.left(0.0)
+    assert bucket.left(0.0) == 600
 
 
 def test_a_reset_in_a_hundred_years_costs_a_minute() -> None:
@@ -113,7 +113,7 @@ def test_a_reset_in_a_hundred_years_costs_a_minute() -> None:
 
     bucket.heard(600, 0, 3e9, 0.0)
 
-    assert PERIOD == bucket.ready_at(0.0)
+    assert bucket.ready_at(0.0) == PERIOD
 
 
 def test_a_request_that_never_left_gives_its_token_back() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.schedule.simulation import Simulation
 from userpilot_async import Identify, IdentifyCompany, Settings, Track
 from userpilot_async._calls import Call
-from userpilot_async._schedule import Work
+from userpilot_async._work import Work
 
 USERS = ["u0", "u1", "u2", "u3"]
 COMPANIES = ["acme", "beta"]
@@ -122,8 +122,8 @@ def test_a_million_identifies_of_ten_thousand_users_are_one_job() -> None:
 
     run.drain()
 
-    assert 1 == len(run.server.jobs)
-    assert (500, 49_500) == (run.outbox.ledger.delivered, run.outbox.ledger.merged)
+    assert len(run.server.jobs) == 1
+    assert (run.outbox.ledger.delivered, run.outbox.ledger.merged) == (500, 49_500)
 
 
 def test_calls_die_of_age_and_never_of_attempts() -> None:
@@ -137,8 +137,8 @@ def test_calls_die_of_age_and_never_of_attempts() -> None:
     alive = run.outbox.ledger.pending
     run.run(200.0)
 
-    assert 20 == alive
-    assert {"expired": 20} == run.outbox.ledger.dead
+    assert alive == 20
+    assert run.outbox.ledger.dead == {"expired": 20}
 
 
 def test_an_idle_schedule_asks_for_no_time_at_all() -> None:
@@ -157,7 +157,7 @@ def test_identifies_that_would_move_a_user_do_not_overtake_a_track() -> None:
 
     run.drain()
 
-    assert ["acme", "beta", "acme"] == [event.company_id for event in run.server.events]
+    assert [event.company_id for event in run.server.events] == ["acme", "beta", "acme"]
 
 
 def test_identifies_that_do_not_move_the_user_merge_ahead_of_tracks() -> None:
@@ -169,8 +169,8 @@ def test_identifies_that_do_not_move_the_user_merge_ahead_of_tracks() -> None:
 
     run.drain()
 
-    assert 2 == run.outbox.ledger.merged
-    assert {"u1": {"a": 1, "b": 2, "c": 3}} == run.server.users
+    assert run.outbox.ledger.merged == 2
+    assert run.server.users == {"u1": {"a": 1, "b": 2, "c": 3}}
 
 
 def test_a_row_never_grows_beyond_500_properties_by_merging() -> None:
@@ -180,8 +180,8 @@ def test_a_row_never_grows_beyond_500_properties_by_merging() -> None:
 
     run.drain()
 
-    assert 0 == run.outbox.ledger.merged
-    assert 600 == len(run.server.users["u1"])
+    assert run.outbox.ledger.merged == 0
+    assert len(run.server.users["u1"]) == 600
 
 
 def test_a_track_behind_a_row_in_a_job_waits_for_a_repeat_in_realtime_not_for_the_job() -> None:
@@ -194,7 +194,7 @@ def test_a_track_behind_a_row_in_a_job_waits_for_a_repeat_in_realtime_not_for_th
     run.run(5.0)
 
     assert not run.server.jobs[0].over
-    assert [("u7", 0)] == run.server.tracked
+    assert run.server.tracked == [("u7", 0)]
     run.drain()
     run.check()
 
@@ -211,7 +211,7 @@ def test_a_later_identify_waits_for_the_job_that_holds_an_older_row_of_the_user(
     run.drain()
 
     assert before is None
-    assert {"plan": "new"} == run.server.users["u7"]
+    assert run.server.users["u7"] == {"plan": "new"}
 
 
 def test_nothing_more_than_the_concurrency_is_ever_in_flight() -> None:
@@ -223,4 +223,4 @@ def test_nothing_more_than_the_concurrency_is_ever_in_flight() -> None:
 
     given_out = [found for found in (run.schedule.next(run.now) for _ in range(10)) if isinstance(found, Work)]
 
-    assert 3 == len(given_out)
+    assert len(given_out) == 3

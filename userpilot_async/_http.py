@@ -1,0 +1,177 @@
+"""One HTTP request at a time, and what came of it: the only file that knows httpx.
+
+httpx 0.28 leaks a slot of its pool when a task is cancelled natively while it waits for one, until every request
+raises `PoolTimeout`. So requests run only in tasks that anyio scopes cancel, and never more of them than the pool
+has connections.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+import httpx
+
+from . import _verdict
+from ._endpoint import KeyRing
+from ._verdict import Meaning, Verdict
+
+Transport = httpx.AsyncBaseTransport
+
+API_VERSION = "2020-09-22"  # header X-API-Version on every call; docs.userpilot.com, read 2026-10
+MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
+MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
+FAREWELL = 0.3  # seconds to close connections politely
+
+
+@attrs.define
+class _Attempt:
+    """How far one request got."""
+
+    traced: bool = False
+    sent: bool = False
+    status: int | None = None
+    headers: dict[str, str] = attrs.field(factory=dict)
+    body: bytearray = attrs.field(factory=bytearray)
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpx's trace extension: nothing has left before the request's headers start to."""
+        self.traced = True
+        if event.endswith("send_request_headers.started"):
+            self.sent = True
+
+    def verdict(self, failure: str | None, error: BaseException | None = None) -> Verdict:
+        """A status is a status, even if its body broke off; otherwise it matters whether anything had left."""
+        if self.status is not None:
+            encoded = self.headers.get("content-encoding", "identity").strip().lower() != "identity"
+            return _verdict.of_answer(self.status, self.headers, b"" if encoded else bytes(self.body))
+        early = isinstance(
+            error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+        )
+        sent = self.sent if self.traced else not early
+        return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
+
+
+class Connection(anyio.AsyncContextManagerMixin):
+    """A pool of connections to one server. Open it as a context manager; then `exchange`."""
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        base_url: str,
+        transport: Transport | None,
+        *,
+        request_timeout: float,
+        upload_timeout: float,
+        size: int,
+    ) -> None:
+        self.base_url = base_url
+        self.requests: dict[str, int] = {}
+        """Requests made, by endpoint."""
+        self._keys = keys
+        self._transport = transport
+        self._request_timeout = request_timeout
+        self._upload_timeout = upload_timeout
+        self._size = size
+        self._http: httpx.AsyncClient | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.base_url}>"
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Connection, None]:
+        async with anyio.create_task_group() as tasks:
+            self._ready = anyio.Event()
+            tasks.start_soon(self._connect)
+            try:
+                yield self
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True), anyio.move_on_after(FAREWELL):
+                    if self._http is not None:
+                        await self._http.aclose()
+
+    async def _connect(self) -> None:
+        """Build the HTTP client; its TLS context takes 20 to 125 ms, which is too long for the loop."""
+        secure = self._transport is None and self.base_url.startswith("https:")
+        tls = await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True) if secure else False
+        limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
+        self._http = httpx.AsyncClient(
+            transport=self._transport, verify=tls, limits=limits, timeout=None, trust_env=False, follow_redirects=False,
+        )  # fmt: skip
+        self._ready.set()
+
+    async def exchange(
+        self, endpoint: str, method: str, path: str, body: bytes | None = None, *, filename: str | None = None
+    ) -> Verdict:
+        """Make one request; never raises for what a network or a server may do.
+
+        ``filename`` sends ``body`` as a multipart upload under this name. Must run in a task that only anyio
+        scopes cancel.
+        """
+        attempt = _Attempt()
+        try:
+            key = self._keys.current()
+        except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
+            return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable raised {type(exc).__name__}")
+        cap = MAX_LISTING if method == "GET" else MAX_ANSWER
+        failure, error = None, None
+        with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
+            await self._ready.wait()
+            self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
+            try:
+                await self._stream(attempt, self._request(method, path, body, filename, key), cap)
+            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
+                failure, error = type(exc).__name__, exc
+        if scope.cancelled_caught:
+            failure = "timeout"
+        return attempt.verdict(failure, error)
+
+    def _request(self, method: str, path: str, body: bytes | None, filename: str | None, key: str) -> httpx.Request:
+        headers = {
+            "Authorization": f"Token {key}",
+            "X-API-Version": API_VERSION,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
+            "User-Agent": "userpilot-async",
+        }
+        assert self._http is not None
+        if filename is not None and body is not None:
+            kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
+            files = {"file": (filename, body, kind)}
+            return self._http.build_request(method, self.base_url + path, headers=headers, files=files)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return self._http.build_request(method, self.base_url + path, headers=headers, content=body)
+
+    async def _stream(self, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
+        request.extensions["trace"] = attempt.trace
+        assert self._http is not None
+        response = await self._http.send(request, stream=True)
+        try:
+            attempt.status = response.status_code
+            attempt.headers = {name.lower(): value for name, value in response.headers.items()}
+            async for chunk in response.aiter_raw():
+                attempt.body += chunk[: cap - len(attempt.body)]
+                if len(attempt.body) >= cap:
+                    break
+        finally:
+            await response.aclose()
+
+
+def _tls_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _is_certificate_error(error: BaseException | None) -> bool:
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
