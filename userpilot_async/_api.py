@@ -206,9 +206,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename)
 
         async def once() -> Verdict:
-            verdict = await self._in_own_task(
-                lambda: self._connection.exchange(endpoint, method, path, body, filename=filename)
-            )
+            verdict = await self._in_own_task(ask)
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
             raise _Refused(verdict)

@@ -39,6 +39,7 @@ from ._settlements import call_of
 from ._statistics import Report, Statistics
 from ._values import Convertible, checked_company, checked_id, checked_metadata, checked_time
 
+Checked = tuple[Kind, str, Union[Event, Facts], int]
 Metadata = Union[Mapping[str, Convertible], None]
 Self = TypeVar("Self", bound="UserpilotClient")
 
@@ -84,9 +85,14 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._outbox = _outbox_at(outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX"))
         self._on_dead = on_dead
         self.api = UserpilotAPI(
-            api_key, region=region, base_url=base_url, transport=transport, connections=API_CONNECTIONS + self.settings.concurrency,
-            request_timeout=self.settings.request_timeout, upload_timeout=self.settings.upload_timeout,
-        )  # fmt: skip
+            api_key,
+            region=region,
+            base_url=base_url,
+            transport=transport,
+            connections=API_CONNECTIONS + self.settings.concurrency,
+            request_timeout=self.settings.request_timeout,
+            upload_timeout=self.settings.upload_timeout,
+        )
         """Every endpoint as one awaitable method, without the queue."""
         self._connection = self.api.reserve(self.settings.concurrency)
         self._random = random.Random()
@@ -159,6 +165,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
             return self._invalid(error, given)
         size = len(body if isinstance(body, bytes) else body[0])
+        if type(user_id) is not str:  # a str that is an Enum has a hash of its own
+            user_id = checked_id(user_id, "user_id")
         self._calls += 1
         if not self._calls % PAUSE_EVERY:
             await self._pause()
@@ -177,7 +185,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
             return self._invalid(error, given)
-        return self._put_nowait("track", user_id, body, len(body_of(body)))
+        return self._put_nowait("track", checked_id(user_id, "user_id"), body, len(body_of(body)))
 
     async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
@@ -185,23 +193,23 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         ``company`` needs its ``id`` (or ``company_id``), may have the company's own properties beside it, and
         moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
         """
-        said = self._identified(user_id, metadata, company)
-        return said if isinstance(said, Receipt) else await self._take("user", user_id, said)
+        checked = self._identified(user_id, metadata, company)
+        return checked if isinstance(checked, Receipt) else await self._take(*checked)
 
     def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """As `identify`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
-        said = self._identified(user_id, metadata, company)
-        return said if isinstance(said, Receipt) else self._put_nowait("user", user_id, said, said[2])
+        checked = self._identified(user_id, metadata, company)
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
     async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """Accept what is known of a company; else as `identify`."""
-        said = self._company_identified(company_id, metadata)
-        return said if isinstance(said, Receipt) else await self._take("company", company_id, said)
+        checked = self._company_identified(company_id, metadata)
+        return checked if isinstance(checked, Receipt) else await self._take(*checked)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """As `identify_company`, for code that cannot await; a full queue never makes it wait."""
-        said = self._company_identified(company_id, metadata)
-        return said if isinstance(said, Receipt) else self._put_nowait("company", company_id, said, said[2])
+        checked = self._company_identified(company_id, metadata)
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a call that exists as a value: from a file, or from `on_dead`."""
@@ -224,27 +232,24 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         assert moment is not None
         return body, moment
 
-    def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Facts | Receipt:
+    def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Checked | Receipt:
         if self._here() is not self._token:
             raise self._refusal()
         try:
-            checked_id(user_id, "user_id")
-            properties = checked_metadata(metadata)
-            if company is None:
-                return properties, None, size_of(properties)
+            key, properties = checked_id(user_id, "user_id"), checked_metadata(metadata)
             its = checked_company(company)
-            assert its is not None
-            return properties, its, size_of(properties) + size_of(its)
+            size = size_of(properties) + (size_of(its) if its is not None else 0)
+            return "user", key, (properties, its, size), size
         except InvalidCall as error:
             return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
 
-    def _company_identified(self, company_id: str, metadata: Metadata) -> Facts | Receipt:
+    def _company_identified(self, company_id: str, metadata: Metadata) -> Checked | Receipt:
         if self._here() is not self._token:
             raise self._refusal()
         try:
-            checked_id(company_id, "company_id")
-            properties = checked_metadata(metadata)
-            return properties, None, size_of(properties)
+            key, properties = checked_id(company_id, "company_id"), checked_metadata(metadata)
+            size = size_of(properties)
+            return "company", key, (properties, None, size), size
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})
 
@@ -264,13 +269,13 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
 
     # ── holding ──
 
-    async def _take(self, kind: Kind, key: str, said: Facts) -> Receipt:
+    async def _take(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
         self._calls += 1
         if not self._calls % PAUSE_EVERY:
             await self._pause()
-        if self._room.waiters or not self._outbox.has_room(said[2]):
-            return await self._squeeze(kind, key, said, said[2])
-        return self._put(kind, key, said, said[2])
+        if self._room.waiters or not self._outbox.has_room(size):
+            return await self._squeeze(kind, key, said, size)
+        return self._put(kind, key, said, size)
 
     async def _pause(self) -> None:
         """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""

@@ -40,7 +40,7 @@ def checked_id(value: object, field: str) -> str:
     if len(value) > MAX_VALUE:
         raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
     _check_encodable(value, field)
-    return str(value)
+    return str.__str__(value)  # str() of a str that is an Enum is its name
 
 
 def checked_user_id(value: object) -> str:
@@ -154,7 +154,7 @@ def _converted(metadata: Mapping[str, Convertible], field: str) -> dict[str, Val
             raise InvalidCall(field, "has an empty name")
         if len(name) > MAX_NAME:
             raise InvalidCall(field, f"has a name of {len(name):,} characters; the limit is {MAX_NAME}")
-        properties[str(name)] = _converted_value(value, f"{field}[{quoted(name)}]")
+        properties[str.__str__(name)] = _converted_value(value, f"{field}[{quoted(name)}]")
     return properties
 
 
@@ -168,7 +168,7 @@ def _converted_value(value: object, field: str) -> Value:
     if isinstance(value, str):
         if len(value) > MAX_VALUE:
             raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
-        return str(value)
+        return str.__str__(value)
     if isinstance(value, int):
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
             raise InvalidCall(field, "is an int beyond ±(2**53 - 1), which JSON readers round; send it as str")
@@ -186,7 +186,7 @@ def _converted_value(value: object, field: str) -> Value:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise InvalidCall(field, "is a Decimal that is not finite")
-        return str(value)
+        return _converted_value(str(value), field)
     if isinstance(value, UUID):
         return str(value)
     raise InvalidCall(field, f"must be str, int, float, bool or None, not {type(value).__name__}")

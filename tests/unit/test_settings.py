@@ -1,0 +1,106 @@
+"""Settings: a wrong value is refused at once, by the name of its setting, and nothing changes afterwards."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from userpilot_async import Settings
+
+COUNTS = [
+    "track_per_minute", "identify_per_minute", "burst", "max_queue_calls", "max_queue_bytes", "concurrency",
+]  # fmt: skip
+ABOVE_0 = ["max_age", "request_timeout", "upload_timeout", "job_timeout"]
+FROM_0 = ["flush_interval", "bulk_threshold", "close_timeout"]
+OR_NONE = ["max_wait"]
+CHOICES = {
+    "when_full": ["wait", "drop_newest", "drop_oldest", "raise"],
+    "on_invalid": ["raise", "dead"],
+    "on_ambiguous": ["send", "drop"],
+}
+NOT_COUNTS = [0, -1, 1.0, 1.5, True, "1", None, float("inf"), float("nan")]
+NOT_NUMBERS = [-1, -0.1, float("inf"), float("-inf"), float("nan"), "1", [1]]
+NONE_IS_TAKEN = pytest.mark.xfail(strict=True, reason="the validator lets None through, and the sender adds to it later")
+BOOL_IS_TAKEN = pytest.mark.xfail(strict=True, reason="a bool counts as a number of seconds")
+FRACTION_IS_TAKEN = pytest.mark.xfail(strict=True, reason="a number of users need not be whole")
+
+WRONG = [
+    *((name, value) for name in COUNTS for value in NOT_COUNTS),
+    *((name, value) for name in ABOVE_0 for value in [0, 0.0, *NOT_NUMBERS]),
+    *((name, value) for name in FROM_0 + OR_NONE for value in NOT_NUMBERS),
+    *((name, value) for name in CHOICES for value in ["", "WAIT", None, 1, ["raise"]]),
+    *(pytest.param(name, None, marks=NONE_IS_TAKEN) for name in ABOVE_0 + FROM_0),
+    *(pytest.param(name, True, marks=BOOL_IS_TAKEN) for name in ABOVE_0 + FROM_0 + OR_NONE),
+    pytest.param("bulk_threshold", 0.5, marks=FRACTION_IS_TAKEN),
+]
+
+
+def test_every_setting_is_tested_here():
+    tested = {*COUNTS, *ABOVE_0, *FROM_0, *OR_NONE, *CHOICES}
+
+    assert tested == {field.name for field in attrs.fields(Settings)}
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_refused_by_the_name_of_its_setting(name, value):
+    with pytest.raises(ValueError, match=name):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
+def test_each_choice_is_taken(name, value):
+    assert value == getattr(Settings(**{name: value}), name)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_may_be_1(name):
+    assert getattr(Settings(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", FROM_0 + OR_NONE)
+def test_some_durations_may_be_0(name):
+    assert getattr(Settings(**{name: 0}), name) == 0
+
+
+def test_a_script_may_wait_for_room_for_ever():
+    assert None is Settings(max_wait=None).max_wait
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("track_per_minute", 600),
+        ("identify_per_minute", 600),
+        ("flush_interval", 1.0),
+        ("bulk_threshold", 50),
+        ("max_queue_calls", 100_000),
+        ("max_queue_bytes", 64 * 1024 * 1024),
+        ("when_full", "wait"),
+        ("burst", 100),
+        ("max_wait", 10.0),
+        ("close_timeout", 10.0),
+        ("request_timeout", 15.0),
+        ("concurrency", 8),
+        ("on_invalid", "raise"),
+        ("on_ambiguous", "send"),
+    ],
+)
+def test_the_default_is_the_one_in_the_contract(name, value):
+    assert value == getattr(Settings(), name)
+
+
+@pytest.mark.parametrize("name", [field.name for field in attrs.fields(Settings)])
+def test_a_setting_cannot_be_changed(name):
+    settings = Settings()
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(settings, name, 1)
+
+
+def test_settings_are_given_by_name():
+    with pytest.raises(TypeError):
+        Settings(600)
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError):
+        Settings(timeout=1)
