@@ -24,7 +24,7 @@ from ._endpoint import Key, Region
 from ._errors import ClientClosed, InvalidCall, QueueFull
 from ._event_names import EventNames
 from ._http import Transport
-from ._lanes import Event, Facts, body_of
+from ._lanes import Event, Facts
 from ._ledger import Outcome
 from ._letters import DeadCall, Letters, OnDead
 from ._loops import this_loop
@@ -37,13 +37,13 @@ from ._sender import Sender
 from ._settings import Settings
 from ._settlements import call_of
 from ._statistics import Report, Statistics
-from ._values import Convertible, checked_company, checked_id, checked_metadata, checked_time
+from ._values import Convertible, checked_company, checked_id, checked_metadata, checked_moment
 
 Checked = tuple[Kind, str, Union[Event, Facts], int]
 Metadata = Union[Mapping[str, Convertible], None]
 Self = TypeVar("Self", bound="UserpilotClient")
 
-PAUSE_EVERY = 128  # calls: a tight loop of track() lets the sender work this often, and the p99 does not see it
+PAUSE_EVERY = 256  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 GRACE = 0.5  # seconds that a close may take beyond its timeout to stop what is in flight
 
@@ -159,20 +159,16 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         """
         if self._here() is not self._token:
             raise self._refusal()
-        try:
-            body = self._event(user_id, event_name, metadata, occurred_at)
-        except InvalidCall as error:
-            given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
-            return self._invalid(error, given)
-        size = len(body if isinstance(body, bytes) else body[0])
-        if type(user_id) is not str:  # a str that is an Enum has a hash of its own
-            user_id = checked_id(user_id, "user_id")
+        checked = self._tracked(user_id, event_name, metadata, occurred_at)
+        if isinstance(checked, Receipt):
+            return checked
+        kind, key, said, size = checked
         self._calls += 1
         if not self._calls % PAUSE_EVERY:
             await self._pause()
         if self._room.waiters or not self._outbox.has_room(size):
-            return await self._squeeze("track", user_id, body, size)
-        return self._put("track", user_id, body, size)
+            return await self._squeeze(kind, key, said, size)
+        return self._put(kind, key, said, size)
 
     def track_nowait(
         self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
@@ -180,12 +176,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         """As `track`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
         if self._here() is not self._token:
             raise self._refusal()
-        try:
-            body = self._event(user_id, event_name, metadata, occurred_at)
-        except InvalidCall as error:
-            given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
-            return self._invalid(error, given)
-        return self._put_nowait("track", checked_id(user_id, "user_id"), body, len(body_of(body)))
+        checked = self._tracked(user_id, event_name, metadata, occurred_at)
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
     async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
@@ -221,16 +213,24 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
 
     # ── checking ──
 
-    def _event(self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None) -> Event:
-        body = track_body(user_id, event_name, metadata)
-        if event_name not in self._event_names.known and not self._event_names.fits(event_name):
+    def _tracked(
+        self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None
+    ) -> Checked | Receipt:
+        try:
+            body = track_body(user_id, event_name, metadata)
+            said = body if occurred_at is None else (body, checked_moment(occurred_at))
+        except InvalidCall as error:
+            given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
+            return self._invalid(error, given)
+        if event_name not in self._event_names.known:
+            self._new_event_name(event_name)
+        # A str that is an Enum has a hash of its own.
+        return "track", user_id if type(user_id) is str else checked_id(user_id, "user_id"), said, len(body)
+
+    def _new_event_name(self, event_name: str) -> None:
+        if not self._event_names.fits(event_name):
             message = "event names take more than 512 KB together, the vendor's limit: put what varies into metadata"
             self._notices.say(logging.WARNING, "event_names", message)
-        if occurred_at is None:
-            return body
-        moment = checked_time(occurred_at)
-        assert moment is not None
-        return body, moment
 
     def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Checked | Receipt:
         if self._here() is not self._token:
@@ -369,6 +369,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         try:
             with self._hurrying(), anyio.move_on_after(timeout):
                 await self._drain(started + timeout)
+            self._sender.closed = True
             with anyio.move_on_after(GRACE, shield=True):
                 await self._sender.stop()
         finally:

@@ -67,15 +67,15 @@ def checked_base_url(region: str | None, base_url: str | None) -> str:
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise ValueError("base_url is no URL") from exc
+    except ValueError:  # its text may hold credentials
+        raise ValueError("base_url is no URL") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("base_url must not hold credentials")
     if parts.query or parts.fragment or not host or port == 0 or not base_url.isprintable() or " " in base_url:
         raise ValueError("base_url must be an origin like https://analytex.userpilot.io")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ValueError("base_url must be https:// (http:// only for loopback)")
-    return base_url.rstrip("/")
+    return parts.scheme + base_url[len(parts.scheme) :].rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:

@@ -98,8 +98,8 @@ class Connection(anyio.AsyncContextManagerMixin):
 
     async def _connect(self) -> None:
         """Build the HTTP client; its TLS context takes 20 to 125 ms, which is too long for the loop."""
-        secure = self._transport is None and self.base_url.startswith("https:")
-        tls = await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True) if secure else False
+        plain = self._transport is not None or self.base_url.startswith("http:")
+        tls = False if plain else await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True)
         limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
         self._http = httpx.AsyncClient(
             transport=self._transport, verify=tls, limits=limits, timeout=None, trust_env=False, follow_redirects=False,

@@ -53,7 +53,8 @@ class Ledger:
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._chunks: dict[int, bytearray] = {}
-        self._open: dict[int, int] = {}  # calls still pending, by chunk
+        self._open: dict[int, int] = {}  # calls that may still be closed, by chunk; also those not accepted yet
+        self._page_end = 0
         self._outcomes: list[Outcome] = [PENDING, SUBMITTED, DELIVERED, MERGED]
         self._codes: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(self._outcomes)}
         self._watchers: dict[int, list[Callable[[Outcome], object]]] = {}
@@ -64,13 +65,10 @@ class Ledger:
     def accept(self) -> int:
         """The id of a call that is pending from now on."""
         call_id = self.accepted
-        if not call_id % _CHUNK:
-            self.page = self._chunks[call_id // _CHUNK] = bytearray(_CHUNK)
-            self._open[call_id // _CHUNK] = 0
-            self._forget()
+        if call_id == self._page_end:
+            self._turn_page()
         self.accepted = call_id + 1
         self.pending += 1
-        self._open[call_id // _CHUNK] += 1
         return call_id
 
     def outcome(self, call_id: int, page: bytearray) -> Outcome:
@@ -179,7 +177,10 @@ class Ledger:
         for tell in self._watchers.pop(call_id, ()):
             tell(outcome)
 
-    def _forget(self) -> None:
+    def _turn_page(self) -> None:
         newest = self.accepted // _CHUNK
+        self.page = self._chunks[newest] = bytearray(_CHUNK)
+        self._open[newest] = _CHUNK
+        self._page_end = (newest + 1) * _CHUNK
         for number in [n for n in self._chunks if n <= newest - _KEPT_CHUNKS and not self._open[n]]:
             del self._chunks[number], self._open[number]

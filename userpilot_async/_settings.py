@@ -9,19 +9,20 @@ import attrs
 WhenFull = Literal["wait", "drop_newest", "drop_oldest", "raise"]
 
 
-def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not (type(value) in (int, float) and 0 < value < float("inf")):
         raise ValueError(f"Settings.{attribute.name} must be a finite number above 0")
 
 
-def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not (type(value) in (int, float) and 0 <= value < float("inf")):
         raise ValueError(f"Settings.{attribute.name} must be a finite number, 0 or more")
 
 
 def _whole(instance: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"Settings.{attribute.name} must be an int above 0")
+    least = 0 if attribute.name == "bulk_threshold" else 1
+    if type(value) is not int or value < least:
+        raise ValueError(f"Settings.{attribute.name} must be an int, {least} or more")
 
 
 def _number(default: float) -> Any:
@@ -48,7 +49,7 @@ class Settings:
     flush_interval: float = attrs.field(default=1.0, validator=_not_negative)
     """How long an identify waits for others to merge with. A user whose track waits behind it does not linger."""
 
-    bulk_threshold: int = attrs.field(default=50, validator=_not_negative)
+    bulk_threshold: int = _count(50)
     """More waiting users (or companies) than this go as one bulk job instead of one request each."""
 
     max_queue_calls: int = _count(100_000)
@@ -62,7 +63,7 @@ class Settings:
     )
     """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it."""
 
-    max_wait: float | None = attrs.field(default=10.0, validator=_not_negative)
+    max_wait: float | None = attrs.field(default=10.0, validator=attrs.validators.optional(_not_negative))
     """How long a call waits for room; ``None`` for ever, which is right for scripts and wrong for web requests."""
 
     max_age: float = _number(86_400.0)

@@ -7,11 +7,12 @@ docs.userpilot.com, "Identify users" and "Track events", read 2026-10; the integ
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Union, cast
+from json import encoder
+from typing import Any, Union, cast
 from uuid import UUID
 
 from ._errors import InvalidCall
@@ -28,7 +29,22 @@ MAX_VALUE = 65_535  # characters
 MAX_EVENT_METADATA = 10 * 1024  # bytes of JSON
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly
 
-encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+def _encoder() -> Callable[[object], str]:
+    """JSON without white space, NaN, or a look out for cycles: what comes here has been checked.
+
+    `json.JSONEncoder.encode` builds this C encoder anew on each call, which takes nearly half of its time for an
+    event of six properties: 2.7 µs against 1.5 (Python 3.11, 2 cores, 2026-11). Without it (PyPy) it serves as is.
+    """
+    options = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+    make: Any = getattr(encoder, "c_make_encoder", None)
+    if make is None:  # pragma: no cover
+        return options.encode
+    chunks = make(None, options.default, encoder.encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: "".join(chunks(value, 0))
+
+
+encode_json = _encoder()
 
 
 def checked_id(value: object, field: str) -> str:
@@ -63,8 +79,11 @@ def checked_event_name(value: object) -> str:
 
 def checked_time(value: object) -> datetime | None:
     """An aware datetime in UTC, or ``None``; a naive one is `InvalidCall`, because its zone would be a guess."""
-    if value is None:
-        return None
+    return None if value is None else checked_moment(value)
+
+
+def checked_moment(value: object) -> datetime:
+    """`checked_time` for a time that is there."""
     if not isinstance(value, datetime):
         raise InvalidCall("occurred_at", f"must be an aware datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
@@ -208,8 +227,8 @@ def parsed_time(text: str) -> datetime:
     """A time written in ISO 8601; `InvalidCall` otherwise."""
     try:  # Python 3.10's fromisoformat knows no "Z"
         return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-    except ValueError as exc:
-        raise InvalidCall("occurred_at", "must be ISO 8601") from exc
+    except ValueError:  # its text holds the value
+        raise InvalidCall("occurred_at", "must be ISO 8601") from None
 
 
 def no_metadata(metadata: object, field: str = "metadata") -> dict[str, Value]:

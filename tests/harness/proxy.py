@@ -57,7 +57,7 @@ class Passed:
     passage: Passage
     forwarded_at: float | None  # None: the server did not get it
     status: int | None  # the server's answer; None: it left without one
-    answered_at: float | None  # when the client had the answer; None: it got none, or not all of it
+    answered_at: float | None  # when the answer was sent on; None: the client got none, or not all of it
 
 
 class FaultProxy(LoopbackServer):
@@ -124,19 +124,28 @@ class FaultProxy(LoopbackServer):
 
     async def _pass(self, wire: Wire, upstream: Wire, request: Request, data: bytes, passage: Passage) -> bool:
         """Whether the connection may go on."""
-        forwarded_at = time.monotonic()
-        status = answered_at = None
+        fate = Passed(request, passage, forwarded_at=time.monotonic(), status=None, answered_at=None)
         try:
             await upstream.write(data)
             status, answer = await upstream.read_answer(request.method)
+            fate = attrs.evolve(fate, status=status)
             await asyncio.sleep(passage.delay_answer)
-            if passage.ending == "answered":
+        except BaseException:  # also when the proxy is stopped: an answer that got so far is ambiguous
+            self._record.add(fate)
+            raise
+        # A write to a client that has just gone succeeds, into the kernel's buffer.
+        if passage.ending == "answered" and not wire.peer_has_left():
+            fate = attrs.evolve(fate, answered_at=time.monotonic())
+        # Before the client can act on the answer, or a test that looks then would not find the entry.
+        self._record.add(fate)
+        if fate.answered_at is not None:
+            try:
                 await wire.write(answer)
-                answered_at = time.monotonic()
-            elif passage.ending == "cut_within":
-                await wire.write(answer[: len(answer) // 2])
-        finally:
-            self._record.add(Passed(request, passage, forwarded_at, status, answered_at))
+            except ConnectionError:
+                self._record.replace(fate, attrs.evolve(fate, answered_at=None))
+                raise
+        elif passage.ending == "cut_within":
+            await wire.write(answer[: len(answer) // 2])
         if passage.ending == "swallowed":
             await wire.wait_until_left()
         elif passage.ending != "answered":

@@ -54,6 +54,10 @@ class Record(Generic[R]):
             self._entries.append(entry)
             self._news.notify_all()
 
+    def replace(self, entry: R, better: R) -> None:
+        with self._news:
+            self._entries[next(n for n, other in enumerate(self._entries) if other is entry)] = better
+
     def entries(self) -> list[R]:
         with self._news:
             return list(self._entries)

@@ -102,11 +102,14 @@ class Wire:
         try:
             if reading:
                 await self._until_end()
-            # An end behind unread bytes wakes no selector; only TCP's own state knows of it.
-            while self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_ESTABLISHED:
+            while not self.peer_has_left():  # noqa: ASYNC110 - an end behind unread bytes wakes no selector
                 await asyncio.sleep(0.01)
         except ConnectionError:
             pass
+
+    def peer_has_left(self) -> bool:
+        """What TCP itself knows: whether a FIN or RST has come, be it behind bytes that nobody has read."""
+        return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED
 
     def reset(self) -> None:
         """RST: the peer's next read or write fails with "connection reset"."""
@@ -161,6 +164,8 @@ class Wire:
         if not data:
             raise PeerLeft("the peer closed the connection")
         self._held += data
+        # A peer that sends without end is always ready, and sock_recv then never lets another task run.
+        await asyncio.sleep(0)
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._held[:count])
