@@ -19,6 +19,11 @@ def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: An
         raise ValueError(f"Settings.{attribute.name} must be a finite number, 0 or more")
 
 
+def _not_negative_or_none(instance: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        _not_negative(instance, attribute, value)
+
+
 def _whole(instance: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
     least = 0 if attribute.name == "bulk_threshold" else 1
     if type(value) is not int or value < least:
@@ -63,7 +68,7 @@ class Settings:
     )
     """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it."""
 
-    max_wait: float | None = attrs.field(default=10.0, validator=attrs.validators.optional(_not_negative))
+    max_wait: float | None = attrs.field(default=10.0, validator=_not_negative_or_none)
     """How long a call waits for room; ``None`` for ever, which is right for scripts and wrong for web requests."""
 
     max_age: float = _number(86_400.0)
