@@ -20,6 +20,7 @@ from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
 from ._gate import backoff
 from ._http import Connection, Transport
 from ._jobs import Job, JobStatus
+from ._loops import cancelled_natively
 from ._values import Convertible, checked_id, encode_json
 from ._verdict import Meaning, Verdict
 
@@ -242,6 +243,9 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
                 with scope:
                     async with self._limiter:
                         answers.append(await ask())
+            except anyio.get_cancelled_exc_class():
+                if not cancelled_natively():
+                    raise
             finally:
                 finished.set()
 
@@ -251,7 +255,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         finally:
             scope.cancel()
         if not answers:
-            raise ClientClosed("the API client was closed while this request was under way")
+            raise ClientClosed("the API client was closed, or its tasks cancelled, while this request was under way")
         return answers[0]
 
 

@@ -45,7 +45,7 @@ Self = TypeVar("Self", bound="UserpilotClient")
 
 PAUSE_EVERY = 256  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
-GRACE = 0.5  # seconds that a close may take beyond its timeout to stop what is in flight
+GRACE = 0.6  # seconds that a close may take beyond its timeout to stop what is in flight, and for last letters
 
 
 LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
@@ -102,6 +102,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._now: Callable[[], float] = _no_time
         self._calls = 0
         self._room = Room(self._outbox, self.settings.max_wait)
+        self._opened = self._ended = False
         self._closing: anyio.Event | None = None
         self._event_names = EventNames()
         _clients.add(self)
@@ -124,11 +125,15 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
                 try:
                     yield self
                 finally:
-                    # A scope's cancellation does not cut the drain short; a native one (a second Ctrl-C) does.
-                    with anyio.CancelScope(shield=True):
-                        await self.aclose()
-                    tasks.cancel_scope.cancel()
+                    try:
+                        # A scope's cancellation does not cut the drain short; a native one (a second Ctrl-C) does.
+                        with anyio.CancelScope(shield=True):
+                            await self.aclose()
+                    finally:
+                        tasks.cancel_scope.cancel()
         finally:
+            if self._opened and not self._ended:
+                self._end()
             self._outbox.close()
 
     def _open(self, tasks: TaskGroup) -> None:
@@ -143,8 +148,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         )
         self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, loop.time)
         self._door, self._token = _Door.OPEN, loop.here()
+        self._opened = True
         tasks.start_soon(self._sender.run)
-        tasks.start_soon(self._letters.run)
 
     # ── calls ──
 
@@ -354,34 +359,42 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
 
         Returns within the timeout and a second, whatever the server does, and earlier if nothing could be sent
         before its end. What was not delivered is dropped with reason ``closed``, except rows in a background
-        job of the server's, which goes on without us. May be called again, and from several tasks.
+        job of the server's, which goes on without us. May be called again, also by several tasks at once, and
+        goes on where a cancelled call of it stopped.
         """
-        if self._door is _Door.NEW:
-            self._door = _Door.CLOSED
-            return self._empty_report()
-        if self._closing is not None:
-            await self._closing.wait()
-            return self._report(self._now(), self._outbox.ledger.accepted)
-        started, self._closing = self._now(), anyio.Event()
         self._door, self._token = _Door.CLOSED, _Door.CLOSED
-        timeout = self.settings.close_timeout if timeout is None else timeout
-        self._room.close()
+        if self._opened:
+            timeout = self.settings.close_timeout if timeout is None else timeout
+            started = self._now()
+            self._room.close()
+            with anyio.move_on_after(timeout + GRACE):
+                while self._closing is not None:
+                    await self._closing.wait()
+                await self._close(started + timeout)
+            return self._report(started, self._outbox.ledger.accepted)
+        return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+
+    async def _close(self, deadline: float) -> None:
+        if self._ended:
+            return
+        self._closing = anyio.Event()
         try:
-            with self._hurrying(), anyio.move_on_after(timeout):
-                await self._drain(started + timeout)
-            self._sender.closed = True
-            with anyio.move_on_after(GRACE, shield=True):
+            with self._hurrying(), anyio.move_on_after(deadline - self._now()):
+                await self._drain(deadline)
+                await self._letters.wait_delivered()
+            with anyio.move_on_after(GRACE / 2, shield=True):
+                self._sender.closed = True
                 await self._sender.stop()
-        finally:
             self._end()
-        with anyio.move_on_after(max(0.0, started + timeout - self._now()) or GRACE / 2):
-            await self._letters.wait_delivered()
-        self._closing.set()
-        return self._report(started, self._outbox.ledger.accepted)
+            with anyio.move_on_after(max(deadline - self._now(), GRACE / 4)):
+                await self._letters.deliver_all()
+        finally:
+            self._closing.set()
+            self._closing = None
 
     async def _drain(self, deadline: float) -> None:
         """Until nothing is pending, or nothing can happen before the deadline."""
-        while self._outbox.ledger.pending:
+        while self._outbox.ledger.pending and not self._sender.broken:
             with anyio.move_on_after(LOOK):
                 await self._sender.wait_settled()
             idle = self._sender.asleep and self._sender.running and not self._schedule.in_flight
@@ -389,7 +402,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
                 return
 
     def _end(self) -> None:
-        self._sender.closed = True
+        """Nobody sends any more: whatever is left is dropped, and accounted for."""
+        self._ended = self._sender.closed = True
         while self._sender.take_in():
             pass
         self._schedule.abandon(Outcome("dropped", "closed"))
@@ -413,7 +427,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
     def statistics(self) -> Statistics:
         """A frozen snapshot, in which ``accepted == delivered + dead + dropped + merged + pending``."""
         ledger = self._outbox.ledger
-        if self._door is _Door.NEW or not hasattr(self, "_schedule"):
+        if not self._opened:
             return Statistics.of(ledger, self._outbox.waiting_bytes)
         schedule, now = self._schedule, self._now() if self._door is _Door.OPEN else 0.0
         return Statistics.of(
@@ -439,9 +453,6 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         return Report(
             complete=not left, elapsed=self._now() - started, left=left, jobs=jobs, statistics=self.statistics()
         )
-
-    def _empty_report(self) -> Report:
-        return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
 
 
 def _outbox_at(place: Outbox | str | None) -> Outbox:

@@ -57,5 +57,6 @@ class Gate:
 
     def limited(self, now: float, asked: float) -> None:
         """429: the whole route waits; longer each time in a row, for a server that does not say how long."""
-        self._limits += 1
+        if now >= self.until:  # the others that were in flight say the same thing again
+            self._limits += 1
         self.until = max(self.until, now + max(asked, min(LONGEST_BACKOFF, 2.0 ** (self._limits - 1))))

@@ -53,7 +53,7 @@ class Ledger:
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._chunks: dict[int, bytearray] = {}
-        self._open: dict[int, int] = {}  # calls that may still be closed, by chunk; also those not accepted yet
+        self._open: dict[int, int] = {}  # calls without a final outcome, by chunk; also those not accepted yet
         self._page_end = 0
         self._outcomes: list[Outcome] = [PENDING, SUBMITTED, DELIVERED, MERGED]
         self._codes: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(self._outcomes)}
@@ -91,15 +91,14 @@ class Ledger:
 
     def settle(self, call_id: int, outcome: Outcome) -> None:
         """Close a pending call as delivered, dead or dropped."""
+        if outcome.status not in ("delivered", "dead", "dropped"):
+            raise ValueError(f"{outcome.status} is no way to settle a call")
         self._close(call_id, self._code(outcome))
+        self._open[call_id // _CHUNK] -= 1
         if outcome.status == "delivered":
             self.delivered += 1
-        elif outcome.status == "dead":
-            self.dead[outcome.reason or "unknown"] += 1
-        elif outcome.status == "dropped":
-            self.dropped[outcome.reason or "unknown"] += 1
         else:
-            raise ValueError(f"{outcome.status} is no way to settle a call")
+            (self.dead if outcome.status == "dead" else self.dropped)[outcome.reason or "unknown"] += 1
         if self._watchers:
             self._tell(call_id, outcome)
 
@@ -108,9 +107,8 @@ class Ledger:
         outcome = Outcome("merged", row.reason, row)
         code = self._code(outcome)
         for call_id in call_ids:
-            page = self._chunks.get(call_id // _CHUNK)
-            if page is not None:
-                page[call_id % _CHUNK] = code
+            self._chunks[call_id // _CHUNK][call_id % _CHUNK] = code
+            self._open[call_id // _CHUNK] -= 1
             if self._watchers:
                 self._tell(call_id, outcome)
 
@@ -162,7 +160,6 @@ class Ledger:
         self.submitted -= page[at]  # 1 is the code of a submitted call
         page[at] = code
         self.pending -= 1
-        self._open[number] -= 1
 
     def _code(self, outcome: Outcome) -> int:
         code = self._codes.get(outcome)

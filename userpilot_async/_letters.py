@@ -14,6 +14,7 @@ import attrs
 
 from ._calls import Call
 from ._errors import InvalidCall
+from ._loops import cancelled_natively
 from ._notices import Notices
 
 MAX_LETTERS = 10_000  # kept for a callback that is slower than the losses; beyond that they are only counted
@@ -66,13 +67,21 @@ class Letters:
             self._delivered = anyio.Event()
 
     async def run(self) -> None:
-        """Deliver for ever."""
-        while True:
-            while self._waiting:
-                await self._deliver(self._waiting.popleft()())
-            self._delivered.set()
-            self._arrived = anyio.Event()
-            await self._arrived.wait()
+        """Deliver until cancelled."""
+        try:
+            while True:
+                await self.deliver_all()
+                self._arrived = anyio.Event()
+                await self._arrived.wait()
+        except anyio.get_cancelled_exc_class():
+            if not cancelled_natively():
+                raise
+
+    async def deliver_all(self) -> None:
+        """Deliver what is there, in this task."""
+        while self._waiting:
+            await self._deliver(self._waiting.popleft()())
+        self._delivered.set()
 
     async def wait_delivered(self) -> None:
         """Until there are no letters left."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable
 
+import anyio
 import attrs
 
 
@@ -17,6 +19,15 @@ class Loop:
     """Seconds on the loop's clock; what `anyio.current_time` says."""
     here: Callable[[], object]
     """What stands for the loop that runs in this thread, or ``None``."""
+
+
+def cancelled_natively() -> bool:
+    """Ask in an ``except`` for a cancellation: nobody's scope did it, but `Task.cancel` on this very task.
+
+    A loop that is shut down does that, or an application that cancels all tasks there are. A task of ours ends
+    then; if the cancellation went on, anyio's task group would cancel the application's own task with it.
+    """
+    return anyio.current_effective_deadline() != -math.inf
 
 
 def this_loop() -> Loop:

@@ -15,6 +15,7 @@ from ._coalesce import bulk_line
 from ._http import Connection
 from ._jobs import quoted_job_id
 from ._letters import DeadCall, Letters
+from ._loops import cancelled_natively
 from ._notices import Notices
 from ._outbox import Outbox
 from ._schedule import Schedule
@@ -53,6 +54,8 @@ class Sender:
         self.sleeps_until = 0.0
         """When it looks again by itself; `inf` if only something new can make it."""
         self.running = False
+        self.broken = False
+        """It ended with an exception, which is on its way out through the application's `async with`."""
         self.closed = False
         """Its end is meant: calls left are somebody else's to report."""
         self._scope = anyio.CancelScope()
@@ -83,12 +86,16 @@ class Sender:
         it too, but not the application's own tasks with it; the next call starts it again.
         """
         self.running, self.asleep, self._ended = True, False, anyio.Event()
+        self._scope = anyio.CancelScope()
         try:
             with self._scope:
                 await self._run()
         except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -math.inf:
+            if not cancelled_natively():
                 raise
+        except BaseException:
+            self.broken = True
+            raise
         finally:
             self.running, self.asleep = False, True
             self._ended.set()
@@ -104,6 +111,7 @@ class Sender:
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as requests:
+            requests.start_soon(self._letters.run)
             while True:
                 self._wake = anyio.Event()
                 taken = self.take_in()
@@ -156,8 +164,7 @@ class Sender:
 
     def mourn(self, letter: Callable[[], DeadCall], reason: str, calls: int = 1) -> None:
         """Calls are lost: one log line at most, and a letter to `on_dead`."""
-        level = logging.INFO if reason == "closed" else logging.WARNING
-        self._notices.say(level, reason, f"calls lost, reason {reason}", calls)
+        self._notices.say(logging.WARNING, reason, f"calls lost, reason {reason}", calls)
         self._letters.post(letter)
 
     def _say_held(self) -> None:
@@ -172,6 +179,9 @@ class Sender:
         verdict = of_failure("cancelled", sent=True)
         try:
             verdict = await self._exchange(work)
+        except anyio.get_cancelled_exc_class():
+            if not cancelled_natively():
+                raise
         finally:
             self.schedule.done(work, verdict, self._now())
             self.carry_on()
