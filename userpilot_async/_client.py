@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from enum import Enum
+from threading import get_ident
 from typing import Any, TypeVar, Union
 from uuid import uuid4
 
@@ -27,7 +28,7 @@ from ._http import Transport
 from ._lanes import Event, Facts
 from ._ledger import Outcome
 from ._letters import DeadCall, Letters, OnDead
-from ._loops import this_loop
+from ._loops import clock_here, loop_here
 from ._notices import Notices
 from ._outbox import MemoryOutbox, Outbox
 from ._receipt import Receipt
@@ -48,6 +49,7 @@ API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 GRACE = 0.6  # seconds that a close may take beyond its timeout to stop what is in flight, and for last letters
 
 
+NO_THREAD = -1  # no thread has this id: calls are refused
 LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
 
 
@@ -97,8 +99,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._connection = self.api.reserve(self.settings.concurrency)
         self._random = random.Random()
         self._pid = os.getpid()
-        self._here: Callable[[], object] = _nowhere
-        self._token: object = _Door.NEW
+        self._thread = NO_THREAD
+        self._loop: object = None
         self._now: Callable[[], float] = _no_time
         self._calls = 0
         self._room = Room(self._outbox, self.settings.max_wait)
@@ -137,17 +139,16 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             self._outbox.close()
 
     def _open(self, tasks: TaskGroup) -> None:
-        loop = this_loop()
-        self._here, self._now = loop.here, loop.time
+        self._now = now = clock_here()
         self._tasks = tasks
-        self._notices = Notices(loop.time)
+        self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
         name = f"userpilot-async-{uuid4().hex[:12]}"
         self._schedule = Schedule(
-            self.settings, chance=self._random.random, filename=lambda: f"{name}-{uuid4().hex}.ndjson", now=loop.time()
+            self.settings, chance=self._random.random, filename=lambda: f"{name}-{uuid4().hex}.ndjson", now=now()
         )
-        self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, loop.time)
-        self._door, self._token = _Door.OPEN, loop.here()
+        self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, now)
+        self._door, self._thread, self._loop = _Door.OPEN, get_ident(), loop_here()
         self._opened = True
         tasks.start_soon(self._sender.run)
 
@@ -162,7 +163,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         events on arrival. A full queue is met as `Settings.when_full` says. Raises `InvalidCall`,
         `ClientClosed`, and `QueueFull` only if the settings ask for it.
         """
-        if self._here() is not self._token:
+        if get_ident() != self._thread:
             raise self._refusal()
         checked = self._tracked(user_id, event_name, metadata, occurred_at)
         if isinstance(checked, Receipt):
@@ -179,7 +180,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
     ) -> Receipt:
         """As `track`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
-        if self._here() is not self._token:
+        if get_ident() != self._thread:
             raise self._refusal()
         checked = self._tracked(user_id, event_name, metadata, occurred_at)
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
@@ -238,7 +239,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             self._notices.say(logging.WARNING, "event_names", message)
 
     def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Checked | Receipt:
-        if self._here() is not self._token:
+        if get_ident() != self._thread:
             raise self._refusal()
         try:
             key, properties = checked_id(user_id, "user_id"), checked_metadata(metadata)
@@ -249,7 +250,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
 
     def _company_identified(self, company_id: str, metadata: Metadata) -> Checked | Receipt:
-        if self._here() is not self._token:
+        if get_ident() != self._thread:
             raise self._refusal()
         try:
             key, properties = checked_id(company_id, "company_id"), checked_metadata(metadata)
@@ -285,14 +286,13 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
     async def _pause(self) -> None:
         """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""
         await anyio.lowlevel.checkpoint()
-        if self._here() is not self._token:
+        if get_ident() != self._thread or loop_here() is not self._loop:
             raise self._refusal()
 
     def _put(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
-        call_id = self._outbox.put(kind, key, said, size, self._now())
         if self._sender.asleep:
             self._rouse()
-        return Receipt(self._outbox.ledger, call_id)
+        return Receipt(self._outbox.ledger, self._outbox.put(kind, key, said, size, self._now()))
 
     def _put_nowait(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
         if (self._room.waiters or not self._outbox.has_room(size)) and not self._displace(size):
@@ -300,6 +300,9 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         return self._put(kind, key, said, size)
 
     def _rouse(self) -> None:
+        """Wake the sender. It sleeps for ever where its loop has ended, so that is when to look at the loop."""
+        if loop_here() is not self._loop:
+            raise self._refusal()
         if self._sender.running:
             self._sender.wake()
         else:
@@ -347,7 +350,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         Meanwhile identifies do not linger for others to merge with. The report says what is left. Raises
         `ClientClosed` if the client is not open.
         """
-        if self._here() is not self._token:
+        if get_ident() != self._thread:
             raise self._refusal()
         started, mark = self._now(), self._outbox.ledger.accepted
         with self._hurrying(), anyio.move_on_after(timeout):
@@ -362,7 +365,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         job of the server's, which goes on without us. May be called again, also by several tasks at once, and
         goes on where a cancelled call of it stopped.
         """
-        self._door, self._token = _Door.CLOSED, _Door.CLOSED
+        self._door, self._thread = _Door.CLOSED, NO_THREAD
         if self._opened:
             timeout = self.settings.close_timeout if timeout is None else timeout
             started = self._now()
@@ -463,10 +466,6 @@ def _outbox_at(place: Outbox | str | None) -> Outbox:
     return place
 
 
-def _nowhere() -> object:
-    return None
-
-
 def _no_time() -> float:
     return 0.0
 
@@ -478,7 +477,7 @@ def _after_fork() -> None:
     """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked."""
     for client in _clients:
         if client._door is _Door.OPEN:
-            client._door, client._token = _Door.FORKED, _Door.FORKED
+            client._door, client._thread = _Door.FORKED, NO_THREAD
 
 
 if hasattr(os, "register_at_fork"):

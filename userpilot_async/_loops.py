@@ -1,4 +1,4 @@
-"""The event loop one is running in, asked cheaply: anyio's own questions cost a microsecond each."""
+"""The event loop one is running in: asked cheaply, where anyio's own questions cost a microsecond each."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ import sys
 from collections.abc import Callable
 
 import anyio
-import attrs
-
-
-@attrs.frozen
-class Loop:
-    """Two questions to ask on every call."""
-
-    time: Callable[[], float]
-    """Seconds on the loop's clock; what `anyio.current_time` says."""
-    here: Callable[[], object]
-    """What stands for the loop that runs in this thread, or ``None``."""
 
 
 def cancelled_natively() -> bool:
@@ -30,10 +19,18 @@ def cancelled_natively() -> bool:
     return anyio.current_effective_deadline() != -math.inf
 
 
-def this_loop() -> Loop:
-    """The loop this is called in; raises `RuntimeError` outside of any."""
+def clock_here() -> Callable[[], float]:
+    """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        in_run, token = trio.lowlevel.in_trio_run, trio.lowlevel.current_trio_token
-        return Loop(trio.current_time, lambda: token() if in_run() else None)
-    return Loop(asyncio.get_running_loop().time, asyncio._get_running_loop)
+        current_time: Callable[[], float] = trio.current_time
+        return current_time
+    return asyncio.get_running_loop().time
+
+
+def loop_here() -> object:
+    """What stands for the loop that runs in this thread, or ``None``."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token()
+    return asyncio._get_running_loop()
