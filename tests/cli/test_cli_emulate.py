@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import signal
+import socket
+
+from tests.cli.conftest import userpilot
+from tests.harness.processes import LISTENING, python
+from userpilot_async.cli._exits import Exit
+
+
+def test_the_hint_of_emulate_is_all_that_a_client_needs() -> None:
+    with python("-m", "userpilot_async", "emulate", "--port", "0") as emulating:
+        hint = emulating.wait_for_line(r"export (?P<assignments>.+)")["assignments"]
+
+        result = userpilot("check", env=dict(one.split("=", 1) for one in hint.split()))
+
+    assert result.returncode == Exit.FINE
+
+
+def test_emulate_does_not_echo_its_key_and_takes_no_other() -> None:
+    with python("-m", "userpilot_async", "emulate", "--port", "0", "--api-key", "SECRET") as emulating:
+        url = emulating.wait_for_line(LISTENING)["url"]
+        refused = userpilot("check", "--base-url", url, "--api-key", "OTHER")
+        accepted = userpilot("check", "--base-url", url, "--api-key", "SECRET")
+
+        assert "SECRET" not in emulating.output
+
+    assert (Exit.REFUSED, Exit.FINE) == (refused.returncode, accepted.returncode)
+
+
+def test_emulate_ends_well_on_ctrl_c() -> None:
+    with python("-m", "userpilot_async", "emulate", "--port", "0") as emulating:
+        emulating.wait_for_line(LISTENING)
+        emulating.send_signal(signal.SIGINT)
+
+        assert emulating.wait() == Exit.FINE
+        assert "Traceback" not in emulating.output
+
+
+def test_a_port_that_is_taken_is_wrong_usage() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = userpilot("emulate", "--port", str(taken.getsockname()[1]))
+
+    assert result.returncode == Exit.USAGE
+    assert "cannot listen" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+from rich.console import Console
+
+from userpilot_async import Job, JobStatus, Settings, Statistics
+from userpilot_async.cli._progress import line, table
+
+SEEN = Statistics(
+    accepted=20_550,
+    delivered=425,
+    dead=0,
+    dropped=0,
+    merged=17_939,
+    pending=2_186,
+    submitted=1_960,
+    waiting_bytes=0,
+    reasons={},
+    job=Job(job_id="bulk:1", status=JobStatus.PROCESSING, total_rows=1_960, completed_rows=30),
+    track_budget=260,
+    identify_budget=464,
+)
+NUMBERS = ["20,550", "17,939", "425", "2,186", "340", "136", "processing, 30 of 1,960 rows"]
+
+
+def drawn(seen: Statistics) -> str:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(table(seen, Settings(), 4.2))
+    return captured.get()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_number_is_in_the_plain_line_and_in_the_table(number: str) -> None:
+    assert number in line(SEEN, Settings(), 4.2)
+    assert number in drawn(SEEN)
+
+
+def test_losses_and_a_hold_are_told_only_if_there_are_any() -> None:
+    trouble = attrs.evolve(SEEN, dropped=7, reasons={"queue_full": 7}, held="the [server] refuses the API key")
+
+    assert "queue_full" in drawn(trouble)
+    assert "the [server] refuses" in drawn(trouble)
+    assert "the [server] refuses" in line(trouble, Settings(), 4.2)
+    assert "lost" not in drawn(SEEN)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli.conftest import KEY, Env, Received, Run
+from tests.harness.processes import emulator_process, python
+from tests.harness.raw_server import RefusedPort
+from userpilot_async.cli._exits import Exit
+
+IDENTIFY = '{"type":"identify","user_id":"u1","metadata":{"plan":"pro"},"company":{"id":"acme"}}\n'
+TRACK = '{"type":"track","user_id":"u1","event_name":"Opened","metadata":{"serial":1}}\n'
+BAD = '{"type":"identify","user_id":"u1","metadata":{"plan":["PRIVATE"]}}\n'
+
+
+def test_send_delivers_what_stdin_says(run: Run, received: Received) -> None:
+    result = run("send", "-", stdin=IDENTIFY + TRACK)
+
+    assert result.returncode == Exit.FINE
+    assert "2 accepted = 2 delivered + 0 dead + 0 dropped + 0 merged + 0 pending" in result.stdout
+    assert [{"plan": "pro"}] == [user["properties"] for user in received("users")]
+    assert [("u1", "acme")] == [(event["user_id"], event["company_id"]) for event in received("events")]
+
+
+def test_many_users_travel_as_one_job(run: Run, received: Received, tmp_path: Path) -> None:
+    path = tmp_path / "users.ndjson"
+    path.write_text("".join(IDENTIFY.replace("u1", f"u{number}") for number in range(60)))
+
+    result = run("send", str(path), "--json")
+
+    report = json.loads(result.stdout)
+    assert result.returncode == Exit.FINE
+    assert (60, 60, 1) == (report["accepted"], report["delivered"], report["jobs_completed"])
+    assert len(received("users")) == 60
+
+
+def test_a_bad_line_is_named_by_number_and_reason_never_by_value(run: Run, received: Received) -> None:
+    result = run("send", "-", stdin=IDENTIFY + BAD + TRACK)
+
+    assert result.returncode == Exit.LOST
+    assert "line 2: metadata['plan'] must be str, int, float, bool or None, not list" in result.stderr
+    assert "PRIVATE" not in result.stdout + result.stderr
+    assert len(received("events")) == 1
+
+
+def test_strict_stops_at_the_first_bad_line_and_delivers_what_came_before(run: Run, received: Received) -> None:
+    result = run("send", "--strict", "--json", "-", stdin=IDENTIFY + BAD + TRACK)
+
+    report = json.loads(result.stdout)
+    assert result.returncode == Exit.LOST == report["exit_code"]
+    assert (1, 1) == (report["accepted"], report["delivered"])
+    assert [2] == [line["line"] for line in report["rejected_lines"]]
+    assert received("events") == []
+
+
+def test_no_server_is_exit_code_3(run: Run) -> None:
+    with RefusedPort() as nobody:
+        result = run("send", "-", stdin=TRACK, env={"USERPILOT_BASE_URL": nobody.url})
+
+    assert result.returncode == Exit.UNREACHABLE
+    assert "unavailable" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_refused_key_is_exit_code_4_and_stays_unsaid(run: Run) -> None:
+    result = run("send", "-", "--json", stdin=TRACK, env={"USERPILOT_API_KEY": "WRONG-KEY"})
+
+    assert result.returncode == Exit.REFUSED == json.loads(result.stdout)["exit_code"]
+    assert "WRONG-KEY" not in result.stdout + result.stderr
+
+
+def test_time_up_is_no_success_even_if_nothing_was_read(run: Run) -> None:
+    result = run("send", "-", "--timeout", "0", stdin=TRACK)
+
+    assert result.returncode == Exit.LOST
+    assert "the time was up" in result.stderr
+
+
+def test_calls_leave_while_the_pipe_is_open_and_ctrl_c_ends_it_with_a_report(
+    environment: Env, received: Received, tmp_path: Path
+) -> None:
+    """`tail -f calls.ndjson | userpilot-async send -` must not wait for a buffer to fill."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # both ways, or it would wait for a reader
+    try:
+        with python("-m", "userpilot_async", "send", str(pipe), env=environment) as sending:
+            os.write(writer, TRACK.encode())
+            wait_until(lambda: len(received("events")) == 1)
+            sending.send_signal(signal.SIGINT)
+
+            assert sending.wait() == Exit.INTERRUPTED
+            assert "1 accepted = 1 delivered" in sending.output
+    finally:
+        os.close(writer)
+
+
+def test_an_interrupt_with_calls_waiting_is_ended_at_once_by_a_second_one(tmp_path: Path) -> None:
+    """And what had not left is counted, not forgotten."""
+    path = tmp_path / "calls.ndjson"
+    path.write_text("".join(TRACK.replace('"serial":1', f'"serial":{number}') for number in range(1_000)))
+    with emulator_process("--latency", "0.2", "--api-key", KEY) as url:
+        env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
+        with python("-m", "userpilot_async", "send", str(path), env=env) as sending:
+            sending.wait_for_line("1,000 accepted")
+            sending.send_signal(signal.SIGINT)
+            sending.wait_for_line("again to stop at once")
+            sending.send_signal(signal.SIGINT)
+
+            assert sending.wait() == Exit.INTERRUPTED
+            assert "1,000 accepted = " in sending.output
+            assert "closed" in sending.output
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen within 10 s"

@@ -1,0 +1,56 @@
+"""The command line: `cli` is the click group that `userpilot-async` runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .. import __version__
+from ._check import check
+from ._demo import demo
+from ._emulate import emulate
+from ._exits import Exit
+from ._jobs import jobs
+from ._send import send
+
+__all__ = ["cli"]
+
+
+class Commands(click.Group):
+    """A group that ends with 130 when it is interrupted, where click says 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: whatever click's own returns
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(Exit.INTERRUPTED)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Exit codes:
+  0    fine; everything was delivered
+  1    something was lost, rejected, missing, or not delivered in time
+  2    wrong usage, or a package is missing
+  3    the server cannot be reached, or is not a Userpilot server
+  4    the server refused the API key
+  130  interrupted""",
+)
+@click.version_option(__version__, prog_name="userpilot-async")
+def cli() -> None:
+    """Userpilot from the command line: send calls, watch jobs, check a key, or try it all without an account.
+
+    The server and the key come from USERPILOT_API_KEY, USERPILOT_REGION and USERPILOT_BASE_URL, or from options.
+    With --json, stdout carries one JSON object and nothing else.
+    """
+
+
+cli.add_command(demo)
+cli.add_command(send)
+cli.add_command(jobs)
+cli.add_command(check)
+cli.add_command(emulate)

@@ -1,0 +1,140 @@
+"""`userpilot-async check`: is the key right, is the region, are the clocks, and what is left of the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import attrs
+import click
+import httpx
+
+from .._api import UserpilotAPI
+from .._endpoint import BASE_URLS
+from .._errors import DeliveryError
+from .._verdict import Rate, rate_of
+from ._exits import Exit, Failed, failure_of_listing
+from ._report import encoded
+from ._server import Server, ask, json_option, talks_to_server
+
+UNSURE = 1.0  # seconds: a Date header has whole ones
+
+
+@attrs.frozen
+class Heard:
+    """The last answer's status and headers (lower-case names), and when it came."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    at: float = 0.0
+
+
+class Listening(httpx.AsyncBaseTransport):
+    """httpx's own transport, which remembers what the API has no words for."""
+
+    def __init__(self) -> None:
+        self._inner = httpx.AsyncHTTPTransport(trust_env=False)
+        self.heard = Heard()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sent = time.time()
+        response = await self._inner.handle_async_request(request)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self.heard = Heard(response.status_code, headers, (sent + time.time()) / 2)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@attrs.frozen
+class Finding:
+    """What one request has told."""
+
+    base_url: str
+    heard: Heard
+    failure: Failed | None
+    """Why the command fails, if it does."""
+
+    @property
+    def region(self) -> str | None:
+        """``us`` or ``eu``; ``None`` for a host of one's own."""
+        return next((region for region, url in BASE_URLS.items() if url == self.base_url), None)
+
+    @property
+    def key(self) -> str:
+        """``accepted``, ``refused``, or ``unknown`` if the server did not get as far."""
+        if self.failure is None:
+            return "accepted"
+        return "refused" if self.failure.exit_code == Exit.REFUSED else "unknown"
+
+    @property
+    def rate(self) -> Rate:
+        """The budget, by the rate headers."""
+        return rate_of(self.heard.headers)
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds that this machine's clock is ahead of the server's."""
+        return skew(self.heard.at, self.heard.headers.get("date"))
+
+
+@click.command()
+@json_option
+@talks_to_server
+def check(server: Server, as_json: bool) -> None:
+    """Make one cheap request and say what it tells of the key, the region, the clock and the budget."""
+    listening = Listening()
+
+    async def look(api: UserpilotAPI) -> Finding:
+        failure = None
+        try:
+            await api.jobs()
+        except DeliveryError as error:
+            failure = failure_of_listing(error)
+        return Finding(api.base_url, listening.heard, failure)
+
+    finding = ask(server.api(listening, attempts=1), look)
+    click.echo(encoded(as_dict(finding)) if as_json else as_text(finding))
+    if finding.failure is not None:
+        raise finding.failure
+
+
+def as_text(finding: Finding) -> str:
+    """Four lines; unknown is said, not left out."""
+    rate, clock, budget = finding.rate, "unknown", "unknown"
+    if finding.skew is not None:
+        ahead = "ahead of" if finding.skew > 0 else "behind"
+        right = abs(finding.skew) <= UNSURE
+        clock = "agrees with the server's" if right else f"{abs(finding.skew):,.0f} s {ahead} the server's"
+    if rate.remaining is not None:
+        budget = f"{rate.remaining:,} of {rate.limit or '?'} requests left"
+        budget += f" for {rate.reset:.0f} s" if rate.reset is not None else ""
+    region = finding.region or "a host of its own"
+    return f"server   {finding.base_url} ({region})\nkey      {finding.key}\nclock    {clock}\nbudget   {budget}"
+
+
+def as_dict(finding: Finding) -> dict[str, Any]:
+    """For JSON."""
+    rate = finding.rate
+    return {
+        "base_url": finding.base_url,
+        "region": finding.region,
+        "status": finding.heard.status,
+        "key": finding.key,
+        "clock_skew": None if finding.skew is None else round(finding.skew, 1),
+        "budget": {"limit": rate.limit, "remaining": rate.remaining, "reset": rate.reset},
+        "error": None if finding.failure is None else finding.failure.message,
+    }
+
+
+def skew(here: float, date: str | None) -> float | None:
+    """Seconds that ``here`` is ahead of the server's Date, whose half a second that it leaves out is added."""
+    try:
+        there = parsedate_to_datetime(date or "")
+        return here - (there.replace(tzinfo=there.tzinfo or timezone.utc).timestamp() + 0.5)
+    except (ValueError, TypeError, IndexError, OverflowError):  # what the parser raises on garbage
+        return None

@@ -1,0 +1,140 @@
+"""`userpilot-async demo`: the whole way of 20,550 calls, to an emulator that is asked afterwards what it holds."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+import anyio
+import attrs
+import click
+import httpx
+
+from .._settings import Settings
+from ._delivery import Delivery
+from ._emulate import emulator_package
+from ._exits import Exit, Unreachable
+from ._progress import Progress, stderr
+from ._report import as_dict, as_text, encoded
+from ._server import Server, json_option
+from ._source import Rejections, Source
+from ._witness import Judgement, expected, judge, shown
+
+SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
+BURST = 300  # nobody else spends from this budget; 550 events would take 45 s with the default of 100
+PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
+START = 20.0  # seconds for the emulator to start
+FAREWELL = 5.0  # seconds for it to stop
+EVERYTHING = 1_000_000  # records of a page
+
+
+@click.command()
+@json_option
+def demo(as_json: bool) -> None:
+    """Send 20,550 invented calls to an emulator on this machine and prove that all of them arrived. Half a minute.
+
+    20,000 identifies of 2,000 users in 50 companies, 550 events and 12 bad lines, in `sample.ndjson.gz` of this
+    package. Afterwards the emulator is compared with a second, plain reading of the file. No account, no network.
+    """
+    emulator_package()
+    with resources.as_file(resources.files(__package__) / "sample.ndjson.gz") as sample:
+        performance = anyio.run(perform, sample)
+    delivery, judgement = performance.delivery, performance.judgement
+    if as_json:
+        click.echo(encoded(performance.as_dict()))
+    else:
+        click.echo("\n".join([*as_text(delivery), *(f"  {line}" for line in delivery.rejections.kept)]))
+        click.echo("emulator: not compared" if judgement is None else str(judgement))
+        if judgement is not None and not performance.refused_alike:
+            click.echo("emulator: the client rejected other lines than a plain reading does")
+    if delivery.trouble is not None:
+        raise delivery.trouble
+    click.get_current_context().exit(performance.exit_code)
+
+
+@attrs.frozen
+class Performance:
+    """How the demo went."""
+
+    delivery: Delivery
+    judgement: Judgement | None
+    """``None`` if it did not get that far."""
+    refused_alike: bool
+    """The client rejected exactly the lines that a plain reading rejects."""
+
+    @property
+    def exit_code(self) -> Exit:
+        """The bad lines of the sample are meant to be rejected: they are no failure here."""
+        delivery = self.delivery
+        if delivery.interrupted or delivery.trouble is not None:
+            return delivery.exit_code
+        seen = delivery.report.statistics
+        lost = seen.dead or seen.dropped or seen.pending
+        fine = not lost and self.refused_alike and self.judgement is not None and self.judgement.fine
+        return Exit.FINE if fine else Exit.LOST
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        emulator = None if self.judgement is None else {**attrs.asdict(self.judgement), "fine": self.judgement.fine}
+        return {**as_dict(self.delivery), "exit_code": int(self.exit_code), "emulator": emulator}
+
+
+async def perform(sample: Path) -> Performance:
+    """Start the emulator, deliver the sample, compare."""
+    progress = Progress(stderr())
+    async with emulator_process() as url:
+        progress.say(f"emulator on {url}, a process of its own; sending {sample.name}")
+        server = Server(api_key="demo", region="us", base_url=url)
+        settings = Settings(burst=BURST, when_full="wait", max_wait=None)
+        client = server.client(settings, outbox="memory://")
+        with Source(str(sample)) as source:
+            delivery = Delivery(client, source, progress, Rejections(), timeout=PATIENCE)
+            await delivery.run()
+        if delivery.interrupted or delivery.trouble is not None:
+            return Performance(delivery, None, refused_alike=False)
+        progress.say("asking the emulator what it holds")
+        with gzip.open(sample) as lines:
+            should = expected(lines)
+        held = shown(*[await records(url, name) for name in ("users", "companies", "events")])
+        alike = should.refused == [rejection.line for rejection in delivery.rejections.kept]
+        return Performance(delivery, judge(should, held), alike)
+
+
+@asynccontextmanager
+async def emulator_process() -> AsyncIterator[str]:
+    """The URL of an emulator in a process of its own, in a group that a Ctrl-C does not reach."""
+    command = [sys.executable, "-m", "userpilot_async.emulator", "--port", "0", "--speed", str(SPEED)]
+    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
+    try:
+        yield await _url(process)
+    finally:
+        with anyio.move_on_after(FAREWELL, shield=True):  # then it is killed
+            if process.returncode is None:
+                process.terminate()
+            await process.aclose()
+
+
+async def _url(process: anyio.abc.Process) -> str:
+    said = b""
+    assert process.stdout is not None
+    with anyio.move_on_after(START):
+        async for chunk in process.stdout:
+            said += chunk
+            if match := re.search(rb"listening on (\S+)\n", said):
+                return match[1].decode()
+    raise Unreachable("the emulator did not start")
+
+
+async def records(url: str, name: str) -> Sequence[dict[str, Any]]:
+    """All users, companies or events of the emulator, by its control routes."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0) as http:
+        answer = await http.get(f"/__emulator__/{name}", params={"limit": EVERYTHING})
+    items: Sequence[dict[str, Any]] = answer.raise_for_status().json()["items"]
+    return items

@@ -1,0 +1,55 @@
+"""`userpilot-async emulate`: the server on this machine, for whoever has no account."""
+
+from __future__ import annotations
+
+import asyncio
+from types import ModuleType
+
+import click
+
+from ._exits import NotPossible
+
+
+def emulator_package() -> ModuleType:
+    """`userpilot_async.emulator`; ends the command if what it needs is missing."""
+    try:
+        from .. import emulator
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] == "userpilot_async":
+            raise
+        raise NotPossible(f'the emulator needs {exc.name}: pip install "userpilot-async[emulator]"') from None
+    return emulator
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+              help="How many times as fast as the vendor's jobs run.")  # fmt: skip
+@click.option("--api-key", multiple=True, metavar="KEY", help="Accept this key only; may be repeated. Default: any.")
+@click.option("--rate-limit", type=click.IntRange(min=1), default=600, show_default=True, help="Requests a minute.")
+@click.option("--latency", type=click.FloatRange(min=0), default=0.0, show_default=True,
+              help="Seconds that every answer is held back.")  # fmt: skip
+@click.option("--no-imports", is_flag=True, help="Refuse imports, like a plan without them.")
+def emulate(
+    host: str, port: int, speed: float, api_key: tuple[str, ...], rate_limit: int, latency: float, no_imports: bool
+) -> None:
+    """Serve an emulator of Userpilot's realtime API until Ctrl-C.
+
+    What it received is shown under /__emulator__/: users, companies, events, requests, jobs, counters.
+    """
+    emulator = emulator_package()
+    app = emulator.Emulator(
+        api_keys=api_key or None, speed=speed, rate_limit=rate_limit, latency=latency, imports_enabled=not no_imports
+    )
+
+    def announce(url: str) -> None:
+        key = "<the key you gave>" if api_key else "anything"
+        click.echo(f"listening on {url}")
+        click.echo(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
+        click.echo(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
+
+    try:
+        asyncio.run(emulator.serve(app, host, port, announce))
+    except OSError as exc:
+        raise NotPossible(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc

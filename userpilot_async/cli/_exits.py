@@ -1,0 +1,62 @@
+"""How a command ends: codes that scripts can use, and sentences for people."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import click
+
+from .._errors import DeliveryError, Rejected, Unavailable
+
+
+class Exit(IntEnum):
+    """`userpilot-async --help` documents these."""
+
+    FINE = 0
+    LOST = 1
+    USAGE = 2  # click's own
+    UNREACHABLE = 3
+    REFUSED = 4
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Failed(click.ClickException):
+    """Ends the command with a sentence on stderr."""
+
+    exit_code = Exit.LOST
+
+
+class NotPossible(Failed):
+    """As it was called, or installed, it cannot run."""
+
+    exit_code = Exit.USAGE
+
+
+class Unreachable(Failed):
+    """There is no server, or none of Userpilot's."""
+
+    exit_code = Exit.UNREACHABLE
+
+
+class Refused(Failed):
+    """The server does not take the key."""
+
+    exit_code = Exit.REFUSED
+
+
+def failure_of(error: DeliveryError | TimeoutError) -> Failed:
+    """What an error of `UserpilotAPI` means for the command."""
+    if isinstance(error, TimeoutError):
+        return Failed("the time was up before the job had ended")
+    if isinstance(error, Unavailable):
+        return Unreachable(f"the server is unavailable: {error}")
+    if isinstance(error, Rejected) and error.status in (401, 402, 403):
+        return Refused(str(error))
+    return Failed(str(error))
+
+
+def failure_of_listing(error: DeliveryError) -> Failed:
+    """The same for the job list, which every Userpilot server has: where it is missing, this is none."""
+    if isinstance(error, Rejected) and (error.status in (404, 405) or 300 <= error.status < 400):
+        return Unreachable(f"this does not look like a Userpilot server: it answered {error.status}")
+    return failure_of(error)

@@ -1,0 +1,124 @@
+"""What one sees while calls are on their way: a live table on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import anyio
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .._client import UserpilotClient
+from .._jobs import Job
+from .._settings import Settings
+from .._statistics import Statistics
+
+FRAME = 0.2  # seconds between two pictures on a terminal
+PLAIN = 3.0  # seconds between two plain lines; a log is read later
+BAR = 30  # characters
+
+
+def stderr() -> Console:
+    """Where progress goes, so that stdout is for results."""
+    return Console(stderr=True, highlight=False)
+
+
+class Progress:
+    """Watches a client until it is cancelled."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        # Not `is_terminal` alone: FORCE_COLOR, which CI sets, makes it true for a log file.
+        self._live = console.is_terminal and console.file.isatty()
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the live table; as it is, whatever brackets and colons it has."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    async def follow(self, client: UserpilotClient) -> None:
+        """Show where its calls are, again and again; and a last time when it is cancelled."""
+        started = anyio.current_time()
+        if self._live:
+            await self._follow_live(client, started)
+        while True:
+            await anyio.sleep(PLAIN)
+            self.say(line(client.statistics(), client.settings, anyio.current_time() - started))
+
+    async def _follow_live(self, client: UserpilotClient, started: float) -> None:
+        def picture() -> RenderableType:
+            return table(client.statistics(), client.settings, anyio.current_time() - started)
+
+        with Live(picture(), console=self._console, auto_refresh=False) as live:
+            try:
+                while True:
+                    await anyio.sleep(FRAME)
+                    live.update(picture(), refresh=True)
+            finally:
+                live.update(picture(), refresh=True)
+
+
+def line(seen: Statistics, settings: Settings, elapsed: float) -> str:
+    """One moment in one line."""
+    track, identify = used(seen, settings)
+    words = [
+        f"{elapsed:4.0f} s: {seen.accepted:,} accepted",
+        f"{seen.merged:,} merged",
+        f"{seen.delivered:,} delivered",
+        f"{seen.pending:,} pending",
+        f"budget used: {track} track, {identify} identify",
+    ]
+    if seen.job is not None:
+        words.append(f"job {job_words(seen.job)}")
+    if seen.held is not None:
+        words.append(f"held: {seen.held}")
+    return ", ".join(words)
+
+
+def table(seen: Statistics, settings: Settings, elapsed: float) -> Table:
+    """One moment, for a terminal."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", min_width=16)
+    grid.add_column(justify="right", min_width=8)
+    grid.add_column()
+    done = seen.accepted - seen.pending
+    grid.add_row("accepted", f"{seen.accepted:,}", _bar(done, max(1, seen.accepted)))
+    grid.add_row("merged", f"{seen.merged:,}", "")
+    grid.add_row("delivered", f"{seen.delivered:,}", "")
+    if lost := seen.dead + seen.dropped:
+        grid.add_row("lost", f"[red]{lost:,}[/red]", Text(", ".join(sorted(seen.reasons))))
+    grid.add_row("pending", f"{seen.pending:,}", f"{seen.submitted:,} of them in a job" if seen.submitted else "")
+    track, identify = used(seen, settings)
+    grid.add_row("track budget", f"{track:,}", _budget(track, settings.track_per_minute))
+    grid.add_row("identify budget", f"{identify:,}", _budget(identify, settings.identify_per_minute))
+    grid.add_row("job", "", _job(seen))
+    grid.add_row("time", f"{elapsed:.0f} s", Text(seen.held, style="red") if seen.held is not None else "")
+    return grid
+
+
+def used(seen: Statistics, settings: Settings) -> tuple[int, int]:
+    """Requests of this minute's budgets that are spent: track, identify."""
+    return settings.track_per_minute - seen.track_budget, settings.identify_per_minute - seen.identify_budget
+
+
+def job_words(job: Job) -> str:
+    """Its status, and its rows if the server counts them."""
+    if job.total_rows is None:
+        return job.status.value
+    return f"{job.status.value}, {job.completed_rows or 0:,} of {job.total_rows:,} rows"
+
+
+def _job(seen: Statistics) -> RenderableType:
+    if seen.job is None:
+        return Text(f"none ({seen.jobs_completed:,} completed)" if seen.jobs_completed else "none", style="dim")
+    return Text(job_words(seen.job))
+
+
+def _bar(done: int, total: int) -> ProgressBar:
+    return ProgressBar(total=total, completed=done, width=BAR)
+
+
+def _budget(spent: int, limit: int) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(_bar(spent, limit), f"of {limit:,} a minute")
+    return grid

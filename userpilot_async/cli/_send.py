@@ -1,0 +1,45 @@
+"""`userpilot-async send`: a file of calls, delivered."""
+
+from __future__ import annotations
+
+import anyio
+import click
+
+from .._settings import Settings
+from ._delivery import Delivery
+from ._progress import Progress, stderr
+from ._report import as_dict, as_text, encoded
+from ._server import Server, json_option, talks_to_server
+from ._source import Rejections, Source
+
+# For ever: a script has nothing better to do than wait for room.
+SETTINGS = Settings(when_full="wait", max_wait=None)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
+@click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
+@json_option
+@talks_to_server
+def send(server: Server, file: str, strict: bool, timeout: float | None, as_json: bool) -> None:
+    """Send the calls in FILE (- is stdin; .gz is unpacked), one JSON object a line, and wait until all are delivered.
+
+    \b
+    {"type": "identify", "user_id": "u1", "metadata": {"plan": "pro"}, "company": {"id": "acme"}}
+    {"type": "identify_company", "company_id": "acme", "metadata": {"seats": 20}}
+    {"type": "track", "user_id": "u1", "event_name": "Report Exported", "metadata": {"format": "csv"}}
+
+    A bad line is reported on stderr with its number and the reason, never its values, and skipped.
+    Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.
+    """
+    client = server.client(SETTINGS)
+    with Source(file) as source:
+        progress = Progress(stderr())
+        delivery = Delivery(client, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
+        anyio.run(delivery.run)
+    if as_json or delivery.report.statistics.accepted or delivery.trouble is None:
+        click.echo(encoded(as_dict(delivery)) if as_json else "\n".join(as_text(delivery)))
+    if delivery.trouble is not None:
+        raise delivery.trouble
+    click.get_current_context().exit(delivery.exit_code)

@@ -1,0 +1,91 @@
+"""Which server, and with which key: the options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import anyio
+import attrs
+import click
+import httpx
+
+from .._api import UserpilotAPI
+from .._client import UserpilotClient
+from .._endpoint import Region
+from .._errors import DeliveryError
+from .._settings import Settings
+from ._exits import failure_of
+
+T = TypeVar("T")
+Command = Callable[..., None]
+
+
+@attrs.frozen
+class Server:
+    """What the options say; what they leave out, the client takes from the environment."""
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    region: Region | None = None
+    base_url: str | None = None
+
+    def over(self, other: Server) -> Server:
+        """These options, and those of ``other`` where these are silent."""
+        return Server(self.api_key or other.api_key, self.region or other.region, self.base_url or other.base_url)
+
+    def client(self, settings: Settings, outbox: str | None = None) -> UserpilotClient:
+        """A client that is not open yet; a key or URL that cannot be right is a usage error."""
+        try:
+            return UserpilotClient(
+                self.api_key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings
+            )
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from exc
+
+    def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
+        """The endpoints without a queue; else as `client`."""
+        try:
+            return UserpilotAPI(
+                self.api_key, region=self.region, base_url=self.base_url, transport=transport, attempts=attempts
+            )
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from exc
+
+
+def ask(api: UserpilotAPI, question: Callable[[UserpilotAPI], Awaitable[T]]) -> T:
+    """The answer of one conversation with the server; its errors end the command."""
+    answers: list[T] = []
+    errors: list[DeliveryError | TimeoutError] = []
+
+    async def converse() -> None:
+        async with api:
+            try:
+                answers.append(await question(api))
+            except (DeliveryError, TimeoutError) as exc:  # out here: a task group would wrap it
+                errors.append(exc)
+
+    anyio.run(converse)
+    if errors:
+        raise failure_of(errors[0])
+    return answers[0]
+
+
+def talks_to_server(command: Command) -> Command:
+    """Give a command the options for a server, as one argument ``server``."""
+
+    @wraps(command)
+    def with_server(api_key: str | None, region: str | None, base_url: str | None, **options: Any) -> None:
+        command(server=Server(api_key, cast("Region | None", region), base_url), **options)
+
+    # No `envvar` of click's: the client reads the environment itself, and says what is wrong with it.
+    for option in (
+        click.option("--base-url", metavar="URL", help="A server of your own, or an emulator. [USERPILOT_BASE_URL]"),
+        click.option("--region", type=click.Choice(["us", "eu"]), help="Default: us. [USERPILOT_REGION]"),
+        click.option("--api-key", metavar="KEY", help="Better in the environment: `ps` shows it. [USERPILOT_API_KEY]"),
+    ):
+        with_server = option(with_server)
+    return with_server
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
