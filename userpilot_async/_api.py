@@ -20,7 +20,7 @@ from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
 from ._gate import backoff
 from ._http import Connection, Transport
 from ._jobs import Job, JobStatus
-from ._loops import cancelled_natively
+from ._loops import cancelled_natively, loop_here
 from ._values import Convertible, checked_id, encode_json
 from ._verdict import Meaning, Verdict
 
@@ -70,7 +70,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
     async def __asynccontextmanager__(self) -> AsyncGenerator[UserpilotAPI, None]:
         async with self._connection, anyio.create_task_group() as tasks:
             self._limiter = anyio.Semaphore(self._own_connections)
-            self._tasks = tasks
+            self._tasks, self._loop = tasks, loop_here()
             try:
                 yield self
             finally:
@@ -234,6 +234,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         """Run ``ask`` in a task of our own, so that a native cancellation of the caller cannot break the pool."""
         if self._tasks is None:
             raise ClientClosed("the API client is not open: use it as `async with UserpilotAPI(...) as api`")
+        if loop_here() is not self._loop:
+            raise ClientClosed("the API client belongs to another event loop or thread")
         answers: list[T] = []
         finished = anyio.Event()
         scope = anyio.CancelScope()
@@ -273,7 +275,7 @@ class _Refused(Exception):
             return Rejected(verdict.status or 401, f"{hint} ({verdict.detail})" if verdict.detail else hint)
         if verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED) or verdict.status is None:
             detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-            return Unavailable(detail, ambiguous=verdict.meaning is Meaning.LOST)
+            return Unavailable(detail, ambiguous=verdict.meaning is Meaning.LOST, status=verdict.status)
         return Rejected(verdict.status, verdict.detail)
 
 

@@ -187,7 +187,8 @@ class BulkSlot:
         elif meaning is Meaning.INVALID:
             self._split(batch, "invalid", change)
         elif meaning is Meaning.TOO_LARGE:
-            self.max_bytes = max(1, min(self.max_bytes, sum(row.size for row in batch.rows) - 1))
+            # Half, not a byte less: the next file would be filled up to what was just refused, and be refused.
+            self.max_bytes = max(1, min(self.max_bytes, sum(row.size for row in batch.rows) // 2))
             self._split(batch, "too_large", change)
         else:
             self._wait(meaning, verdict.delay, now)

@@ -145,7 +145,11 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         self._letters = Letters(self._on_dead, self._notices)
         name = f"userpilot-async-{uuid4().hex[:12]}"
         self._schedule = Schedule(
-            self.settings, chance=self._random.random, filename=lambda: f"{name}-{uuid4().hex}.ndjson", now=now()
+            self.settings,
+            chance=self._random.random,
+            filename=lambda: f"{name}-{uuid4().hex}.ndjson",
+            now=now(),
+            server=self.api.base_url,
         )
         self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, now)
         self._door, self._thread, self._loop = _Door.OPEN, get_ident(), loop_here()
@@ -365,6 +369,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         job of the server's, which goes on without us. May be called again, also by several tasks at once, and
         goes on where a cancelled call of it stopped.
         """
+        if self._door is _Door.OPEN and (get_ident() != self._thread or loop_here() is not self._loop):
+            raise self._refusal()
         self._door, self._thread = _Door.CLOSED, NO_THREAD
         if self._opened:
             timeout = self.settings.close_timeout if timeout is None else timeout

@@ -63,12 +63,17 @@ class Rejected(DeliveryError):
 
 
 class Unavailable(DeliveryError):
-    """No usable answer. ``ambiguous`` says that the request may have been carried out all the same."""
+    """No usable answer.
 
-    def __init__(self, detail: str, *, ambiguous: bool = False) -> None:
+    ``ambiguous`` says that the request may have been carried out all the same; ``status`` is there if the
+    server did answer, with a 5xx or a 429.
+    """
+
+    def __init__(self, detail: str, *, ambiguous: bool = False, status: int | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.ambiguous = ambiguous
+        self.status = status
 
 
 class JobFailed(DeliveryError):

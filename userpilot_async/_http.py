@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -26,6 +26,7 @@ Transport = httpx.AsyncBaseTransport
 API_VERSION = "2020-09-22"  # header X-API-Version on every call; docs.userpilot.com, read 2026-10
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
+_PIECE = 64 * 1024  # bytes of an upload handed over at once
 FAREWELL = 0.3  # seconds to close connections politely
 
 
@@ -55,6 +56,26 @@ class _Attempt:
         )
         sent = self.sent if self.traced else not early
         return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
+
+
+class _Body(httpx.AsyncByteStream):
+    """An upload in pieces. Not a generator, as httpx's own is: one that is cancelled half-way is left to the
+    garbage collector, and trio complains.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._sent = 0
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = self._content[self._sent : self._sent + _PIECE]
+        if not piece:
+            raise StopAsyncIteration
+        self._sent += len(piece)
+        return piece
 
 
 class Connection(anyio.AsyncContextManagerMixin):
@@ -100,10 +121,18 @@ class Connection(anyio.AsyncContextManagerMixin):
         """Build the HTTP client; its TLS context takes 20 to 125 ms, which is too long for the loop."""
         plain = self._transport is not None or self.base_url.startswith("http:")
         tls = False if plain else await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True)
+        # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: httpcore
+        # closes the socket of one that times out, but not of one that is cancelled.
+        timeout = httpx.Timeout(None, connect=self._request_timeout * 0.4)
         limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
         self._http = httpx.AsyncClient(
-            transport=self._transport, verify=tls, limits=limits, timeout=None, trust_env=False, follow_redirects=False,
-        )  # fmt: skip
+            transport=self._transport,
+            verify=tls,
+            limits=limits,
+            timeout=timeout,
+            trust_env=False,
+            follow_redirects=False,
+        )
         self._ready.set()
 
     async def exchange(
@@ -144,7 +173,9 @@ class Connection(anyio.AsyncContextManagerMixin):
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
             files = {"file": (filename, body, kind)}
-            return self._http.build_request(method, self.base_url + path, headers=headers, files=files)
+            request = self._http.build_request(method, self.base_url + path, headers=headers, files=files)
+            request.stream = _Body(b"".join(cast("httpx.SyncByteStream", request.stream)))
+            return request
         if body is not None:
             headers["Content-Type"] = "application/json"
         return self._http.build_request(method, self.base_url + path, headers=headers, content=body)
@@ -156,10 +187,11 @@ class Connection(anyio.AsyncContextManagerMixin):
         try:
             attempt.status = response.status_code
             attempt.headers = {name.lower(): value for name, value in response.headers.items()}
-            async for chunk in response.aiter_raw():
-                attempt.body += chunk[: cap - len(attempt.body)]
-                if len(attempt.body) >= cap:
-                    break
+            async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as chunks:
+                async for chunk in chunks:
+                    attempt.body += chunk[: cap - len(attempt.body)]
+                    if len(attempt.body) >= cap:
+                        break
         finally:
             await response.aclose()
 

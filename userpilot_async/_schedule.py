@@ -30,10 +30,16 @@ _CHORES = 200  # rows settled in one go: about half a millisecond of the applica
 
 
 class Schedule:
-    """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name."""
+    """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name, ``server`` is for messages."""
 
     def __init__(
-        self, settings: Settings, *, chance: Callable[[], float], filename: Callable[[], str], now: float
+        self,
+        settings: Settings,
+        *,
+        chance: Callable[[], float],
+        filename: Callable[[], str],
+        now: float,
+        server: str = "the server",
     ) -> None:
         self.settled = Settlements()
         self.track_bucket = Bucket(settings.track_per_minute, settings.burst, now)
@@ -49,6 +55,7 @@ class Schedule:
         self.rate_limited = 0
         self.jobs_completed = 0
         self._settings = settings
+        self._server = server
         self._chance = chance
         self._lines = Lines()
         self._track_gate, self._identify_gate, self._bulk_gate = Gate(), Gate(), Gate()
@@ -257,7 +264,7 @@ class Schedule:
         meaning = verdict.meaning
         missing_job = work.step is not None and work.step.what != "submit" and verdict.status in (404, 405)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
-            self.held = _why_held(verdict, work.route)
+            self.held = _why_held(verdict, work.route, self._server)
             self._probe_at = now + HOLD_PROBE
             return
         if verdict.status is not None:
@@ -379,12 +386,12 @@ class Schedule:
             self._lines.came_back(lane)
 
 
-def _why_held(verdict: Verdict, route: Route) -> str:
+def _why_held(verdict: Verdict, route: Route, server: str) -> str:
     if verdict.meaning is Meaning.DENIED:
         return (
-            f"the server refuses the API key ({verdict.status} on {route.value}); "
+            f"{server} refuses the API key ({verdict.status} on {route.value}); "
             "is it the browser's App Token instead of the API key?"
         )
     if verdict.status is None:
-        return verdict.detail
-    return f"the server answers {verdict.status} on {route.value}: is the URL (the region) right?"
+        return f"{server}: {verdict.detail}"
+    return f"{server} answers {verdict.status} on {route.value}: is the URL (the region) right?"

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from ._coalesce import bulk_line
+from ._coalesce import MAX_FILE_BYTES, bulk_line
 from ._http import Connection
 from ._jobs import quoted_job_id
 from ._letters import DeadCall, Letters
@@ -191,7 +191,7 @@ class Sender:
         route = work.route
         if route in (Route.BULK_USERS, Route.BULK_COMPANIES):
             body = await self._encode(work)
-            if len(body) > self.schedule.slot.max_bytes and len(work.rows) > 1:
+            if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
                 return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
             return await self._connection.exchange(route.value, "POST", _PATHS[route], body, filename=work.filename)
         if route is Route.JOB:
