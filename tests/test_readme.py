@@ -1,0 +1,98 @@
+"""Every block of the README is run, or is the source of an application that another test runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.harness.processes import program, python
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+SCRIPTS = [code for code in PYTHON if "asyncio.run(" in code]
+CONSOLE = [line[2:] for language, code in BLOCKS if language == "console" for line in code.splitlines()]
+CALLS = next(code for language, code in BLOCKS if language == "json")
+
+
+def surroundings(url: str) -> dict[str, str]:
+    return {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": "key-of-the-readme", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda code: re.findall(r"\w+", code)[-40])
+def test_each_script_runs_as_written(script: str, emulator_url: str) -> None:
+    with python("-c", script, env=surroundings(emulator_url)) as running:
+        assert 0 == running.wait(60.0), running.output
+
+    assert "Traceback" not in running.output
+
+
+def test_the_script_without_a_framework_delivers_what_it_says(emulator_url: str) -> None:
+    script = next(code for code in SCRIPTS if "receipt" in code)
+
+    with python("-c", script, env=surroundings(emulator_url)) as running:
+        assert 0 == running.wait(60.0), running.output
+
+    assert "2 accepted = 2 delivered" in running.output
+    assert "acme" == httpx.get(f"{emulator_url}/__emulator__/users/u1").json()["company_id"]
+
+
+@pytest.mark.parametrize("name", ["fastapi_app.py", "aiohttp_app.py"])
+def test_the_applications_are_the_ones_that_the_tests_run(name: str) -> None:
+    assert (ROOT / "tests" / "apps" / name).read_text(encoding="utf-8") in PYTHON
+
+
+def test_no_python_block_is_left_out() -> None:
+    assert len(PYTHON) == len(SCRIPTS) + 2
+
+
+def run(command: str, url: str, folder: Path) -> str:
+    assert command.startswith("userpilot-async ")
+    words = command.replace("userpilot-async", f"{shlex.quote(sys.executable)} -m userpilot_async", 1)
+    with program(["bash", "-c", f"cd {shlex.quote(str(folder))} && {words}"], env=surroundings(url)) as running:
+        assert 0 == running.wait(60.0), running.output
+    return running.output
+
+
+def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path: Path) -> None:
+    (tmp_path / "calls.ndjson").write_text(CALLS, encoding="utf-8")
+    users = {"users": [{"user_id": "u7"}]}
+    headers = {"Authorization": "Token key-of-the-readme", "X-API-Version": "2020-09-22"}
+    job_id = httpx.post(f"{emulator_url}/v1/users/bulk_identify", json=users, headers=headers).json()["job_id"]
+
+    commands = [line for line in CONSOLE if "emulate" not in line and not line.startswith("export ")]
+    outputs = {command: run(command.replace("JOB_ID", job_id), emulator_url, tmp_path) for command in commands}
+
+    assert ["check", "send", "jobs", "jobs"] == [command.split()[1] for command in commands]
+    assert "3 accepted" in outputs["userpilot-async send calls.ndjson"]
+    assert job_id in outputs["userpilot-async jobs"].replace("\n", "")
+
+
+def test_the_calls_of_the_readme_are_calls() -> None:
+    assert ["identify", "identify_company", "track"] == [json.loads(line)["type"] for line in CALLS.splitlines()]
+
+
+def test_the_emulator_starts_as_the_readme_says() -> None:
+    command = next(line for line in CONSOLE if "emulate" in line)
+    words = ["0" if word == "8080" else word for word in shlex.split(command)][1:]
+
+    with python("-m", "userpilot_async", *words, env={"PYTHONPATH": str(ROOT)}) as running:
+        url = running.wait_for_line(r"http://\S+").group()
+
+        assert 200 == httpx.get(f"{url}/__emulator__/health").status_code
+
+
+def test_the_modules_of_the_house_are_the_modules_there_are() -> None:
+    house = next(code for language, code in BLOCKS if not language and "_schedule.py" in code)
+
+    drawn = set(re.findall(r"\b(_\w+\.py)", house))
+
+    there = {path.name for path in (ROOT / "userpilot_async").glob("_*.py")} - {"__init__.py", "__main__.py"}
+    assert drawn == there
