@@ -25,6 +25,7 @@ from ._outbox import MemoryOutbox, Outbox
 from ._receipt import Receipt
 from ._settings import Settings
 from ._statistics import Report, Statistics
+from ._version import __version__ as __version__
 
 __all__ = [
     "ClientClosed",
@@ -51,5 +52,3 @@ __all__ = [
     "UserpilotClient",
     "UserpilotError",
 ]
-
-__version__ = "0.1.0"

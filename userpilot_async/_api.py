@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -18,11 +18,14 @@ from ._coalesce import MAX_ROWS
 from ._endpoint import Key, KeyRing, Region, checked_base_url
 from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
 from ._gate import backoff
-from ._http import Connection, Transport
 from ._jobs import Job, JobStatus
+from ._lifetime import Lifetime
 from ._loops import cancelled_natively, loop_here
 from ._values import Convertible, checked_id, encode_json
 from ._verdict import Meaning, Verdict
+
+if TYPE_CHECKING:
+    from ._http import Connection, Transport
 
 T = TypeVar("T")
 
@@ -48,6 +51,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         attempts: int = 3,
         connections: int = 8,
     ) -> None:
+        from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
+
         self._keys = KeyRing(api_key)
         self.base_url = checked_base_url(region, base_url)
         """Where the requests go."""
@@ -59,6 +64,12 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
             upload_timeout=upload_timeout,
             size=connections,
         )
+        for name, seconds in (("request_timeout", request_timeout), ("upload_timeout", upload_timeout)):
+            if type(seconds) not in (int, float) or not 0 < seconds < float("inf"):
+                raise ValueError(f"{name} must be a finite number above 0")
+        for name, number in (("attempts", attempts), ("connections", connections)):
+            if type(number) is not int or number < 1:
+                raise ValueError(f"{name} must be an int above 0")
         self._attempts = attempts
         self._own_connections = connections
         self._tasks: TaskGroup | None = None
@@ -66,16 +77,19 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
 
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncGenerator[UserpilotAPI, None]:
-        async with self._connection, anyio.create_task_group() as tasks:
-            self._limiter = anyio.Semaphore(self._own_connections)
-            self._tasks, self._loop = tasks, loop_here()
-            try:
-                yield self
-            finally:
-                self._tasks = None
-                tasks.cancel_scope.cancel()
+    def __asynccontextmanager__(self) -> Lifetime[UserpilotAPI]:
+        return Lifetime(self, self.open, self.aclose)
+
+    def open(self, tasks: TaskGroup) -> None:
+        """Make requests in ``tasks`` from now on: what ``async with`` does, for those who have a task group."""
+        self._connection.open(tasks)
+        self._limiter = anyio.Semaphore(self._own_connections)
+        self._tasks, self._loop = tasks, loop_here()
+
+    async def aclose(self) -> None:
+        """Take no more requests, and close the connections."""
+        self._tasks = None
+        await self._connection.aclose()
 
     def reserve(self, connections: int) -> Connection:
         """Keep so many connections of the pool for somebody who makes requests on their own."""
@@ -129,7 +143,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         One import at a time for one key (409). A plan without imports answers 401. Source: "Import event
         schema", read 2026-10; the rows are sent as they are.
         """
-        content = rows if isinstance(rows, bytes) else b"".join(encode_json(row).encode() + b"\n" for row in rows)
+        content = rows if isinstance(rows, bytes) else b"".join(_import_line(row, n) for n, row in enumerate(rows, 1))
         return await self._upload("imports", "/v1/imports", [content], filename)
 
     async def jobs(self) -> list[Job]:
@@ -287,9 +301,13 @@ def _job_in(verdict: Verdict, job_id: str) -> Job:
 
 
 def _user_line(row: Mapping[str, Any], number: int) -> bytes:
-    company_id = row.get("company_id")
-    company = None if company_id is None else {"id": company_id}
-    call = Identify(row.get("user_id"), row.get("metadata"), company)
+    with _at_row(row, number):
+        company_id = row.get("company_id")
+        call = Identify(
+            checked_id(row.get("user_id"), "user_id"),
+            row.get("metadata"),
+            None if company_id is None else {"id": company_id},
+        )
     line: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
     if call.company is not None:
         line["company_id"] = call.company["id"]
@@ -297,5 +315,25 @@ def _user_line(row: Mapping[str, Any], number: int) -> bytes:
 
 
 def _company_line(row: Mapping[str, Any], number: int) -> bytes:
-    call = IdentifyCompany(row.get("company_id"), row.get("metadata"))
+    with _at_row(row, number):
+        call = IdentifyCompany(checked_id(row.get("company_id"), "company_id"), row.get("metadata"))
     return encode_json({"company_id": call.company_id, "metadata": call.metadata}).encode() + b"\n"
+
+
+def _import_line(row: Mapping[str, Any], number: int) -> bytes:
+    with _at_row(row, number):
+        return encode_json(row).encode() + b"\n"
+
+
+@contextmanager
+def _at_row(row: object, number: int) -> Generator[None, None, None]:
+    """Whatever is wrong with a row is an `InvalidCall` that names its number, from 1."""
+    field = f"rows[{number}]"
+    if not isinstance(row, Mapping):
+        raise InvalidCall(field, f"must be a mapping, not {type(row).__name__}")
+    try:
+        yield
+    except InvalidCall as error:
+        raise InvalidCall(f"{field}.{error.field}", error.reason) from None
+    except (TypeError, ValueError, RecursionError) as error:  # what the encoder raises; its text may hold values
+        raise InvalidCall(field, f"cannot be written as JSON ({type(error).__name__})") from None

@@ -29,6 +29,7 @@ from ._values import (
     checked_time,
     checked_user_id,
     encode_json,
+    encode_text,
     iso_utc,
     no_metadata,
     parsed_time,
@@ -153,7 +154,9 @@ def track_body(user_id: str, event_name: str, metadata: Mapping[str, Convertible
         event_name = checked_event_name(event_name)
     properties = plain(metadata, "metadata") if metadata else no_metadata(metadata)
     try:
-        body = encode_json({"user_id": user_id, "event_name": event_name, "metadata": properties}).encode()
+        # By hand: a dict around the three would take half a microsecond of the two and a half that this costs.
+        user, event = encode_text(user_id), encode_text(event_name)
+        body = f'{{"user_id":{user},"event_name":{event},"metadata":{encode_json(properties)}}}'.encode()
     except UnicodeEncodeError:
         raise surrogate_in({"user_id": user_id, "event_name": event_name}, properties, "metadata") from None
     if len(body) > MAX_EVENT_METADATA:

@@ -6,12 +6,12 @@ import logging
 import os
 import random
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from threading import get_ident
-from typing import Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 from uuid import uuid4
 
 import anyio
@@ -20,14 +20,14 @@ from anyio.abc import TaskGroup
 
 from ._api import UserpilotAPI
 from ._calls import Call, Identify, Track, track_body
-from ._coalesce import Kind, size_of
+from ._coalesce import Kind
 from ._endpoint import Key, Region
 from ._errors import ClientClosed, InvalidCall, QueueFull
 from ._event_names import EventNames
-from ._http import Transport
 from ._lanes import Event, Facts
 from ._ledger import Outcome
 from ._letters import DeadCall, Letters, OnDead
+from ._lifetime import Lifetime
 from ._loops import clock_here, loop_here
 from ._notices import Notices
 from ._outbox import MemoryOutbox, Outbox
@@ -38,13 +38,16 @@ from ._sender import Sender
 from ._settings import Settings
 from ._settlements import call_of
 from ._statistics import Report, Statistics
-from ._values import Convertible, checked_company, checked_id, checked_metadata, checked_moment
+from ._values import Convertible, checked_company, checked_id, checked_moment, measured, size_of
+
+if TYPE_CHECKING:
+    from ._http import Transport
 
 Checked = tuple[Kind, str, Union[Event, Facts], int]
 Metadata = Union[Mapping[str, Convertible], None]
 Self = TypeVar("Self", bound="UserpilotClient")
 
-PAUSE_EVERY = 256  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
+PAUSE_EVERY = 200  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 GRACE = 0.6  # seconds that a close may take beyond its timeout to stop what is in flight, and for last letters
 
@@ -116,29 +119,24 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         if getattr(self, "_door", None) is _Door.OPEN and self._pid == os.getpid():
             self._sender.warn_unsent()
 
-    @asynccontextmanager
-    async def __asynccontextmanager__(self: Self) -> AsyncGenerator[Self, None]:
+    def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not _Door.NEW:
             raise ClientClosed(f"a client is opened once; this one {self._door.value}")
         self._outbox.open(self.settings.max_queue_calls, self.settings.max_queue_bytes)
+        return Lifetime(self, self._open, self._leave)
+
+    async def _leave(self) -> None:
+        """Drain. No scope cuts that short; a native cancellation (a second Ctrl-C) does, and is accounted for."""
         try:
-            async with self.api, anyio.create_task_group() as tasks:
-                self._open(tasks)
-                try:
-                    yield self
-                finally:
-                    try:
-                        # A scope's cancellation does not cut the drain short; a native one (a second Ctrl-C) does.
-                        with anyio.CancelScope(shield=True):
-                            await self.aclose()
-                    finally:
-                        tasks.cancel_scope.cancel()
+            await self.aclose()
         finally:
-            if self._opened and not self._ended:
+            if not self._ended:
                 self._end()
             self._outbox.close()
+            await self.api.aclose()
 
     def _open(self, tasks: TaskGroup) -> None:
+        self.api.open(tasks)
         self._now = now = clock_here()
         self._tasks = tasks
         self._notices = Notices(now)
@@ -246,9 +244,10 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         if get_ident() != self._thread:
             raise self._refusal()
         try:
-            key, properties = checked_id(user_id, "user_id"), checked_metadata(metadata)
+            key, (properties, size) = checked_id(user_id, "user_id"), measured(metadata)
             its = checked_company(company)
-            size = size_of(properties) + (size_of(its) if its is not None else 0)
+            if its is not None:
+                size += size_of(its)
             return "user", key, (properties, its, size), size
         except InvalidCall as error:
             return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
@@ -257,8 +256,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         if get_ident() != self._thread:
             raise self._refusal()
         try:
-            key, properties = checked_id(company_id, "company_id"), checked_metadata(metadata)
-            size = size_of(properties)
+            key, (properties, size) = checked_id(company_id, "company_id"), measured(metadata)
             return "company", key, (properties, None, size), size
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})

@@ -14,11 +14,10 @@ import attrs
 
 from ._calls import Identify, IdentifyCompany
 from ._ledger import Outcome
-from ._values import MAX_PROPERTIES, Value, encode_json
+from ._values import MAX_PROPERTIES, Value, encode_json, size_of
 
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
 MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
-_PER_PROPERTY = 40  # bytes that a property takes beside the characters of its name and string value
 
 Kind = Literal["track", "user", "company"]
 """Of a ticket: what waits. Rows are of kind ``user`` or ``company``."""
@@ -55,18 +54,21 @@ class Row:
     """The row itself, and each company row that carries properties given in its calls."""
     outcome: Outcome | None = None
     """The worst outcome of its parts so far."""
-    needs: list[Row] = attrs.field(factory=list)
+    needs: tuple[Row, ...] = ()
     """Company rows with properties that came with these calls."""
-    riders: list[Row] = attrs.field(factory=list)
+    riders: tuple[Row, ...] = ()
     """The other way round: user rows that are not settled before this company row is."""
 
-    def take_in(self, call_id: int | None, metadata: Mapping[str, Value], company_id: str | None) -> None:
+    def take_in(self, call_id: int | None, metadata: Mapping[str, Value], company_id: str | None, size: int) -> None:
         """Merge a later call into this row; an explicit ``None`` stays a ``None``.
 
         ``call_id`` is ``None`` for a company's properties that came with a user's identify.
         """
-        self.metadata.update(metadata)
-        self.size = size_of(self.metadata)
+        known = self.metadata
+        before = len(known)
+        known.update(metadata)
+        # The same properties again, as most updates are, need no second look at the whole row.
+        self.size = max(self.size, size) if len(known) == before else size_of(known)
         if company_id is not None:
             self.company_id = company_id
         if call_id is not None:
@@ -89,16 +91,6 @@ class Row:
             for lost in (row for row in self.needs if row.key == self.company_id):
                 company.update((name, value) for name, value in lost.metadata.items() if name not in company)
         return Identify(self.key, self.metadata, company)
-
-
-def size_of(metadata: Mapping[str, Value]) -> int:
-    """About how many bytes these properties take as JSON: encoding them to know would cost as much as the rest."""
-    size = _PER_PROPERTY * (len(metadata) + 1)
-    for name, value in metadata.items():
-        size += len(name) if name.isascii() else len(name.encode())
-        if type(value) is str:
-            size += len(value) if value.isascii() else len(value.encode())
-    return size
 
 
 def realtime_body(row: Row) -> bytes:

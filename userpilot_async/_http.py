@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 import httpx
+from anyio.abc import TaskGroup
 
 from . import _verdict
 from ._endpoint import KeyRing
 from ._verdict import Meaning, Verdict
+from ._version import __version__
 
 Transport = httpx.AsyncBaseTransport
 
@@ -78,8 +80,8 @@ class _Body(httpx.AsyncByteStream):
         return piece
 
 
-class Connection(anyio.AsyncContextManagerMixin):
-    """A pool of connections to one server. Open it as a context manager; then `exchange`."""
+class Connection:
+    """A pool of connections to one server: `open`, `exchange`, `aclose`."""
 
     def __init__(
         self,
@@ -104,18 +106,16 @@ class Connection(anyio.AsyncContextManagerMixin):
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
 
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncGenerator[Connection, None]:
-        async with anyio.create_task_group() as tasks:
-            self._ready = anyio.Event()
-            tasks.start_soon(self._connect)
-            try:
-                yield self
-            finally:
-                tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True), anyio.move_on_after(FAREWELL):
-                    if self._http is not None:
-                        await self._http.aclose()
+    def open(self, tasks: TaskGroup) -> None:
+        """Start to connect, in one of ``tasks``; `exchange` waits until that is done."""
+        self._ready = anyio.Event()
+        tasks.start_soon(self._connect)
+
+    async def aclose(self) -> None:
+        """Close all connections; politely, if that is quick."""
+        if self._http is not None:
+            with anyio.move_on_after(FAREWELL):
+                await self._http.aclose()
 
     async def _connect(self) -> None:
         """Build the HTTP client; its TLS context takes 20 to 125 ms, which is too long for the loop."""
@@ -167,7 +167,7 @@ class Connection(anyio.AsyncContextManagerMixin):
             "X-API-Version": API_VERSION,
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
-            "User-Agent": "userpilot-async",
+            "User-Agent": f"userpilot-async/{__version__}",
         }
         assert self._http is not None
         if filename is not None and body is not None:

@@ -25,6 +25,12 @@ and 100,000 of anything that it does walk stop the event loop for 9 ms.
 """
 
 
+Waiting = tuple[int, float, Event]
+"""A track in its lane: its id, when it was accepted, and what it says. The lane knows whose it is: a backlog is
+100,000 of these, and a second copy of the user's id in each would be a sixth of its memory.
+"""
+
+
 def body_of(event: Event) -> bytes:
     """The request's body, without the time, for which ``/v1/track`` has no field."""
     return event if isinstance(event, bytes) else event[0]
@@ -49,7 +55,7 @@ class Lane:
     kind: Literal["user", "company"]
     key: str
     place: Place = Place.NOWHERE
-    calls: list[Ticket | Row] = attrs.field(factory=list)
+    calls: list[Waiting | Row] = attrs.field(factory=list)
     newest: Row | None = None
     """The last row in `calls`, while others may merge into it."""
     batched: Row | None = None

@@ -9,7 +9,7 @@ and nothing that the garbage collector has to walk. The law, at every moment:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -102,8 +102,10 @@ class Ledger:
         if self._watchers:
             self._tell(call_id, outcome)
 
-    def settle_merged(self, call_ids: Iterable[int], row: Outcome) -> None:
+    def settle_merged(self, call_ids: Sequence[int], row: Outcome) -> None:
         """The row that took these calls in has met its fate; the counts do not change."""
+        if not call_ids:
+            return
         outcome = Outcome("merged", row.reason, row)
         code = self._code(outcome)
         for call_id in call_ids:
@@ -162,6 +164,8 @@ class Ledger:
         self.pending -= 1
 
     def _code(self, outcome: Outcome) -> int:
+        if outcome is DELIVERED:
+            return 2
         code = self._codes.get(outcome)
         if code is None:
             if len(self._outcomes) == 256:

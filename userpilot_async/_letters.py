@@ -49,7 +49,7 @@ class Letters:
         self._on_dead = on_dead
         self._notices = notices
         self._waiting: deque[Callable[[], DeadCall]] = deque()
-        self._arrived = anyio.Event()
+        self._delivering = False
         self._delivered = anyio.Event()
         self._delivered.set()
 
@@ -62,26 +62,26 @@ class Letters:
             self._notices.say(logging.WARNING, "on_dead_full", "on_dead is too slow: a dead letter was not delivered")
             return
         self._waiting.append(letter)
-        self._arrived.set()
         if self._delivered.is_set():
             self._delivered = anyio.Event()
 
-    async def run(self) -> None:
-        """Deliver until cancelled."""
+    def wants_task(self) -> bool:
+        """There are letters, and nobody delivers them: start `deliver_all`."""
+        return bool(self._waiting) and not self._delivering
+
+    async def deliver_all(self) -> None:
+        """Deliver what is there. A callback that gets this task cancelled costs its own letter only."""
+        self._delivering = True
         try:
-            while True:
-                await self.deliver_all()
-                self._arrived = anyio.Event()
-                await self._arrived.wait()
+            while self._waiting:
+                await self._deliver(self._waiting.popleft()())
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
-
-    async def deliver_all(self) -> None:
-        """Deliver what is there, in this task."""
-        while self._waiting:
-            await self._deliver(self._waiting.popleft()())
-        self._delivered.set()
+        finally:
+            self._delivering = False
+            if not self._waiting:
+                self._delivered.set()
 
     async def wait_delivered(self) -> None:
         """Until there are no letters left."""

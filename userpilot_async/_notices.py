@@ -20,14 +20,17 @@ class Notices:
         self.failures = 0
         """Lines lost because a logging handler raised."""
 
-    def say(self, level: int, reason: str, message: str, count: int = 1) -> None:
-        """Log ``message`` with the number of times since the last line of this ``reason``."""
-        self._unsaid[reason] = self._unsaid.get(reason, 0) + count
+    def say(self, level: int, reason: str, message: str, count: int | None = None) -> None:
+        """Log ``message``, with the ``count`` of what happened since the last line of this ``reason`` before it."""
+        if count is not None:
+            self._unsaid[reason] = self._unsaid.get(reason, 0) + count
         if self._now() < self._quiet_until.get(reason, float("-inf")):
             return
         self._quiet_until[reason] = self._now() + QUIET
-        count = self._unsaid.pop(reason)
         try:
-            logger.log(level, "%s (%d)" if count > 1 else "%s", *((message, count) if count > 1 else (message,)))
+            if count is None:
+                logger.log(level, "%s", message)
+            else:
+                logger.log(level, "%d %s", self._unsaid.pop(reason), message)
         except Exception:  # a handler of the application's: its failure must not stop the sender
             self.failures += 1

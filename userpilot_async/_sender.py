@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from ._coalesce import MAX_FILE_BYTES, bulk_line
-from ._http import Connection
 from ._jobs import quoted_job_id
 from ._letters import DeadCall, Letters
 from ._loops import cancelled_natively
@@ -23,7 +24,10 @@ from ._settlements import Settlement
 from ._verdict import Meaning, Verdict, of_failure
 from ._work import Route, Work
 
-TAKE = 300  # calls moved into the schedule in one go: about half a millisecond of the application's loop
+if TYPE_CHECKING:
+    from ._http import Connection
+
+TAKE = 250  # calls moved into the schedule in one go: about half a millisecond of the application's loop
 ENCODE = 100  # rows encoded in one go, for the same reason
 
 _PATHS = {
@@ -111,9 +115,10 @@ class Sender:
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as requests:
-            requests.start_soon(self._letters.run)
             while True:
                 self._wake = anyio.Event()
+                if self._letters.wants_task():
+                    requests.start_soon(self._deliver_letters)
                 taken = self.take_in()
                 now = self._now()
                 step = self.schedule.next(now)
@@ -148,30 +153,44 @@ class Sender:
                 self._outbox.ledger.submit(ids, submitted)
         if settled.done:
             done, settled.done = settled.done, []
+            lost: Counter[str] = Counter()
             for settlement in done:
-                self._settle(settlement)
+                self._settle(settlement, lost)
+            for reason, calls in lost.items():
+                self._say_lost(reason, calls)
             self._settled.set()
             self._settled = anyio.Event()
         if self.schedule.held != self._held:
             self._held = self.schedule.held
             self._say_held()
 
-    def _settle(self, settlement: Settlement) -> None:
+    def _settle(self, settlement: Settlement, lost: Counter[str]) -> None:
         self._outbox.settle(settlement)
-        outcome = settlement.outcome
-        if settlement.carrier is not None and outcome.reason is not None:
-            self.mourn(partial(_letter, settlement), outcome.reason, 1 + len(settlement.merged))
+        reason = settlement.outcome.reason
+        if settlement.carrier is not None and reason is not None:
+            lost[reason] += 1 + len(settlement.merged)
+            self._letters.post(partial(_letter, settlement))
 
-    def mourn(self, letter: Callable[[], DeadCall], reason: str, calls: int = 1) -> None:
-        """Calls are lost: one log line at most, and a letter to `on_dead`."""
-        self._notices.say(logging.WARNING, reason, f"calls lost, reason {reason}", calls)
+    def mourn(self, letter: Callable[[], DeadCall], reason: str) -> None:
+        """A call is lost that never came as far as the schedule."""
         self._letters.post(letter)
+        self._say_lost(reason, 1)
+        self.wake()
+
+    def _say_lost(self, reason: str, calls: int) -> None:
+        self._notices.say(logging.WARNING, reason, f"calls lost, reason {reason}", calls)
 
     def _say_held(self) -> None:
         if self._held is None:
             self._notices.say(logging.WARNING, "resumed", "the server takes calls again")
         else:
             self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self._held}")
+
+    async def _deliver_letters(self) -> None:
+        try:
+            await self._letters.deliver_all()
+        finally:
+            self.wake()
 
     # ── one request ──
 

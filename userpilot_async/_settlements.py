@@ -9,7 +9,7 @@ import attrs
 
 from ._calls import Call, Identify, IdentifyCompany, track_from_body
 from ._coalesce import Kind, Row, RowState
-from ._lanes import Event, Facts, Lane, Ticket, body_of
+from ._lanes import Event, Facts, Lane, body_of
 from ._ledger import DELIVERED, Outcome
 
 
@@ -24,11 +24,11 @@ class Settlement:
     outcome: Outcome
     size: int
     """Bytes of the queue that are free again."""
-    said: Union[Ticket, Row]
+    said: Union[Event, Row]
 
     def call(self) -> Call:
         """The call as one would make it again."""
-        return self.said.as_call() if isinstance(self.said, Row) else call_of(self.said[2], self.said[3], self.said[4])
+        return self.said.as_call() if isinstance(self.said, Row) else call_of("track", "", self.said)
 
 
 def call_of(kind: Kind, key: str, said: Union[Event, Facts]) -> Call:
@@ -62,7 +62,8 @@ class Settlements:
             head.state = RowState.ANSWERED
             self._part(head, outcome)
         else:
-            self.done.append(Settlement(head[0], (), outcome, len(body_of(head[4])), head))  # type: ignore[arg-type]
+            call_id, _, event = head
+            self.done.append(Settlement(call_id, (), outcome, len(body_of(event)), event))
 
     def _part(self, row: Row, outcome: Outcome) -> None:
         """One part of a row is answered: itself, or a company's properties that came with it."""

@@ -10,7 +10,7 @@ from ._bucket import Bucket
 from ._bulk import Step
 from ._coalesce import Row
 from ._gate import Gate
-from ._lanes import Lane, Ticket
+from ._lanes import Lane, Waiting
 
 
 class Route(Enum):
@@ -39,5 +39,5 @@ class Work:
     bucket: Bucket = attrs.field(kw_only=True)
     gate: Gate = attrs.field(kw_only=True)
     lane: Lane | None = None
-    head: Ticket | Row | None = None
+    head: Waiting | Row | None = None
     step: Step | None = None

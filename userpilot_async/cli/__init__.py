@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from ._check import check
 from ._demo import demo
 from ._emulate import emulate
