@@ -17,6 +17,7 @@ from ._ledger import Outcome
 from ._values import MAX_PROPERTIES, Value, encode_json, size_of
 
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
+_SMALL = 2_048  # bytes by which the size of a row may be off
 MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
 
 Kind = Literal["track", "user", "company"]
@@ -67,8 +68,9 @@ class Row:
         known = self.metadata
         before = len(known)
         known.update(metadata)
-        # The same properties again, as most updates are, need no second look at the whole row.
-        self.size = max(self.size, size) if len(known) == before else size_of(known)
+        # A small row that gets the same properties again, as most do, needs no second look at all of it.
+        same = len(known) == before and self.size + size <= _SMALL
+        self.size = max(self.size, size) if same else size_of(known)
         if company_id is not None:
             self.company_id = company_id
         if call_id is not None:

@@ -8,8 +8,7 @@ has connections.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Any, cast
 
 import anyio
@@ -61,7 +60,7 @@ class _Attempt:
 
 
 class _Body(httpx.AsyncByteStream):
-    """An upload in pieces. Not a generator, as httpx's own is: one that is cancelled half-way is left to the
+    """A request's body in pieces. Not a generator, as httpx's own is: one that is cancelled half-way is left to the
     garbage collector, and trio complains.
     """
 
@@ -178,7 +177,10 @@ class Connection:
             return request
         if body is not None:
             headers["Content-Type"] = "application/json"
-        return self._http.build_request(method, self.base_url + path, headers=headers, content=body)
+        request = self._http.build_request(method, self.base_url + path, headers=headers, content=body)
+        if body is not None:
+            request.stream = _Body(body)
+        return request
 
     async def _stream(self, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
         request.extensions["trace"] = attempt.trace
@@ -187,11 +189,15 @@ class Connection:
         try:
             attempt.status = response.status_code
             attempt.headers = {name.lower(): value for name, value in response.headers.items()}
-            async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as chunks:
-                async for chunk in chunks:
+            if response.is_stream_consumed:  # a transport that answers from memory
+                attempt.body += response.content[:cap]
+                return
+            # Cancelled, not broken out of, when it is enough: that ends the generators inside httpx as well.
+            with anyio.CancelScope() as enough:
+                async for chunk in response.aiter_raw():
                     attempt.body += chunk[: cap - len(attempt.body)]
                     if len(attempt.body) >= cap:
-                        break
+                        enough.cancel()
         finally:
             await response.aclose()
 

@@ -103,7 +103,7 @@ def _by_class(status: int) -> Meaning:
         return Meaning.MISCONFIGURED
     if 400 <= status < 500:  # 406, 411, 415, …: this request will never do
         return Meaning.INVALID
-    return Meaning.AGAIN  # 5xx, and statuses that do not exist
+    return Meaning.AGAIN if 500 <= status < 600 else Meaning.LOST  # 1xx, 6xx: who knows what it did
 
 
 def rate_of(headers: Mapping[str, str]) -> Rate:

@@ -73,7 +73,7 @@ class free_of_leaks:
         if error is not None:
             return
         deadline = anyio.current_time() + self._within
-        while (leaked := self._leaked()) and anyio.current_time() < deadline:  # noqa: ASYNC110 - a leak does not announce its end
+        while (leaked := self._leaked()) and anyio.current_time() < deadline:
             await anyio.sleep(0.01)
         assert not leaked, leaked
 

@@ -102,7 +102,7 @@ class Wire:
         try:
             if reading:
                 await self._until_end()
-            while not self.peer_has_left():  # noqa: ASYNC110 - an end behind unread bytes wakes no selector
+            while not self.peer_has_left():
                 await asyncio.sleep(0.01)
         except ConnectionError:
             pass

@@ -31,6 +31,7 @@ class Cable(httpx.AsyncBaseTransport):
         if self.refusals:
             self.refusals -= 1
             raise httpx.ConnectError("connection refused", request=request)
+        await request.aread()  # or the content of a file could not be looked at afterwards
         self.requests.append(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import anything, calls, event_names, ids, json_values, properties
 from userpilot_async import Identify, IdentifyCompany, InvalidCall, Track
-from userpilot_async._calls import from_bytes, from_dict, to_bytes, track_body, track_from_body
+from userpilot_async._calls import Call, from_bytes, from_dict, to_bytes, track_body, track_from_body
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -22,6 +22,13 @@ def refusal(line: bytes | str) -> InvalidCall:
     with pytest.raises(InvalidCall) as caught:
         from_bytes(line)
     return caught.value
+
+
+def call_or_refusal(line: bytes | str) -> Call | InvalidCall:
+    try:
+        return from_bytes(line)
+    except InvalidCall as error:
+        return error
 
 
 @pytest.mark.parametrize(
@@ -35,7 +42,8 @@ def refusal(line: bytes | str) -> InvalidCall:
         (Track("u1", "exported"), {"type": "track", "user_id": "u1", "event_name": "exported", "metadata": {}}),
         (
             Identify("u1", {"plan": None}, {"company_id": "acme", "name": "Acme"}),
-            {"type": "identify", "user_id": "u1", "metadata": {"plan": None}, "company": {"id": "acme", "name": "Acme"}},
+            {"type": "identify", "user_id": "u1", "metadata": {"plan": None},
+             "company": {"id": "acme", "name": "Acme"}},
         ),
         (Identify("u1"), {"type": "identify", "user_id": "u1", "metadata": {}}),
         (IdentifyCompany("acme", {"a": 1}), {"type": "identify_company", "company_id": "acme", "metadata": {"a": 1}}),
@@ -70,13 +78,9 @@ def test_a_call_cannot_be_changed(name):
 
 @given(st.one_of(st.binary(), st.text(), json_values.map(json.dumps)))
 def test_a_line_is_a_call_or_invalid_and_nothing_else(line):
-    try:
-        call = from_bytes(line)
-    except InvalidCall as error:
-        assert error.field
-        assert error.reason
-    else:
-        assert isinstance(call, (Track, Identify, IdentifyCompany))
+    result = call_or_refusal(line)
+
+    assert isinstance(result, (Track, Identify, IdentifyCompany)) or (result.field and result.reason)
 
 
 FIELDS = ["user_id", "company_id", "event_name", "metadata", "company", "occurred_at"]
@@ -87,13 +91,9 @@ FIELDS = ["user_id", "company_id", "event_name", "metadata", "company", "occurre
     given_fields=st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4),
 )
 def test_a_line_with_the_right_names_and_any_values_is_a_call_or_invalid(kind, given_fields):
-    line = json.dumps({"type": kind, **given_fields})
-    try:
-        call = from_bytes(line)
-    except InvalidCall:
-        return
+    result = call_or_refusal(json.dumps({"type": kind, **given_fields}))
 
-    assert call == from_bytes(to_bytes(call))
+    assert isinstance(result, InvalidCall) or result == from_bytes(to_bytes(result))
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,7 @@ def test_a_fact_given_as_a_dict_is_not_changed():
         lambda secret: json.dumps({"type": "identify", "user_id": "u", "metadata": [secret]}),
         lambda secret: json.dumps({"type": "identify", "user_id": "u", "metadata": {"a": [secret]}}),
         lambda secret: json.dumps({"type": "identify", "user_id": secret + "\ud800"}),
-        pytest.param(
-            lambda secret: json.dumps({"type": "track", "user_id": "u", "event_name": "e", "occurred_at": secret}),
-            marks=pytest.mark.xfail(
-                strict=True, reason="raised from datetime's ValueError, whose text holds the value: a traceback shows it"
-            ),
-        ),
+        lambda secret: json.dumps({"type": "track", "user_id": "u", "event_name": "e", "occurred_at": secret}),
     ],
 )
 def test_an_error_about_a_line_never_holds_what_the_line_says(make_line):

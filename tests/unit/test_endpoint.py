@@ -58,7 +58,7 @@ def test_a_key_that_a_callable_gives_is_checked_too(key):
 
 
 def test_an_empty_key_is_refused():
-    with pytest.raises(ValueError, match="^api_key is empty$"):
+    with pytest.raises(ValueError, match=r"^api_key is empty$"):
         KeyRing("")
 
 
@@ -73,19 +73,19 @@ def test_a_key_of_another_type_is_refused_without_showing_it(key):
 def test_the_key_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_API_KEY", SECRET)
 
-    assert KeyRing(None).current() == SECRET
+    assert SECRET == KeyRing(None).current()
 
 
 def test_a_key_that_is_given_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("USERPILOT_API_KEY", "other")
 
-    assert KeyRing(SECRET).current() == SECRET
+    assert SECRET == KeyRing(SECRET).current()
 
 
 @pytest.mark.parametrize("key", ["", SECRET + "\n"], ids=["empty", "newline"])
 def test_a_bad_key_in_the_environment_is_refused_without_showing_it(monkeypatch, key):
     monkeypatch.setenv("USERPILOT_API_KEY", key)
-    with pytest.raises(ValueError, match="^api_key ") as caught:
+    with pytest.raises(ValueError, match=r"^api_key ") as caught:
         KeyRing(None)
 
     assert SECRET not in all_it_says(caught.value)
@@ -100,7 +100,7 @@ def test_a_callable_is_asked_anew_for_each_request():
     keys = iter(["first", "second"])
     ring = KeyRing(lambda: next(keys))
 
-    assert [ring.current(), ring.current()] == ["first", "second"]
+    assert ["first", "second"] == [ring.current(), ring.current()]
 
 
 @pytest.mark.parametrize("holder", [KeyRing, UserpilotAPI, UserpilotClient])
@@ -113,7 +113,7 @@ def test_no_repr_shows_the_key(holder):
 
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy], ids=lambda way: way.__name__)
 def test_a_key_ring_cannot_be_pickled_or_copied(way):
-    with pytest.raises(TypeError, match="^an API key is not for pickling$"):
+    with pytest.raises(TypeError, match=r"^an API key is not for pickling$"):
         way(KeyRing(SECRET))
 
 
@@ -135,25 +135,25 @@ def test_a_region_has_its_host(region, url):
 def test_the_region_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_REGION", "eu")
 
-    assert checked_base_url(None, None) == "https://analytex-eu.userpilot.io"
+    assert "https://analytex-eu.userpilot.io" == checked_base_url(None, None)
 
 
 def test_the_url_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_BASE_URL", "https://acme.userpilot.io")
 
-    assert checked_base_url(None, None) == "https://acme.userpilot.io"
+    assert "https://acme.userpilot.io" == checked_base_url(None, None)
 
 
 def test_what_is_given_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("USERPILOT_REGION", "eu")
     monkeypatch.setenv("USERPILOT_BASE_URL", "https://acme.userpilot.io")
 
-    assert checked_base_url("us", "https://initech.userpilot.io") == "https://initech.userpilot.io"
+    assert "https://initech.userpilot.io" == checked_base_url("us", "https://initech.userpilot.io")
 
 
 @pytest.mark.parametrize("region", ["", "EU", "de", 1])
 def test_another_region_is_refused(region):
-    with pytest.raises(ValueError, match='^region must be "us" or "eu"$'):
+    with pytest.raises(ValueError, match=r'^region must be "us" or "eu"$'):
         checked_base_url(region, None)
 
 
@@ -177,7 +177,7 @@ def test_https_anywhere_and_http_on_loopback_are_taken(url):
 
 @pytest.mark.parametrize("slashes", ["/", "//"])
 def test_a_trailing_slash_is_taken_off(slashes):
-    assert checked_base_url(None, "https://acme.test/userpilot" + slashes) == "https://acme.test/userpilot"
+    assert "https://acme.test/userpilot" == checked_base_url(None, "https://acme.test/userpilot" + slashes)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_no_other_scheme_is_taken(url):
     ],
 )
 def test_what_is_no_origin_is_refused(url):
-    with pytest.raises(ValueError, match="^base_url (must be an origin|is no URL)"):
+    with pytest.raises(ValueError, match=r"^base_url (must be an origin|is no URL)"):
         checked_base_url(None, url)
 
 
@@ -234,23 +234,17 @@ def test_a_url_of_another_type_is_refused(url):
         f"https://user:{SECRET}@acme.test",
         f"https://{SECRET}@acme.test",
         f"http://:{SECRET}@localhost",
-        pytest.param(
-            f"https://user:{SECRET}@acme.test\u2100",
-            marks=pytest.mark.xfail(
-                strict=True, reason="raised from urlsplit's ValueError, whose text holds the netloc: a traceback shows it"
-            ),
-        ),
+        f"https://user:{SECRET}@acme.test\u2100",
     ],
     ids=["both", "user", "password", "with a character that NFKC changes"],
 )
 def test_credentials_in_the_url_are_refused_without_showing_them(url):
-    with pytest.raises(ValueError, match="^base_url ") as caught:
+    with pytest.raises(ValueError, match=r"^base_url ") as caught:
         checked_base_url(None, url)
 
     assert SECRET not in all_it_says(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="the scheme keeps its case, and UserpilotAPI verifies no certificate for 'HTTPS:'")
 @pytest.mark.parametrize("url", ["HTTPS://acme.test", "Https://acme.test"])
 def test_the_scheme_is_written_in_lower_case(url):
-    assert checked_base_url(None, url) == "https://acme.test"
+    assert "https://acme.test" == checked_base_url(None, url)

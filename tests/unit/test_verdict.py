@@ -113,7 +113,7 @@ def test_retry_after(text, date, seconds):
 
 @pytest.mark.parametrize("status", [429, 503, 408, 409])
 def test_retry_after_counts_for_every_answer_that_means_later(status):
-    assert of_answer(status, {"retry-after": "7"}, b"").delay == 7.0
+    assert 7.0 == of_answer(status, {"retry-after": "7"}, b"").delay
 
 
 @pytest.mark.parametrize(
@@ -199,18 +199,20 @@ def test_the_detail_is_the_servers_own_message_if_there_is_one(body, detail):
 
 
 def test_the_detail_is_short():
-    assert of_answer(400, {}, json.dumps({"message": "x" * 100_000}).encode()).detail == "x" * 200
+    assert "x" * 200 == of_answer(400, {}, json.dumps({"message": "x" * 100_000}).encode()).detail
 
 
 def test_an_accepted_answer_brings_its_json():
-    assert of_answer(202, {}, b'{"job_id": "j"}').body == {"job_id": "j"}
+    assert {"job_id": "j"} == of_answer(202, {}, b'{"job_id": "j"}').body
 
 
 # ── whatever comes ──
 
 numbers = st.one_of(st.integers(), st.floats()).map(str)
 dates = st.floats(0, 4e9).map(lambda moment: formatdate(moment, usegmt=True))
-date_like = st.from_regex(r"([A-Z][a-z]{2}, ?)?\d{0,3} ?[A-Za-z]{0,4} \d{0,5} ?\d{0,3}[:.]\d{0,3}([:.]\d{0,3})? ?[+-]?\w{0,6}")
+date_like = st.from_regex(
+    r"([A-Z][a-z]{2}, ?)?\d{0,3} ?[A-Za-z]{0,4} \d{0,5} ?\d{0,3}[:.]\d{0,3}([:.]\d{0,3})? ?[+-]?\w{0,6}"
+)
 header_texts = st.one_of(st.text(), numbers, dates, date_like)
 headers = st.fixed_dictionaries(
     {},
@@ -221,8 +223,10 @@ headers = st.fixed_dictionaries(
 statuses = st.integers() | st.integers(100, 599)
 json_like = st.recursive(
     st.none() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.sampled_from(["errors", "error", "message", "details"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["errors", "error", "message", "details"]), inner, max_size=3)
+    ),
 ).map(lambda value: json.dumps(value).encode())
 
 
@@ -243,7 +247,7 @@ def test_every_answer_means_something_and_every_number_in_it_is_clamped(status, 
 def test_the_detail_is_always_short_and_printable(status, headers, body):
     detail = of_answer(status, headers, body).detail
 
-    assert len(detail) <= 200
+    assert 200 >= len(detail)
     assert detail.isprintable()
 
 

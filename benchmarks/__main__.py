@@ -1,0 +1,99 @@
+"""``python -m benchmarks``: the table of what the client costs, beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks import (
+    bulk_cpu,
+    drain_rate,
+    import_time,
+    loop_stall,
+    merged_cpu,
+    pacing,
+    sample_requests,
+    track_cost,
+    waiting_memory,
+    web_endpoint,
+)  # fmt: skip
+from benchmarks.fresh import ROOT
+from benchmarks.results import HEADINGS, Row
+
+ROWS: list[ModuleType] = [
+    track_cost, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing, sample_requests,
+    import_time,
+]  # fmt: skip
+PEERS = ("httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn")
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    names = [module.NAME for module in ROWS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about six minutes instead of twenty")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here, too")
+    return parser.parse_args(argv)
+
+
+def machine() -> dict[str, str]:
+    """Where and of what these figures are."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{os.cpu_count()} × {model or platform.machine()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "commit": commit.stdout.strip() or "unknown",
+        "versions": ", ".join(f"{name} {metadata.version(name)}" for name in PEERS),
+    }
+
+
+def show(header: dict[str, str], rows: Sequence[Row]) -> None:
+    for name, text in header.items():
+        print(f"{name}: {text}")
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        for row in rows:
+            print(" | ".join(row.cells()))
+    else:
+        table = Table(*HEADINGS)
+        for row in rows:
+            table.add_row(*(cell.replace("[", "\\[") for cell in row.cells()))
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for row in rows:
+        print(f"\n{row.name}: {row.what}")
+        for note in row.notes:
+            print(f"  {note}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments(argv)
+    header = machine()
+    rows: list[Row] = []
+    for module in ROWS:
+        if options.only is None or module.NAME in options.only:
+            print(f"{module.NAME} …", file=sys.stderr, flush=True)
+            rows.append(module.run(options.quick))
+    show(header, rows)
+    if options.json is not None:
+        content = {"header": header, "rows": [row.as_dict() for row in rows]}
+        options.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What a row of the table says, and how rounds become one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from statistics import median
+from typing import Any
+
+import attrs
+
+from benchmarks.subjects import FLOOR, OURS, POSTHOG
+
+Figures = dict[str, float]
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One measurement beside its peers."""
+
+    name: str
+    what: str
+    unit: str
+    goal: str
+    met: bool | None
+    """``None`` where there is nothing to meet."""
+    figures: Mapping[str, float]
+    """By subject; more is better if ``more_is_better``."""
+    more_is_better: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best_peer(self) -> str | None:
+        """Who does best of all but us and the floor."""
+        peers = [name for name in self.figures if name not in (OURS, FLOOR) and not name.startswith("(")]
+        best = max if self.more_is_better else min
+        return best(peers, key=lambda name: self.figures[name]) if peers else None
+
+    def shown(self, subject: str | None) -> str:
+        if subject is None or subject not in self.figures:
+            return "–"
+        value = self.figures[subject]
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    def cells(self) -> tuple[str, ...]:
+        best = self.best_peer
+        shown_best = f"{self.shown(best)} ({best})" if best is not None else "–"
+        met = {True: "met", False: "NOT MET", None: "–"}[self.met]
+        return (
+            f"{self.what} [{self.unit}]", self.shown(OURS), shown_best, self.shown(POSTHOG), self.shown(FLOOR),
+            self.goal, met,
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        return attrs.asdict(self)
+
+
+HEADINGS = ("what", "ours", "best peer", "AsyncPosthog", "floor", "goal", "")
+
+
+def interleaved(subjects: Iterable[str], rounds: int, once: Callable[[str], Mapping[str, float]]) -> dict[str, Figures]:
+    """Medians by subject and figure. Round by round, so that a slow minute of the machine meets everybody."""
+    names = list(subjects)
+    seen: dict[str, list[Mapping[str, float]]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            seen[name].append(once(name))
+    return {
+        name: {figure: median(round_[figure] for round_ in results) for figure in results[0]}
+        for name, results in seen.items()
+    }
+
+
+def column(results: Mapping[str, Figures], figure: str) -> Figures:
+    """One figure of all subjects."""
+    return {name: figures[figure] for name, figures in results.items()}
+
+
+def best_of(figures: Mapping[str, float], more_is_better: bool = False) -> float:
+    """The best peer's figure."""
+    peers = [value for name, value in figures.items() if name not in (OURS, FLOOR) and not name.startswith("(")]
+    return max(peers) if more_is_better else min(peers)

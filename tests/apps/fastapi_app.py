@@ -1,0 +1,20 @@
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+
+from userpilot_async import UserpilotClient
+
+
+@asynccontextmanager
+async def lifespan(app):
+    async with UserpilotClient() as userpilot:  # reads USERPILOT_API_KEY
+        yield {"userpilot": userpilot}
+        print("userpilot:", await userpilot.aclose())  # what became of every call
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/users/{user_id}/reports/{report}")
+async def export(user_id: str, report: str, request: Request):
+    await request.state.userpilot.track(user_id, "report_exported", {"report": report})

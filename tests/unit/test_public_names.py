@@ -1,0 +1,234 @@
+"""The names that users and tests outside this repository rely on, and what each takes."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import attrs
+import pytest
+
+import userpilot_async
+from userpilot_async import (
+    ClientClosed,
+    DeadCall,
+    DeliveryError,
+    Identify,
+    IdentifyCompany,
+    InvalidCall,
+    Job,
+    JobFailed,
+    JobStatus,
+    MemoryOutbox,
+    Outcome,
+    QueueFull,
+    Receipt,
+    Rejected,
+    Report,
+    Settings,
+    Statistics,
+    Track,
+    Unavailable,
+    UserpilotAPI,
+    UserpilotClient,
+    UserpilotError,
+)
+
+PUBLIC = {
+    "ClientClosed", "DeadCall", "DeliveryError", "Identify", "IdentifyCompany", "InvalidCall", "Job", "JobFailed",
+    "JobStatus", "MemoryOutbox", "Outbox", "Outcome", "QueueFull", "Receipt", "Rejected", "Report", "Settings",
+    "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError",
+}  # fmt: skip
+
+
+def shape(function: object) -> str:
+    """The parameters with their kinds and defaults, without the types."""
+    signature = inspect.signature(function)
+    bare = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
+    kind = "async " if inspect.iscoroutinefunction(function) else ""
+    return kind + str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def public_methods(cls: type) -> set[str]:
+    return {name for name in vars(cls) if not name.startswith("_") and callable(getattr(cls, name))}
+
+
+def test_all_is_exactly_what_is_promised():
+    assert PUBLIC == set(userpilot_async.__all__)
+
+
+def test_all_is_sorted_and_everything_in_it_exists():
+    assert sorted(userpilot_async.__all__) == userpilot_async.__all__
+    assert all(hasattr(userpilot_async, name) for name in userpilot_async.__all__)
+
+
+def test_nothing_else_looks_public():
+    modules = {"emulator", "cli", "testing", "sqlite", "redis", "imports", "parcelvoy"}  # there once they are imported
+    visible = {name for name in vars(userpilot_async) if not name.startswith("_")}
+
+    assert PUBLIC == visible - modules
+
+
+CLIENT = {
+    "track": "async (self, user_id, event_name, metadata=None, *, occurred_at=None)",
+    "track_nowait": "(self, user_id, event_name, metadata=None, *, occurred_at=None)",
+    "identify": "async (self, user_id, metadata=None, *, company=None)",
+    "identify_nowait": "(self, user_id, metadata=None, *, company=None)",
+    "identify_company": "async (self, company_id, metadata=None)",
+    "identify_company_nowait": "(self, company_id, metadata=None)",
+    "enqueue": "async (self, call)",
+    "flush": "async (self, timeout=None)",
+    "aclose": "async (self, timeout=None)",
+    "statistics": "(self)",
+}
+API = {
+    "identify": "async (self, user_id, metadata=None, *, company=None)",
+    "identify_company": "async (self, company_id, metadata=None)",
+    "track": "async (self, user_id, event_name, metadata=None)",
+    "bulk_identify_users": "async (self, rows, *, filename=None)",
+    "bulk_identify_companies": "async (self, rows, *, filename=None)",
+    "import_rows": "async (self, rows, *, filename=None)",
+    "jobs": "async (self)",
+    "job": "async (self, job_id)",
+    "wait_for_job": "async (self, job, *, timeout=None, on_progress=None)",
+    "delete_users": "async (self, user_ids)",
+    "delete_companies": "async (self, company_ids)",
+}
+# Public for the client's sake.
+API_FOR_THE_CLIENT = {"open", "aclose", "reserve"}
+
+
+@pytest.mark.parametrize(("name", "parameters"), CLIENT.items())
+def test_a_method_of_the_client_takes(name, parameters):
+    assert parameters == shape(getattr(UserpilotClient, name))
+
+
+@pytest.mark.parametrize(("name", "parameters"), API.items())
+def test_a_method_of_the_api_takes(name, parameters):
+    assert parameters == shape(getattr(UserpilotAPI, name))
+
+
+def test_the_client_has_no_other_methods():
+    assert set(CLIENT) == public_methods(UserpilotClient)
+
+
+def test_the_api_has_no_other_methods():
+    assert set(API) | API_FOR_THE_CLIENT == public_methods(UserpilotAPI)
+
+
+@pytest.mark.parametrize(
+    ("make", "parameters"),
+    [
+        (
+            UserpilotClient,
+            "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None)",
+        ),
+        (
+            UserpilotAPI,
+            "(api_key=None, *, region=None, base_url=None, transport=None, request_timeout=15.0, upload_timeout=120.0,"
+            " attempts=3, connections=8)",
+        ),
+        (Track, "(user_id, event_name, metadata=None, occurred_at=None)"),
+        (Identify, "(user_id, metadata=None, company=None)"),
+        (IdentifyCompany, "(company_id, metadata=None)"),
+        (MemoryOutbox, "()"),
+        (InvalidCall, "(field, reason)"),
+        (Rejected, "(status, detail='')"),
+        (Unavailable, "(detail, *, ambiguous=False, status=None)"),
+        (JobFailed, "(job_id)"),
+        (Receipt.outcome, "async (self, timeout=None)"),
+    ],
+    ids=lambda given: getattr(given, "__qualname__", None),
+)
+def test_it_is_made_with(make, parameters):
+    assert parameters == shape(make)
+
+
+def test_the_client_has_an_api():
+    assert UserpilotAPI is type(UserpilotClient("KEY").api)
+
+
+@pytest.mark.parametrize(
+    ("cls", "names"),
+    [
+        (Receipt, {"id", "status", "reason", "outcome"}),
+        (Job, {"job_id", "status", "type", "filename", "file_size", "total_rows", "completed_rows", "submitted_at",
+               "start_time", "end_time", "elapsed_time"}),
+        (Outcome, {"status", "reason", "row"}),
+        (Report, {"complete", "elapsed", "left", "jobs", "statistics"}),
+        (DeadCall, {"status", "reason", "call", "merged", "error", "arguments"}),
+        (Statistics, {"accepted", "delivered", "dead", "dropped", "merged", "pending", "submitted", "reasons"}),
+        (Settings, {"track_per_minute", "identify_per_minute", "flush_interval", "bulk_threshold", "max_queue_calls",
+                    "max_queue_bytes", "when_full", "burst", "max_wait", "close_timeout", "request_timeout", "max_age",
+                    "concurrency", "on_invalid", "on_ambiguous"}),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)  # fmt: skip
+def test_a_value_has(cls, names):
+    has = {field.name for field in attrs.fields(cls)} if attrs.has(cls) else set(dir(cls))
+
+    assert set() == names - has
+
+
+def test_the_statuses_of_a_job_are():
+    known = {"queued", "validating", "processing", "pending_refresh", "completed", "failed", "unknown"}
+
+    assert known == {status.value for status in JobStatus}
+
+
+@pytest.mark.parametrize(
+    "cls", [Settings, Statistics, Report, Job, Outcome, DeadCall, Track, Identify, IdentifyCompany]
+)
+def test_what_is_said_is_frozen(cls):
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(cls.__new__(cls), attrs.fields(cls)[0].name, None)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidCall, QueueFull, ClientClosed, DeliveryError, Rejected, Unavailable, JobFailed]
+)
+def test_every_error_is_a_userpilot_error(error):
+    assert issubclass(error, UserpilotError)
+
+
+# ── words ──
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_public_class_has_a_docstring_of_its_own(name):
+    cls = getattr(userpilot_async, name)
+
+    assert cls.__doc__
+    assert all(cls.__doc__ != base.__doc__ for base in cls.__bases__)
+
+
+METHODS = [
+    pytest.param(method, id=f"{name}.{attribute}")
+    for name in sorted(PUBLIC)
+    for attribute, method in vars(getattr(userpilot_async, name)).items()
+    if not attribute.startswith("_") and (inspect.isfunction(method) or isinstance(method, (property, classmethod)))
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_public_method_has_a_docstring(method):
+    assert (method.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_line_of_a_docstring_is_a_sentence_of_its_own(method):
+    first, _, rest = method.__doc__.strip().partition("\n")
+
+    assert 120 >= len(first)
+    assert not rest or rest.startswith("\n")
+
+
+# ── the package ──
+
+
+def test_type_checkers_are_told_that_there_are_types():
+    assert (Path(userpilot_async.__file__).parent / "py.typed").is_file()
+
+
+def test_the_version_is_three_numbers():
+    assert 3 == len([int(part) for part in userpilot_async.__version__.split(".")])
