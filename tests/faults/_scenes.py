@@ -31,11 +31,6 @@ IDLE = 3_600.0
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
 
-def broken_on_trio(reason: str) -> pytest.MarkDecorator:
-    backends = ["asyncio", pytest.param("trio", marks=pytest.mark.xfail(strict=True, reason=reason))]
-    return pytest.mark.parametrize("anyio_backend", backends, indirect=True)
-
-
 # ── virtual time, the emulator in process ──
 
 

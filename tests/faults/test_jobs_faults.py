@@ -485,7 +485,6 @@ async def test_row_37_the_plain_api_reads_numbers_from_strings_and_leaves_out_th
         assert (1 if shape is as_strings else None) == end.total_rows
 
 
-@pytest.mark.xfail(strict=True, reason="Unavailable: the server's answer is no job object, although it is")
 async def test_row_37_a_job_in_an_answer_that_is_in_memory_already_is_read() -> None:
     """What `httpx.MockTransport` gives, with which an application tests itself: the status is seen, the body is not."""
     job = {"job_id": "bulk:jobs:1", "status": "completed"}

@@ -245,13 +245,7 @@ async def main():
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param(
-            "asyncio.run(main())",
-            id="asyncio.run",
-            marks=pytest.mark.xfail(
-                strict=True, reason="the program stays for the close timeout, sends nothing, and ends in tracebacks"
-            ),
-        ),
+        pytest.param("asyncio.run(main())", id="asyncio.run"),
         pytest.param("loop = asyncio.new_event_loop(); loop.run_until_complete(main()); loop.close()", id="loop.close"),
         pytest.param("loop = asyncio.new_event_loop(); loop.run_until_complete(main())", id="nothing"),
     ],

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.faults._calls import PERSON, person
-from tests.faults._scenes import PATIENCE, QUICK, broken_on_trio, on_sockets, rehearsal
+from tests.faults._scenes import PATIENCE, QUICK, on_sockets, rehearsal
 from tests.harness import (
     BAD_CHUNKS,
     GARBAGE,
@@ -82,10 +82,6 @@ def and_gone(behaviour: Behaviour) -> Behaviour:
         exchange.wire.close()
 
     return attrs.evolve(behaviour, play=play)
-
-
-# Rows in which a write fails at random. What trio says then of httpx's generators is row 8's, "in mid-write".
-generators_left_behind = pytest.mark.filterwarnings("ignore:Async generator 'http:ResourceWarning")
 
 
 # ── the first call ──
@@ -243,7 +239,6 @@ async def test_row_04_leaving_while_a_tls_handshake_stalls_leaves_no_socket_to_t
 # ── 5 to 9: answers that do not come ──
 
 
-@generators_left_behind
 async def test_row_05_reset_before_the_request_is_read_is_sent_again_and_applied_once() -> None:
     with RawServer([reset_before_read()]) as server:
         async with on_sockets(server) as scene:
@@ -343,7 +338,6 @@ async def test_row_08_a_peer_that_is_silently_gone_costs_one_deadline(reads: str
             assert [(person(1), 1), (person(1), 2)] == scene.marks()
 
 
-@broken_on_trio("ResourceWarning: Async generator 'httpx…ByteStream.__aiter__' was garbage collected")
 @pytest.mark.usefixtures("swept")
 async def test_row_08_a_peer_that_is_gone_in_mid_write_costs_the_deadlines_and_no_warning() -> None:
     """Three megabytes of ids, of which the kernel takes one."""
@@ -376,7 +370,6 @@ async def test_row_08_leaving_while_every_request_hangs_keeps_its_bound() -> Non
     assert 1 <= len(server.requests)
 
 
-@generators_left_behind
 async def test_row_09_a_stale_keep_alive_connection_costs_a_retry_and_no_double() -> None:
     with RawServer([stale_keep_alive()]) as server:
         async with on_sockets(server) as scene:
@@ -425,7 +418,6 @@ async def test_row_11_an_upload_that_nobody_reads_ends_at_its_deadline() -> None
         await upload_in_vain(server)
 
 
-@generators_left_behind
 async def test_row_11_an_upload_whose_connection_is_reset_over_an_early_answer() -> None:
     with RawServer([answer_before_body(413, close=True)]) as server:
         await upload_in_vain(server)
@@ -482,7 +474,6 @@ async def test_row_14_a_flood_costs_a_megabyte_and_a_deadline(flood: Behaviour) 
     await flooded(flood)
 
 
-@broken_on_trio("ResourceWarning: Async generator 'httpx…aiter_raw' was garbage collected")
 @pytest.mark.usefixtures("swept")
 @pytest.mark.parametrize("framing", ["chunked", "until_close"])
 async def test_row_14_a_body_without_end_costs_a_megabyte(framing: str) -> None:

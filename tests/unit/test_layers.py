@@ -18,7 +18,8 @@ NAME = ROOT.name
 # From the ground up; each may import those before it. A new module has to be given its floor here.
 DECIDES = [
     "_version", "_errors", "_values", "_calls", "_settings", "_ledger", "_jobs", "_bucket", "_gate", "_verdict",
-    "_event_names", "_coalesce", "_bulk", "_lanes", "_ages", "_lines", "_settlements", "_work", "_schedule", "_statistics",
+    "_event_names", "_coalesce", "_bulk", "_lanes", "_ages", "_lines", "_settlements", "_work",
+    "_schedule", "_statistics",
 ]  # fmt: skip
 ACTS = [
     "_endpoint", "_notices", "_loops", "_lifetime", "_receipt", "_outbox", "_room", "_letters", "_http", "_api",
