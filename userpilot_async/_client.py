@@ -137,8 +137,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
 
     def _open(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)
-        self._now = now = clock_here()
         self._tasks = tasks
+        self._now = now = clock_here()
         self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
         name = f"userpilot-async-{uuid4().hex[:12]}"
@@ -149,10 +149,10 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             now=now(),
             server=self.api.base_url,
         )
-        self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, now)
+        self._sender = Sender(self._outbox, self._schedule, self._connection, self._letters, self._notices, now, tasks)
         self._door, self._thread, self._loop = _Door.OPEN, get_ident(), loop_here()
         self._opened = True
-        tasks.start_soon(self._sender.run)
+        self._sender.start()
 
     # ── calls ──
 
@@ -305,11 +305,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         """Wake the sender. It sleeps for ever where its loop has ended, so that is when to look at the loop."""
         if loop_here() is not self._loop:
             raise self._refusal()
-        if self._sender.running:
-            self._sender.wake()
-        else:
-            self._sender.asleep = False
-            self._tasks.start_soon(self._sender.run)
+        self._sender.rouse()
 
     async def _squeeze(self, kind: Kind, key: str, said: Event | Facts, size: int) -> Receipt:
         """The queue is full: do with this call what the settings say."""
@@ -367,7 +363,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         job of the server's, which goes on without us. May be called again, also by several tasks at once, and
         goes on where a cancelled call of it stopped.
         """
-        if self._door is _Door.OPEN and (get_ident() != self._thread or loop_here() is not self._loop):
+        elsewhere = get_ident() != self._thread or loop_here() is not self._loop
+        if self._door is _Door.FORKED or (self._door is _Door.OPEN and elsewhere):
             raise self._refusal()
         self._door, self._thread = _Door.CLOSED, NO_THREAD
         if self._opened:
@@ -393,8 +390,10 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
                 self._sender.closed = True
                 await self._sender.stop()
             self._end()
+            if self._letters.wants_task():
+                self._tasks.start_soon(self._letters.deliver_all)
             with anyio.move_on_after(max(deadline - self._now(), GRACE / 4)):
-                await self._letters.deliver_all()
+                await self._letters.wait_delivered()
         finally:
             self._closing.set()
             self._closing = None

@@ -78,6 +78,7 @@ class Letters:
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
+            self.failures += 1
         finally:
             self._delivering = False
             if not self._waiting:

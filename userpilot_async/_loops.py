@@ -19,6 +19,13 @@ def cancelled_natively() -> bool:
     return anyio.current_effective_deadline() != -math.inf
 
 
+def host_here() -> Callable[[], bool]:
+    """Has the task that this is called in ended? To be asked later; never true on trio, where scopes see to it."""
+    trio = sys.modules.get("trio")
+    task = None if trio is not None and trio.lowlevel.in_trio_run() else asyncio.current_task()
+    return task.done if task is not None else lambda: False
+
+
 def clock_here() -> Callable[[], float]:
     """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
     trio = sys.modules.get("trio")

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 from ._coalesce import MAX_FILE_BYTES, bulk_line
 from ._jobs import quoted_job_id
 from ._letters import DeadCall, Letters
-from ._loops import cancelled_natively
+from ._loops import cancelled_natively, host_here
 from ._notices import Notices
 from ._outbox import Outbox
 from ._schedule import Schedule
@@ -44,17 +45,25 @@ class Sender:
     """Runs until it is cancelled; everything it knows is in the schedule and in the outbox."""
 
     def __init__(
-        self, outbox: Outbox, schedule: Schedule, connection: Connection, letters: Letters, notices: Notices,
+        self,
+        outbox: Outbox,
+        schedule: Schedule,
+        connection: Connection,
+        letters: Letters,
+        notices: Notices,
         now: Callable[[], float],
-    ) -> None:  # fmt: skip
+        tasks: TaskGroup,
+    ) -> None:
         self.schedule = schedule
         self._outbox = outbox
         self._connection = connection
         self._letters = letters
         self._notices = notices
         self._now = now
+        self._tasks = tasks
+        self._host_is_done = host_here()
         self.asleep = False
-        """`wake` would change something."""
+        """`rouse` would change something."""
         self.sleeps_until = 0.0
         """When it looks again by itself; `inf` if only something new can make it."""
         self.running = False
@@ -68,10 +77,18 @@ class Sender:
         self._ended = anyio.Event()
         self._held: str | None = None
 
-    def wake(self) -> None:
+    def start(self) -> None:
+        """Run, in a task of the client's task group."""
+        self.running, self.asleep = True, False
+        self._scope, self._ended = anyio.CancelScope(), anyio.Event()
+        self._tasks.start_soon(self._live)
+
+    def rouse(self) -> None:
         """Something has changed: look again."""
         self.asleep = False
         self._wake.set()
+        if not self.running and not self.closed:
+            self.start()
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -83,27 +100,31 @@ class Sender:
         """Until calls have met their fate since the last look."""
         await self._settled.wait()
 
-    async def run(self) -> None:
+    async def _live(self) -> None:
         """Take, send, settle, until `stop`.
 
-        A native cancellation (a loop that is shut down, an application that cancels all tasks there are) ends
-        it too, but not the application's own tasks with it; the next call starts it again.
+        A native cancellation of this task (by a loop that is shut down, or an application that cancels all tasks
+        there are) does not reach the application's own tasks, and while the task that opened the client lives,
+        another one goes on here.
         """
-        self.running, self.asleep, self._ended = True, False, anyio.Event()
-        self._scope = anyio.CancelScope()
+        again = False
         try:
             with self._scope:
                 await self._run()
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
+            again = not self.closed and not self._host_is_done()
         except BaseException:
             self.broken = True
             raise
         finally:
             self.running, self.asleep = False, True
             self._ended.set()
-            self.warn_unsent()
+            if again:
+                self.start()
+            else:
+                self.warn_unsent()
 
     def warn_unsent(self) -> None:
         """Never silent: calls that nobody will send any more."""
@@ -175,7 +196,7 @@ class Sender:
         """A call is lost that never came as far as the schedule."""
         self._letters.post(letter)
         self._say_lost(reason, 1)
-        self.wake()
+        self.rouse()
 
     def _say_lost(self, reason: str, calls: int) -> None:
         self._notices.say(logging.WARNING, reason, f"calls lost, reason {reason}", calls)
@@ -190,7 +211,7 @@ class Sender:
         try:
             await self._letters.deliver_all()
         finally:
-            self.wake()
+            self.rouse()
 
     # ── one request ──
 
@@ -204,7 +225,7 @@ class Sender:
         finally:
             self.schedule.done(work, verdict, self._now())
             self.carry_on()
-            self.wake()
+            self.rouse()
 
     async def _exchange(self, work: Work) -> Verdict:
         route = work.route

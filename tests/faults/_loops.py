@@ -167,7 +167,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 warnings.simplefilter("always")
 
 def say(what, value=None):
-    print("SAID", what, json.dumps(value), flush=True)
+    os.write(1, f"SAID {what} {json.dumps(value)}\\n".encode())  # in one piece: the log writes here, too
 
 def account(userpilot):
     names = ("accepted", "delivered", "dead", "dropped", "merged", "pending")

@@ -54,9 +54,9 @@ DATE = formatdate(NOW, usegmt=True)
         (406, Meaning.INVALID),
         (415, Meaning.INVALID),
         (418, Meaning.INVALID),
-        (100, Meaning.AGAIN),
-        (0, Meaning.AGAIN),
-        (999, Meaning.AGAIN),
+        (100, Meaning.LOST),
+        (0, Meaning.LOST),
+        (999, Meaning.LOST),
     ],
 )
 def test_a_status_means(status, meaning):
