@@ -89,14 +89,15 @@ def forked() -> Forked:
         "flush",
         "aclose",
         "api",
-        pytest.param(
-            "enter", marks=pytest.mark.xfail(strict=True, reason="a RuntimeError of anyio's, not ClientClosed")
-        ),
     ],
 )
 def test_row_49_a_client_that_was_open_at_a_fork_refuses_to_work_in_the_child(forked: Forked, call: str) -> None:
     assert call in forked.told, forked.output
     assert str(forked.told[call]).startswith("ClientClosed: "), forked.told[call]
+
+
+def test_row_49_entering_it_a_second_time_in_the_child_is_an_error(forked: Forked) -> None:
+    assert "RuntimeError: this UserpilotClient has already been entered" == forked.told["enter"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_row_49_a_client_that_was_open_at_a_fork_refuses_to_work_in_the_child(fo
         "track",
         "identify",
         "flush",
-        pytest.param("aclose", marks=pytest.mark.xfail(strict=True, reason='it says "is closed", which nobody did')),
+        "aclose",
     ],
 )
 def test_row_49_the_refusal_in_the_child_names_the_fork(forked: Forked, call: str) -> None:
