@@ -1,6 +1,6 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
-Slow tiers have sessions of their own: `nox -s benchmarks`, `nox -s stress`.
+Slow tiers have sessions of their own: `nox -s everything`, `nox -s benchmarks`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def works(version: str) -> bool:
     return name is not None and subprocess.run([name, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
+CURRENT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FOUND = [version for version in SUPPORTED if works(version)]
 
 
@@ -62,11 +63,20 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("types"))
     session.run("mypy")
     session.run("pyright")
+    session.run("pytest", "tests/unit/test_typing.py")
 
 
 @nox.session(python=FOUND or None)
 def tests(session: nox.Session) -> None:
-    """The tests; arguments after `--` go to pytest."""
+    """The tests: all of them on the Python that runs nox, the quick ones on the others."""
+    session.install("-e", ".[demo]", *group("test"))
+    slow_too = session.python in (None, CURRENT) or CURRENT not in FOUND
+    session.run("pytest", "-n", "2", *([] if slow_too else ["-m", "not slow"]), *session.posargs)
+
+
+@nox.session(python=FOUND or None)
+def everything(session: nox.Session) -> None:
+    """Every test on every interpreter found."""
     session.install("-e", ".[demo]", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
 

@@ -19,6 +19,15 @@ from tests.harness import clock
 from tests.harness.processes import emulator_process
 
 
+SLOW = ("apps", "cli", "harness_tests", "test_network_", "test_process_", "test_readme", "test_emulator_server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(part.startswith(SLOW) for part in item.path.relative_to(item.config.rootpath).parts[1:]):
+            item.add_marker("slow")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "virtual(jump_after=0.0, deadlock_after=10.0): run this async test on a clock that jumps."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-import warnings
 from collections.abc import Iterator
 
 import anyio
@@ -177,9 +176,7 @@ def test_row_46_a_call_made_in_the_turn_after_the_cancellation_is_delivered_with
             await anyio.sleep(90)
             assert "delivered" == receipt.status
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        run_virtual(scene)
+    run_virtual(scene)
 
 
 def test_row_46_api_calls_whose_workers_are_cancelled_raise_and_later_ones_work() -> None:
