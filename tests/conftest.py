@@ -18,7 +18,6 @@ import pytest
 from tests.harness import clock
 from tests.harness.processes import emulator_process
 
-
 SLOW = ("apps", "cli", "harness_tests", "test_network_", "test_process_", "test_readme", "test_emulator_server")
 
 

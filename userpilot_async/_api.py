@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -301,7 +301,7 @@ def _job_in(verdict: Verdict, job_id: str) -> Job:
 
 
 def _user_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number):
+    with _at_row(row, number, {"user_id", "company_id", "metadata"}):
         company_id = row.get("company_id")
         call = Identify(
             checked_id(row.get("user_id"), "user_id"),
@@ -315,7 +315,7 @@ def _user_line(row: Mapping[str, Any], number: int) -> bytes:
 
 
 def _company_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number):
+    with _at_row(row, number, {"company_id", "metadata"}):
         call = IdentifyCompany(checked_id(row.get("company_id"), "company_id"), row.get("metadata"))
     return encode_json({"company_id": call.company_id, "metadata": call.metadata}).encode() + b"\n"
 
@@ -326,11 +326,14 @@ def _import_line(row: Mapping[str, Any], number: int) -> bytes:
 
 
 @contextmanager
-def _at_row(row: object, number: int) -> Generator[None, None, None]:
+def _at_row(row: object, number: int, known: Collection[str] | None = None) -> Generator[None, None, None]:
     """Whatever is wrong with a row is an `InvalidCall` that names its number, from 1."""
     field = f"rows[{number}]"
     if not isinstance(row, Mapping):
         raise InvalidCall(field, f"must be a mapping, not {type(row).__name__}")
+    stray = [] if known is None else [name for name in row if name not in known]
+    if stray:
+        raise InvalidCall(f"{field}[{ascii(stray[0])[:40]}]", "is no field of a row; properties go into 'metadata'")
     try:
         yield
     except InvalidCall as error:

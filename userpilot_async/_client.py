@@ -19,7 +19,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from ._api import UserpilotAPI
-from ._calls import Call, Identify, Track, track_body
+from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._coalesce import Kind
 from ._endpoint import Key, Region
 from ._errors import ClientClosed, InvalidCall, QueueFull
@@ -86,6 +86,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         transport: Transport | None = None,
     ) -> None:
         self._door = _Door.NEW
+        if settings is not None and not isinstance(settings, Settings):
+            raise ValueError(f"settings must be Settings, not {type(settings).__name__}")
         self.settings = settings if settings is not None else Settings()
         self._outbox = _outbox_at(outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX"))
         self._on_dead = on_dead
@@ -217,7 +219,9 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
         if isinstance(call, Identify):
             return await self.identify(call.user_id, call.metadata, company=call.company)
-        return await self.identify_company(call.company_id, call.metadata)
+        if isinstance(call, IdentifyCompany):
+            return await self.identify_company(call.company_id, call.metadata)
+        raise InvalidCall("call", f"must be Track, Identify or IdentifyCompany, not {type(call).__name__}")
 
     # ── checking ──
 
@@ -449,6 +453,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             track_budget=schedule.track_bucket.left(now),
             identify_budget=schedule.identify_bucket.left(now),
             held=schedule.held,
+            outage=schedule.outage,
             on_dead_failures=self._letters.failures,
         )
 

@@ -71,10 +71,12 @@ def checked_base_url(region: str | None, base_url: str | None) -> str:
         raise ValueError("base_url is no URL") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("base_url must not hold credentials")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("base_url must start with https:// (http:// only for loopback)")
     if parts.query or parts.fragment or not host or port == 0 or not base_url.isprintable() or " " in base_url:
         raise ValueError("base_url must be an origin like https://analytex.userpilot.io")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
-        raise ValueError("base_url must be https:// (http:// only for loopback)")
+        raise ValueError("base_url must start with https:// (http:// only for loopback)")
     return parts.scheme + base_url[len(parts.scheme) :].rstrip("/")
 
 

@@ -29,6 +29,11 @@ class Gate:
         self._limits = 0
         self._inside = 0
 
+    @property
+    def failing(self) -> bool:
+        """Several requests in a row came to nothing."""
+        return self._failures >= PROBE_AFTER
+
     def opens_at(self, now: float) -> float:
         """When the next request may pass; ``inf`` while a probe is under way."""
         if self._failures >= PROBE_AFTER and self._inside:

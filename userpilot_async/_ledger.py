@@ -50,6 +50,8 @@ class Ledger:
         """Those of the pending that a background job of the server holds."""
         self.delivered = 0
         self.merged = 0
+        self.merged_lost = 0
+        """Those of the merged whose row was lost."""
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._chunks: dict[int, bytearray] = {}
@@ -106,6 +108,8 @@ class Ledger:
         """The row that took these calls in has met its fate; the counts do not change."""
         if not call_ids:
             return
+        if row.status != "delivered":
+            self.merged_lost += len(call_ids)
         outcome = Outcome("merged", row.reason, row)
         code = self._code(outcome)
         for call_id in call_ids:

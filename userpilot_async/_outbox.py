@@ -29,27 +29,35 @@ class Outbox(Protocol):
 
     def open(self, max_calls: int, max_bytes: int) -> None:
         """Take the limits; raises `ValueError` if the outbox is in use already."""
+        ...
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put."""
+        ...
 
     def put(self, kind: Kind, key: str, said: Union[Event, Facts], size: int, now: float) -> int:
         """Hold a call from now on; its id."""
+        ...
 
     def take(self, limit: int) -> Sequence[Ticket]:
         """The next calls, in order, that nobody has taken yet."""
+        ...
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
         """These calls went into later ones; so many bytes are free again."""
+        ...
 
     def settle(self, settlement: Settlement) -> None:
         """A call and those merged into it have met their fate."""
+        ...
 
     def refuse(self, outcome: Outcome) -> int:
         """Account for a call that found no room: accepted, and gone at once. Its id."""
+        ...
 
     def close(self) -> None:
         """Nobody uses the outbox any more."""
+        ...
 
 
 class MemoryOutbox:

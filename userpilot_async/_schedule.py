@@ -49,6 +49,8 @@ class Schedule:
         self.slot = BulkSlot(filename, chance, settings.job_timeout)
         self.held: str | None = None
         """Why nothing is sent; one request a minute looks whether it is still so."""
+        self.outage: str | None = None
+        """What keeps happening to requests, while several in a row have failed."""
         self.hurry = 0
         """So many wait for everything to be sent: do not linger for merges."""
         self.in_flight = 0
@@ -288,8 +290,12 @@ class Schedule:
         elif meaning in (Meaning.AGAIN, Meaning.LOST, Meaning.UNSENT):
             self.retries += 1
             work.gate.failed(now, verdict.delay, self._chance())
+            if work.gate.failing:
+                self.outage = f"{self._server}: {verdict.status or verdict.detail} on {work.route.value}"
         else:
             work.gate.succeeded()
+            if not any(gate.failing for gate in (self._track_gate, self._identify_gate, self._bulk_gate)):
+                self.outage = None
 
     def _lane_done(self, work: Work, lane: Lane, verdict: Verdict, now: float) -> None:
         if not lane.calls or lane.calls[0] is not work.head:

@@ -76,6 +76,7 @@ class Sender:
         self._settled = anyio.Event()
         self._ended = anyio.Event()
         self._held: str | None = None
+        self._trouble: str | None = None
 
     def start(self) -> None:
         """Run, in a task of the client's task group."""
@@ -181,9 +182,10 @@ class Sender:
                 self._say_lost(reason, calls)
             self._settled.set()
             self._settled = anyio.Event()
-        if self.schedule.held != self._held:
-            self._held = self.schedule.held
-            self._say_held()
+        trouble = self.schedule.held or self.schedule.outage
+        if (trouble is None) != (self._trouble is None) or self.schedule.held != self._held:
+            self._say_trouble()
+        self._trouble, self._held = trouble, self.schedule.held
 
     def _settle(self, settlement: Settlement, lost: Counter[str]) -> None:
         self._outbox.settle(settlement)
@@ -201,11 +203,14 @@ class Sender:
     def _say_lost(self, reason: str, calls: int) -> None:
         self._notices.say(logging.WARNING, reason, f"calls lost, reason {reason}", calls)
 
-    def _say_held(self) -> None:
-        if self._held is None:
-            self._notices.say(logging.WARNING, "resumed", "the server takes calls again")
+    def _say_trouble(self) -> None:
+        if self.schedule.held is not None:
+            self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self.schedule.held}")
+        elif self.schedule.outage is not None:
+            message = f"requests keep failing; calls wait and are sent again: {self.schedule.outage}"
+            self._notices.say(logging.WARNING, "outage", message)
         else:
-            self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self._held}")
+            self._notices.say(logging.WARNING, "resumed", "the server takes calls again")
 
     async def _deliver_letters(self) -> None:
         try:

@@ -30,6 +30,14 @@ def _whole(instance: Settings, attribute: attrs.Attribute[Any], value: int) -> N
         raise ValueError(f"Settings.{attribute.name} must be an int, {least} or more")
 
 
+def _one_of(*choices: str) -> Any:
+    def check(instance: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in choices:
+            raise ValueError(f"Settings.{attribute.name} must be one of {', '.join(map(repr, choices))}")
+
+    return check
+
+
 def _number(default: float) -> Any:
     return attrs.field(default=default, validator=_positive)
 
@@ -63,9 +71,7 @@ class Settings:
     max_queue_bytes: int = _count(64 * 1024 * 1024)
     """Bytes of encoded calls held at most."""
 
-    when_full: WhenFull = attrs.field(
-        default="wait", validator=attrs.validators.in_(("wait", "drop_newest", "drop_oldest", "raise"))
-    )
+    when_full: WhenFull = attrs.field(default="wait", validator=_one_of("wait", "drop_newest", "drop_oldest", "raise"))
     """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it."""
 
     max_wait: float | None = attrs.field(default=10.0, validator=_not_negative_or_none)
@@ -89,12 +95,8 @@ class Settings:
     concurrency: int = _count(8)
     """Requests in flight at once, and connections in the pool."""
 
-    on_invalid: Literal["raise", "dead"] = attrs.field(
-        default="raise", validator=attrs.validators.in_(("raise", "dead"))
-    )
+    on_invalid: Literal["raise", "dead"] = attrs.field(default="raise", validator=_one_of("raise", "dead"))
     """``"dead"`` hands an invalid call to `on_dead` instead of raising into a request handler."""
 
-    on_ambiguous: Literal["send", "drop"] = attrs.field(
-        default="send", validator=attrs.validators.in_(("send", "drop"))
-    )
+    on_ambiguous: Literal["send", "drop"] = attrs.field(default="send", validator=_one_of("send", "drop"))
     """After an answer that got lost: send again (perhaps a double), or drop (perhaps a gap)."""

@@ -24,7 +24,9 @@ class Statistics:
     dropped: int
     """Calls given up for want of room, time, or an answer (`queue_full`, `closed`, `ambiguous`)."""
     merged: int
-    """Identifies that went into a later one of the same user; their data travels with it."""
+    """Identifies that went into a later one of the same user; their data travels with it, and shares its fate."""
+    merged_lost: int
+    """Those of the merged whose row is dead or dropped."""
     pending: int
     """Calls without an outcome yet."""
     submitted: int
@@ -53,6 +55,8 @@ class Statistics:
     """The same for everything else."""
     held: str | None = None
     """Why nothing is sent at present (a wrong key, a wrong URL), or ``None``."""
+    outage: str | None = None
+    """The last failure, while requests keep failing: five in a row or more. Everything is kept and sent again."""
     on_dead_failures: int = 0
     """How often `on_dead` raised or could not be called."""
 
@@ -65,6 +69,7 @@ class Statistics:
             dead=sum(ledger.dead.values()),
             dropped=sum(ledger.dropped.values()),
             merged=ledger.merged,
+            merged_lost=ledger.merged_lost,
             pending=ledger.pending,
             submitted=ledger.submitted,
             reasons=dict(ledger.losses()),
@@ -95,7 +100,8 @@ class Report:
             f" + {s.merged:,} merged + {s.pending:,} pending"
         ]
         if s.reasons:
-            parts.append("lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items())))
+            lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
+            parts.append(f"lost: {lost}" + (f" (and {s.merged_lost:,} merged into them)" if s.merged_lost else ""))
         if self.jobs:
             parts.append(f"{s.submitted:,} submitted in {', '.join(self.jobs)}")
         return "; ".join(parts)

@@ -49,10 +49,11 @@ async def test_row_75_the_same_names_again_and_again_are_no_reason_for_a_warning
 
 
 @pytest.mark.parametrize("when", ["at once", "while the call waits for room"])
-async def test_row_76_what_the_caller_does_to_its_dicts_after_the_call_changes_nothing(when: str) -> None:
+@pytest.mark.parametrize("text", ["as it was", "wie es wär"])
+async def test_row_76_what_the_caller_does_to_its_dicts_after_the_call_changes_nothing(when: str, text: str) -> None:
     emulator = virtual_emulator(latency=1.0)
-    metadata: dict[str, Any] = {"n": "as it was", "removed": None}
-    company: dict[str, Any] = {"id": "acme", "name": "Acme"}
+    metadata: dict[str, Any] = {"n": text, "removed": None}
+    company: dict[str, Any] = {"id": "acme", "name": text}
 
     def spoil() -> None:
         metadata.clear()
@@ -84,10 +85,10 @@ async def test_row_76_what_the_caller_does_to_its_dicts_after_the_call_changes_n
         report = await userpilot.flush(60)
 
     assert report.complete
-    assert {"n": "as it was"} == emulator.store.users["u"].properties
+    assert {"n": text} == emulator.store.users["u"].properties
     assert "acme" == emulator.store.users["u"].company_id
-    assert {"name": "Acme"} == emulator.store.companies["acme"].properties
-    assert [{"n": "as it was", "removed": None}] == [e.metadata for e in emulator.store.events if e.user_id == "u"]
+    assert {"name": text} == emulator.store.companies["acme"].properties
+    assert [{"n": text, "removed": None}] == [e.metadata for e in emulator.store.events if e.user_id == "u"]
 
 
 # ── 78 ──

@@ -126,6 +126,11 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.xfail(
+    sys.version_info < (3, 11),
+    strict=True,
+    reason="on 3.10 nothing is said of the calls that the cut drain left behind",
+)
 def test_row_41_a_second_sigint_ends_the_drain_at_once_and_the_calls_are_accounted_for() -> None:
     with RawServer(silent()) as server, script(DRAINING, server.url) as program:
         program.wait_for_line("SAID ready")

@@ -44,7 +44,7 @@ def demo(as_json: bool) -> None:
     package. Afterwards the emulator is compared with a second, plain reading of the file. No account, no network.
     """
     emulator_package()
-    with resources.as_file(resources.files(__package__) / "sample.ndjson.gz") as sample:
+    with resources.as_file(resources.files("userpilot_async.cli") / "sample.ndjson.gz") as sample:
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:
