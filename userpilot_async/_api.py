@@ -82,7 +82,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
 
     def open(self, tasks: TaskGroup) -> None:
         """Make requests in ``tasks`` from now on: what ``async with`` does, for those who have a task group."""
-        self._connection.open(tasks)
+        self._connection.open()
         self._limiter = anyio.Semaphore(self._own_connections)
         self._tasks, self._loop = tasks, loop_here()
 

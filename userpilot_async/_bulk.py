@@ -28,6 +28,7 @@ from ._verdict import Meaning, Verdict
 SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
 SEARCH_PAUSES = (2.0, 10.0)  # seconds before each look for a lost submission; it may still be on its way in
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
+TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
 VANISHED = 3  # looks in a row answered 404 before the job is taken for gone
 
 
@@ -100,6 +101,7 @@ class BulkSlot:
         self._busy = 0
         self._looks = 0
         self._vanished = 0
+        self._fitting = 0  # files in a row that were not too large
         self._running_since = 0.0
         self._give_up_at = math.inf
 
@@ -179,6 +181,9 @@ class BulkSlot:
     def _submitted(self, batch: Batch, verdict: Verdict, change: Change, now: float) -> None:
         meaning = verdict.meaning
         if meaning is Meaning.ACCEPTED:
+            self._fitting += 1
+            if not self._fitting % TRY_LARGER:  # what was too large once may have been one row's fault
+                self.max_bytes = min(MAX_FILE_BYTES, 2 * self.max_bytes)
             self._run(batch, _job_of(verdict.body), change, now)
         elif meaning is Meaning.LOST or (meaning is Meaning.BUSY and batch.lost):
             batch.lost, batch.searches = True, 0
@@ -187,8 +192,10 @@ class BulkSlot:
         elif meaning is Meaning.INVALID:
             self._split(batch, "invalid", change)
         elif meaning is Meaning.TOO_LARGE:
-            # Half, not a byte less: the next file would be filled up to what was just refused, and be refused.
-            self.max_bytes = max(1, min(self.max_bytes, sum(row.size for row in batch.rows) // 2))
+            self._fitting = 0
+            if len(batch.rows) > 1:
+                # Half, not a byte less: the next file would be filled up to what was just refused, and be refused.
+                self.max_bytes = max(1, min(self.max_bytes, sum(row.size for row in batch.rows) // 2))
             self._split(batch, "too_large", change)
         else:
             self._wait(meaning, verdict.delay, now)

@@ -49,7 +49,8 @@ Self = TypeVar("Self", bound="UserpilotClient")
 
 PAUSE_EVERY = 200  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
-GRACE = 0.6  # seconds that a close may take beyond its timeout to stop what is in flight, and for last letters
+LAST_REQUESTS = 0.3  # seconds beyond the timeout of a close, to stop what is in flight
+LAST_LETTERS = 0.5  # and for letters about what was dropped; both together are less than the second promised
 
 
 NO_THREAD = -1  # no thread has this id: calls are refused
@@ -118,7 +119,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
         return f"<UserpilotClient {self.api.base_url}, {self._door.name.lower()}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_door", None) is _Door.OPEN and self._pid == os.getpid():
+        if getattr(self, "_opened", False) and not self._ended and self._pid == os.getpid():
             self._sender.warn_unsent()
 
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
@@ -129,6 +130,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
 
     async def _leave(self) -> None:
         """Drain. No scope cuts that short; a native cancellation (a second Ctrl-C) does, and is accounted for."""
+        if self._door is _Door.FORKED:
+            return
         try:
             await self.aclose()
         finally:
@@ -375,7 +378,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             timeout = self.settings.close_timeout if timeout is None else timeout
             started = self._now()
             self._room.close()
-            with anyio.move_on_after(timeout + GRACE):
+            with anyio.move_on_after(timeout + LAST_REQUESTS + LAST_LETTERS + LOOK):
                 while self._closing is not None:
                     await self._closing.wait()
                 await self._close(started + timeout)
@@ -390,14 +393,15 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             with self._hurrying(), anyio.move_on_after(deadline - self._now()):
                 await self._drain(deadline)
                 await self._letters.wait_delivered()
-            with anyio.move_on_after(GRACE / 2, shield=True):
+            with anyio.move_on_after(LAST_REQUESTS, shield=True):
                 self._sender.closed = True
                 await self._sender.stop()
             self._end()
             if self._letters.wants_task():
                 self._tasks.start_soon(self._letters.deliver_all)
-            with anyio.move_on_after(max(deadline - self._now(), GRACE / 4)):
+            with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
                 await self._letters.wait_delivered()
+            self._letters.give_up()
         finally:
             self._closing.set()
             self._closing = None
@@ -418,6 +422,8 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             pass
         self._schedule.abandon(Outcome("dropped", "closed"))
         self._sender.carry_on()
+        self._sender.release()
+        self._outbox.ledger.release()
 
     @contextmanager
     def _hurrying(self) -> Generator[None, None, None]:
@@ -429,7 +435,7 @@ class UserpilotClient(anyio.AsyncContextManagerMixin):
             self._schedule.hurry -= 1
 
     async def _wait_settled(self, mark: int) -> None:
-        while self._outbox.ledger.oldest_pending() < mark:
+        while self._outbox.ledger.oldest_pending() < mark and not self._ended:
             await self._sender.wait_settled()
 
     # ── numbers ──

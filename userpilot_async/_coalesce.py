@@ -47,7 +47,10 @@ class Row:
     company_id: str | None
     ids: array[int]
     accepted_at: float
+    """Of its oldest call: how long it has lingered for others."""
     size: int
+    latest_at: float = attrs.field(default=attrs.Factory(lambda row: row.accepted_at, takes_self=True))
+    """Of its newest call: what a row dies of is the age of what it says last."""
     state: RowState = RowState.WAITING
     alone: bool = False
     """Bulk jobs failed with this row among others: it goes through the realtime endpoint."""
@@ -55,12 +58,16 @@ class Row:
     """The row itself, and each company row that carries properties given in its calls."""
     outcome: Outcome | None = None
     """The worst outcome of its parts so far."""
+    settled: bool = False
+    """Its outcome is final."""
     needs: tuple[Row, ...] = ()
     """Company rows with properties that came with these calls."""
-    riders: tuple[Row, ...] = ()
+    riders: list[Row] | None = None
     """The other way round: user rows that are not settled before this company row is."""
 
-    def take_in(self, call_id: int | None, metadata: Mapping[str, Value], company_id: str | None, size: int) -> None:
+    def take_in(
+        self, call_id: int | None, metadata: Mapping[str, Value], company_id: str | None, size: int, at: float = 0.0
+    ) -> None:
         """Merge a later call into this row; an explicit ``None`` stays a ``None``.
 
         ``call_id`` is ``None`` for a company's properties that came with a user's identify.
@@ -71,10 +78,16 @@ class Row:
         # A small row that gets the same properties again, as most do, needs no second look at all of it.
         same = len(known) == before and self.size + size <= _SMALL
         self.size = max(self.size, size) if same else size_of(known)
+        self.latest_at = max(self.latest_at, at)
         if company_id is not None:
             self.company_id = company_id
         if call_id is not None:
             self.ids.append(call_id)
+
+    @property
+    def awaited(self) -> bool:
+        """Users' calls have their fate tied to this company row."""
+        return self.riders is not None and not all(rider.settled for rider in self.riders)
 
     def has_room_for(self, metadata: Mapping[str, Value]) -> bool:
         """The server takes 500 properties in one row, so a row may not grow beyond them."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 import httpx
-from anyio.abc import TaskGroup
 
 from . import _verdict
 from ._endpoint import KeyRing
@@ -105,26 +105,32 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
 
-    def open(self, tasks: TaskGroup) -> None:
-        """Start to connect, in one of ``tasks``; `exchange` waits until that is done."""
-        self._ready = anyio.Event()
-        tasks.start_soon(self._connect)
+    def open(self) -> None:
+        """Take requests. The first one connects."""
+        self._connecting = anyio.Lock()
 
     async def aclose(self) -> None:
         """Close all connections; politely, if that is quick."""
-        if self._http is not None:
+        http, self._http = self._http, None
+        if http is not None:
             with anyio.move_on_after(FAREWELL):
-                await self._http.aclose()
+                await http.aclose()
 
-    async def _connect(self) -> None:
-        """Build the HTTP client; its TLS context takes 20 to 125 ms, which is too long for the loop."""
+    async def _connected(self) -> httpx.AsyncClient:
+        """The HTTP client, built by whoever comes first; its TLS context takes 20 to 125 ms, too long for the loop."""
+        async with self._connecting:
+            if self._http is None:
+                self._http = await self._built()
+        return self._http
+
+    async def _built(self) -> httpx.AsyncClient:
         plain = self._transport is not None or self.base_url.startswith("http:")
         tls = False if plain else await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True)
         # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: httpcore
         # closes the socket of one that times out, but not of one that is cancelled.
         timeout = httpx.Timeout(None, connect=self._request_timeout * 0.4)
         limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
-        self._http = httpx.AsyncClient(
+        client = httpx.AsyncClient(
             transport=self._transport,
             verify=tls,
             limits=limits,
@@ -132,7 +138,8 @@ class Connection:
             trust_env=False,
             follow_redirects=False,
         )
-        self._ready.set()
+        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a proxy's would grow without end
+        return client
 
     async def exchange(
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *, filename: str | None = None
@@ -150,17 +157,19 @@ class Connection:
         cap = MAX_LISTING if method == "GET" else MAX_ANSWER
         failure, error = None, None
         with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
-            await self._ready.wait()
+            http = self._http or await self._connected()
             self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
             try:
-                await self._stream(attempt, self._request(method, path, body, filename, key), cap)
+                await self._stream(http, attempt, self._request(http, method, path, body, filename, key), cap)
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
                 failure, error = type(exc).__name__, exc
         if scope.cancelled_caught:
             failure = "timeout"
         return attempt.verdict(failure, error)
 
-    def _request(self, method: str, path: str, body: bytes | None, filename: str | None, key: str) -> httpx.Request:
+    def _request(
+        self, http: httpx.AsyncClient, method: str, path: str, body: bytes | None, filename: str | None, key: str
+    ) -> httpx.Request:
         headers = {
             "Authorization": f"Token {key}",
             "X-API-Version": API_VERSION,
@@ -168,24 +177,22 @@ class Connection:
             "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
             "User-Agent": f"userpilot-async/{__version__}",
         }
-        assert self._http is not None
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
             files = {"file": (filename, body, kind)}
-            request = self._http.build_request(method, self.base_url + path, headers=headers, files=files)
+            request = http.build_request(method, self.base_url + path, headers=headers, files=files)
             request.stream = _Body(b"".join(cast("httpx.SyncByteStream", request.stream)))
             return request
         if body is not None:
             headers["Content-Type"] = "application/json"
-        request = self._http.build_request(method, self.base_url + path, headers=headers, content=body)
+        request = http.build_request(method, self.base_url + path, headers=headers, content=body)
         if body is not None:
             request.stream = _Body(body)
         return request
 
-    async def _stream(self, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
+    async def _stream(self, http: httpx.AsyncClient, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
         request.extensions["trace"] = attempt.trace
-        assert self._http is not None
-        response = await self._http.send(request, stream=True)
+        response = await http.send(request, stream=True)
         try:
             attempt.status = response.status_code
             attempt.headers = {name.lower(): value for name, value in response.headers.items()}

@@ -79,9 +79,9 @@ class Lane:
         return Place.URGENT if head.alone or len(self.calls) > 1 else Place.PATIENT
 
     def head_time(self) -> float:
-        """When the oldest call in here was accepted."""
+        """When its head was accepted; of a row, the newest call in it."""
         head = self.calls[0]
-        return head.accepted_at if isinstance(head, Row) else head[1]
+        return head.latest_at if isinstance(head, Row) else head[1]
 
     def pop_head(self) -> None:
         """The head has been answered."""

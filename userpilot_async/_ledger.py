@@ -38,6 +38,7 @@ MERGED = Outcome("merged")
 _CHUNK = 65_536  # calls; one bytearray each
 _KEPT_CHUNKS = 16  # settled chunks kept for late questions: the last 1,048,576 calls
 _OPEN_CODES = (0, 1)  # pending, submitted
+_UNSETTLED_CODES = (0, 1, 3)  # and merged into a row that is still on its way
 
 
 class Ledger:
@@ -131,14 +132,20 @@ class Ledger:
 
         return forget
 
+    def release(self) -> None:
+        """Nobody will settle anything any more: tell all who wait what is known of their calls."""
+        for call_id in list(self._watchers):
+            page = self._chunks[call_id // _CHUNK]
+            self._tell(call_id, self._outcomes[page[call_id % _CHUNK]])
+
     def oldest_pending(self) -> int:
-        """The lowest id that is still pending, or `accepted` when none is."""
+        """The lowest id that is pending, or merged into a row that is; `accepted` when none is."""
         position = self._oldest
         while position < self.accepted:
             number, start = divmod(position, _CHUNK)
             if self._open.get(number, 0):
                 page = self._chunks[number]
-                found = [at for at in (page.find(code, start) for code in _OPEN_CODES) if at >= 0]
+                found = [at for at in (page.find(code, start) for code in _UNSETTLED_CODES) if at >= 0]
                 self._oldest = min(number * _CHUNK + min(found), self.accepted) if found else (number + 1) * _CHUNK
                 if found:
                     return self._oldest
@@ -147,11 +154,11 @@ class Ledger:
         return self.accepted
 
     def pending_before(self, call_id: int) -> int:
-        """How many calls with lower ids are still pending."""
+        """How many calls with lower ids are pending, or merged into a row that is."""
         pending = 0
         for number, page in self._chunks.items():
             end = min(max(call_id - number * _CHUNK, 0), _CHUNK)
-            pending += sum(page.count(code, 0, end) for code in _OPEN_CODES) if end else 0
+            pending += sum(page.count(code, 0, end) for code in _UNSETTLED_CODES) if end else 0
         return pending
 
     def losses(self) -> Mapping[str, int]:

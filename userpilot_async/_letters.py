@@ -17,7 +17,7 @@ from ._errors import InvalidCall
 from ._loops import cancelled_natively
 from ._notices import Notices
 
-MAX_LETTERS = 10_000  # kept for a callback that is slower than the losses; beyond that they are only counted
+MAX_LETTERS = 10_000  # of calls that found no room, which nothing else bounds; beyond that they are only counted
 
 
 @attrs.frozen(kw_only=True)
@@ -53,13 +53,15 @@ class Letters:
         self._delivered = anyio.Event()
         self._delivered.set()
 
-    def post(self, letter: Callable[[], DeadCall]) -> None:
-        """Queue a letter, made when it is delivered: nobody pays for it who does not read it."""
+    def post(self, letter: Callable[[], DeadCall], *, bounded: bool = False) -> None:
+        """Queue a letter, made when it is delivered: nobody pays for it who does not read it.
+
+        ``bounded`` letters, of calls that were never held, are refused when there are too many.
+        """
         if self._on_dead is None:
             return
-        if len(self._waiting) >= MAX_LETTERS:
-            self.failures += 1
-            self._notices.say(logging.WARNING, "on_dead_full", "on_dead is too slow: a dead letter was not delivered")
+        if bounded and len(self._waiting) >= MAX_LETTERS:
+            self._undelivered(1)
             return
         self._waiting.append(letter)
         if self._delivered.is_set():
@@ -74,7 +76,7 @@ class Letters:
         self._delivering = True
         try:
             while self._waiting:
-                await self._deliver(self._waiting.popleft()())
+                await self._deliver(self._waiting.popleft())
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
@@ -84,14 +86,24 @@ class Letters:
             if not self._waiting:
                 self._delivered.set()
 
+    def give_up(self) -> None:
+        """There is no more time: count what was not delivered."""
+        if self._waiting or self._delivering:
+            self._undelivered(len(self._waiting) + self._delivering)
+            self._waiting.clear()
+
+    def _undelivered(self, letters: int) -> None:
+        self.failures += letters
+        self._notices.say(logging.WARNING, "on_dead_full", "dead letters not delivered: on_dead is too slow", letters)
+
     async def wait_delivered(self) -> None:
         """Until there are no letters left."""
         await self._delivered.wait()
 
-    async def _deliver(self, letter: DeadCall) -> None:
+    async def _deliver(self, letter: Callable[[], DeadCall]) -> None:
         assert self._on_dead is not None
         try:
-            outcome = self._on_dead(letter)
+            outcome = self._on_dead(letter())
             if inspect.isawaitable(outcome):
                 await outcome
         except Exception as exc:  # the application's code: its failure must not stop the deliveries

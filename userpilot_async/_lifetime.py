@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
         await self._tasks.__aenter__()
         try:
             self._opened(self._tasks)
+            # The tasks take their first step now: one that is cancelled natively before it cannot look after itself.
+            await anyio.lowlevel.checkpoint()
         except BaseException:
             await self._end()
             raise

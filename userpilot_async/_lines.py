@@ -54,6 +54,12 @@ class Lines:
         if lane.calls:
             self.ages.enter(lane)
 
+    def head_left(self, lane: Lane) -> None:
+        """The head of a lane that is not busy has left it: it may belong elsewhere now."""
+        if not lane.calls or (lane.place is not Place.ASLEEP and lane.proper_place() is not lane.place):
+            self.take(lane, Place.PARKED)
+            self.came_back(lane)
+
     def file(self, lane: Lane, *, first: bool = False) -> None:
         """Put a lane that is neither busy nor asleep where it belongs; forget it if it is empty."""
         place = lane.proper_place()

@@ -83,6 +83,8 @@ class MemoryOutbox:
         """Take the limits; raises `ValueError` if another client uses this outbox."""
         if self._in_use:
             raise ValueError("this MemoryOutbox is in use by another client: share the client instead")
+        if self.ledger.pending:
+            raise ValueError("this MemoryOutbox still has calls in a background job of a client that was closed")
         self._in_use = True
         self._max_calls, self._max_bytes = max_calls, max_bytes
 

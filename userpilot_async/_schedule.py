@@ -98,7 +98,7 @@ class Schedule:
             before = row.size
             if call_id is not None and row.ids:
                 self.settled.merged.append(row.ids[-1])
-            row.take_in(call_id, metadata, company_id, size)
+            row.take_in(call_id, metadata, company_id, size, accepted_at)
             self.settled.freed += before + size - row.size
             return row
         row = Row(lane.kind, lane.key, metadata, company_id, array("Q"), accepted_at, size)
@@ -119,7 +119,9 @@ class Schedule:
         if not any(row is needed for needed in user.needs):
             user.needs = (*user.needs, row)
             user.open_parts += 1
-            row.riders = (*row.riders, user)
+            if row.riders is None:
+                row.riders = []
+            row.riders.append(user)
 
     # ── what to do next ──
 
@@ -169,8 +171,10 @@ class Schedule:
     def _next_identify(self, now: float) -> Work | float:
         opens = self._opens(self._identify_gate, self.identify_bucket, now)
         urgent = self._lines.first_urgent()
-        if urgent is not None:
-            return opens if opens > now else self._realtime(urgent)
+        if urgent is not None and opens > now:
+            return opens
+        if urgent is not None and not self._is_patience_over(now):
+            return self._realtime(urgent)
         earliest = math.inf
         for waiting in self._lines.patient.values():
             if not waiting or (len(waiting) > self._settings.bulk_threshold and not self._bulk_is_shut(now)):
@@ -180,7 +184,12 @@ class Schedule:
             if due <= now:
                 return self._realtime(first)
             earliest = min(earliest, due)
-        return earliest
+        return earliest if urgent is None else self._realtime(urgent)
+
+    def _is_patience_over(self, now: float) -> bool:
+        """A row that nothing waits behind has waited so long that it goes before one with a track behind it."""
+        first = (next(iter(waiting.values())) for waiting in self._lines.patient.values() if waiting)
+        return any(self._ripe_at(lane, now) + LONGEST_LINGER <= now for lane in first)
 
     def _realtime(self, lane: Lane) -> Work:
         row = lane.calls[0]
@@ -234,7 +243,9 @@ class Schedule:
 
     def _ripe_at(self, lane: Lane, now: float) -> float:
         """When its head has lingered long enough for others to merge with."""
-        return now if self.hurry else lane.head_time() + self._settings.flush_interval
+        head = lane.calls[0]
+        assert isinstance(head, Row)
+        return now if self.hurry else head.accepted_at + self._settings.flush_interval
 
     def _file_ripe_at(self, kind: Literal["user", "company"], waiting: Mapping[str, Lane], now: float) -> float:
         """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
@@ -347,6 +358,8 @@ class Schedule:
                     self.settled.head(lane, fate)
                 else:
                     row.state = RowState.SENDING if lane.place is Place.BUSY else RowState.WAITING
+                    if not any(isinstance(call, Row) for call in lane.calls[1:]):
+                        lane.newest = row  # others may merge into it again
             if lane.place not in (Place.BUSY, Place.ASLEEP):
                 self._lines.came_back(lane)
             elif lane.calls:
@@ -354,11 +367,12 @@ class Schedule:
             yield
 
     def _do_chores(self) -> bool:
+        """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
         if self._chores_waiting:
             self._chores_waiting = sum(1 for _ in islice(self._chores, _CHORES)) == _CHORES
             if not self._chores_waiting:
                 self._chores = iter(())
-        return self._chores_waiting
+        return self.settled.follow(_CHORES) or self._chores_waiting
 
     # ── calls leave unsent ──
 
@@ -380,29 +394,35 @@ class Schedule:
             if lane is None or lane.head_time() > accepted_until:
                 break
             head = lane.calls[0]
-            if lane.place is Place.BUSY or (isinstance(head, Row) and head.state is RowState.BATCHED):
+            # A company row is not given up under its users: they would be lost with it.
+            if lane.place is Place.BUSY or (isinstance(head, Row) and (head.state is RowState.BATCHED or head.awaited)):
                 self._lines.ages.set_aside(lane)  # it is watched again when its head comes back
                 continue
             self.settled.head(lane, outcome)
             given_up += 1
-            if lane.place is not Place.ASLEEP or not lane.calls:
-                self._lines.take(lane, Place.PARKED)
-                self._lines.came_back(lane)
+            self._lines.head_left(lane)
         return given_up
 
     def abandon(self, outcome: Outcome) -> None:
-        """The end: everything that the server has not taken into a job meets ``outcome``; nothing is in flight."""
+        """The end: everything that the server has not taken into a job meets ``outcome``."""
         while self._do_chores():
             pass
-        submitted = self.slot.batch.rows if self.slot.state is SlotState.RUNNING and self.slot.batch else []
-        kept = {id(row) for row in submitted}
+        running = self.slot.batch if self.slot.state is SlotState.RUNNING else None
+        submitted = {id(row) for row in running.rows} if running is not None else set()
         for lane in list(self._lines):
-            staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in kept else []
+            staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
             while lane.calls:
                 self.settled.head(lane, outcome)
             lane.calls = staying
             self._lines.take(lane, Place.PARKED)
             self._lines.came_back(lane)
+        while self._do_chores():
+            pass
+        for row in running.rows if running is not None else ():
+            if not row.settled and row.outcome not in (None, DELIVERED):  # a part of it is lost: so is the call
+                row.state = RowState.ANSWERED
+                self.settled.close(row)
+        self.settled.marked(running.rows if running is not None else (), True)
 
 
 def _why_held(verdict: Verdict, route: Route, server: str) -> str:

@@ -75,6 +75,7 @@ class Sender:
         self._wake = anyio.Event()
         self._settled = anyio.Event()
         self._ended = anyio.Event()
+        self._given_out: set[Work] = set()
         self._held: str | None = None
         self._trouble: str | None = None
 
@@ -88,7 +89,7 @@ class Sender:
         """Something has changed: look again."""
         self.asleep = False
         self._wake.set()
-        if not self.running and not self.closed:
+        if not self.running and not self.closed and not self.broken:
             self.start()
 
     async def stop(self) -> None:
@@ -96,6 +97,10 @@ class Sender:
         self._scope.cancel()
         if self.running:
             await self._ended.wait()
+
+    def release(self) -> None:
+        """Nothing will be settled any more: whoever waits for that looks once again."""
+        self._settled.set()
 
     async def wait_settled(self) -> None:
         """Until calls have met their fate since the last look."""
@@ -120,6 +125,8 @@ class Sender:
             self.broken = True
             raise
         finally:
+            for work in list(self._given_out):  # of tasks that were cancelled before their first step
+                self._take_back(work, of_failure("cancelled", sent=False))
             self.running, self.asleep = False, True
             self._ended.set()
             if again:
@@ -146,6 +153,7 @@ class Sender:
                 step = self.schedule.next(now)
                 self.carry_on()
                 if isinstance(step, Work):
+                    self._given_out.add(step)
                     requests.start_soon(self._perform, step)
                 elif taken or step <= now:
                     await anyio.lowlevel.checkpoint()
@@ -196,7 +204,7 @@ class Sender:
 
     def mourn(self, letter: Callable[[], DeadCall], reason: str) -> None:
         """A call is lost that never came as far as the schedule."""
-        self._letters.post(letter)
+        self._letters.post(letter, bounded=True)
         self._say_lost(reason, 1)
         self.rouse()
 
@@ -228,9 +236,13 @@ class Sender:
             if not cancelled_natively():
                 raise
         finally:
-            self.schedule.done(work, verdict, self._now())
-            self.carry_on()
+            self._take_back(work, verdict)
             self.rouse()
+
+    def _take_back(self, work: Work, verdict: Verdict) -> None:
+        self._given_out.discard(work)
+        self.schedule.done(work, verdict, self._now())
+        self.carry_on()
 
     async def _exchange(self, work: Work) -> Verdict:
         route = work.route

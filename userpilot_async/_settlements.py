@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Union
 
@@ -51,6 +52,7 @@ class Settlements:
         """Ids whose calls went into a later one, and cost no room any more."""
         self.freed = 0
         """Bytes that merging gave back; below 0 where a row grew."""
+        self._waves: deque[tuple[list[Row], Outcome]] = deque()
         self.marks: list[tuple[Iterable[int], bool]] = []
         """Ids that a job of the server holds now (``True``), or holds no more."""
 
@@ -65,20 +67,44 @@ class Settlements:
             call_id, _, event = head
             self.done.append(Settlement(call_id, (), outcome, len(body_of(event)), event))
 
+    def follow(self, at_most: int) -> bool:
+        """Settle so many rows whose company's properties have met their fate; true if there are more."""
+        while self._waves and at_most:
+            riders, outcome = self._waves[0]
+            if riders:
+                self._part(riders.pop(), outcome)
+                at_most -= 1
+            else:
+                self._waves.popleft()
+        return bool(self._waves)
+
+    def close(self, row: Row) -> None:
+        """Settle a row with what is known of its parts."""
+        row.settled = True
+        outcome = row.outcome or DELIVERED
+        carrier = row.ids[-1] if row.ids else None
+        self.done.append(Settlement(carrier, row.ids[:-1], outcome, row.size, row))
+        if row.riders:
+            self._waves.append((list(reversed(row.riders)), outcome))
+
     def _part(self, row: Row, outcome: Outcome) -> None:
-        """One part of a row is answered: itself, or a company's properties that came with it."""
+        """One part of a row is answered: itself, or a company's properties that came with it.
+
+        A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is.
+        """
+        if row.settled:
+            return
         if row.outcome is None or row.outcome is DELIVERED:
             row.outcome = outcome
         row.open_parts -= 1
-        if row.open_parts:
-            return
-        carrier = row.ids[-1] if row.ids else None
-        self.done.append(Settlement(carrier, row.ids[:-1], row.outcome, row.size, row))
-        for rider in row.riders:
-            self._part(rider, row.outcome)
+        if not row.open_parts or (row.state is RowState.ANSWERED and row.outcome is not DELIVERED):
+            self.close(row)
 
     def marked(self, rows: Iterable[Row], submitted: bool) -> None:
         """The server has taken these rows into a job, or the job came to nothing."""
         for row in rows:
             if row.state is RowState.BATCHED:
                 self.marks.append((row.ids[-1:], submitted))
+                for rider in row.riders or ():
+                    if rider.state is RowState.ANSWERED and not rider.settled:
+                        self.marks.append((rider.ids[-1:], submitted))

@@ -25,7 +25,7 @@ class Statistics:
     """Calls given up for want of room, time, or an answer (`queue_full`, `closed`, `ambiguous`)."""
     merged: int
     """Identifies that went into a later one of the same user; their data travels with it, and shares its fate."""
-    merged_lost: int
+    merged_lost: int = 0
     """Those of the merged whose row is dead or dropped."""
     pending: int
     """Calls without an outcome yet."""

@@ -373,13 +373,17 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @invariant()
     def the_oldest_pending_is_that_of_the_model(self) -> None:
-        assert min(self.pending, default=self.ledger.accepted) == self.ledger.oldest_pending()
+        assert min(self.unsettled(), default=self.ledger.accepted) == self.ledger.oldest_pending()
+
+    def unsettled(self) -> list[int]:
+        """Pending, or merged into a row that is: a merged call shares the fate of its row."""
+        return [*self.pending, *(call_id for call_id, fate in self.fates.items() if fate == Outcome("merged"))]
 
     @invariant()
     def the_pending_before_a_call_are_those_of_the_model(self) -> None:
         for mark in {0, *self.pending[:3], self.ledger.accepted // 2, PAGE, self.ledger.accepted}:
             mark = min(mark, self.ledger.accepted)
-            assert sum(call_id < mark for call_id in self.pending) == self.ledger.pending_before(mark)
+            assert sum(call_id < mark for call_id in self.unsettled()) == self.ledger.pending_before(mark)
 
     @invariant()
     def each_receipt_says_the_fate_of_its_call(self) -> None:
