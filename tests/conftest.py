@@ -23,8 +23,13 @@ SLOW = ("apps", "cli", "harness_tests", "test_network_", "test_process_", "test_
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if any(part.startswith(SLOW) for part in item.path.relative_to(item.config.rootpath).parts[1:]):
+        parts = item.path.relative_to(item.config.rootpath).parts[1:]
+        slow = any(part.startswith(SLOW) for part in parts)
+        if slow:
             item.add_marker("slow")
+        if slow or parts[0] == "faults":
+            # Real time on a machine that others use, or the client's own jitter. A rerun is counted in the summary.
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_configure(config: pytest.Config) -> None:
