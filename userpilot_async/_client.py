@@ -51,8 +51,6 @@ PAUSE_EVERY = 200  # calls: a tight loop of track() lets the sender work this of
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 LAST_REQUESTS = 0.3  # seconds beyond the timeout of a close, to stop what is in flight
 LAST_LETTERS = 0.5  # and for letters about what was dropped; both together are less than the second promised
-
-
 NO_THREAD = -1  # no thread has this id: calls are refused
 LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
 
