@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import gc
 import inspect
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +20,15 @@ import pytest
 from tests.harness import clock
 from tests.harness.processes import emulator_process
 
+HERE = Path(__file__).parent
 SLOW = ("apps", "cli", "harness_tests", "test_network_", "test_process_", "test_readme", "test_emulator_server")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        parts = item.path.relative_to(item.config.rootpath).parts[1:]
+        if not item.path.is_relative_to(HERE):
+            continue
+        parts = item.path.relative_to(HERE).parts
         slow = any(part.startswith(SLOW) for part in parts)
         if slow:
             item.add_marker("slow")
@@ -33,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background by a shell without job control: every program of ours would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "virtual(jump_after=0.0, deadlock_after=10.0): run this async test on a clock that jumps."
     )
