@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import attrs
 
-from ._coalesce import MAX_FILE_BYTES, MAX_ROWS, Row, RowState, halves
+from ._coalesce import MAX_FILE_BYTES, Row, RowState, halves
 from ._gate import backoff
 from ._jobs import Job, JobStatus, expected_duration, first_look, listed, next_look
 from ._verdict import Meaning, Verdict
@@ -104,11 +104,6 @@ class BulkSlot:
         self._fitting = 0  # files in a row that were not too large
         self._running_since = 0.0
         self._give_up_at = math.inf
-
-    @property
-    def max_rows(self) -> int:
-        """Rows one file takes."""
-        return MAX_ROWS
 
     def takes_rows(self, now: float) -> bool:
         """A new file may be started."""

@@ -135,10 +135,6 @@ class MemoryOutbox:
         self.ledger.settle(call_id, outcome)
         return call_id
 
-    def __len__(self) -> int:
-        """Calls that nobody has taken yet."""
-        return len(self._incoming)
-
     def _free(self, size: int) -> None:
         self.waiting_bytes -= size
         if self.when_room is not None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from ._bucket import Bucket
 from ._bulk import BulkSlot, Change, SlotState, Step
-from ._coalesce import Row, RowState, cut, realtime_body
+from ._coalesce import MAX_ROWS, Row, RowState, cut, realtime_body
 from ._gate import HOLD_PROBE, Gate, backoff
 from ._jobs import expected_duration
 from ._lanes import Event, Facts, Lane, Place, Ticket, body_of
@@ -232,7 +232,7 @@ class Schedule:
                 earliest = now
             else:
                 heads = (lane.calls[0] for lane in waiting.values())
-                rows = cut((row for row in heads if isinstance(row, Row)), self.slot.max_rows, self.slot.max_bytes)
+                rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self.slot.max_bytes)
                 self.slot.start(kind, rows)
                 for row in rows:
                     lane = waiting[row.key]
