@@ -25,6 +25,11 @@ class Clock:
         return self.now
 
 
+def client_of(emulator: Emulator, path: str = "", **headers: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(emulator)
+    return httpx.AsyncClient(transport=transport, base_url=f"https://emulator{path}", headers=headers)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -37,12 +42,10 @@ def emulator(clock: Clock) -> Emulator:
 
 @pytest.fixture
 def connect() -> Callable[..., httpx.AsyncClient]:
-    """Make a client of an emulator, with the headers that the vendor requires."""
+    """Make a client of an emulator, with the headers that Userpilot requires."""
 
     def connect(emulator: Emulator, key: str = "KEY") -> httpx.AsyncClient:
-        headers = {"Authorization": f"Token {key}", "X-API-Version": "2020-09-22"}
-        transport = httpx.ASGITransport(emulator)
-        return httpx.AsyncClient(transport=transport, base_url="https://emulator", headers=headers)
+        return client_of(emulator, **{"Authorization": f"Token {key}", "X-API-Version": "2020-09-22"})
 
     return connect
 
@@ -50,6 +53,21 @@ def connect() -> Callable[..., httpx.AsyncClient]:
 @pytest.fixture
 def client(emulator: Emulator, connect: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
     return connect(emulator)
+
+
+@pytest.fixture
+def connect_parcelvoy() -> Callable[..., httpx.AsyncClient]:
+    """Make a client of an emulator's other API, with a `Bearer` key and no version."""
+
+    def connect_parcelvoy(emulator: Emulator, key: str = "pk_KEY") -> httpx.AsyncClient:
+        return client_of(emulator, "/api/client", Authorization=f"Bearer {key}")
+
+    return connect_parcelvoy
+
+
+@pytest.fixture
+def parcelvoy(emulator: Emulator, connect_parcelvoy: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
+    return connect_parcelvoy(emulator)
 
 
 @pytest.fixture

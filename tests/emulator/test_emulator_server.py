@@ -82,6 +82,15 @@ def test_an_answer_has_one_date(served):
     assert 1 == len(answer.headers.get_list("date"))
 
 
+def test_success_at_parcelvoy_is_a_204_without_a_byte_of_body(served):
+    with httpx.Client(base_url=served, headers={"Authorization": "Bearer KEY"}) as client:
+        answers = [client.post("/api/client/events", json=[{"external_id": "E", "name": "x"}]) for _ in range(2)]
+
+    assert [(204, b"")] * 2 == [(answer.status_code, answer.content) for answer in answers]
+    # RFC 9110, 8.6: a server sends neither header with a 204.
+    assert {"content-length", "transfer-encoding", "content-type"}.isdisjoint(answers[0].headers)
+
+
 def test_a_quoted_job_id_survives_the_server(served):
     with httpx.Client(base_url=served, headers=HEADERS) as client:
         job = client.post("/v1/users/bulk_identify", json={"users": [{"user_id": "u1"}]}).json()

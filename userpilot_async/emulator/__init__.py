@@ -1,10 +1,11 @@
-"""Userpilot's realtime API on your own machine, by its documented rules: an ASGI app, in process or on a port.
+"""Userpilot's realtime API and Parcelvoy's client API on your own machine: an ASGI app, in process or on a port.
 
     emulator = Emulator(speed=60)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url="https://emulator")
 
-or `python -m userpilot_async.emulator --port 8080`. It shares no code with the client, so that it can be right when the
-client is wrong.
+or `python -m userpilot_async.emulator --port 8080`. Both go by their documented rules. Parcelvoy's routes are under
+`/api/client`; what they received is in `emulator.store.parcelvoy`. No code is shared with the clients, so that the
+emulator can be right when they are wrong.
 """
 
 from userpilot_async.emulator._cut import ConnectionCut

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -39,6 +39,10 @@ class Control:
             Route("/companies/{id:path}", self.company),
             Route("/events", self.events),
             Route("/page_views", self.page_views),
+            Route("/parcelvoy/users", self.parcelvoy_users),
+            Route("/parcelvoy/users/{id:path}", self.parcelvoy_user),
+            Route("/parcelvoy/events", self.parcelvoy_events),
+            Route("/parcelvoy/devices", self.parcelvoy_devices),
             Route("/applied", self.applied),
             Route("/requests", self.requests),
             Route("/jobs", self.jobs),
@@ -62,7 +66,7 @@ class Control:
 
     async def user(self, request: Request) -> Response:
         self._emulator.advance()
-        return _one(request, self._emulator.store.users)
+        return _one(self._emulator.store.users.get(request.path_params["id"]))
 
     async def companies(self, request: Request) -> Response:
         self._emulator.advance()
@@ -70,7 +74,7 @@ class Control:
 
     async def company(self, request: Request) -> Response:
         self._emulator.advance()
-        return _one(request, self._emulator.store.companies)
+        return _one(self._emulator.store.companies.get(request.path_params["id"]))
 
     async def events(self, request: Request) -> Response:
         self._emulator.advance()
@@ -79,6 +83,19 @@ class Control:
     async def page_views(self, request: Request) -> Response:
         self._emulator.advance()
         return _page(request, self._emulator.store.page_views)
+
+    async def parcelvoy_users(self, request: Request) -> Response:
+        return _page(request, list(self._emulator.store.parcelvoy.users.values()))
+
+    async def parcelvoy_user(self, request: Request) -> Response:
+        """By an external or an anonymous id."""
+        return _one(self._emulator.store.parcelvoy.find(request.path_params["id"]))
+
+    async def parcelvoy_events(self, request: Request) -> Response:
+        return _page(request, self._emulator.store.parcelvoy.events)
+
+    async def parcelvoy_devices(self, request: Request) -> Response:
+        return _page(request, list(self._emulator.store.parcelvoy.devices.values()))
 
     async def applied(self, request: Request) -> Response:
         self._emulator.advance()
@@ -131,8 +148,7 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(text)
 
 
-def _one(request: Request, profiles: Mapping[str, object]) -> Response:
-    profile = profiles.get(request.path_params["id"])
+def _one(profile: object) -> Response:
     if profile is None:
         raise HTTPException(404, "there is no such profile")
     return JSONResponse(_plain(profile))

@@ -8,12 +8,12 @@ from hashlib import sha256
 
 import attrs
 
+from userpilot_async.emulator._calls import Call, Route
 from userpilot_async.emulator._faults import Fault
 from userpilot_async.emulator._records import Requested
-from userpilot_async.emulator._routes import Call, Route
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._windows import Windows
-from userpilot_async.emulator._wire import API_VERSION, Answer, Refused, refuse
+from userpilot_async.emulator._wire import Answer, Refused, refuse
 
 
 @attrs.frozen
@@ -28,9 +28,9 @@ class Visitor:
 
     @property
     def key(self) -> str:
-        """The API key, or nothing. The scheme is `Token`, in any case: the vendor writes it both ways."""
+        """The API key, or nothing. The scheme is that of the route's API, in any case."""
         scheme, _, key = self.headers.get("authorization", "").partition(" ")
-        return key.strip() if scheme.lower() == "token" else ""
+        return key.strip() if scheme.lower() == self.route.api.scheme else ""
 
 
 class Door:
@@ -50,7 +50,7 @@ class Door:
         try:
             answer = self._admit(visitor, fault, account, now)
         except Refused as refused:
-            answer = refused.answer()
+            answer = visitor.route.api.complain(refused.errors)
         self._store.record(
             Requested(
                 stamp=now,
@@ -65,21 +65,24 @@ class Door:
                 applied=answer.applied,
             )
         )
-        window = self._windows.peek(account, visitor.route.family, now)
         # The Date is of the emulator's clock, since a client turns the reset into a delay with it.
-        headers = {**answer.headers, **window.headers(), "date": formatdate(now, usegmt=True)}
+        headers = {**answer.headers, "date": formatdate(now, usegmt=True)}
+        if visitor.route.api.limited:
+            headers |= self._windows.peek(account, visitor.route.family, now).headers()
         return attrs.evolve(answer, headers=_overridden(headers, fault.headers))
 
     def _admit(self, visitor: Visitor, fault: Fault, account: str, now: float) -> Answer:
         """Key, then window, then endpoint. A 401, scripted or not, spends nothing of the window."""
+        api = visitor.route.api
         if not fault.refuses:
             self._check_key(visitor)
-        if not (fault.refuses and fault.status == 401) and not self._windows.take(account, visitor.route.family, now):
+        counted = api.limited and not (fault.refuses and fault.status == 401)
+        if counted and not self._windows.take(account, visitor.route.family, now):
             raise refuse(429, f"more than {self._windows.limit} requests in this minute")
         if fault.refuses:
-            return fault.disguise(Answer(202))
-        if visitor.headers.get("x-api-version") != API_VERSION:
-            raise refuse(400, f"the header X-API-Version must be {API_VERSION}")
+            return fault.disguise(Answer(202), api)
+        if api.version not in (None, visitor.headers.get("x-api-version")):
+            raise refuse(400, f"the header X-API-Version must be {api.version}")
         call = Call(
             visitor.method,
             visitor.path,
@@ -90,7 +93,7 @@ class Door:
             fault.apply,
             fault.script(),
         )
-        return fault.disguise(visitor.route.endpoint(self._store, call))
+        return fault.disguise(visitor.route.endpoint(self._store, call), api)
 
     def _check_key(self, visitor: Visitor) -> None:
         known = bool(visitor.key) if self._api_keys is None else visitor.key in self._api_keys

@@ -21,7 +21,10 @@ from userpilot_async.emulator._windows import Windows
 
 
 class Emulator:
-    """Userpilot's realtime API by its documented rules, as an ASGI app.
+    """Userpilot's realtime API and Parcelvoy's client API by their documented rules, as one ASGI app.
+
+    Parcelvoy's four routes are under `/api/client`; they want a `Bearer` key, know no rate limit, and leave what they
+    receive in `store.parcelvoy`. Faults, keys, the request log and the applied log are common to both.
 
     There are no background tasks: jobs are brought up to `clock()` by each request that comes in, so a virtual clock
     moves them as well as a real one. Nothing here knows of any client.
@@ -44,12 +47,12 @@ class Emulator:
         imports_enabled: bool = True,
         seed: int | None = None,
     ) -> None:
-        """Start with an empty account.
+        """Start with an empty account on either side.
 
         `api_keys=None` accepts any key that is not empty. Jobs run `speed` times as fast as the vendor's; the minutes
-        of the rate limit stay minutes. `clock` gives seconds since the epoch. Every answer is held back by `latency`,
-        after the call was applied. `imports_enabled=False` refuses imports with 401, as a plan without them does.
-        `seed` makes the faults' probabilities repeatable.
+        of the rate limit, which is Userpilot's only, stay minutes. `clock` gives seconds since the epoch. Every answer
+        is held back by `latency`, after the call was applied. `imports_enabled=False` refuses imports with 401, as a
+        plan without them does. `seed` makes the faults' probabilities repeatable.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")

@@ -13,7 +13,7 @@ import attrs
 
 from userpilot_async.emulator import _fault_checks as checks
 from userpilot_async.emulator._jobs import JobScript
-from userpilot_async.emulator._wire import Answer, Family, Payload, json_answer, refuse
+from userpilot_async.emulator._wire import Answer, Api, Family, Payload, WireError, json_answer
 
 JobFault: TypeAlias = Literal["failed", "stuck"] | Mapping[str, Sequence[str | Sequence[str | float]]]
 """How the job ends, or `{"status_sequence": ["queued", ["processing", 600], "completed"]}`; a pair gives seconds."""
@@ -33,7 +33,7 @@ class Fault:
     """A glob over the path as sent, still percent-quoted."""
     family: Family | None = attrs.field(default=None, validator=checks.check_family)
     user_id: str | None = attrs.field(default=None, validator=checks.check_text)
-    """The JSON or NDJSON body has this `user_id` in it."""
+    """The JSON or NDJSON body has this `user_id` in it; to Parcelvoy, this `external_id` or `anonymous_id`."""
     body_contains: str | None = attrs.field(default=None, validator=checks.check_text)
     fail_if_row_contains: str | None = attrs.field(default=None, validator=checks.check_text)
     """Like `body_contains`, and the job that the call creates fails."""
@@ -87,14 +87,14 @@ class Fault:
             return JobScript(stages=tuple(checks.stage(step) for step in self.job["status_sequence"]))
         return JobScript(self.job)
 
-    def disguise(self, answer: Answer) -> Answer:
+    def disguise(self, answer: Answer, api: Api) -> Answer:
         """The answer with the scripted status and body; headers are overridden later, over all the others."""
         if self.status is None:
             return answer
         if self.body is None and self.status < 400:
             scripted = Answer(self.status)
         elif self.body is None:
-            scripted = refuse(self.status, f"scripted fault {self.name}").answer()
+            scripted = api.complain([WireError(self.status, f"scripted fault {self.name}")])
         elif isinstance(self.body, str):
             scripted = Answer(self.status, self.body.encode(), {"content-type": "text/html"})
         else:
@@ -181,7 +181,8 @@ def _in_json(text: str, body: bytes) -> bool:
 
 
 def _names_user(user_id: str, body: bytes) -> bool:
-    return any(re.search(rb'"user_id"\s*:\s*"' + re.escape(form) + b'"', body) for form in _written(user_id)[1:])
+    name = rb'"(?:user_id|external_id|anonymous_id)"\s*:\s*"'
+    return any(re.search(name + re.escape(form) + b'"', body) for form in _written(user_id)[1:])
 
 
 def _written(text: str) -> tuple[bytes, bytes, bytes]:

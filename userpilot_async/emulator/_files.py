@@ -23,9 +23,21 @@ class Upload:
     content: bytes
 
 
+def parse_json(text: bytes, details: str = "") -> Any:
+    """JSON as the standard has it: no NaN, no Infinity, no half of a surrogate pair. `Any`: parsed JSON."""
+    try:
+        # Decoded here, since `json.loads` would take bytes of UTF-16 and of half a surrogate pair, too.
+        value = json.loads(text.decode(), parse_constant=_no_constant)
+        if b"\\ud" in text or b"\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as exc:  # ValueError: bad JSON, bad UTF-8, lone surrogate, 5,000-digit integer
+        raise refuse(400, "the body is not valid JSON", details) from exc
+    return value
+
+
 def parse_object(body: bytes) -> Payload:
     """The JSON object in `body`."""
-    payload = _loads(body)
+    payload = parse_json(body)
     if not isinstance(payload, dict):
         raise refuse(400, "the body must be a JSON object")
     return payload
@@ -55,7 +67,7 @@ def parse_ndjson(content: bytes) -> list[Payload]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
-        row = _loads(line, details=f"line {number}")
+        row = parse_json(line, details=f"line {number}")
         if not isinstance(row, dict):
             raise refuse(400, "every line must be a JSON object", f"line {number}")
         rows.append(row)
@@ -85,7 +97,7 @@ def _parse_csv(content: bytes) -> list[Payload]:
             raise refuse(400, "a row has more cells than the header", f"row {number}")
         row: Payload = {name: cell for name, cell in cells.items() if cell}
         if "metadata" in row:
-            row["metadata"] = _loads(row["metadata"].encode(), details=f"row {number}")
+            row["metadata"] = parse_json(row["metadata"].encode(), details=f"row {number}")
         rows.append(row)
     return rows
 
@@ -95,18 +107,6 @@ def _upload(file: File) -> Upload:
         raise refuse(413, f"the file has {file.size} bytes, the limit is {MAX_FILE_BYTES}")
     file.file_object.seek(0)
     return Upload((file.file_name or b"").decode("utf-8", "replace"), file.file_object.read())
-
-
-def _loads(text: bytes, details: str = "") -> Any:
-    """JSON as the standard has it: no NaN, no Infinity, no half of a surrogate pair. `Any`: parsed JSON."""
-    try:
-        # Decoded here, since `json.loads` would take bytes of UTF-16 and of half a surrogate pair, too.
-        value = json.loads(text.decode(), parse_constant=_no_constant)
-        if b"\\ud" in text or b"\\uD" in text:
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as exc:  # ValueError: bad JSON, bad UTF-8, lone surrogate, 5,000-digit integer
-        raise refuse(400, "the body is not valid JSON", details) from exc
-    return value
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -8,8 +8,11 @@ import attrs
 
 from userpilot_async.emulator._wire import Payload
 
-Via: TypeAlias = Literal["realtime", "bulk", "import", "deletion"]
-AppliedKind: TypeAlias = Literal["identify", "company", "track", "page_view", "delete_user", "delete_company"]
+Via: TypeAlias = Literal["realtime", "bulk", "import", "deletion", "parcelvoy"]
+AppliedKind: TypeAlias = Literal[
+    "identify", "company", "track", "page_view", "delete_user", "delete_company", "alias", "device", "event"
+]
+"""Parcelvoy's are `identify`, `alias`, `device` and `event`; `via` keeps its identify apart from Userpilot's."""
 
 
 @attrs.define
@@ -66,10 +69,25 @@ class Applied:
     sequence: int
     stamp: float
     kind: AppliedKind
-    id: str  # of the user or the company
+    id: str  # of the user or the company; to Parcelvoy the external id, if the payload has one
     payload: Payload
     via: Via
     job_id: str | None
+
+
+class AppliedLog:
+    """The one order in which everything took effect, by whichever API it came. Nothing is ever removed."""
+
+    def __init__(self) -> None:
+        self.entries: list[Applied] = []
+
+    def add(
+        self, kind: AppliedKind, subject: str, payload: Payload, stamp: float, via: Via, job_id: str | None = None
+    ) -> int:
+        """Write one down; returns its sequence number."""
+        sequence = len(self.entries) + 1
+        self.entries.append(Applied(sequence, stamp, kind, subject, payload, via, job_id))
+        return sequence
 
 
 @attrs.frozen
@@ -103,3 +121,4 @@ class Counters:
     jobs: dict[str, int]  # status → count
     event_name_bytes: int  # of all unique event names together
     events_over_name_limit: int  # accepted, though their new name went beyond 512 KB
+    parcelvoy: dict[str, int]  # users, events, devices, aliases

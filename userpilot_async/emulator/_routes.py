@@ -1,46 +1,25 @@
-"""The endpoints: each checks its call, changes the store and says the answer. Pure: nothing here waits."""
+"""Userpilot's endpoints, and the way to those of both APIs.
+
+Each checks its call, changes the store and says the answer. Pure: nothing here waits.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
 from typing import Literal
 from urllib.parse import unquote
 
 import attrs
 
 from userpilot_async.emulator import _rules as rules
+from userpilot_async.emulator._calls import Call, Route, apply_now, require_content_type, row_errors
 from userpilot_async.emulator._files import Upload, parse_ndjson, parse_object, parse_rows, parse_upload
 from userpilot_async.emulator._import_rows import import_row_errors
-from userpilot_async.emulator._jobs import JobKind, JobScript
+from userpilot_async.emulator._jobs import JobKind
 from userpilot_async.emulator._store import Store
-from userpilot_async.emulator._wire import Answer, Family, Payload, WireError, json_answer, obey, refuse
+from userpilot_async.emulator._wire import USERPILOT, Answer, Payload, json_answer, obey, refuse
+from userpilot_async.emulator.parcelvoy import _routes as parcelvoy
 
 JOBS_SHOWN = 100  # ours: the vendor pages its list and documents neither the size nor the parameters
-
-
-@attrs.frozen
-class Call:
-    """One call that got past the door: the key is good and the minute not used up."""
-
-    method: str
-    path: str  # as sent, still percent-quoted, without the query
-    headers: Mapping[str, str] = attrs.field(repr=False)  # lower-case names; the key is in there
-    body: bytes = attrs.field(repr=False)
-    account: str  # fingerprint of the key
-    now: float
-    apply: bool | None = None  # what a fault says about changing the store; None for a call without fault
-    script: JobScript = attrs.field(factory=JobScript)
-
-    @property
-    def content_type(self) -> str:
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-@attrs.frozen
-class Route:
-    family: Family
-    endpoint: Callable[[Store, Call], Answer]
 
 
 def find_route(method: str, path: str) -> Route:
@@ -48,54 +27,55 @@ def find_route(method: str, path: str) -> Route:
     segments = tuple(unquote(segment) for segment in path.split("/")[1:])
     if segments[:2] == ("v1", "background_jobs") and len(segments) == 3:
         segments = ("v1", "background_jobs", "{job_id}")
+    api = parcelvoy.PARCELVOY if segments[:2] == parcelvoy.PREFIX else USERPILOT
     methods = ROUTES.get(segments)
     if methods is None:
-        return NOT_FOUND
-    return methods.get(method, WRONG_METHOD)
+        return Route("other", not_found, api)
+    return methods.get(method) or Route("other", wrong_method, api)
 
 
 def identify(store: Store, call: Call) -> Answer:
     """Source: HTTP API page, "Identify user API": 202; company id required if a company is given."""
     payload = _json_body(call)
     obey(rules.identify_errors(payload))
-    return _apply_now(call, lambda: store.identify(payload, call.now))
+    return apply_now(call, lambda: store.identify(payload, call.now))
 
 
 def identify_company(store: Store, call: Call) -> Answer:
     """Source: analytex OpenAPI, `POST /v1/companies/identify`: 202."""
     payload = _json_body(call)
     obey(rules.company_identify_errors(payload))
-    return _apply_now(call, lambda: store.identify_company(payload, call.now))
+    return apply_now(call, lambda: store.identify_company(payload, call.now))
 
 
 def track(store: Store, call: Call) -> Answer:
     """Source: HTTP API page, "Track events API": 202, for an unknown user too; no time, no message id."""
     payload = _json_body(call)
     obey(rules.track_errors(payload))
-    return _apply_now(call, lambda: store.track(payload, call.now))
+    return apply_now(call, lambda: store.track(payload, call.now))
 
 
 def bulk_identify_users(store: Store, call: Call) -> Answer:
     """Source: analytex OpenAPI, `POST /v1/users/bulk_identify`: 202 and the job."""
     rows, upload = _bulk_rows(call, "users")
-    obey(_row_errors(rows, rules.user_row_errors))
+    obey(row_errors(rows, rules.user_row_errors))
     return _submit(store, call, "bulk_users", rows, upload)
 
 
 def bulk_identify_companies(store: Store, call: Call) -> Answer:
     """Source: analytex OpenAPI, `POST /v1/companies/bulk_identify`: 202 and the job."""
     rows, upload = _bulk_rows(call, "companies")
-    obey(_row_errors(rows, rules.company_identify_errors))
+    obey(row_errors(rows, rules.company_identify_errors))
     return _submit(store, call, "bulk_companies", rows, upload)
 
 
 def import_rows(store: Store, call: Call) -> Answer:
     """Source: the vendor's import pages, `POST /v1/imports`: a file, 200 and the job."""
-    _require_content_type(call, "multipart/form-data")
+    require_content_type(call, "multipart/form-data")
     upload = parse_upload(call.body, call.headers["content-type"])
     rows = parse_rows(upload.content)
     _require_rows(rows)
-    obey(_row_errors(rows, import_row_errors))
+    obey(row_errors(rows, import_row_errors))
     return _submit(store, call, "import", rows, upload, status=200)
 
 
@@ -127,9 +107,6 @@ def wrong_method(store: Store, call: Call) -> Answer:
     raise refuse(405, "this endpoint does not know the method", call.method)
 
 
-NOT_FOUND = Route("other", not_found)
-WRONG_METHOD = Route("other", wrong_method)
-
 ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
     ("v1", "identify"): {"POST": Route("identify", identify)},
     ("v1", "companies", "identify"): {"POST": Route("identify", identify_company)},
@@ -141,15 +118,8 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
     ("v1", "background_jobs", "{job_id}"): {"GET": Route("jobs", show_job)},
     ("v1", "users"): {"DELETE": Route("deletions", delete_users)},
     ("v1", "companies"): {"DELETE": Route("deletions", delete_companies)},
+    **parcelvoy.ROUTES,
 }
-
-
-def _apply_now(call: Call, write: Callable[[], None]) -> Answer:
-    """Do the write, unless a fault says not to, and answer as if it were done."""
-    applied = call.apply is not False
-    if applied:
-        write()
-    return Answer(202, rows=1, applied=applied)
 
 
 def _delete(store: Store, call: Call, kind: JobKind, field: Literal["users", "companies"]) -> Answer:
@@ -190,7 +160,7 @@ def _submit(
 
 def _bulk_rows(call: Call, field: Literal["users", "companies"]) -> tuple[list[Payload], Upload]:
     """The rows of a bulk call, from JSON or from an NDJSON file."""
-    _require_content_type(call, "application/json", "multipart/form-data")
+    require_content_type(call, "application/json", "multipart/form-data")
     if call.content_type == "multipart/form-data":
         upload = parse_upload(call.body, call.headers["content-type"])
         rows = parse_ndjson(upload.content)
@@ -213,22 +183,6 @@ def _require_rows(rows: list[Payload]) -> None:
         raise refuse(400, "there are no rows")
 
 
-def _row_errors(rows: list[Payload], row_errors: Callable[[Payload], list[WireError]]) -> list[WireError]:
-    """What is wrong with any row, each error with its row's number. One bad row refuses the whole request."""
-    errors: list[WireError] = []
-    for number, row in enumerate(rows, start=1):
-        found = row_errors(row) if isinstance(row, dict) else [WireError(400, "a row must be an object")]
-        errors += [attrs.evolve(error, details=f"row {number} {error.details}".rstrip()) for error in found]
-        if len(errors) >= rules.MAX_REPORTED_ERRORS:
-            break
-    return errors
-
-
 def _json_body(call: Call) -> Payload:
-    _require_content_type(call, "application/json")
+    require_content_type(call, "application/json")
     return parse_object(call.body)
-
-
-def _require_content_type(call: Call, *allowed: str) -> None:
-    if call.content_type not in allowed:
-        raise refuse(400, f"the content type must be {' or '.join(allowed)}", json.dumps(call.content_type))

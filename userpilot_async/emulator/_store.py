@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from hashlib import blake2b
 
+from userpilot_async.emulator import parcelvoy
 from userpilot_async.emulator._import_rows import moment
 from userpilot_async.emulator._jobs import Job, Jobs
 from userpilot_async.emulator._records import (
-    Applied,
-    AppliedKind,
+    AppliedLog,
     Company,
     Counters,
     Event,
@@ -24,7 +24,9 @@ from userpilot_async.emulator._wire import Payload
 
 
 class Store:
-    """Users, companies, events and logs. `applied` is the one order in which everything took effect.
+    """Users, companies, events and logs; in `parcelvoy` what came by the other API.
+
+    `applied` is the one order in which everything took effect, by either.
 
     Read the attributes freely; only `advance`, `identify` and their neighbours should change them.
     """
@@ -34,14 +36,15 @@ class Store:
         self.companies: dict[str, Company] = {}
         self.events: list[Event] = []
         self.page_views: list[PageView] = []
-        self.applied: list[Applied] = []
         self.requests: list[Requested] = []
         self.jobs = Jobs(speed)
+        self._log = AppliedLog()
+        self.applied = self._log.entries
+        self.parcelvoy = parcelvoy.Store(self._log)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._tracked: set[bytes] = set()
         self._event_names: set[str] = set()
         self._counts: Counter[str] = Counter()
-        self._sequence = 0
 
     def advance(self, now: float) -> None:
         """Let the jobs do what they would have done by now, each row at its own moment."""
@@ -70,14 +73,14 @@ class Store:
         if company_id is not None:
             _merge(self._company(company_id, stamp).properties, properties)
             user.company_id = company_id
-        self._log("identify", user.user_id, payload, stamp, via, job_id)
+        self._log.add("identify", user.user_id, payload, stamp, via, job_id)
 
     def identify_company(
         self, payload: Payload, stamp: float, *, via: Via = "realtime", job_id: str | None = None
     ) -> None:
         company = self._company(payload["company_id"], stamp)
         _merge(company.properties, payload.get("metadata", {}), replace=via == "import")
-        self._log("company", company.company_id, payload, stamp, via, job_id)
+        self._log.add("company", company.company_id, payload, stamp, via, job_id)
 
     def track(self, payload: Payload, stamp: float, *, via: Via = "realtime", job_id: str | None = None) -> None:
         """Store an event; dated on arrival, unless an import row says when it happened."""
@@ -85,9 +88,8 @@ class Store:
         imported_at = moment(payload["inserted_at"]) if via == "import" else None
         metadata = payload.get("metadata", {})
         self._count_event(payload, metadata, imported_at)
-        self._log("track", payload["user_id"], payload, stamp, via, job_id)
         event = Event(
-            sequence=self._sequence,
+            sequence=self._log.add("track", payload["user_id"], payload, stamp, via, job_id),
             stamp=stamp,
             user_id=payload["user_id"],
             event_name=payload["event_name"],
@@ -104,9 +106,8 @@ class Store:
     def view_page(self, row: Payload, stamp: float, job_id: str | None) -> None:
         user = self._met(row["user_id"], stamp)
         occurred_at = moment(row["inserted_at"])
-        self._log("page_view", row["user_id"], row, stamp, "import", job_id)
         view = PageView(
-            sequence=self._sequence,
+            sequence=self._log.add("page_view", row["user_id"], row, stamp, "import", job_id),
             stamp=stamp,
             user_id=row["user_id"],
             row=row,
@@ -120,7 +121,7 @@ class Store:
         """The right to be forgotten: profiles and events go. The applied log stays, it is the tests' memory."""
         for user_id in sorted(user_ids):
             self.users.pop(user_id, None)
-            self._log("delete_user", user_id, {}, stamp, "deletion", job_id)
+            self._log.add("delete_user", user_id, {}, stamp, "deletion", job_id)
         self.events = [event for event in self.events if event.user_id not in user_ids]
         self.page_views = [view for view in self.page_views if view.user_id not in user_ids]
 
@@ -128,7 +129,7 @@ class Store:
         """The companies go; their users stay, without a company."""
         for company_id in sorted(company_ids):
             self.companies.pop(company_id, None)
-            self._log("delete_company", company_id, {}, stamp, "deletion", job_id)
+            self._log.add("delete_company", company_id, {}, stamp, "deletion", job_id)
         for user in self.users.values():
             if user.company_id in company_ids:
                 user.company_id = None
@@ -149,6 +150,7 @@ class Store:
             jobs=dict(Counter(job.status(now) for job in self.jobs)),
             event_name_bytes=self._counts["event_name_bytes"],
             events_over_name_limit=self._counts["events_over_name_limit"],
+            parcelvoy=self.parcelvoy.counts(),
         )
 
     def _apply_row(self, job: Job, row: Payload, due: float) -> None:
@@ -193,12 +195,6 @@ class Store:
             company = self.companies[company_id] = Company(company_id, {}, stamp, stamp)
         company.last_seen = stamp
         return company
-
-    def _log(
-        self, kind: AppliedKind, subject: str, payload: Payload, stamp: float, via: Via, job_id: str | None
-    ) -> None:
-        self._sequence += 1
-        self.applied.append(Applied(self._sequence, stamp, kind, subject, payload, via, job_id))
 
     def _count_event(self, payload: Payload, metadata: Payload, imported_at: float | None) -> None:
         name = payload["event_name"]

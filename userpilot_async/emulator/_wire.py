@@ -1,9 +1,9 @@
-"""The words of the wire: a call that came in, the answer that goes out, the shape of an error."""
+"""The words of the wire: whose call came in, the answer that goes out, the shape of an error."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -12,8 +12,20 @@ import attrs
 Payload: TypeAlias = dict[str, Any]
 """A parsed JSON object. `Any`, because whoever sent it may have put anything into it."""
 
-Family: TypeAlias = Literal["identify", "track", "bulk", "imports", "jobs", "deletions", "other"]
-"""Endpoints that share one rate window."""
+Family: TypeAlias = Literal[
+    "identify",
+    "track",
+    "bulk",
+    "imports",
+    "jobs",
+    "deletions",
+    "parcelvoy_identify",
+    "parcelvoy_alias",
+    "parcelvoy_devices",
+    "parcelvoy_events",
+    "other",
+]
+"""Endpoints that are counted together, and share one rate window where there is one."""
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
@@ -58,9 +70,6 @@ class Refused(Exception):
         super().__init__(errors[0].message)
         self.errors = errors
 
-    def answer(self) -> Answer:
-        return json_answer(self.errors[0].status, {"errors": [error.as_json() for error in self.errors]})
-
 
 def obey(errors: Sequence[WireError]) -> None:
     """Go on if there is nothing to complain about, else raise `Refused`."""
@@ -80,3 +89,25 @@ def json_answer(status: int, content: object, *, rows: int = 0, filename: str | 
         rows=rows,
         filename=filename,
     )
+
+
+@attrs.frozen
+class Api:
+    """What all endpoints of one vendor ask of a call, and the shape of their complaints."""
+
+    scheme: str  # of the Authorization header, in lower case; it is taken in any
+    error_body: Callable[[Sequence[WireError]], Payload]
+    version: str | None = None  # the only value of X-API-Version that is taken; None: the header is not looked at
+    limited: bool = False  # each family has a rate window, and each answer tells what is left of it
+
+    def complain(self, errors: Sequence[WireError]) -> Answer:
+        """The answer to a refused call; its status is that of the first error."""
+        return json_answer(errors[0].status, self.error_body(errors))
+
+
+def _all_errors(errors: Sequence[WireError]) -> Payload:
+    return {"errors": [error.as_json() for error in errors]}
+
+
+# The scheme is written `Token` and `token` by the vendor.
+USERPILOT = Api("token", _all_errors, version=API_VERSION, limited=True)

@@ -1,0 +1,220 @@
+"""Parcelvoy's four calls: whom they let in, what they refuse and what they leave behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from userpilot_async.emulator import Emulator
+
+pytestmark = pytest.mark.anyio
+
+IDENTIFY = {
+    "external_id": "EXTERNAL_ID",
+    "email": "test@test.com",
+    "timezone": "America/Chicago",
+    "locale": "en",
+    "data": {"first_name": "John", "last_name": "Smith", "has_completed_onboarding": True},
+}
+DEVICE = {
+    "external_id": "EXTERNAL_ID",
+    "device_id": "5e356e66-03aa-4926-a322-d7f5c89049c1",
+    "token": "45d2e0c7",
+    "os": "iOS 16.3",
+    "model": "iPhone15,2",
+    "app_build": "465",
+    "app_version": "1.2.4",
+}
+EVENT = {"external_id": "EXTERNAL_ID", "name": "Product Purchased", "data": {"product_id": 12345, "price": 49.99}}
+ALIAS = {"anonymous_id": "ANONYMOUS_ID", "external_id": "EXTERNAL_ID"}
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("/identify", IDENTIFY),
+        ("/identify", {"anonymous_id": "A"}),
+        ("/identify", {"external_id": "E", "anonymous_id": None, "email": None, "timezone": None, "data": None}),
+        ("/identify", {"external_id": "E", "phone": "+1", "data": {"deep": {"list": [1, {"a": None}]}}}),
+        ("/alias", ALIAS),
+        ("/alias", {**ALIAS, "previous_id": "P"}),
+        ("/devices", DEVICE),
+        ("/devices", {**DEVICE, "token": None, "os_version": None}),
+        ("/devices", {name: value for name, value in DEVICE.items() if name != "token"}),
+        ("/events", [EVENT]),
+        ("/events", [{"anonymous_id": "A", "name": "opened", "data": None, "user": None}]),
+        ("/events", [{"anonymous_id": "A", "name": "opened", "created_at": "2026-10-01T08:55:43.220Z", "more": 1}]),
+        ("/events", [{"anonymous_id": "A", "name": "opened", "user": {"email": "a@b.c", "data": {"plan": "pro"}}}]),
+    ],
+)
+async def test_a_call_by_the_rules_is_answered_with_204_and_an_empty_body(parcelvoy, emulator, path, payload):
+    answer = await parcelvoy.post(path, json=payload)
+
+    assert (204, b"") == (answer.status_code, answer.content)
+    assert 1 == len(emulator.store.applied)
+
+
+@pytest.mark.parametrize(
+    ("path", "payload", "named"),
+    [
+        ("/identify", [], "object"),
+        ("/identify", "E", "object"),
+        ("/identify", {"email": "a@b.c"}, "anonymous_id or external_id"),
+        ("/identify", {"external_id": None, "anonymous_id": None}, "anonymous_id or external_id"),
+        ("/identify", {"external_id": ""}, "external_id"),
+        ("/identify", {"external_id": 7}, "external_id"),
+        ("/identify", {"external_id": "E", "anonymous_id": 7}, "anonymous_id"),
+        ("/identify", {"external_id": "E", "email": 7}, "email"),
+        ("/identify", {"external_id": "E", "phone": 49}, "phone"),
+        ("/identify", {"external_id": "E", "locale": True}, "locale"),
+        ("/identify", {"external_id": "E", "timezone": "Chicago"}, "timezone"),
+        ("/identify", {"external_id": "E", "timezone": "../etc/passwd"}, "timezone"),
+        ("/identify", {"external_id": "E", "data": []}, "data"),
+        ("/identify", {"external_id": "E", "first_name": "John"}, "first_name"),
+        ("/alias", {"anonymous_id": "A"}, "external_id"),
+        ("/alias", {"external_id": "E"}, "anonymous_id"),
+        ("/alias", {"anonymous_id": "A", "external_id": None}, "external_id"),
+        ("/alias", {"anonymous_id": "", "external_id": "E"}, "anonymous_id"),
+        *(
+            ("/devices", {**DEVICE, name: wrong}, name)
+            for name in ("device_id", "os", "model", "app_build", "app_version")
+            for wrong in (None, 465)
+        ),
+        ("/devices", {**DEVICE, "token": 1}, "token"),
+        ("/devices", {**DEVICE, "os_version": 16.3}, "os_version"),
+        ("/devices", {**DEVICE, "external_id": None}, "anonymous_id or external_id"),
+        ("/events", [], "array"),
+        ("/events", EVENT, "array"),
+        ("/events", [[EVENT]], "object"),
+        ("/events", [{"external_id": "E"}], "name"),
+        ("/events", [{"external_id": "E", "name": ""}], "name"),
+        ("/events", [{"external_id": "E", "name": 7}], "name"),
+        ("/events", [{"name": "opened"}], "anonymous_id or external_id"),
+        ("/events", [{**EVENT, "data": "x"}], "data"),
+        ("/events", [{**EVENT, "created_at": "yesterday"}], "created_at"),
+        ("/events", [{**EVENT, "created_at": 1_600_854_660}], "created_at"),
+        ("/events", [{**EVENT, "created_at": None}], "created_at"),
+        ("/events", [{**EVENT, "user": "E"}], "user"),
+        ("/events", [{**EVENT, "user": {"email": 7}}], "email"),
+    ],
+)
+async def test_a_call_against_the_rules_is_refused_with_422_and_changes_nothing(
+    parcelvoy, emulator, path, payload, named
+):
+    answer = await parcelvoy.post(path, json=payload)
+
+    assert 422 == answer.status_code
+    assert "error" == answer.json()["status"]
+    assert named in answer.json()["error"]
+    assert [] == emulator.store.applied
+    assert {} == emulator.store.parcelvoy.users
+
+
+async def test_one_bad_event_refuses_the_whole_array_and_the_error_names_its_row(parcelvoy, emulator):
+    answer = await parcelvoy.post("/events", json=[EVENT, {"external_id": "E"}, EVENT])
+
+    assert (422, "name must be a non-empty string: row 2") == (answer.status_code, answer.json()["error"])
+    assert [] == emulator.store.parcelvoy.events
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b'[{"external_id": "E", "name": NaN}]', b"\xff", b"[" * 100_000])
+async def test_a_body_that_is_no_json_is_refused_with_400(parcelvoy, body):
+    answer = await parcelvoy.post("/events", content=body, headers={"Content-Type": "application/json"})
+
+    assert (400, "error") == (answer.status_code, answer.json()["status"])
+
+
+@pytest.mark.parametrize(("levels", "status"), [(497, 204), (498, 400), (5_000, 400)])
+async def test_a_body_may_be_as_deep_as_it_can_be_shown_again(parcelvoy, levels, status):
+    """Three levels are the array, the event and its data. Whatever is accepted, the control routes must survive."""
+    body = '[{"external_id": "E", "name": "x", "data": {"a": ' + "[" * levels + "]" * levels + "}}]"
+    answer = await parcelvoy.post("/events", content=body, headers={"Content-Type": "application/json"})
+
+    assert status == answer.status_code
+    assert 200 == (await parcelvoy.get("https://emulator/__emulator__/applied")).status_code
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", ""])
+async def test_a_body_of_another_content_type_is_never_read_and_so_invalid(parcelvoy, content_type):
+    answer = await parcelvoy.post("/identify", content=b'{"external_id": "E"}', headers={"Content-Type": content_type})
+
+    assert 422 == answer.status_code
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Token KEY", "KEY"])
+async def test_a_call_without_a_bearer_key_is_refused(parcelvoy, authorization):
+    answer = await parcelvoy.post("/identify", json=IDENTIFY, headers={"Authorization": authorization})
+
+    assert (401, "error") == (answer.status_code, answer.json()["status"])
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "Bearer", "BEARER"])
+async def test_the_scheme_is_bearer_in_any_case(parcelvoy, scheme):
+    answer = await parcelvoy.post("/identify", json=IDENTIFY, headers={"Authorization": f"{scheme} pk"})
+
+    assert 204 == answer.status_code
+
+
+async def test_the_emulators_keys_are_those_of_both_apis(clock, connect, connect_parcelvoy):
+    emulator = Emulator(clock=clock, api_keys=["RIGHT"])
+    track = {"user_id": "u1", "event_name": "opened"}
+
+    assert 401 == (await connect_parcelvoy(emulator, key="WRONG").post("/events", json=[EVENT])).status_code
+    assert 204 == (await connect_parcelvoy(emulator, key="RIGHT").post("/events", json=[EVENT])).status_code
+    assert 202 == (await connect(emulator, key="RIGHT").post("/v1/track", json=track)).status_code
+    assert 1 == len(emulator.store.parcelvoy.events)
+
+
+async def test_an_unknown_path_is_404_and_a_wrong_method_405(parcelvoy):
+    answers = [await parcelvoy.post("/users", json=IDENTIFY), await parcelvoy.get("/identify")]
+
+    assert [(404, "error"), (405, "error")] == [(answer.status_code, answer.json()["status"]) for answer in answers]
+
+
+async def test_there_is_no_rate_limit_and_no_word_of_one(clock, connect_parcelvoy):
+    parcelvoy = connect_parcelvoy(Emulator(clock=clock, rate_limit=1))
+    answers = [await parcelvoy.post("/events", json=[EVENT]) for _ in range(3)]
+
+    assert [204] * 3 == [answer.status_code for answer in answers]
+    assert "date" in answers[0].headers
+    assert not [name for name in answers[0].headers if name.startswith("x-ratelimit")]
+
+
+async def test_parcelvoy_spends_nothing_of_userpilots_minute(client, parcelvoy):
+    await parcelvoy.post("/identify", json=IDENTIFY)
+    answer = await client.post("/v1/identify", json={"user_id": "u1"})
+
+    assert "599" == answer.headers["x-ratelimit-remaining"]
+
+
+async def test_the_request_log_tells_the_calls_apart_and_counts_the_events(parcelvoy, emulator):
+    for path, payload in [("/identify", IDENTIFY), ("/alias", ALIAS), ("/devices", DEVICE), ("/events", [EVENT] * 3)]:
+        await parcelvoy.post(path, json=payload)
+    await parcelvoy.post("/events", json=[])
+
+    assert [
+        ("parcelvoy_identify", 204, 1, True),
+        ("parcelvoy_alias", 204, 1, True),
+        ("parcelvoy_devices", 204, 1, True),
+        ("parcelvoy_events", 204, 3, True),
+        ("parcelvoy_events", 422, 0, False),
+    ] == [(seen.family, seen.status, seen.rows, seen.applied) for seen in emulator.store.requests]
+    assert "pk_KEY" not in repr(emulator.store.requests)
+
+
+async def test_the_applied_log_keeps_both_apis_in_one_order(client, parcelvoy, emulator):
+    first, second = {"anonymous_id": "A", "name": "one"}, {**EVENT, "name": "two"}
+    await parcelvoy.post("/events", json=[first, second])
+    await client.post("/v1/identify", json={"user_id": "u1"})
+    await parcelvoy.post("/identify", json=IDENTIFY)
+    await parcelvoy.post("/devices", json=DEVICE)
+    await parcelvoy.post("/alias", json=ALIAS)
+
+    assert [
+        (1, "event", "A", "parcelvoy", first),
+        (2, "event", "EXTERNAL_ID", "parcelvoy", second),
+        (3, "identify", "u1", "realtime", {"user_id": "u1"}),
+        (4, "identify", "EXTERNAL_ID", "parcelvoy", IDENTIFY),
+        (5, "device", "EXTERNAL_ID", "parcelvoy", DEVICE),
+        (6, "alias", "EXTERNAL_ID", "parcelvoy", ALIAS),
+    ] == [(entry.sequence, entry.kind, entry.id, entry.via, entry.payload) for entry in emulator.store.applied]
+    assert [1, 2] == [event.sequence for event in emulator.store.parcelvoy.events]
