@@ -20,11 +20,11 @@ from ._errors import (
 )
 from ._jobs import Job, JobStatus
 from ._ledger import Outcome
-from ._letters import DeadCall
 from ._outbox import MemoryOutbox, Outbox
 from ._receipt import Receipt
 from ._settings import Settings
 from ._statistics import Report, Statistics
+from ._userpilot import DeadCall
 from ._version import __version__ as __version__
 
 __all__ = [

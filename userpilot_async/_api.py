@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -15,7 +16,7 @@ from anyio.abc import TaskGroup
 from . import _jobs
 from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
-from ._endpoint import Key, KeyRing, Region, checked_base_url
+from ._endpoint import Key, KeyRing, checked_base_url
 from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
 from ._gate import backoff
 from ._jobs import Job, JobStatus
@@ -28,6 +29,24 @@ if TYPE_CHECKING:
     from ._http import Connection, Transport
 
 T = TypeVar("T")
+Region = Literal["us", "eu"]
+
+# docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
+BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
+API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
+
+
+def server_of(region: str | None, base_url: str | None) -> str:
+    """The URL given, or the region's; what is not given is the environment's. Raises `ValueError`."""
+    region = region if region is not None else os.environ.get("USERPILOT_REGION", "us")
+    if region not in BASE_URLS:
+        raise ValueError('region must be "us" or "eu"')
+    base_url = base_url if base_url is not None else os.environ.get("USERPILOT_BASE_URL")
+    return BASE_URLS[region] if base_url is None else checked_base_url(base_url)
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Token {key}", "X-API-Version": API_VERSION}
 
 
 class UserpilotAPI(anyio.AsyncContextManagerMixin):
@@ -53,11 +72,11 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
     ) -> None:
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
-        self._keys = KeyRing(api_key)
-        self.base_url = checked_base_url(region, base_url)
+        self.base_url = server_of(region, base_url)
         """Where the requests go."""
         self._connection = Connection(
-            self._keys,
+            KeyRing(api_key, "USERPILOT_API_KEY"),
+            _headers,
             self.base_url,
             transport,
             request_timeout=request_timeout,

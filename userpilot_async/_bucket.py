@@ -20,11 +20,11 @@ LONGEST_RESET = PERIOD  # a window is a minute, so no reset lies further off tha
 class Bucket:
     """``limit`` tokens for a sliding minute, at most ``burst`` of them at once, the rest spaced evenly."""
 
-    def __init__(self, limit: int, burst: int, now: float) -> None:
-        self._configured = limit
-        self.limit = limit
-        """Requests a minute: what was configured, or less if the server says less."""
-        self._burst = float(min(burst, limit))
+    def __init__(self, limit: int | None, burst: int, now: float) -> None:
+        self._configured = math.inf if limit is None else limit
+        self.limit = self._configured
+        """Requests a minute: what was configured (``inf`` for no limit), or less if the server says less."""
+        self._burst = float(min(burst, self.limit)) if limit is not None else math.inf
         self._level = self._burst  # how much of a burst is saved up
         self._level_at = now
         self._in_flight = 0
@@ -40,7 +40,7 @@ class Bucket:
         if missing > len(self._returning):
             return math.inf
         if missing > 0:
-            earliest = max(earliest, heapq.nsmallest(missing, self._returning)[-1])
+            earliest = max(earliest, heapq.nsmallest(int(missing), self._returning)[-1])
         if self._level < _WHOLE:
             earliest = max(earliest, self._level_at + (1.0 - self._level) * self._interval)
         if self._server_left < _WHOLE and self._server_until > now:
@@ -58,13 +58,11 @@ class Bucket:
 
     def answered(self, now: float) -> None:
         """The response to a request arrived: its token comes back in a minute."""
-        self._in_flight -= 1
-        heapq.heappush(self._returning, now + PERIOD)
+        self._comes_back(now + PERIOD)
 
     def lost(self, now: float) -> None:
         """No response arrived: the server may stamp the request a little later still."""
-        self._in_flight -= 1
-        heapq.heappush(self._returning, now + PERIOD + LOST)
+        self._comes_back(now + PERIOD + LOST)
 
     def unsent(self) -> None:
         """The request never left this machine: its token is back at once."""
@@ -90,11 +88,16 @@ class Bucket:
         elif until > self._server_until - PERIOD / 2:  # the same one, as far as clocks of whole seconds can tell
             self._server_left, self._server_until = min(self._server_left, left), max(self._server_until, until)
 
-    def left(self, now: float) -> int:
-        """Tokens that could still be taken within this minute."""
+    def left(self, now: float) -> int | None:
+        """Tokens that could still be taken within this minute; ``None`` without a limit."""
         self._refresh(now)
-        free = self.limit - self._in_flight - len(self._returning)
-        return max(0, int(min(free, self._server_left)))
+        free = min(self.limit - self._in_flight - len(self._returning), self._server_left)
+        return None if free == math.inf else max(0, int(free))
+
+    def _comes_back(self, at: float) -> None:
+        self._in_flight -= 1
+        if self.limit < math.inf:  # without one, 2,000 a second would be remembered for a minute
+            heapq.heappush(self._returning, at)
 
     @property
     def _interval(self) -> float:
@@ -104,7 +107,7 @@ class Bucket:
         while self._returning and self._returning[0] <= now:
             heapq.heappop(self._returning)
         if now > self._level_at:
-            self._level = min(self._burst, self._level + (now - self._level_at) / self._interval)
+            self._level = min(self._burst, self._level + (now - self._level_at) * self.limit / PERIOD)
             self._level_at = now
         if self._server_until <= now:
             self._server_left = math.inf

@@ -45,7 +45,7 @@ class SlotState(Enum):
 class Batch:
     """Rows that share a file."""
 
-    kind: Literal["user", "company"]
+    kind: str
     rows: list[Row]
     filename: str = ""
     failures: int = 0
@@ -113,7 +113,7 @@ class BulkSlot:
         """When `takes_rows` may next be true, if nothing happens; ``inf`` while a job runs."""
         return max(self._due, self.foreign_until) if self.state is SlotState.FREE and not self._queue else math.inf
 
-    def start(self, kind: Literal["user", "company"], rows: list[Row]) -> None:
+    def start(self, kind: str, rows: list[Row]) -> None:
         """Take rows for a new file; `next` asks for its submission."""
         for row in rows:
             row.state = RowState.BATCHED

@@ -12,7 +12,7 @@ from typing import Any, Union
 
 import attrs
 
-from ._errors import InvalidCall
+from ._ndjson import call_of, line_of, object_on
 from ._values import (
     MAX_EVENT_METADATA,
     MAX_NAME,
@@ -32,9 +32,7 @@ from ._values import (
     encode_text,
     iso_utc,
     no_metadata,
-    parsed_time,
     plain,
-    quoted,
     surrogate_in,
 )
 
@@ -96,7 +94,7 @@ Call = Union[Track, Identify, IdentifyCompany]
 
 def to_bytes(call: Call) -> bytes:
     """One line of JSON, without its newline; `from_bytes` reads it back to an equal call."""
-    return encode_json(call.as_dict()).encode()
+    return line_of(call)
 
 
 def from_bytes(line: bytes | str) -> Call:
@@ -104,40 +102,19 @@ def from_bytes(line: bytes | str) -> Call:
 
     Raises `InvalidCall` for anything else, naming the field; ``field`` is ``"line"`` when it is no JSON object.
     """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidCall("line", "is not JSON") from exc
-    if not isinstance(fields, dict):
-        raise InvalidCall("line", f"must be a JSON object, not {type(fields).__name__}")
-    return from_dict(fields)
+    return from_dict(object_on(line))
 
 
-_SHAPES: dict[object, tuple[type[Track] | type[Identify] | type[IdentifyCompany], frozenset[str]]] = {
-    "track": (Track, frozenset({"user_id", "event_name", "metadata", "occurred_at"})),
-    "identify": (Identify, frozenset({"user_id", "metadata", "company"})),
-    "identify_company": (IdentifyCompany, frozenset({"company_id", "metadata"})),
+_TYPES: dict[str, type[Track] | type[Identify] | type[IdentifyCompany]] = {
+    "track": Track,
+    "identify": Identify,
+    "identify_company": IdentifyCompany,
 }
 
 
 def from_dict(fields: Mapping[str, Any]) -> Call:
     """The call that `Track.as_dict` and its siblings describe; raises `InvalidCall`."""
-    given = dict(fields)
-    kind = given.pop("type", None)
-    shape = _SHAPES.get(kind) if isinstance(kind, str) else None
-    if shape is None:
-        raise InvalidCall("type", 'must be "track", "identify" or "identify_company"')
-    make, allowed = shape
-    for name in given:
-        if name not in allowed:
-            raise InvalidCall(quoted(name), f"is no field of {kind}")
-    if isinstance(given.get("occurred_at"), str):
-        given["occurred_at"] = parsed_time(given["occurred_at"])
-    for name in ("company_id",) if make is IdentifyCompany else ("user_id",):
-        given.setdefault(name, None)
-    if make is Track:
-        given.setdefault("event_name", None)
-    return make(**given)
+    return call_of(fields, _TYPES)
 
 
 # ── what goes over the wire ──

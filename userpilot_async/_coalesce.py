@@ -8,20 +8,16 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Literal
+from typing import Any
 
 import attrs
 
-from ._calls import Identify, IdentifyCompany
 from ._ledger import Outcome
-from ._values import MAX_PROPERTIES, Value, encode_json, size_of
+from ._values import size_of
 
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
 _SMALL = 2_048  # bytes by which the size of a row may be off
 MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
-
-Kind = Literal["track", "user", "company"]
-"""Of a ticket: what waits. Rows are of kind ``user`` or ``company``."""
 
 
 class RowState(Enum):
@@ -30,21 +26,24 @@ class RowState(Enum):
     WAITING = "waiting"
     SENDING = "sending"  # a realtime request carries it
     BATCHED = "batched"  # a bulk file carries it: submitted, or about to be
-    ANSWERED = "answered"  # done with, for itself; its company's properties may still be on their way
+    ANSWERED = "answered"  # done with, for itself; rows that came with it may still be on their way
 
 
 @attrs.define(eq=False, slots=True)
 class Row:
-    """One user or company with everything that waiting identifies say of it; the later value wins.
+    """One person or company with everything that waiting identifies say of it; the later value wins.
 
     ``ids`` are the calls in it, in order of acceptance. The last one carries the row in the account, the
     others are merged.
     """
 
-    kind: Literal["user", "company"]
+    kind: str
+    """What it is of: ``user``, ``company``."""
     key: str
-    metadata: dict[str, Value]
-    company_id: str | None
+    metadata: dict[str, Any]
+    """Properties; `Any` is whatever the destination's values may be."""
+    fields: dict[str, Any] | None
+    """What stands beside the properties on the wire, by its name there: a user's ``company_id``, an ``email``."""
     ids: array[int]
     accepted_at: float
     """Of its oldest call: how long it has lingered for others."""
@@ -55,18 +54,23 @@ class Row:
     alone: bool = False
     """Bulk jobs failed with this row among others: it goes through the realtime endpoint."""
     open_parts: int = 1
-    """The row itself, and each company row that carries properties given in its calls."""
+    """The row itself, and each row that came with its calls."""
     outcome: Outcome | None = None
     """The worst outcome of its parts so far."""
     settled: bool = False
     """Its outcome is final."""
     needs: tuple[Row, ...] = ()
-    """Company rows with properties that came with these calls."""
+    """Rows that came with these calls: a company with its properties."""
     riders: list[Row] | None = None
-    """The other way round: user rows that are not settled before this company row is."""
+    """The other way round: rows that are not settled before this one is."""
 
     def take_in(
-        self, call_id: int | None, metadata: Mapping[str, Value], company_id: str | None, size: int, at: float = 0.0
+        self,
+        call_id: int | None,
+        metadata: Mapping[str, Any],
+        fields: Mapping[str, Any] | None,
+        size: int,
+        at: float = 0.0,
     ) -> None:
         """Merge a later call into this row; an explicit ``None`` stays a ``None``.
 
@@ -75,12 +79,12 @@ class Row:
         known = self.metadata
         before = len(known)
         known.update(metadata)
+        if fields and fields != self.fields:
+            self.fields = {**(self.fields or {}), **fields}
         # A small row that gets the same properties again, as most do, needs no second look at all of it.
         same = len(known) == before and self.size + size <= _SMALL
-        self.size = max(self.size, size) if same else size_of(known)
+        self.size = max(self.size, size) if same else size_of(known) + (size_of(self.fields) if self.fields else 0)
         self.latest_at = max(self.latest_at, at)
-        if company_id is not None:
-            self.company_id = company_id
         if call_id is not None:
             self.ids.append(call_id)
 
@@ -89,48 +93,12 @@ class Row:
         """Users' calls have their fate tied to this company row."""
         return self.riders is not None and not all(rider.settled for rider in self.riders)
 
-    def has_room_for(self, metadata: Mapping[str, Value]) -> bool:
-        """The server takes 500 properties in one row, so a row may not grow beyond them."""
+    def has_room_for(self, metadata: Mapping[str, Any], most: int) -> bool:
+        """With ``metadata`` in it, it would have at most so many properties."""
         known = self.metadata
-        if len(known) + len(metadata) <= MAX_PROPERTIES:
+        if len(known) + len(metadata) <= most:
             return True
-        return len(known) + sum(name not in known for name in metadata) <= MAX_PROPERTIES
-
-    def as_call(self) -> Identify | IdentifyCompany:
-        """The one call that says what the row says: what `on_dead` gets, and what may be sent again."""
-        if self.kind == "company":
-            return IdentifyCompany(self.key, self.metadata)
-        company: dict[str, Value] | None = None
-        if self.company_id is not None:
-            company = {"id": self.company_id, "company_id": self.company_id}
-            for lost in (row for row in self.needs if row.key == self.company_id):
-                company.update((name, value) for name, value in lost.metadata.items() if name not in company)
-        return Identify(self.key, self.metadata, company)
-
-
-def realtime_body(row: Row) -> bytes:
-    """The row as the body of ``POST /v1/identify`` or ``POST /v1/companies/identify``.
-
-    The sources name a company's id ``id`` (older document, integrations in the field) and ``company_id``
-    (OpenAPI): both are sent.
-    """
-    if row.kind == "company":
-        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode()
-    body: dict[str, object] = {"user_id": row.key, "metadata": row.metadata}
-    if row.company_id is not None:
-        body["company"] = {"id": row.company_id, "company_id": row.company_id}
-    return encode_json(body).encode()
-
-
-def bulk_line(row: Row) -> bytes:
-    """The row as one line of a bulk file."""
-    if row.kind == "company":
-        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode() + b"\n"
-    line: dict[str, object] = {"user_id": row.key}
-    if row.company_id is not None:
-        line["company_id"] = row.company_id
-    line["metadata"] = row.metadata
-    return encode_json(line).encode() + b"\n"
+        return len(known) + sum(name not in known for name in metadata) <= most
 
 
 def cut(rows: Iterable[Row], max_rows: int, max_bytes: int) -> list[Row]:

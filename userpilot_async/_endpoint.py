@@ -5,25 +5,21 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable
-from typing import Literal, Union
+from typing import Union
 from urllib.parse import urlsplit
 
-Region = Literal["us", "eu"]
 Key = Union[str, Callable[[], str]]
-
-# docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
-BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
 
 
 class KeyRing:
-    """The API key, or the callable that gives the current one. Shows neither."""
+    """The API key, or the callable that gives the current one; else the environment's ``variable``. Shows none."""
 
     __slots__ = ("_key",)
 
-    def __init__(self, key: Key | None) -> None:
-        given = key if key is not None else os.environ.get("USERPILOT_API_KEY")
+    def __init__(self, key: Key | None, variable: str) -> None:
+        given = key if key is not None else os.environ.get(variable)
         if given is None:
-            raise ValueError("api_key is missing: pass it, or set USERPILOT_API_KEY")
+            raise ValueError(f"api_key is missing: pass it, or set {variable}")
         self._key: Key = given if callable(given) else checked_key(given)
 
     def __repr__(self) -> str:
@@ -51,17 +47,11 @@ def checked_key(key: object) -> str:
     return key
 
 
-def checked_base_url(region: str | None, base_url: str | None) -> str:
+def checked_base_url(base_url: object) -> str:
     """The server's origin (and path, for a proxy) without a trailing slash.
 
     https only; http for loopback, where the emulator lives. Raises `ValueError`.
     """
-    region = region if region is not None else os.environ.get("USERPILOT_REGION", "us")
-    if region not in BASE_URLS:
-        raise ValueError('region must be "us" or "eu"')
-    base_url = base_url if base_url is not None else os.environ.get("USERPILOT_BASE_URL")
-    if base_url is None:
-        return BASE_URLS[region]
     if not isinstance(base_url, str):
         raise ValueError(f"base_url must be str, not {type(base_url).__name__}")
     try:
@@ -74,7 +64,7 @@ def checked_base_url(region: str | None, base_url: str | None) -> str:
     if parts.scheme not in ("http", "https"):
         raise ValueError("base_url must start with https:// (http:// only for loopback)")
     if parts.query or parts.fragment or not host or port == 0 or not base_url.isprintable() or " " in base_url:
-        raise ValueError("base_url must be an origin like https://analytex.userpilot.io")
+        raise ValueError("base_url must be an origin like https://host.example")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ValueError("base_url must start with https:// (http:// only for loopback)")
     return parts.scheme + base_url[len(parts.scheme) :].rstrip("/")

@@ -8,7 +8,7 @@ has connections.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
@@ -24,7 +24,6 @@ from ._version import __version__
 
 Transport = httpx.AsyncBaseTransport
 
-API_VERSION = "2020-09-22"  # header X-API-Version on every call; docs.userpilot.com, read 2026-10
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
 _PIECE = 64 * 1024  # bytes of an upload handed over at once
@@ -80,11 +79,15 @@ class _Body(httpx.AsyncByteStream):
 
 
 class Connection:
-    """A pool of connections to one server: `open`, `exchange`, `aclose`."""
+    """A pool of connections to one server: `open`, `exchange`, `aclose`.
+
+    ``headers`` gives, for a key, the headers that are the server's own: how it wants to be shown the key.
+    """
 
     def __init__(
         self,
         keys: KeyRing,
+        headers: Callable[[str], Mapping[str, str]],
         base_url: str,
         transport: Transport | None,
         *,
@@ -96,6 +99,7 @@ class Connection:
         self.requests: dict[str, int] = {}
         """Requests made, by endpoint."""
         self._keys = keys
+        self._headers = headers
         self._transport = transport
         self._request_timeout = request_timeout
         self._upload_timeout = upload_timeout
@@ -171,8 +175,7 @@ class Connection:
         self, http: httpx.AsyncClient, method: str, path: str, body: bytes | None, filename: str | None, key: str
     ) -> httpx.Request:
         headers = {
-            "Authorization": f"Token {key}",
-            "X-API-Version": API_VERSION,
+            **self._headers(key),
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
             "User-Agent": f"userpilot-async/{__version__}",

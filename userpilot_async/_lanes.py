@@ -1,23 +1,32 @@
-"""One lane for each user and each company: its calls in the order of acceptance, and where it queues."""
+"""One lane for each person and each company: its calls in the order of acceptance, and where it queues."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
-from typing import Literal, Union
+from typing import Any, Union
 
 import attrs
 
-from ._coalesce import Kind, Row, RowState
-from ._values import Value
+from ._coalesce import Row, RowState
 
-Facts = tuple[dict[str, Value], Union[dict[str, Value], None], int]
-"""What an identify says: its properties, its company with ``id``, its size in bytes."""
+Kind = str
+"""Of a ticket: ``track`` is an event; a kind of rows (``user``, ``company``) is an identify; others are posts."""
+
+Key = Union[str, tuple[str, ...]]
+"""Whose a call is. Several keys say that they are the same person's from now on; the first one stays."""
+
+Facts = tuple[dict[str, Any], Union[dict[str, Any], None], int, Union[tuple[str, str, dict[str, Any], int], None]]
+"""What an identify says: its properties; what stands beside them on the wire; its size in bytes; and what it says of
+another, as ``(kind, key, properties, size)``, whose fate it shares.
+"""
 
 Event = Union[bytes, tuple[bytes, datetime]]
-"""What a track says: the body of its request, ready to go; with the time it happened, if the caller knew it."""
+"""What a track says: it as JSON, ready to go; with the time it happened, if the wire has no field for that."""
 
-Ticket = tuple[int, float, Kind, str, Union[Event, Facts]]
+Said = Union[Event, Facts]
+
+Ticket = tuple[int, float, Kind, Key, Said]
 """An accepted call: its id, when it was accepted (schedule's clock), its kind, whose it is, and what it says.
 
 An exact tuple, not a class: one whose items are plain is dropped by the garbage collector from what it walks,
@@ -31,8 +40,21 @@ Waiting = tuple[int, float, Event]
 """
 
 
+@attrs.define(eq=False, slots=True)
+class Post:
+    """A call that goes alone, as it is: nothing merges into it, and nothing overtakes it."""
+
+    kind: Kind
+    ids: list[int]
+    """The first one carries it in the account; others said the same again, where once is enough."""
+    accepted_at: float
+    body: bytes
+    lost: bool = False
+    """An answer to it got lost: the server may have it."""
+
+
 def body_of(event: Event) -> bytes:
-    """The request's body, without the time, for which ``/v1/track`` has no field."""
+    """The event as JSON, without the time for which the wire has no field."""
     return event if isinstance(event, bytes) else event[0]
 
 
@@ -42,9 +64,9 @@ class Place(Enum):
     NOWHERE = "nowhere"
     BUSY = "busy"  # a request carries its head
     ASLEEP = "asleep"  # its head failed, and is due again later
-    PARKED = "parked"  # its head waits for a file to be settled
+    PARKED = "parked"  # its head waits for a file to be settled, or for another lane to empty
     PATIENT = "patient"  # its head is a row that may go on merging
-    URGENT = "urgent"  # its head is a row with something waiting behind it
+    URGENT = "urgent"  # its head is a row with something waiting behind it, or a post
     TRACKS = "tracks"  # its head is a track
 
 
@@ -52,10 +74,10 @@ class Place(Enum):
 class Lane:
     """Order within it is kept by one rule: only its head moves."""
 
-    kind: Literal["user", "company"]
+    kind: str
     key: str
     place: Place = Place.NOWHERE
-    calls: list[Waiting | Row] = attrs.field(factory=list)
+    calls: list[Waiting | Row | Post] = attrs.field(factory=list)
     newest: Row | None = None
     """The last row in `calls`, while others may merge into it."""
     batched: Row | None = None
@@ -63,15 +85,25 @@ class Lane:
     could overwrite it; a track need not."""
     attempts: int = 0
     """Failures in a row of the head."""
+    within: int = 0
+    """The largest array that its head should go out in, because a larger one was refused; 0 for any."""
     in_ages: bool = False
+    behind: tuple[Lane, ...] = ()
+    """Lanes of the same person, from before that was known: they empty first, and nothing comes into them."""
+    follower: Lane | None = None
+    """The other way round."""
 
     def proper_place(self) -> Place:
         """Where a lane that is neither busy nor asleep belongs."""
         if not self.calls:
-            return Place.PARKED if self.batched is not None else Place.NOWHERE
+            return Place.PARKED if self.batched is not None or self.behind else Place.NOWHERE
+        if self.behind:
+            return Place.PARKED
         head = self.calls[0]
-        if not isinstance(head, Row):
+        if type(head) is tuple:
             return Place.TRACKS
+        if not isinstance(head, Row):
+            return Place.URGENT
         if self.batched is not None:
             # Behind a row in a file: a track may go, once that row has been repeated in realtime.
             behind_is_track = len(self.calls) > 1 and not isinstance(self.calls[1], Row)
@@ -81,25 +113,16 @@ class Lane:
     def head_time(self) -> float:
         """When its head was accepted; of a row, the newest call in it."""
         head = self.calls[0]
-        return head.latest_at if isinstance(head, Row) else head[1]
+        return head[1] if isinstance(head, tuple) else head.latest_at if isinstance(head, Row) else head.accepted_at
 
-    def pop_head(self) -> None:
-        """The head has been answered."""
-        head = self.calls.pop(0)  # a short list nearly always; 100,000 long it costs 20 µs, at 10 a second
-        self.attempts = 0
-        if head is self.newest:
+    def pop_heads(self, number: int = 1) -> None:
+        """So many calls at its head have been answered."""
+        if self.calls[0] is self.newest:
             self.newest = None
+        del self.calls[:number]  # a short list nearly always; 100,000 long it costs 20 µs, at 10 a second
+        self.attempts = 0
 
-    def merges(self, facts: Facts) -> Row | None:
-        """The row that may take these facts in, if there is one.
-
-        It may lie before tracks: an identify moves ahead of them, but only if it does not move the user to
-        another company, because every event is booked on the user's company of the moment.
-        """
+    def open_row(self) -> Row | None:
+        """The row that others may merge into, if there is one; it may lie before tracks."""
         row = self.newest
-        if row is None or row.state is not RowState.WAITING:
-            return None
-        company = facts[1]
-        if company is not None and company["id"] != row.company_id and self.calls[-1] is not row:
-            return None
-        return row if row.has_room_for(facts[0]) else None
+        return row if row is not None and row.state is RowState.WAITING else None

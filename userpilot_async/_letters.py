@@ -5,39 +5,21 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, Union
+from collections.abc import Awaitable, Callable
+from typing import Any, Union
 
 import anyio
 import anyio.lowlevel
-import attrs
 
-from ._calls import Call
-from ._errors import InvalidCall
+from ._destination import LostCall
 from ._loops import cancelled_natively
 from ._notices import Notices
 
 MAX_LETTERS = 10_000  # of calls that found no room, which nothing else bounds; beyond that they are only counted
 
 
-@attrs.frozen(kw_only=True)
-class DeadCall:
-    """A call that will not be delivered."""
-
-    status: Literal["dead", "dropped"]
-    reason: str
-    """One label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
-    call: Call | None = attrs.field(default=None, repr=False)
-    """The call as it could be made again: of merged identifies, all that they said together."""
-    merged: int = 0
-    """How many earlier calls share this fate because they went into this one."""
-    error: InvalidCall | None = None
-    """Why there is no ``call``: it was invalid, and the settings send those here."""
-    arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    """What an invalid call was made with."""
-
-
-OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
+OnDead = Callable[[Any], Union[Awaitable[None], None]]
+"""`Any` is the destination's kind of `LostCall`."""
 
 
 class Letters:
@@ -48,12 +30,12 @@ class Letters:
         """Callbacks that raised, and letters that found no room."""
         self._on_dead = on_dead
         self._notices = notices
-        self._waiting: deque[Callable[[], DeadCall]] = deque()
+        self._waiting: deque[Callable[[], LostCall]] = deque()
         self._delivering = False
         self._delivered = anyio.Event()
         self._delivered.set()
 
-    def post(self, letter: Callable[[], DeadCall], *, bounded: bool = False) -> None:
+    def post(self, letter: Callable[[], LostCall], *, bounded: bool = False) -> None:
         """Queue a letter, made when it is delivered: nobody pays for it who does not read it.
 
         ``bounded`` letters, of calls that were never held, are refused when there are too many.
@@ -100,7 +82,7 @@ class Letters:
         """Until there are no letters left."""
         await self._delivered.wait()
 
-    async def _deliver(self, letter: Callable[[], DeadCall]) -> None:
+    async def _deliver(self, letter: Callable[[], LostCall]) -> None:
         assert self._on_dead is not None
         try:
             outcome = self._on_dead(letter())

@@ -5,22 +5,24 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from typing import Literal
 
 from ._ages import Ages
-from ._lanes import Lane, Place
+from ._lanes import Key, Lane, Place
+from ._same import Same
 
 
 class Lines:
-    """Every lane that has calls, in exactly one line (or busy, or parked)."""
+    """Every lane that has calls, in exactly one line (or busy, or parked); ``kinds`` are what lanes may be of."""
 
-    def __init__(self) -> None:
-        self.users: dict[str, Lane] = {}
-        self.companies: dict[str, Lane] = {}
-        self.patient: dict[Literal["user", "company"], dict[str, Lane]] = {"user": {}, "company": {}}
+    def __init__(self, kinds: Iterable[str]) -> None:
+        self.lanes: dict[str, dict[str, Lane]] = {kind: {} for kind in kinds}
+        """By what they are of, and by its key."""
+        self.patient: dict[str, dict[str, Lane]] = {kind: {} for kind in self.lanes}
         """Lanes whose head may go on merging, in the order in which they came."""
+        self.same = Same()
         self.ages = Ages(self)
         self._tracks: deque[Lane] = deque()
         self._urgent: deque[Lane] = deque()
@@ -28,17 +30,36 @@ class Lines:
         self._tie = count()
 
     def __len__(self) -> int:
-        return len(self.users) + len(self.companies)
+        return sum(map(len, self.lanes.values()))
 
     def __iter__(self) -> Iterator[Lane]:
-        return chain(self.users.values(), self.companies.values())
+        return chain.from_iterable(lanes.values() for lanes in self.lanes.values())
 
-    def lane(self, kind: Literal["user", "company"], key: str) -> Lane:
-        """The lane of a user or company, new if there is none."""
-        lanes = self.users if kind == "user" else self.companies
+    def lane(self, kind: str, key: Key) -> Lane:
+        """The lane of a person or company, new if there is none."""
+        if isinstance(key, tuple):
+            return self._joined(kind, key)
+        if self.same:
+            key = self.same.find(key)
+        lanes = self.lanes[kind]
         lane = lanes.get(key)
         if lane is None:
             lane = lanes[key] = Lane(kind, key)
+        return lane
+
+    def _joined(self, kind: str, keys: tuple[str, ...]) -> Lane:
+        """The lane of somebody with several keys: from now on one, behind what waits under the other keys."""
+        lane, lanes = self.lane(kind, keys[0]), self.lanes[kind]
+        for key in map(self.same.find, keys[1:]):
+            if key == lane.key:
+                continue
+            self.same.join(key, lane.key, lanes.__contains__)
+            before = lanes.get(key)
+            if before is not None:
+                before.follower = lane
+                lane.behind = (*lane.behind, before)
+                if lane.place not in (Place.BUSY, Place.ASLEEP):
+                    self.file(lane)
         return lane
 
     def came_in(self, lane: Lane) -> None:
@@ -75,7 +96,14 @@ class Lines:
         elif place is Place.PATIENT:
             self.patient[lane.kind][lane.key] = lane
         elif place is Place.NOWHERE:
-            (self.users if lane.kind == "user" else self.companies).pop(lane.key, None)
+            self.lanes[lane.kind].pop(lane.key, None)
+            if lane.follower is not None:
+                self._emptied(lane, lane.follower)
+
+    def _emptied(self, lane: Lane, follower: Lane) -> None:
+        follower.behind = tuple(other for other in follower.behind if other is not lane)
+        if follower.place is Place.PARKED:
+            self.file(follower)
 
     def first_track(self) -> Lane | None:
         """The lane whose track is next. Lanes take turns, so one user's 100,000 events starve nobody."""

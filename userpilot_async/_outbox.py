@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, Union
+from typing import Protocol
 
-from ._coalesce import Kind
-from ._lanes import Event, Facts, Ticket
+from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import Ledger, Outcome
 from ._settlements import Settlement
 
@@ -35,7 +34,7 @@ class Outbox(Protocol):
         """A call of so many bytes may be put."""
         ...
 
-    def put(self, kind: Kind, key: str, said: Union[Event, Facts], size: int, now: float) -> int:
+    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> int:
         """Hold a call from now on; its id."""
         ...
 
@@ -48,7 +47,7 @@ class Outbox(Protocol):
         ...
 
     def settle(self, settlement: Settlement) -> None:
-        """A call and those merged into it have met their fate."""
+        """Calls and those merged into them have met their fate."""
         ...
 
     def refuse(self, outcome: Outcome) -> int:
@@ -98,7 +97,7 @@ class MemoryOutbox:
             self.waiting_bytes + size <= self._max_bytes or not self.waiting_calls
         )
 
-    def put(self, kind: Kind, key: str, said: Union[Event, Facts], size: int, now: float) -> int:
+    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> int:
         """Hold a call from now on; its id."""
         call_id = self.ledger.accept()
         self.waiting_calls += 1
@@ -122,11 +121,11 @@ class MemoryOutbox:
         self._free(freed)
 
     def settle(self, settlement: Settlement) -> None:
-        """A call and those merged into it have met their fate."""
-        if settlement.carrier is not None:
-            self.ledger.settle(settlement.carrier, settlement.outcome)
-            self.ledger.settle_merged(settlement.merged, settlement.outcome)
-            self.waiting_calls -= 1
+        """Calls and those merged into them have met their fate."""
+        for carrier in settlement.carriers:
+            self.ledger.settle(carrier, settlement.outcome)
+        self.ledger.settle_merged(settlement.merged, settlement.outcome)
+        self.waiting_calls -= len(settlement.carriers)
         self._free(settlement.size)
 
     def refuse(self, outcome: Outcome) -> int:

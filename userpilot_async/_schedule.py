@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from typing import Literal
 
+from ._arrays import Arrays
 from ._bucket import Bucket
-from ._bulk import BulkSlot, Change, SlotState, Step
-from ._coalesce import MAX_ROWS, Row, RowState, cut, realtime_body
+from ._bulk import BulkSlot, Change, SlotState
+from ._coalesce import Row, RowState
+from ._destination import Destination, Route
+from ._filing import LONGEST_LINGER, Filing
 from ._gate import HOLD_PROBE, Gate, backoff
-from ._jobs import expected_duration
-from ._lanes import Event, Facts, Lane, Place, Ticket, body_of
+from ._lanes import Event, Facts, Lane, Place, Post, Ticket
 from ._ledger import DELIVERED, Outcome
 from ._lines import Lines
-from ._settings import Settings
+from ._once import Once
+from ._settings import DeliverySettings
 from ._settlements import Settlements
-from ._values import Value, size_of
 from ._verdict import Meaning, Verdict
-from ._work import Route, Work
+from ._work import Load, Work
 
-LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333
 _CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
 
 
@@ -36,7 +36,8 @@ class Schedule:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DeliverySettings,
+        destination: Destination,
         *,
         chance: Callable[[], float],
         filename: Callable[[], str],
@@ -44,9 +45,9 @@ class Schedule:
         server: str = "the server",
     ) -> None:
         self.settled = Settlements()
-        self.track_bucket = Bucket(settings.track_per_minute, settings.burst, now)
-        self.identify_bucket = Bucket(settings.identify_per_minute, settings.burst, now)
-        self.slot = BulkSlot(filename, chance, settings.job_timeout)
+        self.buckets = {name: Bucket(limit, destination.burst, now) for name, limit in destination.budgets.items()}
+        """By the names that routes use."""
+        self.slot = BulkSlot(filename, chance, destination.files.job_timeout if destination.files else 0.0)
         self.held: str | None = None
         """Why nothing is sent; one request a minute looks whether it is still so."""
         self.outage: str | None = None
@@ -59,15 +60,20 @@ class Schedule:
         self.rate_limited = 0
         self.jobs_completed = 0
         self._settings = settings
+        self._to = destination
         self._server = server
         self._chance = chance
-        self._lines = Lines()
-        self._latest: dict[Literal["user", "company"], float] = {"user": now, "company": now}
+        self._lines = Lines(destination.lanes)
+        self._arrays = Arrays(destination.events)
+        self._once = Once()
         self._track_gate, self._identify_gate, self._bulk_gate = Gate(), Gate(), Gate()
+        self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
+        self._ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
+        if destination.files is not None:
+            self._ways.insert(0, self._next_bulk)
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
         self._turn = 0
-        self._last_kind: Literal["user", "company"] = "user"  # so that companies, which are few, go first
         self._probe_at = 0.0
         self._probing = False
 
@@ -80,28 +86,50 @@ class Schedule:
             lane = self._lines.lane("user", key)
             event: Event = said  # type: ignore[assignment]  # what `kind` says
             lane.calls.append((call_id, accepted_at, event))
-            self._lines.came_in(lane)
+            self._arrays.waiting += 1
+        elif kind in self._to.posts:
+            lane = self._lines.lane("user", key)
+            body: bytes = said  # type: ignore[assignment]  # the same
+            if kind in self._to.once and self._is_known(call_id, body):
+                return
+            self._add_post(lane, Post(kind, [call_id], accepted_at, body))
+        else:
+            facts: Facts = said  # type: ignore[assignment]  # the same
+            lane = self._lines.lane(kind, key)
+            row = self._add_row(lane, call_id, facts, accepted_at)
+            if facts[3] is not None:
+                self._add_companion(row, facts[3], accepted_at)
             return
-        facts: Facts = said  # type: ignore[assignment]  # the same
-        lane = self._lines.lane(kind, key)
-        row = self._add_row(lane, call_id, facts, accepted_at)
-        company = facts[1]
-        if company is not None and len(company) > 1:
-            self._add_company(row, company, accepted_at)
+        self._lines.came_in(lane)
+
+    def _add_post(self, lane: Lane, post: Post) -> None:
+        lane.calls.append(post)
+        lane.newest = None  # nothing that comes later may go before it
+        if post.kind in self._to.once:
+            self._once.came_in(post)
+
+    def _is_known(self, call_id: int, body: bytes) -> bool:
+        """This has been said before: it meets the same fate as then."""
+        before = self._once.waiting(body)
+        if before is not None:
+            before.ids.append(call_id)
+        elif not self._once.was_delivered(body):
+            return False
+        self.settled.again(call_id, len(body), None if before is not None else DELIVERED)
+        return True
 
     def _add_row(self, lane: Lane, call_id: int | None, facts: Facts, accepted_at: float) -> Row:
-        metadata, company, size = facts
-        company_id = str(company["id"]) if company is not None else None
-        self._latest[lane.kind] = accepted_at
-        row = lane.merges(facts)
-        if row is not None:
+        metadata, fields, size, _ = facts
+        self._filing.latest[lane.kind] = accepted_at
+        row = lane.open_row()
+        if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
             before = row.size
             if call_id is not None and row.ids:
                 self.settled.merged.append(row.ids[-1])
-            row.take_in(call_id, metadata, company_id, size, accepted_at)
+            row.take_in(call_id, metadata, fields, size, accepted_at)
             self.settled.freed += before + size - row.size
             return row
-        row = Row(lane.kind, lane.key, metadata, company_id, array("Q"), accepted_at, size)
+        row = Row(lane.kind, lane.key, metadata, fields, array("Q"), accepted_at, size)
         if call_id is not None:
             row.ids.append(call_id)
         lane.calls.append(row)
@@ -109,19 +137,17 @@ class Schedule:
         self._lines.came_in(lane)
         return row
 
-    def _add_company(self, user: Row, company: Mapping[str, Value], accepted_at: float) -> None:
-        """A company's properties travel as a row of their own, whose fate the user's row shares."""
-        properties = {name: value for name, value in company.items() if name != "id"}
-        size = size_of(properties)
+    def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], accepted_at: float) -> None:
+        """What a call says of another (a user's of the company) travels as a row of its own; they share their fate."""
+        kind, key, properties, size = said
         self.settled.freed -= size  # nobody has charged the queue for this row yet
-        lane = self._lines.lane("company", str(company["id"]))
-        row = self._add_row(lane, None, (properties, None, size), accepted_at)
-        if not any(row is needed for needed in user.needs):
-            user.needs = (*user.needs, row)
-            user.open_parts += 1
-            if row.riders is None:
-                row.riders = []
-            row.riders.append(user)
+        other = self._add_row(self._lines.lane(kind, key), None, (properties, None, size, None), accepted_at)
+        if not any(other is needed for needed in row.needs):
+            row.needs = (*row.needs, other)
+            row.open_parts += 1
+            if other.riders is None:
+                other.riders = []
+            other.riders.append(row)
 
     # ── what to do next ──
 
@@ -137,9 +163,8 @@ class Schedule:
             return earliest
         if self.held is not None and (self._probing or now < self._probe_at):
             return earliest if self._probing else min(earliest, self._probe_at)
-        ways = (self._next_bulk, self._next_identify, self._next_track)
-        self._turn = (self._turn + 1) % len(ways)  # so that no route starves another of connections
-        for way in ways[self._turn :] + ways[: self._turn]:
+        self._turn = (self._turn + 1) % len(self._ways)  # so that no route starves another of connections
+        for way in self._ways[self._turn :] + self._ways[: self._turn]:
             found = way(now)
             if isinstance(found, Work):
                 self._begin(found, now)
@@ -158,29 +183,33 @@ class Schedule:
         if work.step is not None:
             self.slot.asked()
 
-    def _next_track(self, now: float) -> Work | float:
-        lane = self._lines.first_track()
-        if lane is None:
+    def _next_events(self, now: float) -> Work | float:
+        linger = 0.0 if self.hurry else self._settings.flush_interval
+        ripe = self._arrays.ripe_at(self._lines, now, linger)
+        if ripe is None:
             return math.inf
-        opens = self._opens(self._track_gate, self.track_bucket, now)
+        route = self._to.events.route
+        opens = max(ripe, self._opens(self._track_gate, route, now))
         if opens > now:
             return opens
-        body = body_of(lane.calls[0][2])  # type: ignore[index]  # a head in this line is a track
-        return Work(Route.TRACK, body, bucket=self.track_bucket, gate=self._track_gate, lane=lane)
+        load, body = self._arrays.load(self._lines)
+        return Work(route, body, bucket=self.buckets[route.budget], gate=self._track_gate, load=load)
 
     def _next_identify(self, now: float) -> Work | float:
-        opens = self._opens(self._identify_gate, self.identify_bucket, now)
         urgent = self._lines.first_urgent()
-        if urgent is not None and opens > now:
-            return opens
-        if urgent is not None and not self._is_patience_over(now):
-            return self._realtime(urgent)
+        if urgent is not None:
+            opens = self._opens(self._identify_gate, self._route_of(urgent), now)
+            if opens > now:
+                return opens
+            if not self._is_patience_over(now):
+                return self._realtime(urgent)
         earliest = math.inf
-        for waiting in self._lines.patient.values():
-            if not waiting or (len(waiting) > self._settings.bulk_threshold and not self._bulk_is_shut(now)):
+        for kind, waiting in self._lines.patient.items():
+            if not waiting or (self._filing.takes(waiting) and not self._bulk_is_shut(now)):
                 continue
             first = next(iter(waiting.values()))
-            due = max(opens, self._ripe_at(first, now))
+            opens = self._opens(self._identify_gate, self._to.rows[kind], now)
+            due = max(opens, self._filing.ripe_at(first, now, self.hurry))
             if due <= now:
                 return self._realtime(first)
             earliest = min(earliest, due)
@@ -189,78 +218,42 @@ class Schedule:
     def _is_patience_over(self, now: float) -> bool:
         """A row that nothing waits behind has waited so long that it goes before one with a track behind it."""
         first = (next(iter(waiting.values())) for waiting in self._lines.patient.values() if waiting)
-        return any(self._ripe_at(lane, now) + LONGEST_LINGER <= now for lane in first)
+        return any(self._filing.ripe_at(lane, now, self.hurry) + LONGEST_LINGER <= now for lane in first)
+
+    def _route_of(self, lane: Lane) -> Route:
+        head = lane.calls[0]
+        return self._to.posts[head.kind] if isinstance(head, Post) else self._to.rows[lane.kind]
 
     def _realtime(self, lane: Lane) -> Work:
-        row = lane.calls[0]
-        assert isinstance(row, Row)
-        if row.state is RowState.WAITING:
-            row.state = RowState.SENDING
-        route = Route.IDENTIFY if row.kind == "user" else Route.IDENTIFY_COMPANY
-        return Work(route, realtime_body(row), bucket=self.identify_bucket, gate=self._identify_gate, lane=lane)
+        head = lane.calls[0]
+        if isinstance(head, Row) and head.state is RowState.WAITING:
+            head.state = RowState.SENDING
+        body = self._to.row_body(head) if isinstance(head, Row) else head.body  # type: ignore[union-attr]  # no track
+        route = self._route_of(lane)
+        return Work(route, body, bucket=self.buckets[route.budget], gate=self._identify_gate, lane=lane)
 
     def _next_bulk(self, now: float) -> Work | float:
-        opens = self._opens(self._bulk_gate, self.identify_bucket, now)
-        ripe = self._fill_slot(now, may_start=opens <= now)
-        step = self.slot.next(now)
-        if not isinstance(step, Step):
-            return max(opens, min(step, ripe))
+        assert self._to.files is not None
+        opens = self._opens(self._bulk_gate, self._to.files.look, now)
+        ripe = self._filing.fill_slot(now, self.hurry, may_start=opens <= now)
+        found = self._filing.next(now)
+        if isinstance(found, float):
+            return max(opens, min(found, ripe))
         if opens > now:
             return opens
-        work = Work(Route.JOB, filename=step.batch.filename, job_id=step.job_id, bucket=self.identify_bucket,
-                    gate=self._bulk_gate, step=step)  # fmt: skip
-        if step.what == "search":
-            work.route = Route.JOBS
-        elif step.what == "submit":
-            work.route = Route.BULK_USERS if step.batch.kind == "user" else Route.BULK_COMPANIES
+        route, step = found
+        work = Work(route, bucket=self.buckets[route.budget], gate=self._bulk_gate, step=step)
+        work.filename, work.job_id = step.batch.filename, step.job_id
+        if step.what == "submit":
             work.rows = step.batch.rows
         return work
-
-    def _fill_slot(self, now: float, may_start: bool) -> float:
-        """Start a file if there are rows enough; else say when there may be."""
-        earliest = math.inf
-        for kind in sorted(self._lines.patient, key=lambda kind: kind == self._last_kind):
-            waiting = self._lines.patient[kind]
-            if len(waiting) <= self._settings.bulk_threshold:
-                continue
-            ripe = self._file_ripe_at(kind, waiting, now)
-            if ripe > now:
-                earliest = min(earliest, ripe)
-            elif not self.slot.takes_rows(now):
-                earliest = min(earliest, self.slot.opens_at())
-            elif not may_start:
-                earliest = now
-            else:
-                heads = (lane.calls[0] for lane in waiting.values())
-                rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self.slot.max_bytes)
-                self.slot.start(kind, rows)
-                for row in rows:
-                    lane = waiting[row.key]
-                    self._lines.take(lane, Place.PARKED)
-                    lane.batched, lane.newest = row, None
-                self._last_kind = kind
-        return earliest
-
-    def _ripe_at(self, lane: Lane, now: float) -> float:
-        """When its head has lingered long enough for others to merge with."""
-        head = lane.calls[0]
-        assert isinstance(head, Row)
-        return now if self.hurry else head.accepted_at + self._settings.flush_interval
-
-    def _file_ripe_at(self, kind: Literal["user", "company"], waiting: Mapping[str, Lane], now: float) -> float:
-        """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
-        first = self._ripe_at(next(iter(waiting.values())), now)
-        if first > now or self.hurry:
-            return first
-        linger = min(LONGEST_LINGER, expected_duration(len(waiting)) / 10)
-        return min(self._latest[kind] + self._settings.flush_interval, first + linger)
 
     def _bulk_is_shut(self, now: float) -> bool:
         """Somebody else holds the job slot, or bulk does not work: meanwhile the realtime endpoint goes on."""
         return self.slot.foreign_until > now or self._bulk_gate.opens_at(now) > now
 
-    def _opens(self, gate: Gate, bucket: Bucket, now: float) -> float:
-        return max(gate.opens_at(now), bucket.ready_at(now))
+    def _opens(self, gate: Gate, route: Route, now: float) -> float:
+        return max(gate.opens_at(now), self.buckets[route.budget].ready_at(now))
 
     # ── an answer comes in ──
 
@@ -272,6 +265,8 @@ class Schedule:
         self._tell_gate(work, verdict, now)
         if work.step is not None:
             self._carry_out(self.slot.done(work.step, verdict, now))
+        elif work.load is not None:
+            self._load_done(work, work.load, verdict, now)
         elif work.lane is not None:
             self._lane_done(work, work.lane, verdict, now)
 
@@ -282,7 +277,7 @@ class Schedule:
             work.bucket.unsent()
         else:
             work.bucket.answered(now)
-        if work.lane is not None:  # other endpoints may have limits of their own
+        if work.step is None:  # other endpoints may have limits of their own
             work.bucket.heard(verdict.rate.limit, verdict.rate.remaining, verdict.rate.reset, now)
 
     def _tell_gate(self, work: Work, verdict: Verdict, now: float) -> None:
@@ -290,7 +285,7 @@ class Schedule:
         meaning = verdict.meaning
         missing_job = work.step is not None and work.step.what != "submit" and verdict.status in (404, 405)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
-            self.held = _why_held(verdict, work.route, self._server)
+            self.held = self._why_held(verdict, work.route)
             self._probe_at = now + HOLD_PROBE
             return
         if verdict.status is not None:
@@ -302,41 +297,95 @@ class Schedule:
             self.retries += 1
             work.gate.failed(now, verdict.delay, self._chance())
             if work.gate.failing:
-                self.outage = f"{self._server}: {verdict.status or verdict.detail} on {work.route.value}"
+                self.outage = f"{self._server}: {verdict.status or verdict.detail} on {work.route.name}"
         else:
             work.gate.succeeded()
             if not any(gate.failing for gate in (self._track_gate, self._identify_gate, self._bulk_gate)):
                 self.outage = None
 
+    def _why_held(self, verdict: Verdict, route: Route) -> str:
+        if verdict.meaning is Meaning.DENIED:
+            refused = f"{self._server} refuses the API key ({verdict.status} on {route.name})"
+            return f"{refused}; {self._to.wrong_key}"
+        if verdict.status is None:
+            return f"{self._server}: {verdict.detail}"
+        return f"{self._server} answers {verdict.status} on {route.name}: {self._to.wrong_url}"
+
+    def _load_done(self, work: Work, load: Load, verdict: Verdict, now: float) -> None:
+        meaning = verdict.meaning
+        if meaning is Meaning.ACCEPTED:
+            self._arrays.answered(load)
+            self.settled.delivered(load.parts, load.size)
+            for lane, _ in load.parts:
+                self._lines.came_back(lane)
+            return
+        self._arrays.waiting += load.calls
+        if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) and load.calls > 1:
+            (self._arrays.refused if meaning is Meaning.INVALID else self._arrays.too_large)(load)
+            self._back_in_line(load)
+        elif meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
+            self._lose(load, Outcome("dead", meaning.value))
+        elif meaning is Meaning.LOST and self._settings.on_ambiguous == "drop":
+            self._lose(load, Outcome("dropped", "ambiguous"))
+        else:
+            self.possible_duplicates += load.calls if meaning is Meaning.LOST else 0
+            self._wait_for_better(load, verdict, now)
+
+    def _back_in_line(self, load: Load) -> None:
+        for lane, _ in reversed(load.parts):
+            self._lines.came_back(lane, first=True)
+
+    def _lose(self, load: Load, outcome: Outcome) -> None:
+        for lane, calls in load.parts:
+            for _ in range(calls):
+                self._end_head(lane, outcome)
+            self._lines.came_back(lane)
+
+    def _wait_for_better(self, load: Load, verdict: Verdict, now: float) -> None:
+        if verdict.meaning in (Meaning.DENIED, Meaning.MISCONFIGURED, Meaning.LIMITED):
+            self._back_in_line(load)
+            return
+        attempts = 1 + max(lane.attempts for lane, _ in load.parts)
+        due = now + max(verdict.delay, backoff(attempts, self._chance()))
+        for lane, _ in load.parts:
+            lane.attempts = attempts
+            self._lines.sleep(lane, due)
+
     def _lane_done(self, work: Work, lane: Lane, verdict: Verdict, now: float) -> None:
-        if not lane.calls or lane.calls[0] is not work.head:
+        head = work.head
+        if not lane.calls or lane.calls[0] is not head:
             self._lines.came_back(lane)  # a job's end has settled the row while it was being repeated
             return
-        fate = self._fate(work, verdict)
+        fate = self._fate(head, verdict)
         if fate is not None:
-            self.settled.head(lane, fate)
+            self._end_head(lane, fate)
             self._lines.came_back(lane)
             return
-        if isinstance(work.head, Row) and work.head.state is RowState.SENDING:
-            work.head.state = RowState.WAITING
-        if verdict.meaning in (Meaning.DENIED, Meaning.MISCONFIGURED, Meaning.LIMITED):
-            self._lines.came_back(lane, first=True)
-        else:
-            lane.attempts += 1
-            self._lines.sleep(lane, now + max(verdict.delay, backoff(lane.attempts, self._chance())))
+        if isinstance(head, Row) and head.state is RowState.SENDING:
+            head.state = RowState.WAITING
+        self._wait_for_better(Load([(lane, 1)]), verdict, now)
 
-    def _fate(self, work: Work, verdict: Verdict) -> Outcome | None:
-        """The final outcome that this answer means for one call, or ``None`` if it goes again."""
+    def _fate(self, head: object, verdict: Verdict) -> Outcome | None:
+        """The final outcome that this answer means for a row or post, or ``None`` if it goes again.
+
+        An identify twice is the same identify, so one whose answer got lost always goes again.
+        """
         meaning = verdict.meaning
         if meaning is Meaning.ACCEPTED:
             return DELIVERED
-        if meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
-            return Outcome("dead", meaning.value)
-        if meaning is Meaning.LOST and work.route is Route.TRACK:  # an identify twice is the same identify
-            if self._settings.on_ambiguous == "drop":
-                return Outcome("dropped", "ambiguous")
-            self.possible_duplicates += 1
-        return None
+        if isinstance(head, Post):
+            if meaning is Meaning.INVALID and head.lost and head.kind in self._to.once:
+                return DELIVERED  # what is done once is refused the second time: the lost answer was a yes
+            head.lost = head.lost or meaning is Meaning.LOST
+        return Outcome("dead", meaning.value) if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) else None
+
+    def _end_head(self, lane: Lane, outcome: Outcome) -> None:
+        head = lane.calls[0]
+        if isinstance(head, Post):
+            self._once.left(head, outcome)
+        elif isinstance(head, tuple):
+            self._arrays.waiting -= 1
+        self.settled.head(lane, outcome)
 
     # ── rows leave the job slot ──
 
@@ -355,10 +404,10 @@ class Schedule:
             lane.batched = None
             if row.state is RowState.BATCHED:
                 if fate is not None:
-                    self.settled.head(lane, fate)
+                    self._end_head(lane, fate)
                 else:
                     row.state = RowState.SENDING if lane.place is Place.BUSY else RowState.WAITING
-                    if not any(isinstance(call, Row) for call in lane.calls[1:]):
+                    if all(isinstance(call, tuple) for call in lane.calls[1:]):
                         lane.newest = row  # others may merge into it again
             if lane.place not in (Place.BUSY, Place.ASLEEP):
                 self._lines.came_back(lane)
@@ -398,7 +447,7 @@ class Schedule:
             if lane.place is Place.BUSY or (isinstance(head, Row) and (head.state is RowState.BATCHED or head.awaited)):
                 self._lines.ages.set_aside(lane)  # it is watched again when its head comes back
                 continue
-            self.settled.head(lane, outcome)
+            self._end_head(lane, outcome)
             given_up += 1
             self._lines.head_left(lane)
         return given_up
@@ -412,7 +461,7 @@ class Schedule:
         for lane in list(self._lines):
             staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
             while lane.calls:
-                self.settled.head(lane, outcome)
+                self._end_head(lane, outcome)
             lane.calls = staying
             self._lines.take(lane, Place.PARKED)
             self._lines.came_back(lane)
@@ -423,14 +472,3 @@ class Schedule:
                 row.state = RowState.ANSWERED
                 self.settled.close(row)
         self.settled.marked(running.rows if running is not None else (), True)
-
-
-def _why_held(verdict: Verdict, route: Route, server: str) -> str:
-    if verdict.meaning is Meaning.DENIED:
-        return (
-            f"{server} refuses the API key ({verdict.status} on {route.value}); "
-            "is it the browser's App Token instead of the API key?"
-        )
-    if verdict.status is None:
-        return f"{server}: {verdict.detail}"
-    return f"{server} answers {verdict.status} on {route.value}: is the URL (the region) right?"

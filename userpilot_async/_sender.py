@@ -14,31 +14,23 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from ._coalesce import MAX_FILE_BYTES, bulk_line
+from ._coalesce import MAX_FILE_BYTES
+from ._destination import Destination, LostCall
 from ._jobs import quoted_job_id
-from ._letters import DeadCall, Letters
+from ._letters import Letters
 from ._loops import cancelled_natively, host_here
 from ._notices import Notices
 from ._outbox import Outbox
 from ._schedule import Schedule
 from ._settlements import Settlement
 from ._verdict import Meaning, Verdict, of_failure
-from ._work import Route, Work
+from ._work import Work
 
 if TYPE_CHECKING:
     from ._http import Connection
 
 TAKE = 250  # calls moved into the schedule in one go: about half a millisecond of the application's loop
 ENCODE = 100  # rows encoded in one go, for the same reason
-
-_PATHS = {
-    Route.TRACK: "/v1/track",
-    Route.IDENTIFY: "/v1/identify",
-    Route.IDENTIFY_COMPANY: "/v1/companies/identify",
-    Route.BULK_USERS: "/v1/users/bulk_identify",
-    Route.BULK_COMPANIES: "/v1/companies/bulk_identify",
-    Route.JOBS: "/v1/background_jobs",
-}
 
 
 class Sender:
@@ -48,6 +40,7 @@ class Sender:
         self,
         outbox: Outbox,
         schedule: Schedule,
+        destination: Destination,
         connection: Connection,
         letters: Letters,
         notices: Notices,
@@ -56,6 +49,7 @@ class Sender:
     ) -> None:
         self.schedule = schedule
         self._outbox = outbox
+        self._destination = destination
         self._connection = connection
         self._letters = letters
         self._notices = notices
@@ -198,11 +192,20 @@ class Sender:
     def _settle(self, settlement: Settlement, lost: Counter[str]) -> None:
         self._outbox.settle(settlement)
         reason = settlement.outcome.reason
-        if settlement.carrier is not None and reason is not None:
+        if settlement.carriers and reason is not None:
             lost[reason] += 1 + len(settlement.merged)
-            self._letters.post(partial(_letter, settlement))
+            self._letters.post(partial(self._letter, settlement))
 
-    def mourn(self, letter: Callable[[], DeadCall], reason: str) -> None:
+    def _letter(self, settlement: Settlement) -> LostCall:
+        outcome = settlement.outcome
+        return self._destination.lost_call(
+            status="dropped" if outcome.status == "dropped" else "dead",
+            reason=outcome.reason or "",
+            call=settlement.call(self._destination),
+            merged=len(settlement.merged),
+        )
+
+    def mourn(self, letter: Callable[[], LostCall], reason: str) -> None:
         """A call is lost that never came as far as the schedule."""
         self._letters.post(letter, bounded=True)
         self._say_lost(reason, 1)
@@ -245,32 +248,22 @@ class Sender:
         self.carry_on()
 
     async def _exchange(self, work: Work) -> Verdict:
-        route = work.route
-        if route in (Route.BULK_USERS, Route.BULK_COMPANIES):
+        route, path = work.route, work.route.path
+        if work.rows:
             body = await self._encode(work)
             if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
                 return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
-            return await self._connection.exchange(route.value, "POST", _PATHS[route], body, filename=work.filename)
-        if route is Route.JOB:
-            return await self._connection.exchange("job", "GET", f"/v1/background_jobs/{quoted_job_id(work.job_id)}")
-        if route is Route.JOBS:
-            return await self._connection.exchange("jobs", "GET", _PATHS[route])
-        return await self._connection.exchange(route.value, "POST", _PATHS[route], work.body)
+            return await self._connection.exchange(route.name, route.method, path, body, filename=work.filename)
+        if work.job_id:
+            path = path.format(job_id=quoted_job_id(work.job_id))
+        return await self._connection.exchange(route.name, route.method, path, work.body or None)
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""
         lines: list[bytes] = []
+        files = self._destination.files
+        assert files is not None
         for start in range(0, len(work.rows), ENCODE):
-            lines += map(bulk_line, work.rows[start : start + ENCODE])
+            lines += map(files.line, work.rows[start : start + ENCODE])
             await anyio.lowlevel.checkpoint()
         return b"".join(lines)
-
-
-def _letter(settlement: Settlement) -> DeadCall:
-    outcome = settlement.outcome
-    return DeadCall(
-        status="dropped" if outcome.status == "dropped" else "dead",
-        reason=outcome.reason or "",
-        call=settlement.call(),
-        merged=len(settlement.merged),
-    )

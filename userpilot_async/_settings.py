@@ -9,31 +9,33 @@ import attrs
 WhenFull = Literal["wait", "drop_newest", "drop_oldest", "raise"]
 
 
-def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
+def _positive(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: float) -> None:
     if not (type(value) in (int, float) and 0 < value < float("inf")):
-        raise ValueError(f"Settings.{attribute.name} must be a finite number above 0")
+        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be a finite number above 0")
 
 
-def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _not_negative(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not (type(value) in (int, float) and 0 <= value < float("inf")):
-        raise ValueError(f"Settings.{attribute.name} must be a finite number, 0 or more")
+        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be a finite number, 0 or more")
 
 
-def _not_negative_or_none(instance: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _not_negative_or_none(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None:
         _not_negative(instance, attribute, value)
 
 
-def _whole(instance: Settings, attribute: attrs.Attribute[Any], value: int) -> None:
+def whole_number(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: int) -> None:
+    """A validator: `ValueError` for what is no number of things."""
     least = 0 if attribute.name == "bulk_threshold" else 1
     if type(value) is not int or value < least:
-        raise ValueError(f"Settings.{attribute.name} must be an int, {least} or more")
+        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be an int, {least} or more")
 
 
 def _one_of(*choices: str) -> Any:
-    def check(instance: Settings, attribute: attrs.Attribute[Any], value: Any) -> None:
+    def check(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value not in choices:
-            raise ValueError(f"Settings.{attribute.name} must be one of {', '.join(map(repr, choices))}")
+            allowed = ", ".join(map(repr, choices))
+            raise ValueError(f"{type(instance).__name__}.{attribute.name} must be one of {allowed}")
 
     return check
 
@@ -42,33 +44,22 @@ def _number(default: float) -> Any:
     return attrs.field(default=default, validator=_positive)
 
 
-def _count(default: int) -> Any:
-    return attrs.field(default=default, validator=_whole)
+def count(default: int) -> Any:
+    """A field that holds a number of things."""
+    return attrs.field(default=default, validator=whole_number)
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
-    """Frozen; a wrong value is a `ValueError` here, not a surprise later. Durations are seconds."""
-
-    track_per_minute: int = _count(600)
-    """Requests to ``/v1/track`` in any 60 seconds; the vendor allows one key 600."""
-
-    identify_per_minute: int = _count(600)
-    """Requests of all other kinds in any 60 seconds: realtime identifies, bulk submissions, looks at jobs."""
-
-    burst: int = _count(100)
-    """How many requests may go at once after a pause; the rest are spaced evenly."""
+class DeliverySettings:
+    """What holds for every destination. Durations are seconds."""
 
     flush_interval: float = attrs.field(default=1.0, validator=_not_negative)
     """How long an identify waits for others to merge with. A user whose track waits behind it does not linger."""
 
-    bulk_threshold: int = _count(50)
-    """More waiting users (or companies) than this go as one bulk job instead of one request each."""
-
-    max_queue_calls: int = _count(100_000)
+    max_queue_calls: int = count(100_000)
     """Calls held at most. Merged ones do not count: they cost no room."""
 
-    max_queue_bytes: int = _count(64 * 1024 * 1024)
+    max_queue_bytes: int = count(64 * 1024 * 1024)
     """Bytes of encoded calls held at most."""
 
     when_full: WhenFull = attrs.field(default="wait", validator=_one_of("wait", "drop_newest", "drop_oldest", "raise"))
@@ -86,13 +77,7 @@ class Settings:
     request_timeout: float = _number(15.0)
     """From the first byte sent to the last byte read, whatever the server does in between."""
 
-    upload_timeout: float = _number(120.0)
-    """The same for a file of up to 50 MB."""
-
-    job_timeout: float = _number(3_600.0)
-    """How long past its expected end a background job is believed in. 10,000 rows are expected to take 5.6 min."""
-
-    concurrency: int = _count(8)
+    concurrency: int = count(8)
     """Requests in flight at once, and connections in the pool."""
 
     on_invalid: Literal["raise", "dead"] = attrs.field(default="raise", validator=_one_of("raise", "dead"))
@@ -100,3 +85,26 @@ class Settings:
 
     on_ambiguous: Literal["send", "drop"] = attrs.field(default="send", validator=_one_of("send", "drop"))
     """After an answer that got lost: send again (perhaps a double), or drop (perhaps a gap)."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings(DeliverySettings):
+    """Frozen; a wrong value is a `ValueError` here, not a surprise later. Durations are seconds."""
+
+    track_per_minute: int = count(600)
+    """Requests to ``/v1/track`` in any 60 seconds; the vendor allows one key 600."""
+
+    identify_per_minute: int = count(600)
+    """Requests of all other kinds in any 60 seconds: realtime identifies, bulk submissions, looks at jobs."""
+
+    burst: int = count(100)
+    """How many requests may go at once after a pause; the rest are spaced evenly."""
+
+    bulk_threshold: int = count(50)
+    """More waiting users (or companies) than this go as one bulk job instead of one request each."""
+
+    upload_timeout: float = _number(120.0)
+    """As `request_timeout`, for a file of up to 50 MB."""
+
+    job_timeout: float = _number(3_600.0)
+    """How long past its expected end a background job is believed in. 10,000 rows are expected to take 5.6 min."""

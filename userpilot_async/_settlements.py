@@ -8,39 +8,36 @@ from typing import Union
 
 import attrs
 
-from ._calls import Call, Identify, IdentifyCompany, track_from_body
-from ._coalesce import Kind, Row, RowState
-from ._lanes import Event, Facts, Lane, body_of
+from ._coalesce import Row, RowState
+from ._destination import Call, Destination
+from ._lanes import Event, Lane, Post, body_of
 from ._ledger import DELIVERED, Outcome
 
 
 @attrs.frozen
 class Settlement:
-    """A call that has met its fate, with those that were merged into it."""
+    """Calls that have met their fate, with those that were merged into them."""
 
-    carrier: int | None
-    """The id that stands for all of it in the account; ``None`` for a company row made of users' identifies only."""
+    carriers: Sequence[int]
+    """The ids that stand for all of it in the account: one, or the events of an array that were delivered together;
+    none for a row made of what others' identifies say.
+    """
     merged: Sequence[int]
     """Ids that share the carrier's fate."""
     outcome: Outcome
     size: int
     """Bytes of the queue that are free again."""
-    said: Union[Event, Row]
+    said: Union[Event, Row, Post, None]
+    """What was said, unless it was delivered."""
 
-    def call(self) -> Call:
+    def call(self, destination: Destination) -> Call:
         """The call as one would make it again."""
-        return self.said.as_call() if isinstance(self.said, Row) else call_of("track", "", self.said)
-
-
-def call_of(kind: Kind, key: str, said: Union[Event, Facts]) -> Call:
-    """The call that was put as ``said``."""
-    if isinstance(said, bytes):
-        return track_from_body(said)
-    if len(said) == 2:
-        body, occurred_at = said
-        return attrs.evolve(track_from_body(body), occurred_at=occurred_at)
-    metadata, company, _ = said
-    return IdentifyCompany(key, metadata) if kind == "company" else Identify(key, metadata, company)
+        if isinstance(self.said, Row):
+            return destination.row_call(self.said)
+        if isinstance(self.said, Post):
+            return destination.call_of(self.said.kind, "", self.said.body)
+        assert self.said is not None
+        return destination.call_of("track", "", self.said)
 
 
 class Settlements:
@@ -52,20 +49,37 @@ class Settlements:
         """Ids whose calls went into a later one, and cost no room any more."""
         self.freed = 0
         """Bytes that merging gave back; below 0 where a row grew."""
-        self._waves: deque[tuple[list[Row], Outcome]] = deque()
         self.marks: list[tuple[Iterable[int], bool]] = []
         """Ids that a job of the server holds now (``True``), or holds no more."""
+        self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
     def head(self, lane: Lane, outcome: Outcome) -> None:
         """The head of this lane has met its fate; it leaves the lane."""
         head = lane.calls[0]
-        lane.pop_head()
+        lane.pop_heads()
         if isinstance(head, Row):
             head.state = RowState.ANSWERED
             self._part(head, outcome)
+        elif isinstance(head, Post):
+            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head))
         else:
             call_id, _, event = head
-            self.done.append(Settlement(call_id, (), outcome, len(body_of(event)), event))
+            self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+
+    def delivered(self, parts: Iterable[tuple[Lane, int]], size: int) -> None:
+        """So many events at the heads of these lanes, of so many bytes, have been delivered."""
+        ids: list[int] = []
+        for lane, events in parts:
+            ids += [call[0] for call in lane.calls[:events]]  # type: ignore[index]  # events are tuples
+            lane.pop_heads(events)
+        self.done.append(Settlement(ids, (), DELIVERED, size, None))
+
+    def again(self, call_id: int, size: int, outcome: Outcome | None) -> None:
+        """A call says what another has said, where once is enough; ``outcome`` is what became of that, if it has."""
+        self.merged.append(call_id)
+        self.freed += size
+        if outcome is not None:
+            self.done.append(Settlement((), (call_id,), outcome, 0, None))
 
     def follow(self, at_most: int) -> bool:
         """Settle so many rows whose company's properties have met their fate; true if there are more."""
@@ -82,8 +96,7 @@ class Settlements:
         """Settle a row with what is known of its parts."""
         row.settled = True
         outcome = row.outcome or DELIVERED
-        carrier = row.ids[-1] if row.ids else None
-        self.done.append(Settlement(carrier, row.ids[:-1], outcome, row.size, row))
+        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row))
         if row.riders:
             self._waves.append((list(reversed(row.riders)), outcome))
 

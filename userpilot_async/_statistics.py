@@ -49,16 +49,26 @@ class Statistics:
     """Background jobs that were watched to `completed`."""
     job: Job | None = None
     """The background job that is running now, as last seen."""
-    track_budget: int = 0
-    """Requests that `/v1/track` could take within this minute."""
-    identify_budget: int = 0
-    """The same for everything else."""
+    budgets: Mapping[str, int | None] = attrs.field(factory=dict)
+    """Requests that could still go within this minute, by budget (Userpilot's are ``track`` and ``identify``, which is
+    for everything else); ``None`` where there is no limit.
+    """
     held: str | None = None
     """Why nothing is sent at present (a wrong key, a wrong URL), or ``None``."""
     outage: str | None = None
     """The last failure, while requests keep failing: five in a row or more. Everything is kept and sent again."""
     on_dead_failures: int = 0
     """How often `on_dead` raised or could not be called."""
+
+    @property
+    def track_budget(self) -> int | None:
+        """Requests that Userpilot's ``/v1/track`` could take within this minute."""
+        return self.budgets.get("track")
+
+    @property
+    def identify_budget(self) -> int | None:
+        """The same for everything else there."""
+        return self.budgets.get("identify")
 
     @classmethod
     def of(cls, ledger: Ledger, waiting_bytes: int, **rest: Any) -> Statistics:

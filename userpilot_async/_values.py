@@ -49,15 +49,15 @@ encode_json = _encoder()
 encode_text: Callable[[str], str] = encoder.encode_basestring
 
 
-def checked_id(value: object, field: str) -> str:
-    """A non-blank string of at most 65,535 characters, or `InvalidCall`."""
+def checked_id(value: object, field: str, most: int = MAX_VALUE) -> str:
+    """A non-blank string of at most so many characters, or `InvalidCall`."""
     if not isinstance(value, str):
         raise InvalidCall(field, f"must be str, not {type(value).__name__}")
     if not value or value.isspace():
         raise InvalidCall(field, "must not be empty or blank")
-    if len(value) > MAX_VALUE:
-        raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
-    _check_encodable(value, field)
+    if len(value) > most:
+        raise InvalidCall(field, f"has {len(value):,} characters; the limit is {most:,}")
+    check_encodable(value, field)
     return str.__str__(value)  # str() of a str that is an Enum is its name
 
 
@@ -73,10 +73,7 @@ def checked_company_id(value: object) -> str:
 
 def checked_event_name(value: object) -> str:
     """A non-blank string of at most 255 characters, or `InvalidCall`."""
-    name = checked_id(value, "event_name")
-    if len(name) > MAX_NAME:
-        raise InvalidCall("event_name", f"has {len(name):,} characters; the limit is {MAX_NAME}")
-    return name
+    return checked_id(value, "event_name", MAX_NAME)
 
 
 def checked_time(value: object) -> datetime | None:
@@ -100,9 +97,9 @@ def checked_metadata(metadata: Mapping[str, Convertible] | None, field: str = "m
     properties = plain(metadata, field)
     for name, value in properties.items():
         if not name.isascii() or (type(value) is str and not value.isascii()):
-            _check_encodable(name, f"a name in {field}")
+            check_encodable(name, f"a name in {field}")
             if type(value) is str:
-                _check_encodable(value, f"{field}[{quoted(name)}]")
+                check_encodable(value, f"{field}[{quoted(name)}]")
     return properties.copy() if properties is metadata else properties
 
 
@@ -133,13 +130,16 @@ def measured(metadata: Mapping[str, Convertible] | None) -> tuple[dict[str, Valu
     return properties, size_of(properties)
 
 
-def size_of(metadata: Mapping[str, Value]) -> int:
+def size_of(metadata: Mapping[str, Any]) -> int:
     """About how many bytes these properties take as JSON: encoding them to know would cost as much as the rest."""
     size = PER_PROPERTY * (len(metadata) + 1)
     for name, value in metadata.items():
         size += len(name) if name.isascii() else len(name.encode())
-        if type(value) is str:
+        kind = type(value)
+        if kind is str:
             size += len(value) if value.isascii() else len(value.encode())
+        elif kind is dict or kind is list:  # where values may be nested
+            size += len(encode_json(value).encode())
     return size
 
 
@@ -212,11 +212,14 @@ def _converted(metadata: Mapping[str, Convertible], field: str) -> dict[str, Val
             raise InvalidCall(field, "has an empty name")
         if len(name) > MAX_NAME:
             raise InvalidCall(field, f"has a name of {len(name):,} characters; the limit is {MAX_NAME}")
-        properties[str.__str__(name)] = _converted_value(value, f"{field}[{quoted(name)}]")
+        properties[str.__str__(name)] = converted_value(value, f"{field}[{quoted(name)}]")
     return properties
 
 
-def _converted_value(value: object, field: str) -> Value:
+def converted_value(
+    value: object, field: str, allowed: str = "str, int, float, bool or None", most: int | None = MAX_VALUE
+) -> Value:
+    """The value in its wire form; `InvalidCall` for one that has none, or a text of more characters than ``most``."""
     if isinstance(value, Enum):
         value = value.value
         if isinstance(value, Enum):
@@ -224,8 +227,8 @@ def _converted_value(value: object, field: str) -> Value:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if len(value) > MAX_VALUE:
-            raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
+        if most is not None and len(value) > most:
+            raise InvalidCall(field, f"has {len(value):,} characters; the limit is {most:,}")
         return str.__str__(value)
     if isinstance(value, int):
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
@@ -244,10 +247,10 @@ def _converted_value(value: object, field: str) -> Value:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise InvalidCall(field, "is a Decimal that is not finite")
-        return _converted_value(str(value), field)
+        return converted_value(str(value), field, allowed, most)
     if isinstance(value, UUID):
         return str(value)
-    raise InvalidCall(field, f"must be str, int, float, bool or None, not {type(value).__name__}")
+    raise InvalidCall(field, f"must be {allowed}, not {type(value).__name__}")
 
 
 def iso_utc(moment: datetime) -> str:
@@ -262,12 +265,12 @@ def _in_utc(moment: datetime, field: str) -> datetime:
         raise InvalidCall(field, "is a datetime outside the years 1 to 9999 in UTC") from exc
 
 
-def parsed_time(text: str) -> datetime:
+def parsed_time(text: str, field: str = "occurred_at") -> datetime:
     """A time written in ISO 8601; `InvalidCall` otherwise."""
     try:  # Python 3.10's fromisoformat knows no "Z"
         return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
     except ValueError:  # its text holds the value
-        raise InvalidCall("occurred_at", "must be ISO 8601") from None
+        raise InvalidCall(field, "must be ISO 8601") from None
 
 
 def no_metadata(metadata: object, field: str = "metadata") -> dict[str, Value]:
@@ -277,7 +280,8 @@ def no_metadata(metadata: object, field: str = "metadata") -> dict[str, Value]:
     return {}
 
 
-def _check_encodable(text: str, field: str) -> None:
+def check_encodable(text: str, field: str) -> None:
+    """Raise `InvalidCall` for a text that UTF-8 cannot carry."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -288,7 +292,7 @@ def surrogate_in(ids: Mapping[str, str], properties: Mapping[str, Value], field:
     """Which of them UTF-8 cannot carry: raised or returned, after the encoder has failed."""
     for name, text in ids.items():
         if not text.isascii():
-            _check_encodable(text, name)
+            check_encodable(text, name)
     checked_metadata(cast("Mapping[str, Convertible]", properties), field)
     return InvalidCall(field, "has a lone surrogate, which UTF-8 cannot carry")  # pragma: no cover
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import attrs
 
 from ._bucket import Bucket
 from ._bulk import Step
 from ._coalesce import Row
+from ._destination import Route
 from ._gate import Gate
-from ._lanes import Lane, Waiting
+from ._lanes import Lane, Post, Waiting
 
 
-class Route(Enum):
-    """The endpoints, by the names that `Statistics.requests` uses."""
+@attrs.define(eq=False)
+class Load:
+    """The first calls of some lanes, which share a request."""
 
-    TRACK = "track"
-    IDENTIFY = "identify"
-    IDENTIFY_COMPANY = "identify_company"
-    BULK_USERS = "bulk_users"
-    BULK_COMPANIES = "bulk_companies"
-    JOB = "job"
-    JOBS = "jobs"
+    parts: list[tuple[Lane, int]] = attrs.field(factory=list)
+    """Each lane with the number of its calls, in the order of the request."""
+    calls: int = 0
+    size: int = 0
+    """Bytes of them."""
 
 
 @attrs.define(eq=False)
@@ -38,6 +36,10 @@ class Work:
     job_id: str = ""
     bucket: Bucket = attrs.field(kw_only=True)
     gate: Gate = attrs.field(kw_only=True)
+    load: Load | None = None
+    """Events."""
     lane: Lane | None = None
-    head: Waiting | Row | None = None
+    """Or the lane of a row, or of a post."""
+    head: Waiting | Row | Post | None = None
     step: Step | None = None
+    """Or a step of the job slot."""

@@ -4,7 +4,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from userpilot_async import Job, JobStatus, Settings, Statistics
+from userpilot_async import Job, JobStatus, Statistics
 from userpilot_async.cli._progress import line, table
 
 SEEN = Statistics(
@@ -18,22 +18,22 @@ SEEN = Statistics(
     waiting_bytes=0,
     reasons={},
     job=Job(job_id="bulk:1", status=JobStatus.PROCESSING, total_rows=1_960, completed_rows=30),
-    track_budget=260,
-    identify_budget=464,
+    budgets={"track": 260, "identify": 464, "other": None},
 )
+BUDGETS = {"track": 600, "identify": 600, "other": None}
 NUMBERS = ["20,550", "17,939", "425", "2,186", "340", "136", "processing, 30 of 1,960 rows"]
 
 
 def drawn(seen: Statistics) -> str:
     console = Console(width=100)
     with console.capture() as captured:
-        console.print(table(seen, Settings(), 4.2))
+        console.print(table(seen, BUDGETS, 4.2))
     return captured.get()
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_number_is_in_the_plain_line_and_in_the_table(number: str) -> None:
-    assert number in line(SEEN, Settings(), 4.2)
+    assert number in line(SEEN, BUDGETS, 4.2)
     assert number in drawn(SEEN)
 
 
@@ -42,5 +42,5 @@ def test_losses_and_a_hold_are_told_only_if_there_are_any() -> None:
 
     assert "queue_full" in drawn(trouble)
     assert "the [server] refuses" in drawn(trouble)
-    assert "the [server] refuses" in line(trouble, Settings(), 4.2)
+    assert "the [server] refuses" in line(trouble, BUDGETS, 4.2)
     assert "lost" not in drawn(SEEN)

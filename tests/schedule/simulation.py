@@ -14,12 +14,13 @@ import attrs
 from tests.harness import judge
 from tests.harness.model import Event, Model, same_events, same_state
 from userpilot_async._calls import Call, Identify, Track, track_body
-from userpilot_async._coalesce import bulk_line, size_of
 from userpilot_async._outbox import MemoryOutbox
 from userpilot_async._schedule import Schedule
 from userpilot_async._settings import Settings
+from userpilot_async._userpilot import IDENTIFY, IDENTIFY_COMPANY, JOB, JOBS, TRACK, bulk_line, facts_of, userpilot
+from userpilot_async._values import size_of
 from userpilot_async._verdict import Verdict, of_answer, of_failure
-from userpilot_async._work import Route, Work
+from userpilot_async._work import Work
 
 ROWS_PER_SECOND = 30.0
 
@@ -57,7 +58,7 @@ class Server:
     def handle(self, work: Work, now: float) -> Verdict:
         """Apply a request, or not, and answer it, or not."""
         self.work_off(now)
-        if work.route is not Route.TRACK:
+        if work.route is not TRACK:
             self.stamps["identify"].append(now)
         else:
             self.stamps["track"].append(now)
@@ -68,37 +69,37 @@ class Server:
         if kind in (429, 500, 503, 401):
             return of_answer(int(kind), {}, b"")
         if kind in ("lost", 502):
-            self.lost_tracks += work.route is Route.TRACK
+            self.lost_tracks += work.route is TRACK
             return of_failure("ReadError", sent=True) if kind == "lost" else of_answer(502, {}, b"")
         status, body = self.apply(work, now)
         if kind == "applied_lost":
-            self.lost_tracks += work.route is Route.TRACK
+            self.lost_tracks += work.route is TRACK
             return of_failure("ReadError", sent=True)
         return of_answer(status, {}, json.dumps(body).encode())
 
     def apply(self, work: Work, now: float) -> tuple[int, Any]:
         """What the documentation says a request does."""
-        if work.route is Route.TRACK:
+        if work.route is TRACK:
             body = json.loads(work.body)
             user = body["user_id"]
             self.events.append(Event(user, body["event_name"], body["metadata"], self.company_of.get(user)))
             self.tracked.append((user, body["metadata"]["n"]))
             return 202, None
-        if work.route in (Route.IDENTIFY, Route.IDENTIFY_COMPANY):
+        if work.route in (IDENTIFY, IDENTIFY_COMPANY):
             body = json.loads(work.body)
             company = body.get("company")
-            self.store({**body, **({"company_id": company["id"]} if company else {})}, work.route is Route.IDENTIFY)
+            self.store({**body, **({"company_id": company["id"]} if company else {})}, work.route is IDENTIFY)
             return 202, None
-        if work.route is Route.JOBS:
+        if work.route is JOBS:
             return 200, [self.describe(job) for job in reversed(self.jobs)]
-        if work.route is Route.JOB:
+        if work.route is JOB:
             found = [job for job in self.jobs if job.job_id == work.job_id]
             return (200, self.describe(found[0])) if found else (404, None)
         if any(not job.over for job in self.jobs):
             self.conflicts.append(now)
             return 409, None
         rows = [json.loads(bulk_line(row)) for row in work.rows]
-        job = Job(f"job:{len(self.jobs)}", work.filename, work.route.value, rows, now + len(rows) / ROWS_PER_SECOND,
+        job = Job(f"job:{len(self.jobs)}", work.filename, work.route.name, rows, now + len(rows) / ROWS_PER_SECOND,
                   self.chance.random() < self.trouble)  # fmt: skip
         self.jobs.append(job)
         return 202, self.describe(job)
@@ -149,6 +150,7 @@ class Simulation:
         self._answering: list[tuple[float, int, Work, Verdict]] = []
         self.schedule = Schedule(
             settings or Settings(),
+            userpilot(settings or Settings()),
             chance=self.chance.random,
             filename=lambda: f"file-{next(self._names)}",
             now=self.now,
@@ -165,9 +167,10 @@ class Simulation:
         if isinstance(call, Identify):
             self.model.identify(call.user_id, call.metadata, company=call.company)
             company = dict(call.company) if call.company is not None else None
-            return self.outbox.put("user", call.user_id, (dict(call.metadata), company, size), size, self.now)
+            facts = facts_of(dict(call.metadata), company, size)
+            return self.outbox.put("user", call.user_id, facts, facts[2], self.now)
         self.model.identify_company(call.company_id, call.metadata)
-        return self.outbox.put("company", call.company_id, (dict(call.metadata), None, size), size, self.now)
+        return self.outbox.put("company", call.company_id, (dict(call.metadata), None, size, None), size, self.now)
 
     def step(self, until: float) -> bool:
         """Make the next thing happen that is due before ``until``; false if there is none."""
@@ -219,8 +222,8 @@ class Simulation:
         settled.marks = []
         for settlement in settled.done:
             self.outbox.settle(settlement)
-            if settlement.carrier is not None:
-                self.outcomes[settlement.carrier] = settlement.outcome.status
+            for carrier in settlement.carriers:
+                self.outcomes[carrier] = settlement.outcome.status
         settled.done = []
 
     def check(self) -> None:

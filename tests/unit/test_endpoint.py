@@ -9,9 +9,16 @@ import traceback
 import pytest
 
 from userpilot_async import UserpilotAPI, UserpilotClient
+from userpilot_async._api import server_of
 from userpilot_async._endpoint import KeyRing, checked_base_url
 
 SECRET = "hjk" + "mnp"
+VARIABLE = "USERPILOT_API_KEY"
+
+
+def key_ring(key: object) -> KeyRing:
+    """As the clients make one."""
+    return KeyRing(key, VARIABLE)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +48,7 @@ BAD_KEYS = [
 
 
 @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
-@pytest.mark.parametrize("make", [KeyRing, UserpilotAPI, UserpilotClient])
+@pytest.mark.parametrize("make", [key_ring, UserpilotAPI, UserpilotClient])
 def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(make, key):
     with pytest.raises(ValueError, match="white space, control characters or non-ASCII") as caught:
         make(key)
@@ -52,20 +59,20 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(make,
 @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
 def test_a_key_that_a_callable_gives_is_checked_too(key):
     with pytest.raises(ValueError, match="white space, control characters or non-ASCII") as caught:
-        KeyRing(lambda: key).current()
+        KeyRing(lambda: key, VARIABLE).current()
 
     assert SECRET not in all_it_says(caught.value)
 
 
 def test_an_empty_key_is_refused():
     with pytest.raises(ValueError, match=r"^api_key is empty$"):
-        KeyRing("")
+        KeyRing("", VARIABLE)
 
 
 @pytest.mark.parametrize("key", [SECRET.encode(), 7, [SECRET], {"key": SECRET}], ids=lambda key: type(key).__name__)
 def test_a_key_of_another_type_is_refused_without_showing_it(key):
     with pytest.raises(ValueError, match=f"not {type(key).__name__}$") as caught:
-        KeyRing(key)
+        KeyRing(key, VARIABLE)
 
     assert SECRET not in all_it_says(caught.value)
 
@@ -73,20 +80,20 @@ def test_a_key_of_another_type_is_refused_without_showing_it(key):
 def test_the_key_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_API_KEY", SECRET)
 
-    assert SECRET == KeyRing(None).current()
+    assert SECRET == KeyRing(None, VARIABLE).current()
 
 
 def test_a_key_that_is_given_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("USERPILOT_API_KEY", "other")
 
-    assert SECRET == KeyRing(SECRET).current()
+    assert SECRET == KeyRing(SECRET, VARIABLE).current()
 
 
 @pytest.mark.parametrize("key", ["", SECRET + "\n"], ids=["empty", "newline"])
 def test_a_bad_key_in_the_environment_is_refused_without_showing_it(monkeypatch, key):
     monkeypatch.setenv("USERPILOT_API_KEY", key)
     with pytest.raises(ValueError, match=r"^api_key ") as caught:
-        KeyRing(None)
+        KeyRing(None, VARIABLE)
 
     assert SECRET not in all_it_says(caught.value)
 
@@ -98,12 +105,12 @@ def test_without_any_key_the_error_says_where_one_may_be_put():
 
 def test_a_callable_is_asked_anew_for_each_request():
     keys = iter(["first", "second"])
-    ring = KeyRing(lambda: next(keys))
+    ring = KeyRing(lambda: next(keys), VARIABLE)
 
     assert ["first", "second"] == [ring.current(), ring.current()]
 
 
-@pytest.mark.parametrize("holder", [KeyRing, UserpilotAPI, UserpilotClient])
+@pytest.mark.parametrize("holder", [key_ring, UserpilotAPI, UserpilotClient])
 def test_no_repr_shows_the_key(holder):
     held = holder(SECRET)
 
@@ -114,7 +121,7 @@ def test_no_repr_shows_the_key(holder):
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy], ids=lambda way: way.__name__)
 def test_a_key_ring_cannot_be_pickled_or_copied(way):
     with pytest.raises(TypeError, match=r"^an API key is not for pickling$"):
-        way(KeyRing(SECRET))
+        way(KeyRing(SECRET, VARIABLE))
 
 
 # ── URLs ──
@@ -129,32 +136,32 @@ def test_a_key_ring_cannot_be_pickled_or_copied(way):
     ],
 )
 def test_a_region_has_its_host(region, url):
-    assert url == checked_base_url(region, None)
+    assert url == server_of(region, None)
 
 
 def test_the_region_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_REGION", "eu")
 
-    assert "https://analytex-eu.userpilot.io" == checked_base_url(None, None)
+    assert "https://analytex-eu.userpilot.io" == server_of(None, None)
 
 
 def test_the_url_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_BASE_URL", "https://acme.userpilot.io")
 
-    assert "https://acme.userpilot.io" == checked_base_url(None, None)
+    assert "https://acme.userpilot.io" == server_of(None, None)
 
 
 def test_what_is_given_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("USERPILOT_REGION", "eu")
     monkeypatch.setenv("USERPILOT_BASE_URL", "https://acme.userpilot.io")
 
-    assert "https://initech.userpilot.io" == checked_base_url("us", "https://initech.userpilot.io")
+    assert "https://initech.userpilot.io" == server_of("us", "https://initech.userpilot.io")
 
 
 @pytest.mark.parametrize("region", ["", "EU", "de", 1])
 def test_another_region_is_refused(region):
     with pytest.raises(ValueError, match=r'^region must be "us" or "eu"$'):
-        checked_base_url(region, None)
+        server_of(region, None)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +179,12 @@ def test_another_region_is_refused(region):
     ],
 )
 def test_https_anywhere_and_http_on_loopback_are_taken(url):
-    assert url == checked_base_url(None, url)
+    assert url == checked_base_url(url)
 
 
 @pytest.mark.parametrize("slashes", ["/", "//"])
 def test_a_trailing_slash_is_taken_off(slashes):
-    assert "https://acme.test/userpilot" == checked_base_url(None, "https://acme.test/userpilot" + slashes)
+    assert "https://acme.test/userpilot" == checked_base_url("https://acme.test/userpilot" + slashes)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +204,7 @@ def test_a_trailing_slash_is_taken_off(slashes):
 )
 def test_no_other_scheme_is_taken(url):
     with pytest.raises(ValueError, match=r"^base_url must start with https:// \(http:// only for loopback\)$"):
-        checked_base_url(None, url)
+        checked_base_url(url)
 
 
 @pytest.mark.parametrize(
@@ -219,13 +226,13 @@ def test_no_other_scheme_is_taken(url):
 )
 def test_what_is_no_origin_is_refused(url):
     with pytest.raises(ValueError, match=r"^base_url (must be an origin|is no URL|must start with)"):
-        checked_base_url(None, url)
+        checked_base_url(url)
 
 
 @pytest.mark.parametrize("url", [b"https://acme.test", 7, ["https://acme.test"]], ids=repr)
 def test_a_url_of_another_type_is_refused(url):
     with pytest.raises(ValueError, match=f"^base_url must be str, not {type(url).__name__}$"):
-        checked_base_url(None, url)
+        checked_base_url(url)
 
 
 @pytest.mark.parametrize(
@@ -240,11 +247,11 @@ def test_a_url_of_another_type_is_refused(url):
 )
 def test_credentials_in_the_url_are_refused_without_showing_them(url):
     with pytest.raises(ValueError, match=r"^base_url ") as caught:
-        checked_base_url(None, url)
+        checked_base_url(url)
 
     assert SECRET not in all_it_says(caught.value)
 
 
 @pytest.mark.parametrize("url", ["HTTPS://acme.test", "Https://acme.test"])
 def test_the_scheme_is_written_in_lower_case(url):
-    assert "https://acme.test" == checked_base_url(None, url)
+    assert "https://acme.test" == checked_base_url(url)

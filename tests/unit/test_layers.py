@@ -17,15 +17,17 @@ NAME = ROOT.name
 
 # From the ground up; each may import those before it. A new module has to be given its floor here.
 DECIDES = [
-    "_version", "_errors", "_values", "_calls", "_settings", "_ledger", "_jobs", "_bucket", "_gate", "_verdict",
-    "_event_names", "_coalesce", "_bulk", "_lanes", "_ages", "_lines", "_settlements", "_work",
-    "_schedule", "_statistics",
+    "_version", "_errors", "_values", "_nested", "_ndjson", "_settings", "_ledger", "_jobs", "_bucket", "_gate", "_verdict",
+    "_event_names", "_coalesce", "_bulk", "_lanes", "_once", "_same", "_ages", "_lines", "_destination", "_settlements",
+    "_work", "_arrays", "_filing", "_schedule", "_statistics", "_calls", "_userpilot",
 ]  # fmt: skip
 ACTS = [
     "_endpoint", "_notices", "_loops", "_lifetime", "_receipt", "_outbox", "_room", "_letters", "_http", "_api",
-    "_sender", "_client",
+    "_sender", "_door", "_client",
 ]  # fmt: skip
 FLOORS = DECIDES + ACTS
+# What is Userpilot's alone. Nobody else, so what both destinations share knows neither.
+USERPILOT = ["_calls", "_userpilot", "_api", "_client"]
 # Nobody inside imports them.
 ROOMS = ["emulator", "cli", "testing", "sqlite", "redis", "imports", "parcelvoy"]
 
@@ -137,6 +139,15 @@ def test_the_emulator_knows_nobody_and_nobody_inside_knows_it():
 
     assert {"emulator"} == set().union(*map(ours, emulator))
     assert [] == [file for file in INSIDE if "emulator" in ours(file)]
+
+
+@pytest.mark.parametrize("module", sorted(set(FLOORS) - set(USERPILOT)))
+def test_what_destinations_share_knows_none_of_them(module):
+    assert set() == ours(f"{module}.py") & {*USERPILOT, "parcelvoy"}
+
+
+def test_one_destination_imports_nothing_of_the_other():
+    assert set() == ours("parcelvoy.py") & set(USERPILOT)
 
 
 def test_importing_the_library_imports_little_besides_httpx():

@@ -50,7 +50,9 @@ def shape(function: object) -> str:
 
 
 def public_methods(cls: type) -> set[str]:
-    return {name for name in vars(cls) if not name.startswith("_") and callable(getattr(cls, name))}
+    """Its own, and those of what it is made of in this package."""
+    own = [base for base in cls.__mro__ if base.__module__.startswith("userpilot_async")]
+    return {name for base in own for name in vars(base) if not name.startswith("_") and callable(getattr(base, name))}
 
 
 def test_all_is_exactly_what_is_promised():

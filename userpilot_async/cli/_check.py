@@ -12,8 +12,7 @@ import attrs
 import click
 import httpx
 
-from .._api import UserpilotAPI
-from .._endpoint import BASE_URLS
+from .._api import BASE_URLS, UserpilotAPI
 from .._errors import DeliveryError
 from .._verdict import Rate, rate_of
 from ._exits import Exit, Failed, failure_of_listing

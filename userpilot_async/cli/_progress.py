@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import anyio
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -9,14 +11,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .._client import UserpilotClient
+from .._door import Door
 from .._jobs import Job
-from .._settings import Settings
 from .._statistics import Statistics
 
 FRAME = 0.2  # seconds between two pictures on a terminal
 PLAIN = 3.0  # seconds between two plain lines; a log is read later
 BAR = 30  # characters
+
+Budgets = Mapping[str, "int | None"]
+"""Requests a minute, by the names of `Statistics.budgets`."""
 
 
 def stderr() -> Console:
@@ -36,18 +40,18 @@ class Progress:
         """A line that stays, above the live table; as it is, whatever brackets and colons it has."""
         self._console.print(Text(text), soft_wrap=True)
 
-    async def follow(self, client: UserpilotClient) -> None:
+    async def follow(self, client: Door) -> None:
         """Show where its calls are, again and again; and a last time when it is cancelled."""
         started = anyio.current_time()
         if self._live:
             await self._follow_live(client, started)
         while True:
             await anyio.sleep(PLAIN)
-            self.say(line(client.statistics(), client.settings, anyio.current_time() - started))
+            self.say(line(client.statistics(), client.budgets, anyio.current_time() - started))
 
-    async def _follow_live(self, client: UserpilotClient, started: float) -> None:
+    async def _follow_live(self, client: Door, started: float) -> None:
         def picture() -> RenderableType:
-            return table(client.statistics(), client.settings, anyio.current_time() - started)
+            return table(client.statistics(), client.budgets, anyio.current_time() - started)
 
         with Live(picture(), console=self._console, auto_refresh=False) as live:
             try:
@@ -58,16 +62,16 @@ class Progress:
                 live.update(picture(), refresh=True)
 
 
-def line(seen: Statistics, settings: Settings, elapsed: float) -> str:
+def line(seen: Statistics, budgets: Budgets, elapsed: float) -> str:
     """One moment in one line."""
-    track, identify = used(seen, settings)
     words = [
         f"{elapsed:4.0f} s: {seen.accepted:,} accepted",
         f"{seen.merged:,} merged",
         f"{seen.delivered:,} delivered",
         f"{seen.pending:,} pending",
-        f"budget used: {track} track, {identify} identify",
     ]
+    if spent := used(seen, budgets):
+        words.append("budget used: " + ", ".join(f"{count} {name}" for name, count in spent.items()))
     if seen.job is not None:
         words.append(f"job {job_words(seen.job)}")
     if seen.held is not None:
@@ -75,7 +79,7 @@ def line(seen: Statistics, settings: Settings, elapsed: float) -> str:
     return ", ".join(words)
 
 
-def table(seen: Statistics, settings: Settings, elapsed: float) -> Table:
+def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:
     """One moment, for a terminal."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", min_width=16)
@@ -88,17 +92,17 @@ def table(seen: Statistics, settings: Settings, elapsed: float) -> Table:
     if lost := seen.dead + seen.dropped:
         grid.add_row("lost", f"[red]{lost:,}[/red]", Text(", ".join(sorted(seen.reasons))))
     grid.add_row("pending", f"{seen.pending:,}", f"{seen.submitted:,} of them in a job" if seen.submitted else "")
-    track, identify = used(seen, settings)
-    grid.add_row("track budget", f"{track:,}", _budget(track, settings.track_per_minute))
-    grid.add_row("identify budget", f"{identify:,}", _budget(identify, settings.identify_per_minute))
+    for name, spent in used(seen, budgets).items():
+        grid.add_row(f"{name} budget", f"{spent:,}", _budget(spent, budgets[name] or 0))
     grid.add_row("job", "", _job(seen))
     grid.add_row("time", f"{elapsed:.0f} s", Text(seen.held, style="red") if seen.held is not None else "")
     return grid
 
 
-def used(seen: Statistics, settings: Settings) -> tuple[int, int]:
-    """Requests of this minute's budgets that are spent: track, identify."""
-    return settings.track_per_minute - seen.track_budget, settings.identify_per_minute - seen.identify_budget
+def used(seen: Statistics, budgets: Budgets) -> dict[str, int]:
+    """Requests of this minute that are spent, by budget; those without a limit are not among them."""
+    left = seen.budgets
+    return {name: limit - (left.get(name) or 0) for name, limit in budgets.items() if limit is not None}
 
 
 def job_words(job: Job) -> str:

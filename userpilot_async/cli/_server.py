@@ -11,9 +11,8 @@ import attrs
 import click
 import httpx
 
-from .._api import UserpilotAPI
+from .._api import Region, UserpilotAPI
 from .._client import UserpilotClient
-from .._endpoint import Region
 from .._errors import DeliveryError
 from .._settings import Settings
 from ._exits import failure_of

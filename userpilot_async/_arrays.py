@@ -1,0 +1,84 @@
+"""Events into requests: arrays of many, and arrays cut down until the event that spoils them is alone.
+
+A refused array says nothing about which event was at fault. So its lanes go back to the head of the line with the
+order to travel in arrays of half its size: the same events form two smaller ones, side by side, and the half with the
+culprit is refused again, until it is alone. All that has to be remembered for this is one number a lane, so it survives
+whatever happens in between, and each user's order is kept as it always is: only a lane's head moves.
+"""
+
+from __future__ import annotations
+
+from ._destination import Events
+from ._lanes import Place, body_of
+from ._lines import Lines
+from ._work import Load
+
+TRY_LARGER = 8  # arrays of the learned size, after which one of twice that size is tried
+
+
+class Arrays:
+    """Fills arrays from the lines, and learns what the server takes."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self.max_bytes = events.max_bytes
+        """Learned from 413s: what one array may hold."""
+        self.waiting = 0
+        """Events that wait in lanes; no less than could go now."""
+        self._fitting = 0
+
+    def ripe_at(self, lines: Lines, now: float, linger: float) -> float | None:
+        """When the next array should go: now, if it would be full; later, if others may come to share it."""
+        lane = lines.first_track()
+        if lane is None:
+            return None
+        if self.waiting >= self._events.most or lane.within:
+            return now
+        return lane.head_time() + linger
+
+    def load(self, lines: Lines) -> tuple[Load, bytes]:
+        """Take the first events in line, as many as one request takes, and the request's body.
+
+        Their lanes are out of the line then. There must be one in it.
+        """
+        load, bodies, most = Load(), list[bytes](), self._events.most
+        while (lane := lines.first_track()) is not None:
+            most = min(most, lane.within or most)
+            before = load.calls
+            for call in lane.calls:
+                if type(call) is not tuple or load.calls >= most:
+                    break
+                body = body_of(call[2])
+                if bodies and load.size + len(body) > self.max_bytes:
+                    most = 0
+                    break
+                bodies.append(body)
+                load.calls += 1
+                load.size += len(body)
+            if load.calls > before:
+                load.parts.append((lane, load.calls - before))
+                lines.take(lane, Place.BUSY)
+            if load.calls >= most:
+                break
+        self.waiting -= load.calls
+        return load, self._events.pack(bodies)
+
+    def answered(self, load: Load) -> None:
+        """The server has taken it: its lanes may travel in larger ones again."""
+        for lane, _ in load.parts:
+            if lane.within:
+                lane.within = 2 * lane.within if 2 * lane.within < self._events.most else 0
+        self._fitting += 1
+        if not self._fitting % TRY_LARGER:  # what was too large once may have been one event's fault
+            self.max_bytes = min(self._events.max_bytes, 2 * self.max_bytes)
+
+    def refused(self, load: Load) -> None:
+        """One of these events spoils it; nobody says which."""
+        for lane, _ in load.parts:
+            lane.within = load.calls // 2
+
+    def too_large(self, load: Load) -> None:
+        """The server takes less at once."""
+        self._fitting = 0
+        # Half, not a byte less: the next array would be filled up to what was just refused, and be refused.
+        self.max_bytes = max(1, min(self.max_bytes, load.size // 2))

@@ -1,0 +1,130 @@
+"""What differs between servers, as data: endpoints, budgets, and how calls look on the wire.
+
+A `Destination` is all that the schedule and the sender know of where calls go. A new one costs such a value, and a
+client whose methods check their arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import attrs
+
+from ._coalesce import Row
+from ._errors import InvalidCall
+from ._lanes import Facts, Key, Kind, Said
+
+
+class Call(Protocol):
+    """A call as a value: what a file holds, what `on_dead` gets, what may be made again."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The call as one line of an NDJSON file."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class LostCall:
+    """A call that will not be delivered."""
+
+    status: Literal["dead", "dropped"]
+    reason: str
+    """One label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
+    call: Call | None = attrs.field(default=None, repr=False)
+    """The call as it could be made again: of merged identifies, all that they said together."""
+    merged: int = 0
+    """How many earlier calls share this fate because they went into this one."""
+    error: InvalidCall | None = None
+    """Why there is no ``call``: it was invalid, and the settings send those here."""
+    arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    """What an invalid call was made with."""
+
+
+@attrs.frozen
+class Route:
+    """One endpoint."""
+
+    name: str
+    """As `Statistics.requests` calls it."""
+    path: str
+    """``{job_id}`` in it stands for the quoted id of a job."""
+    budget: str
+    """Whose tokens its requests take: a key of `Destination.budgets`."""
+    method: str = "POST"
+
+
+def alone(bodies: Sequence[bytes]) -> bytes:
+    """The body of a request for one event."""
+    return bodies[0]
+
+
+def as_array(bodies: Sequence[bytes]) -> bytes:
+    """The body of a request for several: a JSON array."""
+    return b"[" + b",".join(bodies) + b"]"
+
+
+@attrs.frozen(kw_only=True)
+class Events:
+    """How tracks go."""
+
+    route: Route
+    most: int = 1
+    """Events in one request. More than one linger for others to fill an array with."""
+    max_bytes: int = 1
+    """About what one request holds, if that is more than one event."""
+    pack: Callable[[Sequence[bytes]], bytes] = alone
+
+
+@attrs.frozen(kw_only=True)
+class Files:
+    """How rows go in bulk: as files that become jobs, one at a time."""
+
+    threshold: int
+    """More waiting rows of a kind than this become a file."""
+    submit: Mapping[Kind, Route]
+    """By kind of row; they take turns, in this order."""
+    look: Route
+    listing: Route
+    line: Callable[[Row], bytes]
+    """A row as one line of the file, with its newline."""
+    job_timeout: float
+    """Seconds past its expected end that a job is believed in."""
+
+
+@attrs.frozen(kw_only=True)
+class Destination:
+    """One kind of server."""
+
+    name: str
+    """The prefix of filenames."""
+    budgets: Mapping[str, int | None]
+    """Requests a minute by the name that routes use; ``None`` for no limit."""
+    burst: int
+    """Of each budget."""
+    events: Events
+    rows: Mapping[Kind, Route]
+    """Identifies, by what they are of: each goes in a row of its own, into which later ones merge."""
+    row_body: Callable[[Row], bytes]
+    row_call: Callable[[Row], Call]
+    """The one call that says what a row says."""
+    merges: Callable[[Row, Facts, bool], bool] = attrs.field(default=lambda row, facts, last: True)
+    """Whether facts may go into a row that waits; ``last`` says that nothing lies behind it yet."""
+    posts: Mapping[Kind, Route] = attrs.field(factory=dict)
+    """Calls that go alone, as they are."""
+    once: frozenset[Kind] = frozenset()
+    """Posts that the server takes once: the same one again is not sent."""
+    files: Files | None = None
+    call_of: Callable[[Kind, Key, Said], Call]
+    """The call that was put as this."""
+    lost_call: Callable[..., LostCall]
+    """What `on_dead` gets; the subclass says which calls this destination knows."""
+    wrong_key: str = "is it the right one?"
+    """What people should ask themselves when the key is refused."""
+    wrong_url: str = "is the URL right?"
+    """And when nobody there knows the path."""
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """What calls can be of: persons, and whatever else rows are of."""
+        return ("user", *(kind for kind in self.rows if kind != "user"))

@@ -1,0 +1,373 @@
+"""The door that every client has: it counts and holds calls, sees them sent, waits for them, and leaves."""
+
+from __future__ import annotations
+
+import os
+import random
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from ._destination import Destination, LostCall
+from ._errors import ClientClosed, InvalidCall, QueueFull
+from ._lanes import Key, Kind, Said
+from ._ledger import Outcome
+from ._letters import Letters, OnDead
+from ._lifetime import Lifetime
+from ._loops import clock_here, loop_here
+from ._notices import Notices
+from ._outbox import MemoryOutbox, Outbox
+from ._receipt import Receipt
+from ._room import Room
+from ._schedule import Schedule
+from ._sender import Sender
+from ._settings import DeliverySettings
+from ._statistics import Report, Statistics
+
+if TYPE_CHECKING:
+    from ._http import Connection
+
+Self = TypeVar("Self", bound="Door")
+
+Checked = tuple[Kind, Key, Said, int]
+"""A call that has been checked: its kind, whose it is, what it says, and how many bytes it takes."""
+
+PAUSE_EVERY = 200  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
+LAST_REQUESTS = 0.3  # seconds beyond the timeout of a close, to stop what is in flight
+LAST_LETTERS = 0.5  # and for letters about what was dropped; both together are less than the second promised
+NO_THREAD = -1  # no thread has this id: calls are refused
+LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
+
+
+class DoorState(Enum):
+    """Whether calls come in; the words stand in messages."""
+
+    NEW = "is not open yet: use it with `async with`"
+    OPEN = "is open"
+    CLOSED = "is closed"
+    FORKED = "was open in the parent process: open one of its own in this one"
+
+
+class Door(anyio.AsyncContextManagerMixin):
+    """What clients share. A client of a destination adds the methods that check a call, and hands it to `_take`."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        connection: Connection,
+        settings: DeliverySettings,
+        outbox: Outbox | str | None,
+        on_dead: OnDead | None,
+    ) -> None:
+        self._door = DoorState.NEW
+        self.settings = settings
+        self._destination = destination
+        self._connection = connection
+        self._outbox = _outbox_at(outbox)
+        self._on_dead = on_dead
+        self._random = random.Random()
+        self._pid = os.getpid()
+        self._thread = NO_THREAD
+        self._loop: object = None
+        self._now: Callable[[], float] = _no_time
+        self._calls = 0
+        self._room = Room(self._outbox, settings.max_wait)
+        self._opened = self._ended = False
+        self._closing: anyio.Event | None = None
+        _doors.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._connection.base_url}, {self._door.name.lower()}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_opened", False) and not self._ended and self._pid == os.getpid():
+            self._sender.warn_unsent()
+
+    def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
+        if self._door is not DoorState.NEW:
+            raise ClientClosed(f"a client is opened once; this one {self._door.value}")
+        self._outbox.open(self.settings.max_queue_calls, self.settings.max_queue_bytes)
+        return Lifetime(self, self._open, self._leave)
+
+    async def _leave(self) -> None:
+        """Drain. No scope cuts that short; a native cancellation (a second Ctrl-C) does, and is accounted for."""
+        if self._door is DoorState.FORKED:
+            return
+        try:
+            await self.aclose()
+        finally:
+            if not self._ended:
+                self._end()
+            self._outbox.close()
+            await self._disconnect()
+
+    def _connect(self, tasks: TaskGroup) -> None:
+        self._connection.open()
+
+    async def _disconnect(self) -> None:
+        await self._connection.aclose()
+
+    def _open(self, tasks: TaskGroup) -> None:
+        self._connect(tasks)
+        self._tasks = tasks
+        self._now = now = clock_here()
+        self._notices = Notices(now)
+        self._letters = Letters(self._on_dead, self._notices)
+        name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
+        self._schedule = Schedule(
+            self.settings,
+            self._destination,
+            chance=self._random.random,
+            filename=lambda: f"{name}-{uuid4().hex}.ndjson",
+            now=now(),
+            server=self._connection.base_url,
+        )
+        self._sender = Sender(
+            self._outbox, self._schedule, self._destination, self._connection, self._letters, self._notices, now, tasks
+        )
+        self._door, self._thread, self._loop = DoorState.OPEN, get_ident(), loop_here()
+        self._opened = True
+        self._sender.start()
+
+    # ── holding ──
+
+    async def _take(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        self._calls += 1
+        if not self._calls % PAUSE_EVERY:
+            await self._pause()
+        if self._room.waiters or not self._outbox.has_room(size):
+            return await self._squeeze(kind, key, said, size)
+        return self._put(kind, key, said, size)
+
+    async def _pause(self) -> None:
+        """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""
+        await anyio.lowlevel.checkpoint()
+        if get_ident() != self._thread or loop_here() is not self._loop:
+            raise self._refusal()
+
+    def _put(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        if self._sender.asleep:
+            self._rouse()
+        return Receipt(self._outbox.ledger, self._outbox.put(kind, key, said, size, self._now()))
+
+    def _put_nowait(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        if (self._room.waiters or not self._outbox.has_room(size)) and not self._displace(size):
+            return self._no_room(kind, key, said)
+        return self._put(kind, key, said, size)
+
+    def _rouse(self) -> None:
+        """Wake the sender. It sleeps for ever where its loop has ended, so that is when to look at the loop."""
+        if loop_here() is not self._loop:
+            raise self._refusal()
+        self._sender.rouse()
+
+    async def _squeeze(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        """The queue is full: do with this call what the settings say."""
+        if self.settings.when_full == "wait":
+            async with self._room.turn(size) as has_room:
+                return self._put(kind, key, said, size) if has_room else self._no_room(kind, key, said)
+        return self._put_nowait(kind, key, said, size)
+
+    def _displace(self, size: int) -> bool:
+        """Make room by giving up the oldest calls, if the settings say so."""
+        settings = self.settings
+        if settings.when_full == "raise":
+            raise QueueFull(f"{settings.max_queue_calls:,} calls or {settings.max_queue_bytes:,} bytes wait")
+        if settings.when_full != "drop_oldest":
+            return False
+        self._sender.take_in()
+        while not self._outbox.has_room(size):
+            if not self._schedule.drop_oldest(Outcome("dropped", "queue_full")):
+                return False
+            self._sender.carry_on()
+        return True
+
+    def _no_room(self, kind: Kind, key: Key, said: Said) -> Receipt:
+        reason = "queue_full" if self._door is DoorState.OPEN else "closed"
+
+        def letter() -> LostCall:
+            call = self._destination.call_of(kind, key, said)
+            return self._destination.lost_call(status="dropped", reason=reason, call=call)
+
+        return self._lost(Outcome("dropped", reason), letter)
+
+    def _lost(self, outcome: Outcome, letter: Callable[[], LostCall]) -> Receipt:
+        call_id = self._outbox.refuse(outcome)
+        self._sender.mourn(letter, outcome.reason or "")
+        return Receipt(self._outbox.ledger, call_id)
+
+    # ── calls that are not to be held ──
+
+    def _invalid(self, error: InvalidCall, arguments: Mapping[str, Any]) -> Receipt:
+        if self.settings.on_invalid == "raise":
+            raise error
+        letter = self._destination.lost_call(status="dead", reason="invalid", error=error, arguments=arguments)
+        return self._lost(Outcome("dead", "invalid"), lambda: letter)
+
+    def _refusal(self) -> ClientClosed:
+        pending, name = self._outbox.ledger.pending, type(self).__name__
+        if self._door is not DoorState.OPEN:
+            return ClientClosed(f"this {name} {self._door.value} ({pending} calls pending)")
+        return ClientClosed(f"this {name} belongs to another event loop or thread, where {pending} calls are pending")
+
+    # ── waiting and leaving ──
+
+    async def flush(self, timeout: float | None = None) -> Report:
+        """Wait until everything accepted before this has an outcome, or ``timeout`` seconds are over.
+
+        Meanwhile identifies do not linger for others to merge with. The report says what is left. Raises
+        `ClientClosed` if the client is not open.
+        """
+        if get_ident() != self._thread:
+            raise self._refusal()
+        started, mark = self._now(), self._outbox.ledger.accepted
+        with self._hurrying(), anyio.move_on_after(timeout):
+            await self._wait_settled(mark)
+        return self._report(started, mark)
+
+    async def aclose(self, timeout: float | None = None) -> Report:
+        """Refuse new calls, drain for up to ``timeout`` seconds (default `Settings.close_timeout`), stop.
+
+        Returns within the timeout and a second, whatever the server does, and earlier if nothing could be sent
+        before its end. What was not delivered is dropped with reason ``closed``, except rows in a background
+        job of the server's, which goes on without us. May be called again, also by several tasks at once, and
+        goes on where a cancelled call of it stopped.
+        """
+        elsewhere = get_ident() != self._thread or loop_here() is not self._loop
+        if self._door is DoorState.FORKED or (self._door is DoorState.OPEN and elsewhere):
+            raise self._refusal()
+        self._door, self._thread = DoorState.CLOSED, NO_THREAD
+        if self._opened:
+            timeout = self.settings.close_timeout if timeout is None else timeout
+            started = self._now()
+            self._room.close()
+            with anyio.move_on_after(timeout + LAST_REQUESTS + LAST_LETTERS + LOOK):
+                while self._closing is not None:
+                    await self._closing.wait()
+                await self._close(started + timeout)
+            return self._report(started, self._outbox.ledger.accepted)
+        return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+
+    async def _close(self, deadline: float) -> None:
+        if self._ended:
+            return
+        self._closing = anyio.Event()
+        try:
+            with self._hurrying(), anyio.move_on_after(deadline - self._now()):
+                await self._drain(deadline)
+                await self._letters.wait_delivered()
+            with anyio.move_on_after(LAST_REQUESTS, shield=True):
+                self._sender.closed = True
+                await self._sender.stop()
+            self._end()
+            if self._letters.wants_task():
+                self._tasks.start_soon(self._letters.deliver_all)
+            with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
+                await self._letters.wait_delivered()
+            self._letters.give_up()
+        finally:
+            self._closing.set()
+            self._closing = None
+
+    async def _drain(self, deadline: float) -> None:
+        """Until nothing is pending, or nothing can happen before the deadline."""
+        while self._outbox.ledger.pending and not self._sender.broken:
+            with anyio.move_on_after(LOOK):
+                await self._sender.wait_settled()
+            idle = self._sender.asleep and self._sender.running and not self._schedule.in_flight
+            if idle and self._sender.sleeps_until > deadline:
+                return
+
+    def _end(self) -> None:
+        """Nobody sends any more: whatever is left is dropped, and accounted for."""
+        self._ended = self._sender.closed = True
+        while self._sender.take_in():
+            pass
+        self._schedule.abandon(Outcome("dropped", "closed"))
+        self._sender.carry_on()
+        self._sender.release()
+        self._outbox.ledger.release()
+
+    @contextmanager
+    def _hurrying(self) -> Generator[None, None, None]:
+        self._schedule.hurry += 1
+        self._rouse()
+        try:
+            yield
+        finally:
+            self._schedule.hurry -= 1
+
+    async def _wait_settled(self, mark: int) -> None:
+        while self._outbox.ledger.oldest_pending() < mark and not self._ended:
+            await self._sender.wait_settled()
+
+    # ── numbers ──
+
+    @property
+    def budgets(self) -> Mapping[str, int | None]:
+        """Requests a minute that may be made, by budget; ``None`` for no limit."""
+        return self._destination.budgets
+
+    def statistics(self) -> Statistics:
+        """A frozen snapshot, in which ``accepted == delivered + dead + dropped + merged + pending``."""
+        ledger = self._outbox.ledger
+        if not self._opened:
+            return Statistics.of(ledger, self._outbox.waiting_bytes)
+        schedule, now = self._schedule, self._now() if self._door is DoorState.OPEN else 0.0
+        return Statistics.of(
+            ledger,
+            self._outbox.waiting_bytes,
+            in_flight=schedule.in_flight,
+            requests=dict(self._connection.requests),
+            retries=schedule.retries,
+            possible_duplicates=schedule.possible_duplicates,
+            rate_limited=schedule.rate_limited,
+            jobs_completed=schedule.jobs_completed,
+            job=schedule.slot.job,
+            budgets={name: bucket.left(now) for name, bucket in schedule.buckets.items()},
+            held=schedule.held,
+            outage=schedule.outage,
+            on_dead_failures=self._letters.failures,
+        )
+
+    def _report(self, started: float, mark: int) -> Report:
+        left = self._outbox.ledger.pending_before(mark)
+        job = self._schedule.slot.job
+        jobs = (job.job_id or self._schedule.slot.batch.filename,) if job and self._schedule.slot.batch else ()
+        return Report(
+            complete=not left, elapsed=self._now() - started, left=left, jobs=jobs, statistics=self.statistics()
+        )
+
+
+def _outbox_at(place: Outbox | str | None) -> Outbox:
+    if place is None or place == "memory://":
+        return MemoryOutbox()
+    if isinstance(place, str):
+        raise ValueError('outbox must be an Outbox or "memory://": this version knows no other URLs')
+    return place
+
+
+def _no_time() -> float:
+    return 0.0
+
+
+_doors: weakref.WeakSet[Door] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked."""
+    for door in _doors:
+        if door._door is DoorState.OPEN:
+            door._door, door._thread = DoorState.FORKED, NO_THREAD
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,84 @@
+"""When rows become a file, and what the job slot wants done about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ._bulk import BulkSlot, Step
+from ._coalesce import MAX_ROWS, Row, cut
+from ._destination import Files, Route
+from ._jobs import expected_duration
+from ._lanes import Lane, Place
+from ._lines import Lines
+
+LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333
+
+
+class Filing:
+    """Fills the slot from the lines. Without ``files`` it never does, and only knows when a row has lingered enough."""
+
+    def __init__(self, files: Files | None, slot: BulkSlot, lines: Lines, linger: float, now: float) -> None:
+        self._files = files
+        self._slot = slot
+        self._lines = lines
+        self._linger = linger
+        self.latest = dict.fromkeys(lines.lanes, now)
+        """When the newest identify came, by what it is of."""
+        self._filed_at = dict.fromkeys(lines.lanes, -math.inf)
+
+    def takes(self, waiting: Mapping[str, Lane]) -> bool:
+        """So many of a kind go as a file."""
+        return self._files is not None and len(waiting) > self._files.threshold
+
+    def ripe_at(self, lane: Lane, now: float, hurry: int) -> float:
+        """When its head has lingered long enough for others to merge with."""
+        head = lane.calls[0]
+        assert isinstance(head, Row)
+        return now if hurry else head.accepted_at + self._linger
+
+    def _file_ripe_at(self, kind: str, waiting: Mapping[str, Lane], now: float, hurry: int) -> float:
+        """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
+        first = self.ripe_at(next(iter(waiting.values())), now, hurry)
+        if first > now or hurry:
+            return first
+        linger = min(LONGEST_LINGER, expected_duration(len(waiting)) / 10)
+        return min(self.latest[kind] + self._linger, first + linger)
+
+    def fill_slot(self, now: float, hurry: int, may_start: bool) -> float:
+        """Start a file if there are rows enough; else say when there may be."""
+        earliest = math.inf
+        for kind in sorted(self._files.submit if self._files else (), key=self._filed_at.__getitem__):
+            waiting = self._lines.patient[kind]
+            if not self.takes(waiting):
+                continue
+            ripe = self._file_ripe_at(kind, waiting, now, hurry)
+            if ripe > now:
+                earliest = min(earliest, ripe)
+            elif not self._slot.takes_rows(now):
+                earliest = min(earliest, self._slot.opens_at())
+            elif not may_start:
+                earliest = now
+            else:
+                self._start(kind, waiting, now)
+        return earliest
+
+    def _start(self, kind: str, waiting: Mapping[str, Lane], now: float) -> None:
+        heads = (lane.calls[0] for lane in waiting.values())
+        rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self._slot.max_bytes)
+        self._slot.start(kind, rows)
+        for row in rows:
+            lane = waiting[row.key]
+            self._lines.take(lane, Place.PARKED)
+            lane.batched, lane.newest = row, None
+        self._filed_at[kind] = now
+
+    def next(self, now: float) -> tuple[Route, Step] | float:
+        """The step of the slot that is due, with its endpoint; or the time of the next one."""
+        step = self._slot.next(now)
+        if not isinstance(step, Step):
+            return step
+        assert self._files is not None
+        if step.what == "submit":
+            return self._files.submit[step.batch.kind], step
+        return (self._files.look if step.what == "look" else self._files.listing), step

@@ -1,0 +1,34 @@
+"""Which keys are of one person: what an alias says, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+MAX_KEYS = 100_000  # joined keys remembered, about 20 MB; the oldest that nothing waits under are forgotten
+
+
+class Same:
+    """Each joined key points to the one that its person's calls wait under."""
+
+    def __init__(self) -> None:
+        self._leads_to: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._leads_to)
+
+    def find(self, key: str) -> str:
+        """The key that stands for this person."""
+        end = key
+        while end in self._leads_to:
+            end = self._leads_to[end]
+        while key != end:  # next time the way is short
+            self._leads_to[key], key = end, self._leads_to[key]
+        return end
+
+    def join(self, key: str, to: str, in_use: Callable[[str], bool]) -> None:
+        """From now on ``key`` is the same as ``to``; both stand for their persons, and differ."""
+        if len(self._leads_to) >= MAX_KEYS:
+            oldest = next((known for known in self._leads_to if not in_use(known)), None)
+            if oldest is not None:
+                del self._leads_to[oldest]
+        self._leads_to[key] = to
