@@ -1,0 +1,70 @@
+"""Nested data: the checks at the call, for a wire that takes any JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._errors import InvalidCall
+from ._values import MAX_INTEGER, check_encodable, converted_value, encode_json, no_metadata, quoted
+
+MAX_DEPTH = 100  # levels; readers may set a limit of their own (RFC 8259, section 9), and a cycle has none
+
+
+def checked_data(data: Mapping[str, Any] | None, field: str = "data") -> dict[str, Any]:
+    """A deep copy with every value in its JSON form; raises `InvalidCall`, naming the way to the value."""
+    return _object(data, field, 1) if data else no_metadata(data, field)
+
+
+def encoded_data(data: Mapping[str, Any] | None, field: str = "data") -> str:
+    """As JSON; without a copy if there is nothing to convert. Raises `InvalidCall`, and `UnicodeEncodeError` when it
+    is encoded and has a lone surrogate.
+    """
+    if not data:
+        data = no_metadata(data, field)
+    return encode_json(data if _is_plain(data, MAX_DEPTH) else _object(data, field, 1))
+
+
+def _is_plain(value: object, levels: int) -> bool:
+    """JSON can carry it as it is."""
+    kind = type(value)
+    if kind is dict and levels:
+        for name, item in value.items():  # type: ignore[attr-defined]  # `kind` says so
+            if type(name) is not str:
+                return False
+            # The plainest ones here: a call for each of them would take half of the time.
+            if type(item) is not str and item is not None and not _is_plain(item, levels - 1):
+                return False
+        return True
+    if kind is int:
+        return bool(-MAX_INTEGER <= value <= MAX_INTEGER)  # type: ignore[operator]
+    if kind is float:
+        return bool(value - value == 0.0)  # type: ignore[operator]  # NaN and Infinity fail this
+    if kind is list and levels:
+        return all(_is_plain(item, levels - 1) for item in value)  # type: ignore[attr-defined]
+    return kind is str or kind is bool or value is None
+
+
+def _object(value: Mapping[str, Any], field: str, depth: int) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidCall(field, f"must be a mapping, not {type(value).__name__}")
+    copied: dict[str, Any] = {}
+    for name, item in value.items():
+        if not isinstance(name, str):
+            raise InvalidCall(field, f"has a name of type {type(name).__name__}; names must be str")
+        check_encodable(name, f"a name in {field}")
+        copied[str.__str__(name)] = _value(item, f"{field}[{quoted(name)}]", depth + 1)
+    return copied
+
+
+def _value(value: object, field: str, depth: int) -> Any:
+    if depth > MAX_DEPTH + 1:
+        raise InvalidCall(field[:80], f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if isinstance(value, Mapping):
+        return _object(value, field, depth)
+    if isinstance(value, (list, tuple)):
+        return [_value(item, f"{field}[{n}]", depth + 1) for n, item in enumerate(value)]
+    plain = converted_value(value, field, "str, int, float, bool, None, a list or a mapping", None)
+    if isinstance(plain, str):
+        check_encodable(plain, field)
+    return plain

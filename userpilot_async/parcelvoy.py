@@ -1,0 +1,462 @@
+"""Parcelvoy's client API as a second destination: the same queue, order and account, for a server of your own.
+
+async with ParcelvoyClient("PUBLIC_KEY", "https://parcelvoy.example.com") as parcelvoy:
+    await parcelvoy.identify("u1", email="ann@example.com", data={"plan": "pro"})
+    await parcelvoy.track("report_exported", external_id="u1", data={"format": "csv"})
+
+The mirror image of Userpilot: identifies go one by one, events in arrays. Sources: docs.parcelvoy.com, "Client API",
+read 2026-10; for the lengths, the server's database schema (github.com/parcelvoy/platform, ``apps/platform/db``, read
+2026-11): it answers 204 before it looks at them, so that what is too long would be lost without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Union
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from ._coalesce import Row
+from ._destination import Destination, Events, LostCall, Route, as_array
+from ._door import Checked, Door
+from ._endpoint import Key as ApiKey
+from ._endpoint import KeyRing, checked_base_url
+from ._errors import InvalidCall
+from ._lanes import Facts, Key, Kind, Said, body_of
+from ._ndjson import call_of, object_on
+from ._nested import checked_data, encoded_data
+from ._outbox import Outbox
+from ._receipt import Receipt
+from ._settings import DeliverySettings, count, whole_number
+from ._values import (
+    checked_id,
+    checked_moment,
+    checked_time,
+    encode_json,
+    encode_text,
+    iso_utc,
+    parsed_time,
+    size_of,
+)
+
+if TYPE_CHECKING:
+    from ._http import Transport
+
+__all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track", "from_line"]
+
+MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
+MAX_PHONE = 64
+Data = Union[Mapping[str, Any], None]
+"""JSON: nested mappings and lists of str, int, float, bool and None; `Any` because that cannot be said in a type."""
+
+
+@attrs.frozen(kw_only=True)
+class ParcelvoySettings(DeliverySettings):
+    """Frozen; a wrong value is a `ValueError` here. Durations are seconds."""
+
+    requests_per_minute: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole_number))
+    """In any 60 seconds, all endpoints together. ``None``: as fast as they are answered; no limit is documented."""
+
+    burst: int = count(100)
+    """With a limit: how many requests may go at once after a pause; the rest are spaced evenly."""
+
+    max_events: int = count(500)
+    """Events in one request. They wait up to `flush_interval` for others to fill it with."""
+
+    max_bytes: int = count(512 * 1024)
+    """Bytes of events in one request, unless one alone is larger; and of merged identifies. The server's JSON parser
+    (koa-body, as it comes) takes 1 MB.
+    """
+
+
+# ── the calls ──
+
+
+def _text(field: str, most: int = MAX_TEXT, *, required: bool = False, kw_only: bool = False) -> Any:
+    """A field of a call that holds a short text."""
+
+    def check(value: object) -> str | None:
+        return checked_id(value, field, most) if required or value is not None else None
+
+    return attrs.field(default=attrs.NOTHING if required else None, converter=check, kw_only=kw_only)
+
+
+@lru_cache(maxsize=1_024)  # each is a look at the disk
+def _is_time_zone(name: str) -> bool:
+    try:
+        return ZoneInfo(name) is not None and not name.startswith(("posix/", "right/"))
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError; a directory, an OSError
+        return False
+
+
+def _time_zone(value: object) -> str | None:
+    if value is None:
+        return None
+    name = checked_id(value, "timezone", MAX_TEXT)
+    if _is_time_zone(name) or not _is_time_zone("Europe/London"):  # or this machine knows none
+        return name
+    raise InvalidCall("timezone", "must be the IANA name of a time zone, like 'Europe/London'")
+
+
+class _Person:
+    """Whose a call is: by the id your system knows them by, by one from before you knew them, or by both."""
+
+    __slots__ = ()
+    external_id: str | None
+    anonymous_id: str | None
+
+    def __attrs_post_init__(self) -> None:
+        if self.external_id is None and self.anonymous_id is None:
+            raise InvalidCall("external_id", "is missing, and so is anonymous_id: one of them must say whose this is")
+
+    def _ids(self) -> dict[str, Any]:
+        return _given(external_id=self.external_id, anonymous_id=self.anonymous_id)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@attrs.frozen
+class Identify(_Person):
+    """What is known of a person: fields and ``data`` that changed. A ``None`` in ``data`` is sent as it is."""
+
+    external_id: str | None = _text("external_id")
+    anonymous_id: str | None = _text("anonymous_id")
+    email: str | None = _text("email")
+    phone: str | None = _text("phone", MAX_PHONE)
+    timezone: str | None = attrs.field(default=None, converter=_time_zone)
+    locale: str | None = _text("locale")
+    data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data)
+
+    def fields(self) -> dict[str, Any]:
+        """All but ``data``, where it was given."""
+        return self._ids() | _given(email=self.email, phone=self.phone, timezone=self.timezone, locale=self.locale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The call as one line of an NDJSON file that ``userpilot-async send --to parcelvoy`` reads."""
+        return {"type": "identify", **self.fields(), "data": dict(self.data)}
+
+
+@attrs.frozen
+class Alias:
+    """The person known by ``anonymous_id`` is the one known by ``external_id``. Done once."""
+
+    anonymous_id: str = _text("anonymous_id", required=True)
+    external_id: str = _text("external_id", required=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `Identify.as_dict`."""
+        return {"type": "alias", "anonymous_id": self.anonymous_id, "external_id": self.external_id}
+
+
+@attrs.frozen
+class Device(_Person):
+    """A device of a person's; ``token`` is its address for push notifications."""
+
+    device_id: str = _text("device_id", required=True)
+    external_id: str | None = _text("external_id")
+    anonymous_id: str | None = _text("anonymous_id")
+    os: str = _text("os", required=True, kw_only=True)
+    model: str = _text("model", required=True, kw_only=True)
+    app_build: str = _text("app_build", required=True, kw_only=True)
+    app_version: str = _text("app_version", required=True, kw_only=True)
+    token: str | None = _text("token")
+    os_version: str | None = _text("os_version")
+
+    def body(self) -> dict[str, Any]:
+        """What goes over the wire."""
+        return attrs.asdict(self, filter=lambda _, value: value is not None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `Identify.as_dict`."""
+        return {"type": "device", **self.body()}
+
+
+@attrs.frozen
+class Track(_Person):
+    """Something a person did. ``occurred_at`` is aware, and goes over the wire as ``created_at``."""
+
+    name: str = _text("name", required=True)
+    external_id: str | None = _text("external_id")
+    anonymous_id: str | None = _text("anonymous_id")
+    data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data)
+    occurred_at: datetime | None = attrs.field(default=None, converter=checked_time)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `Identify.as_dict`."""
+        line: dict[str, Any] = {"type": "track", "name": self.name, **self._ids(), "data": dict(self.data)}
+        return line if self.occurred_at is None else line | {"occurred_at": iso_utc(self.occurred_at)}
+
+
+Call = Union[Identify, Alias, Device, Track]
+_TYPES: dict[str, Any] = {"identify": Identify, "alias": Alias, "device": Device, "track": Track}
+
+
+def from_line(line: bytes | str) -> Call:
+    """The call written on one line of NDJSON; raises `InvalidCall`, naming the field."""
+    call: Call = call_of(object_on(line), _TYPES)
+    return call
+
+
+@attrs.frozen(kw_only=True)
+class DeadCall(LostCall):
+    """A call for Parcelvoy that will not be delivered."""
+
+    call: Call | None = attrs.field(default=None, repr=False)
+    """The call as it could be made again: of merged identifies, all that they said together."""
+
+
+OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
+
+
+# ── how they look on the wire ──
+
+_IDENTIFY = Route("identify", "/api/client/identify", "requests")
+_ALIAS = Route("alias", "/api/client/alias", "requests")
+_DEVICES = Route("devices", "/api/client/devices", "requests")
+_EVENTS = Route("events", "/api/client/events", "requests")
+
+
+def parcelvoy(settings: ParcelvoySettings) -> Destination:
+    """Events in arrays; identifies, aliases and devices one a request; one budget, or none."""
+
+    def merges(row: Row, facts: Facts, last: bool) -> bool:
+        """Not if they name other ids: then they are of one person by an alias only, or of two."""
+        known, said = row.fields or {}, facts[1] or {}
+        same = all(known.get(name, said.get(name)) == said.get(name) for name in _IDS if name in said)
+        return same and row.size + facts[2] <= settings.max_bytes
+
+    return Destination(
+        name="parcelvoy",
+        budgets={"requests": settings.requests_per_minute},
+        burst=settings.burst,
+        events=Events(route=_EVENTS, most=settings.max_events, max_bytes=settings.max_bytes, pack=as_array),
+        rows={"user": _IDENTIFY},
+        row_body=lambda row: encode_json(_row_fields(row)).encode(),
+        row_call=lambda row: Identify(**_row_fields(row)),
+        merges=merges,
+        posts={"alias": _ALIAS, "device": _DEVICES},
+        once=frozenset({"alias"}),
+        call_of=_call_of,
+        lost_call=DeadCall,
+        wrong_key="is it the public key of this project?",
+        wrong_url="is the URL right, without /api/client?",
+    )
+
+
+_IDS = ("external_id", "anonymous_id")
+
+
+def _row_fields(row: Row) -> dict[str, Any]:
+    return {**(row.fields or {}), "data": row.metadata}
+
+
+def _keys(ids: Mapping[str, Any]) -> Key:
+    """What lanes are told apart by: both kinds of ids, which may look alike."""
+    external_id, anonymous_id = ids.get("external_id"), ids.get("anonymous_id")
+    if anonymous_id is None:
+        return f"e:{external_id}"
+    return f"a:{anonymous_id}" if external_id is None else (f"e:{external_id}", f"a:{anonymous_id}")
+
+
+def _call_of(kind: Kind, key: Key, said: Said) -> Call:
+    """The call that was put as ``said``."""
+    if isinstance(said, tuple) and len(said) == 4:
+        return Identify(**(said[1] or {}), data=said[0])
+    fields = json.loads(body_of(said))
+    if kind == "alias":
+        return Alias(**fields)
+    if kind == "device":
+        return Device(**fields)
+    created_at = fields.pop("created_at", None)
+    return Track(**fields, occurred_at=created_at and parsed_time(created_at))
+
+
+def _event(
+    name: str, external_id: str | None, anonymous_id: str | None, data: Data, occurred_at: datetime | None
+) -> tuple[Key, bytes]:
+    """Check one event, and encode it: `Track` says the same more slowly."""
+    ids = {field: checked_id(value, field, MAX_TEXT) for field, value in
+           (("external_id", external_id), ("anonymous_id", anonymous_id)) if value is not None}  # fmt: skip
+    if not ids:
+        Track("", external_id, anonymous_id)
+    name = checked_id(name, "name", MAX_TEXT)
+    parts = [f'"name":{encode_text(name)}', *(f'"{field}":{encode_text(value)}' for field, value in ids.items())]
+    if data is not None:
+        parts.append(f'"data":{encoded_data(data)}')
+    if occurred_at is not None:
+        parts.append(f'"created_at":"{iso_utc(checked_moment(occurred_at))}"')
+    try:
+        return _keys(ids), f"{{{','.join(parts)}}}".encode()
+    except UnicodeEncodeError:
+        checked_data(data)  # says where it is
+        raise
+
+
+# ── the client ──
+
+
+class ParcelvoyClient(Door):
+    """Takes calls at once and gets every one of them to a Parcelvoy server.
+
+    ``api_key`` is a public key of the project, or a callable that returns it; ``base_url`` is where the server is,
+    https (http for loopback). Without them ``PARCELVOY_API_KEY`` and ``PARCELVOY_BASE_URL`` are read. Else as
+    `UserpilotClient`: opened by ``async with``, drained on leaving; ``on_dead`` gets a `DeadCall` for every call
+    that is lost. Raises `ValueError` for a key, URL or setting that cannot be right.
+    """
+
+    settings: ParcelvoySettings
+
+    def __init__(
+        self,
+        api_key: ApiKey | None = None,
+        base_url: str | None = None,
+        *,
+        outbox: Outbox | str | None = None,
+        settings: ParcelvoySettings | None = None,
+        on_dead: OnDead | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
+
+        if settings is not None and not isinstance(settings, ParcelvoySettings):
+            raise ValueError(f"settings must be ParcelvoySettings, not {type(settings).__name__}")
+        settings = settings if settings is not None else ParcelvoySettings()
+        base_url = base_url if base_url is not None else os.environ.get("PARCELVOY_BASE_URL")
+        if base_url is None:
+            raise ValueError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
+        connection = Connection(
+            KeyRing(api_key, "PARCELVOY_API_KEY"),
+            lambda key: {"Authorization": f"Bearer {key}"},
+            checked_base_url(base_url).removesuffix("/api/client").removesuffix("/api"),
+            transport,
+            request_timeout=settings.request_timeout,
+            upload_timeout=settings.request_timeout,
+            size=settings.concurrency,
+        )
+        outbox = outbox if outbox is not None else os.environ.get("PARCELVOY_OUTBOX")
+        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead)
+
+    async def track(
+        self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
+        occurred_at: datetime | None = None,
+    ) -> Receipt:  # fmt: skip
+        """Accept an event: checked, encoded and held when this returns. It never waits for the network.
+
+        One of the two ids is required; ``data`` may be nested. Raises `InvalidCall`, `ClientClosed`, and
+        `QueueFull` only if the settings ask for it.
+        """
+        checked = self._tracked(name, external_id, anonymous_id, data, occurred_at)
+        return checked if isinstance(checked, Receipt) else await self._take(*checked)
+
+    def track_nowait(
+        self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
+        occurred_at: datetime | None = None,
+    ) -> Receipt:  # fmt: skip
+        """As `track`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
+        checked = self._tracked(name, external_id, anonymous_id, data, occurred_at)
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+
+    async def identify(
+        self, external_id: str | None = None, *, anonymous_id: str | None = None, email: str | None = None,
+        phone: str | None = None, timezone: str | None = None, locale: str | None = None, data: Data = None,
+    ) -> Receipt:  # fmt: skip
+        """Accept what is known of a person: what changed. Pending identifies of one person merge, ``data`` key by key.
+
+        With both ids, what waits under either goes first. Raises as `track` does.
+        """
+        checked = self._said(Identify, locals())
+        return checked if isinstance(checked, Receipt) else await self._take(*checked)
+
+    def identify_nowait(
+        self, external_id: str | None = None, *, anonymous_id: str | None = None, email: str | None = None,
+        phone: str | None = None, timezone: str | None = None, locale: str | None = None, data: Data = None,
+    ) -> Receipt:  # fmt: skip
+        """As `identify`, for code that cannot await; a full queue never makes it wait."""
+        checked = self._said(Identify, locals())
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+
+    async def alias(self, anonymous_id: str, external_id: str) -> Receipt:
+        """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
+
+        The server does this once: the same alias again is not sent, and shares the first one's fate.
+        """
+        checked = self._said(Alias, locals())
+        return checked if isinstance(checked, Receipt) else await self._take(*checked)
+
+    def alias_nowait(self, anonymous_id: str, external_id: str) -> Receipt:
+        """As `alias`, for code that cannot await; a full queue never makes it wait."""
+        checked = self._said(Alias, locals())
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+
+    async def register_device(
+        self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
+        app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
+    ) -> Receipt:  # fmt: skip
+        """Accept a device of a person's; ``token`` is its address for push notifications. Raises as `track` does."""
+        checked = self._said(Device, locals())
+        return checked if isinstance(checked, Receipt) else await self._take(*checked)
+
+    def register_device_nowait(
+        self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
+        app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
+    ) -> Receipt:  # fmt: skip
+        """As `register_device`, for code that cannot await; a full queue never makes it wait."""
+        checked = self._said(Device, locals())
+        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+
+    async def enqueue(self, call: Call) -> Receipt:
+        """Accept a call that exists as a value: from a file, or from `on_dead`."""
+        if not isinstance(call, (Identify, Alias, Device, Track)):
+            raise InvalidCall("call", f"must be Identify, Alias, Device or Track, not {type(call).__name__}")
+        if get_ident() != self._thread:
+            raise self._refusal()
+        return await self._take(*_as_put(call))
+
+    # ── checking ──
+
+    def _tracked(
+        self, name: str, external_id: str | None, anonymous_id: str | None, data: Data, occurred_at: datetime | None
+    ) -> Checked | Receipt:
+        if get_ident() != self._thread:
+            raise self._refusal()
+        try:
+            key, body = _event(name, external_id, anonymous_id, data, occurred_at)
+        except InvalidCall as error:
+            given = _given(name=name, external_id=external_id, anonymous_id=anonymous_id, data=data)
+            return self._invalid(error, given | _given(occurred_at=occurred_at))
+        return "track", key, body, len(body)
+
+    def _said(self, make: type[Call], arguments: dict[str, Any]) -> Checked | Receipt:
+        """``arguments`` are the `locals` of a method whose parameters are the call's fields."""
+        if get_ident() != self._thread:
+            raise self._refusal()
+        del arguments["self"]
+        try:
+            return _as_put(make(**arguments))
+        except InvalidCall as error:
+            return self._invalid(error, arguments)
+
+
+def _as_put(call: Call) -> Checked:
+    """A call as the outbox holds it."""
+    if isinstance(call, Track):
+        key, body = _event(call.name, call.external_id, call.anonymous_id, call.data, call.occurred_at)
+        return "track", key, body, len(body)
+    if isinstance(call, Identify):
+        fields, data = call.fields(), dict(call.data)
+        facts = (data, fields, size_of(data) + size_of(fields), None)
+        return "user", _keys(fields), facts, facts[2]
+    if isinstance(call, Alias):
+        ids = {"anonymous_id": call.anonymous_id, "external_id": call.external_id}
+        body = encode_json(ids).encode()
+        return "alias", _keys(ids), body, len(body)
+    body = encode_json(call.body()).encode()
+    return "device", _keys(call.body()), body, len(body)
