@@ -21,6 +21,7 @@ from benchmarks import (
     loop_stall,
     merged_cpu,
     pacing,
+    parcelvoy_arrays,
     sample_requests,
     track_cost,
     waiting_memory,
@@ -31,7 +32,7 @@ from benchmarks.results import HEADINGS, Row
 
 ROWS: list[ModuleType] = [
     track_cost, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing, sample_requests,
-    import_time,
+    parcelvoy_arrays, import_time,
 ]  # fmt: skip
 PEERS = ("httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn")
 

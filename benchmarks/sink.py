@@ -66,6 +66,8 @@ class Connection(asyncio.Protocol):
             self.reply(202, {"job_id": JOB, "status": "queued"})
         elif path.startswith(b"/v1/track") or path.startswith(b"/v1/identify"):
             self.reply(202, {})
+        elif path.startswith(b"/api/client/"):
+            self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         else:
             self.reply(200, {"status": 1, "error": None})  # what mixpanel looks for; the others read the 200
 

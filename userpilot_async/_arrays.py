@@ -9,7 +9,7 @@ whatever happens in between, and each user's order is kept as it always is: only
 from __future__ import annotations
 
 from ._destination import Events
-from ._lanes import Place, body_of
+from ._lanes import Lane, Place, body_of
 from ._lines import Lines
 from ._work import Load
 
@@ -41,27 +41,28 @@ class Arrays:
 
         Their lanes are out of the line then. There must be one in it.
         """
-        load, bodies, most = Load(), list[bytes](), self._events.most
+        parts: list[tuple[Lane, int]] = []
+        bodies: list[bytes] = []
+        most, room = self._events.most, self.max_bytes
         while (lane := lines.first_track()) is not None:
             most = min(most, lane.within or most)
-            before = load.calls
+            before = len(bodies)
             for call in lane.calls:
-                if type(call) is not tuple or load.calls >= most:
+                if type(call) is not tuple or len(bodies) >= most:
                     break
                 body = body_of(call[2])
-                if bodies and load.size + len(body) > self.max_bytes:
+                room -= len(body)
+                if room < 0 and bodies:
                     most = 0
                     break
                 bodies.append(body)
-                load.calls += 1
-                load.size += len(body)
-            if load.calls > before:
-                load.parts.append((lane, load.calls - before))
+            if len(bodies) > before:
+                parts.append((lane, len(bodies) - before))
                 lines.take(lane, Place.BUSY)
-            if load.calls >= most:
+            if len(bodies) >= most:
                 break
-        self.waiting -= load.calls
-        return load, self._events.pack(bodies)
+        self.waiting -= len(bodies)
+        return Load(parts, len(bodies), sum(map(len, bodies))), self._events.pack(bodies)
 
     def answered(self, load: Load) -> None:
         """The server has taken it: its lanes may travel in larger ones again."""

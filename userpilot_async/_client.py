@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from ._api import Region, UserpilotAPI
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
-from ._door import PAUSE_EVERY, Checked, Door
+from ._door import Checked, Door
 from ._endpoint import Key
 from ._errors import InvalidCall
 from ._event_names import EventNames
@@ -95,13 +95,7 @@ class UserpilotClient(Door):
         checked = self._tracked(user_id, event_name, metadata, occurred_at)
         if isinstance(checked, Receipt):
             return checked
-        kind, key, said, size = checked
-        self._calls += 1
-        if not self._calls % PAUSE_EVERY:
-            await self._pause()
-        if self._room.waiters or not self._outbox.has_room(size):
-            return await self._squeeze(kind, key, said, size)
-        return self._put(kind, key, said, size)
+        return self._accept(*checked) or await self._take(*checked)
 
     def track_nowait(
         self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
@@ -119,7 +113,9 @@ class UserpilotClient(Door):
         moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
         """
         checked = self._identified(user_id, metadata, company)
-        return checked if isinstance(checked, Receipt) else await self._take(*checked)
+        if isinstance(checked, Receipt):
+            return checked
+        return self._accept(*checked) or await self._take(*checked)
 
     def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """As `identify`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
@@ -129,7 +125,9 @@ class UserpilotClient(Door):
     async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """Accept what is known of a company; else as `identify`."""
         checked = self._company_identified(company_id, metadata)
-        return checked if isinstance(checked, Receipt) else await self._take(*checked)
+        if isinstance(checked, Receipt):
+            return checked
+        return self._accept(*checked) or await self._take(*checked)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """As `identify_company`, for code that cannot await; a full queue never makes it wait."""

@@ -105,6 +105,22 @@ class Ledger:
         if self._watchers:
             self._tell(call_id, outcome)
 
+    def deliver(self, call_ids: Sequence[int]) -> None:
+        """Close pending calls as delivered: `settle` for many."""
+        for call_id in call_ids:
+            number = call_id // _CHUNK
+            page, at = self._chunks.get(number), call_id % _CHUNK
+            if page is None or page[at] not in _OPEN_CODES or call_id >= self.accepted:
+                raise _settled_twice(call_id)
+            self.submitted -= page[at]
+            page[at] = 2
+            self._open[number] -= 1
+        self.pending -= len(call_ids)
+        self.delivered += len(call_ids)
+        if self._watchers:
+            for call_id in call_ids:
+                self._tell(call_id, DELIVERED)
+
     def settle_merged(self, call_ids: Sequence[int], row: Outcome) -> None:
         """The row that took these calls in has met its fate; the counts do not change."""
         if not call_ids:
@@ -169,7 +185,7 @@ class Ledger:
         number, at = divmod(call_id, _CHUNK)
         page = self._chunks.get(number)
         if page is None or page[at] not in _OPEN_CODES or call_id >= self.accepted:
-            raise RuntimeError(f"call {call_id} was settled twice: the account would no longer add up")
+            raise _settled_twice(call_id)
         self.submitted -= page[at]  # 1 is the code of a submitted call
         page[at] = code
         self.pending -= 1
@@ -196,3 +212,7 @@ class Ledger:
         self._page_end = (newest + 1) * _CHUNK
         for number in [n for n in self._chunks if n <= newest - _KEPT_CHUNKS and not self._open[n]]:
             del self._chunks[number], self._open[number]
+
+
+def _settled_twice(call_id: int) -> RuntimeError:
+    return RuntimeError(f"call {call_id} was settled twice: the account would no longer add up")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ._lanes import Key, Kind, Said, Ticket
-from ._ledger import Ledger, Outcome
+from ._ledger import DELIVERED, Ledger, Outcome
 from ._settlements import Settlement
 
 
@@ -122,8 +122,11 @@ class MemoryOutbox:
 
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate."""
-        for carrier in settlement.carriers:
-            self.ledger.settle(carrier, settlement.outcome)
+        if settlement.outcome is DELIVERED:
+            self.ledger.deliver(settlement.carriers)
+        else:
+            for carrier in settlement.carriers:
+                self.ledger.settle(carrier, settlement.outcome)
         self.ledger.settle_merged(settlement.merged, settlement.outcome)
         self.waiting_calls -= len(settlement.carriers)
         self._free(settlement.size)

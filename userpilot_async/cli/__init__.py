@@ -36,7 +36,7 @@ Exit codes:
   0    fine; everything was delivered
   1    something was lost, rejected, missing, or not delivered in time
   2    wrong usage, or a package is missing
-  3    the server cannot be reached, or is not a Userpilot server
+  3    the server cannot be reached, or is of another kind
   4    the server refused the API key
   130  interrupted""",
 )
@@ -44,7 +44,8 @@ Exit codes:
 def cli() -> None:
     """Userpilot from the command line: send calls, watch jobs, check a key, or try it all without an account.
 
-    The server and the key come from USERPILOT_API_KEY, USERPILOT_REGION and USERPILOT_BASE_URL, or from options.
+    The server and the key come from USERPILOT_API_KEY, USERPILOT_REGION and USERPILOT_BASE_URL, or from options; for
+    `send --to parcelvoy`, from PARCELVOY_API_KEY and PARCELVOY_BASE_URL.
     With --json, stdout carries one JSON object and nothing else.
     """
 

@@ -10,25 +10,24 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from .._calls import from_bytes
-from .._client import UserpilotClient
-from .._errors import DeliveryError, InvalidCall
+from .._errors import InvalidCall
 from .._statistics import Report
-from ._exits import Exit, Failed, failure_of_listing
+from ._exits import Exit, Failed
 from ._progress import Progress
+from ._recipients import Recipient
 from ._source import Rejections, Source, Unreadable
 
 GRACE = 10.0  # seconds to deliver what was accepted before a Ctrl-C; a second one ends it at once
 PATIENCE = 150.0  # seconds that a hold is waited out: two looks, a minute apart, have found it no better
 LOOK = 1.0  # seconds between two looks whether the client is held
-LAST_QUESTION = 5.0  # seconds to find out why calls are left; three attempts take about two
+LAST_QUESTION = 5.0  # seconds to find out why calls are left; three attempts take about three
 
 
 @attrs.define
 class Delivery:
     """One run of a client over a source; `run` it once."""
 
-    client: UserpilotClient
+    to: Recipient
     source: Source
     progress: Progress
     rejections: Rejections
@@ -48,16 +47,16 @@ class Delivery:
     async def run(self) -> None:
         """Deliver everything, or find out why not; afterwards `report` says what became of each call."""
         started, self._phase = anyio.current_time(), anyio.CancelScope()
-        async with self.client, anyio.create_task_group() as helpers:
+        async with self.to.client, anyio.create_task_group() as helpers:
             self._start_helpers(helpers)
             with self._in_phase(self.timeout):
-                await self._knock()
+                self.trouble = await self.to.knock()
                 if self.trouble is None:
                     await self._feed()
-                    await self.client.flush()
+                    await self.to.client.flush()
                     self._finished = True
             await self._wind_up()
-            self.report = await self.client.aclose(0.0)
+            self.report = await self.to.client.aclose(0.0)
             helpers.cancel_scope.cancel()
         self.elapsed = anyio.current_time() - started
 
@@ -77,7 +76,7 @@ class Delivery:
                 if not line or line.isspace():
                     continue
                 try:
-                    await self.client.enqueue(from_bytes(line))
+                    await self.to.enqueue(line)
                 except InvalidCall as error:
                     self.rejections.add(number, error)
                     if self.strict:
@@ -87,21 +86,14 @@ class Delivery:
 
     async def _wind_up(self) -> None:
         """After the time was up, or a hold did not end, or a signal."""
-        if self.interrupted and self.client.statistics().pending:
+        if self.interrupted and self.to.client.statistics().pending:
             self.progress.say(f"interrupted: {GRACE:.0f} s to deliver what was accepted; again to stop at once")
             with self._in_phase(GRACE):
-                await self.client.flush()
+                await self.to.client.flush()
         elif not self._finished and not self.interrupted and self.trouble is None:
             with anyio.move_on_after(LAST_QUESTION):
-                await self._knock()
+                self.trouble = await self.to.knock()
             self.trouble = self.trouble or Failed("the time was up before everything was delivered")
-
-    async def _knock(self) -> None:
-        """One cheap request: is there a server, and does it take this key?"""
-        try:
-            await self.client.api.jobs()
-        except DeliveryError as error:
-            self.trouble = failure_of_listing(error)
 
     def _in_phase(self, seconds: float | None) -> anyio.CancelScope:
         self._phase = anyio.move_on_after(seconds)
@@ -110,7 +102,7 @@ class Delivery:
     # ── beside it ──
 
     def _start_helpers(self, helpers: TaskGroup) -> None:
-        helpers.start_soon(self.progress.follow, self.client)
+        helpers.start_soon(self.progress.follow, self.to.client)
         helpers.start_soon(self._heed_hold)
         if sys.platform != "win32":  # asyncio has no signal handlers there: Ctrl-C ends it at once
             helpers.start_soon(self._heed_signals)
@@ -126,7 +118,7 @@ class Delivery:
         since = math.inf
         while True:
             await anyio.sleep(LOOK)
-            if self.client.statistics().held is None:
+            if self.to.client.statistics().held is None:
                 since = math.inf
                 continue
             since = min(since, anyio.current_time())

@@ -22,6 +22,7 @@ from ._delivery import Delivery
 from ._emulate import emulator_package
 from ._exits import Exit, Unreachable
 from ._progress import Progress, stderr
+from ._recipients import Userpilot
 from ._report import as_dict, as_text, encoded
 from ._server import Server, json_option
 from ._source import Rejections, Source
@@ -93,9 +94,9 @@ async def perform(sample: Path) -> Performance:
         progress.say(f"emulator on {url}, a process of its own; sending {sample.name}")
         server = Server(api_key="demo", region="us", base_url=url)
         settings = Settings(burst=BURST, when_full="wait", max_wait=None)
-        client = server.client(settings, outbox="memory://")
+        userpilot = Userpilot(server.client(settings, outbox="memory://"))
         with Source(str(sample)) as source:
-            delivery = Delivery(client, source, progress, Rejections(), timeout=PATIENCE)
+            delivery = Delivery(userpilot, source, progress, Rejections(), timeout=PATIENCE)
             await delivery.run()
         if delivery.interrupted or delivery.trouble is not None:
             return Performance(delivery, None, refused_alike=False)

@@ -33,7 +33,7 @@ class NotPossible(Failed):
 
 
 class Unreachable(Failed):
-    """There is no server, or none of Userpilot's."""
+    """There is no server, or none of the kind that is meant."""
 
     exit_code = Exit.UNREACHABLE
 

@@ -94,7 +94,8 @@ def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:
     grid.add_row("pending", f"{seen.pending:,}", f"{seen.submitted:,} of them in a job" if seen.submitted else "")
     for name, spent in used(seen, budgets).items():
         grid.add_row(f"{name} budget", f"{spent:,}", _budget(spent, budgets[name] or 0))
-    grid.add_row("job", "", _job(seen))
+    if seen.job is not None or seen.jobs_completed:
+        grid.add_row("job", "", _job(seen))
     grid.add_row("time", f"{elapsed:.0f} s", Text(seen.held, style="red") if seen.held is not None else "")
     return grid
 
@@ -114,7 +115,7 @@ def job_words(job: Job) -> str:
 
 def _job(seen: Statistics) -> RenderableType:
     if seen.job is None:
-        return Text(f"none ({seen.jobs_completed:,} completed)" if seen.jobs_completed else "none", style="dim")
+        return Text(f"none ({seen.jobs_completed:,} completed)", style="dim")
     return Text(job_words(seen.job))
 
 

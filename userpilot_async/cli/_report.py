@@ -16,6 +16,7 @@ ENDPOINTS = {
     "bulk_companies": "bulk companies",
     "jobs": "job list",
     "job": "job status",
+    "knock": "key check",
 }
 """Names of endpoints where they need explaining."""
 
@@ -34,7 +35,8 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     total = sum(seen.requests.values())
     carried = seen.delivered + seen.merged + seen.submitted
     yield f"{total:,} requests carried {carried:,} calls ({requests}), in {delivery.elapsed:.1f} s"
-    yield f"background jobs: {seen.jobs_completed:,} completed"
+    if seen.jobs_completed:  # Parcelvoy knows none
+        yield f"background jobs: {seen.jobs_completed:,} completed"
     if report.jobs:
         yield f"{seen.submitted:,} calls are in an unfinished job: userpilot-async jobs watch {report.jobs[0]}"
     yield f"possible duplicates: {seen.possible_duplicates:,}"

@@ -6,23 +6,24 @@ import anyio
 import click
 
 from .._settings import Settings
+from ..parcelvoy import ParcelvoySettings
 from ._delivery import Delivery
 from ._progress import Progress, stderr
+from ._recipients import Parcelvoy, Recipient, Userpilot
 from ._report import as_dict, as_text, encoded
 from ._server import Server, json_option, talks_to_server
 from ._source import Rejections, Source
 
-# For ever: a script has nothing better to do than wait for room.
-SETTINGS = Settings(when_full="wait", max_wait=None)
-
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
+@click.option("--to", type=click.Choice(["userpilot", "parcelvoy"]), default="userpilot", show_default=True,
+              help="Whose calls these are. Parcelvoy: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL], no region.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
 @json_option
 @talks_to_server
-def send(server: Server, file: str, strict: bool, timeout: float | None, as_json: bool) -> None:
+def send(server: Server, file: str, to: str, strict: bool, timeout: float | None, as_json: bool) -> None:
     """Send the calls in FILE (- is stdin; .gz is unpacked), one JSON object a line, and wait until all are delivered.
 
     \b
@@ -30,16 +31,31 @@ def send(server: Server, file: str, strict: bool, timeout: float | None, as_json
     {"type": "identify_company", "company_id": "acme", "metadata": {"seats": 20}}
     {"type": "track", "user_id": "u1", "event_name": "Report Exported", "metadata": {"format": "csv"}}
 
+    With --to parcelvoy, where a person has an external_id, an anonymous_id, or both:
+
+    \b
+    {"type": "identify", "external_id": "u1", "email": "ann@example.com", "data": {"plan": "pro"}}
+    {"type": "alias", "anonymous_id": "a1", "external_id": "u1"}
+    {"type": "device", "device_id": "d", "external_id": "u1", "os": "", "model": "", "app_build": "", "app_version": ""}
+    {"type": "track", "name": "Report Exported", "external_id": "u1", "data": {"format": "csv"}}
+
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
     Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.
     """
-    client = server.client(SETTINGS)
+    recipient = recipient_at(server, to)
     with Source(file) as source:
         progress = Progress(stderr())
-        delivery = Delivery(client, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
+        delivery = Delivery(recipient, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
         anyio.run(delivery.run)
     if as_json or delivery.report.statistics.accepted or delivery.trouble is None:
         click.echo(encoded(as_dict(delivery)) if as_json else "\n".join(as_text(delivery)))
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(delivery.exit_code)
+
+
+def recipient_at(server: Server, to: str) -> Recipient:
+    """Whom the options mean. A full queue is waited for without end: a script has nothing better to do."""
+    if to == "parcelvoy":
+        return Parcelvoy(server.parcelvoy(ParcelvoySettings(when_full="wait", max_wait=None)))
+    return Userpilot(server.client(Settings(when_full="wait", max_wait=None)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -15,6 +16,7 @@ from .._api import Region, UserpilotAPI
 from .._client import UserpilotClient
 from .._errors import DeliveryError
 from .._settings import Settings
+from ..parcelvoy import ParcelvoyClient, ParcelvoySettings
 from ._exits import failure_of
 
 T = TypeVar("T")
@@ -35,21 +37,33 @@ class Server:
 
     def client(self, settings: Settings, outbox: str | None = None) -> UserpilotClient:
         """A client that is not open yet; a key or URL that cannot be right is a usage error."""
-        try:
+        with _usage_errors():
             return UserpilotClient(
                 self.api_key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings
             )
-        except ValueError as exc:
-            raise click.UsageError(str(exc)) from exc
+
+    def parcelvoy(self, settings: ParcelvoySettings) -> ParcelvoyClient:
+        """A client for Parcelvoy; else as `client`."""
+        if self.region is not None:
+            raise click.UsageError("--region is Userpilot's: a Parcelvoy server is where --base-url says")
+        with _usage_errors():
+            return ParcelvoyClient(self.api_key, self.base_url, settings=settings)
 
     def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
         """The endpoints without a queue; else as `client`."""
-        try:
+        with _usage_errors():
             return UserpilotAPI(
                 self.api_key, region=self.region, base_url=self.base_url, transport=transport, attempts=attempts
             )
-        except ValueError as exc:
-            raise click.UsageError(str(exc)) from exc
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """What a client says of a key or a URL is for whoever typed it."""
+    try:
+        yield
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 def ask(api: UserpilotAPI, question: Callable[[UserpilotAPI], Awaitable[T]]) -> T:

@@ -1,0 +1,104 @@
+"""Whom `send` can deliver to: how their lines are read, and how one asks whether they are there."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import anyio
+import attrs
+
+from .._calls import from_bytes
+from .._client import UserpilotClient
+from .._door import Door
+from .._errors import DeliveryError
+from .._gate import backoff
+from .._verdict import Meaning, Verdict
+from ..parcelvoy import ParcelvoyClient, from_line
+from ._exits import Failed, Refused, Unreachable, failure_of_listing
+
+ATTEMPTS = 3  # as many as `UserpilotAPI` makes; they take three seconds where nobody listens
+NO_SUCH_PROJECT = 6000  # github.com/parcelvoy/platform, `ProjectError.ts`, read 2026-11
+
+
+class Recipient(Protocol):
+    """A server, and the client for it."""
+
+    @property
+    def client(self) -> Door:
+        """Not open yet; a delivery opens it."""
+        ...
+
+    async def enqueue(self, line: bytes) -> None:
+        """Hand in the call on a line of the file; raises `InvalidCall`."""
+        ...
+
+    async def knock(self) -> Failed | None:
+        """Ask once, leaving no trace in anybody's data, and say why nothing can be delivered, if that is so."""
+        ...
+
+
+@attrs.frozen
+class Userpilot:
+    """Its job list is cheap, and wants the same key."""
+
+    client: UserpilotClient
+
+    async def enqueue(self, line: bytes) -> None:
+        await self.client.enqueue(from_bytes(line))
+
+    async def knock(self) -> Failed | None:
+        try:
+            await self.client.api.jobs()
+        except DeliveryError as error:
+            return failure_of_listing(error)
+        return None
+
+
+@attrs.frozen
+class Parcelvoy:
+    """It has nothing that a public key may read, so it is asked to refuse something.
+
+    The server looks at the key, then at the project, then at the body, and an array of no events is 422 before
+    anything is queued (github.com/parcelvoy/platform, `ClientController.ts`, read 2026-11): a 422 says that key and
+    URL are right. Not `GET /api/health`, which knows no keys. Nor `Statistics.held` of the first calls: it tells a
+    key from a URL in words only, and what is answered 400 would be lost by then, where this stops before the first.
+    """
+
+    client: ParcelvoyClient
+
+    async def enqueue(self, line: bytes) -> None:
+        await self.client.enqueue(from_line(line))
+
+    async def knock(self) -> Failed | None:
+        # The client's own connection: what is found out with another URL, key or certificate store proves nothing.
+        connection, attempts = self.client._connection, 0
+        while True:
+            verdict = await connection.exchange("knock", "POST", "/api/client/events", b"[]")
+            attempts += 1
+            if attempts == ATTEMPTS or verdict.meaning not in PASSING:
+                return failure_of_knock(verdict)
+            await anyio.sleep(max(verdict.delay, backoff(attempts, 1.0)))
+
+
+PASSING = (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
+
+
+def failure_of_knock(verdict: Verdict) -> Failed | None:
+    """What Parcelvoy's answer to an array of no events means for the command; ``None`` if that is well."""
+    status = verdict.status
+    if status is None:
+        return Unreachable(f"the server is unavailable: no answer: {verdict.detail}")
+    if verdict.meaning is Meaning.ACCEPTED or status == 422:
+        return None
+    if verdict.meaning is Meaning.DENIED or _knows_no_project(verdict.body):
+        words = f" ({verdict.detail})" if verdict.detail else ""
+        return Refused(f"the server answered {status}: is it the public key of this project?{words}")
+    if verdict.meaning is Meaning.MISCONFIGURED:
+        return Unreachable(f"this does not look like a Parcelvoy server: it answered {status}")
+    # 400 too: its answer to whatever breaks inside it (`api.ts`), as until 2023 an unknown key did.
+    return Unreachable(f"the server is unavailable: it answered {status}")
+
+
+def _knows_no_project(body: object) -> bool:
+    """The 404 of a key that looks like one and is nobody's; a path that nobody knows is 404 without these words."""
+    return isinstance(body, dict) and body.get("code") == NO_SUCH_PROJECT
