@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable
 
 from ._arrays import Arrays
 from ._bucket import Bucket
-from ._bulk import BulkSlot, Change, SlotState
+from ._bulk import BulkSlot
 from ._coalesce import Row, RowState
 from ._destination import Destination, Route
+from ._endings import Endings
 from ._filing import LONGEST_LINGER, Filing
 from ._gate import HOLD_PROBE, Gate, backoff
 from ._lanes import Event, Facts, Lane, Place, Post, Ticket
@@ -27,8 +27,6 @@ from ._settings import DeliverySettings
 from ._settlements import Settlements
 from ._verdict import Meaning, Verdict
 from ._work import Load, Work
-
-_CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
 
 
 class Schedule:
@@ -71,8 +69,7 @@ class Schedule:
         self._ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
         if destination.files is not None:
             self._ways.insert(0, self._next_bulk)
-        self._chores: Iterator[None] = iter(())
-        self._chores_waiting = False
+        self._endings = Endings(self._lines, self._arrays, self._once, self.slot, self.settled)
         self._turn = 0
         self._probe_at = 0.0
         self._probing = False
@@ -156,9 +153,9 @@ class Schedule:
 
         ``inf`` means until something is added or done.
         """
-        if self._do_chores():
+        if self._endings.do_chores():
             return now
-        earliest = min(self._expire(now), self._lines.wake(now))
+        earliest = min(self._endings.expire(now, self._settings.max_age), self._lines.wake(now))
         if self.in_flight >= self._settings.concurrency:
             return earliest
         if self.held is not None and (self._probing or now < self._probe_at):
@@ -264,7 +261,9 @@ class Schedule:
         work.gate.leave()
         self._tell_gate(work, verdict, now)
         if work.step is not None:
-            self._carry_out(self.slot.done(work.step, verdict, now))
+            change = self.slot.done(work.step, verdict, now)
+            self.jobs_completed += change.delivered
+            self._endings.carry_out(change)
         elif work.load is not None:
             self._load_done(work, work.load, verdict, now)
         elif work.lane is not None:
@@ -338,7 +337,7 @@ class Schedule:
     def _lose(self, load: Load, outcome: Outcome) -> None:
         for lane, calls in load.parts:
             for _ in range(calls):
-                self._end_head(lane, outcome)
+                self._endings.head(lane, outcome)
             self._lines.came_back(lane)
 
     def _wait_for_better(self, load: Load, verdict: Verdict, now: float) -> None:
@@ -358,7 +357,7 @@ class Schedule:
             return
         fate = self._fate(head, verdict)
         if fate is not None:
-            self._end_head(lane, fate)
+            self._endings.head(lane, fate)
             self._lines.came_back(lane)
             return
         if isinstance(head, Row) and head.state is RowState.SENDING:
@@ -379,96 +378,12 @@ class Schedule:
             head.lost = head.lost or meaning is Meaning.LOST
         return Outcome("dead", meaning.value) if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) else None
 
-    def _end_head(self, lane: Lane, outcome: Outcome) -> None:
-        head = lane.calls[0]
-        if isinstance(head, Post):
-            self._once.left(head, outcome)
-        elif isinstance(head, tuple):
-            self._arrays.waiting -= 1
-        self.settled.head(lane, outcome)
-
-    # ── rows leave the job slot ──
-
-    def _carry_out(self, change: Change) -> None:
-        self.settled.marked(change.submitted, True)
-        self.settled.marked(change.withdrawn, False)
-        self.jobs_completed += change.delivered
-        if change.ended:
-            self._chores = chain(self._chores, self._end(change))
-            self._chores_waiting = True
-
-    def _end(self, change: Change) -> Iterator[None]:
-        fate = DELIVERED if change.delivered else Outcome("dead", change.dead) if change.dead else None
-        for row in change.ended:
-            lane = self._lines.lane(row.kind, row.key)
-            lane.batched = None
-            if row.state is RowState.BATCHED:
-                if fate is not None:
-                    self._end_head(lane, fate)
-                else:
-                    row.state = RowState.SENDING if lane.place is Place.BUSY else RowState.WAITING
-                    if all(isinstance(call, tuple) for call in lane.calls[1:]):
-                        lane.newest = row  # others may merge into it again
-            if lane.place not in (Place.BUSY, Place.ASLEEP):
-                self._lines.came_back(lane)
-            elif lane.calls:
-                self._lines.ages.enter(lane)
-            yield
-
-    def _do_chores(self) -> bool:
-        """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
-        if self._chores_waiting:
-            self._chores_waiting = sum(1 for _ in islice(self._chores, _CHORES)) == _CHORES
-            if not self._chores_waiting:
-                self._chores = iter(())
-        return self.settled.follow(_CHORES) or self._chores_waiting
-
     # ── calls leave unsent ──
 
     def drop_oldest(self, outcome: Outcome) -> bool:
         """Give up the oldest call that no request carries; false if there is none."""
-        return self._give_up(math.inf, outcome, at_most=1) > 0
-
-    def _expire(self, now: float) -> float:
-        """Calls die of age, never of a number of attempts. When the next one will."""
-        limit = now - self._settings.max_age
-        self._give_up(limit, Outcome("dead", "expired"))
-        oldest = self._lines.ages.oldest()
-        return max(now + 1.0, oldest.head_time() + self._settings.max_age) if oldest is not None else math.inf
-
-    def _give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
-        given_up = 0
-        while given_up < at_most:
-            lane = self._lines.ages.oldest()
-            if lane is None or lane.head_time() > accepted_until:
-                break
-            head = lane.calls[0]
-            # A company row is not given up under its users: they would be lost with it.
-            if lane.place is Place.BUSY or (isinstance(head, Row) and (head.state is RowState.BATCHED or head.awaited)):
-                self._lines.ages.set_aside(lane)  # it is watched again when its head comes back
-                continue
-            self._end_head(lane, outcome)
-            given_up += 1
-            self._lines.head_left(lane)
-        return given_up
+        return self._endings.give_up(math.inf, outcome, at_most=1) > 0
 
     def abandon(self, outcome: Outcome) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""
-        while self._do_chores():
-            pass
-        running = self.slot.batch if self.slot.state is SlotState.RUNNING else None
-        submitted = {id(row) for row in running.rows} if running is not None else set()
-        for lane in list(self._lines):
-            staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
-            while lane.calls:
-                self._end_head(lane, outcome)
-            lane.calls = staying
-            self._lines.take(lane, Place.PARKED)
-            self._lines.came_back(lane)
-        while self._do_chores():
-            pass
-        for row in running.rows if running is not None else ():
-            if not row.settled and row.outcome not in (None, DELIVERED):  # a part of it is lost: so is the call
-                row.state = RowState.ANSWERED
-                self.settled.close(row)
-        self.settled.marked(running.rows if running is not None else (), True)
+        self._endings.abandon(outcome)

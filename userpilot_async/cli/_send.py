@@ -18,7 +18,7 @@ from ._source import Rejections, Source
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @click.option("--to", type=click.Choice(["userpilot", "parcelvoy"]), default="userpilot", show_default=True,
-              help="Whose calls these are. Parcelvoy: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL], no region.")  # fmt: skip
+              help="Parcelvoy has no region; its key and URL: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL].")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
 @json_option
@@ -36,12 +36,12 @@ def send(server: Server, file: str, to: str, strict: bool, timeout: float | None
     \b
     {"type": "identify", "external_id": "u1", "email": "ann@example.com", "data": {"plan": "pro"}}
     {"type": "alias", "anonymous_id": "a1", "external_id": "u1"}
-    {"type": "device", "device_id": "d", "external_id": "u1", "os": "", "model": "", "app_build": "", "app_version": ""}
+    {"type": "device", "device_id": "d1", "external_id": "u1", "os": "iOS", "model": "iPad", "app_build": "7", "app_version": "1.2"}
     {"type": "track", "name": "Report Exported", "external_id": "u1", "data": {"format": "csv"}}
 
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
     Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.
-    """
+    """  # noqa: E501  # a line that is to be copied stays one
     recipient = recipient_at(server, to)
     with Source(file) as source:
         progress = Progress(stderr())

@@ -1,0 +1,123 @@
+"""How calls end: answered, by a job's end, of age, for want of room, or because there is no more time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from ._arrays import Arrays
+from ._bulk import BulkSlot, Change, SlotState
+from ._coalesce import Row, RowState
+from ._lanes import Lane, Place, Post
+from ._ledger import DELIVERED, Outcome
+from ._lines import Lines
+from ._once import Once
+from ._settlements import Settlements
+
+_CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
+
+
+class Endings:
+    """Takes calls out of their lanes, and writes down what became of them."""
+
+    def __init__(self, lines: Lines, arrays: Arrays, once: Once, slot: BulkSlot, settled: Settlements) -> None:
+        self._lines = lines
+        self._arrays = arrays
+        self._once = once
+        self._slot = slot
+        self._settled = settled
+        self._chores: Iterator[None] = iter(())
+        self._chores_waiting = False
+
+    def head(self, lane: Lane, outcome: Outcome) -> None:
+        """The head of this lane has met its fate."""
+        head = lane.calls[0]
+        if isinstance(head, Post):
+            self._once.left(head, outcome)
+        elif isinstance(head, tuple):
+            self._arrays.waiting -= 1
+        self._settled.head(lane, outcome)
+
+    # ── rows leave the job slot ──
+
+    def carry_out(self, change: Change) -> None:
+        """Rows have come into a job, or out of one."""
+        self._settled.marked(change.submitted, True)
+        self._settled.marked(change.withdrawn, False)
+        if change.ended:
+            self._chores = chain(self._chores, self._end(change))
+            self._chores_waiting = True
+
+    def _end(self, change: Change) -> Iterator[None]:
+        fate = DELIVERED if change.delivered else Outcome("dead", change.dead) if change.dead else None
+        for row in change.ended:
+            lane = self._lines.lanes[row.kind][row.key]  # not by `lane`, which knows who has become whom
+            lane.batched = None
+            if row.state is RowState.BATCHED:
+                if fate is not None:
+                    self.head(lane, fate)
+                else:
+                    row.state = RowState.SENDING if lane.place is Place.BUSY else RowState.WAITING
+                    if all(isinstance(call, tuple) for call in lane.calls[1:]):
+                        lane.newest = row  # others may merge into it again
+            if lane.place not in (Place.BUSY, Place.ASLEEP):
+                self._lines.came_back(lane)
+            elif lane.calls:
+                self._lines.ages.enter(lane)
+            yield
+
+    def do_chores(self) -> bool:
+        """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
+        if self._chores_waiting:
+            self._chores_waiting = sum(1 for _ in islice(self._chores, _CHORES)) == _CHORES
+            if not self._chores_waiting:
+                self._chores = iter(())
+        return self._settled.follow(_CHORES) or self._chores_waiting
+
+    # ── calls leave unsent ──
+
+    def expire(self, now: float, max_age: float) -> float:
+        """Calls die of age, never of a number of attempts. When the next one will."""
+        limit = now - max_age
+        self.give_up(limit, Outcome("dead", "expired"))
+        oldest = self._lines.ages.oldest()
+        return max(now + 1.0, oldest.head_time() + max_age) if oldest is not None else math.inf
+
+    def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
+        """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
+        given_up = 0
+        while given_up < at_most:
+            lane = self._lines.ages.oldest()
+            if lane is None or lane.head_time() > accepted_until:
+                break
+            head = lane.calls[0]
+            # A company row is not given up under its users: they would be lost with it.
+            if lane.place is Place.BUSY or (isinstance(head, Row) and (head.state is RowState.BATCHED or head.awaited)):
+                self._lines.ages.set_aside(lane)  # it is watched again when its head comes back
+                continue
+            self.head(lane, outcome)
+            given_up += 1
+            self._lines.head_left(lane)
+        return given_up
+
+    def abandon(self, outcome: Outcome) -> None:
+        """The end: everything that the server has not taken into a job meets ``outcome``."""
+        while self.do_chores():
+            pass
+        running = self._slot.batch if self._slot.state is SlotState.RUNNING else None
+        submitted = {id(row) for row in running.rows} if running is not None else set()
+        for lane in list(self._lines):
+            staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
+            while lane.calls:
+                self.head(lane, outcome)
+            lane.calls = staying
+            self._lines.take(lane, Place.PARKED)
+            self._lines.came_back(lane)
+        while self.do_chores():
+            pass
+        for row in running.rows if running is not None else ():
+            if not row.settled and row.outcome not in (None, DELIVERED):  # a part of it is lost: so is the call
+                row.state = RowState.ANSWERED
+                self._settled.close(row)
+        self._settled.marked(running.rows if running is not None else (), True)
