@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.harness import clock
 from tests.harness.processes import emulator_process
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test asserts a time, and others use the machine
+hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
 SLOW = ("apps", "cli", "harness_tests", "test_network_", "test_process_", "test_readme", "test_emulator_server")
