@@ -19,11 +19,15 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 SCRIPTS = [code for code in PYTHON if "asyncio.run(" in code]
 CONSOLE = [line[2:] for language, code in BLOCKS if language == "console" for line in code.splitlines()]
-CALLS = next(code for language, code in BLOCKS if language == "json")
+CALLS, PEOPLE = [code for language, code in BLOCKS if language == "json"]
 
 
 def surroundings(url: str) -> dict[str, str]:
-    return {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": "key-of-the-readme", "PYTHONPATH": str(ROOT)}
+    key = "key-of-the-readme"
+    return {
+        "USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": key, "PARCELVOY_BASE_URL": url, "PARCELVOY_API_KEY": key,
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda code: re.findall(r"\w+", code)[-40])
@@ -42,6 +46,17 @@ def test_the_script_without_a_framework_delivers_what_it_says(emulator_url: str)
 
     assert "2 accepted = 2 delivered" in running.output
     assert "acme" == httpx.get(f"{emulator_url}/__emulator__/users/u1").json()["company_id"]
+
+
+def test_parcelvoy_has_what_the_script_for_it_says(emulator_url: str) -> None:
+    script = next(code for code in SCRIPTS if "ParcelvoyClient" in code)
+
+    with python("-c", script, env=surroundings(emulator_url)) as running:
+        assert 0 == running.wait(60.0), running.output
+
+    assert "5 accepted = 5 delivered" in running.output
+    user = httpx.get(f"{emulator_url}/__emulator__/parcelvoy/users/browser-7").json()
+    assert ("u1", {"plan": "pro"}, ["5e356e66"]) == (user["external_id"], user["data"], user["devices"])
 
 
 @pytest.mark.parametrize("name", ["fastapi_app.py", "aiohttp_app.py"])
@@ -63,6 +78,7 @@ def run(command: str, url: str, folder: Path) -> str:
 
 def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path: Path) -> None:
     (tmp_path / "calls.ndjson").write_text(CALLS, encoding="utf-8")
+    (tmp_path / "people.ndjson").write_text(PEOPLE, encoding="utf-8")
     users = {"users": [{"user_id": "u7"}]}
     headers = {"Authorization": "Token key-of-the-readme", "X-API-Version": "2020-09-22"}
     job_id = httpx.post(f"{emulator_url}/v1/users/bulk_identify", json=users, headers=headers).json()["job_id"]
@@ -70,13 +86,15 @@ def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path
     commands = [line for line in CONSOLE if "emulate" not in line and not line.startswith("export ")]
     outputs = {command: run(command.replace("JOB_ID", job_id), emulator_url, tmp_path) for command in commands}
 
-    assert ["check", "send", "jobs", "jobs"] == [command.split()[1] for command in commands]
+    assert ["check", "send", "jobs", "jobs", "send"] == [command.split()[1] for command in commands]
     assert "3 accepted" in outputs["userpilot-async send calls.ndjson"]
+    assert "4 accepted" in outputs["userpilot-async send people.ndjson --to parcelvoy"]
     assert job_id in outputs["userpilot-async jobs"].replace("\n", "")
 
 
 def test_the_calls_of_the_readme_are_calls() -> None:
     assert ["identify", "identify_company", "track"] == [json.loads(line)["type"] for line in CALLS.splitlines()]
+    assert ["track", "alias", "identify", "device"] == [json.loads(line)["type"] for line in PEOPLE.splitlines()]
 
 
 def test_the_emulator_starts_as_the_readme_says() -> None:

@@ -85,10 +85,10 @@ class Schedule:
             lane.calls.append((call_id, accepted_at, event))
             self._arrays.waiting += 1
         elif kind in self._to.posts:
-            lane = self._lines.lane("user", key)
             body: bytes = said  # type: ignore[assignment]  # the same
             if kind in self._to.once and self._is_known(call_id, body):
                 return
+            lane = self._lines.lane("user", key)
             self._add_post(lane, Post(kind, [call_id], accepted_at, body))
         else:
             facts: Facts = said  # type: ignore[assignment]  # the same
