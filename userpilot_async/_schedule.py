@@ -11,6 +11,8 @@ import math
 from array import array
 from collections.abc import Callable
 
+import attrs
+
 from ._arrays import Arrays
 from ._bucket import Bucket
 from ._bulk import BulkSlot
@@ -256,6 +258,8 @@ class Schedule:
 
     def done(self, work: Work, verdict: Verdict, now: float) -> None:
         """Take in what became of a request that `next` gave out."""
+        if verdict.status in self._to.unsure:
+            verdict = attrs.evolve(verdict, meaning=Meaning.AGAIN)
         self.in_flight -= 1
         self._return_token(work, verdict, now)
         work.gate.leave()
@@ -328,6 +332,8 @@ class Schedule:
             self._lose(load, Outcome("dropped", "ambiguous"))
         else:
             self.possible_duplicates += load.calls if meaning is Meaning.LOST else 0
+            if verdict.status in self._to.unsure and load.calls > 1:
+                self._arrays.refused(load)
             self._wait_for_better(load, verdict, now)
 
     def _back_in_line(self, load: Load) -> None:

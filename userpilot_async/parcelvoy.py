@@ -249,9 +249,11 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
         posts={"alias": _ALIAS, "device": _DEVICES},
         once=frozenset({"alias"}),
         call_of=_call_of,
+        # A body it rejects is a 422. 400 is what becomes of any error inside it (``apps/platform/src/api.ts``).
+        unsure=frozenset({400}),
         lost_call=DeadCall,
-        wrong_key="is it the public key of this project?",
-        wrong_url="is the URL right, without /api/client?",
+        wrong_key="is it the public key of a project there?",
+        wrong_url="is the URL right, and the key one of that server's?",  # it answers 404 for a key it does not know
     )
 
 

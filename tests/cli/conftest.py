@@ -14,6 +14,7 @@ import pytest
 from tests.harness.processes import REPOSITORY, emulator_process
 
 KEY = "SECRET-KEY"
+NAMES = ("USERPILOT", "PARCELVOY")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Env = dict[str, Optional[str]]
@@ -29,7 +30,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def received(server: str) -> Received:
-    """Ask the emulator what it holds: `received("users")`."""
+    """Ask the emulator what it holds: `received("users")`, `received("parcelvoy/users")`."""
 
     def received(what: str) -> list[dict[str, Any]]:
         with httpx.Client(base_url=server, trust_env=False) as http:
@@ -42,14 +43,14 @@ def received(server: str) -> Received:
 @pytest.fixture
 def environment(server: str) -> Env:
     """What a user of that emulator would export."""
-    return {"USERPILOT_BASE_URL": server, "USERPILOT_API_KEY": KEY}
+    return {f"{name}_{what}": value for name in NAMES for what, value in (("BASE_URL", server), ("API_KEY", KEY))}
 
 
 def userpilot(
     *arguments: str, env: Mapping[str, str | None] | None = None, stdin: str = "", timeout: float = 30.0
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m userpilot_async` to its end."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("USERPILOT_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NAMES)}
     given = {**inherited, "PYTHONPATH": str(REPOSITORY), **(env or {})}
     return subprocess.run(
         [sys.executable, "-m", "userpilot_async", *arguments],

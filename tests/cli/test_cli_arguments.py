@@ -22,6 +22,7 @@ RUN = "from userpilot_async.__main__ import main; main()"
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     for name in ("API_KEY", "BASE_URL", "REGION", "OUTBOX"):
         monkeypatch.delenv(f"USERPILOT_{name}", raising=False)
+        monkeypatch.delenv(f"PARCELVOY_{name}", raising=False)
 
     def invoke(*arguments: str) -> click.testing.Result:
         return click.testing.CliRunner().invoke(cli, arguments)
@@ -79,6 +80,8 @@ def test_a_key_that_cannot_be_one_is_not_echoed(invoke: Invoke) -> None:
         ["check", "--api-key", "K", "--region", "mars"],
         ["send", "--api-key", "K", "there-is-no-such-file"],
         ["send", "--api-key", "K", "--timeout", "-1", "-"],
+        ["send", "--api-key", "K", "--to", "elsewhere", "-"],
+        ["send", "--api-key", "K", "--to", "parcelvoy", "--base-url", "http://example.com", "-"],
         ["emulate", "--speed", "0"],
         ["emulate", "--port", "70000"],
     ],

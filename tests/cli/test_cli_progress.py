@@ -44,3 +44,9 @@ def test_losses_and_a_hold_are_told_only_if_there_are_any() -> None:
     assert "the [server] refuses" in drawn(trouble)
     assert "the [server] refuses" in line(trouble, BUDGETS, 4.2)
     assert "lost" not in drawn(SEEN)
+
+
+def test_where_there_are_no_jobs_none_is_talked_of() -> None:
+    jobless = attrs.evolve(SEEN, job=None, submitted=0)
+
+    assert "job" not in line(jobless, BUDGETS, 4.2) + drawn(jobless)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import KEY, Env, Received, Run
 from tests.harness.processes import emulator_process, python
 from tests.harness.raw_server import RefusedPort
@@ -14,6 +16,7 @@ from userpilot_async.cli._exits import Exit
 
 IDENTIFY = '{"type":"identify","user_id":"u1","metadata":{"plan":"pro"},"company":{"id":"acme"}}\n'
 TRACK = '{"type":"track","user_id":"u1","event_name":"Opened","metadata":{"serial":1}}\n'
+PARCELVOY_TRACK = '{"type":"track","external_id":"u1","name":"Opened","data":{"serial":1}}\n'
 BAD = '{"type":"identify","user_id":"u1","metadata":{"plan":["PRIVATE"]}}\n'
 
 
@@ -80,17 +83,20 @@ def test_time_up_is_no_success_even_if_nothing_was_read(run: Run) -> None:
     assert "the time was up" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("to", "line", "events"), [("userpilot", TRACK, "events"), ("parcelvoy", PARCELVOY_TRACK, "parcelvoy/events")]
+)
 def test_calls_leave_while_the_pipe_is_open_and_ctrl_c_ends_it_with_a_report(
-    environment: Env, received: Received, tmp_path: Path
+    environment: Env, received: Received, tmp_path: Path, to: str, line: str, events: str
 ) -> None:
     """`tail -f calls.ndjson | userpilot-async send -` must not wait for a buffer to fill."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)  # both ways, or it would wait for a reader
     try:
-        with python("-m", "userpilot_async", "send", str(pipe), env=environment) as sending:
-            os.write(writer, TRACK.encode())
-            wait_until(lambda: len(received("events")) == 1)
+        with python("-m", "userpilot_async", "send", "--to", to, str(pipe), env=environment) as sending:
+            os.write(writer, line.encode())
+            wait_until(lambda: len(received(events)) == 1)
             sending.send_signal(signal.SIGINT)
 
             assert sending.wait() == Exit.INTERRUPTED

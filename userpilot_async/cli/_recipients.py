@@ -17,6 +17,7 @@ from ..parcelvoy import ParcelvoyClient, from_line
 from ._exits import Failed, Refused, Unreachable, failure_of_listing
 
 ATTEMPTS = 3  # as many as `UserpilotAPI` makes; they take three seconds where nobody listens
+PASSING = (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)  # may be otherwise in a second
 NO_SUCH_PROJECT = 6000  # github.com/parcelvoy/platform, `ProjectError.ts`, read 2026-11
 
 
@@ -80,20 +81,17 @@ class Parcelvoy:
             await anyio.sleep(max(verdict.delay, backoff(attempts, 1.0)))
 
 
-PASSING = (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
-
-
 def failure_of_knock(verdict: Verdict) -> Failed | None:
     """What Parcelvoy's answer to an array of no events means for the command; ``None`` if that is well."""
     status = verdict.status
     if status is None:
         return Unreachable(f"the server is unavailable: no answer: {verdict.detail}")
-    if verdict.meaning is Meaning.ACCEPTED or status == 422:
+    if status in (204, 422):  # 204 is its word for success, should a version come that minds no empty array
         return None
     if verdict.meaning is Meaning.DENIED or _knows_no_project(verdict.body):
         words = f" ({verdict.detail})" if verdict.detail else ""
         return Refused(f"the server answered {status}: is it the public key of this project?{words}")
-    if verdict.meaning is Meaning.MISCONFIGURED:
+    if verdict.meaning in (Meaning.MISCONFIGURED, Meaning.ACCEPTED):  # a website's 200 would swallow every call
         return Unreachable(f"this does not look like a Parcelvoy server: it answered {status}")
     # 400 too: its answer to whatever breaks inside it (`api.ts`), as until 2023 an unknown key did.
     return Unreachable(f"the server is unavailable: it answered {status}")
