@@ -25,7 +25,10 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # no test assert
 hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-SLOW = ("apps", "cli", "harness_tests", "test_network_", "test_process_", "test_readme", "test_emulator_server")
+SLOW = (
+    "apps", "cli", "harness_tests", "test_network_", "test_parcelvoy_sockets", "test_process_", "test_readme",
+    "test_emulator_server",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

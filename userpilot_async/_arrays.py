@@ -24,7 +24,7 @@ class Arrays:
         self.max_bytes = events.max_bytes
         """Learned from 413s: what one array may hold."""
         self.waiting = 0
-        """Events that wait in lanes; no less than could go now."""
+        """Events that wait in lanes, also in those whose turn it is not."""
         self._fitting = 0
 
     def ripe_at(self, lines: Lines, now: float, linger: float) -> float | None:
@@ -32,7 +32,7 @@ class Arrays:
         lane = lines.first_track()
         if lane is None:
             return None
-        if self.waiting >= self._events.most or lane.within:
+        if lane.within or (self.waiting >= self._events.most and lines.hold_tracks(self._events.most)):
             return now
         return lane.head_time() + linger
 
@@ -43,7 +43,7 @@ class Arrays:
         """
         parts: list[tuple[Lane, int]] = []
         bodies: list[bytes] = []
-        most, room = self._events.most, self.max_bytes
+        most, room = self._events.most, self._tries_to_hold()
         while (lane := lines.first_track()) is not None:
             most = min(most, lane.within or most)
             before = len(bodies)
@@ -70,8 +70,7 @@ class Arrays:
             if lane.within:
                 lane.within = 2 * lane.within if 2 * lane.within < self._events.most else 0
         self._fitting += 1
-        if not self._fitting % TRY_LARGER:  # what was too large once may have been one event's fault
-            self.max_bytes = min(self._events.max_bytes, 2 * self.max_bytes)
+        self.max_bytes = min(max(self.max_bytes, load.size), self._events.max_bytes)
 
     def refused(self, load: Load) -> None:
         """One of these events spoils it; nobody says which."""
@@ -79,7 +78,15 @@ class Arrays:
             lane.within = load.calls // 2
 
     def too_large(self, load: Load) -> None:
-        """The server takes less at once."""
+        """The server takes less at once, unless this one only tried."""
         self._fitting = 0
-        # Half, not a byte less: the next array would be filled up to what was just refused, and be refused.
-        self.max_bytes = max(1, min(self.max_bytes, load.size // 2))
+        if load.size <= self.max_bytes:
+            # Half, not a byte less: the next array would be filled up to what was just refused, and be refused.
+            self.max_bytes = max(1, load.size // 2)
+
+    def _tries_to_hold(self) -> int:
+        """Bytes for the next array; now and then more than fitted, for that may have been one event's fault."""
+        if self._fitting < TRY_LARGER or self.max_bytes >= self._events.max_bytes:
+            return self.max_bytes
+        self._fitting = 0
+        return min(self._events.max_bytes, 2 * self.max_bytes)

@@ -31,7 +31,6 @@ from ._values import (
     encode_json,
     encode_text,
     iso_utc,
-    no_metadata,
     plain,
     surrogate_in,
 )
@@ -129,7 +128,7 @@ def track_body(user_id: str, event_name: str, metadata: Mapping[str, Convertible
         user_id = checked_id(user_id, "user_id")
     if type(event_name) is not str or not 0 < len(event_name) <= MAX_NAME or event_name.isspace():
         event_name = checked_event_name(event_name)
-    properties = plain(metadata, "metadata") if metadata else no_metadata(metadata)
+    properties = {} if metadata is None else plain(metadata, "metadata")
     try:
         # By hand: a dict around the three would take half a microsecond of the two and a half that this costs.
         user, event = encode_text(user_id), encode_text(event_name)

@@ -118,7 +118,9 @@ class Destination:
     call_of: Callable[[Kind, Key, Said], Call]
     """The call that was put as this."""
     unsure: frozenset[int] = frozenset()
-    """Statuses that may be the server's fault or the request's: calls go again, and events in smaller arrays."""
+    """Statuses that may be the server's fault or the request's, some of which may have been applied: as good as a lost
+    answer, except that events go again in smaller arrays.
+    """
     lost_call: Callable[..., LostCall]
     """What `on_dead` gets; the subclass says which calls this destination knows."""
     wrong_key: str = "is it the right one?"

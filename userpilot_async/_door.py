@@ -131,8 +131,9 @@ class Door(anyio.AsyncContextManagerMixin):
             server=self._connection.base_url,
         )
         self._sender = Sender(
-            self._outbox, self._schedule, self._destination, self._connection, self._letters, self._notices, now, tasks
-        )
+            self._outbox, self._schedule, self._destination, self._connection, self._letters, self._notices, now, tasks,
+            owner=type(self).__name__,
+        )  # fmt: skip
         self._door, self._thread, self._loop = DoorState.OPEN, get_ident(), loop_here()
         self._opened = True
         self._sender.start()

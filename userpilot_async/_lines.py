@@ -109,6 +109,15 @@ class Lines:
         """The lane whose track is next. Lanes take turns, so one user's 100,000 events starve nobody."""
         return _first(self._tracks, Place.TRACKS)
 
+    def hold_tracks(self, number: int) -> bool:
+        """So many tracks, about, could go now."""
+        for lane in self._tracks:
+            if lane.place is Place.TRACKS:
+                number -= len(lane.calls)
+                if number <= 0:
+                    return True
+        return False
+
     def first_urgent(self) -> Lane | None:
         """The lane whose row goes through the realtime endpoint next, because something waits behind it."""
         return _first(self._urgent, Place.URGENT)
@@ -117,6 +126,9 @@ class Lines:
         """Take a lane out of its line."""
         if lane.place is Place.PATIENT:
             del self.patient[lane.kind][lane.key]
+        for line in (self._tracks, self._urgent):
+            if line and line[0] is lane:  # left there, it would be first again when it comes back
+                line.popleft()
         lane.place = place
 
     def sleep(self, lane: Lane, until: float) -> None:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from ._errors import InvalidCall
-from ._values import MAX_INTEGER, check_encodable, converted_value, encode_json, no_metadata, quoted
+from ._values import MAX_INTEGER, check_encodable, converted_value, encode_json, quoted
 
 MAX_DEPTH = 100  # levels; readers may set a limit of their own (RFC 8259, section 9), and a cycle has none
 
 
 def checked_data(data: Mapping[str, Any] | None, field: str = "data") -> dict[str, Any]:
     """A deep copy with every value in its JSON form; raises `InvalidCall`, naming the way to the value."""
-    return _object(data, field, 1) if data else no_metadata(data, field)
+    return {} if data is None else _object(data, field, 1)
 
 
 def encoded_data(data: Mapping[str, Any] | None, field: str = "data") -> str:
     """As JSON; without a copy if there is nothing to convert. Raises `InvalidCall`, and `UnicodeEncodeError` when it
     is encoded and has a lone surrogate.
     """
-    if not data:
-        data = no_metadata(data, field)
-    return encode_json(data if _is_plain(data, MAX_DEPTH) else _object(data, field, 1))
+    if data is None:
+        return "{}"
+    return encode_json(data if type(data) is dict and _is_plain(data, MAX_DEPTH) else _object(data, field, 1))
 
 
 def _is_plain(value: Any, levels: int) -> bool:
@@ -61,8 +62,11 @@ def _object(value: Mapping[str, Any], field: str, depth: int) -> dict[str, Any]:
 
 
 def _value(value: object, field: str, depth: int) -> Any:
+    if isinstance(value, Enum) and not isinstance(value.value, Enum):
+        value = value.value
     if depth > MAX_DEPTH + 1:
-        raise InvalidCall(field[:80], f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        start = field[: field.find("[", 60)] + "..."
+        raise InvalidCall(start, f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
     if isinstance(value, Mapping):
         return _object(value, field, depth)
     if isinstance(value, (list, tuple)):

@@ -28,9 +28,8 @@ class Once:
         self._waiting[post.body] = post
 
     def left(self, post: Post, outcome: Outcome) -> None:
-        """It has met its fate. One that was lost may be said again."""
-        self._waiting.pop(post.body, None)
-        if outcome is DELIVERED:
+        """It has met its fate. One that was lost may be said again. Of others there is nothing to remember."""
+        if self._waiting.pop(post.body, None) is not None and outcome is DELIVERED:
             if len(self._delivered) >= MAX_REMEMBERED:
                 del self._delivered[next(iter(self._delivered))]
             self._delivered[post.body] = None

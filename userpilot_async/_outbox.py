@@ -17,9 +17,9 @@ from ._settlements import Settlement
 class Outbox(Protocol):
     """What the client and its sender ask of a place where calls wait.
 
-    The contract: a call that was put is taken exactly once by the holder of the lease, in the order of
-    acceptance for each user, unless it was settled before; what is settled is never taken again. The account
-    (`ledger`) balances after every method.
+    The contract: a call that was put is taken exactly once by each holder of the lease, in the order of acceptance
+    for each user. Only what was taken is settled, and what is settled is taken by nobody again. The account (`ledger`)
+    balances after every method.
     """
 
     ledger: Ledger

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
-MAX_KEYS = 100_000  # joined keys remembered, about 20 MB; the oldest that nothing waits under are forgotten
+MAX_KEYS = 100_000  # joined keys remembered, about 20 MB; the oldest whose persons have nothing waiting are forgotten
+LOOK_AT = 100  # of the oldest, for one to forget; if all of their persons have calls waiting, there is one more key
 
 
 class Same:
@@ -28,7 +30,8 @@ class Same:
     def join(self, key: str, to: str, in_use: Callable[[str], bool]) -> None:
         """From now on ``key`` is the same as ``to``; both stand for their persons, and differ."""
         if len(self._leads_to) >= MAX_KEYS:
-            oldest = next((known for known in self._leads_to if not in_use(known)), None)
-            if oldest is not None:
-                del self._leads_to[oldest]
+            for known in [*islice(self._leads_to, LOOK_AT)]:
+                if not in_use(known) and not in_use(self.find(known)):
+                    del self._leads_to[known]
+                    break
         self._leads_to[key] = to

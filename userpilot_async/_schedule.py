@@ -236,7 +236,7 @@ class Schedule:
         opens = self._opens(self._bulk_gate, self._to.files.look, now)
         ripe = self._filing.fill_slot(now, self.hurry, may_start=opens <= now)
         found = self._filing.next(now)
-        if isinstance(found, float):
+        if not isinstance(found, tuple):
             return max(opens, min(found, ripe))
         if opens > now:
             return opens
@@ -259,7 +259,7 @@ class Schedule:
     def done(self, work: Work, verdict: Verdict, now: float) -> None:
         """Take in what became of a request that `next` gave out."""
         if verdict.status in self._to.unsure:
-            verdict = attrs.evolve(verdict, meaning=Meaning.AGAIN)
+            verdict = attrs.evolve(verdict, meaning=Meaning.LOST)
         self.in_flight -= 1
         self._return_token(work, verdict, now)
         work.gate.leave()

@@ -46,6 +46,7 @@ class Sender:
         notices: Notices,
         now: Callable[[], float],
         tasks: TaskGroup,
+        owner: str,
     ) -> None:
         self.schedule = schedule
         self._outbox = outbox
@@ -55,6 +56,7 @@ class Sender:
         self._notices = notices
         self._now = now
         self._tasks = tasks
+        self._owner = owner
         self._host_is_done = host_here()
         self.asleep = False
         """`rouse` would change something."""
@@ -132,7 +134,7 @@ class Sender:
         """Never silent: calls that nobody will send any more."""
         pending = self._outbox.ledger.pending
         if pending and not self.closed:
-            message = f"a UserpilotClient was not closed: {pending} accepted calls have not been delivered"
+            message = f"a {self._owner} was not closed: {pending} accepted calls have not been delivered"
             self._notices.say(logging.ERROR, "unsent", message)
             warnings.warn(message, ResourceWarning, stacklevel=2)
 
@@ -140,12 +142,12 @@ class Sender:
         async with anyio.create_task_group() as requests:
             while True:
                 self._wake = anyio.Event()
-                if self._letters.wants_task():
-                    requests.start_soon(self._deliver_letters)
                 taken = self.take_in()
                 now = self._now()
                 step = self.schedule.next(now)
                 self.carry_on()
+                if self._letters.wants_task():  # after `next`, in which calls die of age
+                    requests.start_soon(self._deliver_letters)
                 if isinstance(step, Work):
                     self._given_out.add(step)
                     requests.start_soon(self._perform, step)

@@ -92,8 +92,8 @@ def checked_moment(value: object) -> datetime:
 
 def checked_metadata(metadata: Mapping[str, Convertible] | None, field: str = "metadata") -> dict[str, Value]:
     """A copy of the properties with every value in its wire form; raises `InvalidCall`."""
-    if not metadata:
-        return no_metadata(metadata, field)
+    if metadata is None:
+        return {}
     properties = plain(metadata, field)
     for name, value in properties.items():
         if not name.isascii() or (type(value) is str and not value.isascii()):
@@ -271,13 +271,6 @@ def parsed_time(text: str, field: str = "occurred_at") -> datetime:
         return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
     except ValueError:  # its text holds the value
         raise InvalidCall(field, "must be ISO 8601") from None
-
-
-def no_metadata(metadata: object, field: str = "metadata") -> dict[str, Value]:
-    """No properties, given as ``None`` or as an empty mapping; `InvalidCall` for 0, ``""`` and their like."""
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise InvalidCall(field, f"must be a mapping of properties, not {type(metadata).__name__}")
-    return {}
 
 
 def check_encodable(text: str, field: str) -> None:

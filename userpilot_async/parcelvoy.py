@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import lru_cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Union
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -48,7 +49,7 @@ from ._values import (
 if TYPE_CHECKING:
     from ._http import Transport
 
-__all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track", "from_line"]
+__all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track"]
 
 MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
 MAX_PHONE = 64
@@ -78,30 +79,37 @@ class ParcelvoySettings(DeliverySettings):
 # ── the calls ──
 
 
-def _text(field: str, most: int = MAX_TEXT, *, required: bool = False, kw_only: bool = False) -> Any:
-    """A field of a call that holds a short text."""
+def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    checked_id(value, attribute.name, MAX_TEXT)
 
-    def check(value: object) -> str | None:
-        return checked_id(value, field, most) if required or value is not None else None
 
-    return attrs.field(default=attrs.NOTHING if required else None, converter=check, kw_only=kw_only)
+def _name_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _name(instance, attribute, value)
+
+
+def _text_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Also an empty one: how else would one be taken back?"""
+    if value is not None and value != "":
+        checked_id(value, attribute.name, MAX_PHONE if attribute.name == "phone" else MAX_TEXT)
 
 
 @lru_cache(maxsize=1_024)  # each is a look at the disk
 def _is_time_zone(name: str) -> bool:
     try:
-        return ZoneInfo(name) is not None and not name.startswith(("posix/", "right/"))
+        return ZoneInfo(name) is not None and not name.startswith(
+            ("posix", "right/", "localtime")
+        )  # no names, but files
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError; a directory, an OSError
         return False
 
 
-def _time_zone(value: object) -> str | None:
+def _time_zone_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
-        return None
-    name = checked_id(value, "timezone", MAX_TEXT)
-    if _is_time_zone(name) or not _is_time_zone("Europe/London"):  # or this machine knows none
-        return name
-    raise InvalidCall("timezone", "must be the IANA name of a time zone, like 'Europe/London'")
+        return
+    name = checked_id(value, attribute.name, MAX_TEXT)
+    if not _is_time_zone(name) and _is_time_zone("Europe/London"):  # else this machine knows none
+        raise InvalidCall("timezone", "must be the IANA name of a time zone, like 'Europe/London'")
 
 
 class _Person:
@@ -131,13 +139,13 @@ def _given(**fields: Any) -> dict[str, Any]:
 class Identify(_Person):
     """What is known of a person: fields and ``data`` that changed. A ``None`` in ``data`` is sent as it is."""
 
-    external_id: str | None = _text("external_id")
-    anonymous_id: str | None = _text("anonymous_id")
-    email: str | None = _text("email")
-    phone: str | None = _text("phone", MAX_PHONE)
-    timezone: str | None = attrs.field(default=None, converter=_time_zone)
-    locale: str | None = _text("locale")
-    data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data)
+    external_id: str | None = attrs.field(default=None, validator=_name_or_none)
+    anonymous_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
+    email: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
+    phone: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
+    timezone: str | None = attrs.field(default=None, validator=_time_zone_or_none, kw_only=True)
+    locale: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
+    data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data, kw_only=True)
 
     def fields(self) -> dict[str, Any]:
         """All but ``data``, where it was given."""
@@ -152,8 +160,8 @@ class Identify(_Person):
 class Alias:
     """The person known by ``anonymous_id`` is the one known by ``external_id``. Done once."""
 
-    anonymous_id: str = _text("anonymous_id", required=True)
-    external_id: str = _text("external_id", required=True)
+    anonymous_id: str = attrs.field(validator=_name)
+    external_id: str = attrs.field(validator=_name)
 
     def as_dict(self) -> dict[str, Any]:
         """As `Identify.as_dict`."""
@@ -164,15 +172,15 @@ class Alias:
 class Device(_Person):
     """A device of a person's; ``token`` is its address for push notifications."""
 
-    device_id: str = _text("device_id", required=True)
-    external_id: str | None = _text("external_id")
-    anonymous_id: str | None = _text("anonymous_id")
-    os: str = _text("os", required=True, kw_only=True)
-    model: str = _text("model", required=True, kw_only=True)
-    app_build: str = _text("app_build", required=True, kw_only=True)
-    app_version: str = _text("app_version", required=True, kw_only=True)
-    token: str | None = _text("token")
-    os_version: str | None = _text("os_version")
+    device_id: str = attrs.field(validator=_name)
+    external_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
+    anonymous_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
+    os: str = attrs.field(validator=_name, kw_only=True)
+    model: str = attrs.field(validator=_name, kw_only=True)
+    app_build: str = attrs.field(validator=_name, kw_only=True)
+    app_version: str = attrs.field(validator=_name, kw_only=True)
+    token: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
+    os_version: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
 
     def body(self) -> dict[str, Any]:
         """What goes over the wire."""
@@ -187,11 +195,11 @@ class Device(_Person):
 class Track(_Person):
     """Something a person did. ``occurred_at`` is aware, and goes over the wire as ``created_at``."""
 
-    name: str = _text("name", required=True)
-    external_id: str | None = _text("external_id")
-    anonymous_id: str | None = _text("anonymous_id")
-    data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data)
-    occurred_at: datetime | None = attrs.field(default=None, converter=checked_time)
+    name: str = attrs.field(validator=_name)
+    external_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
+    anonymous_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
+    data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data, kw_only=True)
+    occurred_at: datetime | None = attrs.field(default=None, converter=checked_time, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
         """As `Identify.as_dict`."""
@@ -232,9 +240,9 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
     """Events in arrays; identifies, aliases and devices one a request; one budget, or none."""
 
     def merges(row: Row, facts: Facts, last: bool) -> bool:
-        """Not if they name other ids: then they are of one person by an alias only, or of two."""
+        """Only if they name the same ids: of others it is known that they are one person's, but not to the server."""
         known, said = row.fields or {}, facts[1] or {}
-        same = all(known.get(name, said.get(name)) == said.get(name) for name in _IDS if name in said)
+        same = all(known.get(name) == said.get(name) for name in ("external_id", "anonymous_id"))
         return same and row.size + facts[2] <= settings.max_bytes
 
     return Destination(
@@ -249,15 +257,13 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
         posts={"alias": _ALIAS, "device": _DEVICES},
         once=frozenset({"alias"}),
         call_of=_call_of,
-        # A body it rejects is a 422. 400 is what becomes of any error inside it (``apps/platform/src/api.ts``).
+        # A body it rejects is a 422. 400 is what becomes of any error inside it (``apps/platform/src/api.ts``), also in
+        # the middle of an array (``ClientController.ts``).
         unsure=frozenset({400}),
         lost_call=DeadCall,
         wrong_key="is it the public key of a project there?",
         wrong_url="is the URL right, and the key one of that server's?",  # it answers 404 for a key it does not know
     )
-
-
-_IDS = ("external_id", "anonymous_id")
 
 
 def _row_fields(row: Row) -> dict[str, Any]:
@@ -266,10 +272,8 @@ def _row_fields(row: Row) -> dict[str, Any]:
 
 def _keys(ids: Mapping[str, Any]) -> Key:
     """What lanes are told apart by: both kinds of ids, which may look alike."""
-    external_id, anonymous_id = ids.get("external_id"), ids.get("anonymous_id")
-    if anonymous_id is None:
-        return f"e:{external_id}"
-    return f"a:{anonymous_id}" if external_id is None else (f"e:{external_id}", f"a:{anonymous_id}")
+    keys = [prefix + ids[name] for prefix, name in (("e:", "external_id"), ("a:", "anonymous_id")) if name in ids]
+    return keys[0] if len(keys) == 1 else tuple(keys)
 
 
 def _call_of(kind: Kind, key: Key, said: Said) -> Call:
@@ -311,8 +315,18 @@ def _event(
     try:
         return key, f"{said}}}".encode()
     except UnicodeEncodeError:
-        Track(name, external_id, anonymous_id, data)  # says where it is
+        Track(name, external_id=external_id, anonymous_id=anonymous_id, data=data)  # says where it is
         raise
+
+
+def _origin(base_url: str) -> str:
+    """Where ``/api/client`` begins; people have the URL with it, with ``/api`` as Parcelvoy's own clients want it, or
+    without either.
+    """
+    parts = urlsplit(checked_base_url(base_url))
+    path = parts.path.rstrip("/")
+    known = next((end for end in ("/api/client", "/api") if path.endswith(end)), "")
+    return parts._replace(path=path.removesuffix(known).rstrip("/")).geturl()
 
 
 # ── the client ──
@@ -350,7 +364,7 @@ class ParcelvoyClient(Door):
         connection = Connection(
             KeyRing(api_key, "PARCELVOY_API_KEY"),
             lambda key: {"Authorization": f"Bearer {key}"},
-            checked_base_url(base_url).removesuffix("/api/client").removesuffix("/api"),
+            _origin(base_url),
             transport,
             request_timeout=settings.request_timeout,
             upload_timeout=settings.request_timeout,
@@ -441,7 +455,7 @@ class ParcelvoyClient(Door):
             raise InvalidCall("call", f"must be Identify, Alias, Device or Track, not {type(call).__name__}")
         if get_ident() != self._thread:
             raise self._refusal()
-        checked = _as_put(call)
+        checked = _as_put(attrs.evolve(call))  # which copies: a mapping within a frozen value is not frozen
         return self._accept(*checked) or await self._take(*checked)
 
     # ── checking ──
@@ -454,8 +468,8 @@ class ParcelvoyClient(Door):
         try:
             key, body = _event(name, external_id, anonymous_id, data, occurred_at)
         except InvalidCall as error:
-            given = _given(name=name, external_id=external_id, anonymous_id=anonymous_id, data=data)
-            return self._invalid(error, given | _given(occurred_at=occurred_at))
+            given = {"name": name, "external_id": external_id, "anonymous_id": anonymous_id, "data": data}
+            return self._invalid(error, {**given, "occurred_at": occurred_at})
         return "track", key, body, len(body)
 
     def _said(self, make: type[Call], arguments: dict[str, Any]) -> Checked | Receipt:

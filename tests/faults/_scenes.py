@@ -19,9 +19,9 @@ import attrs
 import httpx
 import pytest
 
-from tests.faults._calls import KEY, PERSON, Calls, Log, person
+from tests.faults._calls import KEY, PERSON, Calls, Log, Side, marks_in, person
 from tests.harness import Event, Request, free_of_leaks, judge, same_events, same_state
-from userpilot_async import DeadCall, Report, Settings, UserpilotClient
+from userpilot_async import Report, Settings, UserpilotClient
 from userpilot_async.emulator import ConnectionCut, Emulator, Fault
 
 EPOCH = 1_600_854_600.0  # 09:50:00 UTC: a clock minute of the server's begins with the test
@@ -49,7 +49,8 @@ class Network(httpx.AsyncBaseTransport):
         self.rewrite: Callable[[Any], Any] | None = None
         self.rewritten = 0
         self.lost: Counter[str] = Counter()
-        """Answers that the client did not get, or got in the shape of a gateway's excuse; by path."""
+        """Calls whose answer the client did not get, or got in the shape of a gateway's excuse, or as the 400 that is
+        Parcelvoy's for whatever went wrong inside it; by path."""
         self._inner = httpx.ASGITransport(emulator)
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -73,8 +74,10 @@ class Network(httpx.AsyncBaseTransport):
             await arrived.wait()
             received = answers[0]
         finally:
-            if received is None or received.status_code in (502, 504):
-                self.lost[request.url.path] += 1
+            excuses = (400, 502, 504) if request.url.path.startswith("/api/client") else (502, 504)
+            if received is None or received.status_code in excuses:
+                many = request.content.startswith(b"[")
+                self.lost[request.url.path] += len(json.loads(request.content)) if many else 1
         if received is None:
             raise httpx.ReadError("the connection was cut")
         return received
@@ -141,7 +144,7 @@ class Rehearsal(Calls):
 
     async def drained(self, within: float) -> Report:
         """Flush, and everything has an outcome within so many seconds."""
-        report = await self.client.flush(within)
+        report: Report = await self.client.flush(within)
         assert report.complete, f"after {within:g} s: {report}"
         return report
 
@@ -173,49 +176,73 @@ class Rehearsal(Calls):
 
     def judge_server(self) -> None:
         """I2 to I5 and I10, from the server's own log."""
-        store = self.emulator.store
         self.emulator.advance()
-        marks = [(event.user_id, event.metadata["n"]) for event in store.events]
-        extra = judge.duplicates(marks, self.network.lost["/v1/track"])
-        assert extra <= self.statistics.possible_duplicates <= self.network.lost["/v1/track"]
-        ours = [r for r in store.requests if r.key_fingerprint in {self._fingerprint()}]
-        judge.requests_in_any_minute(r.stamp for r in ours if r.family == "track")
-        judge.requests_in_any_minute(r.stamp for r in ours if r.family in ("identify", "bulk", "jobs"))
-        of_calls = [a for a in store.applied if a.kind != "company" and "n" in a.payload.get("metadata", {})]
-        judge.per_user_order(((a.id, a.payload["metadata"]["n"]) for a in of_calls), self.may_move_ahead)
-        judge.identify_before_track((a.id, a.kind) for a in of_calls if a.id in self._identified_first)
-        judge.conflicts(r.stamp for r in ours if r.status == 409)
-        same_state(
-            self.model,
-            {user.user_id: user.properties for user in store.users.values() if PERSON in user.user_id},
-            {company.company_id: company.properties for company in store.companies.values()},
-            {user.user_id: user.company_id for user in store.users.values()},
-        )
-        events = [Event(e.user_id, e.event_name, e.metadata, e.company_id) for e in store.events]
-        same_events(self.model, events, extra)
+        applied = [
+            (a, mark) for a in self.emulator.store.applied if a.kind != "company" for mark in marks_in(a.payload)
+        ]
+        lost = self.network.lost[self.to.events]
+        extra = judge.duplicates([mark for a, mark in applied if a.kind in ("track", "event")], lost)
+        assert extra <= self.statistics.possible_duplicates <= lost
+        judge.per_user_order((mark for _, mark in applied), self.may_move_ahead)
+        kinds = ((user, "track" if a.kind == "event" else a.kind) for a, (user, _) in applied)
+        judge.identify_before_track((user, kind) for user, kind in kinds if user in self._identified_first)
+        self.to.judge_store(self, extra)
 
-    def _fingerprint(self) -> str:
-        return next(r.key_fingerprint for r in self.emulator.store.requests if r.key_fingerprint != "anonymous")
+
+def _judge_userpilot(scene: Rehearsal, extra: int) -> None:
+    store = scene.emulator.store
+    key = next(r.key_fingerprint for r in store.requests if r.key_fingerprint != "anonymous")
+    ours = [r for r in store.requests if r.key_fingerprint == key]
+    judge.requests_in_any_minute(r.stamp for r in ours if r.family == "track")
+    judge.requests_in_any_minute(r.stamp for r in ours if r.family in ("identify", "bulk", "jobs"))
+    judge.conflicts(r.stamp for r in ours if r.status == 409)
+    same_state(
+        scene.model,
+        {user.user_id: user.properties for user in store.users.values() if PERSON in user.user_id},
+        {company.company_id: company.properties for company in store.companies.values()},
+        {user.user_id: user.company_id for user in store.users.values()},
+    )
+    events = [Event(e.user_id, e.event_name, e.metadata, e.company_id) for e in store.events]
+    same_events(scene.model, events, extra)
+
+
+QUICK = Settings(request_timeout=0.4, upload_timeout=1.0, flush_interval=0, close_timeout=1.0)
+
+USERPILOT = Side(
+    name="userpilot",
+    client=UserpilotClient,
+    quick=QUICK,
+    events="/v1/track",
+    identifies="/v1/identify",
+    rejects=400,
+    identify=lambda client, user, said, company: client.identify(user, said, company=company),
+    track=lambda client, user, name, said: client.track(user, name, said),
+    judge_store=_judge_userpilot,
+)
 
 
 @asynccontextmanager
 async def rehearsal(
-    settings: Settings | None = None, *, api_key: Callable[[], str] | str = KEY, breath: bool = True, **emulator: Any
+    settings: Any = None,
+    *,
+    to: Side = USERPILOT,
+    api_key: Callable[[], str] | str = KEY,
+    breath: bool = True,
+    **emulator: Any,
 ) -> AsyncIterator[Rehearsal]:
     """A client and an emulator on the test's clock; the whole judge at the end. For tests marked `virtual`."""
     server = Emulator(clock=lambda: EPOCH + anyio.current_time(), seed=1, **emulator)
     network = Network(server)
-    letters: list[DeadCall] = []
+    letters: list[Any] = []
     with Log() as log:
         async with network.open():
-            client = UserpilotClient(
-                api_key, base_url="https://emulator.test", transport=network, on_dead=letters.append,
-                settings=settings or Settings(),
-            )  # fmt: skip
+            client = to.client(
+                api_key, base_url="https://emulator.test", transport=network, on_dead=letters.append, settings=settings
+            )
             async with client:
                 if breath:  # most applications do something else first
                     await anyio.sleep(0)
-                scene = Rehearsal(client, log, letters, emulator=server, network=network)
+                scene = Rehearsal(to, client, log, letters, emulator=server, network=network)
                 yield scene
                 report = await scene.end()
         scene.judge_account(report)
@@ -224,7 +251,6 @@ async def rehearsal(
 
 # ── real time, real sockets ──
 
-QUICK = Settings(request_timeout=0.4, upload_timeout=1.0, flush_interval=0, close_timeout=1.0)
 PATIENCE = 15.0  # real seconds for a few backoffs of at most 1, 2 and 4 s
 
 
@@ -235,29 +261,30 @@ class OnSockets(Calls):
     server: Any
 
     async def drained(self, within: float = PATIENCE) -> Report:
-        report = await self.client.flush(within)
+        report: Report = await self.client.flush(within)
         assert report.complete, f"after {within:g} s: {report}"
         return report
 
-    def marks(self, path: str = "/v1/track") -> list[tuple[str, int]]:
-        """The calls that the server has applied, in its order, with repeats."""
+    def marks(self, path: str | None = None) -> list[tuple[str, int]]:
+        """The calls that the server has applied, in its order, with repeats; events, unless the path is another."""
         applied: list[Request] = getattr(self.server, "applied", [])
-        bodies = [json.loads(request.body) for request in applied if request.path == path]
-        return [(body["user_id"], body["metadata"]["n"]) for body in bodies if "n" in body["metadata"]]
+        bodies = [json.loads(request.body) for request in applied if request.path == (path or self.to.events)]
+        return [mark for body in bodies for mark in marks_in(body)]
 
     def judge_server(self) -> None:
         events = self.marks()
         judge.duplicates(events, self.statistics.possible_duplicates)
         judge.per_user_order(events)
         claimed = [mark for mark, receipt in self.receipts.items() if receipt.status == "delivered"]
-        judge.nothing_lost(claimed, events + self.marks("/v1/identify"))
+        judge.nothing_lost(claimed, events + self.marks(self.to.identifies))
 
 
 @asynccontextmanager
 async def on_sockets(
     server: Any,
-    settings: Settings = QUICK,
+    settings: Any = None,
     *,
+    to: Side = USERPILOT,
     url: str | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     server_counts: bool = True,
@@ -266,14 +293,13 @@ async def on_sockets(
 
     ``server_counts=False``: what was applied is in the log of another process, for the test to judge.
     """
-    letters: list[DeadCall] = []
-    client = UserpilotClient(
-        KEY, base_url=url or server.url, settings=settings, on_dead=letters.append, transport=transport
-    )
+    letters: list[Any] = []
+    settings = settings or to.quick
+    client = to.client(KEY, base_url=url or server.url, settings=settings, on_dead=letters.append, transport=transport)
     with Log() as log:
         async with free_of_leaks(), client:
             await anyio.sleep(0)
-            scene = OnSockets(client, log, letters, server=server if server_counts else None)
+            scene = OnSockets(to, client, log, letters, server=server if server_counts else None)
             yield scene
             began = anyio.current_time()
             report = await client.aclose()

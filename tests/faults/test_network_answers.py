@@ -7,7 +7,8 @@ import random
 import anyio
 import pytest
 
-from tests.faults._calls import person
+from tests.faults._calls import Side, person
+from tests.faults._parcelvoy import both
 from tests.faults._scenes import EPOCH, LIVE_WITHIN, OnSockets, Rehearsal, on_sockets, rehearsal
 from tests.harness import RETRY_AFTER_LIES, RawServer, answer, judge, lying_rate_headers
 from userpilot_async import Rejected, Settings
@@ -31,9 +32,14 @@ async def some_traffic(scene: Rehearsal | OnSockets, users: int = 20) -> None:
 
 @virtual
 @pytest.mark.parametrize(("status", "applied"), [(500, False), (502, False), (502, True), (504, True)])
-async def test_row_16_five_minutes_of_server_errors_cost_five_minutes_and_no_event(status: int, applied: bool) -> None:
+@both
+async def test_row_16_five_minutes_of_server_errors_cost_five_minutes_and_no_event(
+    status: int,
+    applied: bool,
+    to: Side,
+) -> None:
     """A gateway's 502 and 504 may stand before a server that has applied the request."""
-    async with rehearsal() as scene:
+    async with rehearsal(to=to) as scene:
         await scene.identify_all(person(n) for n in range(20))
         await scene.drained(MINUTE)
         scene.goes_wrong("outage", status=status, apply=applied or None)
@@ -50,9 +56,10 @@ async def test_row_16_five_minutes_of_server_errors_cost_five_minutes_and_no_eve
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-async def test_row_16_one_server_error_between_good_answers(status: int) -> None:
+@both
+async def test_row_16_one_server_error_between_good_answers(status: int, to: Side) -> None:
     with RawServer([answer(), answer(status, b"<html>sorry</html>")]) as server:
-        async with on_sockets(server) as scene:
+        async with on_sockets(server, to=to) as scene:
             await scene.identify(person(1))
             await scene.track(person(1))
             await scene.drained()
@@ -62,9 +69,10 @@ async def test_row_16_one_server_error_between_good_answers(status: int) -> None
 
 
 @virtual
-async def test_row_16_half_an_outage_every_other_answer_a_500() -> None:
+@both
+async def test_row_16_half_an_outage_every_other_answer_a_500(to: Side) -> None:
     """A sick backend behind a load balancer: half the answers are good, and order must survive the retries."""
-    async with rehearsal() as scene:
+    async with rehearsal(to=to) as scene:
         scene.goes_wrong("sick half", status=500, probability=0.5)
         for _ in range(10):
             await some_traffic(scene, 10)
@@ -76,22 +84,24 @@ async def test_row_16_half_an_outage_every_other_answer_a_500() -> None:
 
 @virtual
 @pytest.mark.parametrize("asked", RETRY_AFTER_LIES, ids=lambda asked: asked[:12] or "empty")
-async def test_row_17_a_503_with_a_retry_after_is_honoured_within_a_minute(asked: str) -> None:
+@both
+async def test_row_17_a_503_with_a_retry_after_is_honoured_within_a_minute(asked: str, to: Side) -> None:
     """An hour asked for by mistake must not cost an hour; a word must not stop the sender."""
-    async with rehearsal() as scene:
+    async with rehearsal(to=to) as scene:
         scene.goes_wrong("overload", times=1, status=503, headers={"retry-after": asked})
         await scene.track(person(1))
         await scene.drained(61)
 
-        first, second = (request.stamp for request in scene.requests(path="/v1/track"))
+        first, second = (request.stamp for request in scene.requests(path=to.events))
         wait = {"5": 5.0, "1e9": 60.0, "9" * 400: 0.0}.get(asked, 0.0)
         assert wait - 0.001 <= second - first <= wait + 1.0
 
 
 @pytest.mark.parametrize("asked", ["0", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
-async def test_row_17_a_503_over_a_socket_with_a_retry_after_that_asks_for_nothing(asked: str) -> None:
+@both
+async def test_row_17_a_503_over_a_socket_with_a_retry_after_that_asks_for_nothing(asked: str, to: Side) -> None:
     with RawServer([answer(503, headers={"retry-after": asked})]) as server:
-        async with on_sockets(server) as scene:
+        async with on_sockets(server, to=to) as scene:
             await scene.track(person(1))
             report = await scene.drained()
 
@@ -104,8 +114,9 @@ async def test_row_17_a_503_over_a_socket_with_a_retry_after_that_asks_for_nothi
 
 @virtual
 @pytest.mark.parametrize("status", [408, 425])
-async def test_row_18_a_request_that_came_too_slow_or_too_early_is_sent_again(status: int) -> None:
-    async with rehearsal() as scene:
+@both
+async def test_row_18_a_request_that_came_too_slow_or_too_early_is_sent_again(status: int, to: Side) -> None:
+    async with rehearsal(to=to) as scene:
         scene.goes_wrong("again", times=5, status=status)
         await some_traffic(scene, 5)
         await scene.drained(MINUTE)
@@ -220,10 +231,13 @@ async def test_row_21_what_is_held_names_the_url() -> None:
 
 @virtual
 @pytest.mark.parametrize("headers", ["as documented", "none"])
-async def test_row_22_ten_minutes_of_429_without_retry_after_lose_nothing_and_do_not_hammer(headers: str) -> None:
+@both
+async def test_row_22_ten_minutes_of_429_without_retry_after_lose_nothing_and_do_not_hammer(
+    headers: str, to: Side
+) -> None:
     """The only other asyncio client gives its events up after seven seconds of this."""
     gone = {f"x-ratelimit-{name}": None for name in ("limit", "remaining", "reset")} if headers == "none" else {}
-    async with rehearsal() as scene:
+    async with rehearsal(to=to) as scene:
         scene.goes_wrong("full", status=429, headers=gone)
         await some_traffic(scene, 40)
         await anyio.sleep(TEN_MINUTES)

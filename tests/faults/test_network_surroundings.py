@@ -11,7 +11,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.faults._calls import KEY, person
+from tests.faults._calls import KEY, Side, person
+from tests.faults._parcelvoy import both
 from tests.faults._scenes import PATIENCE, asyncio_only, on_sockets
 from tests.harness import RawServer, late, python, redirect
 from userpilot_async import DeliveryError, Settings
@@ -22,15 +23,17 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_row_15_a_redirect_is_never_followed(status: int) -> None:
+@both
+async def test_row_15_a_redirect_is_never_followed(status: int, to: Side) -> None:
     """The key would go with it, to whoever owns the other host."""
-    with RawServer() as elsewhere, RawServer(redirect(f"{elsewhere.url}/v1/track", status)) as server:
-        async with on_sockets(server) as scene:
+    with RawServer() as elsewhere, RawServer(redirect(f"{elsewhere.url}{to.events}", status)) as server:
+        async with on_sockets(server, to=to) as scene:
             await scene.track_all(person(n) for n in range(3))
             await scene.client.flush(0.3)
 
-            assert str(status) in (scene.statistics.held or "")
-            assert 1 == len(scene.log.said("nothing is sent"))
+            (line,) = scene.log.said("nothing is sent")
+            assert f"{server.url} answers {status}" in (scene.statistics.held or "")
+            assert f"{server.url} answers {status}" in line
             assert 3 == scene.statistics.pending
             scene.losses = {"closed": 3}
 

@@ -1,25 +1,20 @@
-"""A server and a sender, both a few lines long, around the real schedule: time is a number, chance is a seed."""
+"""Userpilot's server, a few lines long, around the real schedule: time is a number, chance is a seed."""
 
 from __future__ import annotations
 
-import heapq
 import json
-import math
 import random
-from itertools import count
 from typing import Any
 
 import attrs
 
 from tests.harness import judge
 from tests.harness.model import Event, Model, same_events, same_state
+from tests.schedule.world import FaultyServer, World
 from userpilot_async._calls import Call, Identify, Track, track_body
-from userpilot_async._outbox import MemoryOutbox
-from userpilot_async._schedule import Schedule
 from userpilot_async._settings import Settings
 from userpilot_async._userpilot import IDENTIFY, IDENTIFY_COMPANY, JOB, JOBS, TRACK, bulk_line, facts_of, userpilot
 from userpilot_async._values import size_of
-from userpilot_async._verdict import Verdict, of_answer, of_failure
 from userpilot_async._work import Work
 
 ROWS_PER_SECOND = 30.0
@@ -39,11 +34,9 @@ class Job:
 
 
 @attrs.define
-class Server:
-    """Applies what it is sent; misbehaves as often as its chance says, until it is told to be well."""
+class Server(FaultyServer):
+    """Userpilot's, as its documentation has it."""
 
-    chance: random.Random
-    trouble: float = 0.0
     users: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     companies: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     company_of: dict[str, str | None] = attrs.field(factory=dict)
@@ -55,27 +48,20 @@ class Server:
     conflicts: list[float] = attrs.field(factory=list)
     lost_tracks: int = 0
 
-    def handle(self, work: Work, now: float) -> Verdict:
-        """Apply a request, or not, and answer it, or not."""
+    def stamp(self, work: Work, now: float) -> None:
+        """Each family of endpoints has a limit of its own."""
         self.work_off(now)
-        if work.route is not TRACK:
-            self.stamps["identify"].append(now)
-        else:
-            self.stamps["track"].append(now)
-        trouble = self.chance.random() < self.trouble
-        kind = self.chance.choice(["unsent", "lost", "applied_lost", 500, 503, 429, 401, 502]) if trouble else None
-        if kind == "unsent":
-            return of_failure("ConnectError", sent=False)
-        if kind in (429, 500, 503, 401):
-            return of_answer(int(kind), {}, b"")
-        if kind in ("lost", 502):
-            self.lost_tracks += work.route is TRACK
-            return of_failure("ReadError", sent=True) if kind == "lost" else of_answer(502, {}, b"")
-        status, body = self.apply(work, now)
-        if kind == "applied_lost":
-            self.lost_tracks += work.route is TRACK
-            return of_failure("ReadError", sent=True)
-        return of_answer(status, {}, json.dumps(body).encode())
+        self.stamps["track" if work.route is TRACK else "identify"].append(now)
+
+    def note_lost(self, work: Work) -> None:
+        """A track without an answer may become a double."""
+        self.lost_tracks += work.route is TRACK
+
+    def be_well(self) -> None:
+        """Nor do the files fail any more that it works on."""
+        self.trouble = 0.0
+        for job in self.jobs:
+            job.fails = job.fails and job.over
 
     def apply(self, work: Work, now: float) -> tuple[int, Any]:
         """What the documentation says a request does."""
@@ -131,30 +117,15 @@ class Server:
         return {"job_id": job.job_id, "filename": job.filename, "status": status, "total_rows": len(job.rows)}
 
 
-class Simulation:
-    """Calls go in at their times, requests take as long as chance says, and the account is kept."""
+class Simulation(World):
+    """`World` with Userpilot in it, and the model of what must come of the calls."""
 
     def __init__(self, seed: int, settings: Settings | None = None, trouble: float = 0.0, latency: float = 0.3) -> None:
-        self.chance = random.Random(seed)
-        self.now = 1_000.0
-        self.server = Server(self.chance, trouble)
-        self.outbox = MemoryOutbox()
-        self.outbox.open(10**9, 10**12)
+        chance, settings = random.Random(seed), settings or Settings()
+        self.server = Server(chance, trouble)
+        super().__init__(chance, self.server, settings, userpilot(settings), latency)
         self.model = Model()
         self.accepted: list[Call] = []
-        self.outcomes: dict[int, str] = {}
-        self._latency = latency
-        self._names = count()
-        self._tie = count()
-        self._arriving: list[tuple[float, int, Work]] = []
-        self._answering: list[tuple[float, int, Work, Verdict]] = []
-        self.schedule = Schedule(
-            settings or Settings(),
-            userpilot(settings or Settings()),
-            chance=self.chance.random,
-            filename=lambda: f"file-{next(self._names)}",
-            now=self.now,
-        )
 
     def put(self, call: Call) -> int:
         """Accept a call now."""
@@ -172,60 +143,6 @@ class Simulation:
         self.model.identify_company(call.company_id, call.metadata)
         return self.outbox.put("company", call.company_id, (dict(call.metadata), None, size, None), size, self.now)
 
-    def step(self, until: float) -> bool:
-        """Make the next thing happen that is due before ``until``; false if there is none."""
-        for ticket in self.outbox.take(10**9):
-            self.schedule.add(ticket)
-        found = self.schedule.next(self.now)
-        self.carry_on()
-        if isinstance(found, Work):
-            heapq.heappush(self._arriving, (self.now + self._delay(), next(self._tie), found))
-            return True
-        times = [found, self._arriving[0][0] if self._arriving else math.inf,
-                 self._answering[0][0] if self._answering else math.inf]  # fmt: skip
-        if min(times) > until or min(times) == math.inf:
-            self.now = max(self.now, until) if until < math.inf else self.now
-            return False
-        self.now = max(self.now, min(times))
-        while self._arriving and self._arriving[0][0] <= self.now:
-            at, _, work = heapq.heappop(self._arriving)
-            verdict = self.server.handle(work, at)
-            heapq.heappush(self._answering, (self.now + self._delay(), next(self._tie), work, verdict))
-        while self._answering and self._answering[0][0] <= self.now:
-            _, _, work, verdict = heapq.heappop(self._answering)
-            self.schedule.done(work, verdict, self.now)
-            self.carry_on()
-        return True
-
-    def run(self, seconds: float) -> None:
-        """Let so many seconds pass."""
-        until = self.now + seconds
-        while self.step(until):
-            pass
-
-    def drain(self, steps: int = 200_000) -> None:
-        """The server is well from now on; until nothing is pending."""
-        self.server.trouble = 0.0
-        for job in self.server.jobs:
-            job.fails = job.fails and job.over
-        for _ in range(steps):
-            if not self.step(math.inf) or not self.outbox.ledger.pending:
-                break
-
-    def carry_on(self) -> None:
-        """The sender's bookkeeping, without its waiting."""
-        settled = self.schedule.settled
-        self.outbox.merged(settled.merged, settled.freed)
-        settled.merged, settled.freed = [], 0
-        for ids, submitted in settled.marks:
-            self.outbox.ledger.submit(ids, submitted)
-        settled.marks = []
-        for settlement in settled.done:
-            self.outbox.settle(settlement)
-            for carrier in settlement.carriers:
-                self.outcomes[carrier] = settlement.outcome.status
-        settled.done = []
-
     def check(self) -> None:
         """I1 to I5 and I10, after `drain`."""
         ledger = self.outbox.ledger
@@ -242,6 +159,3 @@ class Simulation:
         for family in self.server.stamps.values():
             judge.requests_in_any_minute(family)
         judge.conflicts(self.server.conflicts)
-
-    def _delay(self) -> float:
-        return self.chance.random() * self._latency

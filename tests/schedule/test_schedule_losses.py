@@ -10,13 +10,6 @@ FULL = Outcome("dropped", "queue_full")
 CLOSED = Outcome("dropped", "closed")
 
 
-def taken_in(run: Simulation) -> None:
-    """Move what was put into the schedule, and send nothing."""
-    for ticket in run.outbox.take(10**9):
-        run.schedule.add(ticket)
-    run.carry_on()
-
-
 def test_a_row_dies_of_the_age_of_what_it_says_last() -> None:
     """In a long outage a user who is updated every hour keeps the newest state."""
     run = Simulation(1, Settings(max_age=100.0))
@@ -38,7 +31,7 @@ def test_a_company_row_is_not_given_up_under_its_users() -> None:
     run = Simulation(1)
     for n in range(100):
         run.put(Identify(f"u{n}", {}, {"id": "acme", "name": "Acme"}))
-    taken_in(run)
+    run.take_in()
 
     for _ in range(10):
         run.schedule.drop_oldest(FULL)
@@ -52,7 +45,7 @@ def test_a_hundred_drops_on_one_lane_leave_it_in_its_line_once() -> None:
     run = Simulation(1)
     for n in range(1_000):
         run.put(Track("u1", "event", {"n": n}))
-    taken_in(run)
+    run.take_in()
 
     for _ in range(500):
         run.schedule.drop_oldest(FULL)
@@ -84,7 +77,7 @@ def test_rows_in_a_running_job_are_submitted_at_the_end_and_nothing_else_is() ->
     run.run(1.5)
     run.put(Identify("u0", {"n": "later"}))
     run.put(Track("elsewhere", "event", {"n": 1}))
-    taken_in(run)
+    run.take_in()
 
     run.schedule.abandon(CLOSED)
     run.carry_on()
@@ -97,7 +90,7 @@ def test_a_merged_call_is_not_settled_before_the_row_that_took_it_in() -> None:
     run = Simulation(1)
     run.put(Identify("u1", {"n": 1}))
     run.put(Identify("u1", {"n": 2}))
-    taken_in(run)
+    run.take_in()
 
     before = run.outbox.ledger.oldest_pending()
     run.drain()
@@ -114,7 +107,7 @@ def test_rows_that_go_back_after_a_409_go_on_merging() -> None:
     refused = len(run.server.conflicts)
     for n in range(100):
         run.put(Identify(f"u{n}", {"b": n}))
-    taken_in(run)
+    run.take_in()
 
     assert 1 == refused
     assert 90 <= run.outbox.ledger.merged

@@ -1,0 +1,396 @@
+"""The contract of `Outbox`, for every implementation: nothing lost, nothing twice, in order, on a balanced account."""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from tests.contract.conftest import NewOutbox
+from tests.contract.puts import PUTS
+from userpilot_async._door import Checked
+from userpilot_async._lanes import Ticket
+from userpilot_async._ledger import DELIVERED, Outcome
+from userpilot_async._outbox import Outbox
+from userpilot_async._receipt import Receipt
+from userpilot_async._settlements import Settlement
+
+EXPIRED = Outcome("dead", "expired")
+NO_ROOM = Outcome("dropped", "queue_full")
+OUTCOMES = [DELIVERED, Outcome("delivered"), EXPIRED, NO_ROOM]  # one is equal to another, as after a restart
+
+
+def put_all(outbox: Outbox, puts: Sequence[Checked]) -> list[int]:
+    """Put calls, one a second; their ids."""
+    return [outbox.put(*copy.deepcopy(one), float(at)) for at, one in enumerate(puts)]
+
+
+def filled(outbox: Outbox, sizes: Sequence[int]) -> list[int]:
+    """Put tracks of these sizes; their ids."""
+    return [outbox.put("track", "u1", b"x" * size, size, 0.0) for size in sizes]
+
+
+def balance(outbox: Outbox) -> int:
+    """What all accepted calls should come to."""
+    ledger = outbox.ledger
+    return ledger.delivered + sum(ledger.losses().values()) + ledger.merged + ledger.pending
+
+
+# ── put and take ──
+
+
+@pytest.mark.parametrize("kind", PUTS)
+def test_a_call_is_taken_as_it_was_put(outbox: Outbox, kind: str) -> None:
+    (call_id,) = put_all(outbox, [PUTS[kind]])
+    ((taken_id, accepted_at, *call),) = outbox.take(10)
+
+    assert (call_id, 0.0) == (taken_id, accepted_at)
+    assert list(PUTS[kind][:3]) == call
+
+
+def test_keys_of_several_ids_and_facts_come_back_as_tuples(outbox: Outbox) -> None:
+    """The schedule tells calls apart by that; a list, as JSON would have it, is not the same."""
+    put_all(outbox, list(PUTS.values()))
+
+    for ticket, (_, key, said, _) in zip(outbox.take(100), PUTS.values(), strict=True):
+        assert (tuple, type(key), type(said)) == (type(ticket), type(ticket[3]), type(ticket[4]))
+
+
+def test_calls_of_all_kinds_are_taken_in_the_order_in_which_they_were_put(outbox: Outbox) -> None:
+    ids = put_all(outbox, list(PUTS.values()) * 3)
+    taken = [ticket for _ in range(6) for ticket in outbox.take(7)]
+
+    assert ids == [ticket[0] for ticket in taken] == sorted(set(ids))
+    assert [float(at) for at in range(len(ids))] == [ticket[1] for ticket in taken]
+
+
+def test_a_call_is_taken_once(outbox: Outbox) -> None:
+    put_all(outbox, list(PUTS.values()))
+    outbox.take(100)
+
+    assert [] == list(outbox.take(100))
+
+
+def test_no_more_are_taken_than_asked_for(outbox: Outbox) -> None:
+    filled(outbox, [1] * 10)
+
+    assert [4, 4, 2, 0] == [len(outbox.take(4)) for _ in range(4)]
+
+
+def test_calls_put_while_others_are_taken_come_after_them(outbox: Outbox) -> None:
+    first = filled(outbox, [1, 1])
+    taken = [outbox.take(1)[0][0]]
+    second = filled(outbox, [1])
+    taken += [ticket[0] for ticket in outbox.take(10)]
+
+    assert first + second == taken
+
+
+def test_taking_from_an_empty_one_gives_nothing(outbox: Outbox) -> None:
+    assert [] == list(outbox.take(10))
+
+
+def test_what_is_settled_is_never_taken_again(outbox: Outbox) -> None:
+    ids = filled(outbox, [1, 1])
+    outbox.take(1)
+    outbox.settle(Settlement(ids[:1], (), DELIVERED, 1, None))
+
+    assert ids[1:] == [ticket[0] for ticket in outbox.take(10)]
+
+
+# ── room ──
+
+
+def test_there_is_room_for_as_many_calls_as_the_limit_says(new_outbox: NewOutbox) -> None:
+    outbox = new_outbox()
+    outbox.open(3, 10**6)
+    rooms = []
+    for _ in range(3):
+        rooms.append(outbox.has_room(1))
+        filled(outbox, [1])
+
+    assert [True, True, True, False] == [*rooms, outbox.has_room(1)]
+
+
+def test_there_is_room_for_as_many_bytes_as_the_limit_says(new_outbox: NewOutbox) -> None:
+    outbox = new_outbox()
+    outbox.open(100, 100)
+    filled(outbox, [60])
+
+    assert (True, False) == (outbox.has_room(40), outbox.has_room(41))
+
+
+def test_a_call_larger_than_the_whole_limit_goes_into_an_empty_queue(new_outbox: NewOutbox) -> None:
+    """Or nobody could ever send it, and whoever waits for room would wait for ever."""
+    outbox = new_outbox()
+    outbox.open(100, 100)
+    before = outbox.has_room(500)
+    ids = filled(outbox, [500])
+    meanwhile = outbox.has_room(1)
+    outbox.take(1)
+    outbox.settle(Settlement(ids, (), DELIVERED, 500, None))
+
+    assert (True, False, True) == (before, meanwhile, outbox.has_room(500))
+
+
+def test_a_call_that_was_taken_still_needs_its_room(new_outbox: NewOutbox) -> None:
+    outbox = new_outbox()
+    outbox.open(1, 100)
+    filled(outbox, [1])
+    outbox.take(1)
+
+    assert not outbox.has_room(1)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.status)
+def test_a_settled_call_frees_its_room(new_outbox: NewOutbox, outcome: Outcome) -> None:
+    outbox = new_outbox()
+    outbox.open(2, 100)
+    ids = filled(outbox, [30, 70])
+    outbox.take(2)
+    outbox.settle(Settlement(ids[:1], (), outcome, 30, b""))
+
+    assert 70 == outbox.waiting_bytes
+    assert (True, False) == (outbox.has_room(30), outbox.has_room(31))
+
+
+def test_calls_delivered_together_free_the_room_of_all(new_outbox: NewOutbox) -> None:
+    outbox = new_outbox()
+    outbox.open(3, 100)
+    ids = filled(outbox, [30, 30, 40])
+    outbox.take(3)
+    outbox.settle(Settlement(ids, (), DELIVERED, 100, None))
+
+    assert (0, 3, 0) == (outbox.waiting_bytes, outbox.ledger.delivered, outbox.ledger.pending)
+    assert outbox.has_room(100)
+
+
+def test_merged_calls_free_what_the_row_does_not_need(new_outbox: NewOutbox) -> None:
+    outbox = new_outbox()
+    outbox.open(2, 100)
+    ids = filled(outbox, [40, 60])
+    outbox.take(2)
+    outbox.merged(ids[:1], 25)
+
+    assert 75 == outbox.waiting_bytes
+    assert (True, False) == (outbox.has_room(25), outbox.has_room(26))
+
+
+def test_a_row_that_grows_takes_room(new_outbox: NewOutbox) -> None:
+    """What an identify says of a company is charged when its row is made; two estimates need not add up."""
+    outbox = new_outbox()
+    outbox.open(10, 100)
+    filled(outbox, [40])
+    outbox.take(1)
+    outbox.merged([], -20)
+
+    assert 60 == outbox.waiting_bytes
+    assert (True, False) == (outbox.has_room(40), outbox.has_room(41))
+
+
+def test_a_settlement_without_a_carrier_frees_bytes_and_no_call(new_outbox: NewOutbox) -> None:
+    """A company's row, made of what users' identifies say of it."""
+    outbox = new_outbox()
+    outbox.open(1, 100)
+    ids = filled(outbox, [40])
+    outbox.take(1)
+    outbox.merged([], -20)
+    outbox.settle(Settlement((), (), DELIVERED, 20, None))
+
+    assert (40, 1) == (outbox.waiting_bytes, outbox.ledger.pending)
+    assert not outbox.has_room(1)
+    outbox.settle(Settlement(ids, (), DELIVERED, 40, None))
+    assert outbox.has_room(100)
+
+
+def test_whoever_waits_for_room_is_told_when_there_is_some(outbox: Outbox) -> None:
+    told = []
+    ids = filled(outbox, [10, 10, 10])
+    outbox.take(3)
+    outbox.when_room = lambda: told.append(outbox.waiting_bytes)
+    outbox.merged(ids[:1], 5)
+    outbox.settle(Settlement(ids[1:2], (), EXPIRED, 10, b""))
+    outbox.when_room = None
+    outbox.settle(Settlement(ids[2:], ids[:1], DELIVERED, 15, None))
+
+    assert [25, 15] == told
+
+
+# ── the account ──
+
+
+def test_merged_calls_share_the_fate_of_the_one_that_carries_them(outbox: Outbox) -> None:
+    ids = filled(outbox, [10, 10, 10])
+    receipts = [Receipt(outbox.ledger, one) for one in ids]
+    outbox.take(3)
+    outbox.merged(array("Q", ids[:2]), 20)
+    before = [receipt.status for receipt in receipts]
+    outbox.settle(Settlement(array("Q", ids[2:]), array("Q", ids[:2]), EXPIRED, 10, b""))
+
+    assert ["merged", "merged", "pending"] == before
+    assert [("merged", "expired")] * 2 + [("dead", "expired")] == [(one.status, one.reason) for one in receipts]
+    assert (2, 2, {"expired": 1}) == (outbox.ledger.merged, outbox.ledger.merged_lost, outbox.ledger.dead)
+
+
+def test_a_call_merged_into_one_that_was_delivered_long_ago_is_settled_without_a_carrier(outbox: Outbox) -> None:
+    """An alias said again."""
+    ids = filled(outbox, [10])
+    outbox.take(1)
+    outbox.merged(ids, 10)
+    outbox.settle(Settlement((), ids, DELIVERED, 0, None))
+
+    assert (1, 0, 0) == (outbox.ledger.merged, outbox.ledger.pending, outbox.waiting_bytes)
+    assert outbox.ledger.accepted == outbox.ledger.oldest_pending()
+
+
+def test_a_refused_call_is_accepted_and_gone_at_once(outbox: Outbox) -> None:
+    before = filled(outbox, [10])
+    call_id = outbox.refuse(NO_ROOM)
+    receipt = Receipt(outbox.ledger, call_id)
+
+    assert before[0] < call_id
+    assert (2, 1, {"queue_full": 1}) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.ledger.dropped)
+    assert ("dropped", "queue_full") == (receipt.status, receipt.reason)
+    assert 10 == outbox.waiting_bytes
+    assert before == [ticket[0] for ticket in outbox.take(10)]
+
+
+def test_a_call_settled_twice_is_a_bug_that_does_not_go_unnoticed(outbox: Outbox) -> None:
+    ids = filled(outbox, [10])
+    outbox.take(1)
+    outbox.settle(Settlement(ids, (), DELIVERED, 10, None))
+
+    with pytest.raises(RuntimeError, match="settled twice"):
+        outbox.settle(Settlement(ids, (), DELIVERED, 10, None))
+
+
+# ── open and close ──
+
+
+def test_one_that_is_in_use_is_not_opened_again(outbox: Outbox) -> None:
+    with pytest.raises(ValueError, match="in use"):
+        outbox.open(1, 1)
+
+
+def test_a_refused_opening_changes_no_limit(outbox: Outbox) -> None:
+    filled(outbox, [10])
+    with pytest.raises(ValueError, match="in use"):
+        outbox.open(1, 1)
+
+    assert outbox.has_room(10)
+
+
+def test_one_that_was_closed_may_be_opened_again_with_other_limits(outbox: Outbox) -> None:
+    outbox.close()
+    outbox.open(10, 5)
+
+    assert (True, False) == (outbox.has_room(5), filled(outbox, [1]) and outbox.has_room(5))
+
+
+# ── all of it, in any order ──
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever is done, in whatever order: the account and the room are those of a list kept beside it."""
+
+    MAX_CALLS = 8
+    MAX_BYTES = 2_000
+
+    def __init__(self, new_outbox: NewOutbox) -> None:
+        super().__init__()
+        self.outbox = new_outbox()
+        self.outbox.open(self.MAX_CALLS, self.MAX_BYTES)
+        self.outbox.when_room = self.note_room
+        self.told = 0
+        self.waiting: list[Ticket] = []
+        self.taken: list[tuple[int, int]] = []  # ids and what room they take
+        self.riders: dict[int, list[int]] = {}  # ids merged into the one that carries them
+        self.sizes: dict[int, int] = {}
+        self.statuses: dict[int, str] = {}
+
+    def note_room(self) -> None:
+        self.told += 1
+
+    @rule(kind=st.sampled_from(sorted(PUTS)), now=st.floats(0, 1e6))
+    def put(self, kind: str, now: float) -> None:
+        one = copy.deepcopy(PUTS[kind])
+        call_id = self.outbox.put(*one, now)
+        assert call_id not in self.statuses
+        self.waiting.append((call_id, now, *PUTS[kind][:3]))
+        self.sizes[call_id] = one[3]
+        self.statuses[call_id] = "pending"
+
+    @rule(outcome=st.sampled_from([EXPIRED, NO_ROOM]))
+    def refuse(self, outcome: Outcome) -> None:
+        self.statuses[self.outbox.refuse(outcome)] = outcome.status
+
+    @rule(limit=st.integers(1, 5))
+    def take(self, limit: int) -> None:
+        taken = list(self.outbox.take(limit))
+        assert self.waiting[:limit] == taken
+        del self.waiting[:limit]
+        self.taken += [(ticket[0], self.sizes[ticket[0]]) for ticket in taken]
+
+    @precondition(lambda self: len(self.taken) > 1)
+    @rule(data=st.data(), grows=st.integers(-20, 20))
+    def merge(self, data: st.DataObject, grows: int) -> None:
+        at = data.draw(st.integers(0, len(self.taken) - 2))
+        (earlier, before), (later, size) = self.taken[at], self.taken[at + 1]
+        told = self.told
+        self.outbox.merged([earlier], before - grows)
+        self.taken[at : at + 2] = [(later, size + grows)]
+        self.riders[later] = [*self.riders.pop(earlier, []), earlier, *self.riders.pop(later, [])]
+        self.statuses[earlier] = "merged"
+        assert self.told > told
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES))
+    def settle_one(self, data: st.DataObject, outcome: Outcome) -> None:
+        carrier, size = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        self.outbox.settle(Settlement((carrier,), self.riders.pop(carrier, []), outcome, size, b""))
+        self.statuses[carrier] = outcome.status
+
+    @precondition(lambda self: self.taken)
+    @rule(count=st.integers(1, 5))
+    def deliver_together(self, count: int) -> None:
+        together, self.taken = self.taken[:count], self.taken[count:]
+        told = self.told
+        riders = [rider for carrier, _ in together for rider in self.riders.pop(carrier, [])]
+        ids = array("Q", [carrier for carrier, _ in together])
+        self.outbox.settle(Settlement(ids, riders, DELIVERED, sum(size for _, size in together), None))
+        for carrier in ids:
+            self.statuses[carrier] = "delivered"
+        assert self.told > told
+
+    @rule()
+    def in_use_is_in_use(self) -> None:
+        with pytest.raises(ValueError, match="in use"):
+            self.outbox.open(1, 1)
+
+    @invariant()
+    def the_account_balances(self) -> None:
+        ledger = self.outbox.ledger
+        assert ledger.accepted == len(self.statuses) == balance(self.outbox)
+        assert len(self.waiting) + len(self.taken) == ledger.pending
+        assert self.statuses == {one: Receipt(ledger, one).status for one in self.statuses}
+
+    @invariant()
+    def the_room_is_what_the_waiting_leave(self) -> None:
+        used = sum(self.sizes[ticket[0]] for ticket in self.waiting) + sum(size for _, size in self.taken)
+        calls = len(self.waiting) + len(self.taken)
+        assert used == self.outbox.waiting_bytes
+        for size in (1, self.MAX_BYTES - used, self.MAX_BYTES - used + 1):
+            fits = calls < self.MAX_CALLS and (used + size <= self.MAX_BYTES or not calls)
+            assert fits == self.outbox.has_room(size)
+
+
+def test_the_contract_holds_in_any_order_of_methods(new_outbox: NewOutbox) -> None:
+    run_state_machine_as_test(
+        lambda: AnyOrder(new_outbox),  # type: ignore[arg-type]  # a factory is documented, and typed as a class
+        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
+    )
