@@ -347,7 +347,7 @@ async def test_row_36_merged_identifies_share_one_fate_and_one_letter_that_holds
         await scene.drained(MINUTE)
 
         assert 29 == scene.statistics.merged_lost
-        assert [(29, 30)] == [(letter.merged, len(letter.call.data.keys() - {"n"})) for letter in scene.letters]
+    assert [(29, 30)] == [(letter.merged, len(letter.call.data.keys() - {"n"})) for letter in scene.letters]
 
 
 async def test_row_36_a_limit_that_is_lifted_is_noticed() -> None:

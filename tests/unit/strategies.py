@@ -1,10 +1,12 @@
-"""What Hypothesis draws for these tests: what a caller may say, and what they must not."""
+"""What a caller may say, and what they must not: as examples, and as Hypothesis draws them."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
+from typing import Any
+from uuid import UUID
 
 from hypothesis import strategies as st
 
@@ -24,6 +26,12 @@ class Level(IntEnum):
     HIGH = 2
 
 
+class UserId(str, Enum):
+    """A text whose `str` is not what it says."""
+
+    FIRST = "u1"
+
+
 class Shouted(str):
     """A subclass of str, as template engines and secret stores hand them out."""
 
@@ -35,6 +43,34 @@ class Count(int):
 class Share(float):
     """A subclass of float, as numpy's float64 is."""
 
+
+NO_TEXTS: list[tuple[Any, str]] = [
+    (1, "must be str, not int"),
+    (True, "must be str, not bool"),
+    (b"canary", "must be str, not bytes"),
+    (["canary"], "must be str, not list"),
+    (UUID(int=1), "must be str, not UUID"),
+    ("\ud800", "has a lone surrogate, which UTF-8 cannot carry"),
+    ("canary\udfff", "has a lone surrogate, which UTF-8 cannot carry"),
+]
+"""What never is an id or a name, and the reason that is given."""
+
+BLANK = [(blank, "must not be empty or blank") for blank in ("", " \t\r\n", "\u2003\u00a0")]
+
+SENT_AS: list[tuple[Any, Any]] = [
+    (date(2026, 1, 2), "2026-01-02"),
+    (Decimal("19.90"), "19.90"),
+    (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (Plan.FREE, "free"),
+    (Plan.LIMIT, 10),
+    (Plan.NONE, None),
+    (Level.HIGH, 2),
+    (UserId.FIRST, "u1"),
+    (Shouted("loud"), "loud"),
+    (Count(3), 3),
+    (Share(0.5), 0.5),
+]
+"""What has one obvious form as JSON, and this form."""
 
 text = st.text(st.characters(codec="utf-8"))
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)

@@ -32,12 +32,19 @@ from userpilot_async import (
     UserpilotAPI,
     UserpilotClient,
     UserpilotError,
+    parcelvoy,
 )
+from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 
 PUBLIC = {
     "ClientClosed", "DeadCall", "DeliveryError", "Identify", "IdentifyCompany", "InvalidCall", "Job", "JobFailed",
     "JobStatus", "MemoryOutbox", "Outbox", "Outcome", "QueueFull", "Receipt", "Rejected", "Report", "Settings",
     "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError",
+}  # fmt: skip
+
+
+PUBLIC_OF_PARCELVOY = {
+    "Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track",
 }  # fmt: skip
 
 
@@ -59,9 +66,14 @@ def test_all_is_exactly_what_is_promised():
     assert PUBLIC == set(userpilot_async.__all__)
 
 
-def test_all_is_sorted_and_everything_in_it_exists():
-    assert sorted(userpilot_async.__all__) == userpilot_async.__all__
-    assert all(hasattr(userpilot_async, name) for name in userpilot_async.__all__)
+def test_all_of_parcelvoys_is_exactly_what_is_promised():
+    assert PUBLIC_OF_PARCELVOY == set(parcelvoy.__all__)
+
+
+@pytest.mark.parametrize("module", [userpilot_async, parcelvoy], ids=lambda module: module.__name__)
+def test_all_is_sorted_and_everything_in_it_exists(module):
+    assert sorted(module.__all__) == module.__all__
+    assert all(hasattr(module, name) for name in module.__all__)
 
 
 def test_nothing_else_looks_public():
@@ -83,6 +95,19 @@ CLIENT = {
     "aclose": "async (self, timeout=None)",
     "statistics": "(self)",
 }
+PARCELVOY = {
+    "track": "async (self, name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None)",
+    "identify": "async (self, external_id=None, *, anonymous_id=None, email=None, phone=None, timezone=None,"
+    " locale=None, data=None)",
+    "alias": "async (self, anonymous_id, external_id)",
+    "register_device": "async (self, device_id, *, external_id=None, anonymous_id=None, os, model, app_build,"
+    " app_version, token=None, os_version=None)",
+    "enqueue": "async (self, call)",
+    "flush": "async (self, timeout=None)",
+    "aclose": "async (self, timeout=None)",
+    "statistics": "(self)",
+}
+PARCELVOY |= {f"{name}_nowait": PARCELVOY[name].removeprefix("async ") for name in list(PARCELVOY)[:4]}
 API = {
     "identify": "async (self, user_id, metadata=None, *, company=None)",
     "identify_company": "async (self, company_id, metadata=None)",
@@ -105,6 +130,11 @@ def test_a_method_of_the_client_takes(name, parameters):
     assert parameters == shape(getattr(UserpilotClient, name))
 
 
+@pytest.mark.parametrize(("name", "parameters"), PARCELVOY.items())
+def test_a_method_of_parcelvoys_client_takes(name, parameters):
+    assert parameters == shape(getattr(ParcelvoyClient, name))
+
+
 @pytest.mark.parametrize(("name", "parameters"), API.items())
 def test_a_method_of_the_api_takes(name, parameters):
     assert parameters == shape(getattr(UserpilotAPI, name))
@@ -112,6 +142,7 @@ def test_a_method_of_the_api_takes(name, parameters):
 
 def test_the_client_has_no_other_methods():
     assert set(CLIENT) == public_methods(UserpilotClient)
+    assert set(PARCELVOY) == public_methods(ParcelvoyClient)
 
 
 def test_the_api_has_no_other_methods():
@@ -126,6 +157,10 @@ def test_the_api_has_no_other_methods():
             "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None)",
         ),
         (
+            ParcelvoyClient,
+            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None)",
+        ),
+        (
             UserpilotAPI,
             "(api_key=None, *, region=None, base_url=None, transport=None, request_timeout=15.0, upload_timeout=120.0,"
             " attempts=3, connections=8)",
@@ -133,6 +168,18 @@ def test_the_api_has_no_other_methods():
         (Track, "(user_id, event_name, metadata=None, occurred_at=None)"),
         (Identify, "(user_id, metadata=None, company=None)"),
         (IdentifyCompany, "(company_id, metadata=None)"),
+        (parcelvoy.Track, "(name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None)"),
+        (
+            parcelvoy.Identify,
+            "(external_id=None, *, anonymous_id=None, email=None, phone=None, timezone=None, locale=None, data=None)",
+        ),
+        (parcelvoy.Alias, "(anonymous_id, external_id)"),
+        (
+            parcelvoy.Device,
+            "(device_id, *, external_id=None, anonymous_id=None, os, model, app_build, app_version, token=None,"
+            " os_version=None)",
+        ),
+        (parcelvoy.from_line, "(line)"),
         (MemoryOutbox, "()"),
         (InvalidCall, "(field, reason)"),
         (Rejected, "(status, detail='')"),
@@ -159,6 +206,7 @@ def test_the_client_has_an_api():
         (Outcome, {"status", "reason", "row"}),
         (Report, {"complete", "elapsed", "left", "jobs", "statistics"}),
         (DeadCall, {"status", "reason", "call", "merged", "error", "arguments"}),
+        (parcelvoy.DeadCall, {"status", "reason", "call", "merged", "error", "arguments"}),
         (Statistics, {"accepted", "delivered", "dead", "dropped", "merged", "pending", "submitted", "reasons"}),
         (Settings, {"track_per_minute", "identify_per_minute", "flush_interval", "bulk_threshold", "max_queue_calls",
                     "max_queue_bytes", "when_full", "burst", "max_wait", "close_timeout", "request_timeout", "max_age",
@@ -179,7 +227,11 @@ def test_the_statuses_of_a_job_are():
 
 
 @pytest.mark.parametrize(
-    "cls", [Settings, Statistics, Report, Job, Outcome, DeadCall, Track, Identify, IdentifyCompany]
+    "cls",
+    [
+        *(Settings, Statistics, Report, Job, Outcome, DeadCall, Track, Identify, IdentifyCompany, ParcelvoySettings),
+        *(parcelvoy.DeadCall, parcelvoy.Track, parcelvoy.Identify, parcelvoy.Alias, parcelvoy.Device),
+    ],
 )
 def test_what_is_said_is_frozen(cls):
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -196,9 +248,17 @@ def test_every_error_is_a_userpilot_error(error):
 # ── words ──
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC))
+CLASSES = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (userpilot_async, parcelvoy)
+    for name in module.__all__
+    if inspect.isclass(getattr(module, name))
+}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
 def test_every_public_class_has_a_docstring_of_its_own(name):
-    cls = getattr(userpilot_async, name)
+    cls = CLASSES[name]
 
     assert cls.__doc__
     assert all(cls.__doc__ != base.__doc__ for base in cls.__bases__)
@@ -206,10 +266,10 @@ def test_every_public_class_has_a_docstring_of_its_own(name):
 
 METHODS = [
     pytest.param(method, id=f"{name}.{attribute}")
-    for name in sorted(PUBLIC)
-    for attribute, method in vars(getattr(userpilot_async, name)).items()
+    for name, cls in sorted(CLASSES.items())
+    for attribute, method in vars(cls).items()
     if not attribute.startswith("_") and (inspect.isfunction(method) or isinstance(method, (property, classmethod)))
-]
+] + [pytest.param(parcelvoy.from_line, id="from_line")]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -36,7 +36,9 @@ from userpilot_async import (
     Unavailable,
     UserpilotAPI,
     UserpilotClient,
+    parcelvoy,
 )
+from userpilot_async.parcelvoy import Alias, Device, ParcelvoyClient, ParcelvoySettings
 
 
 class Plan(str, Enum):
@@ -233,3 +235,94 @@ def make_calls(user: dict[str, str]) -> None:
 
     call.user_id = "u2"  # type: ignore[misc]
     Track("u1")  # type: ignore[call-arg]
+
+
+# ── Parcelvoy ──
+
+
+async def make_parcelvoy_calls_again(dead: parcelvoy.DeadCall) -> None:
+    assert_type(dead.status, Literal["dead", "dropped"])
+    assert_type(dead.call, Union[parcelvoy.Identify, Alias, Device, parcelvoy.Track, None])
+    assert_type(dead.error, Union[InvalidCall, None])
+    async with ParcelvoyClient() as client:
+        if dead.call is not None:
+            await client.enqueue(dead.call)
+        if isinstance(dead.call, parcelvoy.Track):
+            assert_type(dead.call.name, str)
+
+        await client.enqueue(dead.call)  # type: ignore[arg-type]
+        await client.enqueue(Track("u1", "exported"))  # type: ignore[arg-type]
+
+
+def make_parcelvoy_clients(transport: httpx.AsyncBaseTransport, read_key: Callable[[], str]) -> None:
+    letters: list[parcelvoy.DeadCall] = []
+    ParcelvoyClient()
+    ParcelvoyClient("KEY", "https://parcelvoy.example", transport=transport, on_dead=letters.append)
+    ParcelvoyClient(read_key, base_url="http://localhost:3000", on_dead=make_parcelvoy_calls_again)
+    ParcelvoyClient("KEY", settings=ParcelvoySettings(requests_per_minute=600, max_events=100, when_full="raise"))
+    ParcelvoyClient("KEY", settings=ParcelvoySettings(requests_per_minute=None), outbox=MemoryOutbox())
+
+    ParcelvoyClient(b"KEY")  # type: ignore[arg-type]
+    ParcelvoyClient("KEY", region="eu")  # type: ignore[call-arg]
+    ParcelvoyClient("KEY", settings=Settings())  # type: ignore[arg-type]
+    ParcelvoyClient("KEY", on_dead=take_dead_calls)  # type: ignore[arg-type]
+    UserpilotClient("KEY", on_dead=make_parcelvoy_calls_again)  # type: ignore[arg-type]
+    UserpilotClient("KEY", settings=ParcelvoySettings())  # type: ignore[arg-type]
+    ParcelvoySettings(600)  # type: ignore[call-arg]
+    ParcelvoySettings(max_events=1.5)  # type: ignore[arg-type]
+    ParcelvoySettings(when_full="block")  # type: ignore[arg-type]
+    ParcelvoySettings(track_per_minute=600)  # type: ignore[call-arg]
+    settings = ParcelvoySettings()
+    settings.max_events = 1  # type: ignore[misc]
+
+
+async def use_parcelvoy(row: Mapping[str, list[int]], loose: dict[str, Any], at: datetime) -> None:
+    async with ParcelvoyClient("KEY", "https://parcelvoy.example") as client:
+        assert_type(client, ParcelvoyClient)
+        assert_type(client.settings, ParcelvoySettings)
+        assert_type(await client.identify("u1", email="ann@example.com", data={"teams": [{"id": 1}]}), Receipt)
+        assert_type(await client.identify(anonymous_id="a1", timezone="Europe/Berlin"), Receipt)
+        assert_type(await client.track("exported", external_id="u1", data=row, occurred_at=at), Receipt)
+        assert_type(client.track_nowait("exported", anonymous_id="a1", data=loose), Receipt)
+        assert_type(await client.alias("a1", "u1"), Receipt)
+        device = await client.register_device("d", external_id="u", os="iOS", model="X", app_build="1", app_version="1")
+        assert_type(device, Receipt)
+        assert_type(await client.enqueue(parcelvoy.from_line(b"{}")), Receipt)
+        assert_type(await client.flush(5), Report)
+        assert_type(client.statistics(), Statistics)
+        assert_type(client.budgets, Mapping[str, Union[int, None]])
+
+        await client.track()  # type: ignore[call-arg]
+        await client.track("exported", "u1")  # type: ignore[call-arg]
+        await client.track("exported", user_id="u1")  # type: ignore[call-arg]
+        await client.track("exported", external_id=1)  # type: ignore[arg-type]
+        await client.track("exported", external_id="u1", data=["rows"])  # type: ignore[arg-type]
+        await client.track("exported", external_id="u1", data={1: "a"})  # type: ignore[dict-item]
+        await client.track("exported", external_id="u1", occurred_at="2026-01-01")  # type: ignore[arg-type]
+        await client.identify("u1", {"plan": "pro"})  # type: ignore[call-arg, arg-type]
+        await client.identify("u1", timezone=timezone.utc)  # type: ignore[arg-type]
+        await client.alias("a1")  # type: ignore[call-arg]
+        await client.register_device("d", external_id="u1")  # type: ignore[call-arg]
+        client.register_device_nowait("d", os="iOS", model="X", app_build=465, app_version="1")  # type: ignore[arg-type]
+
+
+def make_calls_for_parcelvoy(at: datetime) -> None:
+    call = parcelvoy.Track("exported", external_id="u1", data={"rows": [3]}, occurred_at=at)
+    assert_type(call.name, str)
+    assert_type(call.external_id, Union[str, None])
+    assert_type(call.data, Mapping[str, Any])
+    assert_type(call.as_dict(), dict[str, Any])
+    parcelvoy.Identify("u1", email="ann@example.com")
+    Alias("a1", "u1")
+    Device("d", external_id="u1", os="iOS", model="X", app_build="465", app_version="1.2.4")
+
+    call.name = "other"  # type: ignore[misc]
+    parcelvoy.Track("exported", "u1")  # type: ignore[call-arg]
+    parcelvoy.Track("exported", external_id=1)  # type: ignore[arg-type]
+    parcelvoy.Identify("u1", "a1")  # type: ignore[call-arg]
+    parcelvoy.Identify("u1", data=["rows"])  # type: ignore[arg-type]
+    parcelvoy.from_line({"type": "track"})  # type: ignore[arg-type]
+    parcelvoy.Track()  # type: ignore[call-arg]
+    Alias("a1")  # type: ignore[call-arg]
+    Device("d", external_id="u1")  # type: ignore[call-arg]
+    Device("d", "u1", None, "iOS", "X", "465", "1.2.4")  # type: ignore[call-arg]
