@@ -162,7 +162,8 @@ class Calls:
         judge.conservation(statistics)
         judge.losses_have_reasons(statistics.dead + statistics.dropped, statistics.reasons)
         assert self.losses == statistics.reasons
-        assert sum(self.losses.values()) == sum(1 + letter.merged for letter in self.letters)
+        told_of = sum(1 + letter.merged for letter in self.letters)
+        assert sum(self.losses.values()) + statistics.merged_lost == told_of
         judge.one_line_per_reason((stamp, re.sub(r" \(\d+\)$", "", line)) for stamp, line in self.log.lines)
         api = getattr(self.client, "api", self.client)  # not every side has one
         texts = {
