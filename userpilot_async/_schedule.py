@@ -381,7 +381,7 @@ class Schedule:
         if isinstance(head, Post):
             if meaning is Meaning.INVALID and head.lost and head.kind in self._to.once:
                 return DELIVERED  # what is done once is refused the second time: the lost answer was a yes
-            head.lost = head.lost or meaning is Meaning.LOST
+            head.lost = head.lost or meaning in (Meaning.LOST, Meaning.AGAIN)  # a 500 may have come after the deed
         return Outcome("dead", meaning.value) if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) else None
 
     # ── calls leave unsent ──
