@@ -57,6 +57,8 @@ class Row:
     """The row itself, and each row that came with its calls."""
     outcome: Outcome | None = None
     """The worst outcome of its parts so far."""
+    detail: str = ""
+    """The server's own words, if it refused the row."""
     settled: bool = False
     """Its outcome is final."""
     needs: tuple[Row, ...] = ()

@@ -14,6 +14,7 @@ import attrs
 from ._coalesce import Row
 from ._errors import InvalidCall
 from ._lanes import Facts, Key, Kind, Said
+from ._verdict import Verdict
 
 
 class Call(Protocol):
@@ -39,6 +40,8 @@ class LostCall:
     """Why there is no ``call``: it was invalid, and the settings send those here."""
     arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     """What an invalid call was made with."""
+    detail: str = ""
+    """The server's own words, if it refused the call and said why; shortened, and printable."""
 
 
 @attrs.frozen
@@ -117,10 +120,10 @@ class Destination:
     files: Files | None = None
     call_of: Callable[[Kind, Key, Said], Call]
     """The call that was put as this."""
+    reads: Callable[[Verdict], Verdict] = attrs.field(default=lambda verdict: verdict)
+    """What an answer means here, where that differs from what it means elsewhere."""
     unsure: frozenset[int] = frozenset()
-    """Statuses that may be the server's fault or the request's, some of which may have been applied: as good as a lost
-    answer, except that events go again in smaller arrays.
-    """
+    """Statuses that may be the server's fault or the request's: events go again in smaller arrays."""
     lost_call: Callable[..., LostCall]
     """What `on_dead` gets; the subclass says which calls this destination knows."""
     wrong_key: str = "is it the right one?"

@@ -67,6 +67,8 @@ class Door(anyio.AsyncContextManagerMixin):
         outbox: Outbox | str | None,
         on_dead: OnDead | None,
     ) -> None:
+        if on_dead is not None and not callable(on_dead):
+            raise ValueError(f"on_dead must be callable, not {type(on_dead).__name__}")
         self._door = DoorState.NEW
         self.settings = settings
         self._destination = destination

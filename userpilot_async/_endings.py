@@ -30,14 +30,14 @@ class Endings:
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
 
-    def head(self, lane: Lane, outcome: Outcome) -> None:
-        """The head of this lane has met its fate."""
+    def head(self, lane: Lane, outcome: Outcome, detail: str = "") -> None:
+        """The head of this lane has met its fate; ``detail`` is what the server said of it."""
         head = lane.calls[0]
         if isinstance(head, Post):
             self._once.left(head, outcome)
         elif isinstance(head, tuple):
             self._arrays.waiting -= 1
-        self._settled.head(lane, outcome)
+        self._settled.head(lane, outcome, detail)
 
     # ── rows leave the job slot ──
 

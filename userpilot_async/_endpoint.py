@@ -11,6 +11,10 @@ from urllib.parse import urlsplit
 Key = Union[str, Callable[[], str]]
 
 
+class BadKey(ValueError):
+    """What was given as a key cannot be one; the text does not show it."""
+
+
 class KeyRing:
     """The API key, or the callable that gives the current one; else the environment's ``variable``. Shows none."""
 
@@ -37,13 +41,13 @@ class KeyRing:
 
 
 def checked_key(key: object) -> str:
-    """A key that can stand in a header; `ValueError` otherwise, without the key."""
+    """A key that can stand in a header; `BadKey` otherwise, without the key."""
     if not isinstance(key, str):
-        raise ValueError(f"api_key must be str or a callable that returns one, not {type(key).__name__}")
+        raise BadKey(f"api_key must be str or a callable that returns one, not {type(key).__name__}")
     if not key:
-        raise ValueError("api_key is empty")
+        raise BadKey("api_key is empty")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("api_key has characters that no key has: white space, control characters or non-ASCII")
+        raise BadKey("api_key has characters that no key has: white space, control characters or non-ASCII")
     return key
 
 

@@ -18,7 +18,7 @@ import attrs
 import httpx
 
 from . import _verdict
-from ._endpoint import KeyRing
+from ._endpoint import BadKey, KeyRing
 from ._verdict import Meaning, Verdict
 from ._version import __version__
 
@@ -157,7 +157,8 @@ class Connection:
         try:
             key = self._keys.current()
         except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
-            return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable raised {type(exc).__name__}")
+            did = f"returned what is no key: {exc}" if isinstance(exc, BadKey) else f"raised {type(exc).__name__}"
+            return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable {did}")
         cap = MAX_LISTING if method == "GET" else MAX_ANSWER
         failure, error = None, None
         with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
@@ -166,7 +167,7 @@ class Connection:
             try:
                 await self._stream(http, attempt, self._request(http, method, path, body, filename, key), cap)
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
-                failure, error = type(exc).__name__, exc
+                failure, error = _named(exc), exc
         if scope.cancelled_caught:
             failure = "timeout"
         return attempt.verdict(failure, error)
@@ -214,6 +215,16 @@ class Connection:
 
 def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
+
+
+def _named(error: BaseException) -> str:
+    """The error and its root, by their types: `ConnectError` alone may be a name, a port, or a protocol."""
+    root, seen = error, 0
+    while (cause := root.__cause__ or root.__context__) is not None and seen < 10:
+        root, seen = cause, seen + 1
+    name = type(error).__name__
+    told = root.reason if isinstance(root, ssl.SSLError) and root.reason else type(root).__name__
+    return name if told in (name, "OSError", "CancelledError", "Cancelled") else f"{name}, {told}"
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:

@@ -46,7 +46,7 @@ def call_of(fields: Mapping[str, Any], types: Mapping[str, type[C]]) -> C:
         if field.name in given:
             arguments[field.name] = given.pop(field.name)
         elif field.default is attrs.NOTHING:
-            arguments[field.name] = None  # the class says what is wrong with that
+            raise InvalidCall(field.name, "is missing")
     for name in given:
         raise InvalidCall(quoted(name), f"is no field of {kind}")
     if isinstance(arguments.get("occurred_at"), str):

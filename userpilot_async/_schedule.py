@@ -11,8 +11,6 @@ import math
 from array import array
 from collections.abc import Callable
 
-import attrs
-
 from ._arrays import Arrays
 from ._bucket import Bucket
 from ._bulk import BulkSlot
@@ -27,7 +25,7 @@ from ._lines import Lines
 from ._once import Once
 from ._settings import DeliverySettings
 from ._settlements import Settlements
-from ._verdict import Meaning, Verdict
+from ._verdict import CANCELLED, Meaning, Verdict
 from ._work import Load, Work
 
 
@@ -52,6 +50,8 @@ class Schedule:
         """Why nothing is sent; one request a minute looks whether it is still so."""
         self.outage: str | None = None
         """What keeps happening to requests, while several in a row have failed."""
+        self.failure: str | None = None
+        """What happened to the last request, if it failed."""
         self.hurry = 0
         """So many wait for everything to be sent: do not linger for merges."""
         self.in_flight = 0
@@ -258,8 +258,7 @@ class Schedule:
 
     def done(self, work: Work, verdict: Verdict, now: float) -> None:
         """Take in what became of a request that `next` gave out."""
-        if verdict.status in self._to.unsure:
-            verdict = attrs.evolve(verdict, meaning=Meaning.LOST)
+        verdict = self._to.reads(verdict)
         self.in_flight -= 1
         self._return_token(work, verdict, now)
         work.gate.leave()
@@ -299,9 +298,12 @@ class Schedule:
         elif meaning in (Meaning.AGAIN, Meaning.LOST, Meaning.UNSENT):
             self.retries += 1
             work.gate.failed(now, verdict.delay, self._chance())
+            if verdict.detail != CANCELLED:
+                self.failure = f"{self._server}: {verdict.status or verdict.detail} on {work.route.name}"
             if work.gate.failing:
-                self.outage = f"{self._server}: {verdict.status or verdict.detail} on {work.route.name}"
+                self.outage = self.failure
         else:
+            self.failure = None
             work.gate.succeeded()
             if not any(gate.failing for gate in (self._track_gate, self._identify_gate, self._bulk_gate)):
                 self.outage = None
@@ -327,7 +329,7 @@ class Schedule:
             (self._arrays.refused if meaning is Meaning.INVALID else self._arrays.too_large)(load)
             self._back_in_line(load)
         elif meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
-            self._lose(load, Outcome("dead", meaning.value))
+            self._lose(load, Outcome("dead", meaning.value), verdict.detail)
         elif meaning is Meaning.LOST and self._settings.on_ambiguous == "drop":
             self._lose(load, Outcome("dropped", "ambiguous"))
         else:
@@ -340,10 +342,10 @@ class Schedule:
         for lane, _ in reversed(load.parts):
             self._lines.came_back(lane, first=True)
 
-    def _lose(self, load: Load, outcome: Outcome) -> None:
+    def _lose(self, load: Load, outcome: Outcome, detail: str = "") -> None:
         for lane, calls in load.parts:
             for _ in range(calls):
-                self._endings.head(lane, outcome)
+                self._endings.head(lane, outcome, detail)
             self._lines.came_back(lane)
 
     def _wait_for_better(self, load: Load, verdict: Verdict, now: float) -> None:
@@ -363,7 +365,7 @@ class Schedule:
             return
         fate = self._fate(head, verdict)
         if fate is not None:
-            self._endings.head(lane, fate)
+            self._endings.head(lane, fate, "" if fate is DELIVERED else verdict.detail)
             self._lines.came_back(lane)
             return
         if isinstance(head, Row) and head.state is RowState.SENDING:

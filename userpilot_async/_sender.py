@@ -23,7 +23,7 @@ from ._notices import Notices
 from ._outbox import Outbox
 from ._schedule import Schedule
 from ._settlements import Settlement
-from ._verdict import Meaning, Verdict, of_failure
+from ._verdict import CANCELLED, Meaning, Verdict, of_failure
 from ._work import Work
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Sender:
             raise
         finally:
             for work in list(self._given_out):  # of tasks that were cancelled before their first step
-                self._take_back(work, of_failure("cancelled", sent=False))
+                self._take_back(work, of_failure(CANCELLED, sent=False))
             self.running, self.asleep = False, True
             self._ended.set()
             if again:
@@ -205,6 +205,7 @@ class Sender:
             reason=outcome.reason or "",
             call=settlement.call(self._destination),
             merged=len(settlement.merged),
+            detail=settlement.detail,
         )
 
     def mourn(self, letter: Callable[[], LostCall], reason: str) -> None:
@@ -214,9 +215,14 @@ class Sender:
         self.rouse()
 
     def _say_lost(self, reason: str, calls: int) -> None:
-        self._notices.say(logging.WARNING, reason, f"calls lost, reason {reason}", calls)
+        message, failure = f"calls lost, reason {reason}", self.schedule.failure
+        if reason == "closed" and failure is not None:
+            message += f"; the last request failed: {failure}"
+        self._notices.say(logging.WARNING, reason, message, calls)
 
     def _say_trouble(self) -> None:
+        if self.closed:  # what fails now is what we broke off ourselves
+            return
         if self.schedule.held is not None:
             self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self.schedule.held}")
         elif self.schedule.outage is not None:
@@ -234,7 +240,7 @@ class Sender:
     # ── one request ──
 
     async def _perform(self, work: Work) -> None:
-        verdict = of_failure("cancelled", sent=True)
+        verdict = of_failure(CANCELLED, sent=True)
         try:
             verdict = await self._exchange(work)
         except anyio.get_cancelled_exc_class():

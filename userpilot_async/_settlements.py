@@ -29,6 +29,8 @@ class Settlement:
     """Bytes of the queue that are free again."""
     said: Union[Event, Row, Post, None]
     """What was said, unless it was delivered."""
+    detail: str = ""
+    """The server's own words about it, if it was refused."""
 
     def call(self, destination: Destination) -> Call:
         """The call as one would make it again."""
@@ -53,18 +55,18 @@ class Settlements:
         """Ids that a job of the server holds now (``True``), or holds no more."""
         self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
-    def head(self, lane: Lane, outcome: Outcome) -> None:
+    def head(self, lane: Lane, outcome: Outcome, detail: str = "") -> None:
         """The head of this lane has met its fate; it leaves the lane."""
         head = lane.calls[0]
         lane.pop_heads()
         if isinstance(head, Row):
-            head.state = RowState.ANSWERED
+            head.state, head.detail = RowState.ANSWERED, detail
             self._part(head, outcome)
         elif isinstance(head, Post):
-            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head))
+            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head, detail))
         else:
             call_id, _, event = head
-            self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+            self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, detail))
 
     def delivered(self, parts: Iterable[tuple[Lane, int]], size: int) -> None:
         """So many events at the heads of these lanes, of so many bytes, have been delivered."""
@@ -96,7 +98,7 @@ class Settlements:
         """Settle a row with what is known of its parts."""
         row.settled = True
         outcome = row.outcome or DELIVERED
-        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row))
+        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.detail))
         if row.riders:
             self._waves.append((list(reversed(row.riders)), outcome))
 

@@ -18,6 +18,7 @@ import attrs
 from ._bucket import LONGEST_RESET
 
 MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an hour
+CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
 _MAX_DETAIL = 200  # characters of the server's own words
 
 

@@ -45,6 +45,7 @@ from ._values import (
     parsed_time,
     size_of,
 )
+from ._verdict import Meaning, Verdict
 
 if TYPE_CHECKING:
     from ._http import Transport
@@ -257,13 +258,26 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
         posts={"alias": _ALIAS, "device": _DEVICES},
         once=frozenset({"alias"}),
         call_of=_call_of,
-        # A body it rejects is a 422. 400 is what becomes of any error inside it (``apps/platform/src/api.ts``), also in
-        # the middle of an array (``ClientController.ts``).
+        reads=_read,
         unsure=frozenset({400}),
         lost_call=DeadCall,
         wrong_key="is it the public key of a project there?",
         wrong_url="is the URL right, and the key one of that server's?",  # it answers 404 for a key it does not know
     )
+
+
+def _read(verdict: Verdict) -> Verdict:
+    """A body it takes is a 204, one it rejects a 422; of other answers none says what became of the calls.
+
+    400 is what becomes of any error inside it (``apps/platform/src/api.ts``), also in the middle of an array
+    (``ClientController.ts``). A 200, or a 415, is somebody else's: what answers is no Parcelvoy.
+    """
+    status = verdict.status
+    if status == 400:
+        return attrs.evolve(verdict, meaning=Meaning.LOST)
+    if {Meaning.ACCEPTED: 204, Meaning.INVALID: 422}.get(verdict.meaning, status) != status:
+        return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
+    return verdict
 
 
 def _row_fields(row: Row) -> dict[str, Any]:

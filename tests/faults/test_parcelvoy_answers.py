@@ -70,9 +70,10 @@ LOSSES: dict[str, dict[str, Any]] = {
 async def test_row_06_an_alias_that_was_applied_counts_as_delivered_when_it_is_refused_the_second_time(
     how: str,
 ) -> None:
-    """The server does it once and has no other way of saying so; the person's later calls wait for it, and go on."""
+    """A server may have no other way of saying that it was done; the later calls wait for it, and go on."""
     async with far_away() as scene:
         scene.goes_wrong("lost", path=ALIASES, times=1, **LOSSES[how])
+        scene.goes_wrong("has been done", path=ALIASES, times=1, status=422)
         await scene.track(visitor(1))
         receipts = [await alias(scene, 1), await alias(scene, 1)]
         await scene.track(person(1))

@@ -829,7 +829,9 @@ async def test_a_request_that_is_repeated_asks_for_the_key_anew(new_api, emulato
 async def test_a_callable_that_gives_no_key_is_a_delivery_error_and_not_the_end(new_api, cable, give):
     gives = [give]
     async with new_api(lambda: gives[-1]()) as api:
-        with pytest.raises(Unavailable, match=r"^no answer: the api_key callable raised [A-Z][A-Za-z]+$") as caught:
+        with pytest.raises(
+            Unavailable, match=r"^no answer: the api_key callable (raised|returned what is no key:) \w+"
+        ) as caught:
             await api.track("u1", "exported")
         gives.append(lambda: "KEY")
         await api.track("u1", "exported")

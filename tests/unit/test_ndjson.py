@@ -71,7 +71,7 @@ def test_a_time_may_be_written_in_any_zone(written):
         ({"type": "shout"}, "type", 'must be "call", "cry" or "whisper"'),
         ({"type": None}, "type", 'must be "call", "cry" or "whisper"'),
         ({"type": ["call"]}, "type", 'must be "call", "cry" or "whisper"'),
-        ({"type": "call"}, "name", "must be str"),
+        ({"type": "call"}, "name", "is missing"),
         ({"type": "call", "name": None}, "name", "must be str"),
         ({"type": "call", "name": "n", "noise": 1}, "'noise'", "is no field of call"),
         ({"type": "cry", "name": "n", "l\nog": 1}, r"'l\nog'", "is no field of cry"),

@@ -101,14 +101,19 @@ async def test_the_same_alias_again_is_not_sent_and_shares_the_fate_of_the_first
     assert (1, 2) == (report.statistics.delivered, report.statistics.merged)
 
 
-async def test_an_alias_that_the_server_had_before_this_client_did_dies(new_client, emulator):
-    """It cannot be told from one that was refused for a better reason."""
-    emulator.store.parcelvoy.alias({"anonymous_id": "a1", "external_id": "u1"}, 1.0)
+async def test_an_alias_that_would_take_somebody_from_another_dies_with_the_servers_words(new_client, emulator):
+    """The same alias as before a restart is none of these: the server has nothing against it."""
+    for anonymous_id, external_id in (("a1", "u1"), ("a2", "u2")):
+        emulator.store.parcelvoy.alias({"anonymous_id": anonymous_id, "external_id": external_id}, 1.0)
     letters: list[DeadCall] = []
     async with new_client(on_dead=letters.append) as client:
-        await client.alias("a1", "u1")
+        receipt = await client.alias("a1", "u1")
+        await client.alias("a2", "somebody else")
 
-    assert [("invalid", Alias("a1", "u1"))] == [(letter.reason, letter.call) for letter in letters]
+    assert "delivered" == receipt.status
+    assert [("invalid", Alias("a2", "somebody else"), "anonymous_id has an alias already")] == [
+        (letter.reason, letter.call, letter.detail) for letter in letters
+    ]
 
 
 async def test_an_alias_that_was_refused_is_sent_again_when_it_is_made_again(new_client, emulator, cable):

@@ -34,7 +34,7 @@ def emulator_package() -> ModuleType:
 def emulate(
     host: str, port: int, speed: float, api_key: tuple[str, ...], rate_limit: int, latency: float, no_imports: bool
 ) -> None:
-    """Serve an emulator of Userpilot's realtime API until Ctrl-C.
+    """Serve an emulator of Userpilot's realtime API, and of Parcelvoy's client API, until Ctrl-C.
 
     What it received is shown under /__emulator__/: users, companies, events, requests, jobs, counters.
     """
@@ -47,6 +47,7 @@ def emulate(
         key = "<the key you gave>" if api_key else "anything"
         click.echo(f"listening on {url}")
         click.echo(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
+        click.echo(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
         click.echo(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
 
     try:

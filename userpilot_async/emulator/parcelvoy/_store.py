@@ -45,11 +45,12 @@ class Store:
         self._note("identify", payload, stamp)
 
     def alias_errors(self, payload: Payload) -> list[WireError]:
-        """A second alias of an anonymous id, whomever it points to: "this action can only be performed once".
+        """A second alias of an anonymous id, to another user: "this action can only be performed once".
 
-        And one that would take the id from another user, to whom a call with both ids gave it.
+        And one that would take the id from another user, to whom a call with both ids gave it. The same alias again
+        changes nothing, as at the server itself.
         """
-        if payload["anonymous_id"] in self.aliases:
+        if self.aliases.get(payload["anonymous_id"], payload["external_id"]) != payload["external_id"]:
             return [WireError(REJECTED, "anonymous_id has an alias already")]
         user = self._by_anonymous_id.get(payload["anonymous_id"])
         if user is not None and user.external_id not in (None, payload["external_id"]):
