@@ -79,13 +79,16 @@ class Row:
         ``call_id`` is ``None`` for a company's properties that came with a user's identify.
         """
         known = self.metadata
-        before = len(known)
+        if self.size + size <= _SMALL and known.keys() >= metadata.keys():
+            # A small row that gets the same properties again, as most do, needs no second look.
+            self.size = max(self.size, size)
+        else:
+            self.size += size - size_of({name: known[name] for name in metadata if name in known})
+            if fields and self.fields:
+                self.size -= size_of({name: self.fields[name] for name in fields if name in self.fields})
         known.update(metadata)
         if fields and fields != self.fields:
             self.fields = {**(self.fields or {}), **fields}
-        # A small row that gets the same properties again, as most do, needs no second look at all of it.
-        same = len(known) == before and self.size + size <= _SMALL
-        self.size = max(self.size, size) if same else size_of(known) + (size_of(self.fields) if self.fields else 0)
         self.latest_at = max(self.latest_at, at)
         if call_id is not None:
             self.ids.append(call_id)

@@ -122,8 +122,6 @@ class Destination:
     """The call that was put as this."""
     reads: Callable[[Verdict], Verdict] = attrs.field(default=lambda verdict: verdict)
     """What an answer means here, where that differs from what it means elsewhere."""
-    unsure: frozenset[int] = frozenset()
-    """Statuses that may be the server's fault or the request's: events go again in smaller arrays."""
     lost_call: Callable[..., LostCall]
     """What `on_dead` gets; the subclass says which calls this destination knows."""
     wrong_key: str = "is it the right one?"
@@ -132,6 +130,6 @@ class Destination:
     """And when nobody there knows the path."""
 
     @property
-    def lanes(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[str, ...]:
         """What calls can be of: persons, and whatever else rows are of."""
         return ("user", *(kind for kind in self.rows if kind != "user"))

@@ -25,6 +25,8 @@ class Gate:
 
     def __init__(self) -> None:
         self.until = 0.0
+        self._taken_at = -math.inf
+        self._refusals = 0
         self._failures = 0
         self._limits = 0
         self._inside = 0
@@ -48,9 +50,18 @@ class Gate:
         """The request has ended, in whatever way."""
         self._inside -= 1
 
-    def succeeded(self) -> None:
+    def succeeded(self, now: float) -> None:
         """The server takes requests: everybody may go."""
-        self._failures = self._limits = 0
+        self._failures = self._limits = self._refusals = 0
+        self._taken_at = now
+
+    def refused(self, now: float) -> bool:
+        """A request was refused in a way that speaks of key or URL; true if that is to be believed.
+
+        Where others were taken within a minute it may be about the one; a second in a row is not.
+        """
+        self._refusals += 1
+        return self._refusals > 1 or now - self._taken_at > HOLD_PROBE
 
     def failed(self, now: float, asked: float, chance: float) -> None:
         """The server is not well. ``asked`` is how long it asked to be left alone, in seconds."""

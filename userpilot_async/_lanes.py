@@ -88,10 +88,10 @@ class Lane:
     within: int = 0
     """The largest array that its head should go out in, because a larger one was refused; 0 for any."""
     in_ages: bool = False
-    behind: tuple[Lane, ...] = ()
-    """Lanes of the same person, from before that was known: they empty first, and nothing comes into them."""
+    behind: int = 0
+    """So many lanes of the same person, from before that was known, have to empty first; nothing comes into them."""
     follower: Lane | None = None
-    """The other way round."""
+    """The other way round: the lane that waits for this one."""
 
     def proper_place(self) -> Place:
         """Where a lane that is neither busy nor asleep belongs."""

@@ -22,7 +22,7 @@ class Lines:
         """By what they are of, and by its key."""
         self.patient: dict[str, dict[str, Lane]] = {kind: {} for kind in self.lanes}
         """Lanes whose head may go on merging, in the order in which they came."""
-        self.same = Same()
+        self.same = {kind: Same() for kind in self.lanes}
         self.ages = Ages(self)
         self._tracks: deque[Lane] = deque()
         self._urgent: deque[Lane] = deque()
@@ -39,8 +39,9 @@ class Lines:
         """The lane of a person or company, new if there is none."""
         if isinstance(key, tuple):
             return self._joined(kind, key)
-        if self.same:
-            key = self.same.find(key)
+        same = self.same[kind]
+        if same:
+            key = same.find(key)
         lanes = self.lanes[kind]
         lane = lanes.get(key)
         if lane is None:
@@ -49,15 +50,15 @@ class Lines:
 
     def _joined(self, kind: str, keys: tuple[str, ...]) -> Lane:
         """The lane of somebody with several keys: from now on one, behind what waits under the other keys."""
-        lane, lanes = self.lane(kind, keys[0]), self.lanes[kind]
-        for key in map(self.same.find, keys[1:]):
+        lane, lanes, same = self.lane(kind, keys[0]), self.lanes[kind], self.same[kind]
+        for key in map(same.find, keys[1:]):
             if key == lane.key:
                 continue
-            self.same.join(key, lane.key, lanes.__contains__)
+            same.join(key, lane.key, lanes.__contains__)
             before = lanes.get(key)
             if before is not None:
                 before.follower = lane
-                lane.behind = (*lane.behind, before)
+                lane.behind += 1
                 if lane.place not in (Place.BUSY, Place.ASLEEP):
                     self.file(lane)
         return lane
@@ -98,12 +99,9 @@ class Lines:
         elif place is Place.NOWHERE:
             self.lanes[lane.kind].pop(lane.key, None)
             if lane.follower is not None:
-                self._emptied(lane, lane.follower)
-
-    def _emptied(self, lane: Lane, follower: Lane) -> None:
-        follower.behind = tuple(other for other in follower.behind if other is not lane)
-        if follower.place is Place.PARKED:
-            self.file(follower)
+                lane.follower.behind -= 1
+                if lane.follower.place is Place.PARKED:
+                    self.file(lane.follower)
 
     def first_track(self) -> Lane | None:
         """The lane whose track is next. Lanes take turns, so one user's 100,000 events starve nobody."""
@@ -142,7 +140,7 @@ class Lines:
         while self._asleep and self._asleep[0][0] <= now:
             lane = heapq.heappop(self._asleep)[2]
             if lane.place is Place.ASLEEP:
-                self.came_back(lane, first=True)
+                self.came_back(lane)  # not first: what fails for ever would knock each time that one may
         return self._asleep[0][0] if self._asleep else math.inf
 
 

@@ -20,8 +20,12 @@ class Once:
         return self._waiting.get(body)
 
     def was_delivered(self, body: bytes) -> bool:
-        """The server has been told this."""
-        return body in self._delivered
+        """The server has been told this; and that is remembered the longer for having been asked."""
+        if body not in self._delivered:
+            return False
+        del self._delivered[body]
+        self._delivered[body] = None
+        return True
 
     def came_in(self, post: Post) -> None:
         """It is on its way now."""

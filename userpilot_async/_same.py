@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
-MAX_KEYS = 100_000  # joined keys remembered, about 20 MB; the oldest whose persons have nothing waiting are forgotten
-LOOK_AT = 100  # of the oldest, for one to forget; if all of their persons have calls waiting, there is one more key
+MAX_KEYS = 100_000  # joined keys remembered, about 20 MB
+LOOK_AT = 100  # of the oldest, for one to forget: first whose person has nothing waiting, so that no order is lost
 
 
 class Same:
@@ -30,8 +30,9 @@ class Same:
     def join(self, key: str, to: str, in_use: Callable[[str], bool]) -> None:
         """From now on ``key`` is the same as ``to``; both stand for their persons, and differ."""
         if len(self._leads_to) >= MAX_KEYS:
-            for known in [*islice(self._leads_to, LOOK_AT)]:
-                if not in_use(known) and not in_use(self.find(known)):
-                    del self._leads_to[known]
-                    break
+            oldest = [known for known in islice(self._leads_to, LOOK_AT) if not in_use(known)]
+            idle = (known for known in oldest if not in_use(self.find(known)))
+            forgotten = next(idle, oldest[0] if oldest else None)
+            if forgotten is not None:
+                del self._leads_to[forgotten]
         self._leads_to[key] = to

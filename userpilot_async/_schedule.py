@@ -28,6 +28,8 @@ from ._settlements import Settlements
 from ._verdict import CANCELLED, Meaning, Verdict
 from ._work import Load, Work
 
+SUSPICIOUS = 2  # failures in a row of an array, after which it goes again in halves
+
 
 class Schedule:
     """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name, ``server`` is for messages."""
@@ -63,14 +65,15 @@ class Schedule:
         self._to = destination
         self._server = server
         self._chance = chance
-        self._lines = Lines(destination.lanes)
+        self._lines = Lines(destination.kinds)
         self._arrays = Arrays(destination.events)
         self._once = Once()
         self._track_gate, self._identify_gate, self._bulk_gate = Gate(), Gate(), Gate()
         self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
-        self._ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
+        ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
         if destination.files is not None:
-            self._ways.insert(0, self._next_bulk)
+            ways.insert(0, self._next_bulk)
+        self._turns = [ways[turn:] + ways[:turn] for turn in range(len(ways))]
         self._endings = Endings(self._lines, self._arrays, self._once, self.slot, self.settled)
         self._turn = 0
         self._probe_at = 0.0
@@ -88,16 +91,19 @@ class Schedule:
             self._arrays.waiting += 1
         elif kind in self._to.posts:
             body: bytes = said  # type: ignore[assignment]  # the same
-            if kind in self._to.once and self._is_known(call_id, body):
+            if kind in self._to.once and self._is_known(call_id, body, accepted_at):
                 return
             lane = self._lines.lane("user", key)
             self._add_post(lane, Post(kind, [call_id], accepted_at, body))
         else:
             facts: Facts = said  # type: ignore[assignment]  # the same
             lane = self._lines.lane(kind, key)
-            row = self._add_row(lane, call_id, facts, accepted_at)
-            if facts[3] is not None:
-                self._add_companion(row, facts[3], accepted_at)
+            companion = facts[3]
+            if companion is None:
+                self._add_row(lane, call_id, facts, facts[2], accepted_at)
+            else:
+                row = self._add_row(lane, call_id, facts, facts[2] - companion[3], accepted_at)
+                self._add_companion(row, companion, accepted_at)
             return
         self._lines.came_in(lane)
 
@@ -107,18 +113,19 @@ class Schedule:
         if post.kind in self._to.once:
             self._once.came_in(post)
 
-    def _is_known(self, call_id: int, body: bytes) -> bool:
+    def _is_known(self, call_id: int, body: bytes, accepted_at: float) -> bool:
         """This has been said before: it meets the same fate as then."""
         before = self._once.waiting(body)
         if before is not None:
             before.ids.append(call_id)
+            before.accepted_at = accepted_at  # it dies of the age of who said it last
         elif not self._once.was_delivered(body):
             return False
         self.settled.again(call_id, len(body), None if before is not None else DELIVERED)
         return True
 
-    def _add_row(self, lane: Lane, call_id: int | None, facts: Facts, accepted_at: float) -> Row:
-        metadata, fields, size, _ = facts
+    def _add_row(self, lane: Lane, call_id: int | None, facts: Facts, size: int, accepted_at: float) -> Row:
+        metadata, fields = facts[:2]
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
@@ -139,8 +146,7 @@ class Schedule:
     def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], accepted_at: float) -> None:
         """What a call says of another (a user's of the company) travels as a row of its own; they share their fate."""
         kind, key, properties, size = said
-        self.settled.freed -= size  # nobody has charged the queue for this row yet
-        other = self._add_row(self._lines.lane(kind, key), None, (properties, None, size, None), accepted_at)
+        other = self._add_row(self._lines.lane(kind, key), None, (properties, None, size, None), size, accepted_at)
         if not any(other is needed for needed in row.needs):
             row.needs = (*row.needs, other)
             row.open_parts += 1
@@ -162,8 +168,8 @@ class Schedule:
             return earliest
         if self.held is not None and (self._probing or now < self._probe_at):
             return earliest if self._probing else min(earliest, self._probe_at)
-        self._turn = (self._turn + 1) % len(self._ways)  # so that no route starves another of connections
-        for way in self._ways[self._turn :] + self._ways[: self._turn]:
+        self._turn = (self._turn + 1) % len(self._turns)  # so that no route starves another of connections
+        for way in self._turns[self._turn]:
             found = way(now)
             if isinstance(found, Work):
                 self._begin(found, now)
@@ -287,8 +293,10 @@ class Schedule:
         meaning = verdict.meaning
         missing_job = work.step is not None and work.step.what != "submit" and verdict.status in (404, 405)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
-            self.held = self._why_held(verdict, work.route)
-            self._probe_at = now + HOLD_PROBE
+            # Somebody on the way may mind what is in one request; 401 minds the key.
+            self.failure = self._why_held(verdict, work.route)
+            if verdict.status == 401 or work.gate.refused(now) or self.held is not None:
+                self.held, self._probe_at = self.failure, now + HOLD_PROBE
             return
         if verdict.status is not None:
             self.held = None
@@ -304,7 +312,7 @@ class Schedule:
                 self.outage = self.failure
         else:
             self.failure = None
-            work.gate.succeeded()
+            work.gate.succeeded(now)
             if not any(gate.failing for gate in (self._track_gate, self._identify_gate, self._bulk_gate)):
                 self.outage = None
 
@@ -330,13 +338,19 @@ class Schedule:
             self._back_in_line(load)
         elif meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
             self._lose(load, Outcome("dead", meaning.value), verdict.detail)
-        elif meaning is Meaning.LOST and self._settings.on_ambiguous == "drop":
+        elif meaning is Meaning.LOST and self._settings.on_ambiguous == "drop" and not verdict.doubtful:
             self._lose(load, Outcome("dropped", "ambiguous"))
         else:
             self.possible_duplicates += load.calls if meaning is Meaning.LOST else 0
-            if verdict.status in self._to.unsure and load.calls > 1:
+            # What fails again and again may be one event's fault, and the others must not die of its company.
+            if load.calls > 1 and (verdict.doubtful or self._fails_again(load, meaning)):
                 self._arrays.refused(load)
             self._wait_for_better(load, verdict, now)
+
+    def _fails_again(self, load: Load, meaning: Meaning) -> bool:
+        if meaning in (Meaning.UNSENT, Meaning.LIMITED):
+            return False
+        return any(lane.attempts >= SUSPICIOUS for lane, _ in load.parts)
 
     def _back_in_line(self, load: Load) -> None:
         for lane, _ in reversed(load.parts):
@@ -349,7 +363,7 @@ class Schedule:
             self._lines.came_back(lane)
 
     def _wait_for_better(self, load: Load, verdict: Verdict, now: float) -> None:
-        if verdict.meaning in (Meaning.DENIED, Meaning.MISCONFIGURED, Meaning.LIMITED):
+        if verdict.meaning is Meaning.LIMITED:
             self._back_in_line(load)
             return
         attempts = 1 + max(lane.attempts for lane, _ in load.parts)

@@ -5,14 +5,14 @@ Source: docs.userpilot.com, read 2026-10.
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Union, cast
 
 import attrs
 
 from ._calls import Call, Identify, IdentifyCompany, track_from_body
 from ._coalesce import Row
 from ._destination import Destination, Events, Files, LostCall, Route
-from ._lanes import Facts, Key, Kind, Said
+from ._lanes import Event, Facts, Key, Kind, Said, body_of
 from ._settings import Settings
 from ._values import MAX_PROPERTIES, Value, encode_json, size_of
 
@@ -110,12 +110,11 @@ def bulk_line(row: Row) -> bytes:
 
 def call_of(kind: Kind, key: Key, said: Said) -> Call:
     """The call that was put as ``said``."""
-    if isinstance(said, bytes):
-        return track_from_body(said)
-    if len(said) == 2:
-        body, occurred_at = said
-        return attrs.evolve(track_from_body(body), occurred_at=occurred_at)
-    metadata, fields, _, companion = said
+    if kind == "track":
+        event = cast("Event", said)
+        track = track_from_body(body_of(event))
+        return track if isinstance(event, bytes) else attrs.evolve(track, occurred_at=event[1])
+    metadata, fields, _, companion = cast("Facts", said)
     if kind == "company":
         return IdentifyCompany(str(key), metadata)
     company = {"id": fields["company_id"], **(companion[2] if companion else {})} if fields else None

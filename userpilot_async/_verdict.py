@@ -59,6 +59,8 @@ class Verdict:
     rate: Rate = Rate()
     body: Any = None
     """The decoded JSON of the answer, if it was any."""
+    doubtful: bool = False
+    """It may be one event's fault: they go again in smaller arrays."""
 
 
 def of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Union, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -29,7 +29,7 @@ from ._door import Checked, Door
 from ._endpoint import Key as ApiKey
 from ._endpoint import KeyRing, checked_base_url
 from ._errors import InvalidCall
-from ._lanes import Facts, Key, Kind, Said, body_of
+from ._lanes import Event, Facts, Key, Kind, Said, body_of
 from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
 from ._outbox import Outbox
@@ -259,7 +259,6 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
         once=frozenset({"alias"}),
         call_of=_call_of,
         reads=_read,
-        unsure=frozenset({400}),
         lost_call=DeadCall,
         wrong_key="is it the public key of a project there?",
         wrong_url="is the URL right, and the key one of that server's?",  # it answers 404 for a key it does not know
@@ -274,7 +273,7 @@ def _read(verdict: Verdict) -> Verdict:
     """
     status = verdict.status
     if status == 400:
-        return attrs.evolve(verdict, meaning=Meaning.LOST)
+        return attrs.evolve(verdict, meaning=Meaning.LOST, doubtful=True)
     if {Meaning.ACCEPTED: 204, Meaning.INVALID: 422}.get(verdict.meaning, status) != status:
         return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
     return verdict
@@ -292,9 +291,10 @@ def _keys(ids: Mapping[str, Any]) -> Key:
 
 def _call_of(kind: Kind, key: Key, said: Said) -> Call:
     """The call that was put as ``said``."""
-    if isinstance(said, tuple) and len(said) == 4:
-        return Identify(**(said[1] or {}), data=said[0])
-    fields = json.loads(body_of(said))
+    if kind == "user":
+        data, ids_and_more, _, _ = cast("Facts", said)
+        return Identify(**(ids_and_more or {}), data=data)
+    fields = json.loads(body_of(cast("Event", said)))
     if kind == "alias":
         return Alias(**fields)
     if kind == "device":
@@ -469,7 +469,10 @@ class ParcelvoyClient(Door):
             raise InvalidCall("call", f"must be Identify, Alias, Device or Track, not {type(call).__name__}")
         if get_ident() != self._thread:
             raise self._refusal()
-        checked = _as_put(attrs.evolve(call))  # which copies: a mapping within a frozen value is not frozen
+        try:
+            checked = _as_put(attrs.evolve(call))  # a copy: a mapping within a frozen value is not frozen
+        except InvalidCall as error:
+            return self._invalid(error, {"call": call})
         return self._accept(*checked) or await self._take(*checked)
 
     # ── checking ──

@@ -71,6 +71,7 @@ class ParcelvoyServer(FaultyServer):
     """A larger array is a 413."""
     poison: str = POISON
     """Events of this name are refused, with all that came in the same array."""
+    poison_status: int = 422
     requests: list[Request] = attrs.field(factory=list)
     applied: list[Applied] = attrs.field(factory=list)
     aliases: Counter[tuple[str, str]] = attrs.field(factory=Counter)
@@ -102,7 +103,7 @@ class ParcelvoyServer(FaultyServer):
         if self.most_bytes is not None and self.requests[-1].size > self.most_bytes:
             return 413
         if not array or any(event["name"] == self.poison for event in array):
-            return 422
+            return self.poison_status
         self.applied += [Applied("track", (event["data"]["n"],), event) for event in array]
         return 204
 

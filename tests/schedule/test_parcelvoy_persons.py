@@ -283,7 +283,8 @@ def test_what_was_accepted_behind_joined_lanes_that_died_of_age_still_goes() -> 
     run.run(20.0)
     run.drain()
 
-    assert 8 == run.outbox.ledger.dead["expired"]
+    # An alias said again is as old as the last time it was said.
+    assert 7 == run.outbox.ledger.dead["expired"]
     assert [9] == order(run)
     assert ["delivered", "merged"] == [receipt.status for receipt in run.receipts[-2:]]
 

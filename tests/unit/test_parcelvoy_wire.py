@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.strategies import Shouted, UserId, anything, moments
 from userpilot_async import InvalidCall, __version__
 from userpilot_async._coalesce import Row
+from userpilot_async._verdict import Meaning, of_answer
 from userpilot_async.parcelvoy import (
     Alias,
     DeadCall,
@@ -154,8 +155,26 @@ async def test_a_key_from_a_callable_is_asked_for_each_request(cable):
 # ── the destination as a value ──
 
 
-def test_a_400_leaves_it_open_whose_fault_it_was():
-    assert {400} == parcelvoy(ParcelvoySettings()).unsure
+@pytest.mark.parametrize(
+    ("status", "meaning", "doubtful"),
+    [
+        (204, Meaning.ACCEPTED, False),
+        (200, Meaning.MISCONFIGURED, False),
+        (202, Meaning.MISCONFIGURED, False),
+        (422, Meaning.INVALID, False),
+        (400, Meaning.LOST, True),
+        (415, Meaning.MISCONFIGURED, False),
+        (413, Meaning.TOO_LARGE, False),
+        (401, Meaning.DENIED, False),
+        (429, Meaning.LIMITED, False),
+        (503, Meaning.AGAIN, False),
+    ],
+)
+def test_only_a_204_is_a_yes_and_only_a_422_a_no(status, meaning, doubtful):
+    """A website's 200 would swallow every call; 400 is what that server says of its own troubles, too."""
+    read = parcelvoy(ParcelvoySettings()).reads(of_answer(status, {}, b""))
+
+    assert (meaning, doubtful) == (read.meaning, read.doubtful)
 
 
 def test_the_limits_are_the_settings():
