@@ -79,14 +79,16 @@ class Row:
         ``call_id`` is ``None`` for a company's properties that came with a user's identify.
         """
         known = self.metadata
-        if self.size + size <= _SMALL and known.keys() >= metadata.keys():
-            # A small row that gets the same properties again, as most do, needs no second look.
-            self.size = max(self.size, size)
-        else:
+        if self.size + size > _SMALL:  # by what changes: to measure all of a large row each time would stop the loop
             self.size += size - size_of({name: known[name] for name in metadata if name in known})
             if fields and self.fields:
                 self.size -= size_of({name: self.fields[name] for name in fields if name in self.fields})
-        known.update(metadata)
+            known.update(metadata)
+        else:
+            before = len(known)
+            known.update(metadata)
+            # A row that gets the same properties again, as most do, needs no second look at all of it.
+            self.size = max(self.size, size) if len(known) == before else size_of(known) + size_of(self.fields or {})
         if fields and fields != self.fields:
             self.fields = {**(self.fields or {}), **fields}
         self.latest_at = max(self.latest_at, at)

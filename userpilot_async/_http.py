@@ -15,6 +15,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import attrs
+import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
 import httpx
 
 from . import _verdict
@@ -128,8 +129,13 @@ class Connection:
         return self._http
 
     async def _built(self) -> httpx.AsyncClient:
+        if self._transport is not None:
+            return self._new_client()
+        return await anyio.to_thread.run_sync(self._new_client, abandon_on_cancel=True)
+
+    def _new_client(self) -> httpx.AsyncClient:
         plain = self._transport is not None or self.base_url.startswith("http:")
-        tls = False if plain else await anyio.to_thread.run_sync(_tls_context, abandon_on_cancel=True)
+        tls = False if plain else httpx.create_ssl_context(trust_env=False)
         # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: httpcore
         # closes the socket of one that times out, but not of one that is cancelled.
         timeout = httpx.Timeout(None, connect=self._request_timeout * 0.4)
@@ -211,10 +217,6 @@ class Connection:
                         enough.cancel()
         finally:
             await response.aclose()
-
-
-def _tls_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)
 
 
 def _named(error: BaseException) -> str:
