@@ -29,6 +29,8 @@ SLOW = (
     "apps", "cli", "harness_tests", "test_network_", "test_parcelvoy_sockets", "test_process_", "test_readme",
     "test_emulator_server",
 )  # fmt: skip
+# Pure logic, hundreds of worlds of it: one interpreter is enough.
+HEAVY = ("test_schedule_model", "test_parcelvoy_model", "test_parcelvoy_crowds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         parts = item.path.relative_to(HERE).parts
         slow = any(part.startswith(SLOW) for part in parts)
-        if slow:
+        if slow or parts[-1].startswith(HEAVY):
             item.add_marker("slow")
         if slow or parts[0] == "faults":
             # Real time on a machine that others use, or the client's own jitter. A rerun is counted in the summary.

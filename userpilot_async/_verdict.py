@@ -69,7 +69,9 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
     decoded = _decoded(body)
     asked = retry_after(headers)
     if 200 <= status < 300:
-        return Verdict(Meaning.ACCEPTED, status, rate=rate, body=decoded)
+        # A page is what a website says to everything; taken for a yes, it would swallow every call.
+        page = headers.get("content-type", "").lower().startswith("text/html") and bool(body.strip())
+        return Verdict(Meaning.MISCONFIGURED if page else Meaning.ACCEPTED, status, rate=rate, body=decoded)
     detail = _detail(decoded)
     if status == 429:
         return Verdict(Meaning.LIMITED, status, detail, max(1.0, asked or 0.0, rate.reset or 0.0), rate, decoded)

@@ -266,15 +266,14 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
 
 
 def _read(verdict: Verdict) -> Verdict:
-    """A body it takes is a 204, one it rejects a 422; of other answers none says what became of the calls.
+    """A body it rejects is a 422; of other refusals none says what became of the calls.
 
     400 is what becomes of any error inside it (``apps/platform/src/api.ts``), also in the middle of an array
-    (``ClientController.ts``). A 200, or a 415, is somebody else's: what answers is no Parcelvoy.
+    (``ClientController.ts``). A 415, say, is somebody else's.
     """
-    status = verdict.status
-    if status == 400:
+    if verdict.status == 400:
         return attrs.evolve(verdict, meaning=Meaning.LOST, doubtful=True)
-    if {Meaning.ACCEPTED: 204, Meaning.INVALID: 422}.get(verdict.meaning, status) != status:
+    if verdict.meaning is Meaning.INVALID and verdict.status != 422:
         return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
     return verdict
 

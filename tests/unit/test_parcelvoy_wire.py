@@ -159,8 +159,6 @@ async def test_a_key_from_a_callable_is_asked_for_each_request(cable):
     ("status", "meaning", "doubtful"),
     [
         (204, Meaning.ACCEPTED, False),
-        (200, Meaning.MISCONFIGURED, False),
-        (202, Meaning.MISCONFIGURED, False),
         (422, Meaning.INVALID, False),
         (400, Meaning.LOST, True),
         (415, Meaning.MISCONFIGURED, False),
@@ -170,8 +168,8 @@ async def test_a_key_from_a_callable_is_asked_for_each_request(cable):
         (503, Meaning.AGAIN, False),
     ],
 )
-def test_only_a_204_is_a_yes_and_only_a_422_a_no(status, meaning, doubtful):
-    """A website's 200 would swallow every call; 400 is what that server says of its own troubles, too."""
+def test_only_a_422_is_a_no(status, meaning, doubtful):
+    """400 is what that server says of its own troubles, too."""
     read = parcelvoy(ParcelvoySettings()).reads(of_answer(status, {}, b""))
 
     assert (meaning, doubtful) == (read.meaning, read.doubtful)
