@@ -59,6 +59,8 @@ class Verdict:
     rate: Rate = Rate()
     body: Any = None
     """The decoded JSON of the answer, if it was any."""
+    page: bool = False
+    """The answer is a web page: what a website says to everything."""
     doubtful: bool = False
     """It may be one event's fault: they go again in smaller arrays."""
 
@@ -69,9 +71,8 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
     decoded = _decoded(body)
     asked = retry_after(headers)
     if 200 <= status < 300:
-        # A page is what a website says to everything; taken for a yes, it would swallow every call.
         page = headers.get("content-type", "").lower().startswith("text/html") and bool(body.strip())
-        return Verdict(Meaning.MISCONFIGURED if page else Meaning.ACCEPTED, status, rate=rate, body=decoded)
+        return Verdict(Meaning.ACCEPTED, status, rate=rate, body=decoded, page=page)
     detail = _detail(decoded)
     if status == 429:
         return Verdict(Meaning.LIMITED, status, detail, max(1.0, asked or 0.0, rate.reset or 0.0), rate, decoded)

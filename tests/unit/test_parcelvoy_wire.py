@@ -391,3 +391,20 @@ async def test_of_merged_identifies_the_letter_has_all_that_they_said():
     (letter,) = letters
     assert Identify("e", email="new@x", locale="en", data={"a": 1, "b": 2}) == letter.call
     assert 1 == letter.merged
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "meaning"),
+    [
+        ("text/html; charset=utf-8", b"<html>please log in</html>", Meaning.MISCONFIGURED),
+        ("TEXT/HTML", b"<html>", Meaning.MISCONFIGURED),
+        ("text/html", b"", Meaning.ACCEPTED),
+        ("application/json", b"{}", Meaning.ACCEPTED),
+        ("text/plain", b"ok", Meaning.ACCEPTED),
+    ],
+)
+def test_a_web_page_is_no_yes(kind, body, meaning):
+    """A website says 200 to everything, and would swallow every call."""
+    read = parcelvoy(ParcelvoySettings()).reads(of_answer(200, {"content-type": kind}, body))
+
+    assert meaning is read.meaning
