@@ -97,7 +97,10 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         return f"<UserpilotAPI {self.base_url}>"
 
     def __asynccontextmanager__(self) -> Lifetime[UserpilotAPI]:
-        return Lifetime(self, self.open, self.aclose)
+        return Lifetime(self, self._open, self.aclose)
+
+    async def _open(self, tasks: TaskGroup) -> None:
+        self.open(tasks)
 
     def open(self, tasks: TaskGroup) -> None:
         """Make requests in ``tasks`` from now on: what ``async with`` does, for those who have a task group."""

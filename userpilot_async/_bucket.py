@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterable
 
 PERIOD = 60.0  # seconds; the vendor's limits are per minute
 LOST = 30.0  # seconds more for an answer that never came: the server may still be about to stamp the request
@@ -87,6 +88,13 @@ class Bucket:
             self._server_left, self._server_until = left, until
         elif until > self._server_until - PERIOD / 2:  # the same one, as far as clocks of whole seconds can tell
             self._server_left, self._server_until = min(self._server_left, left), max(self._server_until, until)
+
+    def inherit(self, returning: Iterable[float], now: float) -> None:
+        """Tokens that others took, who are gone: each comes back in so many seconds."""
+        returning = list(returning)
+        self._returning += [now + seconds for seconds in returning]
+        heapq.heapify(self._returning)
+        self._level = max(0.0, self._level - len(returning))
 
     def left(self, now: float) -> int | None:
         """Tokens that could still be taken within this minute; ``None`` without a limit."""

@@ -119,6 +119,21 @@ class BulkSlot:
             row.state = RowState.BATCHED
         self._queue.append(Batch(kind, rows))
 
+    def resume(self, kind: str, filename: str, until: float) -> Batch:
+        """Take over a file that somebody submitted, or was about to; its rows come by and by, at most ``until`` then.
+
+        Then it is looked for by its name. Until then nothing else is submitted.
+        """
+        self.batch = Batch(kind, [], filename, lost=True)
+        self.state, self._due, self._give_up_at = SlotState.SEARCHING, until, until + self._job_timeout
+        return self.batch
+
+    def resumed(self, now: float) -> None:
+        """All its rows are here; without any, there is nothing to look for."""
+        self._due = now
+        if self.batch is not None and not self.batch.rows:
+            self._free([], Change())
+
     def next(self, now: float) -> Step | float:
         """The step that is due, or the time of the next one."""
         if self._asking:
@@ -134,6 +149,9 @@ class BulkSlot:
         if now < self._due:
             return self._due
         assert self.batch is not None
+        if not self.batch.rows:  # one that was taken over, and whose rows never came
+            self._free([], Change())
+            return now
         if self.state is SlotState.SUBMITTING:
             return Step("submit", self.batch)
         if self.state is SlotState.SEARCHING or not (self.job and self.job.job_id):

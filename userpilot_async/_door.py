@@ -17,14 +17,15 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from ._destination import Destination, LostCall
-from ._errors import ClientClosed, InvalidCall, QueueFull
+from ._errors import ClientClosed, InvalidCall, OutboxError, QueueFull
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
 from ._lifetime import Lifetime
 from ._loops import clock_here, loop_here
 from ._notices import Notices
-from ._outbox import MemoryOutbox, Outbox
+from ._outbox import Opening, Outbox
+from ._places import outbox_at
 from ._receipt import Receipt
 from ._room import Room
 from ._schedule import Schedule
@@ -42,7 +43,8 @@ Checked = tuple[Kind, Key, Said, int]
 
 PAUSE_EVERY = 200  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
 LAST_REQUESTS = 0.3  # seconds beyond the timeout of a close, to stop what is in flight
-LAST_LETTERS = 0.5  # and for letters about what was dropped; both together are less than the second promised
+LAST_LETTERS = 0.4  # for letters about what was dropped
+LAST_RECORDS = 0.15  # and to record what was delivered; all together are less than the second promised
 NO_THREAD = -1  # no thread has this id: calls are refused
 LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
 
@@ -73,7 +75,7 @@ class Door(anyio.AsyncContextManagerMixin):
         self.settings = settings
         self._destination = destination
         self._connection = connection
-        self._outbox = _outbox_at(outbox)
+        self._outbox = outbox_at(outbox)
         self._on_dead = on_dead
         self._random = random.Random()
         self._pid = os.getpid()
@@ -96,7 +98,6 @@ class Door(anyio.AsyncContextManagerMixin):
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not DoorState.NEW:
             raise ClientClosed(f"a client is opened once; this one {self._door.value}")
-        self._outbox.open(self.settings.max_queue_calls, self.settings.max_queue_bytes)
         return Lifetime(self, self._open, self._leave)
 
     async def _leave(self) -> None:
@@ -108,7 +109,8 @@ class Door(anyio.AsyncContextManagerMixin):
         finally:
             if not self._ended:
                 self._end()
-            self._outbox.close()
+            with anyio.move_on_after(LAST_RECORDS):
+                await self._outbox.aclose()
             await self._disconnect()
 
     def _connect(self, tasks: TaskGroup) -> None:
@@ -117,12 +119,23 @@ class Door(anyio.AsyncContextManagerMixin):
     async def _disconnect(self) -> None:
         await self._connection.aclose()
 
-    def _open(self, tasks: TaskGroup) -> None:
-        self._connect(tasks)
-        self._tasks = tasks
+    async def _open(self, tasks: TaskGroup) -> None:
         self._now = now = clock_here()
         self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
+        await self._outbox.open(
+            Opening(
+                max_calls=self.settings.max_queue_calls,
+                max_bytes=self.settings.max_queue_bytes,
+                destination=f"{self._destination.name} at {self._connection.base_url}",
+                fingerprint=self._connection.keys.fingerprint,
+                now=now,
+                changed=self._outbox_changed,
+                failed=self._not_held,
+            )
+        )
+        self._connect(tasks)
+        self._tasks = tasks
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
         self._schedule = Schedule(
             self.settings,
@@ -140,6 +153,10 @@ class Door(anyio.AsyncContextManagerMixin):
         self._opened = True
         self._sender.start()
 
+    def _outbox_changed(self) -> None:
+        if self._opened:
+            self._sender.look_again()
+
     # ── holding ──
 
     def _accept(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt | None:
@@ -148,11 +165,12 @@ class Door(anyio.AsyncContextManagerMixin):
         A method says ``self._accept(*checked) or await self._take(*checked)``: nearly always one coroutine less.
         """
         self._calls += 1
-        if not self._calls % PAUSE_EVERY or self._room.waiters or not self._outbox.has_room(size):
+        outbox = self._outbox
+        if not self._calls % PAUSE_EVERY or outbox.durable or self._room.waiters or not outbox.has_room(size):
             return None
         if self._sender.asleep:  # `_put`, without the call: a fortieth of what track() costs
             self._rouse()
-        return Receipt(self._outbox.ledger, self._outbox.put(kind, key, said, size, self._now()))
+        return outbox.put(kind, key, said, size, self._now())
 
     async def _take(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         """Hold a call that `_accept` did not."""
@@ -160,7 +178,19 @@ class Door(anyio.AsyncContextManagerMixin):
             await self._pause()
         if self._room.waiters or not self._outbox.has_room(size):
             return await self._squeeze(kind, key, said, size)
-        return self._put(kind, key, said, size)
+        return await self._hold(kind, key, said, size)
+
+    async def _hold(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        """Hold a call that there is room for; a durable outbox that does not answer is met like a full one."""
+        if not self._outbox.durable:
+            return self._put(kind, key, said, size)
+        if loop_here() is not self._loop:
+            raise self._refusal()
+        with anyio.move_on_after(self.settings.max_wait):
+            return await self._outbox.hold(kind, key, said, size, self._now())
+        if self.settings.when_full == "raise":
+            raise QueueFull(f"{self._outbox.place} did not take the call within {self.settings.max_wait} s")
+        return self._no_room(kind, key, said)
 
     async def _pause(self) -> None:
         """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""
@@ -171,7 +201,7 @@ class Door(anyio.AsyncContextManagerMixin):
     def _put(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         if self._sender.asleep:
             self._rouse()
-        return Receipt(self._outbox.ledger, self._outbox.put(kind, key, said, size, self._now()))
+        return self._outbox.put(kind, key, said, size, self._now())
 
     def _put_nowait(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         if (self._room.waiters or not self._outbox.has_room(size)) and not self._displace(size):
@@ -188,8 +218,10 @@ class Door(anyio.AsyncContextManagerMixin):
         """The queue is full: do with this call what the settings say."""
         if self.settings.when_full == "wait":
             async with self._room.turn(size) as has_room:
-                return self._put(kind, key, said, size) if has_room else self._no_room(kind, key, said)
-        return self._put_nowait(kind, key, said, size)
+                return await self._hold(kind, key, said, size) if has_room else self._no_room(kind, key, said)
+        if not self._displace(size):
+            return self._no_room(kind, key, said)
+        return await self._hold(kind, key, said, size)
 
     def _displace(self, size: int) -> bool:
         """Make room by giving up the oldest calls, if the settings say so."""
@@ -215,9 +247,15 @@ class Door(anyio.AsyncContextManagerMixin):
         return self._lost(Outcome("dropped", reason), letter)
 
     def _lost(self, outcome: Outcome, letter: Callable[[], LostCall]) -> Receipt:
-        call_id = self._outbox.refuse(outcome)
+        receipt = self._outbox.refuse(outcome)
         self._sender.mourn(letter, outcome.reason or "")
-        return Receipt(self._outbox.ledger, call_id)
+        return receipt
+
+    def _not_held(self, kind: Kind, key: Key, said: Said, error: OutboxError) -> None:
+        """A call of `track_nowait` that the outbox could not hold."""
+        call = self._destination.call_of(kind, key, said)
+        letter = self._destination.lost_call(status="dropped", reason="outbox", call=call, detail=str(error))
+        self._sender.mourn(lambda: letter, "outbox")
 
     # ── calls that are not to be held ──
 
@@ -243,18 +281,20 @@ class Door(anyio.AsyncContextManagerMixin):
         """
         if get_ident() != self._thread:
             raise self._refusal()
-        started, mark = self._now(), self._outbox.ledger.accepted
+        started, mark = self._now(), 0
         with self._hurrying(), anyio.move_on_after(timeout):
+            await self._outbox.recorded()
+            mark = self._outbox.ledger.next_id
             await self._wait_settled(mark)
-        return self._report(started, mark)
+        return self._report(started, mark or self._outbox.ledger.next_id)
 
     async def aclose(self, timeout: float | None = None) -> Report:
         """Refuse new calls, drain for up to ``timeout`` seconds (default `Settings.close_timeout`), stop.
 
         Returns within the timeout and a second, whatever the server does, and earlier if nothing could be sent
-        before its end. What was not delivered is dropped with reason ``closed``, except rows in a background
-        job of the server's, which goes on without us. May be called again, also by several tasks at once, and
-        goes on where a cancelled call of it stopped.
+        before its end. What was not delivered waits on in a durable outbox. In any other it is dropped with reason
+        ``closed``, except rows in a background job of the server's, which goes on without us. May be called again,
+        also by several tasks at once, and goes on where a cancelled call of it stopped.
         """
         elsewhere = get_ident() != self._thread or loop_here() is not self._loop
         if self._door is DoorState.FORKED or (self._door is DoorState.OPEN and elsewhere):
@@ -264,11 +304,11 @@ class Door(anyio.AsyncContextManagerMixin):
             timeout = self.settings.close_timeout if timeout is None else timeout
             started = self._now()
             self._room.close()
-            with anyio.move_on_after(timeout + LAST_REQUESTS + LAST_LETTERS + LOOK):
+            with anyio.move_on_after(timeout + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
                 while self._closing is not None:
                     await self._closing.wait()
                 await self._close(started + timeout)
-            return self._report(started, self._outbox.ledger.accepted)
+            return self._report(started, self._outbox.ledger.next_id)
         return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
 
     async def _close(self, deadline: float) -> None:
@@ -288,13 +328,21 @@ class Door(anyio.AsyncContextManagerMixin):
             with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
                 await self._letters.wait_delivered()
             self._letters.give_up()
+            with anyio.move_on_after(LAST_RECORDS):
+                await self._outbox.aclose()
         finally:
             self._closing.set()
             self._closing = None
 
     async def _drain(self, deadline: float) -> None:
-        """Until nothing is pending, or nothing can happen before the deadline."""
-        while self._outbox.ledger.pending and not self._sender.broken:
+        """Until nothing that was accepted before is pending, or nothing can happen before the deadline.
+
+        Where another client sends what is in the outbox, there is nothing to wait for.
+        """
+        await self._outbox.recorded()
+        ledger = self._outbox.ledger
+        mark = ledger.next_id
+        while ledger.oldest_pending() < mark and self._outbox.sends and not self._sender.broken:
             with anyio.move_on_after(LOOK):
                 await self._sender.wait_settled()
             idle = self._sender.asleep and self._sender.running and not self._schedule.in_flight
@@ -302,11 +350,12 @@ class Door(anyio.AsyncContextManagerMixin):
                 return
 
     def _end(self) -> None:
-        """Nobody sends any more: whatever is left is dropped, and accounted for."""
+        """Nobody sends here any more: whatever is left is dropped, and accounted for, unless it can wait."""
         self._ended = self._sender.closed = True
-        while self._sender.take_in():
-            pass
-        self._schedule.abandon(Outcome("dropped", "closed"))
+        if not self._outbox.durable:
+            while self._sender.take_in():
+                pass
+            self._schedule.abandon(Outcome("dropped", "closed"))
         self._sender.carry_on()
         self._sender.release()
         self._outbox.ledger.release()
@@ -351,6 +400,7 @@ class Door(anyio.AsyncContextManagerMixin):
             held=schedule.held,
             outage=schedule.outage,
             on_dead_failures=self._letters.failures,
+            sends=self._outbox.sends,
         )
 
     def _report(self, started: float, mark: int) -> Report:
@@ -360,14 +410,6 @@ class Door(anyio.AsyncContextManagerMixin):
         return Report(
             complete=not left, elapsed=self._now() - started, left=left, jobs=jobs, statistics=self.statistics()
         )
-
-
-def _outbox_at(place: Outbox | str | None) -> Outbox:
-    if place is None or place == "memory://":
-        return MemoryOutbox()
-    if isinstance(place, str):
-        raise ValueError('outbox must be an Outbox or "memory://": this version knows no other URLs')
-    return place
 
 
 def _no_time() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 from collections.abc import Callable
@@ -38,6 +39,10 @@ class KeyRing:
         Raises whatever the callable raises, or `ValueError` for a key that cannot be one.
         """
         return checked_key(self._key()) if callable(self._key) else self._key
+
+    def fingerprint(self, salt: bytes) -> str:
+        """What tells this key from others, and tells nothing of it. Raises as `current` does."""
+        return hashlib.sha256(salt + self.current().encode()).hexdigest()[:32]
 
 
 def checked_key(key: object) -> str:

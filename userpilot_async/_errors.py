@@ -4,6 +4,7 @@
     ├── InvalidCall        the caller's: raised at the call; names the field, never the value
     ├── QueueFull          the caller's choice: only with Settings(when_full="raise")
     ├── ClientClosed       the caller's: the client is not open here (closed, other loop, forked)
+    ├── OutboxError        the machine's: a durable outbox cannot hold calls (disk full, denied, another account's)
     └── DeliveryError      the far side's: raised by UserpilotAPI only, never by track() or identify()
         ├── Rejected       the server answered, and said no
         ├── Unavailable    no usable answer: network, timeout, 5xx, 429
@@ -41,6 +42,13 @@ class QueueFull(UserpilotError):
 
 class ClientClosed(UserpilotError):
     """The client takes no calls here: not opened yet, closed, or used from another loop, thread or process."""
+
+
+class OutboxError(UserpilotError):
+    """A durable outbox cannot be opened, or cannot hold this call: it was not accepted.
+
+    The disk is full or denies writing, the file belongs to another account, or to a newer version of this library.
+    """
 
 
 class DeliveryError(UserpilotError):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 
-from ._bulk import BulkSlot, Step
-from ._coalesce import MAX_ROWS, Row, cut
+from ._bulk import Batch, BulkSlot, SlotState, Step
+from ._coalesce import MAX_ROWS, Row, RowState, cut
 from ._destination import Files, Route
+from ._inheritance import UnfinishedFile
 from ._jobs import expected_duration
 from ._lanes import Lane, Place
 from ._lines import Lines
 
+LONGEST_RESUME = 30.0  # seconds until the rows of a file that was taken over have to be there
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333
 
 
@@ -26,6 +29,49 @@ class Filing:
         self.latest = dict.fromkeys(lines.lanes, now)
         """When the newest identify came, by what it is of."""
         self._filed_at = dict.fromkeys(lines.lanes, -math.inf)
+        self.resuming: Batch | None = None
+        """A file that was taken over, while its rows come in."""
+        self._unfinished: UnfinishedFile | None = None
+        self._last_call = -1
+
+    def resume(self, file: UnfinishedFile, now: float) -> None:
+        """Take over a file whose rows are about to come in."""
+        if self._files is None or file.kind not in self._files.submit or not file.last_calls:
+            return
+        self.resuming = self._slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
+        self._unfinished, self._last_call = file, max(file.last_calls.values())
+
+    def rejoins(self, lane: Lane, call_id: int, metadata: dict[str, object], fields: dict[str, object] | None,
+                size: int, now: float) -> Row | None:  # fmt: skip
+        """The row in the file that this call is part of, with it in; ``None`` if it is of none.
+
+        A file had all that waited of a user up to one call. Where something lies before that now, the row is none of
+        the file's any more, and is sent again.
+        """
+        file, batch = self._unfinished, self.resuming
+        assert file is not None
+        assert batch is not None
+        row = None
+        if self._slot.batch is not batch or self._slot.state is SlotState.SUBMITTING:
+            self.resuming = None  # its time was over
+        elif lane.kind == batch.kind and call_id <= file.last_calls.get(lane.key, -1):
+            if lane.batched is not None and lane.batched.state is RowState.BATCHED:
+                row = lane.batched
+                row.take_in(call_id, metadata, fields, size, now)
+            elif not lane.calls and lane.batched is None:
+                row = lane.batched = Row(lane.kind, lane.key, metadata, fields, array("Q", [call_id]), now, size)
+                row.state = RowState.BATCHED
+                batch.rows.append(row)
+                lane.calls.append(row)
+                self._lines.came_in(lane)
+        self.came_in(call_id, now)
+        return row
+
+    def came_in(self, call_id: int, now: float) -> None:
+        """So far have calls come in: if that is the file's end, it is looked for now."""
+        if self.resuming is not None and call_id >= self._last_call:
+            self.resuming = None
+            self._slot.resumed(now)
 
     def takes(self, waiting: Mapping[str, Lane]) -> bool:
         """So many of a kind go as a file."""

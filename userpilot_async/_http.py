@@ -99,7 +99,7 @@ class Connection:
         self.base_url = base_url
         self.requests: dict[str, int] = {}
         """Requests made, by endpoint."""
-        self._keys = keys
+        self.keys = keys
         self._headers = headers
         self._transport = transport
         self._request_timeout = request_timeout
@@ -161,7 +161,7 @@ class Connection:
         """
         attempt = _Attempt()
         try:
-            key = self._keys.current()
+            key = self.keys.current()
         except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
             did = f"returned what is no key: {exc}" if isinstance(exc, BadKey) else f"raised {type(exc).__name__}"
             return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable {did}")

@@ -35,10 +35,10 @@ SUBMITTED = Outcome("submitted")
 DELIVERED = Outcome("delivered")
 MERGED = Outcome("merged")
 
-_CHUNK = 65_536  # calls; one bytearray each
-_KEPT_CHUNKS = 16  # settled chunks kept for late questions: the last 1,048,576 calls
-_OPEN_CODES = (0, 1)  # pending, submitted
-_UNSETTLED_CODES = (0, 1, 3)  # and merged into a row that is still on its way
+CHUNK = 65_536  # calls; one bytearray each
+KEPT_CHUNKS = 16  # settled chunks kept for late questions: the last 1,048,576 calls
+OPEN_CODES = (0, 1)  # pending, submitted
+UNSETTLED_CODES = (0, 1, 3)  # and merged into a row that is still on its way
 
 
 class Ledger:
@@ -65,6 +65,11 @@ class Ledger:
         self.page = bytearray()
         """Where the newest calls are written: what a receipt holds on to, so that it can answer for ever."""
 
+    @property
+    def next_id(self) -> int:
+        """All calls accepted so far have lower ids."""
+        return self.accepted
+
     def accept(self) -> int:
         """The id of a call that is pending from now on."""
         call_id = self.accepted
@@ -76,12 +81,12 @@ class Ledger:
 
     def outcome(self, call_id: int, page: bytearray) -> Outcome:
         """What became of the call; ``page`` is what `page` was when the call was accepted."""
-        return self._outcomes[page[call_id % _CHUNK]]
+        return self._outcomes[page[call_id % CHUNK]]
 
     def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
         """Note that the server has (or no longer has) these calls in a background job; they stay pending."""
         for call_id in call_ids:
-            page, at = self._chunks[call_id // _CHUNK], call_id % _CHUNK
+            page, at = self._chunks[call_id // CHUNK], call_id % CHUNK
             if page[at] == (0 if submitted else 1):
                 page[at] = 1 - page[at]
                 self.submitted += 1 if submitted else -1
@@ -97,7 +102,7 @@ class Ledger:
         if outcome.status not in ("delivered", "dead", "dropped"):
             raise ValueError(f"{outcome.status} is no way to settle a call")
         self._close(call_id, self._code(outcome))
-        self._open[call_id // _CHUNK] -= 1
+        self._open[call_id // CHUNK] -= 1
         if outcome.status == "delivered":
             self.delivered += 1
         else:
@@ -108,10 +113,10 @@ class Ledger:
     def deliver(self, call_ids: Sequence[int]) -> None:
         """Close pending calls as delivered: `settle` for many."""
         for call_id in call_ids:
-            number = call_id // _CHUNK
-            page, at = self._chunks.get(number), call_id % _CHUNK
-            if page is None or page[at] not in _OPEN_CODES or call_id >= self.accepted:
-                raise _settled_twice(call_id)
+            number = call_id // CHUNK
+            page, at = self._chunks.get(number), call_id % CHUNK
+            if page is None or page[at] not in OPEN_CODES or call_id >= self.accepted:
+                raise settled_twice(call_id)
             self.submitted -= page[at]
             page[at] = 2
             self._open[number] -= 1
@@ -130,8 +135,8 @@ class Ledger:
         outcome = Outcome("merged", row.reason, row)
         code = self._code(outcome)
         for call_id in call_ids:
-            self._chunks[call_id // _CHUNK][call_id % _CHUNK] = code
-            self._open[call_id // _CHUNK] -= 1
+            self._chunks[call_id // CHUNK][call_id % CHUNK] = code
+            self._open[call_id // CHUNK] -= 1
             if self._watchers:
                 self._tell(call_id, outcome)
 
@@ -151,21 +156,21 @@ class Ledger:
     def release(self) -> None:
         """Nobody will settle anything any more: tell all who wait what is known of their calls."""
         for call_id in list(self._watchers):
-            page = self._chunks[call_id // _CHUNK]
-            self._tell(call_id, self._outcomes[page[call_id % _CHUNK]])
+            page = self._chunks[call_id // CHUNK]
+            self._tell(call_id, self._outcomes[page[call_id % CHUNK]])
 
     def oldest_pending(self) -> int:
         """The lowest id that is pending, or merged into a row that is; `accepted` when none is."""
         position = self._oldest
         while position < self.accepted:
-            number, start = divmod(position, _CHUNK)
+            number, start = divmod(position, CHUNK)
             if self._open.get(number, 0):
                 page = self._chunks[number]
-                found = [at for at in (page.find(code, start) for code in _UNSETTLED_CODES) if at >= 0]
-                self._oldest = min(number * _CHUNK + min(found), self.accepted) if found else (number + 1) * _CHUNK
+                found = [at for at in (page.find(code, start) for code in UNSETTLED_CODES) if at >= 0]
+                self._oldest = min(number * CHUNK + min(found), self.accepted) if found else (number + 1) * CHUNK
                 if found:
                     return self._oldest
-            position = self._oldest = (number + 1) * _CHUNK
+            position = self._oldest = (number + 1) * CHUNK
         self._oldest = self.accepted
         return self.accepted
 
@@ -173,8 +178,8 @@ class Ledger:
         """How many calls with lower ids are pending, or merged into a row that is."""
         pending = 0
         for number, page in self._chunks.items():
-            end = min(max(call_id - number * _CHUNK, 0), _CHUNK)
-            pending += sum(page.count(code, 0, end) for code in _UNSETTLED_CODES) if end else 0
+            end = min(max(call_id - number * CHUNK, 0), CHUNK)
+            pending += sum(page.count(code, 0, end) for code in UNSETTLED_CODES) if end else 0
         return pending
 
     def losses(self) -> Mapping[str, int]:
@@ -182,10 +187,10 @@ class Ledger:
         return self.dead + self.dropped
 
     def _close(self, call_id: int, code: int) -> None:
-        number, at = divmod(call_id, _CHUNK)
+        number, at = divmod(call_id, CHUNK)
         page = self._chunks.get(number)
-        if page is None or page[at] not in _OPEN_CODES or call_id >= self.accepted:
-            raise _settled_twice(call_id)
+        if page is None or page[at] not in OPEN_CODES or call_id >= self.accepted:
+            raise settled_twice(call_id)
         self.submitted -= page[at]  # 1 is the code of a submitted call
         page[at] = code
         self.pending -= 1
@@ -206,13 +211,14 @@ class Ledger:
             tell(outcome)
 
     def _turn_page(self) -> None:
-        newest = self.accepted // _CHUNK
-        self.page = self._chunks[newest] = bytearray(_CHUNK)
-        self._open[newest] = _CHUNK
-        self._page_end = (newest + 1) * _CHUNK
-        for number in [n for n in self._chunks if n <= newest - _KEPT_CHUNKS and not self._open[n]]:
+        newest = self.accepted // CHUNK
+        self.page = self._chunks[newest] = bytearray(CHUNK)
+        self._open[newest] = CHUNK
+        self._page_end = (newest + 1) * CHUNK
+        for number in [n for n in self._chunks if n <= newest - KEPT_CHUNKS and not self._open[n]]:
             del self._chunks[number], self._open[number]
 
 
-def _settled_twice(call_id: int) -> RuntimeError:
+def settled_twice(call_id: int) -> RuntimeError:
+    """What a call that leaves `pending` more than once is: a bug, and never a silent one."""
     return RuntimeError(f"call {call_id} was settled twice: the account would no longer add up")

@@ -23,7 +23,7 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
     """
 
     def __init__(
-        self, value: T, opened: Callable[[TaskGroup], object], closing: Callable[[], Awaitable[object]]
+        self, value: T, opened: Callable[[TaskGroup], Awaitable[object]], closing: Callable[[], Awaitable[object]]
     ) -> None:
         self._value = value
         self._opened = opened
@@ -33,7 +33,7 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         try:
-            self._opened(self._tasks)
+            await self._opened(self._tasks)
             # The tasks take their first step now: one that is cancelled natively before it cannot look after itself.
             await anyio.lowlevel.checkpoint()
         except BaseException:

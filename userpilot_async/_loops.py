@@ -47,3 +47,17 @@ def loop_here() -> object:
         return trio.lowlevel.current_trio_token()
     asyncio = sys.modules.get("asyncio")
     return asyncio._get_running_loop() if asyncio is not None else None
+
+
+def soon_here() -> Callable[..., object]:
+    """What calls a function soon in the loop that this is called in, from any thread: ``soon(function, *arguments)``.
+
+    It raises `RuntimeError` when that loop has ended.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        run_soon: Callable[..., object] = trio.lowlevel.current_trio_token().run_sync_soon
+        return run_soon
+    import asyncio
+
+    return asyncio.get_running_loop().call_soon_threadsafe

@@ -9,53 +9,110 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import attrs
+
+from ._errors import OutboxError
+from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import DELIVERED, Ledger, Outcome
+from ._receipt import Receipt
 from ._settlements import Settlement
+
+
+@attrs.frozen(kw_only=True)
+class Opening:
+    """Who opens an outbox, and what for."""
+
+    max_calls: int
+    max_bytes: int
+    """Of what waits in memory. An outbox with a limit of its own keeps to that."""
+    destination: str
+    """The kind of server, and where it is: calls for another do not belong here."""
+    fingerprint: Callable[[bytes], str]
+    """Of the account's key, for a salt: two accounts must not mix."""
+    now: Callable[[], float]
+    """The loop's clock."""
+    changed: Callable[[], object]
+    """To be called when calls have come in, or have been settled: whoever sends or waits looks again."""
+    failed: Callable[[Kind, Key, Said, OutboxError], object]
+    """To be called with a call that was put, but could not be held, when nobody waits for it."""
 
 
 class Outbox(Protocol):
     """What the client and its sender ask of a place where calls wait.
 
-    The contract: a call that was put is taken exactly once by each holder of the lease, in the order of acceptance
-    for each user. Only what was taken is settled, and what is settled is taken by nobody again. The account (`ledger`)
-    balances after every method.
+    The contract: a call that was put is taken exactly once by each sender, in the order of acceptance for each user.
+    Only what was taken is settled, and what is settled is taken by nobody again. The account (`ledger`) balances after
+    every method.
     """
 
     ledger: Ledger
     waiting_bytes: int
     when_room: Callable[[], object] | None
+    durable: bool
+    """What waits outlives the client: `hold` takes a moment, and nothing is dropped for want of time."""
+    sends: bool
+    """This is where calls are taken from now; others that use the same outbox only put."""
+    place: str
+    """What to call it in messages."""
 
-    def open(self, max_calls: int, max_bytes: int) -> None:
-        """Take the limits; raises `ValueError` if the outbox is in use already."""
+    async def open(self, opening: Opening) -> None:
+        """Be ready. Raises `ValueError` if it is in use already, and `OutboxError`."""
         ...
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put."""
         ...
 
-    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> int:
-        """Hold a call from now on; its id."""
+    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Hold a call from now on, or, if that takes a moment, as soon as can be."""
+        ...
+
+    async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Hold a call: it is when this returns. Raises `OutboxError`.
+
+        Cancelled while it waits, the call is not held; or it is held, and this returns as if nothing had happened.
+        """
         ...
 
     def take(self, limit: int) -> Sequence[Ticket]:
         """The next calls, in order, that nobody has taken yet."""
         ...
 
+    def was_sent(self, call_id: int) -> bool:
+        """An earlier sender ended while a request with this call was under way: the server may have it."""
+        ...
+
+    def inherited(self) -> Inheritance | None:
+        """Once, before the first calls are taken: what an earlier sender has left."""
+        ...
+
+    async def sending(self, request: Request) -> bool:
+        """Note that a request is about to be made; false if that cannot be noted, and it should wait."""
+        ...
+
+    def landed(self, request: Request, *, spent: bool, done: bool) -> None:
+        """It has ended. ``spent`` says that it took a token, ``done`` that its file needs not be found again."""
+        ...
+
     def merged(self, ids: Sequence[int], freed: int) -> None:
-        """These calls went into later ones; so many bytes are free again."""
+        """These calls went into later ones; so many bytes of what waits in memory are free again."""
         ...
 
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate."""
         ...
 
-    def refuse(self, outcome: Outcome) -> int:
-        """Account for a call that found no room: accepted, and gone at once. Its id."""
+    def refuse(self, outcome: Outcome) -> Receipt:
+        """Account for a call that found no room: accepted, and gone at once."""
         ...
 
-    def close(self) -> None:
-        """Nobody uses the outbox any more."""
+    async def recorded(self) -> None:
+        """Until all that was done before this is in the account."""
+        ...
+
+    async def aclose(self) -> None:
+        """This client does not use the outbox any more."""
         ...
 
 
@@ -64,6 +121,10 @@ class MemoryOutbox:
 
     One client at a time; ``when_room`` is told whenever settled calls have made room.
     """
+
+    durable = False
+    sends = True
+    place = "this process"
 
     def __init__(self) -> None:
         self.ledger = Ledger()
@@ -78,16 +139,16 @@ class MemoryOutbox:
     def __repr__(self) -> str:
         return f"<MemoryOutbox {self.waiting_calls} calls, {self.waiting_bytes} bytes>"
 
-    def open(self, max_calls: int, max_bytes: int) -> None:
+    async def open(self, opening: Opening) -> None:
         """Take the limits; raises `ValueError` if another client uses this outbox."""
         if self._in_use:
             raise ValueError("this MemoryOutbox is in use by another client: share the client instead")
         if self.ledger.pending:
             raise ValueError("this MemoryOutbox still has calls in a background job of a client that was closed")
         self._in_use = True
-        self._max_calls, self._max_bytes = max_calls, max_bytes
+        self._max_calls, self._max_bytes = opening.max_calls, opening.max_bytes
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Another client may open it."""
         self._in_use = False
 
@@ -97,13 +158,17 @@ class MemoryOutbox:
             self.waiting_bytes + size <= self._max_bytes or not self.waiting_calls
         )
 
-    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> int:
-        """Hold a call from now on; its id."""
+    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Hold a call from now on."""
         call_id = self.ledger.accept()
         self.waiting_calls += 1
         self.waiting_bytes += size
         self._incoming.append((call_id, now, kind, key, said))
-        return call_id
+        return Receipt(self.ledger, call_id)
+
+    async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """As `put`."""
+        return self.put(kind, key, said, size, now)
 
     def take(self, limit: int) -> Sequence[Ticket]:
         """The next calls, in order, that nobody has taken yet."""
@@ -113,6 +178,21 @@ class MemoryOutbox:
             incoming.clear()
             return taken
         return [incoming.popleft() for _ in range(limit)]
+
+    def was_sent(self, call_id: int) -> bool:
+        """Never: a sender that ended took its calls along."""
+        return False
+
+    def inherited(self) -> Inheritance | None:
+        """Nothing, for the same reason."""
+        return None
+
+    async def sending(self, request: Request) -> bool:
+        """Nobody would read a note about it."""
+        return True
+
+    def landed(self, request: Request, *, spent: bool, done: bool) -> None:
+        """The same."""
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
         """These calls went into later ones; so many bytes are free again."""
@@ -131,11 +211,14 @@ class MemoryOutbox:
         self.waiting_calls -= len(settlement.carriers)
         self._free(settlement.size)
 
-    def refuse(self, outcome: Outcome) -> int:
-        """Account for a call that found no room: accepted, and gone at once. Its id."""
+    def refuse(self, outcome: Outcome) -> Receipt:
+        """Account for a call that found no room: accepted, and gone at once."""
         call_id = self.ledger.accept()
         self.ledger.settle(call_id, outcome)
-        return call_id
+        return Receipt(self.ledger, call_id)
+
+    async def recorded(self) -> None:
+        """It is, always."""
 
     def _free(self, size: int) -> None:
         self.waiting_bytes -= size

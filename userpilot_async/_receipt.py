@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from ._ledger import Ledger, Outcome, Status
+from ._ledger import CHUNK, Ledger, Outcome, Status
 
 
 class Receipt:
@@ -53,6 +53,57 @@ class Receipt:
         finally:
             forget()
         return final[0]
+
+
+class LateReceipt(Receipt):
+    """For a call whose number is not known before it is held, a moment later; until then it is -1."""
+
+    __slots__ = ("_fate", "_held")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._page = _UNKNOWN
+        self._fate: Outcome | None = None
+        self._held: anyio.Event | None = None
+        self.id = -1
+
+    def held(self, call_id: int, page: bytearray) -> None:
+        """The call is held under this number; ``page`` is where the ledger writes what becomes of it."""
+        self.id, self._page = call_id, page
+        self._tell()
+
+    def failed(self, outcome: Outcome) -> None:
+        """It could not be held."""
+        self._fate = outcome
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._held is not None:
+            self._held.set()
+
+    @property
+    def status(self) -> Status:
+        """As `Receipt.status`."""
+        return self._now().status
+
+    @property
+    def reason(self) -> str | None:
+        """As `Receipt.reason`."""
+        return self._now().reason
+
+    def _now(self) -> Outcome:
+        return self._fate or self._ledger.outcome(self.id, self._page)
+
+    async def outcome(self, timeout: float | None = None) -> Outcome:
+        """As `Receipt.outcome`."""
+        with anyio.fail_after(timeout):
+            if self.id < 0 and self._fate is None:
+                self._held = self._held or anyio.Event()
+                await self._held.wait()
+            return self._fate or await super().outcome()
+
+
+_UNKNOWN = bytearray(CHUNK)  # on which every call is pending
 
 
 def _is_final(outcome: Outcome) -> bool:

@@ -19,6 +19,7 @@ from ._destination import Destination, Route
 from ._endings import Endings
 from ._filing import LONGEST_LINGER, Filing
 from ._gate import HOLD_PROBE, Gate, backoff
+from ._inheritance import Inheritance
 from ._lanes import Event, Facts, Lane, Place, Post, Ticket
 from ._ledger import DELIVERED, Outcome
 from ._lines import Lines
@@ -81,12 +82,29 @@ class Schedule:
 
     # ── a call comes in ──
 
-    def add(self, ticket: Ticket) -> None:
-        """Take in an accepted call. Calls of one user come in the order of their acceptance."""
+    def inherit(self, left: Inheritance, now: float) -> None:
+        """Go on where another sender stopped: before the first call is added."""
+        for budget, returning in left.spent.items():
+            if budget in self.buckets:
+                self.buckets[budget].inherit(returning, now)
+        for file in left.files[:1]:  # there is one job slot
+            self._filing.resume(file, now)
+
+    def add(self, ticket: Ticket, was_sent: bool = False) -> None:
+        """Take in an accepted call. Calls of one user come in the order of their acceptance.
+
+        ``was_sent`` says that another sender ended before the answer to it came.
+        """
         call_id, accepted_at, kind, key, said = ticket
+        if self._filing.resuming is not None:
+            self._filing.came_in(call_id - 1, accepted_at)
         if kind == "track":
             lane = self._lines.lane("user", key)
             event: Event = said  # type: ignore[assignment]  # what `kind` says
+            if was_sent and self._settings.on_ambiguous == "drop":
+                self.settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
+                return
+            self.possible_duplicates += was_sent
             lane.calls.append((call_id, accepted_at, event))
             self._arrays.waiting += 1
         elif kind in self._to.posts:
@@ -94,7 +112,7 @@ class Schedule:
             if kind in self._to.once and self._is_known(call_id, body, accepted_at):
                 return
             lane = self._lines.lane("user", key)
-            self._add_post(lane, Post(kind, [call_id], accepted_at, body))
+            self._add_post(lane, Post(kind, [call_id], accepted_at, body, was_sent))
         else:
             facts: Facts = said  # type: ignore[assignment]  # the same
             lane = self._lines.lane(kind, key)
@@ -126,6 +144,11 @@ class Schedule:
 
     def _add_row(self, lane: Lane, call_id: int | None, facts: Facts, size: int, accepted_at: float) -> Row:
         metadata, fields = facts[:2]
+        if self._filing.resuming is not None and call_id is not None:
+            row = self._filing.rejoins(lane, call_id, metadata, fields, size, accepted_at)
+            if row is not None:
+                self.settled.merged += row.ids[-2:-1]
+                return row
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):

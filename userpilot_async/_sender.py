@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from ._coalesce import MAX_FILE_BYTES
 from ._destination import Destination, LostCall
+from ._inheritance import Request
 from ._jobs import quoted_job_id
 from ._letters import Letters
 from ._loops import cancelled_natively, host_here
@@ -88,6 +89,13 @@ class Sender:
         if not self.running and not self.closed and not self.broken:
             self.start()
 
+    def look_again(self) -> None:
+        """Something has changed in the outbox."""
+        self.release()
+        self._settled = anyio.Event()
+        if self.running:
+            self.rouse()
+
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
         self._scope.cancel()
@@ -135,6 +143,8 @@ class Sender:
         pending = self._outbox.ledger.pending
         if pending and not self.closed:
             message = f"a {self._owner} was not closed: {pending} accepted calls have not been delivered"
+            if self._outbox.durable:
+                message += f"; they wait in {self._outbox.place}"
             self._notices.say(logging.ERROR, "unsent", message)
             warnings.warn(message, ResourceWarning, stacklevel=2)
 
@@ -144,7 +154,7 @@ class Sender:
                 self._wake = anyio.Event()
                 taken = self.take_in()
                 now = self._now()
-                step = self.schedule.next(now)
+                step = self.schedule.next(now) if self._outbox.sends else math.inf
                 self.carry_on()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
                     requests.start_soon(self._deliver_letters)
@@ -161,9 +171,12 @@ class Sender:
 
     def take_in(self, limit: int = TAKE) -> int:
         """Move calls from the outbox into the schedule; how many."""
+        inheritance = self._outbox.inherited()
+        if inheritance is not None:
+            self.schedule.inherit(inheritance, self._now())
         tickets = self._outbox.take(limit)
         for ticket in tickets:
-            self.schedule.add(ticket)
+            self.schedule.add(ticket, self._outbox.was_sent(ticket[0]))
         return len(tickets)
 
     def carry_on(self) -> None:
@@ -240,14 +253,25 @@ class Sender:
     # ── one request ──
 
     async def _perform(self, work: Work) -> None:
-        verdict = of_failure(CANCELLED, sent=True)
+        verdict = of_failure(CANCELLED, sent=False)
+        request = _noted(work)
         try:
-            verdict = await self._exchange(work)
+            if await self._outbox.sending(request):
+                verdict = of_failure(CANCELLED, sent=True)
+                verdict = await self._exchange(work)
+            else:
+                verdict = of_failure(f"{self._outbox.place} cannot note what is sent", sent=False)
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
         finally:
             self._take_back(work, verdict)
+            batch = work.step.batch if work.step is not None else None
+            self._outbox.landed(
+                request,
+                spent=verdict.status is not None or verdict.meaning is Meaning.LOST,
+                done=batch is None or self.schedule.slot.batch is not batch,
+            )
             self.rouse()
 
     def _take_back(self, work: Work, verdict: Verdict) -> None:
@@ -275,3 +299,12 @@ class Sender:
             lines += map(files.line, work.rows[start : start + ENCODE])
             await anyio.lowlevel.checkpoint()
         return b"".join(lines)
+
+
+def _noted(work: Work) -> Request:
+    """The request as the outbox notes it down."""
+    request = Request(work.route.budget, work.carried())
+    if work.step is not None:
+        request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
+        request.last_calls = [row.ids[-1] for row in work.rows if row.ids]
+    return request

@@ -31,6 +31,8 @@ class Settlement:
     """What was said, unless it was delivered."""
     detail: str = ""
     """The server's own words about it, if it was refused."""
+    riders: Sequence[int] = ()
+    """Of a company's row: calls that said something of it, and are not settled themselves."""
 
     def call(self, destination: Destination) -> Call:
         """The call as one would make it again."""
@@ -68,6 +70,10 @@ class Settlements:
             call_id, _, event = head
             self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, detail))
 
+    def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
+        """An event has met its fate before it came into a lane."""
+        self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+
     def delivered(self, parts: Iterable[tuple[Lane, int]], size: int) -> None:
         """So many events at the heads of these lanes, of so many bytes, have been delivered."""
         ids: list[int] = []
@@ -98,7 +104,8 @@ class Settlements:
         """Settle a row with what is known of its parts."""
         row.settled = True
         outcome = row.outcome or DELIVERED
-        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.detail))
+        riders = [one for rider in row.riders or () if not rider.settled for one in rider.ids]
+        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.detail, riders))
         if row.riders:
             self._waves.append((list(reversed(row.riders)), outcome))
 

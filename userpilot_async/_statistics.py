@@ -16,7 +16,7 @@ class Statistics:
     """One moment of the account: ``accepted == delivered + dead + dropped + merged + pending``."""
 
     accepted: int
-    """Calls taken since the outbox was opened."""
+    """Calls taken since the outbox was made: for a durable one, by all that ever used it."""
     delivered: int
     """Calls the server has, confirmed by a 2xx or by a completed job."""
     dead: int
@@ -59,6 +59,8 @@ class Statistics:
     """The last failure, while requests keep failing: five in a row or more. Everything is kept and sent again."""
     on_dead_failures: int = 0
     """How often `on_dead` raised or could not be called."""
+    sends: bool = True
+    """This client sends what is in the outbox; if not, another one that has it open does, or none (`sender=False`)."""
 
     @property
     def track_budget(self) -> int | None:

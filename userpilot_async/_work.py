@@ -43,3 +43,11 @@ class Work:
     head: Waiting | Row | Post | None = None
     step: Step | None = None
     """Or a step of the job slot."""
+
+    def carried(self) -> list[int]:
+        """Ids of the calls in it that the server might have twice, if its answer got lost: not those of rows."""
+        if self.load is not None:
+            return [
+                call[0] for lane, calls in self.load.parts for call in lane.calls[:calls] if isinstance(call, tuple)
+            ]
+        return list(self.head.ids) if isinstance(self.head, Post) else []

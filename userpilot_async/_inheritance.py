@@ -1,0 +1,43 @@
+"""What a sender takes over from the one before it: tokens that are spent, and files that were under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from ._lanes import Kind
+
+
+@attrs.frozen
+class UnfinishedFile:
+    """A file of rows that may have been submitted: the job list knows it by its name, if it was."""
+
+    filename: str
+    kind: Kind
+    last_calls: Mapping[str, int]
+    """By the key of each row in it: the id of the row's last call. A row has all that was waiting up to that."""
+
+
+@attrs.frozen
+class Inheritance:
+    """Of an outbox whose calls outlive their sender."""
+
+    spent: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
+    """By budget: in how many seconds each token comes back that a request of the last minutes took."""
+    files: Sequence[UnfinishedFile] = ()
+
+
+@attrs.define(eq=False)
+class Request:
+    """One request, as an outbox that outlives its sender notes it down before it is made."""
+
+    budget: str
+    ids: Sequence[int] = ()
+    """Calls in it that the server may have twice, if its answer gets lost."""
+    filename: str = ""
+    """Of a submission; with the kind of its rows, and the last call of each."""
+    kind: Kind = ""
+    last_calls: Sequence[int] = ()
+    number: int | None = None
+    """The outbox's own name for it."""

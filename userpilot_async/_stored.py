@@ -1,0 +1,94 @@
+"""Accepted calls as an outbox on disk, or on another machine, holds them: JSON throughout, and back again unchanged."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from ._lanes import Facts, Key, Kind, Said
+from ._values import encode_json
+
+Runs = list[tuple[int, int]]
+"""Ids as first and last of each stretch without a gap, in order."""
+
+
+@attrs.frozen
+class Stored:
+    """A call as it is held."""
+
+    kind: Kind
+    key: str
+    """JSON: a string, or an array of them for somebody with several ids."""
+    said: bytes
+    """JSON: an object is an event or a post as it goes over the wire; an array is what an identify says."""
+    moment: str | None
+    """When the event happened (ISO 8601), if the wire has no field for that."""
+
+    @classmethod
+    def of(cls, kind: Kind, key: Key, said: Said) -> Stored:
+        """As a client puts it."""
+        whose = encode_json(key)
+        if isinstance(said, bytes):
+            return cls(kind, whose, said, None)
+        if len(said) == 2:
+            return cls(kind, whose, said[0], said[1].isoformat())
+        return cls(kind, whose, encode_json(said).encode(), None)
+
+    def call(self, parts_done: Iterable[str] = ()) -> tuple[Kind, Key, Said]:
+        """As it was put; without what it says of another (a company), if that is among ``parts_done``."""
+        key = json.loads(self.key)
+        said: Said = self.said
+        if self.moment is not None:
+            said = (self.said, datetime.fromisoformat(self.moment))
+        elif self.said.startswith(b"["):
+            metadata, fields, size, companion = json.loads(self.said)
+            facts: Facts = (metadata, fields, size, tuple(companion) if companion else None)
+            if facts[3] is not None and facts[3][1] in parts_done:
+                facts = (metadata, fields, size - facts[3][3], None)
+            said = facts
+        return self.kind, tuple(key) if isinstance(key, list) else key, said
+
+    def checksum(self, call_id: int, accepted_at: float) -> int:
+        """Over all of it: one flipped bit passes SQLite's own check."""
+        head = f"{call_id} {accepted_at!r} {self.kind} {self.key} {self.moment}"
+        return zlib.crc32(self.said, zlib.crc32(head.encode()))
+
+
+def runs(ids: Iterable[int]) -> Runs:
+    """Ids as stretches."""
+    stretches: Runs = []
+    first = last = None
+    for one in sorted(ids):
+        if last is not None and one == last + 1:
+            last = one
+            continue
+        if first is not None and last is not None:
+            stretches.append((first, last))
+        first = last = one
+    if first is not None and last is not None:
+        stretches.append((first, last))
+    return stretches
+
+
+def ids_of(stretches: Iterable[Sequence[int]]) -> list[int]:
+    """The other way round."""
+    return [one for first, last in stretches for one in range(first, last + 1)]
+
+
+@attrs.frozen
+class Concluded:
+    """What became of calls, as everyone with the same outbox is told."""
+
+    status: str
+    reason: str | None
+    carriers: Runs
+    merged: Runs
+
+    def as_list(self) -> list[Any]:
+        """For JSON."""
+        return [self.status, self.reason, self.carriers, self.merged]

@@ -1,0 +1,134 @@
+"""What goes into the file together: one transaction, one sync."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import attrs
+
+from .._errors import OutboxError
+from .._inheritance import Inheritance, Request
+from .._lanes import Key, Kind, Said, Ticket
+from .._ledger import Outcome
+from .._receipt import LateReceipt
+from .._shared_ledger import Account
+from .._stored import Concluded
+
+
+class Moment:
+    """Something that happens once. Who asks after it has does not wait."""
+
+    def __init__(self) -> None:
+        self.past = False
+        self._event: anyio.Event | None = None
+
+    def come(self) -> None:
+        """Now. To be called in the loop in which others wait."""
+        self.past = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Until it comes."""
+        if not self.past:
+            self._event = self._event or anyio.Event()
+            await self._event.wait()
+
+
+@attrs.define(eq=False, slots=True)
+class Put:
+    """A call on its way into the file."""
+
+    kind: Kind
+    key: Key
+    said: Said
+    size: int
+    now: float
+    """The loop's clock, for this process's own sender."""
+    at: float
+    """The calendar's, for the file."""
+    receipt: LateReceipt
+    awaited: bool
+    """Somebody waits for it, and is told if it fails."""
+
+
+@attrs.define(eq=False, slots=True)
+class Settled:
+    """Calls that have met their fate."""
+
+    outcome: Outcome
+    carriers: list[int]
+    merged: list[int]
+    detail: str = ""
+
+
+@attrs.define(eq=False)
+class Batch:
+    """Collected by the loop until the writer takes it."""
+
+    puts: list[Put] = attrs.field(factory=list)
+    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    delivered: Settled = attrs.field(factory=lambda: Settled(Outcome("delivered"), [], []))
+    lost: list[Settled] = attrs.field(factory=list)
+    parts: list[tuple[int, str]] = attrs.field(factory=list)
+    """Calls, and the company that the server has been told of what they say of it."""
+    requests: list[Request] = attrs.field(factory=list)
+    landed: list[tuple[Request, bool, bool]] = attrs.field(factory=list)
+    """With whether they took a token, and whether their file needs not be found again."""
+    done: Moment = attrs.field(factory=Moment)
+    """It is in the file, or has failed."""
+    error: OutboxError | None = None
+    """Why its puts are not in the file."""
+    noted: bool = False
+    """Everything else in it is."""
+
+    def has_notes(self) -> bool:
+        """There is something to write besides new calls."""
+        delivered = self.delivered.carriers or self.delivered.merged
+        return bool(delivered or self.refused or self.lost or self.parts or self.requests or self.landed)
+
+    def is_empty(self) -> bool:
+        """There is nothing to write."""
+        return not (self.puts or self.has_notes())
+
+    def notes(self) -> Batch:
+        """Another one, with what has to be written some time: not the calls, and not requests yet to be made."""
+        rest = Batch(refused=self.refused, delivered=self.delivered, lost=self.lost, parts=self.parts)
+        rest.landed = self.landed
+        return rest
+
+
+@attrs.frozen
+class Committed:
+    """What the file holds after a transaction, or when it was looked at."""
+
+    account: Account
+    oldest: int | None
+    """The lowest id that is held."""
+    heard: Sequence[Concluded] = ()
+    """What others have settled since the last time."""
+    said: Sequence[Concluded] = ()
+    """And what this transaction has."""
+    first_put: int = 0
+    """The ids of its puts count up from here, those of the refused go on behind them."""
+    puts_failed: OutboxError | None = None
+    """Its puts are not in the file; everything else is."""
+
+
+@attrs.frozen
+class Found:
+    """A call read from the file."""
+
+    ticket: Ticket
+    """Its time is the calendar's."""
+    sent: bool
+    """A request with it was under way when its sender ended."""
+
+
+@attrs.frozen
+class Lead:
+    """The lease is ours."""
+
+    inheritance: Inheritance
+    now: Committed

@@ -1,0 +1,130 @@
+"""What the writer's thread does, and tells the loop of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from .._errors import OutboxError
+from .._notices import Notices
+from .._outbox import Opening
+from ._batch import Batch, Lead
+from ._file import File, Interrupted
+
+if TYPE_CHECKING:
+    from ._outbox import SQLiteOutbox
+
+
+class Errands:
+    """Between a file, which blocks, and an outbox, which must not be touched from here but by `tell`."""
+
+    file: File
+
+    def __init__(self, outbox: SQLiteOutbox, opening: Opening, *, may_send: bool, rebind: bool) -> None:
+        self._outbox = outbox
+        self._opening = opening
+        self._may_send = may_send
+        self._rebind = rebind
+        self._leading = False
+        self._notices = Notices(time.monotonic)
+        self._last_read: tuple[int, int, int] | None = None
+
+    def warn(self, message: str) -> None:
+        """Into the log, once in a while."""
+        self._notices.say(logging.WARNING, message, message)
+
+    def begin(self) -> bool:
+        """Open the file, and take the lease if nobody has it."""
+        try:
+            now = self.file.open(self._opening.destination, self._opening.fingerprint, rebind=self._rebind)
+            lead = self._lead()
+        except (OutboxError, Interrupted) as error:
+            refusal = error if isinstance(error, OutboxError) else OutboxError(f"{self.file.path} is locked")
+            self._outbox.tell(self._outbox.refused, refusal)
+            return False
+        self._outbox.tell(self._outbox.began, now)
+        if lead is not None:
+            self._outbox.tell(self._outbox.leads, lead)
+        return True
+
+    def look(self) -> None:
+        """See what others have done, and whether the lease is free."""
+        try:
+            if self._leading and not self.file.lease.still_held():
+                self._leading = self._may_send = False
+                self.warn(f"{self.file.lease.path} was deleted: this process sends no more")
+                self._outbox.tell(self._outbox.lost_lease)
+            lead = self._lead()
+            if lead is not None:
+                self._outbox.tell(self._outbox.leads, lead)
+            now = self.file.look()
+            if now is not None:
+                self._outbox.tell(self._outbox.heard, now)
+        except (OSError, OutboxError) as error:
+            self.warn(str(error))
+        except Interrupted:  # the end is near, and `work` sees to it
+            return
+
+    def _lead(self) -> Lead | None:
+        """Take the lease, and over from whoever had it."""
+        if self._leading or not self._may_send or not self.file.lease.try_take():
+            return None
+        self.file.lease.note(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
+        try:
+            lead = Lead(*self.file.inherit())
+        except (OutboxError, Interrupted):
+            self.file.lease.release()
+            raise
+        self._leading = True
+        return lead
+
+    def work(self) -> bool:
+        """Write a batch, read a window; true if there is more."""
+        more = self._outbox.has_batch() and self._write() and self._outbox.has_batch()
+        self._read()
+        return more
+
+    def _write(self) -> bool:
+        """Write a batch; false if that failed. It is taken as late as can be: until then callers may withdraw."""
+        taken: list[Batch] = []
+
+        def take() -> Batch:
+            taken.append(self._outbox.next_batch())
+            return taken[0]
+
+        try:
+            now = self.file.commit(take)
+        except OutboxError as error:
+            self.warn(str(error))
+            if not taken:
+                taken.append(self._outbox.next_batch())
+            self._outbox.again(taken[0].notes())
+            self._outbox.tell(self._outbox.failed, taken[0], error)
+            return False
+        except Interrupted:
+            return False
+        self._outbox.tell(self._outbox.written, taken[0], now)
+        return True
+
+    def _read(self) -> None:
+        reading = self._outbox.reading
+        if reading is None or reading is self._last_read:
+            return
+        try:
+            found, read_to = self.file.read(*reading[:2])
+        except OutboxError as error:
+            self.warn(str(error))
+        except Interrupted:
+            return
+        else:
+            self._last_read = reading
+            self._outbox.tell(self._outbox.arrived, found, read_to)
+
+    def end(self) -> None:
+        """Close the file. Whoever still waits is told."""
+        self.file.close()
+        self._outbox.tell(self._outbox.closed)

@@ -1,0 +1,485 @@
+"""The file: every transaction in it, and what happens when disk or file fail. One thread uses one of these.
+
+Journal: a write-ahead log, so that a commit is one sync, and readers and the writer are not in each other's way.
+SQLite up to 3.51.2 can lose committed rows then, if one connection writes while another one checkpoints
+(sqlite.org/wal.html#walresetbug, read 2026-11). Both happen only under `Lock` here, which all processes take in turn:
+two at once cannot be. Considered: a rollback journal up to that version (three syncs a commit instead of one, and
+writers that sleep in SQLite's busy handler), and a file for each process (no order between them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from .._errors import OutboxError
+from .._inheritance import Inheritance, UnfinishedFile
+from .._ledger import Outcome
+from .._shared_ledger import Account
+from .._stored import Concluded, Stored, runs
+from . import _salvage
+from ._batch import Batch, Committed, Found, Settled
+from ._locks import Lock
+from ._schema import look, prepare
+
+T = TypeVar("T")
+Durability = Literal["power", "process"]
+SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
+
+BALLAST = 4 * 1024 * 1024  # bytes kept beside the file, given up when the disk is full: some 100 transactions
+NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
+MAX_LOST = 10_000  # dead and dropped calls kept
+TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
+DAMAGED = Outcome("dead", "damaged")
+
+
+class Interrupted(Exception):
+    """There is no more time to wait for the file's lock."""
+
+
+class File:
+    """``pause`` waits for so many seconds, and is true when there is no more waiting. ``wall`` is the calendar."""
+
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability,
+        *,
+        pause: Callable[[float], bool],
+        wall: Callable[[], float] = time.time,
+        warn: Callable[[str], object] = lambda message: None,
+    ) -> None:
+        self.path = path
+        self.turn = Lock(path.with_name(path.name + ".lock"))
+        self.lease = Lock(path.with_name(path.name + ".lease"))
+        self._ballast = path.with_name(path.name + ".ballast")
+        self._durability = durability
+        self._pause = pause
+        self._wall = wall
+        self._warn = warn
+        self._about: dict[str, str] = {}
+        self._connection: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] = (-1, -1)
+        self._heard = 0
+        self._next_id = 0
+        self._version = -1
+        self._ballast_gone_at = 0.0
+
+    # ── opening and closing ──
+
+    def open(self, destination: str, fingerprint: Callable[[bytes], str], *, rebind: bool = False) -> Committed:
+        """Create, migrate or repair it as need be. Raises `OutboxError`."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._in_turn():
+                try:
+                    self._create()
+                    self._connect()
+                except sqlite3.DatabaseError as error:
+                    self._repair(error)
+                self._bind(destination, fingerprint, rebind)
+                self._keep_ballast()
+                now = self._read_account()
+                news = self._db.execute("SELECT max(id) FROM news").fetchone()[0]
+        except (OSError, sqlite3.Error) as error:
+            self._disconnect()
+            raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
+        except OutboxError as error:
+            self._disconnect()
+            raise OutboxError(f"{self.path} {error}") from error
+        self._heard, self._next_id = news or 0, now.account.next_id
+        return now
+
+    def close(self) -> None:
+        """Let go of everything. The last one to do so leaves one file behind, without a log beside it."""
+        with suppress(OSError, sqlite3.Error, Interrupted), self._in_turn():
+            self._disconnect()
+        self._disconnect()
+        self.lease.close()
+        self.turn.close()
+
+    def _create(self) -> None:
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+    def _connect(self) -> None:
+        look(self.path)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._connection, self._version = connection, -1
+        connection.text_factory = _decoded
+        found = os.stat(self.path)
+        self._inode = (found.st_ino, found.st_dev)
+        if found.st_mode & 0o077:
+            os.chmod(self.path, 0o600)
+        journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if journal != "wal":
+            raise OutboxError(f"is on a file system without shared memory, which a write-ahead log needs ({journal})")
+        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
+        prepare(connection)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None
+        return self._connection
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection; a new one, if the file is not the one that was opened. The caller holds the turn."""
+        there = os.stat(self.path)  # raises where it was removed: a new one would be empty
+        if self._connection is not None and (there.st_ino, there.st_dev) == self._inode:
+            return self._connection
+        self._disconnect()
+        self._connect()
+        return self._db
+
+    def _bind(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> None:
+        about = dict(self._db.execute("SELECT name, said FROM about").fetchall())
+        if not about or rebind:
+            salt = os.urandom(16)
+            about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
+            with self._transaction() as db:
+                db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+        elif about["destination"] != destination:
+            raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
+        elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
+            raise OutboxError(
+                "has calls for the account of another API key. If that was replaced by a new one of the same"
+                " account, say so: `userpilot-async outbox rebind`, or SQLiteOutbox(..., rebind=True)"
+            )
+        self._about = about
+
+    # ── transactions ──
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if not self.turn.take(self._pause):
+            raise Interrupted
+        try:
+            yield
+        finally:
+            self.turn.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._connected()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            raise
+
+    def commit(self, take: Callable[[], Batch]) -> Committed:
+        """Write the batch that ``take`` gives, once it is this process's turn. `OutboxError`: nothing is written.
+
+        On a full disk new calls fail, and what became of others is written all the same.
+        """
+        try:
+            with self._in_turn():
+                return self._commit(take())
+        except (OSError, sqlite3.Error) as error:
+            self._disconnect()
+            raise OutboxError(f"{self.path} cannot be written: {_why(error)}") from error
+
+    def _commit(self, batch: Batch) -> Committed:
+        try:
+            return self._write(batch)
+        except (OSError, sqlite3.OperationalError) as error:
+            if not batch.has_notes():
+                raise
+            self._disconnect()
+            self._give_up_ballast()
+            failed = OutboxError(f"{self.path} cannot be written: {_why(error)}")
+            return self._write(batch, failed if batch.puts else None)
+        except sqlite3.DatabaseError as error:
+            self._repair(error)
+            return self._write(batch)
+
+    def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
+        with self._transaction() as db:
+            account, heard, heard_to = self._account(), *self._news()
+            if account.next_id < self._next_id:
+                raise OutboxError(f"{self.path} was replaced by an older file")
+            first_put = account.next_id
+            if puts_failed is None:
+                self._write_puts(batch, account)
+            said = self._write_refused(batch, account)
+            for settled in (batch.delivered, *batch.lost):
+                said += self._write_settled(settled, account)
+            db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", batch.parts)
+            self._write_requests(batch)
+            self._write_account(account)
+            heard_to = self._write_news(said, heard_to)
+            oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
+        self._heard, self._next_id = heard_to, account.next_id
+        return Committed(account, oldest, heard, said, first_put, puts_failed)
+
+    def _write_refused(self, batch: Batch, account: Account) -> list[Concluded]:
+        said = []
+        for call_id, (outcome, _) in enumerate(batch.refused, account.next_id):
+            said.append(_conclude(account, outcome, [call_id], []))
+        account.next_id += len(said)
+        account.accepted += len(said)
+        return said
+
+    def _write_puts(self, batch: Batch, account: Account) -> None:
+        rows = []
+        for call_id, put in enumerate(batch.puts, account.next_id):
+            stored = Stored.of(put.kind, put.key, put.said)
+            crc = stored.checksum(call_id, put.at)
+            rows.append((call_id, put.at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
+            account.bytes += put.size
+        self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
+        account.next_id += len(rows)
+        account.accepted += len(rows)
+
+    def _write_settled(self, settled: Settled, account: Account) -> list[Concluded]:
+        carriers, merged = settled.carriers, settled.merged
+        if not carriers and not merged:
+            return []
+        missing: set[int] = set()
+        for first, last in runs([*carriers, *merged]):
+            within = "WHERE id BETWEEN ? AND ?"
+            held, size = self._db.execute(f"SELECT count(*), total(size) FROM calls {within}", (first, last)).fetchone()
+            if held <= last - first:  # somebody has purged some
+                there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", (first, last))}
+                missing.update(set(range(first, last + 1)) - there)
+            if settled.outcome.status != "delivered":
+                values = (self._wall(), settled.outcome.status, settled.outcome.reason, settled.detail, first, last)
+                fields = "id, at, kind, key, said, moment, size, crc"
+                self._db.execute(f"INSERT INTO lost SELECT {fields}, ?, ?, ?, ? FROM calls {within}", values)
+            self._db.execute(f"DELETE FROM calls {within}", (first, last))
+            self._db.execute(f"DELETE FROM parts {within}", (first, last))
+            account.bytes -= int(size)
+        if settled.outcome.status != "delivered":
+            keep = "SELECT id FROM lost ORDER BY id DESC LIMIT 1 OFFSET ?"
+            self._db.execute(f"DELETE FROM lost WHERE id <= ({keep})", (MAX_LOST,))
+        if missing:
+            carriers, merged = ([one for one in ids if one not in missing] for ids in (carriers, merged))
+        return [_conclude(account, settled.outcome, carriers, merged)]
+
+    def _write_requests(self, batch: Batch) -> None:
+        db, now = self._db, self._wall()
+        for request in batch.requests:
+            values = (now, request.budget, json.dumps(runs(request.ids)))
+            request.number = db.execute("INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)", values).lastrowid
+            if request.last_calls:
+                row = (request.filename, request.kind, json.dumps(list(request.last_calls)))
+                db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
+        for request, spent, done in batch.landed:
+            if spent:
+                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now, request.number))
+            else:
+                db.execute("DELETE FROM requests WHERE id = ?", (request.number,))
+            if done and request.filename:
+                db.execute("DELETE FROM files WHERE filename = ?", (request.filename,))
+        if batch.landed:
+            db.execute("DELETE FROM requests WHERE landed_at < ?", (now - LOST_TOKEN,))
+
+    def _account(self) -> Account:
+        row = self._db.execute("SELECT said FROM account").fetchone()
+        return Account.of(json.loads(row[0])) if row is not None else Account()
+
+    def _write_account(self, account: Account) -> None:
+        self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (json.dumps(account.as_dict()),))
+
+    def _news(self) -> tuple[list[Concluded], int]:
+        rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (self._heard,)).fetchall()
+        heard = [Concluded(*one) for _, said in rows for one in json.loads(said)]
+        return heard, rows[-1][0] if rows else self._heard
+
+    def _write_news(self, said: Sequence[Concluded], heard_to: int) -> int:
+        if not said:
+            return heard_to
+        number = heard_to + 1
+        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, json.dumps([one.as_list() for one in said])))
+        if not number % 1_000:
+            self._db.execute("DELETE FROM news WHERE id <= ?", (number - NEWS,))
+        return number
+
+    # ── reading ──
+
+    def look(self) -> Committed | None:
+        """What others have done, if they have done anything. Raises `OutboxError`."""
+        try:
+            self._keep_ballast()
+            with self._in_turn():
+                version = self._connected().execute("PRAGMA data_version").fetchone()[0]
+                if version == self._version:
+                    return None
+                self._version = version
+                return self._read_account()
+        except sqlite3.DatabaseError as error:
+            return self._after_repair(error, self._read_account)
+        except OSError as error:
+            raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
+
+    def _read_account(self) -> Committed:
+        db = self._connected()
+        db.execute("BEGIN")
+        try:
+            account, (heard, self._heard) = self._account(), self._news()
+            oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
+        finally:
+            db.execute("COMMIT")
+        return Committed(account, oldest, heard)
+
+    def read(self, start: int, limit: int) -> tuple[list[Found], int]:
+        """The next calls from this id on, and the id behind the last of them. Raises `OutboxError`.
+
+        Rows whose checksum is wrong are set aside.
+        """
+        try:
+            with self._in_turn():
+                return self._read(start, limit)
+        except sqlite3.DatabaseError as error:
+            return self._after_repair(error, lambda: self._read(start, limit))
+        except OSError as error:
+            raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
+
+    def _read(self, start: int, limit: int) -> tuple[list[Found], int]:
+        query = "SELECT id, at, kind, key, said, moment, crc, sent FROM calls WHERE id >= ? ORDER BY id LIMIT ?"
+        rows = self._connected().execute(query, (start, limit)).fetchall()
+        if not rows:
+            return [], start
+        parts: dict[int, list[str]] = {}
+        within = (rows[0][0], rows[-1][0])
+        for call_id, key in self._db.execute("SELECT id, key FROM parts WHERE id BETWEEN ? AND ?", within):
+            parts.setdefault(call_id, []).append(key)
+        found, damaged = [], []
+        for call_id, at, *stored, crc, sent in rows:
+            call = checked(call_id, at, stored, crc, parts.get(call_id, ()))
+            if call is None:
+                damaged.append(call_id)
+            else:
+                found.append(Found((call_id, at, *call), bool(sent)))
+        if damaged:
+            self._set_aside(damaged)
+        return found, rows[-1][0] + 1
+
+    def _set_aside(self, ids: Sequence[int]) -> None:
+        fields = "id, at, kind, key, said, moment, size, crc"
+        with self._transaction() as db:
+            account, heard_to = self._account(), db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
+            for call_id in ids:
+                size = db.execute("SELECT size FROM calls WHERE id = ?", (call_id,)).fetchone()[0]
+                account.bytes -= size if isinstance(size, int) else 0
+                db.execute(f"INSERT OR REPLACE INTO damaged SELECT {fields} FROM calls WHERE id = ?", (call_id,))
+                db.execute("DELETE FROM calls WHERE id = ?", (call_id,))
+            self._write_news([_conclude(account, DAMAGED, ids, [])], heard_to)
+            self._write_account(account)
+        self._version = -1  # this, too, is to be heard
+        self._warn(f"{len(ids)} damaged rows of {self.path} were set aside")
+
+    # ── taking over ──
+
+    def inherit(self) -> tuple[Inheritance, Committed]:
+        """What the sender before has left, for whoever has the lease now. Raises `OutboxError`."""
+        try:
+            with self._in_turn():
+                now = self._wall()
+                with self._transaction() as db:
+                    under_way = "SELECT id, at, calls FROM requests WHERE landed_at IS NULL"
+                    for number, at, calls in db.execute(under_way).fetchall():
+                        db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", json.loads(calls))
+                        landed_at = min(at, now) + LOST_TOKEN - TOKEN
+                        db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
+                    spent: dict[str, list[float]] = {}
+                    for budget, landed_at in db.execute("SELECT budget, landed_at FROM requests"):
+                        if landed_at + TOKEN > now:
+                            spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
+                    files = [self._unfinished(*row) for row in db.execute("SELECT * FROM files").fetchall()]
+                return Inheritance(spent, files), self._read_account()
+        except (OSError, sqlite3.Error) as error:
+            self._disconnect()
+            raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
+
+    def _unfinished(self, filename: str, kind: str, last_calls: str) -> UnfinishedFile:
+        keys: dict[str, int] = {}
+        for call_id in json.loads(last_calls):
+            row = self._db.execute("SELECT key FROM calls WHERE id = ?", (call_id,)).fetchone()
+            if row is not None:
+                keys[str(json.loads(row[0]))] = call_id
+        if not keys:
+            self._db.execute("DELETE FROM files WHERE filename = ?", (filename,))
+        return UnfinishedFile(filename, kind, keys)
+
+    # ── when disk or file fail ──
+
+    def _repair(self, error: sqlite3.DatabaseError) -> None:
+        """The file is damaged: put it aside, and go on with what can be read of it. The caller holds the turn."""
+        if isinstance(error, sqlite3.OperationalError):
+            raise error
+        self._disconnect()
+        kept, quarantine = _salvage.replace(self.path, self._next_id, self._heard)
+        self._connect()
+        with self._transaction() as db:
+            lost = _salvage.restore(db, kept, DAMAGED)
+        self._version = -1
+        self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
+
+    def _after_repair(self, error: sqlite3.DatabaseError, again: Callable[[], T]) -> T:
+        try:
+            with self._in_turn():
+                self._repair(error)
+                return again()
+        except (OSError, sqlite3.Error) as worse:
+            self._disconnect()
+            raise OutboxError(f"{self.path} cannot be read: {_why(worse)}") from worse
+
+    def _keep_ballast(self) -> None:
+        if self._ballast_gone_at < 0 or self._wall() - self._ballast_gone_at < LOST_TOKEN:
+            return
+        with suppress(OSError):
+            if not self._ballast.exists():
+                descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+                try:
+                    os.write(descriptor, bytes(BALLAST))
+                finally:
+                    os.close(descriptor)
+            self._ballast_gone_at = -1.0
+
+    def _give_up_ballast(self) -> None:
+        """The disk is full: make room for notes, and the log short again."""
+        with suppress(OSError):
+            self._ballast.unlink()
+        self._ballast_gone_at = self._wall()
+        with suppress(sqlite3.Error, OSError):
+            self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def checked(call_id: int, at: Any, stored: Sequence[Any], crc: Any, parts: Iterable[str]) -> Any:
+    """The call as it was put, or ``None`` if the row is damaged."""
+    try:
+        call = Stored(*stored)
+        return call.call(parts) if call.checksum(call_id, at) == crc else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
+def _conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
+    carriers, merged = list(carriers), list(merged)
+    account.conclude(outcome, len(carriers), len(merged))
+    return Concluded(outcome.status, outcome.reason, runs(carriers), runs(merged))
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")  # of a damaged row
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

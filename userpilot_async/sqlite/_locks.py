@@ -1,0 +1,97 @@
+"""Locks between processes, which the operating system takes back from whoever dies.
+
+`flock` and not POSIX record locks: those are lost as soon as any descriptor of the file is closed in the process, and
+do not keep two clients of one process apart. A forked child would go on holding a `flock`, so it closes its copies.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows
+    raise ImportError("userpilot_async.sqlite needs flock, which this system does not have") from None
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.01  # seconds between two tries for a lock that somebody else holds
+
+
+class Lock:
+    """One file's lock: held by one process, and there by one thread, at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.held = False
+        self._descriptor = -1
+        _locks.add(self)
+
+    def try_take(self) -> bool:
+        """Take it if nobody has it. Raises `OSError`."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        if not self.held:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self.held = True
+        if not self._is_there():  # somebody has deleted the file: others would lock a new one
+            self.close()
+            return False
+        return True
+
+    def take(self, pause: Callable[[float], bool]) -> bool:
+        """Wait for it; ``pause`` waits for so many seconds, and is true if there is no more waiting."""
+        seconds = FIRST_PAUSE
+        while not self.try_take():
+            if pause(seconds):
+                return False
+            seconds = min(LONGEST_PAUSE, 2 * seconds)
+        return True
+
+    def release(self) -> None:
+        """Others may have it."""
+        if self.held:
+            self.held = False
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """The same, for good."""
+        self.held = False
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def note(self, text: str) -> None:
+        """Write into the file who holds it: for people."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
+
+    def still_held(self) -> bool:
+        """The file is still the one that was locked."""
+        if self.held and not self._is_there():
+            self.close()
+        return self.held
+
+    def _is_there(self) -> bool:
+        mine = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (mine.st_ino, mine.st_dev) == (there.st_ino, there.st_dev)
+
+
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child that kept its copies would hold the parent's locks beyond the parent's death."""
+    for lock in _locks:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,458 @@
+"""SQLiteOutbox: what the loop sees of it. Everything that touches the file happens in the writer's thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import anyio
+
+from .._coalesce import Row
+from .._errors import OutboxError
+from .._inheritance import Inheritance, Request
+from .._lanes import Key, Kind, Said, Ticket
+from .._ledger import Outcome
+from .._loops import cancelled_natively, soon_here
+from .._outbox import Opening
+from .._receipt import LateReceipt, Receipt
+from .._settlements import Settlement
+from .._shared_ledger import SharedLedger
+from ._batch import Batch, Committed, Found, Lead, Moment, Put, Settled
+from ._errands import Errands
+from ._file import SYNCHRONOUS, Durability, File
+from ._writer import Writer
+
+WINDOW = 10_000  # calls that the sender holds at once, merged ones not counted: a backlog costs no more memory
+MOST_MERGED = 1_000_000  # ids of merged calls that it holds besides, 8 bytes each
+READ = 1_000  # calls read in one go
+MOST_PUTS = 1_000  # calls written in one transaction
+MAX_BYTES = 1024**3
+NOT_HELD = Outcome("dropped", "outbox")
+
+
+class SQLiteOutbox:
+    """A file in which accepted calls wait.
+
+    When `track` returns, the call is in the file: it survives a ``kill -9`` (``durability="process"``), or a power cut
+    too (``"power"``, for which each commit waits for the disk). All processes of one host that open the same file share
+    one sender; when that ends, in whatever way, another one goes on. With ``sender=False`` this process only puts.
+
+    ``max_bytes`` of encoded calls wait at most (the file is about a quarter larger); then `Settings.when_full` decides.
+    ``rebind`` gives the file to the account and the server of the client that opens it. Opening raises `OutboxError`.
+    The file must be on a local disk.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "power",
+        sender: bool = True,
+        max_bytes: int = MAX_BYTES,
+        rebind: bool = False,
+    ) -> None:
+        if durability not in SYNCHRONOUS:
+            raise ValueError('durability must be "power" or "process"')
+        if type(max_bytes) is not int or max_bytes < 1:
+            raise ValueError("max_bytes must be an int, 1 or more")
+        self.path = Path(path)
+        self.place = str(self.path)
+        self.when_room: Callable[[], object] | None = None
+        self._durability: Durability = durability
+        self._may_send = sender
+        self._max_bytes = max_bytes
+        self._rebind = rebind
+        self._in_use = False
+        self._lock = threading.Lock()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.ledger = SharedLedger()
+        self.sends = False
+        self._batches = deque([Batch()])
+        self._in_hand: Batch | None = None
+        self._bytes = self._unwritten = 0
+        self._window: deque[Ticket] = deque()
+        self._sent: set[int] = set()
+        self._read_to = self._end_there = 0
+        self.reading: tuple[int, int, int] | None = None
+        """For the thread: from which id on to read, how many calls, and where the file ended when it was asked."""
+        self._taken = self._merged = 0
+        self._inheritance: Inheritance | None = None
+        self._bug: BaseException | None = None
+        self._refusal: OutboxError | None = None
+        self._opened, self._closed = Moment(), Moment()
+
+    def __repr__(self) -> str:
+        return f"<SQLiteOutbox {self.place}>"
+
+    @classmethod
+    def from_url(cls, url: str) -> SQLiteOutbox:
+        """``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db``.
+
+        Options are written as ``?durability=process&sender=false&max_bytes=1000000``. Raises `ValueError`.
+        """
+        parts = urlsplit(url)
+        path = unquote(parts.path)[1:]
+        if parts.netloc or not path:
+            raise ValueError("a SQLite outbox is sqlite:///events.db, or sqlite:////var/lib/app/events.db")
+        options: dict[str, Any] = {}
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            if name == "durability":
+                options[name] = value
+            elif name == "sender" and value in ("true", "false"):
+                options[name] = value == "true"
+            elif name == "max_bytes" and value.isdecimal():
+                options[name] = int(value)
+            else:
+                raise ValueError(f"{name}={value} is no option of a SQLite outbox")
+        return cls(path, **options)
+
+    # ── opening and closing ──
+
+    async def open(self, opening: Opening) -> None:
+        """Start the thread, and wait until it has the file. Raises `ValueError` if it is in use, and `OutboxError`."""
+        if self._in_use:
+            raise ValueError("this SQLiteOutbox is in use by another client: give each client one of its own")
+        self._begin_anew()
+        self._opening, self._soon, self._in_use = opening, soon_here(), True
+        self._start()
+        try:
+            await self._opened.wait()
+        except BaseException:
+            self._writer.hurry()
+            self._writer.stop()
+            self._in_use = False
+            raise
+        error = self._refusal or self._bug
+        if error is not None:
+            self._in_use = False
+            raise error
+
+    def _start(self) -> None:
+        errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
+        self._writer = Writer(errands, lambda bug: self.tell(self._broke, bug))
+        errands.file = File(self.path, self._durability, pause=self._writer.pause, warn=errands.warn)
+        self._writer.start()
+
+    async def aclose(self) -> None:
+        """Write what is left, let another process send, end the thread.
+
+        Cancelled, it goes on in the thread, which then waits for nobody.
+        """
+        if not self._in_use:
+            return
+        self.sends = False
+        self._writer.stop()
+        try:
+            await self._closed.wait()
+        finally:
+            self._writer.hurry()
+            self._in_use = False
+
+    # ── calls ──
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the calls in the file, as far as this process knows, and of those on their way into it."""
+        return self._bytes + self._unwritten
+
+    def has_room(self, size: int) -> bool:
+        """A call of so many bytes may be put; one that is larger than the whole limit, into an empty file."""
+        return self.waiting_bytes + size <= self._max_bytes or not self.waiting_bytes
+
+    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Hold a call as soon as can be."""
+        return self._put(kind, key, said, size, now, awaited=False)[0].receipt
+
+    def _put(self, kind: Kind, key: Key, said: Said, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
+        put = Put(kind, key, said, size, now, time.time(), LateReceipt(self.ledger), awaited)
+        self._unwritten += size
+        with self._lock:
+            batch = self._batches[-1]
+            if len(batch.puts) >= MOST_PUTS:
+                batch = Batch()
+                self._batches.append(batch)
+            batch.puts.append(put)
+        self._writer.wake()
+        return put, batch
+
+    async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Hold a call: it is in the file when this returns. Raises `OutboxError`.
+
+        Cancelled before the writer has taken it, the call is withdrawn. Afterwards a scope is left only when the file
+        has it, and the receipt is returned. A native cancellation cannot be put off: it goes on then, and says that
+        the call was accepted.
+        """
+        self._raise_bug()
+        put, batch = self._put(kind, key, said, size, now, awaited=True)
+        try:
+            await batch.done.wait()
+        except anyio.get_cancelled_exc_class() as cancelled:
+            if self._withdraw(put, batch):
+                raise
+            natively = cancelled_natively()
+            natively = await _until_done(batch) or natively
+            if natively and batch.error is None:
+                raise type(cancelled)(f"call {put.receipt.id} was accepted all the same") from None
+            if natively:
+                raise
+        if batch.error is not None:
+            raise batch.error
+        return put.receipt
+
+    def _withdraw(self, put: Put, batch: Batch) -> bool:
+        """Take a call back, if the writer has not taken it yet."""
+        with self._lock:
+            if batch not in self._batches:
+                return False
+            batch.puts.remove(put)
+        self._unwritten -= put.size
+        return True
+
+    def refuse(self, outcome: Outcome) -> Receipt:
+        """Account for a call that found no room: accepted, and gone at once."""
+        receipt = LateReceipt(self.ledger)
+        with self._lock:
+            self._batches[-1].refused.append((outcome, receipt))
+        self._writer.wake()
+        return receipt
+
+    async def recorded(self) -> None:
+        """Until all that was done before this is in the file, or has failed."""
+        with self._lock:
+            batches = [batch for batch in (self._in_hand, *self._batches) if batch is not None]
+        for batch in batches:
+            if not batch.is_empty():
+                await batch.done.wait()
+
+    # ── the sender ──
+
+    def take(self, limit: int) -> Sequence[Ticket]:
+        """The next calls, in order, that nobody has taken yet; none while the sender holds as many as it may."""
+        self._raise_bug()
+        if not self.sends:
+            return ()
+        most = min(limit, len(self._window), WINDOW - self._taken if self._merged < MOST_MERGED else 0)
+        tickets = [self._window.popleft() for _ in range(most)]
+        self._taken += len(tickets)
+        self._ask()
+        return tickets
+
+    def was_sent(self, call_id: int) -> bool:
+        """A request with this call was under way when an earlier sender ended."""
+        if call_id not in self._sent:
+            return False
+        self._sent.discard(call_id)
+        return True
+
+    def inherited(self) -> Inheritance | None:
+        """Once: what an earlier sender has left."""
+        inheritance, self._inheritance = self._inheritance, None
+        return inheritance
+
+    async def sending(self, request: Request) -> bool:
+        """Note in the file that a request is about to be made; false if that failed."""
+        with self._lock:
+            batch = self._batches[-1]
+            batch.requests.append(request)
+        self._writer.wake()
+        await batch.done.wait()
+        return batch.noted and self.sends
+
+    def landed(self, request: Request, *, spent: bool, done: bool) -> None:
+        """It has ended."""
+        with self._lock:
+            self._batches[-1].landed.append((request, spent, done))
+        self._writer.wake()
+
+    def merged(self, ids: Sequence[int], freed: int) -> None:
+        """These calls went into later ones. They stay in the file, which a crash would leave with nothing else."""
+        self.ledger.merge(ids)
+        self._taken -= len(ids)
+        self._merged += len(ids)
+
+    def settle(self, settlement: Settlement) -> None:
+        """Calls and those merged into them have met their fate: it is in the account as soon as it is in the file."""
+        self._taken -= len(settlement.carriers)
+        self._merged -= len(settlement.merged)
+        with self._lock:
+            batch = self._batches[-1]
+            if settlement.outcome.status == "delivered":
+                batch.delivered.carriers += settlement.carriers
+                batch.delivered.merged += settlement.merged
+                if isinstance(settlement.said, Row):
+                    batch.parts += [(call_id, settlement.said.key) for call_id in settlement.riders]
+            else:
+                carriers, merged = list(settlement.carriers), list(settlement.merged)
+                batch.lost.append(Settled(settlement.outcome, carriers, merged, settlement.detail))
+        self._writer.wake()
+
+    def _ask(self) -> None:
+        """Have more calls read, if there are more and the window is low."""
+        if self.sends and self.reading is None and self._read_to < self._end_there and len(self._window) < READ:
+            self.reading = (self._read_to, READ, self._end_there)
+            self._writer.wake()
+
+    # ── for the thread ──
+
+    def has_batch(self) -> bool:
+        """There is something to write."""
+        return not self._batches[0].is_empty()
+
+    def next_batch(self) -> Batch:
+        """What has been collected, to be written now."""
+        with self._lock:
+            batch = self._in_hand = self._batches.popleft()
+            if not self._batches:
+                self._batches.append(Batch())
+            return batch
+
+    def again(self, notes: Batch) -> None:
+        """Write this later: it failed."""
+        with self._lock:
+            self._in_hand = None
+            if notes.has_notes():
+                self._batches.appendleft(notes)
+
+    def tell(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call one of the methods below in the loop; not at all, if that has ended."""
+        with suppress(RuntimeError):
+            self._soon(function, *arguments)
+
+    # ── what the thread has done ──
+
+    def began(self, now: Committed) -> None:
+        """The file is open."""
+        self.ledger.start(now.account.next_id)
+        self.heard(now)
+        self._opened.come()
+
+    def refused(self, error: OutboxError) -> None:
+        """It cannot be opened."""
+        self._refusal = error
+        self._opened.come()
+
+    def heard(self, now: Committed) -> None:
+        """Others have done something."""
+        self._learn(now)
+        self._changed()
+
+    def leads(self, lead: Lead) -> None:
+        """The lease is ours: send, from the oldest call on."""
+        self._inheritance = lead.inheritance
+        self._read_to = lead.now.oldest if lead.now.oldest is not None else lead.now.account.next_id
+        self.sends = True
+        self.heard(lead.now)
+
+    def lost_lease(self) -> None:
+        """Somebody has deleted the lease's file: another process may send now, so this one must not."""
+        self.sends = False
+        self._window.clear()
+
+    def arrived(self, found: Sequence[Found], read_to: int) -> None:
+        """Calls were read."""
+        assert self.reading is not None
+        _, limit, end = self.reading
+        self.reading = None
+        now, wall = self._opening.now(), time.time()
+        for one in found:
+            call_id, at, kind, key, said = one.ticket
+            self._window.append((call_id, now - max(0.0, wall - at), kind, key, said))
+            if one.sent:
+                self._sent.add(call_id)
+        self._read_to = read_to if len(found) == limit else max(read_to, end)
+        self._ask()
+        self._changed()
+
+    def written(self, batch: Batch, now: Committed) -> None:
+        """A batch is in the file; or all of it but the calls."""
+        self._in_hand = None
+        self._unwritten -= sum(put.size for put in batch.puts)
+        batch.error, batch.noted = now.puts_failed, True
+        self._learn(now)
+        next_id = now.first_put
+        if batch.error is None:
+            for next_id, put in enumerate(batch.puts, now.first_put):
+                put.receipt.held(next_id, self.ledger.page_of(next_id))
+            self._pass_on(batch, now)
+            next_id = now.first_put + len(batch.puts)
+        else:
+            self._not_held(batch, batch.error)
+        for call_id, (_, receipt) in enumerate(batch.refused, next_id):
+            receipt.held(call_id, self.ledger.page_of(call_id))
+        batch.done.come()
+        self._changed()
+
+    def failed(self, batch: Batch, error: OutboxError) -> None:
+        """A batch is not in the file; what must be written some time will be tried again."""
+        self._unwritten -= sum(put.size for put in batch.puts)
+        batch.error = error
+        self._not_held(batch, error)
+        batch.done.come()
+
+    def closed(self) -> None:
+        """The thread has ended. Who still waits for it has waited in vain."""
+        for batch in self._batches:
+            if not batch.is_empty():
+                self.failed(batch, OutboxError(f"{self.place} was closed"))
+        self._closed.come()
+        self._opened.come()
+
+    def _learn(self, now: Committed) -> None:
+        self._bytes, self._end_there = now.account.bytes, now.account.next_id
+        self.ledger.sync(now.account, now.oldest, now.heard, now.said)
+        self._ask()
+
+    def _pass_on(self, batch: Batch, now: Committed) -> None:
+        """Calls just put need not be read again, where nothing unread lies before them."""
+        ready = self.sends and self.reading is None and self._read_to == now.first_put
+        if ready and len(self._window) + len(batch.puts) <= WINDOW:
+            for put in batch.puts:
+                self._window.append((put.receipt.id, put.now, put.kind, put.key, put.said))
+            self._read_to = self._end_there
+
+    def _not_held(self, batch: Batch, error: OutboxError) -> None:
+        for put in batch.puts:
+            put.receipt.failed(NOT_HELD)
+            if not put.awaited:
+                self._opening.failed(put.kind, put.key, put.said, error)
+
+    def _changed(self) -> None:
+        self._opening.changed()
+        if self.when_room is not None:
+            self.when_room()
+
+    def _broke(self, bug: BaseException) -> None:
+        self._bug = bug
+        for batch in (self._in_hand, *self._batches):
+            if batch is not None:
+                batch.error = OutboxError(f"{self.place}: {type(bug).__name__}")
+                batch.done.come()
+        self._opened.come()
+        self._opening.changed()
+
+    def _raise_bug(self) -> None:
+        if self._bug is not None:
+            raise self._bug
+
+
+async def _until_done(batch: Batch) -> bool:
+    """Wait for one transaction, whatever happens; true if somebody cancelled this task natively meanwhile."""
+    natively = False
+    with anyio.CancelScope(shield=True):
+        while not batch.done.past:
+            try:
+                await batch.done.wait()
+            except anyio.get_cancelled_exc_class():
+                natively = True
+    return natively

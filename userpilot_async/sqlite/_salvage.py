@@ -1,0 +1,144 @@
+"""A damaged file: put aside, and read as far as it can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from .._ledger import Outcome
+from .._shared_ledger import Account
+from .._stored import Stored
+from ._schema import prepare
+
+PAGE = 4096  # bytes; SQLite's own choice
+HEADER = 100  # bytes at the beginning of the file; sqlite.org/fileformat.html, read 2026-11
+MARGIN = 100_000  # ids left out after a loss, that other processes may have given to calls which cannot be read
+
+
+@attrs.define
+class Kept:
+    """What could be read."""
+
+    tables: dict[str, dict[Any, tuple[Any, ...]]] = attrs.field(factory=dict)
+    """Rows, by their first column."""
+    known_next_id: int = 0
+    known_news: int = 0
+
+
+def replace(path: Path, next_id: int, news: int) -> tuple[Kept, Path]:
+    """Rename the file, put an empty one in its place, and read the old one. The caller holds the turn.
+
+    ``next_id`` and ``news`` are what this process knows of the ids that were given out.
+    """
+    number = 1
+    while (quarantine := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(quarantine)
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        log.rename(quarantine.with_name(quarantine.name + "-wal"))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with suppress(OSError):
+        _mend_header(quarantine)
+    kept = Kept(known_next_id=next_id, known_news=news)
+    with suppress(sqlite3.Error):
+        db = sqlite3.connect(quarantine, isolation_level=None)
+        db.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+        try:
+            for table in ("about", "account", "calls", "parts", "lost", "requests", "files"):
+                kept.tables[table] = {}
+                with suppress(sqlite3.Error):
+                    rows = _by_id(db, table) if table in ("calls", "lost") else db.execute(f"SELECT * FROM {table}")
+                    for row in rows:
+                        kept.tables[table][row[:2] if table == "parts" else row[0]] = row
+        finally:
+            db.close()
+    return kept, quarantine
+
+
+def restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
+    """Write what could be read into a new file; how many calls are lost."""
+    calls = {call_id: row for call_id, row in kept.tables.get("calls", {}).items() if _is_whole(row)}
+    account = _account(kept)
+    known = account is not None
+    if account is None:
+        account = Account(accepted=len(calls))
+    lost = max(0, account.waiting - len(calls)) if known else 0
+    account.conclude(damaged, lost, 0)
+    account.bytes = sum(row[6] for row in calls.values())
+    highest = max([account.next_id, kept.known_next_id, *(one + 1 for one in calls)])
+    account.next_id = highest if known else highest + MARGIN
+    kept.tables["calls"] = calls
+    kept.tables["account"] = {1: (1, json.dumps(account.as_dict()))}
+    kept.tables["news"] = {1: (kept.known_news + MARGIN, "[]")}  # so that all who listen hear of what comes after it
+    for table, rows in kept.tables.items():
+        for row in rows.values():
+            with suppress(sqlite3.Error):
+                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+    return lost
+
+
+def _account(kept: Kept) -> Account | None:
+    row = kept.tables.get("account", {}).get(1)
+    try:
+        return Account.of(json.loads(row[1])) if row is not None else None
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    call_id, at, *stored, size, crc, _ = row
+    try:
+        return isinstance(size, int) and Stored(*stored).checksum(call_id, at) == crc
+    except (TypeError, ValueError, AttributeError):
+        return False
+
+
+def _by_id(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    """All rows that can be reached: over each broken page in longer and longer jumps, and back to its far edge."""
+    reached, jump = -1, 1
+    while jump < 2**62:
+        try:
+            for row in db.execute(f"SELECT * FROM {table} WHERE id > ? ORDER BY id", (reached + jump - 1,)):
+                if jump > 1:
+                    yield from _backwards(db, table, row[0], reached)
+                reached, jump = row[0], 1
+                yield row
+            return
+        except sqlite3.DatabaseError:
+            jump *= 2
+
+
+def _backwards(db: sqlite3.Connection, table: str, before: int, after: int) -> Iterator[tuple[Any, ...]]:
+    with suppress(sqlite3.DatabaseError):
+        yield from db.execute(f"SELECT * FROM {table} WHERE id < ? AND id > ? ORDER BY id DESC", (before, after))
+
+
+def _mend_header(path: Path) -> None:
+    """A header that says how long the file really is; a new one, if there is none."""
+    blank = path.with_name(path.name + ".blank")
+    blank.unlink(missing_ok=True)
+    with path.open("r+b") as file:
+        header = bytearray(file.read(HEADER).ljust(HEADER, b"\0"))
+        if not header.startswith(b"SQLite format 3\0"):
+            db = sqlite3.connect(blank, isolation_level=None)
+            prepare(db)
+            db.close()
+            header = bytearray(blank.read_bytes()[:HEADER])
+            header[18:20] = b"\2\2"  # there may be a log
+            blank.unlink()
+        size = path.stat().st_size
+        pages = size // PAGE
+        if int.from_bytes(header[28:32], "big") > pages or not header[28:32].strip(b"\0"):
+            header[28:32] = pages.to_bytes(4, "big")
+            header[92:96] = header[24:28]
+        file.seek(0)
+        file.write(header)

@@ -1,0 +1,82 @@
+"""What is in the file, and in which version."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from .._errors import OutboxError
+
+APPLICATION_ID = 0x55705F31  # "Up_1"
+
+_FIRST = """
+CREATE TABLE about (name TEXT PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, said BLOB NOT NULL, moment TEXT,
+    size INTEGER NOT NULL, crc INTEGER NOT NULL, sent INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE parts (id INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (id, key)) WITHOUT ROWID;
+CREATE TABLE lost (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, said BLOB NOT NULL, moment TEXT,
+    size INTEGER NOT NULL, crc INTEGER NOT NULL, lost_at REAL NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE TABLE damaged (id INTEGER PRIMARY KEY, at, kind, key, said, moment, size, crc);
+CREATE TABLE news (id INTEGER PRIMARY KEY, said TEXT NOT NULL);
+CREATE TABLE requests (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, landed_at REAL, budget TEXT NOT NULL, calls TEXT NOT NULL
+);
+CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TEXT NOT NULL) WITHOUT ROWID;
+"""
+# about: to which account the file belongs. account: the counts. calls: what waits. parts: what a call says of a company
+# that the server has already. lost: dead and dropped calls. damaged: rows whose checksum is wrong. news: what became of
+# calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server may have.
+
+MIGRATIONS: Sequence[str] = (_FIRST,)
+"""What makes version n + 1 of version n; the first one makes an empty file version 1."""
+
+
+def version_of(connection: sqlite3.Connection, known: int) -> int:
+    """The file's version, 0 for an empty one. Raises `OutboxError` if it is newer than ``known``, or no outbox."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application not in (0, APPLICATION_ID) or (tables and not version):
+        raise OutboxError("is a database, but no outbox of userpilot_async")
+    if version > known:
+        raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
+    return int(version)
+
+
+def look(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Read the version, and nothing else: what is refused must stay untouched. Raises as `version_of` does."""
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        version_of(connection, len(migrations))
+    finally:
+        connection.close()
+
+
+def prepare(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the file to the newest version, in one transaction. The caller holds the file's lock.
+
+    Raises as `version_of` does; the file is untouched then.
+    """
+    version = version_of(connection, len(migrations))
+    if version == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for migration in migrations[version:]:
+            for statement in filter(str.strip, migration.split(";")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,93 @@
+"""The thread in which the file is read and written, so that the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+POLL = 0.25  # seconds between two looks at what others have done, and two tries for the lease
+
+
+class Errands(Protocol):
+    """What the thread does. None of these raises, but for a bug."""
+
+    def begin(self) -> bool:
+        """Open the file; false if that is all."""
+        ...
+
+    def work(self) -> bool:
+        """Write what has been collected, read what has been asked for; true if there is more of it."""
+        ...
+
+    def look(self) -> None:
+        """See what others have done; every `POLL` seconds."""
+        ...
+
+    def end(self) -> None:
+        """Close the file."""
+        ...
+
+
+class Writer:
+    """Runs errands until it is stopped; `wake` says that there is something to do."""
+
+    def __init__(self, errands: Errands, failed: Callable[[BaseException], object]) -> None:
+        self._errands = errands
+        self._failed = failed
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._awake = False
+        self._stopping = False
+        self._hurried = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        # A daemon: where a disk never answers, the interpreter must be able to leave. A transaction is whole or not.
+        threading.Thread(target=self._run, name="userpilot-outbox", daemon=True).start()
+
+    def wake(self) -> None:
+        """Do not wait for the next look."""
+        if not self._awake:
+            self._awake = True
+            self._calls.put(None)
+
+    def stop(self) -> None:
+        """Write what is left, and end."""
+        self._stopping = True
+        self.wake()
+
+    def hurry(self) -> None:
+        """Do not wait for anybody any more."""
+        self._hurried.set()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, in the thread; true if there is no more waiting."""
+        return self._hurried.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            if self._errands.begin():
+                self._work()
+        except BaseException as bug:
+            self._failed(bug)
+        finally:
+            self._errands.end()
+
+    def _work(self) -> None:
+        look_at = time.monotonic() + POLL
+        more = False
+        while True:
+            if not more:
+                with suppress(Empty):
+                    self._calls.get(timeout=max(0.0, look_at - time.monotonic()))
+            self._awake = False
+            stopping = self._stopping
+            if time.monotonic() >= look_at:
+                self._errands.look()
+                look_at = time.monotonic() + POLL
+            more = self._errands.work()
+            if stopping and not more:
+                return
