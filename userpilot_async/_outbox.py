@@ -91,8 +91,10 @@ class Outbox(Protocol):
         """Note that a request is about to be made; false if that cannot be noted, and it should wait."""
         ...
 
-    def landed(self, request: Request, *, spent: bool, done: bool) -> None:
-        """It has ended. ``spent`` says that it took a token, ``done`` that its file needs not be found again."""
+    def landed(self, request: Request, *, spent: bool, done: bool, lost: bool) -> None:
+        """It has ended. ``spent``: it took a token. ``done``: its file needs not be found again. ``lost``: the server
+        may have what was in it, all the same.
+        """
         ...
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
@@ -191,7 +193,7 @@ class MemoryOutbox:
         """Nobody would read a note about it."""
         return True
 
-    def landed(self, request: Request, *, spent: bool, done: bool) -> None:
+    def landed(self, request: Request, *, spent: bool, done: bool, lost: bool) -> None:
         """The same."""
 
     def merged(self, ids: Sequence[int], freed: int) -> None:

@@ -18,6 +18,7 @@ from ._coalesce import MAX_FILE_BYTES
 from ._destination import Destination, LostCall
 from ._inheritance import Request
 from ._jobs import quoted_job_id
+from ._lanes import Post
 from ._letters import Letters
 from ._loops import cancelled_natively, host_here
 from ._notices import Notices
@@ -271,6 +272,7 @@ class Sender:
                 request,
                 spent=verdict.status is not None or verdict.meaning is Meaning.LOST,
                 done=batch is None or self.schedule.slot.batch is not batch,
+                lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
             )
             self.rouse()
 

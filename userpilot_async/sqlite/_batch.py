@@ -63,6 +63,19 @@ class Settled:
     detail: str = ""
 
 
+@attrs.frozen(eq=False)
+class Landed:
+    """A request has ended."""
+
+    request: Request
+    spent: bool
+    """It took a token."""
+    done: bool
+    """Its file needs not be found again."""
+    lost: bool
+    """The server may have what was in it, all the same."""
+
+
 @attrs.define(eq=False)
 class Batch:
     """Collected by the loop until the writer takes it."""
@@ -74,8 +87,9 @@ class Batch:
     parts: list[tuple[int, str]] = attrs.field(factory=list)
     """Calls, and the company that the server has been told of what they say of it."""
     requests: list[Request] = attrs.field(factory=list)
-    landed: list[tuple[Request, bool, bool]] = attrs.field(factory=list)
-    """With whether they took a token, and whether their file needs not be found again."""
+    landed: list[Landed] = attrs.field(factory=list)
+    freed: int = 0
+    """Bytes, at least, of what is settled in it."""
     done: Moment = attrs.field(factory=Moment)
     """It is in the file, or has failed."""
     error: OutboxError | None = None
@@ -95,7 +109,7 @@ class Batch:
     def notes(self) -> Batch:
         """Another one, with what has to be written some time: not the calls, and not requests yet to be made."""
         rest = Batch(refused=self.refused, delivered=self.delivered, lost=self.lost, parts=self.parts)
-        rest.landed = self.landed
+        rest.landed, rest.freed = self.landed, self.freed
         return rest
 
 
@@ -122,8 +136,10 @@ class Found:
 
     ticket: Ticket
     """Its time is the calendar's."""
-    sent: bool
+    sent: bool = False
     """A request with it was under way when its sender ended."""
+    has_companion: bool = False
+    """It says something of another, too."""
 
 
 @attrs.frozen

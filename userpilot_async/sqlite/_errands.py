@@ -14,6 +14,7 @@ from .._notices import Notices
 from .._outbox import Opening
 from ._batch import Batch, Lead
 from ._file import File, Interrupted
+from ._window import Reading
 
 if TYPE_CHECKING:
     from ._outbox import SQLiteOutbox
@@ -31,7 +32,7 @@ class Errands:
         self._rebind = rebind
         self._leading = False
         self._notices = Notices(time.monotonic)
-        self._last_read: tuple[int, int, int] | None = None
+        self._last_read: Reading | None = None
 
     def warn(self, message: str) -> None:
         """Into the log, once in a while."""
@@ -46,9 +47,7 @@ class Errands:
             refusal = error if isinstance(error, OutboxError) else OutboxError(f"{self.file.path} is locked")
             self._outbox.tell(self._outbox.refused, refusal)
             return False
-        self._outbox.tell(self._outbox.began, now)
-        if lead is not None:
-            self._outbox.tell(self._outbox.leads, lead)
+        self._outbox.tell(self._outbox.began, now, lead)
         return True
 
     def look(self) -> None:
@@ -115,14 +114,14 @@ class Errands:
         if reading is None or reading is self._last_read:
             return
         try:
-            found, read_to = self.file.read(*reading[:2])
+            read = self.file.read(reading)
         except OutboxError as error:
             self.warn(str(error))
         except Interrupted:
             return
         else:
             self._last_read = reading
-            self._outbox.tell(self._outbox.arrived, found, read_to)
+            self._outbox.tell(self._outbox.arrived, read)
 
     def end(self) -> None:
         """Close the file. Whoever still waits is told."""

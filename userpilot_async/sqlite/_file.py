@@ -23,10 +23,12 @@ from .._inheritance import Inheritance, UnfinishedFile
 from .._ledger import Outcome
 from .._shared_ledger import Account
 from .._stored import Concluded, Stored, runs
+from .._values import encode_json
 from . import _salvage
 from ._batch import Batch, Committed, Found, Settled
 from ._locks import Lock
 from ._schema import look, prepare
+from ._window import Read, Reading
 
 T = TypeVar("T")
 Durability = Literal["power", "process"]
@@ -85,15 +87,15 @@ class File:
                     self._repair(error)
                 self._bind(destination, fingerprint, rebind)
                 self._keep_ballast()
+                self._heard = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
                 now = self._read_account()
-                news = self._db.execute("SELECT max(id) FROM news").fetchone()[0]
         except (OSError, sqlite3.Error) as error:
             self._disconnect()
             raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
         except OutboxError as error:
             self._disconnect()
             raise OutboxError(f"{self.path} {error}") from error
-        self._heard, self._next_id = news or 0, now.account.next_id
+        self._next_id = now.account.next_id
         return now
 
     def close(self) -> None:
@@ -280,13 +282,15 @@ class File:
             if request.last_calls:
                 row = (request.filename, request.kind, json.dumps(list(request.last_calls)))
                 db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
-        for request, spent, done in batch.landed:
-            if spent:
-                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now, request.number))
+        for one in batch.landed:
+            if one.spent:
+                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now, one.request.number))
             else:
-                db.execute("DELETE FROM requests WHERE id = ?", (request.number,))
-            if done and request.filename:
-                db.execute("DELETE FROM files WHERE filename = ?", (request.filename,))
+                db.execute("DELETE FROM requests WHERE id = ?", (one.request.number,))
+            if one.lost:
+                db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", runs(one.request.ids))
+            if one.done and one.request.filename:
+                db.execute("DELETE FROM files WHERE filename = ?", (one.request.filename,))
         if batch.landed:
             db.execute("DELETE FROM requests WHERE landed_at < ?", (now - LOST_TOKEN,))
 
@@ -338,38 +342,46 @@ class File:
             db.execute("COMMIT")
         return Committed(account, oldest, heard)
 
-    def read(self, start: int, limit: int) -> tuple[list[Found], int]:
-        """The next calls from this id on, and the id behind the last of them. Raises `OutboxError`.
-
-        Rows whose checksum is wrong are set aside.
-        """
+    def read(self, reading: Reading) -> Read:
+        """The calls that are asked for. Rows whose checksum is wrong are set aside. Raises `OutboxError`."""
         try:
             with self._in_turn():
-                return self._read(start, limit)
+                return self._read(reading)
         except sqlite3.DatabaseError as error:
-            return self._after_repair(error, lambda: self._read(start, limit))
+            return self._after_repair(error, lambda: self._read(reading))
         except OSError as error:
             raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
 
-    def _read(self, start: int, limit: int) -> tuple[list[Found], int]:
-        query = "SELECT id, at, kind, key, said, moment, crc, sent FROM calls WHERE id >= ? ORDER BY id LIMIT ?"
-        rows = self._connected().execute(query, (start, limit)).fetchall()
+    def _read(self, reading: Reading) -> Read:
+        values: list[object] = [reading.start]
+        where = "id >= ?"
+        if reading.only is not None:
+            where += " AND key = ? AND id < ?"
+            values += [encode_json(reading.only), reading.end]
+        query = f"SELECT id, at, kind, key, said, moment, crc, sent FROM calls WHERE {where} ORDER BY id LIMIT ?"
+        rows = self._connected().execute(query, (*values, reading.limit)).fetchall()
         if not rows:
-            return [], start
+            return Read([], reading.start, full=False)
+        without = {encode_json(key) for key in reading.without}
         parts: dict[int, list[str]] = {}
         within = (rows[0][0], rows[-1][0])
         for call_id, key in self._db.execute("SELECT id, key FROM parts WHERE id BETWEEN ? AND ?", within):
             parts.setdefault(call_id, []).append(key)
-        found, damaged = [], []
+        found, damaged, read_to, blocked = [], [], rows[-1][0] + 1, False
         for call_id, at, *stored, crc, sent in rows:
+            if stored[1] in without and not _has_companion(stored[2]):
+                continue
             call = checked(call_id, at, stored, crc, parts.get(call_id, ()))
             if call is None:
                 damaged.append(call_id)
+            elif stored[1] in without:
+                read_to, blocked = call_id, True
+                break
             else:
-                found.append(Found((call_id, at, *call), bool(sent)))
+                found.append(Found((call_id, at, *call), bool(sent), _has_companion(stored[2])))
         if damaged:
             self._set_aside(damaged)
-        return found, rows[-1][0] + 1
+        return Read(found, read_to, len(rows) == reading.limit, blocked)
 
     def _set_aside(self, ids: Sequence[int]) -> None:
         fields = "id, at, kind, key, said, moment, size, crc"
@@ -425,10 +437,8 @@ class File:
         if isinstance(error, sqlite3.OperationalError):
             raise error
         self._disconnect()
-        kept, quarantine = _salvage.replace(self.path, self._next_id, self._heard)
+        lost, quarantine = _salvage.replace(self.path, self._next_id, self._heard, DAMAGED)
         self._connect()
-        with self._transaction() as db:
-            lost = _salvage.restore(db, kept, DAMAGED)
         self._version = -1
         self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
 
@@ -445,7 +455,8 @@ class File:
         if self._ballast_gone_at < 0 or self._wall() - self._ballast_gone_at < LOST_TOKEN:
             return
         with suppress(OSError):
-            if not self._ballast.exists():
+            there = os.statvfs(self.path.parent)
+            if not self._ballast.exists() and there.f_bavail * there.f_frsize > 4 * BALLAST:
                 descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
                 try:
                     os.write(descriptor, bytes(BALLAST))
@@ -469,6 +480,11 @@ def checked(call_id: int, at: Any, stored: Sequence[Any], crc: Any, parts: Itera
         return call.call(parts) if call.checksum(call_id, at) == crc else None
     except (TypeError, ValueError, AttributeError):
         return None
+
+
+def _has_companion(said: Any) -> bool:
+    """What is said holds something of another (a company): JSON, as `Stored` has it."""
+    return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
 
 
 def _conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:

@@ -24,14 +24,12 @@ from .._outbox import Opening
 from .._receipt import LateReceipt, Receipt
 from .._settlements import Settlement
 from .._shared_ledger import SharedLedger
-from ._batch import Batch, Committed, Found, Lead, Moment, Put, Settled
+from ._batch import Batch, Committed, Landed, Lead, Moment, Put, Settled
 from ._errands import Errands
 from ._file import SYNCHRONOUS, Durability, File
+from ._window import Read, Reading, Window
 from ._writer import Writer
 
-WINDOW = 10_000  # calls that the sender holds at once, merged ones not counted: a backlog costs no more memory
-MOST_MERGED = 1_000_000  # ids of merged calls that it holds besides, 8 bytes each
-READ = 1_000  # calls read in one go
 MOST_PUTS = 1_000  # calls written in one transaction
 MAX_BYTES = 1024**3
 NOT_HELD = Outcome("dropped", "outbox")
@@ -80,13 +78,9 @@ class SQLiteOutbox:
         self.sends = False
         self._batches = deque([Batch()])
         self._in_hand: Batch | None = None
-        self._bytes = self._unwritten = 0
-        self._window: deque[Ticket] = deque()
+        self._bytes = self._unwritten = self._freed = 0
+        self._window = Window()
         self._sent: set[int] = set()
-        self._read_to = self._end_there = 0
-        self.reading: tuple[int, int, int] | None = None
-        """For the thread: from which id on to read, how many calls, and where the file ended when it was asked."""
-        self._taken = self._merged = 0
         self._inheritance: Inheritance | None = None
         self._bug: BaseException | None = None
         self._refusal: OutboxError | None = None
@@ -163,8 +157,8 @@ class SQLiteOutbox:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of the calls in the file, as far as this process knows, and of those on their way into it."""
-        return self._bytes + self._unwritten
+        """Of the calls in the file, as far as this process knows, and of those on their way into it, or out of it."""
+        return self._bytes + self._unwritten - self._freed
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty file."""
@@ -242,9 +236,7 @@ class SQLiteOutbox:
         self._raise_bug()
         if not self.sends:
             return ()
-        most = min(limit, len(self._window), WINDOW - self._taken if self._merged < MOST_MERGED else 0)
-        tickets = [self._window.popleft() for _ in range(most)]
-        self._taken += len(tickets)
+        tickets = self._window.take(limit)
         self._ask()
         return tickets
 
@@ -269,24 +261,24 @@ class SQLiteOutbox:
         await batch.done.wait()
         return batch.noted and self.sends
 
-    def landed(self, request: Request, *, spent: bool, done: bool) -> None:
+    def landed(self, request: Request, *, spent: bool, done: bool, lost: bool) -> None:
         """It has ended."""
         with self._lock:
-            self._batches[-1].landed.append((request, spent, done))
+            self._batches[-1].landed.append(Landed(request, spent, done, lost))
         self._writer.wake()
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
         """These calls went into later ones. They stay in the file, which a crash would leave with nothing else."""
         self.ledger.merge(ids)
-        self._taken -= len(ids)
-        self._merged += len(ids)
+        self._window.merged(ids)
 
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate: it is in the account as soon as it is in the file."""
-        self._taken -= len(settlement.carriers)
-        self._merged -= len(settlement.merged)
+        self._window.settled(settlement.carriers, settlement.merged)
+        self._freed += settlement.size
         with self._lock:
             batch = self._batches[-1]
+            batch.freed += settlement.size
             if settlement.outcome.status == "delivered":
                 batch.delivered.carriers += settlement.carriers
                 batch.delivered.merged += settlement.merged
@@ -299,11 +291,15 @@ class SQLiteOutbox:
 
     def _ask(self) -> None:
         """Have more calls read, if there are more and the window is low."""
-        if self.sends and self.reading is None and self._read_to < self._end_there and len(self._window) < READ:
-            self.reading = (self._read_to, READ, self._end_there)
+        if self.sends and self._window.wants() is not None:
             self._writer.wake()
 
     # ── for the thread ──
+
+    @property
+    def reading(self) -> Reading | None:
+        """What is to be read."""
+        return self._window.reading
 
     def has_batch(self) -> bool:
         """There is something to write."""
@@ -331,10 +327,12 @@ class SQLiteOutbox:
 
     # ── what the thread has done ──
 
-    def began(self, now: Committed) -> None:
-        """The file is open."""
+    def began(self, now: Committed, lead: Lead | None) -> None:
+        """The file is open; and perhaps the lease is ours."""
         self.ledger.start(now.account.next_id)
         self.heard(now)
+        if lead is not None:
+            self.leads(lead)
         self._opened.come()
 
     def refused(self, error: OutboxError) -> None:
@@ -350,7 +348,7 @@ class SQLiteOutbox:
     def leads(self, lead: Lead) -> None:
         """The lease is ours: send, from the oldest call on."""
         self._inheritance = lead.inheritance
-        self._read_to = lead.now.oldest if lead.now.oldest is not None else lead.now.account.next_id
+        self._window.begin(lead.now.oldest if lead.now.oldest is not None else lead.now.account.next_id)
         self.sends = True
         self.heard(lead.now)
 
@@ -359,18 +357,10 @@ class SQLiteOutbox:
         self.sends = False
         self._window.clear()
 
-    def arrived(self, found: Sequence[Found], read_to: int) -> None:
+    def arrived(self, read: Read) -> None:
         """Calls were read."""
-        assert self.reading is not None
-        _, limit, end = self.reading
-        self.reading = None
-        now, wall = self._opening.now(), time.time()
-        for one in found:
-            call_id, at, kind, key, said = one.ticket
-            self._window.append((call_id, now - max(0.0, wall - at), kind, key, said))
-            if one.sent:
-                self._sent.add(call_id)
-        self._read_to = read_to if len(found) == limit else max(read_to, end)
+        self._sent.update(one.ticket[0] for one in read.found if one.sent)
+        self._window.arrived(read, self._opening.now(), time.time())
         self._ask()
         self._changed()
 
@@ -378,6 +368,7 @@ class SQLiteOutbox:
         """A batch is in the file; or all of it but the calls."""
         self._in_hand = None
         self._unwritten -= sum(put.size for put in batch.puts)
+        self._freed -= batch.freed
         batch.error, batch.noted = now.puts_failed, True
         self._learn(now)
         next_id = now.first_put
@@ -391,7 +382,8 @@ class SQLiteOutbox:
         for call_id, (_, receipt) in enumerate(batch.refused, next_id):
             receipt.held(call_id, self.ledger.page_of(call_id))
         batch.done.come()
-        self._changed()
+        if self.sends or now.heard:
+            self._changed()
 
     def failed(self, batch: Batch, error: OutboxError) -> None:
         """A batch is not in the file; what must be written some time will be tried again."""
@@ -409,17 +401,16 @@ class SQLiteOutbox:
         self._opened.come()
 
     def _learn(self, now: Committed) -> None:
-        self._bytes, self._end_there = now.account.bytes, now.account.next_id
+        self._bytes = now.account.bytes
+        self._window.reaches(now.account.next_id)
         self.ledger.sync(now.account, now.oldest, now.heard, now.said)
         self._ask()
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""
-        ready = self.sends and self.reading is None and self._read_to == now.first_put
-        if ready and len(self._window) + len(batch.puts) <= WINDOW:
-            for put in batch.puts:
-                self._window.append((put.receipt.id, put.now, put.kind, put.key, put.said))
-            self._read_to = self._end_there
+        if self.sends:
+            tickets = [(put.receipt.id, put.now, put.kind, put.key, put.said) for put in batch.puts]
+            self._window.pass_on(now.first_put, tickets)
 
     def _not_held(self, batch: Batch, error: OutboxError) -> None:
         for put in batch.puts:

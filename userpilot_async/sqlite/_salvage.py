@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,40 +33,72 @@ class Kept:
     known_news: int = 0
 
 
-def replace(path: Path, next_id: int, news: int) -> tuple[Kept, Path]:
-    """Rename the file, put an empty one in its place, and read the old one. The caller holds the turn.
+def replace(path: Path, next_id: int, news: int, damaged: Outcome) -> tuple[int, Path]:
+    """Put a new file in its place, with what can be read of it; how many calls are lost, and how the old one is called.
 
-    ``next_id`` and ``news`` are what this process knows of the ids that were given out.
+    ``next_id`` and ``news`` are what this process knows of the ids that were given out. The caller holds the turn.
     """
     number = 1
-    while (quarantine := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (quarantine := beside(path, f".damaged-{number}")).exists():
         number += 1
-    path.rename(quarantine)
-    log = path.with_name(path.name + "-wal")
-    if log.exists():
-        log.rename(quarantine.with_name(quarantine.name + "-wal"))
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with suppress(OSError):
-        _mend_header(quarantine)
-    kept = Kept(known_next_id=next_id, known_news=news)
-    with suppress(sqlite3.Error):
-        db = sqlite3.connect(quarantine, isolation_level=None)
-        db.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-        try:
-            for table in ("about", "account", "calls", "parts", "lost", "requests", "files"):
-                kept.tables[table] = {}
-                with suppress(sqlite3.Error):
-                    rows = _by_id(db, table) if table in ("calls", "lost") else db.execute(f"SELECT * FROM {table}")
-                    for row in rows:
-                        kept.tables[table][row[:2] if table == "parts" else row[0]] = row
-        finally:
-            db.close()
-    return kept, quarantine
+    kept = _read(path, Kept(known_next_id=next_id, known_news=news))
+    new = beside(path, ".new")
+    new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    db = sqlite3.connect(new, isolation_level=None)
+    try:
+        prepare(db)
+        db.execute("BEGIN")
+        lost = _restore(db, kept, damaged)
+        db.execute("COMMIT")
+    finally:
+        db.close()
+    log = beside(path, "-wal")
+    if log.exists():  # or it would be applied to the new file
+        log.rename(beside(quarantine, "-wal"))
+    beside(path, "-shm").unlink(missing_ok=True)
+    os.link(path, quarantine)
+    new.replace(path)
+    return lost, quarantine
 
 
-def restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
-    """Write what could be read into a new file; how many calls are lost."""
+def beside(path: Path, suffix: str) -> Path:
+    """A file next to this one."""
+    return path.with_name(path.name + suffix)
+
+
+def _read(path: Path, kept: Kept) -> Kept:
+    """What can be read, from a copy: mending must not make worse what people may want to look at."""
+    copy = beside(path, ".mending")
+    shutil.copyfile(path, copy)
+    if beside(path, "-wal").exists():
+        shutil.copyfile(beside(path, "-wal"), beside(copy, "-wal"))
+    try:
+        _mend_header(copy)
+        with suppress(sqlite3.Error):
+            db = sqlite3.connect(copy, isolation_level=None)
+            db.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+            try:
+                _read_tables(db, kept)
+            finally:
+                db.close()
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            beside(copy, suffix).unlink(missing_ok=True)
+    return kept
+
+
+def _read_tables(db: sqlite3.Connection, kept: Kept) -> None:
+    for table in ("about", "account", "calls", "parts", "lost", "requests", "files"):
+        kept.tables[table] = {}
+        with suppress(sqlite3.Error):
+            rows = _by_id(db, table) if table in ("calls", "lost") else db.execute(f"SELECT * FROM {table}")
+            for row in rows:
+                kept.tables[table][row[:2] if table == "parts" else row[0]] = row
+
+
+def _restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
+    """Write what could be read; how many calls are lost."""
     calls = {call_id: row for call_id, row in kept.tables.get("calls", {}).items() if _is_whole(row)}
     account = _account(kept)
     known = account is not None
@@ -124,7 +157,7 @@ def _backwards(db: sqlite3.Connection, table: str, before: int, after: int) -> I
 
 def _mend_header(path: Path) -> None:
     """A header that says how long the file really is; a new one, if there is none."""
-    blank = path.with_name(path.name + ".blank")
+    blank = beside(path, ".blank")
     blank.unlink(missing_ok=True)
     with path.open("r+b") as file:
         header = bytearray(file.read(HEADER).ljust(HEADER, b"\0"))

@@ -1,0 +1,169 @@
+"""Which calls of the file the sender has in hand: so many at a time, in order, and not all of them one user's.
+
+Calls are read in the order of their ids. Somebody who has many in hand already is passed over: what they have beyond
+that is read later, so that one user with 100,000 events does not fill the window and starve the rest. Nothing may
+overtake a passed-over call that it could matter to; where that is not certain (what a call says of a company; somebody
+with several ids), reading stops in front of it until there is nothing left to pass over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from .._lanes import Key, Ticket
+from ._batch import Found
+
+WINDOW = 10_000  # calls in hand at once, merged ones not counted: a backlog costs no more memory
+MOST_MERGED = 1_000_000  # ids of merged calls in hand besides, 8 bytes each
+READ = 1_000  # calls read in one go
+LONG = 1_000  # calls of one user in hand, beyond which others come first
+
+
+@attrs.frozen(eq=False)
+class Reading:
+    """What to read: calls from ``start`` on, so many."""
+
+    start: int
+    end: int
+    """Where the file ended when this was asked for; for one user, how far others have been read."""
+    limit: int
+    only: Key | None = None
+    """One user's, below ``end``."""
+    without: frozenset[Key] = frozenset()
+    """Or everybody's but theirs."""
+
+
+@attrs.frozen
+class Read:
+    """What was read."""
+
+    found: Sequence[Found]
+    read_to: int
+    """All calls before this have been read, or were passed over."""
+    full: bool
+    """There may be more of what was asked for."""
+    blocked: bool = False
+    """At ``read_to`` is a call that must not be passed over."""
+
+
+class Window:
+    """Decides what is read next; times in it are the schedule's."""
+
+    def __init__(self) -> None:
+        self.reading: Reading | None = None
+        """What is being read."""
+        self._ready: deque[Ticket] = deque()
+        self._keys: dict[int, Key] = {}
+        self._in_hand: dict[Key, int] = {}
+        self._merged = 0
+        self._passed: dict[Key, int] = {}  # who was passed over, and from which call on
+        self._blocked = False
+        self._persons = False  # there are people with several ids: nobody is passed over
+        self._read_to = self._end = 0
+
+    def begin(self, start: int) -> None:
+        """Read from this call on."""
+        self._read_to = start
+
+    def reaches(self, end: int) -> None:
+        """The file has calls up to this."""
+        self._end = end
+
+    def clear(self) -> None:
+        """Give nothing out any more."""
+        self._ready.clear()
+        self._end = self._read_to = 0
+
+    def take(self, limit: int) -> list[Ticket]:
+        """The next calls; none while there are as many in hand as may be."""
+        taken = len(self._keys) - len(self._ready)
+        most = min(limit, len(self._ready), WINDOW - taken) if self._merged < MOST_MERGED else 0
+        return [self._ready.popleft() for _ in range(most)]
+
+    def merged(self, ids: Iterable[int]) -> None:
+        """These went into others: only their ids are kept."""
+        self._merged += self._leave(ids)
+
+    def settled(self, carriers: Iterable[int], merged: Sequence[int]) -> None:
+        """These have met their fate."""
+        self._leave(carriers)
+        self._merged -= len(merged)
+
+    def _leave(self, ids: Iterable[int]) -> int:
+        left = 0
+        for call_id in ids:
+            key = self._keys.pop(call_id)
+            left += 1
+            if self._in_hand[key] > 1:
+                self._in_hand[key] -= 1
+            else:
+                del self._in_hand[key]
+        return left
+
+    def wants(self) -> Reading | None:
+        """What to read next, if there is anything; it is being read then."""
+        if self.reading is not None:
+            return None
+        for key, start in self._passed.items():
+            if self._in_hand.get(key, 0) <= LONG // 2:
+                self.reading = Reading(start, self._read_to, LONG // 2, only=key)
+                return self.reading
+        if self._read_to < self._end and len(self._ready) < READ and not self._blocked:
+            self.reading = Reading(self._read_to, self._end, READ, without=frozenset(self._passed))
+            return self.reading
+        return None
+
+    def arrived(self, read: Read, now: float, wall: float) -> None:
+        """That was read, with calendar times; ``now`` is ``wall`` on the schedule's clock."""
+        reading, self.reading = self.reading, None
+        assert reading is not None
+        if reading.only is not None:
+            for one in read.found:
+                self._add(one.ticket, now, wall)
+            if read.full:
+                self._passed[reading.only] = read.read_to
+            else:
+                del self._passed[reading.only]
+                self._blocked = False
+            return
+        self._read_to = read.read_to if read.full or read.blocked else max(read.read_to, reading.end)
+        self._blocked = read.blocked
+        for one in read.found:
+            call_id, _, _, key, _ = one.ticket
+            several = isinstance(key, tuple)
+            self._persons = self._persons or several
+            passed = key in self._passed
+            if self._passed and (several or (passed and one.has_companion)):
+                self._read_to, self._blocked = call_id, True
+                return
+            if not passed and self._in_hand.get(key, 0) >= LONG and not self._persons:
+                self._passed[key] = call_id
+                passed = True
+                if one.has_companion:
+                    self._read_to, self._blocked = call_id, True
+                    return
+            if not passed:
+                self._add(one.ticket, now, wall)
+
+    def pass_on(self, first: int, tickets: Sequence[Ticket]) -> None:
+        """Calls just put, counting up from ``first``, need not be read again where nothing unread lies before them."""
+        if self.reading is not None or self._read_to != first or self._passed or len(self._ready) >= READ:
+            return
+        for ticket in tickets:
+            if self._in_hand.get(ticket[3], 0) >= LONG:
+                return
+            self._hold(ticket)
+            self._read_to += 1
+
+    def _add(self, ticket: Ticket, now: float, wall: float) -> None:
+        call_id, at, kind, key, said = ticket
+        self._hold((call_id, now - max(0.0, wall - at), kind, key, said))
+
+    def _hold(self, ticket: Ticket) -> None:
+        call_id, _, _, key, _ = ticket
+        self._ready.append(ticket)
+        self._keys[call_id] = key
+        self._in_hand[key] = self._in_hand.get(key, 0) + 1
