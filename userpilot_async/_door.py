@@ -94,6 +94,7 @@ class Door(anyio.AsyncContextManagerMixin):
     def __del__(self) -> None:
         if getattr(self, "_opened", False) and not self._ended and self._pid == os.getpid():
             self._sender.warn_unsent()
+            self._outbox.abandon()
 
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not DoorState.NEW:
@@ -130,8 +131,8 @@ class Door(anyio.AsyncContextManagerMixin):
                 destination=f"{self._destination.name} at {self._connection.base_url}",
                 fingerprint=self._connection.keys.fingerprint,
                 now=now,
-                changed=self._outbox_changed,
-                failed=self._not_held,
+                changed=_weakly(self._outbox_changed),
+                failed=_weakly(self._not_held),
             )
         )
         self._connect(tasks)
@@ -410,6 +411,18 @@ class Door(anyio.AsyncContextManagerMixin):
         return Report(
             complete=not left, elapsed=self._now() - started, left=left, jobs=jobs, statistics=self.statistics()
         )
+
+
+def _weakly(method: Callable[..., object]) -> Callable[..., object]:
+    """For those who outlive a client that was forgotten: it must be collected, or nobody would hear of it."""
+    weak = weakref.WeakMethod(method)
+
+    def call(*arguments: object) -> None:
+        method = weak()
+        if method is not None:
+            method(*arguments)
+
+    return call
 
 
 def _no_time() -> float:

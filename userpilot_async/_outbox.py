@@ -117,6 +117,10 @@ class Outbox(Protocol):
         """This client does not use the outbox any more."""
         ...
 
+    def abandon(self) -> None:
+        """This client is gone, and has not closed it. May be called in any thread."""
+        ...
+
 
 class MemoryOutbox:
     """Calls wait in this process, and end with it: a crash loses them, a close reports them.
@@ -221,6 +225,9 @@ class MemoryOutbox:
 
     async def recorded(self) -> None:
         """It is, always."""
+
+    def abandon(self) -> None:
+        """What it holds is gone with the client."""
 
     def _free(self, size: int) -> None:
         self.waiting_bytes -= size

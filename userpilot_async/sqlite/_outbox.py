@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -152,6 +151,11 @@ class SQLiteOutbox:
         finally:
             self._writer.hurry()
             self._in_use = False
+
+    def abandon(self) -> None:
+        """Nobody takes calls from here any more, and nobody closes this: another process must be able to send."""
+        self._writer.hurry()
+        self._writer.stop()
 
     # ── calls ──
 
@@ -321,9 +325,11 @@ class SQLiteOutbox:
                 self._batches.appendleft(notes)
 
     def tell(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call one of the methods below in the loop; not at all, if that has ended."""
-        with suppress(RuntimeError):
+        """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
+        try:
             self._soon(function, *arguments)
+        except RuntimeError:
+            self.abandon()
 
     # ── what the thread has done ──
 

@@ -1,0 +1,189 @@
+"""Erase a person, or a company, from the file: what waits, what is kept, and what is left of what has gone."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from .._errors import OutboxError
+from .._ledger import Outcome
+from .._shared_ledger import Account
+from .._stored import Stored
+from .._values import encode_json, size_of
+from ._file import File, _conclude, checked
+from ._inspect import opened, row_bytes, server_of
+
+PURGED = Outcome("dropped", "purged")
+PREFIXES = {"parcelvoy": ("e:", "a:")}  # of keys, by kind of server: of external and of anonymous ids
+MANY = 500  # ids in one statement; SQLite takes 999 and more
+
+
+@attrs.frozen
+class Whose:
+    """Who is to be erased."""
+
+    kind: Literal["user", "company"]
+    id: str
+
+    def keys(self, destination: str) -> set[str]:
+        """What their calls are filed under."""
+        prefixes = PREFIXES.get(server_of(destination), ("",)) if self.kind == "user" else ("",)
+        return {prefix + self.id for prefix in prefixes}
+
+
+@attrs.define
+class Erased:
+    """How much was, or would be, erased."""
+
+    waiting: int = 0
+    """Calls that waited; they are dropped, reason ``purged``."""
+    lost: int = 0
+    """Dead and dropped calls that were kept."""
+    damaged: int = 0
+    """Damaged rows in which the id stands."""
+    changed: int = 0
+    """Users' calls without the company now."""
+    unclear: int = 0
+    """Damaged rows that are left: whose they are cannot be said."""
+    known_as: set[str] = attrs.field(factory=set)
+    """Other ids of the same person, which were not asked for."""
+    swept: bool = False
+    """Nothing is left in free pages, nor in the log."""
+
+
+def purge(path: Path, whose: Whose, *, really: bool = True) -> Erased:
+    """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
+
+    Calls that a sender has in its memory may still be sent. Quarantined files are not touched.
+    """
+    with opened(path) as file:
+        about = dict(file._db.execute("SELECT name, said FROM about").fetchall())
+        search = Search(file, whose, whose.keys(about.get("destination", "")))
+        erased = search.run()
+        if really:
+            # Deleted rows are written over at once, and the rest, of rows that went in the past, by making all anew.
+            file._db.execute("PRAGMA secure_delete = ON")
+            with file._transaction():
+                search.erase()
+            _sweep(file)
+            erased.swept = True
+    return erased
+
+
+def _sweep(file: File) -> None:
+    try:
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            answer = file._db.execute(statement).fetchone()
+            if answer is not None and answer[0]:
+                raise OutboxError("somebody else is reading it")
+    except (sqlite3.OperationalError, OutboxError) as error:
+        rest = "is erased, but what SQLite leaves in free pages and in its log could not be cleared"
+        raise OutboxError(f"{file.path}: the person {rest} ({error}): once more, please") from error
+
+
+class Search:
+    """What there is in the file of a person or company; the caller holds the turn."""
+
+    def __init__(self, file: File, whose: Whose, keys: set[str]) -> None:
+        self._file = file
+        self._db = file._db
+        self._whose = whose
+        self._keys = keys
+        self._texts = [encode_json(key) for key in sorted({*keys, whose.id})]
+        self._ids: dict[str, list[int]] = {}
+        self._rewritten: dict[str, list[tuple[Any, ...]]] = {"calls": [], "lost": []}
+
+    def run(self) -> Erased:
+        """Look everywhere."""
+        erased = Erased()
+        for table in ("calls", "lost"):
+            self._ids[table] = [call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)]
+            if self._whose.kind == "company":
+                self._rewritten[table] = list(self._without_company(table))
+        self._ids["damaged"] = list(self._damaged())
+        erased.waiting, erased.lost, erased.damaged = (len(self._ids[one]) for one in ("calls", "lost", "damaged"))
+        erased.changed = sum(map(len, self._rewritten.values()))
+        erased.unclear = self._db.execute("SELECT count(*) FROM damaged").fetchone()[0] - erased.damaged
+        return erased
+
+    def _rows(self, table: str) -> Iterator[tuple[int, set[str]]]:
+        """Rows whose key has the id in it, with all ids in that key."""
+        kind = "=" if self._whose.kind == "company" else "<>"
+        found = " OR ".join("instr(key, ?)" for _ in self._texts)
+        for call_id, key in self._db.execute(
+            f"SELECT id, key FROM {table} WHERE kind {kind} 'company' AND ({found}) ORDER BY id", self._texts
+        ):
+            try:
+                known = json.loads(key)
+            except ValueError:  # a damaged row: the id stands there, which is enough
+                known = list(self._keys)
+            yield call_id, set(known if isinstance(known, list) else [known])
+
+    def _is_meant(self, keys: set[str], erased: Erased) -> bool:
+        meant = not keys.isdisjoint(self._keys)
+        if meant:
+            erased.known_as |= keys - self._keys
+        return meant
+
+    def _damaged(self) -> Iterator[int]:
+        needles = [text.encode() for text in self._texts]
+        for call_id, *fields in self._db.execute("SELECT id, key, said FROM damaged"):
+            if any(needle in row_bytes(field) for field in fields for needle in needles):
+                yield call_id
+
+    def _without_company(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Identifies of users that name the company: they stay, and say nothing of it any more."""
+        query = f"SELECT id, at, kind, key, said, moment, size, crc FROM {table} WHERE kind = 'user' AND instr(said, ?)"
+        for call_id, at, *stored, size, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
+            call = checked(call_id, at, stored, crc, ())
+            if call is None or isinstance(call[2], bytes) or len(call[2]) == 2:
+                continue
+            metadata, fields, _, companion = call[2]
+            if (fields or {}).get("company_id") != self._whose.id and (companion or ("", ""))[1] != self._whose.id:
+                continue
+            others = {name: value for name, value in (fields or {}).items() if name != "company_id"} or None
+            its_size = size_of(metadata) + (size_of(others) if others else 0)
+            changed = Stored.of(call[0], call[1], (metadata, others, its_size, None))
+            yield changed.said, its_size, changed.checksum(call_id, at), call_id, its_size - size
+
+    def erase(self) -> None:
+        """In one transaction, and heard by all who use the file."""
+        account = self._file._account()
+        for table, ids in self._ids.items():
+            if table == "calls":
+                self._conclude(account, ids)
+            self._delete(table, ids)
+        self._delete("parts", self._ids["calls"])
+        if self._whose.kind == "company":
+            self._db.execute("DELETE FROM parts WHERE key = ?", (self._whose.id,))
+        for table, rows in self._rewritten.items():
+            for *values, grown in rows:
+                self._db.execute(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", values)
+                account.bytes += grown if table == "calls" else 0
+        self._file._write_account(account)
+
+    def _conclude(self, account: Account, ids: list[int]) -> None:
+        if not ids:
+            return
+        for some in _slices(ids):
+            sizes = self._db.execute(f"SELECT size FROM calls WHERE id IN ({_marks(some)})", some)
+            account.bytes -= sum(size for (size,) in sizes if isinstance(size, int))
+        heard_to = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
+        self._file._write_news([_conclude(account, PURGED, ids, [])], heard_to)
+
+    def _delete(self, table: str, ids: list[int]) -> None:
+        for some in _slices(ids):
+            self._db.execute(f"DELETE FROM {table} WHERE id IN ({_marks(some)})", some)
+
+
+def _slices(ids: list[int]) -> Iterator[list[int]]:
+    yield from (ids[start : start + MANY] for start in range(0, len(ids), MANY))
+
+
+def _marks(values: Iterable[object]) -> str:
+    return ", ".join("?" for _ in values)
