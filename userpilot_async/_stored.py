@@ -53,10 +53,25 @@ class Stored:
             said = facts
         return self.kind, tuple(key) if isinstance(key, list) else key, said
 
-    def checksum(self, call_id: int, accepted_at: float) -> int:
+    def checksum(self, call_id: int, accepted_at: float, size: int) -> int:
         """Over all of it: one flipped bit passes SQLite's own check."""
-        head = f"{call_id} {accepted_at!r} {self.kind} {self.key} {self.moment}"
+        head = f"{call_id} {accepted_at!r} {size} {self.kind} {self.key} {self.moment}"
         return zlib.crc32(self.said, zlib.crc32(head.encode()))
+
+
+def sealed(said: Any) -> str:
+    """JSON with a checksum. `Any` is what JSON may be."""
+    text = encode_json(said)
+    return f"{text}#{zlib.crc32(text.encode()):08x}"
+
+
+def unsealed(text: Any) -> Any:
+    """What was sealed; ``None`` if it is damaged."""
+    try:
+        said, _, seal = text.rpartition("#")
+        return json.loads(said) if f"{zlib.crc32(said.encode()):08x}" == seal else None
+    except (ValueError, AttributeError, TypeError):
+        return None
 
 
 def runs(ids: Iterable[int]) -> Runs:

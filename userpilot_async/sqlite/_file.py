@@ -22,12 +22,12 @@ from .._errors import OutboxError
 from .._inheritance import Inheritance, UnfinishedFile
 from .._ledger import Outcome
 from .._shared_ledger import Account
-from .._stored import Concluded, Stored, runs
+from .._stored import Concluded, Stored, runs, sealed, unsealed
 from .._values import encode_json
 from . import _salvage
 from ._batch import Batch, Committed, Found, Settled
 from ._locks import Lock
-from ._schema import look, prepare
+from ._schema import APPLICATION_ID, look, prepare
 from ._window import Read, Reading
 
 T = TypeVar("T")
@@ -65,7 +65,6 @@ class File:
         self._pause = pause
         self._wall = wall
         self._warn = warn
-        self._about: dict[str, str] = {}
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] = (-1, -1)
         self._heard = 0
@@ -84,6 +83,8 @@ class File:
                     self._create()
                     self._connect()
                 except sqlite3.DatabaseError as error:
+                    if not self._is_ours():
+                        raise
                     self._repair(error)
                 self._bind(destination, fingerprint, rebind)
                 self._keep_ballast()
@@ -105,6 +106,12 @@ class File:
         self._disconnect()
         self.lease.close()
         self.turn.close()
+
+    def _is_ours(self) -> bool:
+        """What cannot be opened was an outbox once, and no file that somebody named by mistake."""
+        with self.path.open("rb") as file:  # no connection of this process is open: closing would take its locks away
+            header = file.read(72)
+        return header[68:72] == APPLICATION_ID.to_bytes(4, "big") or self._ballast.exists()
 
     def _create(self) -> None:
         with suppress(FileExistsError):
@@ -146,12 +153,13 @@ class File:
         return self._db
 
     def _bind(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> None:
-        about = dict(self._db.execute("SELECT name, said FROM about").fetchall())
-        if not about or rebind:
+        row = self._db.execute("SELECT said FROM about").fetchone()
+        about = unsealed(row[0]) if row is not None else None
+        if about is None or rebind:  # new, or damaged
             salt = os.urandom(16)
             about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
             with self._transaction() as db:
-                db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+                db.execute("INSERT OR REPLACE INTO about VALUES (1, ?)", (sealed(about),))
         elif about["destination"] != destination:
             raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
         elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
@@ -159,7 +167,6 @@ class File:
                 "has calls for the account of another API key. If that was replaced by a new one of the same"
                 " account, say so: `userpilot-async outbox rebind`, or SQLiteOutbox(..., rebind=True)"
             )
-        self._about = about
 
     # ── transactions ──
 
@@ -222,12 +229,15 @@ class File:
             said = self._write_refused(batch, account)
             for settled in (batch.delivered, *batch.lost):
                 said += self._write_settled(settled, account)
-            db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", batch.parts)
-            self._write_requests(batch)
+            parts = [(call_id, sealed([call_id, key])) for call_id, key in batch.parts]
+            db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
+            numbers = self._write_requests(batch)
             self._write_account(account)
             heard_to = self._write_news(said, heard_to)
             oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
         self._heard, self._next_id = heard_to, account.next_id
+        for request, number in zip(batch.requests, numbers, strict=True):
+            request.number = number
         return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     def _write_refused(self, batch: Batch, account: Account) -> list[Concluded]:
@@ -242,7 +252,7 @@ class File:
         rows = []
         for call_id, put in enumerate(batch.puts, account.next_id):
             stored = Stored.of(put.kind, put.key, put.said)
-            crc = stored.checksum(call_id, put.at)
+            crc = stored.checksum(call_id, put.at, put.size)
             rows.append((call_id, put.at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
             account.bytes += put.size
         self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
@@ -274,13 +284,13 @@ class File:
             carriers, merged = ([one for one in ids if one not in missing] for ids in (carriers, merged))
         return [_conclude(account, settled.outcome, carriers, merged)]
 
-    def _write_requests(self, batch: Batch) -> None:
-        db, now = self._db, self._wall()
+    def _write_requests(self, batch: Batch) -> list[int | None]:
+        db, now, numbers = self._db, self._wall(), []
         for request in batch.requests:
-            values = (now, request.budget, json.dumps(runs(request.ids)))
-            request.number = db.execute("INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)", values).lastrowid
+            values = (now, request.budget, sealed(runs(request.ids)))
+            numbers.append(db.execute("INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)", values).lastrowid)
             if request.last_calls:
-                row = (request.filename, request.kind, json.dumps(list(request.last_calls)))
+                row = (request.filename, request.kind, sealed(list(request.last_calls)))
                 db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
         for one in batch.landed:
             if one.spent:
@@ -293,24 +303,30 @@ class File:
                 db.execute("DELETE FROM files WHERE filename = ?", (one.request.filename,))
         if batch.landed:
             db.execute("DELETE FROM requests WHERE landed_at < ?", (now - LOST_TOKEN,))
+        return numbers
 
     def _account(self) -> Account:
         row = self._db.execute("SELECT said FROM account").fetchone()
-        return Account.of(json.loads(row[0])) if row is not None else Account()
+        if row is None:
+            return Account()
+        said = unsealed(row[0])
+        if said is None:
+            raise sqlite3.DatabaseError("the account is damaged")
+        return Account.of(said)
 
     def _write_account(self, account: Account) -> None:
-        self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (json.dumps(account.as_dict()),))
+        self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
 
     def _news(self) -> tuple[list[Concluded], int]:
         rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (self._heard,)).fetchall()
-        heard = [Concluded(*one) for _, said in rows for one in json.loads(said)]
+        heard = [Concluded(*one) for _, said in rows for one in unsealed(said) or ()]
         return heard, rows[-1][0] if rows else self._heard
 
     def _write_news(self, said: Sequence[Concluded], heard_to: int) -> int:
         if not said:
             return heard_to
         number = heard_to + 1
-        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, json.dumps([one.as_list() for one in said])))
+        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, sealed([one.as_list() for one in said])))
         if not number % 1_000:
             self._db.execute("DELETE FROM news WHERE id <= ?", (number - NEWS,))
         return number
@@ -358,7 +374,7 @@ class File:
         if reading.only is not None:
             where += " AND key = ? AND id < ?"
             values += [encode_json(reading.only), reading.end]
-        query = f"SELECT id, at, kind, key, said, moment, crc, sent FROM calls WHERE {where} ORDER BY id LIMIT ?"
+        query = f"SELECT id, at, size, kind, key, said, moment, crc, sent FROM calls WHERE {where} ORDER BY id LIMIT ?"
         rows = self._connected().execute(query, (*values, reading.limit)).fetchall()
         if not rows:
             return Read([], reading.start, full=False)
@@ -366,12 +382,14 @@ class File:
         parts: dict[int, list[str]] = {}
         within = (rows[0][0], rows[-1][0])
         for call_id, key in self._db.execute("SELECT id, key FROM parts WHERE id BETWEEN ? AND ?", within):
-            parts.setdefault(call_id, []).append(key)
+            part = unsealed(key)
+            if part is not None and part[0] == call_id:
+                parts.setdefault(call_id, []).append(part[1])
         found, damaged, read_to, blocked = [], [], rows[-1][0] + 1, False
-        for call_id, at, *stored, crc, sent in rows:
+        for call_id, at, size, *stored, crc, sent in rows:
             if stored[1] in without and not _has_companion(stored[2]):
                 continue
-            call = checked(call_id, at, stored, crc, parts.get(call_id, ()))
+            call = checked(call_id, at, size, stored, crc, parts.get(call_id, ()))
             if call is None:
                 damaged.append(call_id)
             elif stored[1] in without:
@@ -388,10 +406,9 @@ class File:
         with self._transaction() as db:
             account, heard_to = self._account(), db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
             for call_id in ids:
-                size = db.execute("SELECT size FROM calls WHERE id = ?", (call_id,)).fetchone()[0]
-                account.bytes -= size if isinstance(size, int) else 0
                 db.execute(f"INSERT OR REPLACE INTO damaged SELECT {fields} FROM calls WHERE id = ?", (call_id,))
                 db.execute("DELETE FROM calls WHERE id = ?", (call_id,))
+            account.bytes = int(db.execute("SELECT total(size) FROM calls").fetchone()[0])  # theirs may be wrong
             self._write_news([_conclude(account, DAMAGED, ids, [])], heard_to)
             self._write_account(account)
         self._version = -1  # this, too, is to be heard
@@ -407,7 +424,7 @@ class File:
                 with self._transaction() as db:
                     under_way = "SELECT id, at, calls FROM requests WHERE landed_at IS NULL"
                     for number, at, calls in db.execute(under_way).fetchall():
-                        db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", json.loads(calls))
+                        db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", unsealed(calls) or ())
                         landed_at = min(at, now) + LOST_TOKEN - TOKEN
                         db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
                     spent: dict[str, list[float]] = {}
@@ -422,7 +439,7 @@ class File:
 
     def _unfinished(self, filename: str, kind: str, last_calls: str) -> UnfinishedFile:
         keys: dict[str, int] = {}
-        for call_id in json.loads(last_calls):
+        for call_id in unsealed(last_calls) or ():
             row = self._db.execute("SELECT key FROM calls WHERE id = ?", (call_id,)).fetchone()
             if row is not None:
                 keys[str(json.loads(row[0]))] = call_id
@@ -473,11 +490,11 @@ class File:
             self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def checked(call_id: int, at: Any, stored: Sequence[Any], crc: Any, parts: Iterable[str]) -> Any:
+def checked(call_id: int, at: Any, size: Any, stored: Sequence[Any], crc: Any, parts: Iterable[str]) -> Any:
     """The call as it was put, or ``None`` if the row is damaged."""
     try:
         call = Stored(*stored)
-        return call.call(parts) if call.checksum(call_id, at) == crc else None
+        return call.call(parts) if call.checksum(call_id, at, size) == crc else None
     except (TypeError, ValueError, AttributeError):
         return None
 

@@ -220,6 +220,7 @@ class SQLiteOutbox:
     def refuse(self, outcome: Outcome) -> Receipt:
         """Account for a call that found no room: accepted, and gone at once."""
         receipt = LateReceipt(self.ledger)
+        receipt.failed(outcome)  # known at once; the number and the account follow
         with self._lock:
             self._batches[-1].refused.append((outcome, receipt))
         self._writer.wake()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -15,7 +14,7 @@ import attrs
 
 from .._ledger import Outcome
 from .._shared_ledger import Account
-from .._stored import Stored
+from .._stored import Stored, sealed, unsealed
 from ._schema import prepare
 
 PAGE = 4096  # bytes; SQLite's own choice
@@ -57,7 +56,10 @@ def replace(path: Path, next_id: int, news: int, damaged: Outcome) -> tuple[int,
     if log.exists():  # or it would be applied to the new file
         log.rename(beside(quarantine, "-wal"))
     beside(path, "-shm").unlink(missing_ok=True)
-    os.link(path, quarantine)
+    try:
+        os.link(path, quarantine)
+    except OSError:  # a file system without
+        shutil.copyfile(path, quarantine)
     new.replace(path)
     return lost, quarantine
 
@@ -110,8 +112,10 @@ def _restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
     highest = max([account.next_id, kept.known_next_id, *(one + 1 for one in calls)])
     account.next_id = highest if known else highest + MARGIN
     kept.tables["calls"] = calls
-    kept.tables["account"] = {1: (1, json.dumps(account.as_dict()))}
-    kept.tables["news"] = {1: (kept.known_news + MARGIN, "[]")}  # so that all who listen hear of what comes after it
+    kept.tables["account"] = {1: (1, sealed(account.as_dict()))}
+    kept.tables["news"] = {
+        1: (kept.known_news + MARGIN, sealed([]))
+    }  # so that all who listen hear of what comes after it
     for table, rows in kept.tables.items():
         for row in rows.values():
             with suppress(sqlite3.Error):
@@ -122,15 +126,16 @@ def _restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
 def _account(kept: Kept) -> Account | None:
     row = kept.tables.get("account", {}).get(1)
     try:
-        return Account.of(json.loads(row[1])) if row is not None else None
-    except (ValueError, TypeError, AttributeError):
+        said = unsealed(row[1]) if row is not None else None
+        return Account.of(said) if said is not None else None
+    except (TypeError, AttributeError):
         return None
 
 
 def _is_whole(row: tuple[Any, ...]) -> bool:
     call_id, at, *stored, size, crc, _ = row
     try:
-        return isinstance(size, int) and Stored(*stored).checksum(call_id, at) == crc
+        return isinstance(size, int) and Stored(*stored).checksum(call_id, at, size) == crc
     except (TypeError, ValueError, AttributeError):
         return False
 

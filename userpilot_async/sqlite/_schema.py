@@ -11,7 +11,7 @@ from .._errors import OutboxError
 APPLICATION_ID = 0x55705F31  # "Up_1"
 
 _FIRST = """
-CREATE TABLE about (name TEXT PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE about (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
 CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, said BLOB NOT NULL, moment TEXT,
@@ -32,7 +32,7 @@ CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TE
 """
 # about: to which account the file belongs. account: the counts. calls: what waits. parts: what a call says of a company
 # that the server has already. lost: dead and dropped calls. damaged: rows whose checksum is wrong. news: what became of
-# calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server may have.
+# calls, for all who have the file open. What is JSON and no call is sealed with a checksum of its own. requests: of the last minutes. files: of rows, that the server may have.
 
 MIGRATIONS: Sequence[str] = (_FIRST,)
 """What makes version n + 1 of version n; the first one makes an empty file version 1."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from .._lanes import Key, Ticket
+from .._ledger import settled_twice
 from ._batch import Found
 
 WINDOW = 10_000  # calls in hand at once, merged ones not counted: a backlog costs no more memory
@@ -95,6 +96,8 @@ class Window:
     def _leave(self, ids: Iterable[int]) -> int:
         left = 0
         for call_id in ids:
+            if call_id not in self._keys:
+                raise settled_twice(call_id)
             key = self._keys.pop(call_id)
             left += 1
             if self._in_hand[key] > 1:
