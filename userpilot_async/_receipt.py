@@ -73,7 +73,7 @@ class LateReceipt(Receipt):
         self._tell()
 
     def failed(self, outcome: Outcome) -> None:
-        """It could not be held."""
+        """It is not held; what became of it is known."""
         self._fate = outcome
         self._tell()
 

@@ -113,9 +113,8 @@ def _restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
     account.next_id = highest if known else highest + MARGIN
     kept.tables["calls"] = calls
     kept.tables["account"] = {1: (1, sealed(account.as_dict()))}
-    kept.tables["news"] = {
-        1: (kept.known_news + MARGIN, sealed([]))
-    }  # so that all who listen hear of what comes after it
+    # All who listen hear of what comes after this.
+    kept.tables["news"] = {1: (kept.known_news + MARGIN, sealed([]))}
     for table, rows in kept.tables.items():
         for row in rows.values():
             with suppress(sqlite3.Error):
