@@ -46,15 +46,32 @@ class Outbox(Protocol):
     every method.
     """
 
-    ledger: Ledger
-    waiting_bytes: int
     when_room: Callable[[], object] | None
-    durable: bool
-    """What waits outlives the client: `hold` takes a moment, and nothing is dropped for want of time."""
-    sends: bool
-    """This is where calls are taken from now; others that use the same outbox only put."""
-    place: str
-    """What to call it in messages."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account."""
+        ...
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits takes so much."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """What waits outlives the client: `hold` takes a moment, and nothing is dropped for want of time."""
+        ...
+
+    @property
+    def sends(self) -> bool:
+        """This is where calls are taken from now; others that use the same outbox only put."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """What to call it in messages."""
+        ...
 
     async def open(self, opening: Opening) -> None:
         """Be ready. Raises `ValueError` if it is in use already, and `OutboxError`."""

@@ -89,8 +89,11 @@ class SharedLedger(Ledger):
         for one in heard:
             self._hear(one)
         for one in said:
-            self._merging -= sum(last - first + 1 for first, last in one.merged)
-            self._hear(one)
+            outcome = Outcome(one.status, one.reason)  # type: ignore[arg-type]  # it was one when it was written
+            merged = ids_of(one.merged)
+            self._merging -= len(merged)
+            self._conclude(ids_of(one.carriers), outcome, OPEN_CODES)
+            self._conclude(merged, _merged_into(outcome), UNSETTLED_CODES)
         self._waiting = account.waiting
         self._oldest_there = self._reached if oldest is None else oldest
         self.accepted, self.delivered = account.accepted, account.delivered
@@ -103,13 +106,15 @@ class SharedLedger(Ledger):
         return self._chunks[call_id // CHUNK]
 
     def merge(self, call_ids: Iterable[int]) -> None:
-        """These pending calls went into a later one."""
+        """These pending calls went into a later one; those among them that others have settled did not."""
         for call_id in call_ids:
+            if call_id >= self._base:
+                if self._code_of(call_id) not in OPEN_CODES:
+                    continue
+                self._write(call_id, 3, OPEN_CODES)
             self._merging += 1
             self.merged += 1
             self.pending -= 1
-            if call_id >= self._base:
-                self._write(call_id, 3, OPEN_CODES)
 
     def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
         """Note that the server has (or no longer has) these calls in a background job; they stay pending."""
@@ -121,9 +126,16 @@ class SharedLedger(Ledger):
         self.submitted += len(before)
 
     def _hear(self, one: Concluded) -> None:
-        outcome = Outcome(one.status, one.reason)  # type: ignore[arg-type]  # it was one when it was written
-        self._conclude(ids_of(one.carriers), outcome, OPEN_CODES)
-        self._conclude(ids_of(one.merged), Outcome("merged", outcome.reason, outcome), UNSETTLED_CODES)
+        """Others may settle what this process has merged already (a person is purged), and then it never was."""
+        outcome = Outcome(one.status, one.reason)  # type: ignore[arg-type]  # the same
+        for stretches, fate in ((one.carriers, outcome), (one.merged, _merged_into(outcome))):
+            ids = [call_id for call_id in ids_of(stretches) if self._code_of(call_id) in UNSETTLED_CODES]
+            self._merging -= sum(self._code_of(call_id) == 3 for call_id in ids)
+            self._conclude(ids, fate, UNSETTLED_CODES)
+
+    def _code_of(self, call_id: int) -> int:
+        page = self._chunks.get(call_id // CHUNK) if call_id >= self._base else None
+        return page[call_id % CHUNK] if page is not None else 0
 
     def _conclude(self, call_ids: Iterable[int], outcome: Outcome, before: tuple[int, ...]) -> None:
         code = self._code(outcome)
@@ -166,3 +178,7 @@ class SharedLedger(Ledger):
                 for old in [n for n in self._chunks if n <= number - KEPT_CHUNKS and not self._open[n]]:
                     del self._chunks[old], self._open[old]
             self._reached = min(next_id, (number + 1) * CHUNK)
+
+
+def _merged_into(row: Outcome) -> Outcome:
+    return Outcome("merged", row.reason, row)

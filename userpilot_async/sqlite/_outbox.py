@@ -280,10 +280,12 @@ class SQLiteOutbox:
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate: it is in the account as soon as it is in the file."""
         self._window.settled(settlement.carriers, settlement.merged)
-        self._freed += settlement.size
+        # A row without calls, made of what others say, takes no room in the file.
+        freed = settlement.size if settlement.carriers or settlement.merged else 0
+        self._freed += freed
         with self._lock:
             batch = self._batches[-1]
-            batch.freed += settlement.size
+            batch.freed += freed
             if settlement.outcome.status == "delivered":
                 batch.delivered.carriers += settlement.carriers
                 batch.delivered.merged += settlement.merged

@@ -32,8 +32,8 @@ CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TE
 """
 # about: to which account the file belongs. account: the counts. calls: what waits. parts: what a call says of a company
 # that the server has already. lost: dead and dropped calls. damaged: rows whose checksum is wrong. news: what became of
-# calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server may have. What is
-# JSON, and no call, is sealed with a checksum of its own.
+# calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server may have.
+# What is JSON, and no call, is sealed with a checksum of its own.
 
 MIGRATIONS: Sequence[str] = (_FIRST,)
 """What makes version n + 1 of version n; the first one makes an empty file version 1."""
