@@ -100,6 +100,12 @@ class Row:
         """Users' calls have their fate tied to this company row."""
         return self.riders is not None and not all(rider.settled for rider in self.riders)
 
+    @property
+    def last_call(self) -> int | None:
+        """The newest call in it, or of those that say something of it and are not settled."""
+        riders = [rider.ids[-1] for rider in self.riders or () if rider.ids and not rider.settled]
+        return max([*self.ids[-1:], *riders], default=None)
+
     def has_room_for(self, metadata: Mapping[str, Any], most: int) -> bool:
         """With ``metadata`` in it, it would have at most so many properties."""
         known = self.metadata

@@ -191,7 +191,7 @@ class Door(anyio.AsyncContextManagerMixin):
             return await self._outbox.hold(kind, key, said, size, self._now())
         if self.settings.when_full == "raise":
             raise QueueFull(f"{self._outbox.place} did not take the call within {self.settings.max_wait} s")
-        return self._no_room(kind, key, said)
+        return self._no_room(kind, key, said, "outbox")
 
     async def _pause(self) -> None:
         """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""
@@ -228,7 +228,7 @@ class Door(anyio.AsyncContextManagerMixin):
         """Make room by giving up the oldest calls, if the settings say so."""
         settings = self.settings
         if settings.when_full == "raise":
-            raise QueueFull(f"{settings.max_queue_calls:,} calls or {settings.max_queue_bytes:,} bytes wait")
+            raise QueueFull(f"{self._outbox.place} has no room: {self._outbox.ledger.pending:,} calls wait")
         if settings.when_full != "drop_oldest":
             return False
         self._sender.take_in()
@@ -238,8 +238,8 @@ class Door(anyio.AsyncContextManagerMixin):
             self._sender.carry_on()
         return True
 
-    def _no_room(self, kind: Kind, key: Key, said: Said) -> Receipt:
-        reason = "queue_full" if self._door is DoorState.OPEN else "closed"
+    def _no_room(self, kind: Kind, key: Key, said: Said, reason: str = "queue_full") -> Receipt:
+        reason = reason if self._door is DoorState.OPEN else "closed"
 
         def letter() -> LostCall:
             call = self._destination.call_of(kind, key, said)
@@ -346,7 +346,8 @@ class Door(anyio.AsyncContextManagerMixin):
         while ledger.oldest_pending() < mark and self._outbox.sends and not self._sender.broken:
             with anyio.move_on_after(LOOK):
                 await self._sender.wait_settled()
-            idle = self._sender.asleep and self._sender.running and not self._schedule.in_flight
+            sleeps = self._sender.asleep and self._sender.running
+            idle = sleeps and not self._schedule.in_flight and not self._outbox.stirs
             if idle and self._sender.sleeps_until > deadline:
                 return
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Mapping
 
 from ._bulk import Batch, BulkSlot, SlotState, Step
@@ -41,9 +40,8 @@ class Filing:
         self.resuming = self._slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
         self._unfinished, self._last_call = file, max(file.last_calls.values())
 
-    def rejoins(self, lane: Lane, call_id: int, metadata: dict[str, object], fields: dict[str, object] | None,
-                size: int, now: float) -> Row | None:  # fmt: skip
-        """The row in the file that this call is part of, with it in; ``None`` if it is of none.
+    def rejoins(self, lane: Lane, said_by: int, said: Row) -> Row | None:
+        """The row in the file that a call is part of, with what it says in it; ``None`` if it is of none.
 
         A file had all that waited of a user up to one call. Where something lies before that now, the row is none of
         the file's any more, and is sent again.
@@ -51,21 +49,21 @@ class Filing:
         file, batch = self._unfinished, self.resuming
         assert file is not None
         assert batch is not None
-        row = None
         if self._slot.batch is not batch or self._slot.state is SlotState.SUBMITTING:
             self.resuming = None  # its time was over
-        elif lane.kind == batch.kind and call_id <= file.last_calls.get(lane.key, -1):
-            if lane.batched is not None and lane.batched.state is RowState.BATCHED:
-                row = lane.batched
-                row.take_in(call_id, metadata, fields, size, now)
-            elif not lane.calls and lane.batched is None:
-                row = lane.batched = Row(lane.kind, lane.key, metadata, fields, array("Q", [call_id]), now, size)
-                row.state = RowState.BATCHED
-                batch.rows.append(row)
-                lane.calls.append(row)
+        elif lane.kind == batch.kind and said_by <= file.last_calls.get(lane.key, -1):
+            row = lane.batched
+            if row is not None and row.state is RowState.BATCHED:
+                row.take_in(said.ids[0] if said.ids else None, said.metadata, said.fields, said.size, said.latest_at)
+                return row
+            if row is None and not lane.calls:
+                said.state = RowState.BATCHED
+                lane.batched = said
+                lane.calls.append(said)
+                batch.rows.append(said)
                 self._lines.came_in(lane)
-        self.came_in(call_id, now)
-        return row
+                return said
+        return None
 
     def came_in(self, call_id: int, now: float) -> None:
         """So far have calls come in: if that is the file's end, it is looked for now."""

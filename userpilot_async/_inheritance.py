@@ -16,7 +16,7 @@ class UnfinishedFile:
     filename: str
     kind: Kind
     last_calls: Mapping[str, int]
-    """By the key of each row in it: the id of the row's last call. A row has all that was waiting up to that."""
+    """By the key of each row in it: the last call that says something of it. It has all that waited up to that."""
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class Request:
     ids: Sequence[int] = ()
     """Calls in it that the server may have twice, if its answer gets lost."""
     filename: str = ""
-    """Of a submission; with the kind of its rows, and the last call of each."""
+    """Of a submission; with the kind of its rows, and the last call that says something of each."""
     kind: Kind = ""
     last_calls: Sequence[int] = ()
     number: int | None = None

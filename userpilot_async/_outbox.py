@@ -73,6 +73,11 @@ class Outbox(Protocol):
         """What to call it in messages."""
         ...
 
+    @property
+    def stirs(self) -> bool:
+        """Calls are on their way in or out: `take` may give some soon."""
+        ...
+
     async def open(self, opening: Opening) -> None:
         """Be ready. Raises `ValueError` if it is in use already, and `OutboxError`."""
         ...
@@ -108,9 +113,11 @@ class Outbox(Protocol):
         """Note that a request is about to be made; false if that cannot be noted, and it should wait."""
         ...
 
-    def landed(self, request: Request, *, spent: bool, done: bool, lost: bool) -> None:
-        """It has ended. ``spent``: it took a token. ``done``: its file needs not be found again. ``lost``: the server
-        may have what was in it, all the same.
+    def landed(self, request: Request, *, answered: bool | None, done: bool, lost: bool) -> None:
+        """It has ended.
+
+        ``answered``, or its answer got lost, or (``None``) it was never made. ``done``: its file needs not be found
+        again. ``lost``: what was in it must be taken for sent.
         """
         ...
 
@@ -147,6 +154,7 @@ class MemoryOutbox:
 
     durable = False
     sends = True
+    stirs = False
     place = "this process"
 
     def __init__(self) -> None:
@@ -214,7 +222,7 @@ class MemoryOutbox:
         """Nobody would read a note about it."""
         return True
 
-    def landed(self, request: Request, *, spent: bool, done: bool, lost: bool) -> None:
+    def landed(self, request: Request, *, answered: bool | None, done: bool, lost: bool) -> None:
         """The same."""
 
     def merged(self, ids: Sequence[int], freed: int) -> None:

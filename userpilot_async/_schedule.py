@@ -118,10 +118,12 @@ class Schedule:
             lane = self._lines.lane(kind, key)
             companion = facts[3]
             if companion is None:
-                self._add_row(lane, call_id, facts, facts[2], accepted_at)
+                self._add_row(lane, call_id, facts, facts[2], accepted_at, call_id)
             else:
-                row = self._add_row(lane, call_id, facts, facts[2] - companion[3], accepted_at)
-                self._add_companion(row, companion, accepted_at)
+                row = self._add_row(lane, call_id, facts, facts[2] - companion[3], accepted_at, call_id)
+                self._add_companion(row, companion, accepted_at, call_id)
+            if self._filing.resuming is not None:
+                self._filing.came_in(call_id, accepted_at)
             return
         self._lines.came_in(lane)
 
@@ -142,13 +144,18 @@ class Schedule:
         self.settled.again(call_id, len(body), None if before is not None else DELIVERED)
         return True
 
-    def _add_row(self, lane: Lane, call_id: int | None, facts: Facts, size: int, accepted_at: float) -> Row:
+    def _add_row(
+        self, lane: Lane, call_id: int | None, facts: Facts, size: int, accepted_at: float, said_by: int
+    ) -> Row:
+        """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
         metadata, fields = facts[:2]
-        if self._filing.resuming is not None and call_id is not None:
-            row = self._filing.rejoins(lane, call_id, metadata, fields, size, accepted_at)
-            if row is not None:
-                self.settled.merged += row.ids[-2:-1]
-                return row
+        if self._filing.resuming is not None:
+            said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size)
+            rejoined = self._filing.rejoins(lane, said_by, said)
+            if rejoined is not None:
+                if call_id is not None:
+                    self.settled.merged += rejoined.ids[-2:-1]
+                return rejoined
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
@@ -158,18 +165,17 @@ class Schedule:
             row.take_in(call_id, metadata, fields, size, accepted_at)
             self.settled.freed += before + size - row.size
             return row
-        row = Row(lane.kind, lane.key, metadata, fields, array("Q"), accepted_at, size)
-        if call_id is not None:
-            row.ids.append(call_id)
+        row = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size)
         lane.calls.append(row)
         lane.newest = row
         self._lines.came_in(lane)
         return row
 
-    def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], accepted_at: float) -> None:
+    def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], at: float, said_by: int) -> None:
         """What a call says of another (a user's of the company) travels as a row of its own; they share their fate."""
         kind, key, properties, size = said
-        other = self._add_row(self._lines.lane(kind, key), None, (properties, None, size, None), size, accepted_at)
+        facts: Facts = (properties, None, size, None)
+        other = self._add_row(self._lines.lane(kind, key), None, facts, size, at, said_by)
         if not any(other is needed for needed in row.needs):
             row.needs = (*row.needs, other)
             row.open_parts += 1
@@ -432,3 +438,7 @@ class Schedule:
     def abandon(self, outcome: Outcome) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""
         self._endings.abandon(outcome)
+
+
+def _ids(call_id: int | None) -> array[int]:
+    return array("Q") if call_id is None else array("Q", (call_id,))

@@ -270,7 +270,7 @@ class Sender:
             batch = work.step.batch if work.step is not None else None
             self._outbox.landed(
                 request,
-                spent=verdict.status is not None or verdict.meaning is Meaning.LOST,
+                answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
                 done=batch is None or self.schedule.slot.batch is not batch,
                 lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
             )
@@ -308,5 +308,5 @@ def _noted(work: Work) -> Request:
     request = Request(work.route.budget, work.carried())
     if work.step is not None:
         request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
-        request.last_calls = [row.ids[-1] for row in work.rows if row.ids]
+        request.last_calls = [row.last_call for row in work.rows if row.last_call is not None]
     return request

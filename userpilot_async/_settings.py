@@ -63,7 +63,10 @@ class DeliverySettings:
     """Bytes of encoded calls held at most."""
 
     when_full: WhenFull = attrs.field(default="wait", validator=_one_of("wait", "drop_newest", "drop_oldest", "raise"))
-    """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it."""
+    """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it.
+
+    Of a durable outbox, only the process that sends can drop the oldest; the others drop the newest.
+    """
 
     max_wait: float | None = attrs.field(default=10.0, validator=_not_negative_or_none)
     """How long a call waits for room; ``None`` for ever, which is right for scripts and wrong for web requests."""

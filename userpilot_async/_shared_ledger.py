@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import attrs
 
-from ._ledger import CHUNK, KEPT_CHUNKS, OPEN_CODES, UNSETTLED_CODES, Ledger, Outcome, settled_twice
-from ._stored import Concluded, ids_of
+from ._ledger import CHUNK, KEPT_CHUNKS, OPEN_CODES, UNSETTLED_CODES, Ledger, Outcome
+from ._stored import Concluded
 
 
 @attrs.define
@@ -58,6 +59,7 @@ class SharedLedger(Ledger):
 
     A call is settled when the outbox has recorded it. What this process's sender has merged is told apart from the
     pending at once, and is merged for the others when the row that took it in is settled: until then a crash undoes it.
+    Everything is done by stretches of ids: a job's end may settle a million calls, in every process that listens.
     """
 
     def __init__(self) -> None:
@@ -67,7 +69,6 @@ class SharedLedger(Ledger):
         self._oldest_there = 0
         self._waiting = 0
         self._merging = 0
-        self._submitted_before: set[int] = set()  # of calls accepted before `start`; no more than a sender takes
 
     @property
     def next_id(self) -> int:
@@ -78,83 +79,66 @@ class SharedLedger(Ledger):
         """Calls before this were accepted before the outbox was opened here."""
         self._base = self._reached = next_id
 
-    def sync(
-        self, account: Account, oldest: int | None, heard: Iterable[Concluded] = (), said: Iterable[Concluded] = ()
-    ) -> None:
-        """The counts are these now; ``oldest`` is the lowest id that is held.
+    def sync(self, account: Account, oldest: int | None, news: Iterable[Concluded] = ()) -> None:
+        """The counts are these now; ``oldest`` is the lowest id that is held, and ``news`` is what became of calls.
 
-        Others have settled calls, which was ``heard``, and so has this process's sender, which was ``said``.
+        What is known to be settled stays as it is: a repaired file may give calls out again that were settled before.
         """
         self._reach(account.next_id)
-        for one in heard:
-            self._hear(one)
-        for one in said:
+        for one in news:
             outcome = Outcome(one.status, one.reason)  # type: ignore[arg-type]  # it was one when it was written
-            merged = ids_of(one.merged)
-            self._merging -= len(merged)
-            self._conclude(ids_of(one.carriers), outcome, OPEN_CODES)
-            self._conclude(merged, _merged_into(outcome), UNSETTLED_CODES)
+            for stretches, fate in ((one.carriers, outcome), (one.merged, Outcome("merged", one.reason, outcome))):
+                for first, last in stretches:
+                    self._conclude(first, last, fate)
         self._waiting = account.waiting
         self._oldest_there = self._reached if oldest is None else oldest
+        for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
+            del self._chunks[number]
         self.accepted, self.delivered = account.accepted, account.delivered
         self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
         self.pending = account.waiting - self._merging
 
     def page_of(self, call_id: int) -> bytearray:
-        """What a receipt for this call holds on to."""
-        return self._chunks[call_id // CHUNK]
+        """What a receipt for this call holds on to; of one that was accepted before, what this process knows."""
+        return self._chunks.setdefault(call_id // CHUNK, bytearray(CHUNK))
 
     def merge(self, call_ids: Iterable[int]) -> None:
         """These pending calls went into a later one; those among them that others have settled did not."""
         for call_id in call_ids:
-            if call_id >= self._base:
-                if self._code_of(call_id) not in OPEN_CODES:
-                    continue
-                self._write(call_id, 3, OPEN_CODES)
-            self._merging += 1
-            self.merged += 1
-            self.pending -= 1
+            page, at = self.page_of(call_id), call_id % CHUNK
+            if page[at] in OPEN_CODES:
+                self.submitted -= page[at]
+                page[at] = 3
+                self._merging += 1
+                self.merged += 1
+                self.pending -= 1
 
     def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
         """Note that the server has (or no longer has) these calls in a background job; they stay pending."""
         call_ids = list(call_ids)
-        super().submit([one for one in call_ids if one >= self._base], submitted)
-        before = self._submitted_before
-        self.submitted -= len(before)
-        (before.update if submitted else before.difference_update)(one for one in call_ids if one < self._base)
-        self.submitted += len(before)
-
-    def _hear(self, one: Concluded) -> None:
-        """Others may settle what this process has merged already (a person is purged), and then it never was."""
-        outcome = Outcome(one.status, one.reason)  # type: ignore[arg-type]  # the same
-        for stretches, fate in ((one.carriers, outcome), (one.merged, _merged_into(outcome))):
-            ids = [call_id for call_id in ids_of(stretches) if self._code_of(call_id) in UNSETTLED_CODES]
-            self._merging -= sum(self._code_of(call_id) == 3 for call_id in ids)
-            self._conclude(ids, fate, UNSETTLED_CODES)
-
-    def _code_of(self, call_id: int) -> int:
-        page = self._chunks.get(call_id // CHUNK) if call_id >= self._base else None
-        return page[call_id % CHUNK] if page is not None else 0
-
-    def _conclude(self, call_ids: Iterable[int], outcome: Outcome, before: tuple[int, ...]) -> None:
-        code = self._code(outcome)
         for call_id in call_ids:
-            if call_id >= self._base:
-                self._write(call_id, code, before)
-                self._open[call_id // CHUNK] -= 1
-                if self._watchers:
-                    self._tell(call_id, outcome)
-            elif call_id in self._submitted_before:
-                self._submitted_before.discard(call_id)
-                self.submitted -= 1
+            self.page_of(call_id)
+        super().submit(call_ids, submitted)
 
-    def _write(self, call_id: int, code: int, before: tuple[int, ...]) -> None:
-        page, at = self._chunks.get(call_id // CHUNK), call_id % CHUNK
-        if page is None or page[at] not in before or call_id >= self._reached:
-            raise settled_twice(call_id)
-        self.submitted -= page[at] == 1
-        page[at] = code
+    def _conclude(self, first: int, last: int, outcome: Outcome) -> None:
+        code = self._code(outcome)
+        for number in range(first // CHUNK, last // CHUNK + 1):
+            page = self._chunks.get(number)
+            if page is None:  # none of it was ever touched here, or all of it is settled
+                continue
+            start = max(first - number * CHUNK, 0)
+            end = min(last + 1 - number * CHUNK, CHUNK)
+            part = page[start:end]
+            self.submitted -= part.count(1)
+            self._merging -= part.count(3)
+            new = max(start, self._base - number * CHUNK) - start  # where those accepted since the opening begin
+            if number in self._open:
+                self._open[number] -= sum(part[new:].count(one) for one in UNSETTLED_CODES)
+            page[start:end] = part.translate(_becoming(code))
+        if self._watchers:
+            for call_id in [one for one in self._watchers if first <= one <= last]:
+                self._tell(call_id, outcome)
 
     def oldest_pending(self) -> int:
         """The lowest id that is held; `next_id` when none is."""
@@ -163,22 +147,25 @@ class SharedLedger(Ledger):
     def pending_before(self, call_id: int) -> int:
         """How many calls with lower ids are held."""
         since = 0
-        for number, page in self._chunks.items():
+        for number in self._open:
             start = min(max(call_id, self._base) - number * CHUNK, CHUNK)
             end = min(self._reached - number * CHUNK, CHUNK)
+            page = self._chunks[number]
             since += sum(page.count(code, max(start, 0), max(end, 0)) for code in UNSETTLED_CODES)
         return max(0, self._waiting - since)
 
     def _reach(self, next_id: int) -> None:
         while self._reached < next_id:
             number = self._reached // CHUNK
-            if number not in self._chunks:
-                self.page = self._chunks[number] = bytearray(CHUNK)
+            if number not in self._open:
+                self.page = self.page_of(self._reached)
                 self._open[number] = (number + 1) * CHUNK - self._reached
-                for old in [n for n in self._chunks if n <= number - KEPT_CHUNKS and not self._open[n]]:
+                for old in [n for n in self._open if n <= number - KEPT_CHUNKS and not self._open[n]]:
                     del self._chunks[old], self._open[old]
             self._reached = min(next_id, (number + 1) * CHUNK)
 
 
-def _merged_into(row: Outcome) -> Outcome:
-    return Outcome("merged", row.reason, row)
+@cache
+def _becoming(code: int) -> bytes:
+    """A table for `bytes.translate`: what is not settled gets this code."""
+    return bytes(code if one in UNSETTLED_CODES else one for one in range(256))

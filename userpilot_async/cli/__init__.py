@@ -6,12 +6,15 @@ from typing import Any
 
 import click
 
+from .._errors import OutboxError
 from .._version import __version__
 from ._check import check
 from ._demo import demo
+from ._drain import drain
 from ._emulate import emulate
-from ._exits import Exit
+from ._exits import Exit, Failed
 from ._jobs import jobs
+from ._outbox import outbox
 from ._send import send
 
 __all__ = ["cli"]
@@ -26,6 +29,8 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
+        except OutboxError as exc:
+            raise Failed(str(exc)) from exc
 
 
 @click.group(
@@ -34,7 +39,7 @@ class Commands(click.Group):
     epilog="""\b
 Exit codes:
   0    fine; everything was delivered
-  1    something was lost, rejected, missing, or not delivered in time
+  1    something was lost, rejected, missing, or not delivered in time; or an outbox cannot be used
   2    wrong usage, or a package is missing
   3    the server cannot be reached, or is of another kind
   4    the server refused the API key
@@ -52,6 +57,8 @@ def cli() -> None:
 
 cli.add_command(demo)
 cli.add_command(send)
+cli.add_command(outbox)
+cli.add_command(drain)
 cli.add_command(jobs)
 cli.add_command(check)
 cli.add_command(emulate)

@@ -8,37 +8,43 @@ import sys
 
 import anyio
 import attrs
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
-from .._errors import InvalidCall
-from .._statistics import Report
+from .._errors import InvalidCall, OutboxError
+from .._statistics import Report, Statistics
 from ._exits import Exit, Failed
 from ._progress import Progress
 from ._recipients import Recipient
+from ._report import waiting_text
 from ._source import Rejections, Source, Unreadable
 
 GRACE = 10.0  # seconds to deliver what was accepted before a Ctrl-C; a second one ends it at once
 PATIENCE = 150.0  # seconds that a hold is waited out: two looks, a minute apart, have found it no better
-LOOK = 1.0  # seconds between two looks whether the client is held
+LOOK = 1.0  # seconds between two looks whether the client is held, and who sends
 LAST_QUESTION = 5.0  # seconds to find out why calls are left; three attempts take about three
 
 
 @attrs.define
 class Delivery:
-    """One run of a client over a source; `run` it once."""
+    """One run of a client over a source, or over what its outbox has anyway; `run` it once."""
 
     to: Recipient
-    source: Source
+    source: Source | None
     progress: Progress
     rejections: Rejections
     strict: bool = False
     """The first bad line ends the reading."""
     timeout: float | None = None
     """Seconds for all of it."""
+    endless: bool = False
+    """Go on until a signal, whatever the server does; that is no interruption then."""
     trouble: Failed | None = attrs.field(default=None, init=False)
     """Why it ended before everything was delivered, if that lies with the server or the source."""
     interrupted: bool = attrs.field(default=False, init=False)
     report: Report = attrs.field(init=False)
+    """Of this run: calls that waited already when it began are as if they had been accepted in it."""
+    found: int = attrs.field(default=0, init=False)
+    """So many were those."""
     elapsed: float = attrs.field(default=0.0, init=False)
     _phase: anyio.CancelScope = attrs.field(init=False)
     """What a signal cancels."""
@@ -48,15 +54,22 @@ class Delivery:
         """Deliver everything, or find out why not; afterwards `report` says what became of each call."""
         started, self._phase = anyio.current_time(), anyio.CancelScope()
         async with self.to.client, anyio.create_task_group() as helpers:
-            self._start_helpers(helpers)
+            before = self.to.client.statistics()
+            self.found = before.pending
+            await self._start_helpers(helpers)
+            if self.durable:
+                self.progress.say(f"{self.to.client._outbox.place}: {waiting_text(self.found)}")
             with self._in_phase(self.timeout):
+                if self.endless:
+                    await anyio.sleep_forever()
                 self.trouble = await self.to.knock()
                 if self.trouble is None:
                     await self._feed()
-                    await self.to.client.flush()
+                    await self._drain()
                     self._finished = True
             await self._wind_up()
-            self.report = await self.to.client.aclose(0.0)
+            report = await self.to.client.aclose(0.0)
+            self.report = attrs.evolve(report, statistics=since(before, report.statistics))
             helpers.cancel_scope.cancel()
         self.elapsed = anyio.current_time() - started
 
@@ -64,13 +77,21 @@ class Delivery:
     def exit_code(self) -> Exit:
         """Of the command, if nothing else goes wrong."""
         if self.interrupted:
-            return Exit.INTERRUPTED
+            return Exit.FINE if self.endless else Exit.INTERRUPTED
         if self.trouble is not None:
             return Exit(self.trouble.exit_code)
         seen = self.report.statistics
-        return Exit.LOST if self.rejections.count or seen.dead or seen.dropped or seen.pending else Exit.FINE
+        left = seen.pending and not self.durable  # by others, meanwhile
+        return Exit.LOST if self.rejections.count or seen.dead or seen.dropped or left else Exit.FINE
+
+    @property
+    def durable(self) -> bool:
+        """What is left waits for another run."""
+        return self.to.client._outbox.durable
 
     async def _feed(self) -> None:
+        if self.source is None:
+            return
         try:
             async for number, line in self.source.lines():
                 if not line or line.isspace():
@@ -81,15 +102,24 @@ class Delivery:
                     self.rejections.add(number, error)
                     if self.strict:
                         return
-        except Unreadable as exc:
+        except (Unreadable, OutboxError) as exc:
             self.trouble = Failed(str(exc))  # what came before it is delivered all the same
+
+    async def _drain(self) -> None:
+        """Until everything that was accepted is delivered; without a source, until nothing is left."""
+        report = await self.to.client.flush()
+        while self.source is None and report.statistics.pending:
+            report = await self.to.client.flush()
 
     async def _wind_up(self) -> None:
         """After the time was up, or a hold did not end, or a signal."""
-        if self.interrupted and self.to.client.statistics().pending:
+        seen = self.to.client.statistics()
+        if self.interrupted and seen.pending and seen.sends:
             self.progress.say(f"interrupted: {GRACE:.0f} s to deliver what was accepted; again to stop at once")
             with self._in_phase(GRACE):
-                await self.to.client.flush()
+                # A close does not wait for what cannot be sent within its time. In memory that would lose it: there
+                # it is waited for all the same.
+                await (self.to.client.aclose(GRACE) if self.durable else self.to.client.flush())
         elif not self._finished and not self.interrupted and self.trouble is None:
             with anyio.move_on_after(LAST_QUESTION):
                 self.trouble = await self.to.knock()
@@ -101,14 +131,18 @@ class Delivery:
 
     # ── beside it ──
 
-    def _start_helpers(self, helpers: TaskGroup) -> None:
+    async def _start_helpers(self, helpers: TaskGroup) -> None:
         helpers.start_soon(self.progress.follow, self.to.client)
-        helpers.start_soon(self._heed_hold)
+        if not self.endless:
+            helpers.start_soon(self._heed_hold)
+        if self.durable:
+            helpers.start_soon(self._tell_sender)
         if sys.platform != "win32":  # asyncio has no signal handlers there: Ctrl-C ends it at once
-            helpers.start_soon(self._heed_signals)
+            await helpers.start(self._heed_signals)
 
-    async def _heed_signals(self) -> None:
+    async def _heed_signals(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for _ in signals:
                 self.interrupted = True
                 self._phase.cancel()
@@ -124,3 +158,23 @@ class Delivery:
             since = min(since, anyio.current_time())
             if anyio.current_time() - since >= PATIENCE:
                 self._phase.cancel()
+
+    async def _tell_sender(self) -> None:
+        """Say it when somebody else sends, and when that has changed."""
+        place, sent = self.to.client._outbox.place, True
+        while True:
+            await anyio.sleep(LOOK)
+            sends = self.to.client.statistics().sends
+            if sends is not sent:
+                other = "the other one has ended: this process sends now"
+                self.progress.say(f"{place}: {other if sends else 'another process sends; this one stands by'}")
+            sent = sends
+
+
+def since(before: Statistics, now: Statistics) -> Statistics:
+    """What has happened in between, as an account of its own: what waited at its beginning was accepted in it."""
+    counted = ("accepted", "delivered", "dead", "dropped", "merged", "merged_lost")
+    changed = {name: getattr(now, name) - getattr(before, name) for name in counted}
+    changed["accepted"] += before.pending
+    reasons = {name: count - before.reasons.get(name, 0) for name, count in now.reasons.items()}
+    return attrs.evolve(now, **changed, reasons={name: count for name, count in reasons.items() if count})

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import re
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import anyio
 import attrs
 import click
-import httpx
 
 from .._settings import Settings
+from . import _crash
 from ._delivery import Delivery
-from ._emulate import emulator_package
-from ._exits import Exit, Unreachable
+from ._emulate import emulator_package, emulator_process, records
+from ._exits import Exit
 from ._progress import Progress, stderr
 from ._recipients import Userpilot
 from ._report import as_dict, as_text, encoded
@@ -28,24 +23,28 @@ from ._server import Server, json_option
 from ._source import Rejections, Source
 from ._witness import Judgement, expected, judge, shown
 
-SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
 BURST = 300  # nobody else spends from this budget; 550 events would take 45 s with the default of 100
 PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
-START = 20.0  # seconds for the emulator to start
-FAREWELL = 5.0  # seconds for it to stop
-EVERYTHING = 1_000_000  # records of a page
 
 
 @click.command()
+@click.option("--crash", is_flag=True, help="Kill the sender in mid-flight, four times, and lose nothing.")
 @json_option
-def demo(as_json: bool) -> None:
+def demo(as_json: bool, crash: bool) -> None:
     """Send 20,550 invented calls to an emulator on this machine and prove that all of them arrived. Half a minute.
 
     20,000 identifies of 2,000 users in 50 companies, 550 events and 12 bad lines, in `sample.ndjson.gz` of this
     package. Afterwards the emulator is compared with a second, plain reading of the file. No account, no network.
+
+    With --crash, 1,200 lines of it go through an outbox on disk, in a temporary directory, and the process that accepts
+    and sends them is killed (SIGKILL) with calls waiting and requests under way, and started again, four times.
     """
     emulator_package()
     with resources.as_file(resources.files("userpilot_async.cli") / "sample.ndjson.gz") as sample:
+        if crash:
+            tragedy = anyio.run(_crash.perform, sample, Progress(stderr()))
+            click.echo(encoded(tragedy.as_dict()) if as_json else "\n".join(tragedy.as_text()))
+            click.get_current_context().exit(tragedy.exit_code)
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:
@@ -106,36 +105,3 @@ async def perform(sample: Path) -> Performance:
         held = shown(*[await records(url, name) for name in ("users", "companies", "events")])
         alike = should.refused == [rejection.line for rejection in delivery.rejections.kept]
         return Performance(delivery, judge(should, held), alike)
-
-
-@asynccontextmanager
-async def emulator_process() -> AsyncIterator[str]:
-    """The URL of an emulator in a process of its own, in a group that a Ctrl-C does not reach."""
-    command = [sys.executable, "-m", "userpilot_async.emulator", "--port", "0", "--speed", str(SPEED)]
-    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
-    try:
-        yield await _url(process)
-    finally:
-        with anyio.move_on_after(FAREWELL, shield=True):  # then it is killed
-            if process.returncode is None:
-                process.terminate()
-            await process.aclose()
-
-
-async def _url(process: anyio.abc.Process) -> str:
-    said = b""
-    assert process.stdout is not None
-    with anyio.move_on_after(START):
-        async for chunk in process.stdout:
-            said += chunk
-            if match := re.search(rb"listening on (\S+)\n", said):
-                return match[1].decode()
-    raise Unreachable("the emulator did not start")
-
-
-async def records(url: str, name: str) -> Sequence[dict[str, Any]]:
-    """All users, companies or events of the emulator, by its control routes."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0) as http:
-        answer = await http.get(f"/__emulator__/{name}", params={"limit": EVERYTHING})
-    items: Sequence[dict[str, Any]] = answer.raise_for_status().json()["items"]
-    return items

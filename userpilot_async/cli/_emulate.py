@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from subprocess import DEVNULL, PIPE
 from types import ModuleType
+from typing import Any
 
+import anyio
 import click
+import httpx
 
-from ._exits import NotPossible
+from ._exits import NotPossible, Unreachable
+
+SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
+START = 20.0  # seconds for the emulator to start
+FAREWELL = 5.0  # seconds for it to stop
+EVERYTHING = 1_000_000  # records of a page
 
 
 def emulator_package() -> ModuleType:
@@ -54,3 +67,39 @@ def emulate(
         asyncio.run(emulator.serve(app, host, port, announce))
     except OSError as exc:
         raise NotPossible(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+
+
+# ── for demonstrations ──
+
+
+@asynccontextmanager
+async def emulator_process(*options: str) -> AsyncIterator[str]:
+    """The URL of an emulator in a process of its own, in a group that a Ctrl-C does not reach."""
+    command = [sys.executable, "-m", "userpilot_async.emulator", "--port", "0", "--speed", str(SPEED), *options]
+    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
+    try:
+        yield await _url(process)
+    finally:
+        with anyio.move_on_after(FAREWELL, shield=True):  # then it is killed
+            if process.returncode is None:
+                process.terminate()
+            await process.aclose()
+
+
+async def _url(process: anyio.abc.Process) -> str:
+    said = b""
+    assert process.stdout is not None
+    with anyio.move_on_after(START):
+        async for chunk in process.stdout:
+            said += chunk
+            if match := re.search(rb"listening on (\S+)\n", said):
+                return match[1].decode()
+    raise Unreachable("the emulator did not start")
+
+
+async def records(url: str, name: str) -> Sequence[dict[str, Any]]:
+    """All users, companies or events of the emulator, by its control routes."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0) as http:
+        answer = await http.get(f"/__emulator__/{name}", params={"limit": EVERYTHING})
+    items: Sequence[dict[str, Any]] = answer.raise_for_status().json()["items"]
+    return items

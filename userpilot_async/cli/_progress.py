@@ -31,8 +31,11 @@ def stderr() -> Console:
 class Progress:
     """Watches a client until it is cancelled."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, pause: float = PLAIN, *, only_news: bool = False) -> None:
+        """``pause`` is between two plain lines; ``only_news``: no line that says the same as the last."""
         self._console = console
+        self._pause = pause
+        self._only_news = only_news
         # Not `is_terminal` alone: FORCE_COLOR, which CI sets, makes it true for a log file.
         self._live = console.is_terminal and console.file.isatty()
 
@@ -45,9 +48,13 @@ class Progress:
         started = anyio.current_time()
         if self._live:
             await self._follow_live(client, started)
+        last = ""
         while True:
-            await anyio.sleep(PLAIN)
-            self.say(line(client.statistics(), client.budgets, anyio.current_time() - started))
+            await anyio.sleep(self._pause)
+            news = words(client.statistics(), client.budgets)
+            if news != last or not self._only_news:
+                self.say(f"{anyio.current_time() - started:4.0f} s: {news}")
+            last = news
 
     async def _follow_live(self, client: Door, started: float) -> None:
         def picture() -> RenderableType:
@@ -62,21 +69,23 @@ class Progress:
                 live.update(picture(), refresh=True)
 
 
-def line(seen: Statistics, budgets: Budgets, elapsed: float) -> str:
+def words(seen: Statistics, budgets: Budgets) -> str:
     """One moment in one line."""
-    words = [
-        f"{elapsed:4.0f} s: {seen.accepted:,} accepted",
+    said = [
+        f"{seen.accepted:,} accepted",
         f"{seen.merged:,} merged",
         f"{seen.delivered:,} delivered",
         f"{seen.pending:,} pending",
     ]
     if spent := used(seen, budgets):
-        words.append("budget used: " + ", ".join(f"{count} {name}" for name, count in spent.items()))
+        said.append("budget used: " + ", ".join(f"{count} {name}" for name, count in spent.items()))
     if seen.job is not None:
-        words.append(f"job {job_words(seen.job)}")
+        said.append(f"job {job_words(seen.job)}")
     if seen.held is not None:
-        words.append(f"held: {seen.held}")
-    return ", ".join(words)
+        said.append(f"held: {seen.held}")
+    elif seen.outage is not None:
+        said.append(f"no success: {seen.outage}")
+    return ", ".join(said)
 
 
 def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:

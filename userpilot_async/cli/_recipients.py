@@ -12,9 +12,12 @@ from .._client import UserpilotClient
 from .._door import Door
 from .._errors import DeliveryError
 from .._gate import backoff
+from .._outbox import Outbox
+from .._settings import Settings
 from .._verdict import Meaning, Verdict
-from ..parcelvoy import ParcelvoyClient, from_line
+from ..parcelvoy import ParcelvoyClient, ParcelvoySettings, from_line
 from ._exits import Failed, Refused, Unreachable, failure_of_listing
+from ._server import Server
 
 ATTEMPTS = 3  # as many as `UserpilotAPI` makes; they take three seconds where nobody listens
 PASSING = (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)  # may be otherwise in a second
@@ -100,3 +103,10 @@ def failure_of_knock(verdict: Verdict) -> Failed | None:
 def _knows_no_project(body: object) -> bool:
     """The 404 of a key that looks like one and is nobody's; a path that nobody knows is 404 without these words."""
     return isinstance(body, dict) and body.get("code") == NO_SUCH_PROJECT
+
+
+def recipient_at(server: Server, to: str, outbox: Outbox | str | None) -> Recipient:
+    """Whom the options mean. A full queue is waited for without end: a script has nothing better to do."""
+    if to == "parcelvoy":
+        return Parcelvoy(server.parcelvoy(ParcelvoySettings(when_full="wait", max_wait=None), outbox))
+    return Userpilot(server.client(Settings(when_full="wait", max_wait=None), outbox))

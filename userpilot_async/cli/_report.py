@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ._delivery import Delivery
+if TYPE_CHECKING:
+    from .._shared_ledger import Account
+    from ._delivery import Delivery
 
+COUNTS = ("accepted", "delivered", "dead", "dropped", "merged", "pending")
+"""The account: the first one is the sum of the others."""
 ENDPOINTS = {
     "identify_company": "company",
     "bulk_users": "bulk users",
@@ -24,10 +28,9 @@ ENDPOINTS = {
 def as_text(delivery: Delivery) -> Iterator[str]:
     """The report, line by line; the conservation law first."""
     report, seen = delivery.report, delivery.report.statistics
-    yield (
-        f"{seen.accepted:,} accepted = {seen.delivered:,} delivered + {seen.dead:,} dead + {seen.dropped:,} dropped"
-        f" + {seen.merged:,} merged + {seen.pending:,} pending"
-    )
+    yield account_text({name: getattr(seen, name) for name in COUNTS})
+    if delivery.found:
+        yield f"{delivery.found:,} of them waited already"
     if seen.reasons:
         yield "lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.reasons.items()))
     often_first = sorted(seen.requests.items(), key=lambda item: -item[1])
@@ -40,19 +43,22 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     if report.jobs:
         yield f"{seen.submitted:,} calls are in an unfinished job: userpilot-async jobs watch {report.jobs[0]}"
     yield f"possible duplicates: {seen.possible_duplicates:,}"
-    yield f"rejected lines: {delivery.rejections.count:,}"
+    if delivery.source is not None:
+        yield f"rejected lines: {delivery.rejections.count:,}"
+    if delivery.durable and seen.pending:
+        yield f"{waiting_text(seen.pending)} in {delivery.to.client._outbox.place}"
 
 
 def as_dict(delivery: Delivery) -> dict[str, Any]:
     """The report as one JSON object."""
     report, seen, rejections = delivery.report, delivery.report.statistics, delivery.rejections
-    counted = ("accepted", "delivered", "dead", "dropped", "merged", "pending", "submitted")
     return {
         "exit_code": int(delivery.exit_code),
         "elapsed": round(delivery.elapsed, 3),
         "interrupted": delivery.interrupted,
         "error": None if delivery.trouble is None else delivery.trouble.message,
-        **{name: getattr(seen, name) for name in counted},
+        **{name: getattr(seen, name) for name in (*COUNTS, "submitted")},
+        "found_waiting": delivery.found,
         "reasons": dict(seen.reasons),
         "requests": dict(seen.requests),
         "requests_total": sum(seen.requests.values()),
@@ -64,6 +70,29 @@ def as_dict(delivery: Delivery) -> dict[str, Any]:
         "rejected": rejections.count,
         "rejected_lines": [attrs.asdict(rejection) for rejection in rejections.kept],
     }
+
+
+def account_counts(account: Account) -> dict[str, int]:
+    """The numbers of an account that is kept on disk."""
+    dead, dropped = sum(account.dead.values()), sum(account.dropped.values())
+    known = (account.accepted, account.delivered, dead, dropped, account.merged, account.waiting)
+    return dict(zip(COUNTS, known, strict=True))
+
+
+def calls_text(count: int) -> str:
+    """So many calls."""
+    return "1 call" if count == 1 else f"{count:,} calls"
+
+
+def waiting_text(count: int) -> str:
+    """So many calls wait."""
+    return f"{calls_text(count)} {'waits' if count == 1 else 'wait'}"
+
+
+def account_text(counts: Mapping[str, int]) -> str:
+    """The conservation law, with these numbers."""
+    accepted, *others = (f"{counts[name]:,} {name}" for name in COUNTS)
+    return f"{accepted} = {' + '.join(others)}"
 
 
 def encoded(fields: dict[str, Any]) -> str:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import anyio
 import click
 
-from .._settings import Settings
-from ..parcelvoy import ParcelvoySettings
 from ._delivery import Delivery
+from ._drain import outbox_there
 from ._progress import Progress, stderr
-from ._recipients import Parcelvoy, Recipient, Userpilot
+from ._recipients import recipient_at
 from ._report import as_dict, as_text, encoded
-from ._server import Server, json_option, talks_to_server
+from ._server import Server, json_option, talks_to_server, to_option
 from ._source import Rejections, Source
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
-@click.option("--to", type=click.Choice(["userpilot", "parcelvoy"]), default="userpilot", show_default=True,
-              help="Parcelvoy has no region; its key and URL: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL].")  # fmt: skip
+@to_option
+@click.option("--outbox", "place", metavar="FILE", help="An outbox on disk (its path, or sqlite:///path) for the calls"
+              " to wait in: it keeps what could not be delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
 @json_option
 @talks_to_server
-def send(server: Server, file: str, to: str, strict: bool, timeout: float | None, as_json: bool) -> None:
+def send(
+    server: Server, file: str, to: str, place: str | None, strict: bool, timeout: float | None, as_json: bool
+) -> None:
     """Send the calls in FILE (- is stdin; .gz is unpacked), one JSON object a line, and wait until all are delivered.
 
     \b
@@ -39,10 +41,12 @@ def send(server: Server, file: str, to: str, strict: bool, timeout: float | None
     {"type": "device", "device_id": "d1", "external_id": "u1", "os": "iOS", "model": "iPad", "app_build": "7", "app_version": "1.2"}
     {"type": "track", "name": "Report Exported", "external_id": "u1", "data": {"format": "csv"}}
 
+    With --outbox, the report is of all calls that waited or came in meanwhile, whoever else uses the file.
+
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
     Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.
     """  # noqa: E501  # a line that is to be copied stays one
-    recipient = recipient_at(server, to)
+    recipient = recipient_at(server, to, outbox_there(place))
     with Source(file) as source:
         progress = Progress(stderr())
         delivery = Delivery(recipient, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
@@ -52,10 +56,3 @@ def send(server: Server, file: str, to: str, strict: bool, timeout: float | None
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(delivery.exit_code)
-
-
-def recipient_at(server: Server, to: str) -> Recipient:
-    """Whom the options mean. A full queue is waited for without end: a script has nothing better to do."""
-    if to == "parcelvoy":
-        return Parcelvoy(server.parcelvoy(ParcelvoySettings(when_full="wait", max_wait=None)))
-    return Userpilot(server.client(Settings(when_full="wait", max_wait=None)))

@@ -15,6 +15,7 @@ import httpx
 from .._api import Region, UserpilotAPI
 from .._client import UserpilotClient
 from .._errors import DeliveryError
+from .._outbox import Outbox
 from .._settings import Settings
 from ..parcelvoy import ParcelvoyClient, ParcelvoySettings
 from ._exits import failure_of
@@ -35,19 +36,19 @@ class Server:
         """These options, and those of ``other`` where these are silent."""
         return Server(self.api_key or other.api_key, self.region or other.region, self.base_url or other.base_url)
 
-    def client(self, settings: Settings, outbox: str | None = None) -> UserpilotClient:
+    def client(self, settings: Settings, outbox: Outbox | str | None = None) -> UserpilotClient:
         """A client that is not open yet; a key or URL that cannot be right is a usage error."""
         with _usage_errors():
             return UserpilotClient(
                 self.api_key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings
             )
 
-    def parcelvoy(self, settings: ParcelvoySettings) -> ParcelvoyClient:
+    def parcelvoy(self, settings: ParcelvoySettings, outbox: Outbox | str | None = None) -> ParcelvoyClient:
         """A client for Parcelvoy; else as `client`."""
         if self.region is not None:
             raise click.UsageError("--region is Userpilot's: a Parcelvoy server is where --base-url says")
         with _usage_errors():
-            return ParcelvoyClient(self.api_key, self.base_url, settings=settings)
+            return ParcelvoyClient(self.api_key, self.base_url, outbox=outbox, settings=settings)
 
     def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
         """The endpoints without a queue; else as `client`."""
@@ -102,3 +103,10 @@ def talks_to_server(command: Command) -> Command:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+to_option = click.option(
+    "--to",
+    type=click.Choice(["userpilot", "parcelvoy"]),
+    default="userpilot",
+    show_default=True,
+    help="Parcelvoy has no region; its key and URL: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL].",
+)

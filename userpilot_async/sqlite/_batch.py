@@ -68,8 +68,8 @@ class Landed:
     """A request has ended."""
 
     request: Request
-    spent: bool
-    """It took a token."""
+    answered: bool | None
+    """Or its answer got lost; ``None`` if it was never made, and took no token."""
     done: bool
     """Its file needs not be found again."""
     lost: bool
@@ -94,8 +94,6 @@ class Batch:
     """It is in the file, or has failed."""
     error: OutboxError | None = None
     """Why its puts are not in the file."""
-    noted: bool = False
-    """Everything else in it is."""
 
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
@@ -106,11 +104,15 @@ class Batch:
         """There is nothing to write."""
         return not (self.puts or self.has_notes())
 
-    def notes(self) -> Batch:
-        """Another one, with what has to be written some time: not the calls, and not requests yet to be made."""
-        rest = Batch(refused=self.refused, delivered=self.delivered, lost=self.lost, parts=self.parts)
-        rest.landed, rest.freed = self.landed, self.freed
-        return rest
+    def take_in(self, before: Batch) -> None:
+        """Write, too, what has to be written some time of one that failed: not its calls, nor requests to be made."""
+        self.refused[:0] = before.refused
+        self.delivered.carriers[:0] = before.delivered.carriers
+        self.delivered.merged[:0] = before.delivered.merged
+        self.lost[:0] = before.lost
+        self.parts[:0] = before.parts
+        self.landed[:0] = before.landed
+        self.freed += before.freed
 
 
 @attrs.frozen

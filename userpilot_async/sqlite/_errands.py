@@ -13,7 +13,7 @@ from .._errors import OutboxError
 from .._notices import Notices
 from .._outbox import Opening
 from ._batch import Batch, Lead
-from ._file import File, Interrupted
+from ._file import PATIENCE, File, Interrupted
 from ._window import Reading
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ class Errands:
         try:
             now = self.file.open(self._opening.destination, self._opening.fingerprint, rebind=self._rebind)
             lead = self._lead()
-        except (OutboxError, Interrupted) as error:
-            refusal = error if isinstance(error, OutboxError) else OutboxError(f"{self.file.path} is locked")
-            self._outbox.tell(self._outbox.refused, refusal)
+        except (OutboxError, OSError, Interrupted) as error:
+            refusal = error if isinstance(error, OutboxError) else OutboxError(f"{self.file.path}: {_in_words(error)}")
+            self._outbox.tell(self, self._outbox.refused, refusal)
             return False
-        self._outbox.tell(self._outbox.began, now, lead)
+        self._outbox.tell(self, self._outbox.began, now, lead)
         return True
 
     def look(self) -> None:
@@ -56,13 +56,15 @@ class Errands:
             if self._leading and not self.file.lease.still_held():
                 self._leading = self._may_send = False
                 self.warn(f"{self.file.lease.path} was deleted: this process sends no more")
-                self._outbox.tell(self._outbox.lost_lease)
+                self._outbox.tell(self, self._outbox.lost_lease)
             lead = self._lead()
             if lead is not None:
-                self._outbox.tell(self._outbox.leads, lead)
+                self._outbox.tell(self, self._outbox.leads, lead)
             now = self.file.look()
             if now is not None:
-                self._outbox.tell(self._outbox.heard, now)
+                self._outbox.tell(self, self._outbox.heard, now)
+            elif self._leading:
+                self._outbox.tell(self, self._outbox.looked)
         except (OSError, OutboxError) as error:
             self.warn(str(error))
         except Interrupted:  # the end is near, and `work` sees to it
@@ -101,12 +103,12 @@ class Errands:
             self.warn(str(error))
             if not taken:
                 taken.append(self._outbox.next_batch())
-            self._outbox.again(taken[0].notes())
-            self._outbox.tell(self._outbox.failed, taken[0], error)
+            self._outbox.again(taken[0])
+            self._outbox.tell(self, self._outbox.failed, taken[0], error)
             return False
         except Interrupted:
             return False
-        self._outbox.tell(self._outbox.written, taken[0], now)
+        self._outbox.tell(self, self._outbox.written, taken[0], now)
         return True
 
     def _read(self) -> None:
@@ -121,9 +123,18 @@ class Errands:
             return
         else:
             self._last_read = reading
-            self._outbox.tell(self._outbox.arrived, read)
+            self._outbox.tell(self, self._outbox.arrived, read)
 
     def end(self) -> None:
-        """Close the file. Whoever still waits is told."""
+        """Close the file."""
         self.file.close()
-        self._outbox.tell(self._outbox.closed)
+
+    def ended(self) -> None:
+        """Whoever still waits is told."""
+        self._outbox.tell(self, self._outbox.closed)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, Interrupted):
+        return f"another process has kept it locked for {PATIENCE:.0f} s"
+    return f"{getattr(error, 'strerror', None) or type(error).__name__}"

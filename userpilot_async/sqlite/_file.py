@@ -9,17 +9,22 @@ writers that sleep in SQLite's busy handler), and a file for each process (no or
 
 from __future__ import annotations
 
-import json
+import errno
+import math
 import os
+import resource
 import sqlite3
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from .._errors import OutboxError
 from .._inheritance import Inheritance, UnfinishedFile
+from .._lanes import Facts
 from .._ledger import Outcome
 from .._shared_ledger import Account
 from .._stored import Concluded, Stored, runs, sealed, unsealed
@@ -27,14 +32,19 @@ from .._values import encode_json
 from . import _salvage
 from ._batch import Batch, Committed, Found, Settled
 from ._locks import Lock
-from ._schema import APPLICATION_ID, look, prepare
+from ._salvage import PAGE
+from ._schema import look, prepare
 from ._window import Read, Reading
 
 T = TypeVar("T")
 Durability = Literal["power", "process"]
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 
-BALLAST = 4 * 1024 * 1024  # bytes kept beside the file, given up when the disk is full: some 100 transactions
+BALLAST = 1024 * 1024  # bytes kept beside the file, given up when the disk is full: more than 50 transactions
+BALLAST_PAUSE = 1.0  # seconds between two tries to have it again; without it the file takes no calls
+PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
+WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
+REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again at once, and each keeps a copy
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST = 10_000  # dead and dropped calls kept
 TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
@@ -57,7 +67,7 @@ class File:
         wall: Callable[[], float] = time.time,
         warn: Callable[[str], object] = lambda message: None,
     ) -> None:
-        self.path = path
+        self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
         self.turn = Lock(path.with_name(path.name + ".lock"))
         self.lease = Lock(path.with_name(path.name + ".lease"))
         self._ballast = path.with_name(path.name + ".ballast")
@@ -70,7 +80,10 @@ class File:
         self._heard = 0
         self._next_id = 0
         self._version = -1
-        self._ballast_gone_at = 0.0
+        self._ballast_tried_at = -BALLAST_PAUSE
+        self._repair_after = 0.0
+        self._busy = threading.Lock()
+        _files.add(self)
 
     # ── opening and closing ──
 
@@ -78,44 +91,40 @@ class File:
         """Create, migrate or repair it as need be. Raises `OutboxError`."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._in_turn():
-                try:
-                    self._create()
-                    self._connect()
-                except sqlite3.DatabaseError as error:
-                    if not self._is_ours():
-                        raise
-                    self._repair(error)
-                self._bind(destination, fingerprint, rebind)
-                self._keep_ballast()
-                self._heard = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
-                now = self._read_account()
-        except (OSError, sqlite3.Error) as error:
-            self._disconnect()
+        except OSError as error:
             raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
-        except OutboxError as error:
-            self._disconnect()
-            raise OutboxError(f"{self.path} {error}") from error
+        now = self._mending("opened", lambda: self._open(destination, fingerprint, rebind))
         self._next_id = now.account.next_id
         return now
 
+    def _open(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> Committed:
+        try:
+            _salvage.resume(self.path)
+            self._create()
+            self._connect()
+        except (OSError, sqlite3.OperationalError) as error:
+            self._disconnect()
+            if not _is_full(error) or not self._give_up_ballast():
+                raise
+            self._connect()
+        self._bind(destination, fingerprint, rebind)
+        self._has_ballast()
+        self._heard = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
+        return self._read_account()
+
     def close(self) -> None:
         """Let go of everything. The last one to do so leaves one file behind, without a log beside it."""
-        with suppress(OSError, sqlite3.Error, Interrupted), self._in_turn():
+        with suppress(OSError, Interrupted), self._in_turn():
             self._disconnect()
-        self._disconnect()
+        with self._busy:
+            self._disconnect()
         self.lease.close()
         self.turn.close()
-
-    def _is_ours(self) -> bool:
-        """What cannot be opened was an outbox once, and no file that somebody named by mistake."""
-        with self.path.open("rb") as file:  # no connection of this process is open: closing would take its locks away
-            header = file.read(72)
-        return header[68:72] == APPLICATION_ID.to_bytes(4, "big") or self._ballast.exists()
 
     def _create(self) -> None:
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            _salvage.sync_folder(self.path)  # a power cut must not take away the name of what is synced
 
     def _connect(self) -> None:
         look(self.path)
@@ -130,6 +139,14 @@ class File:
         if journal != "wal":
             raise OutboxError(f"is on a file system without shared memory, which a write-ahead log needs ({journal})")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
+        # What was delivered is nobody's business any more, and must not be found among what is salvaged.
+        connection.execute("PRAGMA secure_delete = ON")
+        most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if most != resource.RLIM_INFINITY:
+            # What a file may grow to: the log has to fit into it, too, before it is checkpointed, and then into the
+            # file. One that is full this way says so cleanly, and notes can still be written over what has gone.
+            connection.execute(f"PRAGMA max_page_count = {max(1, most * 3 // 4 // PAGE)}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, min(1_000, most // 4 // PAGE))}")
         prepare(connection)
 
     def _disconnect(self) -> None:
@@ -171,13 +188,44 @@ class File:
     # ── transactions ──
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        if not self.turn.take(self._pause):
+    def _in_turn(self, patience: float = math.inf) -> Iterator[None]:
+        began = time.monotonic()
+
+        def pause(seconds: float) -> bool:
+            waited = time.monotonic() - began
+            if waited > WORRY:
+                self._warn(f"{self.path} is locked: another process has had it for seconds")
+            return self._pause(seconds) or waited > patience
+
+        if not self.turn.take(pause):
             raise Interrupted
         try:
-            yield
+            with self._busy:
+                yield
         finally:
             self.turn.release()
+
+    def _mending(self, what: str, do: Callable[[], T]) -> T:
+        """Do something when it is this process's turn; and again, once repaired, if the file proves to be damaged.
+
+        Raises `OutboxError`, saying that the file cannot be opened, read, or written.
+        """
+        with self._in_turn(PATIENCE if what == "opened" else math.inf):
+            try:
+                try:
+                    return do()
+                except sqlite3.DatabaseError as error:
+                    if not self._is_damage(error):
+                        raise
+                    self._repair(error)
+                    return do()
+            except (OSError, sqlite3.Error) as error:
+                self._disconnect()
+                raise OutboxError(f"{self.path} cannot be {what}: {_why(error)}") from error
+            except OutboxError:
+                if what == "opened":
+                    self._disconnect()
+                raise
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -197,28 +245,38 @@ class File:
 
         On a full disk new calls fail, and what became of others is written all the same.
         """
-        try:
-            with self._in_turn():
-                return self._commit(take())
-        except (OSError, sqlite3.Error) as error:
-            self._disconnect()
-            raise OutboxError(f"{self.path} cannot be written: {_why(error)}") from error
+        taken: list[Batch] = []
+
+        def write() -> Committed:
+            if not taken:
+                taken.append(take())
+            return self._commit(taken[0])
+
+        return self._mending("written", write)
 
     def _commit(self, batch: Batch) -> Committed:
-        try:
-            return self._write(batch)
-        except (OSError, sqlite3.OperationalError) as error:
+        failed = None
+        if batch.puts and not self._has_ballast() and not self._has_free_pages():
+            failed = OutboxError(f"{self.path} takes no calls: the disk is full")
             if not batch.has_notes():
+                raise failed
+        try:
+            return self._write(batch, failed)
+        except (OSError, sqlite3.OperationalError):
+            self._shorten_log()
+        try:
+            return self._write(batch, failed)
+        except (OSError, sqlite3.OperationalError) as error:
+            if not batch.has_notes() or not _is_full(error):
                 raise
-            self._disconnect()
             self._give_up_ballast()
+            self._shorten_log()
             failed = OutboxError(f"{self.path} cannot be written: {_why(error)}")
             return self._write(batch, failed if batch.puts else None)
-        except sqlite3.DatabaseError as error:
-            self._repair(error)
-            return self._write(batch)
 
     def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
+        for request in batch.requests:
+            request.number = None  # of a transaction that failed
         with self._transaction() as db:
             account, heard, heard_to = self._account(), *self._news()
             if account.next_id < self._next_id:
@@ -231,13 +289,11 @@ class File:
                 said += self._write_settled(settled, account)
             parts = [(call_id, sealed([call_id, key])) for call_id, key in batch.parts]
             db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
-            numbers = self._write_requests(batch)
+            self._write_requests(batch)
             self._write_account(account)
             heard_to = self._write_news(said, heard_to)
             oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
         self._heard, self._next_id = heard_to, account.next_id
-        for request, number in zip(batch.requests, numbers, strict=True):
-            request.number = number
         return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     def _write_refused(self, batch: Batch, account: Account) -> list[Concluded]:
@@ -273,7 +329,7 @@ class File:
             if settled.outcome.status != "delivered":
                 values = (self._wall(), settled.outcome.status, settled.outcome.reason, settled.detail, first, last)
                 fields = "id, at, kind, key, said, moment, size, crc"
-                self._db.execute(f"INSERT INTO lost SELECT {fields}, ?, ?, ?, ? FROM calls {within}", values)
+                self._db.execute(f"INSERT OR REPLACE INTO lost SELECT {fields}, ?, ?, ?, ? FROM calls {within}", values)
             self._db.execute(f"DELETE FROM calls {within}", (first, last))
             self._db.execute(f"DELETE FROM parts {within}", (first, last))
             account.bytes -= int(size)
@@ -284,17 +340,19 @@ class File:
             carriers, merged = ([one for one in ids if one not in missing] for ids in (carriers, merged))
         return [_conclude(account, settled.outcome, carriers, merged)]
 
-    def _write_requests(self, batch: Batch) -> list[int | None]:
-        db, now, numbers = self._db, self._wall(), []
-        for request in batch.requests:
+    def _write_requests(self, batch: Batch) -> None:
+        db, now = self._db, self._wall()
+        # Under the turn: whoever has a lease of their own meanwhile has not begun, or will see what is noted here.
+        for request in batch.requests if self.lease.still_held() else ():
             values = (now, request.budget, sealed(runs(request.ids)))
-            numbers.append(db.execute("INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)", values).lastrowid)
+            request.number = db.execute("INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)", values).lastrowid
             if request.last_calls:
                 row = (request.filename, request.kind, sealed(list(request.last_calls)))
                 db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
         for one in batch.landed:
-            if one.spent:
-                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now, one.request.number))
+            if one.answered is not None:
+                landed_at = now if one.answered else now + LOST_TOKEN - TOKEN
+                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, one.request.number))
             else:
                 db.execute("DELETE FROM requests WHERE id = ?", (one.request.number,))
             if one.lost:
@@ -302,8 +360,7 @@ class File:
             if one.done and one.request.filename:
                 db.execute("DELETE FROM files WHERE filename = ?", (one.request.filename,))
         if batch.landed:
-            db.execute("DELETE FROM requests WHERE landed_at < ?", (now - LOST_TOKEN,))
-        return numbers
+            db.execute("DELETE FROM requests WHERE landed_at < ?", (now - TOKEN,))
 
     def _account(self) -> Account:
         row = self._db.execute("SELECT said FROM account").fetchone()
@@ -335,18 +392,14 @@ class File:
 
     def look(self) -> Committed | None:
         """What others have done, if they have done anything. Raises `OutboxError`."""
-        try:
-            self._keep_ballast()
-            with self._in_turn():
-                version = self._connected().execute("PRAGMA data_version").fetchone()[0]
-                if version == self._version:
-                    return None
-                self._version = version
-                return self._read_account()
-        except sqlite3.DatabaseError as error:
-            return self._after_repair(error, self._read_account)
-        except OSError as error:
-            raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
+        return self._mending("read", self._look)
+
+    def _look(self) -> Committed | None:
+        version = self._connected().execute("PRAGMA data_version").fetchone()[0]
+        if version == self._version:
+            return None
+        self._version = version
+        return self._read_account()
 
     def _read_account(self) -> Committed:
         db = self._connected()
@@ -360,13 +413,7 @@ class File:
 
     def read(self, reading: Reading) -> Read:
         """The calls that are asked for. Rows whose checksum is wrong are set aside. Raises `OutboxError`."""
-        try:
-            with self._in_turn():
-                return self._read(reading)
-        except sqlite3.DatabaseError as error:
-            return self._after_repair(error, lambda: self._read(reading))
-        except OSError as error:
-            raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
+        return self._mending("read", lambda: self._read(reading))
 
     def _read(self, reading: Reading) -> Read:
         values: list[object] = [reading.start]
@@ -418,74 +465,88 @@ class File:
 
     def inherit(self) -> tuple[Inheritance, Committed]:
         """What the sender before has left, for whoever has the lease now. Raises `OutboxError`."""
-        try:
-            with self._in_turn():
-                now = self._wall()
-                with self._transaction() as db:
-                    under_way = "SELECT id, at, calls FROM requests WHERE landed_at IS NULL"
-                    for number, at, calls in db.execute(under_way).fetchall():
-                        db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", unsealed(calls) or ())
-                        landed_at = min(at, now) + LOST_TOKEN - TOKEN
-                        db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
-                    spent: dict[str, list[float]] = {}
-                    for budget, landed_at in db.execute("SELECT budget, landed_at FROM requests"):
-                        if landed_at + TOKEN > now:
-                            spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
-                    files = [self._unfinished(*row) for row in db.execute("SELECT * FROM files").fetchall()]
-                return Inheritance(spent, files), self._read_account()
-        except (OSError, sqlite3.Error) as error:
-            self._disconnect()
-            raise OutboxError(f"{self.path} cannot be read: {_why(error)}") from error
+        return self._mending("read", self._inherit)
+
+    def _inherit(self) -> tuple[Inheritance, Committed]:
+        now = self._wall()
+        with self._transaction() as db:
+            under_way = "SELECT id, calls FROM requests WHERE landed_at IS NULL"
+            for number, calls in db.execute(under_way).fetchall():
+                db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", unsealed(calls) or ())
+                # From now on, and not from when it was noted: its sender may have been stopped in between.
+                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now + LOST_TOKEN - TOKEN, number))
+            spent: dict[str, list[float]] = {}
+            for budget, landed_at in db.execute("SELECT budget, landed_at FROM requests"):
+                if landed_at + TOKEN > now:
+                    spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
+            files = [self._unfinished(*row) for row in db.execute("SELECT * FROM files").fetchall()]
+        return Inheritance(spent, files), self._read_account()
 
     def _unfinished(self, filename: str, kind: str, last_calls: str) -> UnfinishedFile:
         keys: dict[str, int] = {}
         for call_id in unsealed(last_calls) or ():
-            row = self._db.execute("SELECT key FROM calls WHERE id = ?", (call_id,)).fetchone()
-            if row is not None:
-                keys[str(json.loads(row[0]))] = call_id
+            row = self._db.execute("SELECT kind, key, said, moment FROM calls WHERE id = ?", (call_id,)).fetchone()
+            key = _key_of(kind, row) if row is not None else None
+            if key is not None:
+                keys[key] = call_id
         if not keys:
             self._db.execute("DELETE FROM files WHERE filename = ?", (filename,))
         return UnfinishedFile(filename, kind, keys)
 
     # ── when disk or file fail ──
 
+    def _is_damage(self, error: sqlite3.DatabaseError) -> bool:
+        """It is the file's fault, and nobody has just repaired it; and it was an outbox before, and no file that
+        somebody named by mistake.
+        """
+        if type(error) is not sqlite3.DatabaseError or time.monotonic() < self._repair_after:
+            return False
+        return self._connection is not None or self._ballast.exists() or self.lease.path.exists()
+
     def _repair(self, error: sqlite3.DatabaseError) -> None:
-        """The file is damaged: put it aside, and go on with what can be read of it. The caller holds the turn."""
-        if isinstance(error, sqlite3.OperationalError):
-            raise error
+        """Put the file aside, and go on with what can be read of it. The caller holds the turn."""
+        self._repair_after = time.monotonic() + REPAIR_PAUSE
         self._disconnect()
-        lost, quarantine = _salvage.replace(self.path, self._next_id, self._heard, DAMAGED)
+        lost, quarantine = _salvage.replace(self.path, _salvage.Known(self._next_id, self._heard), DAMAGED)
         self._connect()
-        self._version = -1
         self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
 
-    def _after_repair(self, error: sqlite3.DatabaseError, again: Callable[[], T]) -> T:
-        try:
-            with self._in_turn():
-                self._repair(error)
-                return again()
-        except (OSError, sqlite3.Error) as worse:
-            self._disconnect()
-            raise OutboxError(f"{self.path} cannot be read: {_why(worse)}") from worse
-
-    def _keep_ballast(self) -> None:
-        if self._ballast_gone_at < 0 or self._wall() - self._ballast_gone_at < LOST_TOKEN:
-            return
+    def _has_ballast(self) -> bool:
+        """There is room for notes beside the calls; where there was none, look again once in a while."""
+        if self._ballast.exists():
+            return True
+        if abs(self._wall() - self._ballast_tried_at) < BALLAST_PAUSE:
+            return False
+        self._ballast_tried_at = self._wall()
         with suppress(OSError):
-            there = os.statvfs(self.path.parent)
-            if not self._ballast.exists() and there.f_bavail * there.f_frsize > 4 * BALLAST:
+            folder = os.statvfs(self.path.parent)
+            if folder.f_bavail * folder.f_frsize > 2 * BALLAST:
                 descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
                 try:
-                    os.write(descriptor, bytes(BALLAST))
+                    written = os.write(descriptor, bytes(BALLAST))
                 finally:
                     os.close(descriptor)
-            self._ballast_gone_at = -1.0
+                if written == BALLAST:
+                    return True
+                self._ballast.unlink()
+        return False
 
-    def _give_up_ballast(self) -> None:
-        """The disk is full: make room for notes, and the log short again."""
-        with suppress(OSError):
+    def _has_free_pages(self) -> bool:
+        """Calls that have gone have left room in the file itself."""
+        return int(self._connected().execute("PRAGMA freelist_count").fetchone()[0]) * PAGE > BALLAST
+
+    def _give_up_ballast(self) -> bool:
+        """The disk is full: make room for notes; false if that has been done before."""
+        self._ballast_tried_at = self._wall()
+        try:
             self._ballast.unlink()
-        self._ballast_gone_at = self._wall()
+        except OSError:
+            return False
+        return True
+
+    def _shorten_log(self) -> None:
+        """Begin it anew, if it cannot grow; on a new connection, in case it is the connection that is at fault."""
+        self._disconnect()
         with suppress(sqlite3.Error, OSError):
             self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -504,6 +565,18 @@ def _has_companion(said: Any) -> bool:
     return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
 
 
+def _key_of(kind: str, row: Sequence[Any]) -> str | None:
+    """Whose row of this kind a call belongs to: its own, or that of another it says something of."""
+    try:
+        its_kind, key, said = Stored(*row).call()
+    except (TypeError, ValueError, AttributeError):  # a damaged row
+        return None
+    companion = cast("Facts", said)[3] if len(said) == 4 else None
+    if its_kind != kind:
+        return companion[1] if companion is not None and companion[0] == kind else None
+    return key if isinstance(key, str) else None
+
+
 def _conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
     carriers, merged = list(carriers), list(merged)
     account.conclude(outcome, len(carriers), len(merged))
@@ -514,5 +587,36 @@ def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")  # of a damaged row
 
 
+def _is_full(error: Exception) -> bool:
+    """It wants room: of the disk, a quota, or a limit."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "full" in str(error) or "disk I/O" in str(error)
+
+
 def _why(error: Exception) -> str:
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+
+
+_files: weakref.WeakSet[File] = weakref.WeakSet()
+_held: list[File] = []
+
+
+def _before_fork() -> None:
+    """No connection goes across a fork, nor a lock that is held within SQLite.
+
+    Its list of its POSIX locks would: a child that opens the file itself would take none, for it believes to have them
+    already, and be in the way of nobody who deletes the log. The parent opens a new connection when it next needs one.
+    """
+    for file in list(_files):
+        file._busy.acquire()
+        file._disconnect()
+        _held.append(file)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop()._busy.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -1,8 +1,4 @@
-"""The file from outside, for the people who run it: what is in it, and what can be done about that.
-
-Each look and each change is one turn of the file's lock, as those of the processes that use it are: they are never
-disturbed, and only wait for a moment. A file that nobody uses is left as it was found, with its log written back.
-"""
+"""The file from outside, for the people who run it: what is in it, and what can be done about that."""
 
 from __future__ import annotations
 
@@ -10,12 +6,8 @@ import fcntl
 import json
 import os
 import re
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -23,10 +15,9 @@ from .._errors import OutboxError
 from .._lanes import Key, Kind, Said
 from .._shared_ledger import Account
 from .._stored import Stored
-from ._file import File, Interrupted, _decoded, _why, checked
+from ._file import checked
 from ._schema import MIGRATIONS, version_of
-
-PATIENCE = 30.0  # seconds to wait for the lock: the others have it for some milliseconds, a purge for some seconds
+from ._visit import about_of, opened, with_suffix
 
 Call = tuple[Kind, Key, Said]
 
@@ -115,10 +106,11 @@ def look(path: Path) -> Seen:
     with opened(path, as_it_is=True) as file:
         db = file._db
         version = version_of(db, len(MIGRATIONS))
-        account, about, oldest, counts = Account(), {}, None, {"requests": 0, "lost": 0, "damaged": 0}
+        account, oldest, counts = Account(), None, {"requests": 0, "lost": 0, "damaged": 0}
+        about: Mapping[str, str] = {}
         if version:
             db.execute("BEGIN")
-            account, about = file._account(), dict(db.execute("SELECT name, said FROM about").fetchall())
+            account, about = file._account(), about_of(file)
             oldest = db.execute("SELECT at FROM calls ORDER BY id LIMIT 1").fetchone()
             for table in counts:
                 under_way = "WHERE landed_at IS NULL" if table == "requests" else ""
@@ -165,6 +157,7 @@ def _noted(text: bytes) -> Holder:
 
 def quarantined(path: Path) -> list[str]:
     """The damaged files that lie beside it, oldest first."""
+    path = with_suffix(path, "")
     name = re.compile(re.escape(path.name) + r"\.damaged-(\d+)")
     found = [(int(match[1]), one.name) for one in path.parent.iterdir() if (match := name.fullmatch(one.name))]
     return [one for _, one in sorted(found)]
@@ -179,14 +172,14 @@ def lost(path: Path, reasons: Sequence[str] = ()) -> tuple[str | None, list[Lost
         db = file._db
         if not version_of(db, len(MIGRATIONS)):
             return None, []
-        about = dict(db.execute("SELECT name, said FROM about").fetchall())
-        fields = "id, at, kind, key, said, moment, crc, lost_at, status, reason, detail"
+        about = about_of(file)
+        fields = "id, at, size, kind, key, said, moment, crc, lost_at, status, reason, detail"
         rows = db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
     found = []
-    for call_id, at, kind, key, said, moment, crc, lost_at, status, reason, detail in rows:
+    for call_id, at, size, *stored, crc, lost_at, status, reason, detail in rows:
         if not reasons or reason in reasons:
-            call = checked(call_id, at, (kind, key, said, moment), crc, ())
-            found.append(Lost(call_id, at, kind, _plain(key), lost_at, status, reason, detail, call))
+            call = checked(call_id, at, size, stored, crc, ())
+            found.append(Lost(call_id, at, stored[0], _plain(stored[1]), lost_at, status, reason, detail, call))
     return about.get("destination"), found
 
 
@@ -205,15 +198,15 @@ def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> R
     `OutboxError`.
     """
     with opened(path) as file, file._transaction() as db:
-        rows = db.execute("SELECT id, at, kind, key, said, moment, size, crc, reason FROM lost ORDER BY id").fetchall()
-        chosen = [row for row in rows if (not reasons or row[8] in reasons) and (not ids or row[0] in ids)]
+        rows = db.execute("SELECT id, at, size, kind, key, said, moment, crc, reason FROM lost ORDER BY id").fetchall()
+        chosen = [row for row in rows if (not reasons or row[-1] in reasons) and (not ids or row[0] in ids)]
         account = file._account()
         first_id, back, damaged = account.next_id, [], 0
-        for call_id, at, *stored, size, crc, _ in chosen:
-            if checked(call_id, at, stored, crc, ()) is None:
+        for call_id, at, size, *stored, crc, _ in chosen:
+            if checked(call_id, at, size, stored, crc, ()) is None:
                 damaged += 1
                 continue
-            crc = Stored(*stored).checksum(account.next_id, at)
+            crc = Stored(*stored).checksum(account.next_id, at, size)
             back.append((account.next_id, at, *stored, size, crc))
             db.execute("DELETE FROM lost WHERE id = ?", (call_id,))
             account.next_id += 1
@@ -230,7 +223,7 @@ def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) ->
         if not file.lease.try_take():
             raise OutboxError(f"{path} has a sender, which would go on with the old key: end it first")
         try:
-            about = dict(file._db.execute("SELECT name, said FROM about").fetchall())
+            about = about_of(file)
             before, waiting = about.get("destination"), file._account().waiting
             kept = file._db.execute("SELECT count(*) FROM lost").fetchone()[0]
             if before is not None and server_of(before) != server_of(destination) and (waiting or kept):
@@ -245,83 +238,3 @@ def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) ->
 def server_of(destination: str) -> str:
     """The kind of server, of a destination as files have it."""
     return destination.partition(" at ")[0]
-
-
-# ── access ──
-
-
-@contextmanager
-def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
-    """The file, for as long as it is this process's turn. Raises `OutboxError`.
-
-    ``as_it_is`` is for those who only read: it is not even brought to the newest version.
-    """
-    if not path.is_file():
-        raise OutboxError(f"{path} does not exist, or is no file")
-    file = File(path, "power", pause=_patience())
-    try:
-        with _own_errors(path), file._in_turn():
-            _hand_over(path)
-            try:
-                if as_it_is:
-                    file._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)
-                    file._connection.isolation_level = None
-                    file._connection.text_factory = _decoded
-                else:
-                    file._connect()
-                yield file
-            finally:
-                file._disconnect()
-    finally:
-        file.lease.close()
-        file.turn.close()
-
-
-def _patience() -> Callable[[float], bool]:
-    deadline = time.monotonic() + PATIENCE
-
-    def pause(seconds: float) -> bool:
-        time.sleep(seconds)
-        return time.monotonic() > deadline
-
-    return pause
-
-
-@contextmanager
-def _own_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Interrupted:
-        raise OutboxError(f"{path} is locked: another process has had it for {PATIENCE:.0f} s") from None
-    except sqlite3.OperationalError as error:
-        raise OutboxError(f"{path} cannot be used: {error}") from error
-    except sqlite3.DatabaseError as error:
-        mended = "a client or `drain` that opens it puts it aside, and saves what can be read"
-        raise OutboxError(f"{path} is damaged ({error}): {mended}") from error
-    except OSError as error:
-        raise OutboxError(f"{path} cannot be used: {_why(error)}") from error
-    except OutboxError as error:
-        if str(path) in str(error):
-            raise
-        raise OutboxError(f"{path} {error}") from error
-
-
-def _hand_over(path: Path) -> None:
-    """What root has just made beside the file belongs to whose the file is; or that one could not open it any more."""
-    if os.geteuid():
-        return
-    owner = path.stat()
-    for name in (".lock", ".lease"):
-        one = with_suffix(path, name)
-        if one.exists() and one.stat().st_uid != owner.st_uid:
-            os.chown(one, owner.st_uid, owner.st_gid)
-
-
-def with_suffix(path: Path, suffix: str) -> Path:
-    """What lies beside the file."""
-    return path.with_name(path.name + suffix)
-
-
-def row_bytes(value: Any) -> bytes:
-    """Whatever a damaged row has in a field, as bytes."""
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 try:
@@ -66,9 +67,10 @@ class Lock:
             self._descriptor = -1
 
     def note(self, text: str) -> None:
-        """Write into the file who holds it: for people."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
+        """Write into the file who holds it: for people, so a full disk is no reason not to hold it."""
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
 
     def still_held(self) -> bool:
         """The file is still the one that was locked."""

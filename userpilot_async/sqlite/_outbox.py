@@ -61,7 +61,7 @@ class SQLiteOutbox:
             raise ValueError('durability must be "power" or "process"')
         if type(max_bytes) is not int or max_bytes < 1:
             raise ValueError("max_bytes must be an int, 1 or more")
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.place = str(self.path)
         self.when_room: Callable[[], object] | None = None
         self._durability: Durability = durability
@@ -69,6 +69,8 @@ class SQLiteOutbox:
         self._max_bytes = max_bytes
         self._rebind = rebind
         self._in_use = False
+        self._writer: Writer | None = None
+        self._errands: Errands | None = None
         self._lock = threading.Lock()
         self._begin_anew()
 
@@ -96,7 +98,7 @@ class SQLiteOutbox:
         """
         parts = urlsplit(url)
         path = unquote(parts.path)[1:]
-        if parts.netloc or not path:
+        if parts.netloc or parts.fragment or not path:
             raise ValueError("a SQLite outbox is sqlite:///events.db, or sqlite:////var/lib/app/events.db")
         options: dict[str, Any] = {}
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -114,26 +116,25 @@ class SQLiteOutbox:
 
     async def open(self, opening: Opening) -> None:
         """Start the thread, and wait until it has the file. Raises `ValueError` if it is in use, and `OutboxError`."""
-        if self._in_use:
+        if self._in_use or (self._writer is not None and self._writer.runs):
             raise ValueError("this SQLiteOutbox is in use by another client: give each client one of its own")
         self._begin_anew()
         self._opening, self._soon, self._in_use = opening, soon_here(), True
         self._start()
         try:
             await self._opened.wait()
+            error = self._refusal or self._bug
+            if error is not None:
+                await self._closed.wait()
+                raise error
         except BaseException:
-            self._writer.hurry()
-            self._writer.stop()
             self._in_use = False
+            self.abandon()
             raise
-        error = self._refusal or self._bug
-        if error is not None:
-            self._in_use = False
-            raise error
 
     def _start(self) -> None:
-        errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
-        self._writer = Writer(errands, lambda bug: self.tell(self._broke, bug))
+        self._errands = errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
+        self._writer = Writer(errands, lambda bug: self.tell(errands, self._broke, bug))
         errands.file = File(self.path, self._durability, pause=self._writer.pause, warn=errands.warn)
         self._writer.start()
 
@@ -145,17 +146,22 @@ class SQLiteOutbox:
         if not self._in_use:
             return
         self.sends = False
-        self._writer.stop()
+        self._wake(stop=True)
         try:
             await self._closed.wait()
         finally:
-            self._writer.hurry()
+            self.abandon()
             self._in_use = False
 
     def abandon(self) -> None:
         """Nobody takes calls from here any more, and nobody closes this: another process must be able to send."""
-        self._writer.hurry()
-        self._writer.stop()
+        if self._writer is not None:
+            self._writer.hurry()
+            self._writer.stop()
+
+    def _wake(self, *, stop: bool = False) -> None:
+        if self._writer is not None:
+            (self._writer.stop if stop else self._writer.wake)()
 
     # ── calls ──
 
@@ -164,8 +170,18 @@ class SQLiteOutbox:
         """Of the calls in the file, as far as this process knows, and of those on their way into it, or out of it."""
         return self._bytes + self._unwritten - self._freed
 
+    @property
+    def stirs(self) -> bool:
+        """Calls are being written, or read."""
+        return self.reading is not None or self._in_hand is not None or self.has_batch()
+
     def has_room(self, size: int) -> bool:
-        """A call of so many bytes may be put; one that is larger than the whole limit, into an empty file."""
+        """A call of so many bytes may be put; one that is larger than the whole limit, into an empty file.
+
+        What cannot be written yet waits in memory, which has the client's own limit.
+        """
+        if self._unwritten + size > self._opening.max_bytes and self._unwritten:
+            return False
         return self.waiting_bytes + size <= self._max_bytes or not self.waiting_bytes
 
     def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
@@ -181,15 +197,15 @@ class SQLiteOutbox:
                 batch = Batch()
                 self._batches.append(batch)
             batch.puts.append(put)
-        self._writer.wake()
+        self._wake()
         return put, batch
 
     async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
         """Hold a call: it is in the file when this returns. Raises `OutboxError`.
 
-        Cancelled before the writer has taken it, the call is withdrawn. Afterwards a scope is left only when the file
-        has it, and the receipt is returned. A native cancellation cannot be put off: it goes on then, and says that
-        the call was accepted.
+        Cancelled before the writer has taken it, the call is withdrawn. Afterwards this waits for the file, however
+        long that takes; a scope is left with the receipt then, and a native cancellation goes on, and says that the
+        call was accepted.
         """
         self._raise_bug()
         put, batch = self._put(kind, key, said, size, now, awaited=True)
@@ -223,7 +239,7 @@ class SQLiteOutbox:
         receipt.failed(outcome)  # known at once; the number and the account follow
         with self._lock:
             self._batches[-1].refused.append((outcome, receipt))
-        self._writer.wake()
+        self._wake()
         return receipt
 
     async def recorded(self) -> None:
@@ -262,15 +278,15 @@ class SQLiteOutbox:
         with self._lock:
             batch = self._batches[-1]
             batch.requests.append(request)
-        self._writer.wake()
+        self._wake()
         await batch.done.wait()
-        return batch.noted and self.sends
+        return request.number is not None and self.sends
 
-    def landed(self, request: Request, *, spent: bool, done: bool, lost: bool) -> None:
+    def landed(self, request: Request, *, answered: bool | None, done: bool, lost: bool) -> None:
         """It has ended."""
         with self._lock:
-            self._batches[-1].landed.append(Landed(request, spent, done, lost))
-        self._writer.wake()
+            self._batches[-1].landed.append(Landed(request, answered, done, lost))
+        self._wake()
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
         """These calls went into later ones. They stay in the file, which a crash would leave with nothing else."""
@@ -294,12 +310,12 @@ class SQLiteOutbox:
             else:
                 carriers, merged = list(settlement.carriers), list(settlement.merged)
                 batch.lost.append(Settled(settlement.outcome, carriers, merged, settlement.detail))
-        self._writer.wake()
+        self._wake()
 
     def _ask(self) -> None:
         """Have more calls read, if there are more and the window is low."""
         if self.sends and self._window.wants() is not None:
-            self._writer.wake()
+            self._wake()
 
     # ── for the thread ──
 
@@ -321,16 +337,23 @@ class SQLiteOutbox:
             return batch
 
     def again(self, notes: Batch) -> None:
-        """Write this later: it failed."""
+        """Write this with the next batch: it failed."""
         with self._lock:
-            self._in_hand = None
-            if notes.has_notes():
-                self._batches.appendleft(notes)
+            self._batches[0].take_in(notes)
 
-    def tell(self, function: Callable[..., object], *arguments: object) -> None:
+    def tell(self, errands: Errands, function: Callable[..., object], *arguments: object) -> None:
         """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
+
+        def told() -> None:
+            if errands is not self._errands:  # of an opening that is over
+                return
+            try:
+                function(*arguments)
+            except Exception as bug:  # or the loop would have it, and who waits would wait for ever
+                self._broke(bug, *arguments)
+
         try:
-            self._soon(function, *arguments)
+            self._soon(told)
         except RuntimeError:
             self.abandon()
 
@@ -354,6 +377,9 @@ class SQLiteOutbox:
         self._learn(now)
         self._changed()
 
+    def looked(self) -> None:
+        """Nobody has done anything. Who has the lease must notice, all the same, that its loop has ended."""
+
     def leads(self, lead: Lead) -> None:
         """The lease is ours: send, from the oldest call on."""
         self._inheritance = lead.inheritance
@@ -375,10 +401,10 @@ class SQLiteOutbox:
 
     def written(self, batch: Batch, now: Committed) -> None:
         """A batch is in the file; or all of it but the calls."""
-        self._in_hand = None
+        self._let_go(batch)
         self._unwritten -= sum(put.size for put in batch.puts)
         self._freed -= batch.freed
-        batch.error, batch.noted = now.puts_failed, True
+        batch.error = now.puts_failed
         self._learn(now)
         next_id = now.first_put
         if batch.error is None:
@@ -396,10 +422,16 @@ class SQLiteOutbox:
 
     def failed(self, batch: Batch, error: OutboxError) -> None:
         """A batch is not in the file; what must be written some time will be tried again."""
+        self._let_go(batch)
         self._unwritten -= sum(put.size for put in batch.puts)
         batch.error = error
         self._not_held(batch, error)
         batch.done.come()
+
+    def _let_go(self, batch: Batch) -> None:
+        with self._lock:
+            if self._in_hand is batch:  # the thread may have taken the next one already
+                self._in_hand = None
 
     def closed(self) -> None:
         """The thread has ended. Who still waits for it has waited in vain."""
@@ -412,7 +444,7 @@ class SQLiteOutbox:
     def _learn(self, now: Committed) -> None:
         self._bytes = now.account.bytes
         self._window.reaches(now.account.next_id)
-        self.ledger.sync(now.account, now.oldest, now.heard, now.said)
+        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said))
         self._ask()
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
@@ -432,10 +464,10 @@ class SQLiteOutbox:
         if self.when_room is not None:
             self.when_room()
 
-    def _broke(self, bug: BaseException) -> None:
+    def _broke(self, bug: BaseException, *concerned: object) -> None:
         self._bug = bug
-        for batch in (self._in_hand, *self._batches):
-            if batch is not None:
+        for batch in (*concerned, self._in_hand, *self._batches):
+            if isinstance(batch, Batch):
                 batch.error = OutboxError(f"{self.place}: {type(bug).__name__}")
                 batch.done.come()
         self._opened.come()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +12,14 @@ import attrs
 
 from .._errors import OutboxError
 from .._ledger import Outcome
-from .._shared_ledger import Account
-from .._stored import Stored
+from .._stored import Stored, unsealed
 from .._values import encode_json, size_of
 from ._file import File, _conclude, checked
-from ._inspect import opened, row_bytes, server_of
+from ._inspect import server_of
+from ._visit import about_of, opened
 
 PURGED = Outcome("dropped", "purged")
 PREFIXES = {"parcelvoy": ("e:", "a:")}  # of keys, by kind of server: of external and of anonymous ids
-MANY = 500  # ids in one statement; SQLite takes 999 and more
 
 
 @attrs.frozen
@@ -62,8 +61,7 @@ def purge(path: Path, whose: Whose, *, really: bool = True) -> Erased:
     Calls that a sender has in its memory may still be sent. Quarantined files are not touched.
     """
     with opened(path) as file:
-        about = dict(file._db.execute("SELECT name, said FROM about").fetchall())
-        search = Search(file, whose, whose.keys(about.get("destination", "")))
+        search = Search(file, whose, whose.keys(about_of(file).get("destination", "")))
         erased = search.run()
         if really:
             # Deleted rows are written over at once, and the rest, of rows that went in the past, by making all anew.
@@ -102,7 +100,8 @@ class Search:
         """Look everywhere."""
         erased = Erased()
         for table in ("calls", "lost"):
-            self._ids[table] = [call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)]
+            meant = {call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)}
+            self._ids[table] = sorted(meant.union(self._spoilt(table)))
             if self._whose.kind == "company":
                 self._rewritten[table] = list(self._without_company(table))
         self._ids["damaged"] = list(self._damaged())
@@ -130,17 +129,24 @@ class Search:
             erased.known_as |= keys - self._keys
         return meant
 
+    def _spoilt(self, table: str) -> Iterator[int]:
+        """Rows whose checksum is wrong, and in which the id stands: nobody has noticed yet, to set them aside."""
+        query = f"SELECT id, at, size, kind, key, said, moment, crc FROM {table} WHERE instr(said, ?)"
+        for call_id, at, size, *stored, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
+            if checked(call_id, at, size, stored, crc, ()) is None:
+                yield call_id
+
     def _damaged(self) -> Iterator[int]:
         needles = [text.encode() for text in self._texts]
         for call_id, *fields in self._db.execute("SELECT id, key, said FROM damaged"):
-            if any(needle in row_bytes(field) for field in fields for needle in needles):
+            if any(needle in _as_bytes(field) for field in fields for needle in needles):
                 yield call_id
 
     def _without_company(self, table: str) -> Iterator[tuple[Any, ...]]:
         """Identifies of users that name the company: they stay, and say nothing of it any more."""
-        query = f"SELECT id, at, kind, key, said, moment, size, crc FROM {table} WHERE kind = 'user' AND instr(said, ?)"
-        for call_id, at, *stored, size, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
-            call = checked(call_id, at, stored, crc, ())
+        query = f"SELECT id, at, size, kind, key, said, moment, crc FROM {table} WHERE kind = 'user' AND instr(said, ?)"
+        for call_id, at, size, *stored, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
+            call = checked(call_id, at, size, stored, crc, ())
             if call is None or isinstance(call[2], bytes) or len(call[2]) == 2:
                 continue
             metadata, fields, _, companion = call[2]
@@ -149,41 +155,30 @@ class Search:
             others = {name: value for name, value in (fields or {}).items() if name != "company_id"} or None
             its_size = size_of(metadata) + (size_of(others) if others else 0)
             changed = Stored.of(call[0], call[1], (metadata, others, its_size, None))
-            yield changed.said, its_size, changed.checksum(call_id, at), call_id, its_size - size
+            yield changed.said, its_size, changed.checksum(call_id, at, its_size), call_id
 
     def erase(self) -> None:
         """In one transaction, and heard by all who use the file."""
-        account = self._file._account()
+        account, waiting = self._file._account(), self._ids["calls"]
         for table, ids in self._ids.items():
-            if table == "calls":
-                self._conclude(account, ids)
             self._delete(table, ids)
-        self._delete("parts", self._ids["calls"])
+        self._delete("parts", waiting)
         if self._whose.kind == "company":
-            self._db.execute("DELETE FROM parts WHERE key = ?", (self._whose.id,))
+            parts = self._db.execute("SELECT id, key FROM parts").fetchall()
+            told = [(call_id, key) for call_id, key in parts if (unsealed(key) or [0, ""])[1] == self._whose.id]
+            self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", told)
         for table, rows in self._rewritten.items():
-            for *values, grown in rows:
-                self._db.execute(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", values)
-                account.bytes += grown if table == "calls" else 0
+            self._db.executemany(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", rows)
+        if waiting:
+            heard_to = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
+            self._file._write_news([_conclude(account, PURGED, waiting, [])], heard_to)
+        account.bytes = int(self._db.execute("SELECT total(size) FROM calls").fetchone()[0])
         self._file._write_account(account)
 
-    def _conclude(self, account: Account, ids: list[int]) -> None:
-        if not ids:
-            return
-        for some in _slices(ids):
-            sizes = self._db.execute(f"SELECT size FROM calls WHERE id IN ({_marks(some)})", some)
-            account.bytes -= sum(size for (size,) in sizes if isinstance(size, int))
-        heard_to = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
-        self._file._write_news([_conclude(account, PURGED, ids, [])], heard_to)
-
     def _delete(self, table: str, ids: list[int]) -> None:
-        for some in _slices(ids):
-            self._db.execute(f"DELETE FROM {table} WHERE id IN ({_marks(some)})", some)
+        self._db.executemany(f"DELETE FROM {table} WHERE id = ?", [(one,) for one in ids])
 
 
-def _slices(ids: list[int]) -> Iterator[list[int]]:
-    yield from (ids[start : start + MANY] for start in range(0, len(ids), MANY))
-
-
-def _marks(values: Iterable[object]) -> str:
-    return ", ".join("?" for _ in values)
+def _as_bytes(value: Any) -> bytes:
+    """Whatever a damaged row has in a field, as bytes."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")

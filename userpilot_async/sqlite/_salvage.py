@@ -1,12 +1,13 @@
-"""A damaged file: put aside, and read as far as it can be."""
+"""A damaged file: kept aside, and replaced by a new one with all of it that can be read."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +18,64 @@ from .._shared_ledger import Account
 from .._stored import Stored, sealed, unsealed
 from ._schema import prepare
 
+# Where things are in a file: sqlite.org/fileformat.html, read 2026-11.
 PAGE = 4096  # bytes; SQLite's own choice
-HEADER = 100  # bytes at the beginning of the file; sqlite.org/fileformat.html, read 2026-11
+HEADER = 100  # bytes at the beginning of the first page
+MAGIC = b"SQLite format 3\0"
+LEAF, INNER = 13, 5  # the first byte of a table's page, by what it is
+CHILDREN = 400  # of an inner page that is made here; some 450 would fit
+
 MARGIN = 100_000  # ids left out after a loss, that other processes may have given to calls which cannot be read
 
 
 @attrs.define
-class Kept:
-    """What could be read."""
+class Known:
+    """What the process that repairs knows of the ids that were given out, to calls and to news."""
 
-    tables: dict[str, dict[Any, tuple[Any, ...]]] = attrs.field(factory=dict)
-    """Rows, by their first column."""
-    known_next_id: int = 0
-    known_news: int = 0
+    next_id: int
+    news: int
 
 
-def replace(path: Path, next_id: int, news: int, damaged: Outcome) -> tuple[int, Path]:
-    """Put a new file in its place, with what can be read of it; how many calls are lost, and how the old one is called.
+def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int, Path]:
+    """Put a new file in its place; how many calls are lost, and under which name the old one is kept.
 
-    ``next_id`` and ``news`` are what this process knows of the ids that were given out. The caller holds the turn.
+    The caller holds the turn. If this is interrupted, `resume` must be called before the file is opened again.
     """
+    quarantine = _free_name(path)
+    copy, new = beside(path, ".mending"), beside(path, ".new")
+    _clear(path)
+    try:
+        _copy(path, copy)
+        if beside(path, "-wal").exists():
+            _copy(beside(path, "-wal"), beside(copy, "-wal"))
+        _mend_header(copy)
+        os.close(_create(new))
+        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            prepare(db)
+            db.execute("BEGIN")
+            lost = _Restoring(db, known, damaged).all_of(copy)
+            db.execute("COMMIT")
+        _keep(path, quarantine)
+        beside(path, "-wal").unlink(missing_ok=True)  # or it would be applied to the new file
+        beside(path, "-shm").unlink(missing_ok=True)
+        new.replace(path)
+        sync_folder(path)
+    finally:
+        _clear(path)
+    return lost, quarantine
+
+
+def resume(path: Path) -> None:
+    """Undo a repair that was interrupted: the file, with its log, is as it was. The caller holds the turn."""
+    _clear(path)
     number = 1
     while (quarantine := beside(path, f".damaged-{number}")).exists():
+        if path.exists() and quarantine.samefile(path):
+            if beside(quarantine, "-wal").exists() and not beside(path, "-wal").exists():
+                os.link(beside(quarantine, "-wal"), beside(path, "-wal"))
+            beside(quarantine, "-wal").unlink(missing_ok=True)
+            quarantine.unlink()
         number += 1
-    kept = _read(path, Kept(known_next_id=next_id, known_news=news))
-    new = beside(path, ".new")
-    new.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    db = sqlite3.connect(new, isolation_level=None)
-    try:
-        prepare(db)
-        db.execute("BEGIN")
-        lost = _restore(db, kept, damaged)
-        db.execute("COMMIT")
-    finally:
-        db.close()
-    log = beside(path, "-wal")
-    if log.exists():  # or it would be applied to the new file
-        log.rename(beside(quarantine, "-wal"))
-    beside(path, "-shm").unlink(missing_ok=True)
-    try:
-        os.link(path, quarantine)
-    except OSError:  # a file system without
-        shutil.copyfile(path, quarantine)
-    new.replace(path)
-    return lost, quarantine
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -69,78 +83,88 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _read(path: Path, kept: Kept) -> Kept:
-    """What can be read, from a copy: mending must not make worse what people may want to look at."""
-    copy = beside(path, ".mending")
-    shutil.copyfile(path, copy)
-    if beside(path, "-wal").exists():
-        shutil.copyfile(beside(path, "-wal"), beside(copy, "-wal"))
+def sync_folder(path: Path) -> None:
+    """Have the names in this file's folder on the disk."""
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        _mend_header(copy)
-        with suppress(sqlite3.Error):
-            db = sqlite3.connect(copy, isolation_level=None)
-            db.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-            try:
-                _read_tables(db, kept)
-            finally:
-                db.close()
+        os.fsync(folder)
     finally:
-        for suffix in ("", "-wal", "-shm"):
-            beside(copy, suffix).unlink(missing_ok=True)
-    return kept
+        os.close(folder)
 
 
-def _read_tables(db: sqlite3.Connection, kept: Kept) -> None:
-    for table in ("about", "account", "calls", "parts", "lost", "requests", "files"):
-        kept.tables[table] = {}
-        with suppress(sqlite3.Error):
-            rows = _by_id(db, table) if table in ("calls", "lost") else db.execute(f"SELECT * FROM {table}")
-            for row in rows:
-                kept.tables[table][row[:2] if table == "parts" else row[0]] = row
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (name := beside(path, f".damaged-{number}")).exists() or beside(name, "-wal").exists():
+        number += 1
+    return name
 
 
-def _restore(db: sqlite3.Connection, kept: Kept, damaged: Outcome) -> int:
-    """Write what could be read; how many calls are lost."""
-    calls = {call_id: row for call_id, row in kept.tables.get("calls", {}).items() if _is_whole(row)}
-    account = _account(kept)
-    known = account is not None
-    if account is None:
-        account = Account(accepted=len(calls))
-    lost = max(0, account.waiting - len(calls)) if known else 0
-    account.conclude(damaged, lost, 0)
-    account.bytes = sum(row[6] for row in calls.values())
-    highest = max([account.next_id, kept.known_next_id, *(one + 1 for one in calls)])
-    account.next_id = highest if known else highest + MARGIN
-    kept.tables["calls"] = calls
-    kept.tables["account"] = {1: (1, sealed(account.as_dict()))}
-    # All who listen hear of what comes after this.
-    kept.tables["news"] = {1: (kept.known_news + MARGIN, sealed([]))}
-    for table, rows in kept.tables.items():
-        for row in rows.values():
-            with suppress(sqlite3.Error):
-                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-    return lost
+def _clear(path: Path) -> None:
+    """What this leaves lying when it is interrupted holds everybody's data."""
+    for name in (".mending", ".new", ".blank"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            beside(path, name + suffix).unlink(missing_ok=True)
 
 
-def _account(kept: Kept) -> Account | None:
-    row = kept.tables.get("account", {}).get(1)
-    try:
-        said = unsealed(row[1]) if row is not None else None
-        return Account.of(said) if said is not None else None
-    except (TypeError, AttributeError):
-        return None
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
 
-def _is_whole(row: tuple[Any, ...]) -> bool:
-    call_id, at, *stored, size, crc, _ = row
-    try:
-        return isinstance(size, int) and Stored(*stored).checksum(call_id, at, size) == crc
-    except (TypeError, ValueError, AttributeError):
-        return False
+def _copy(path: Path, to: Path) -> None:
+    with path.open("rb") as source, open(_create(to), "wb") as target:
+        shutil.copyfileobj(source, target, 1024 * 1024)
+
+
+def _keep(path: Path, quarantine: Path) -> None:
+    """The same file and its log under other names, or copies of them where a file has one name only."""
+    for suffix in ("-wal", ""):
+        if beside(path, suffix).exists():
+            try:
+                os.link(beside(path, suffix), beside(quarantine, suffix))
+            except OSError:
+                _copy(beside(path, suffix), beside(quarantine, suffix))
+    sync_folder(path)
+
+
+# ── the old file ──
+
+
+def _mend_header(path: Path) -> None:
+    """A first page that says how long the file really is; what is lost of it is that of an empty file.
+
+    Tables are where they are in that: one transaction made them.
+    """
+    blank = beside(path, ".blank")
+    os.close(_create(blank))
+    with closing(sqlite3.connect(blank, isolation_level=None)) as db:
+        prepare(db)
+    empty = blank.read_bytes()[:PAGE]
+    blank.unlink()
+    with path.open("r+b") as file:
+        page = bytearray(file.read(PAGE).ljust(PAGE, b"\0"))
+        if page[HEADER] not in (LEAF, INNER):
+            page[:] = bytes(PAGE)
+            page[HEADER:] = empty[HEADER:]
+        if not page.startswith(MAGIC):
+            page[:HEADER] = empty[:HEADER]
+            page[18:20] = b"\2\2"  # there may be a log
+            page[28:32] = bytes(4)
+        pages = path.stat().st_size // PAGE
+        if not 0 < int.from_bytes(page[28:32], "big") <= pages:
+            page[28:32] = pages.to_bytes(4, "big")
+            page[92:96] = page[24:28]
+        file.seek(0)
+        file.write(page)
+
+
+def _opened(path: Path) -> closing[sqlite3.Connection]:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return closing(db)
 
 
 def _by_id(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    """All rows that can be reached: over each broken page in longer and longer jumps, and back to its far edge."""
+    """All rows that the tree leads to: over each broken page in longer and longer jumps, and back to its far edge."""
     reached, jump = -1, 1
     while jump < 2**62:
         try:
@@ -159,23 +183,118 @@ def _backwards(db: sqlite3.Connection, table: str, before: int, after: int) -> I
         yield from db.execute(f"SELECT * FROM {table} WHERE id < ? AND id > ? ORDER BY id DESC", (before, after))
 
 
-def _mend_header(path: Path) -> None:
-    """A header that says how long the file really is; a new one, if there is none."""
-    blank = beside(path, ".blank")
-    blank.unlink(missing_ok=True)
-    with path.open("r+b") as file:
-        header = bytearray(file.read(HEADER).ljust(HEADER, b"\0"))
-        if not header.startswith(b"SQLite format 3\0"):
-            db = sqlite3.connect(blank, isolation_level=None)
-            prepare(db)
-            db.close()
-            header = bytearray(blank.read_bytes()[:HEADER])
-            header[18:20] = b"\2\2"  # there may be a log
-            blank.unlink()
-        size = path.stat().st_size
-        pages = size // PAGE
-        if int.from_bytes(header[28:32], "big") > pages or not header[28:32].strip(b"\0"):
-            header[28:32] = pages.to_bytes(4, "big")
-            header[92:96] = header[24:28]
-        file.seek(0)
-        file.write(header)
+def _by_leaves(copy: Path) -> Iterator[tuple[Any, ...]]:
+    """Rows of all pages that look like leaves, of whichever table: for where a broken page has hidden whole ones.
+
+    The table gets a root made here, under which some hundred leaves at a time are hung. What was deleted is not among
+    them: it is overwritten (`PRAGMA secure_delete`).
+    """
+    with _opened(copy) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'calls'").fetchone()[0]
+    with copy.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        leaves = [at // PAGE + 1 for at in range(PAGE, len(pages) - PAGE + 1, PAGE) if pages[at] == LEAF]
+    leaves = [number for number in leaves if number != root]
+    bundles = [leaves[at : at + CHILDREN] for at in range(0, len(leaves), CHILDREN)]
+    while bundles:
+        bundle = bundles.pop()
+        with copy.open("r+b") as writable:
+            writable.seek((root - 1) * PAGE)
+            writable.write(_inner_page(bundle))
+        with _opened(copy) as db:
+            try:
+                yield from db.execute("SELECT * FROM calls").fetchall()
+            except sqlite3.DatabaseError:
+                if len(bundle) > 1:
+                    bundles += [bundle[: len(bundle) // 2], bundle[len(bundle) // 2 :]]
+
+
+def _inner_page(children: list[int]) -> bytes:
+    """A page that leads to these. The ids between them are made up: who reads all of it does not look at them."""
+    page, end = bytearray(PAGE), PAGE
+    for n, child in enumerate(children[:-1]):
+        cell = child.to_bytes(4, "big") + (bytes([n]) if n < 128 else bytes([0x80 | n >> 7, n & 127]))
+        end -= len(cell)
+        page[end : end + len(cell)] = cell
+        page[12 + 2 * n : 14 + 2 * n] = end.to_bytes(2, "big")
+    page[0] = INNER
+    page[3:5] = (len(children) - 1).to_bytes(2, "big")
+    page[5:7] = end.to_bytes(2, "big")
+    page[8:12] = children[-1].to_bytes(4, "big")
+    return bytes(page)
+
+
+# ── the new one ──
+
+
+@attrs.define
+class _Restoring:
+    """Writes what can be read into ``db``, row by row: a file may be larger than the memory."""
+
+    db: sqlite3.Connection
+    known: Known
+    damaged: Outcome
+    calls: int = 0
+    bytes: int = 0
+    highest: int = -1
+
+    def all_of(self, copy: Path) -> int:
+        """How many calls are lost."""
+        account = None
+        with suppress(sqlite3.Error), _opened(copy) as old:
+            account = self._account(old)
+            with suppress(sqlite3.Error):
+                self.known.news = max(self.known.news, old.execute("SELECT max(id) FROM news").fetchone()[0] or 0)
+            for table in ("about", "parts", "requests", "files"):
+                with suppress(sqlite3.Error):
+                    for row in old.execute(f"SELECT * FROM {table}"):
+                        self._insert(table, row)
+            for row in _by_id(old, "lost"):
+                self._insert("lost", row)
+            for row in _by_id(old, "calls"):
+                self._call(row)
+        if account is None or self.calls < account.waiting:
+            with suppress(sqlite3.Error):
+                for row in _by_leaves(copy):
+                    self._call(row)
+        return self._settle(account)
+
+    def _account(self, old: sqlite3.Connection) -> Account | None:
+        with suppress(sqlite3.Error, TypeError, AttributeError):
+            row = old.execute("SELECT said FROM account").fetchone()
+            said = unsealed(row[0]) if row is not None else None
+            return Account.of(said) if said is not None else None
+        return None
+
+    def _insert(self, table: str, row: tuple[Any, ...]) -> bool:
+        with suppress(sqlite3.Error):
+            query = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})"
+            return self.db.execute(query, row).rowcount == 1
+        return False
+
+    def _call(self, row: tuple[Any, ...]) -> None:
+        if _is_whole(row) and self._insert("calls", row):
+            self.calls += 1
+            self.bytes += row[6]
+            self.highest = max(self.highest, row[0])
+
+    def _settle(self, account: Account | None) -> int:
+        lost = 0 if account is None else max(0, account.waiting - self.calls)
+        account = account or Account(accepted=self.calls)
+        account.conclude(self.damaged, lost, 0)
+        account.accepted += max(0, self.calls - account.waiting)  # of an account that was older than the calls
+        account.bytes = self.bytes
+        account.next_id = max(account.next_id, self.known.next_id, self.highest + 1) + MARGIN
+        self.db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
+        # All who listen hear of what comes after this.
+        self.db.execute("INSERT INTO news VALUES (?, ?)", (self.known.news + MARGIN, sealed([])))
+        return lost
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    """A call with its checksum, and none of those that are lost, which have something else in the last field."""
+    try:
+        call_id, at, *stored, size, crc, sent = row
+        return sent in (0, 1) and type(sent) is int and Stored(*stored).checksum(call_id, at, size) == crc
+    except (TypeError, ValueError, AttributeError):
+        return False

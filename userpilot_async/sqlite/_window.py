@@ -167,6 +167,7 @@ class Window:
 
     def _hold(self, ticket: Ticket) -> None:
         call_id, _, _, key, _ = ticket
+        self._persons = self._persons or isinstance(key, tuple)
         self._ready.append(ticket)
         self._keys[call_id] = key
         self._in_hand[key] = self._in_hand.get(key, 0) + 1

@@ -31,6 +31,10 @@ class Errands(Protocol):
         """Close the file."""
         ...
 
+    def ended(self) -> None:
+        """Say so."""
+        ...
+
 
 class Writer:
     """Runs errands until it is stopped; `wake` says that there is something to do."""
@@ -39,12 +43,15 @@ class Writer:
         self._errands = errands
         self._failed = failed
         self._calls: SimpleQueue[None] = SimpleQueue()
+        self.runs = False
+        """The thread has not ended."""
         self._awake = False
         self._stopping = False
         self._hurried = threading.Event()
 
     def start(self) -> None:
         """Begin."""
+        self.runs = True
         # A daemon: where a disk never answers, the interpreter must be able to leave. A transaction is whole or not.
         threading.Thread(target=self._run, name="userpilot-outbox", daemon=True).start()
 
@@ -75,6 +82,8 @@ class Writer:
             self._failed(bug)
         finally:
             self._errands.end()
+            self.runs = False
+            self._errands.ended()
 
     def _work(self) -> None:
         look_at = time.monotonic() + POLL

@@ -1,0 +1,59 @@
+"""`userpilot-async drain`: a sender of its own, for installations whose other processes only put."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+import anyio
+import click
+
+from .._outbox import Outbox
+from .._places import outbox_at
+from ._delivery import Delivery
+from ._progress import Progress, stderr
+from ._recipients import recipient_at
+from ._report import as_dict, as_text, encoded
+from ._server import Server, json_option, talks_to_server, to_option
+from ._source import Rejections
+
+PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this log is written for weeks
+
+
+@click.command()
+@click.option("--outbox", "place", metavar="FILE", help="Its path, or sqlite:///path. [USERPILOT_OUTBOX]")
+@to_option
+@click.option("--once", is_flag=True, help="End when nothing is left. Default: go on until SIGTERM or Ctrl-C.")
+@json_option
+@talks_to_server
+def drain(server: Server, place: str | None, to: str, once: bool, as_json: bool) -> None:
+    """Send what waits in an outbox on disk, and what others put into it meanwhile.
+
+    One process at a time sends from a file. While another one does, this one stands by, and goes on when that one ends.
+
+    SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the file. With
+    --once, a server that cannot be reached, or refuses the key, ends it as it does `send`.
+    """
+    place = place or os.environ.get("PARCELVOY_OUTBOX" if to == "parcelvoy" else "USERPILOT_OUTBOX")
+    outbox = outbox_there(place)
+    if outbox is None or not outbox.durable:
+        raise click.UsageError("--outbox is missing: the file to drain, or its URL (sqlite:///path)")
+    if not getattr(outbox, "_may_send", True):
+        raise click.UsageError("an outbox with sender=false cannot be drained")
+    progress = Progress(stderr(), PAUSE, only_news=True)
+    delivery = Delivery(recipient_at(server, to, outbox), None, progress, Rejections(), endless=not once)
+    anyio.run(delivery.run)
+    click.echo(encoded(as_dict(delivery)) if as_json else "\n".join(as_text(delivery)))
+    if delivery.trouble is not None:
+        raise delivery.trouble
+    click.get_current_context().exit(delivery.exit_code)
+
+
+def outbox_there(place: str | None) -> Outbox | None:
+    """The outbox at a URL, or in a file; what is wrong with that is wrong usage. ``None``: as the environment says."""
+    if not place:
+        return None
+    try:
+        return outbox_at(place if "://" in place else f"sqlite:///{quote(place)}")
+    except (ValueError, ImportError) as exc:
+        raise click.UsageError(str(exc)) from exc
