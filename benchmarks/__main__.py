@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from types import ModuleType
 
 from benchmarks import (
     bulk_cpu,
+    disk,
     drain_rate,
+    durable_calls,
+    durable_stall,
+    durable_start,
     import_time,
     loop_stall,
     merged_cpu,
@@ -32,16 +37,20 @@ from benchmarks.results import HEADINGS, Row
 
 ROWS: list[ModuleType] = [
     track_cost, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing, sample_requests,
-    parcelvoy_arrays, import_time,
+    parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start,
 ]  # fmt: skip
-PEERS = ("httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn")
+PEERS = (
+    "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",
+    "persist-queue", "litequeue",
+)  # fmt: skip
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     names = [module.NAME for module in ROWS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: about six minutes instead of twenty")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about seven minutes instead of thirty")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--directory", type=Path, metavar="PATH", help="for the files of the durable subjects")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here, too")
     return parser.parse_args(argv)
 
@@ -52,12 +61,14 @@ def machine() -> dict[str, str]:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    versions = [f"{name} {metadata.version(name)}" for name in PEERS]
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{os.cpu_count()} × {model or platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "commit": commit.stdout.strip() or "unknown",
-        "versions": ", ".join(f"{name} {metadata.version(name)}" for name in PEERS),
+        "disk": disk.described(),
+        "versions": ", ".join((*versions, f"SQLite {sqlite3.sqlite_version}")),
     }
 
 
@@ -83,12 +94,15 @@ def show(header: dict[str, str], rows: Sequence[Row]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
+    if options.directory is not None:
+        disk.use(options.directory)
     header = machine()
     rows: list[Row] = []
     for module in ROWS:
         if options.only is None or module.NAME in options.only:
             print(f"{module.NAME} …", file=sys.stderr, flush=True)
-            rows.append(module.run(options.quick))
+            measured = module.run(options.quick)
+            rows += [measured] if isinstance(measured, Row) else measured
     show(header, rows)
     if options.json is not None:
         content = {"header": header, "rows": [row.as_dict() for row in rows]}

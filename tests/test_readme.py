@@ -30,12 +30,26 @@ def surroundings(url: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda code: re.findall(r"\w+", code)[-40])
-def test_each_script_runs_as_written(script: str, emulator_url: str) -> None:
-    with python("-c", script, env=surroundings(emulator_url)) as running:
+def run_script(script: str, url: str, folder: Path) -> str:
+    """Run it in this folder; what it printed."""
+    command = f"cd {shlex.quote(str(folder))} && exec {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
+    with program(["bash", "-c", command], env=surroundings(url)) as running:
         assert 0 == running.wait(60.0), running.output
+    return running.output
 
-    assert "Traceback" not in running.output
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda code: re.findall(r"\w+", code)[-40])
+def test_each_script_runs_as_written(script: str, emulator_url: str, tmp_path: Path) -> None:
+    assert "Traceback" not in run_script(script, emulator_url, tmp_path)
+
+
+def test_the_script_with_a_file_delivers_what_waits_there(emulator_url: str, tmp_path: Path) -> None:
+    script = next(code for code in SCRIPTS if "sqlite:///" in code)
+
+    outputs = [run_script(script, emulator_url, tmp_path) for _ in range(2)]
+
+    assert ["1 accepted = 1 delivered", "2 accepted = 2 delivered"] == [output[:24] for output in outputs]
+    assert (tmp_path / "userpilot.db").is_file()
 
 
 def test_the_script_without_a_framework_delivers_what_it_says(emulator_url: str) -> None:
@@ -79,6 +93,7 @@ def run(command: str, url: str, folder: Path) -> str:
 def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path: Path) -> None:
     (tmp_path / "calls.ndjson").write_text(CALLS, encoding="utf-8")
     (tmp_path / "people.ndjson").write_text(PEOPLE, encoding="utf-8")
+    run_script(next(code for code in SCRIPTS if "sqlite:///" in code), emulator_url, tmp_path)
     users = {"users": [{"user_id": "u7"}]}
     headers = {"Authorization": "Token key-of-the-readme", "X-API-Version": "2020-09-22"}
     job_id = httpx.post(f"{emulator_url}/v1/users/bulk_identify", json=users, headers=headers).json()["job_id"]
@@ -86,7 +101,8 @@ def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path
     commands = [line for line in CONSOLE if "emulate" not in line and not line.startswith("export ")]
     outputs = {command: run(command.replace("JOB_ID", job_id), emulator_url, tmp_path) for command in commands}
 
-    assert ["check", "send", "jobs", "jobs", "send"] == [command.split()[1] for command in commands]
+    names = ["outbox"] * 4 + ["check", "send", "jobs", "jobs", "send"]
+    assert names == [command.split()[1] for command in commands]
     assert "3 accepted" in outputs["userpilot-async send calls.ndjson"]
     assert "4 accepted" in outputs["userpilot-async send people.ndjson --to parcelvoy"]
     assert job_id in outputs["userpilot-async jobs"].replace("\n", "")

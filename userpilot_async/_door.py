@@ -131,6 +131,7 @@ class Door(anyio.AsyncContextManagerMixin):
                 destination=f"{self._destination.name} at {self._connection.base_url}",
                 fingerprint=self._connection.keys.fingerprint,
                 now=now,
+                tasks=tasks,
                 changed=_weakly(self._outbox_changed),
                 failed=_weakly(self._not_held),
             )
@@ -187,8 +188,9 @@ class Door(anyio.AsyncContextManagerMixin):
             return self._put(kind, key, said, size)
         if loop_here() is not self._loop:
             raise self._refusal()
-        with anyio.move_on_after(self.settings.max_wait):
-            return await self._outbox.hold(kind, key, said, size, self._now())
+        receipt = await self._outbox.hold(kind, key, said, size, self._now(), self.settings.max_wait)
+        if receipt is not None:
+            return receipt
         if self.settings.when_full == "raise":
             raise QueueFull(f"{self._outbox.place} did not take the call within {self.settings.max_wait} s")
         return self._no_room(kind, key, said, "outbox")

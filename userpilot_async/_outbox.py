@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
+from anyio.abc import TaskGroup
 
 from ._errors import OutboxError
 from ._inheritance import Inheritance, Request
@@ -34,6 +35,8 @@ class Opening:
     """The loop's clock."""
     changed: Callable[[], object]
     """To be called when calls have come in, or have been settled: whoever sends or waits looks again."""
+    tasks: TaskGroup
+    """The client's own."""
     failed: Callable[[Kind, Key, Said, OutboxError], object]
     """To be called with a call that was put, but could not be held, when nobody waits for it."""
 
@@ -90,10 +93,13 @@ class Outbox(Protocol):
         """Hold a call from now on, or, if that takes a moment, as soon as can be."""
         ...
 
-    async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+    async def hold(
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None
+    ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`.
 
-        Cancelled while it waits, the call is not held; or it is held, and this returns as if nothing had happened.
+        ``None`` if that was not possible within ``max_wait`` seconds. Cancelled while it waits, the call is not held;
+        or it is held, and this returns as if nothing had happened.
         """
         ...
 
@@ -197,7 +203,9 @@ class MemoryOutbox:
         self._incoming.append((call_id, now, kind, key, said))
         return Receipt(self.ledger, call_id)
 
-    async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+    async def hold(
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None
+    ) -> Receipt | None:
         """As `put`."""
         return self.put(kind, key, said, size, now)
 

@@ -32,7 +32,9 @@ class Settlement:
     detail: str = ""
     """The server's own words about it, if it was refused."""
     riders: Sequence[int] = ()
-    """Of a company's row: calls that said something of it, and are not settled themselves."""
+    """Calls that are not settled, although the server has been told what they say of this row: of the company, while
+    the user's own row waits, or the other way round.
+    """
 
     def call(self, destination: Destination) -> Call:
         """The call as one would make it again."""
@@ -64,6 +66,8 @@ class Settlements:
         if isinstance(head, Row):
             head.state, head.detail = RowState.ANSWERED, detail
             self._part(head, outcome)
+            if not head.settled and outcome.status == "delivered":
+                self.done.append(Settlement((), (), outcome, 0, head, riders=list(head.ids)))
         elif isinstance(head, Post):
             self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head, detail))
         else:

@@ -26,6 +26,8 @@ class Account:
     dropped: dict[str, int] = attrs.field(factory=dict)
     bytes: int = 0
     """Of the calls that wait."""
+    forgotten: int = 0
+    """Lost calls that are not even kept any more."""
 
     @property
     def waiting(self) -> int:
@@ -45,8 +47,14 @@ class Account:
         self.merged_lost += 0 if outcome.status == "delivered" else merged
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return attrs.asdict(self)
+        """For JSON. By hand, as is `copy`: this is part of every transaction."""
+        return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("__")}
+
+    def copy(self) -> Account:
+        """One that may be changed."""
+        same = Account(**self.as_dict())
+        same.dead, same.dropped = dict(self.dead), dict(self.dropped)
+        return same
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Account:
@@ -95,7 +103,8 @@ class SharedLedger(Ledger):
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
             del self._chunks[number]
         self.accepted, self.delivered = account.accepted, account.delivered
-        self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
+        if account.dead != self.dead or account.dropped != self.dropped:
+            self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
         self.pending = account.waiting - self._merging
 

@@ -39,8 +39,10 @@ class Stored:
             return cls(kind, whose, said[0], said[1].isoformat())
         return cls(kind, whose, encode_json(said).encode(), None)
 
-    def call(self, parts_done: Iterable[str] = ()) -> tuple[Kind, Key, Said]:
-        """As it was put; without what it says of another (a company), if that is among ``parts_done``."""
+    def call(self, parts_done: Iterable[tuple[Kind, str]] = ()) -> tuple[Kind, Key, Said]:
+        """As it was put; but without what the server has been told of already, by kind and key: what it says of itself,
+        or of another (a company).
+        """
         key = json.loads(self.key)
         said: Said = self.said
         if self.moment is not None:
@@ -48,8 +50,11 @@ class Stored:
         elif self.said.startswith(b"["):
             metadata, fields, size, companion = json.loads(self.said)
             facts: Facts = (metadata, fields, size, tuple(companion) if companion else None)
-            if facts[3] is not None and facts[3][1] in parts_done:
-                facts = (metadata, fields, size - facts[3][3], None)
+            other = facts[3]
+            if other is not None and other[:2] in parts_done:
+                facts = (metadata, fields, size - other[3], None)
+            elif other is not None and (self.kind, key) in parts_done:
+                return other[0], other[1], (other[2], None, other[3], None)
             said = facts
         return self.kind, tuple(key) if isinstance(key, list) else key, said
 

@@ -41,8 +41,8 @@ class Put:
     """A call on its way into the file."""
 
     kind: Kind
-    key: Key
-    said: Said
+    key: Key = attrs.field(repr=False)
+    said: Said = attrs.field(repr=False)
     size: int
     now: float
     """The loop's clock, for this process's own sender."""
@@ -60,7 +60,7 @@ class Settled:
     outcome: Outcome
     carriers: list[int]
     merged: list[int]
-    detail: str = ""
+    detail: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen(eq=False)
@@ -84,16 +84,23 @@ class Batch:
     refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
     delivered: Settled = attrs.field(factory=lambda: Settled(Outcome("delivered"), [], []))
     lost: list[Settled] = attrs.field(factory=list)
-    parts: list[tuple[int, str]] = attrs.field(factory=list)
-    """Calls, and the company that the server has been told of what they say of it."""
+    parts: list[tuple[int, Kind, str]] = attrs.field(factory=list)
+    """Calls, and what the server has been told of what they say: their own row's, or that of a company."""
     requests: list[Request] = attrs.field(factory=list)
     landed: list[Landed] = attrs.field(factory=list)
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
     done: Moment = attrs.field(factory=Moment)
     """It is in the file, or has failed."""
+    stirs: Moment = attrs.field(factory=Moment)
+    """That, or it takes so long that those who wait should look at the time."""
     error: OutboxError | None = None
     """Why its puts are not in the file."""
+
+    def come(self) -> None:
+        """It is done."""
+        self.done.come()
+        self.stirs.come()
 
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
@@ -136,12 +143,10 @@ class Committed:
 class Found:
     """A call read from the file."""
 
-    ticket: Ticket
+    ticket: Ticket = attrs.field(repr=False)
     """Its time is the calendar's."""
     sent: bool = False
     """A request with it was under way when its sender ended."""
-    has_companion: bool = False
-    """It says something of another, too."""
 
 
 @attrs.frozen

@@ -46,8 +46,10 @@ PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
 REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again at once, and each keeps a copy
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
-MAX_LOST = 10_000  # dead and dropped calls kept
+MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
 TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
+ABOUT = ("about", "about_again")
+REBIND = "say so: `userpilot-async outbox rebind`, or SQLiteOutbox(..., rebind=True)"
 DAMAGED = Outcome("dead", "damaged")
 
 
@@ -70,6 +72,7 @@ class File:
         self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
         self.turn = Lock(path.with_name(path.name + ".lock"))
         self.lease = Lock(path.with_name(path.name + ".lease"))
+        self._name = str(path)
         self._ballast = path.with_name(path.name + ".ballast")
         self._durability = durability
         self._pause = pause
@@ -80,6 +83,7 @@ class File:
         self._heard = 0
         self._next_id = 0
         self._version = -1
+        self._last: tuple[Account, int | None] | None = None  # what the file held then, and the oldest call in it
         self._ballast_tried_at = -BALLAST_PAUSE
         self._repair_after = 0.0
         self._busy = threading.Lock()
@@ -93,7 +97,11 @@ class File:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
-        now = self._mending("opened", lambda: self._open(destination, fingerprint, rebind))
+        try:
+            now = self._mending("opened", lambda: self._open(destination, fingerprint, rebind))
+        except OutboxError as error:
+            words = str(error)
+            raise OutboxError(words if words.startswith(self._name) else f"{self._name} {words}") from error.__cause__
         self._next_id = now.account.next_id
         return now
 
@@ -129,7 +137,7 @@ class File:
     def _connect(self) -> None:
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self._connection, self._version = connection, -1
+        self._connection, self._version, self._last = connection, -1, None
         connection.text_factory = _decoded
         found = os.stat(self.path)
         self._inode = (found.st_ino, found.st_dev)
@@ -162,7 +170,7 @@ class File:
 
     def _connected(self) -> sqlite3.Connection:
         """The connection; a new one, if the file is not the one that was opened. The caller holds the turn."""
-        there = os.stat(self.path)  # raises where it was removed: a new one would be empty
+        there = os.stat(self._name)  # raises where it was removed: a new one would be empty
         if self._connection is not None and (there.st_ino, there.st_dev) == self._inode:
             return self._connection
         self._disconnect()
@@ -170,20 +178,29 @@ class File:
         return self._db
 
     def _bind(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> None:
-        row = self._db.execute("SELECT said FROM about").fetchone()
-        about = unsealed(row[0]) if row is not None else None
-        if about is None or rebind:  # new, or damaged
+        about = self.about()
+        if about is None and self._account().waiting and not rebind:
+            raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
+        if about is None or rebind:
             salt = os.urandom(16)
             about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
             with self._transaction() as db:
-                db.execute("INSERT OR REPLACE INTO about VALUES (1, ?)", (sealed(about),))
+                for table in ABOUT:
+                    db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(about),))
         elif about["destination"] != destination:
             raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
         elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
-            raise OutboxError(
-                "has calls for the account of another API key. If that was replaced by a new one of the same"
-                " account, say so: `userpilot-async outbox rebind`, or SQLiteOutbox(..., rebind=True)"
-            )
+            raise OutboxError(f"has calls for another API key. If the account has a new one, {REBIND}")
+
+    def about(self) -> dict[str, str] | None:
+        """Whose calls these are; ``None`` if that is not known. The caller holds the turn."""
+        for table in ABOUT:
+            with suppress(sqlite3.DatabaseError):
+                row = self._db.execute(f"SELECT said FROM {table}").fetchone()
+                about: dict[str, str] | None = unsealed(row[0]) if row is not None else None
+                if about is not None:
+                    return about
+        return None
 
     # ── transactions ──
 
@@ -278,23 +295,38 @@ class File:
         for request in batch.requests:
             request.number = None  # of a transaction that failed
         with self._transaction() as db:
-            account, heard, heard_to = self._account(), *self._news()
+            version = db.execute("PRAGMA data_version").fetchone()[0]
+            if self._last is not None and version == self._version:  # nobody else has written since
+                account, oldest = self._last
+                account, heard, heard_to = account.copy(), [], self._heard
+            else:
+                account, heard, heard_to = self._account(), *self._news()
+                oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
             if account.next_id < self._next_id:
                 raise OutboxError(f"{self.path} was replaced by an older file")
             first_put = account.next_id
             if puts_failed is None:
                 self._write_puts(batch, account)
-            said = self._write_refused(batch, account)
-            for settled in (batch.delivered, *batch.lost):
-                said += self._write_settled(settled, account)
-            parts = [(call_id, sealed([call_id, key])) for call_id, key in batch.parts]
-            db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
-            self._write_requests(batch)
+                oldest = first_put if oldest is None and batch.puts else oldest
+            said: list[Concluded] = []
+            if batch.has_notes():
+                said = self._write_notes(batch, account)
+                heard_to = self._write_news(said, heard_to)
+                oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
             self._write_account(account)
-            heard_to = self._write_news(said, heard_to)
-            oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
         self._heard, self._next_id = heard_to, account.next_id
+        self._last, self._version = (account, oldest), version
         return Committed(account, oldest, heard, said, first_put, puts_failed)
+
+    def _write_notes(self, batch: Batch, account: Account) -> list[Concluded]:
+        said = self._write_refused(batch, account)
+        for settled in (batch.delivered, *batch.lost):
+            said += self._write_settled(settled, account)
+        if batch.parts:
+            parts = [(part[0], sealed(part)) for part in batch.parts]
+            self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
+        self._write_requests(batch)
+        return said
 
     def _write_refused(self, batch: Batch, account: Account) -> list[Concluded]:
         said = []
@@ -334,11 +366,22 @@ class File:
             self._db.execute(f"DELETE FROM parts {within}", (first, last))
             account.bytes -= int(size)
         if settled.outcome.status != "delivered":
-            keep = "SELECT id FROM lost ORDER BY id DESC LIMIT 1 OFFSET ?"
-            self._db.execute(f"DELETE FROM lost WHERE id <= ({keep})", (MAX_LOST,))
+            self._forget(account)
         if missing:
             carriers, merged = ([one for one in ids if one not in missing] for ids in (carriers, merged))
         return [_conclude(account, settled.outcome, carriers, merged)]
+
+    def _forget(self, account: Account) -> None:
+        """Keep no more lost calls than may be kept; the oldest go."""
+        forgotten, db = 0, self._db
+        while (held := db.execute("SELECT count(*), total(size) FROM lost").fetchone()) > (0, 0):
+            if held[0] <= MAX_LOST and held[1] <= MAX_LOST_BYTES:
+                break
+            oldest = f"SELECT id FROM lost ORDER BY id LIMIT {max(1, held[0] // 20)}"
+            forgotten += db.execute(f"DELETE FROM lost WHERE id IN ({oldest})").rowcount
+        if forgotten:
+            account.forgotten += forgotten
+            self._warn(f"{self.path} keeps no more lost calls than this: {forgotten} older ones are forgotten")
 
     def _write_requests(self, batch: Batch) -> None:
         db, now = self._db, self._wall()
@@ -409,6 +452,7 @@ class File:
             oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
         finally:
             db.execute("COMMIT")
+        self._last = (account, oldest)
         return Committed(account, oldest, heard)
 
     def read(self, reading: Reading) -> Read:
@@ -426,27 +470,24 @@ class File:
         if not rows:
             return Read([], reading.start, full=False)
         without = {encode_json(key) for key in reading.without}
-        parts: dict[int, list[str]] = {}
+        parts: dict[int, list[tuple[str, str]]] = {}
         within = (rows[0][0], rows[-1][0])
         for call_id, key in self._db.execute("SELECT id, key FROM parts WHERE id BETWEEN ? AND ?", within):
             part = unsealed(key)
             if part is not None and part[0] == call_id:
-                parts.setdefault(call_id, []).append(part[1])
-        found, damaged, read_to, blocked = [], [], rows[-1][0] + 1, False
+                parts.setdefault(call_id, []).append((part[1], part[2]))
+        found, damaged = [], []
         for call_id, at, size, *stored, crc, sent in rows:
             if stored[1] in without and not _has_companion(stored[2]):
                 continue
             call = checked(call_id, at, size, stored, crc, parts.get(call_id, ()))
             if call is None:
                 damaged.append(call_id)
-            elif stored[1] in without:
-                read_to, blocked = call_id, True
-                break
             else:
-                found.append(Found((call_id, at, *call), bool(sent), _has_companion(stored[2])))
+                found.append(Found((call_id, at, *call), bool(sent)))
         if damaged:
             self._set_aside(damaged)
-        return Read(found, read_to, len(rows) == reading.limit, blocked)
+        return Read(found, rows[-1][0] + 1, len(rows) == reading.limit)
 
     def _set_aside(self, ids: Sequence[int]) -> None:
         fields = "id, at, kind, key, said, moment, size, crc"
@@ -458,7 +499,7 @@ class File:
             account.bytes = int(db.execute("SELECT total(size) FROM calls").fetchone()[0])  # theirs may be wrong
             self._write_news([_conclude(account, DAMAGED, ids, [])], heard_to)
             self._write_account(account)
-        self._version = -1  # this, too, is to be heard
+        self._version, self._last = -1, None  # this, too, is to be heard
         self._warn(f"{len(ids)} damaged rows of {self.path} were set aside")
 
     # ── taking over ──
@@ -507,6 +548,7 @@ class File:
         """Put the file aside, and go on with what can be read of it. The caller holds the turn."""
         self._repair_after = time.monotonic() + REPAIR_PAUSE
         self._disconnect()
+        _salvage.resume(self.path)
         lost, quarantine = _salvage.replace(self.path, _salvage.Known(self._next_id, self._heard), DAMAGED)
         self._connect()
         self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
@@ -551,7 +593,7 @@ class File:
             self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def checked(call_id: int, at: Any, size: Any, stored: Sequence[Any], crc: Any, parts: Iterable[str]) -> Any:
+def checked(call_id: int, at: Any, size: Any, stored: Sequence[Any], crc: Any, parts: Iterable[tuple[str, str]]) -> Any:
     """The call as it was put, or ``None`` if the row is damaged."""
     try:
         call = Stored(*stored)
@@ -600,6 +642,7 @@ def _why(error: Exception) -> str:
 
 _files: weakref.WeakSet[File] = weakref.WeakSet()
 _held: list[File] = []
+_forking = threading.Lock()  # two threads may fork at once
 
 
 def _before_fork() -> None:
@@ -608,6 +651,7 @@ def _before_fork() -> None:
     Its list of its POSIX locks would: a child that opens the file itself would take none, for it believes to have them
     already, and be in the way of nobody who deletes the log. The parent opens a new connection when it next needs one.
     """
+    _forking.acquire()
     for file in list(_files):
         file._busy.acquire()
         file._disconnect()
@@ -617,6 +661,7 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     while _held:
         _held.pop()._busy.release()
+    _forking.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

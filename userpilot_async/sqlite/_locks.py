@@ -17,7 +17,7 @@ try:
 except ImportError:  # pragma: no cover  # Windows
     raise ImportError("userpilot_async.sqlite needs flock, which this system does not have") from None
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.01  # seconds between two tries for a lock that somebody else holds
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.002  # seconds between two tries for a lock that somebody else holds
 
 
 class Lock:
@@ -27,12 +27,16 @@ class Lock:
         self.path = path
         self.held = False
         self._descriptor = -1
+        self._inode = (-1, -1)
+        self._name = str(path)  # which is quicker to ask for
         _locks.add(self)
 
     def try_take(self) -> bool:
         """Take it if nobody has it. Raises `OSError`."""
         if self._descriptor < 0:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            mine = os.fstat(self._descriptor)
+            self._inode = (mine.st_ino, mine.st_dev)
         if not self.held:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,12 +83,11 @@ class Lock:
         return self.held
 
     def _is_there(self) -> bool:
-        mine = os.fstat(self._descriptor)
         try:
-            there = os.stat(self.path)
+            there = os.stat(self._name)
         except FileNotFoundError:
             return False
-        return (mine.st_ino, mine.st_dev) == (there.st_ino, there.st_dev)
+        return (there.st_ino, there.st_dev) == self._inode
 
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()

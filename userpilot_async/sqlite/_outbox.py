@@ -31,6 +31,7 @@ from ._writer import Writer
 
 MOST_PUTS = 1_000  # calls written in one transaction
 MAX_BYTES = 1024**3
+SLOW = 0.5  # seconds after which it is looked at how long callers have been waiting
 NOT_HELD = Outcome("dropped", "outbox")
 
 
@@ -116,10 +117,13 @@ class SQLiteOutbox:
 
     async def open(self, opening: Opening) -> None:
         """Start the thread, and wait until it has the file. Raises `ValueError` if it is in use, and `OutboxError`."""
-        if self._in_use or (self._writer is not None and self._writer.runs):
+        if self._in_use:
             raise ValueError("this SQLiteOutbox is in use by another client: give each client one of its own")
+        while self._writer is not None and self._writer.runs:  # noqa: ASYNC110  # its loop may be another one, and gone
+            await anyio.sleep(0.01)
         self._begin_anew()
         self._opening, self._soon, self._in_use = opening, soon_here(), True
+        self._waiting = anyio.Event()
         self._start()
         try:
             await self._opened.wait()
@@ -127,6 +131,7 @@ class SQLiteOutbox:
             if error is not None:
                 await self._closed.wait()
                 raise error
+            opening.tasks.start_soon(self._watch)
         except BaseException:
             self._in_use = False
             self.abandon()
@@ -200,17 +205,24 @@ class SQLiteOutbox:
         self._wake()
         return put, batch
 
-    async def hold(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+    async def hold(
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None
+    ) -> Receipt | None:
         """Hold a call: it is in the file when this returns. Raises `OutboxError`.
 
-        Cancelled before the writer has taken it, the call is withdrawn. Afterwards this waits for the file, however
-        long that takes; a scope is left with the receipt then, and a native cancellation goes on, and says that the
-        call was accepted.
+        ``None`` if the writer does not come to take it within ``max_wait``. Cancelled before that, the call is
+        withdrawn. Afterwards this waits for the file, however long that takes; a scope is left with the receipt then,
+        and a native cancellation goes on, and says that the call was accepted.
         """
         self._raise_bug()
         put, batch = self._put(kind, key, said, size, now, awaited=True)
+        if not self._waiting.is_set():
+            self._waiting.set()
         try:
-            await batch.done.wait()
+            await batch.stirs.wait()
+            if not batch.done.past:
+                with anyio.move_on_after(None if max_wait is None else max_wait - SLOW):
+                    await batch.done.wait()
         except anyio.get_cancelled_exc_class() as cancelled:
             if self._withdraw(put, batch):
                 raise
@@ -220,9 +232,28 @@ class SQLiteOutbox:
                 raise type(cancelled)(f"call {put.receipt.id} was accepted all the same") from None
             if natively:
                 raise
+        if not batch.done.past:
+            if self._withdraw(put, batch):
+                return None
+            await _until_done(batch)
         if batch.error is not None:
             raise batch.error
         return put.receipt
+
+    async def _watch(self) -> None:
+        """Have callers look at the time if their batch is slow: cheaper than a deadline around each call."""
+        before: list[Batch] = []
+        while True:
+            await self._waiting.wait()
+            await anyio.sleep(SLOW)
+            with self._lock:
+                waiting = [batch for batch in (self._in_hand, *self._batches) if batch is not None and batch.puts]
+            for batch in waiting:
+                if batch in before:
+                    batch.stirs.come()
+            before = waiting
+            if not waiting:
+                self._waiting = anyio.Event()
 
     def _withdraw(self, put: Put, batch: Batch) -> bool:
         """Take a call back, if the writer has not taken it yet."""
@@ -306,7 +337,8 @@ class SQLiteOutbox:
                 batch.delivered.carriers += settlement.carriers
                 batch.delivered.merged += settlement.merged
                 if isinstance(settlement.said, Row):
-                    batch.parts += [(call_id, settlement.said.key) for call_id in settlement.riders]
+                    row = settlement.said
+                    batch.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]
             else:
                 carriers, merged = list(settlement.carriers), list(settlement.merged)
                 batch.lost.append(Settled(settlement.outcome, carriers, merged, settlement.detail))
@@ -416,7 +448,7 @@ class SQLiteOutbox:
             self._not_held(batch, batch.error)
         for call_id, (_, receipt) in enumerate(batch.refused, next_id):
             receipt.held(call_id, self.ledger.page_of(call_id))
-        batch.done.come()
+        batch.come()
         if self.sends or now.heard:
             self._changed()
 
@@ -426,7 +458,7 @@ class SQLiteOutbox:
         self._unwritten -= sum(put.size for put in batch.puts)
         batch.error = error
         self._not_held(batch, error)
-        batch.done.come()
+        batch.come()
 
     def _let_go(self, batch: Batch) -> None:
         with self._lock:
@@ -469,7 +501,7 @@ class SQLiteOutbox:
         for batch in (*concerned, self._in_hand, *self._batches):
             if isinstance(batch, Batch):
                 batch.error = OutboxError(f"{self.place}: {type(bug).__name__}")
-                batch.done.come()
+                batch.come()
         self._opened.come()
         self._opening.changed()
 

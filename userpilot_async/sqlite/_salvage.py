@@ -73,6 +73,10 @@ def resume(path: Path) -> None:
         if path.exists() and quarantine.samefile(path):
             if beside(quarantine, "-wal").exists() and not beside(path, "-wal").exists():
                 os.link(beside(quarantine, "-wal"), beside(path, "-wal"))
+                # Who has it open, and the log that is gone, must see that it is another file now.
+                _copy(path, beside(path, ".new"))
+                beside(path, "-shm").unlink(missing_ok=True)
+                beside(path, ".new").replace(path)
             beside(quarantine, "-wal").unlink(missing_ok=True)
             quarantine.unlink()
         number += 1
@@ -245,7 +249,7 @@ class _Restoring:
             account = self._account(old)
             with suppress(sqlite3.Error):
                 self.known.news = max(self.known.news, old.execute("SELECT max(id) FROM news").fetchone()[0] or 0)
-            for table in ("about", "parts", "requests", "files"):
+            for table in ("about", "about_again", "parts", "requests", "files", "damaged"):
                 with suppress(sqlite3.Error):
                     for row in old.execute(f"SELECT * FROM {table}"):
                         self._insert(table, row)

@@ -12,6 +12,7 @@ APPLICATION_ID = 0x55705F31  # "Up_1"
 
 _FIRST = """
 CREATE TABLE about (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
+CREATE TABLE about_again (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
 CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, said BLOB NOT NULL, moment TEXT,
@@ -30,10 +31,10 @@ CREATE TABLE requests (
 );
 CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TEXT NOT NULL) WITHOUT ROWID;
 """
-# about: to which account the file belongs. account: the counts. calls: what waits. parts: what a call says of a company
-# that the server has already. lost: dead and dropped calls. damaged: rows whose checksum is wrong. news: what became of
-# calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server may have.
-# What is JSON, and no call, is sealed with a checksum of its own.
+# about: to which account the file belongs, on two pages. account: the counts. calls: what waits. parts: what the server
+# has been told already of what a call says. lost: dead and dropped calls. damaged: rows whose checksum is wrong. news:
+# what became of calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server
+# may have. What is JSON, and no call, is sealed with a checksum of its own.
 
 MIGRATIONS: Sequence[str] = (_FIRST,)
 """What makes version n + 1 of version n; the first one makes an empty file version 1."""

@@ -2,8 +2,8 @@
 
 Calls are read in the order of their ids. Somebody who has many in hand already is passed over: what they have beyond
 that is read later, so that one user with 100,000 events does not fill the window and starve the rest. Nothing may
-overtake a passed-over call that it could matter to; where that is not certain (what a call says of a company; somebody
-with several ids), reading stops in front of it until there is nothing left to pass over.
+overtake a passed-over call that it matters to (that says something of the same company); where somebody has several
+ids, that is not certain. Reading stops in front of such a call until there is nothing left to pass over.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reading:
     only: Key | None = None
     """One user's, below ``end``."""
     without: frozenset[Key] = frozenset()
-    """Or everybody's but theirs."""
+    """Or everybody's but theirs; and of theirs what says something of another."""
 
 
 @attrs.frozen
@@ -46,8 +46,6 @@ class Read:
     """All calls before this have been read, or were passed over."""
     full: bool
     """There may be more of what was asked for."""
-    blocked: bool = False
-    """At ``read_to`` is a call that must not be passed over."""
 
 
 class Window:
@@ -61,6 +59,7 @@ class Window:
         self._in_hand: dict[Key, int] = {}
         self._merged = 0
         self._passed: dict[Key, int] = {}  # who was passed over, and from which call on
+        self._touched: dict[Key, set[Key]] = {}  # and of whom else their passed-over calls say something
         self._blocked = False
         self._persons = False  # there are people with several ids: nobody is passed over
         self._read_to = self._end = 0
@@ -130,26 +129,28 @@ class Window:
                 self._passed[reading.only] = read.read_to
             else:
                 del self._passed[reading.only]
+                self._touched.pop(reading.only, None)
                 self._blocked = False
             return
-        self._read_to = read.read_to if read.full or read.blocked else max(read.read_to, reading.end)
-        self._blocked = read.blocked
+        self._read_to = read.read_to if read.full else max(read.read_to, reading.end)
         for one in read.found:
             call_id, _, _, key, _ = one.ticket
-            several = isinstance(key, tuple)
+            other, several = _other(one.ticket), isinstance(key, tuple)
             self._persons = self._persons or several
-            passed = key in self._passed
-            if self._passed and (several or (passed and one.has_companion)):
+            if self._passed and (several or self._matters(key, other)):  # and must not become one of them, either
                 self._read_to, self._blocked = call_id, True
                 return
-            if not passed and self._in_hand.get(key, 0) >= LONG and not self._persons:
+            if key not in self._passed and self._in_hand.get(key, 0) >= LONG and not self._persons:
                 self._passed[key] = call_id
-                passed = True
-                if one.has_companion:
-                    self._read_to, self._blocked = call_id, True
-                    return
-            if not passed:
+            if key not in self._passed:
                 self._add(one.ticket, now, wall)
+            elif other is not None:
+                self._touched.setdefault(key, set()).add(other)
+
+    def _matters(self, key: Key, other: Key | None) -> bool:
+        """Somebody else, who was passed over, has said something of the same."""
+        touched = (others for whose, others in self._touched.items() if whose != key)
+        return (other != key and other in self._passed) or any(key in others or other in others for others in touched)
 
     def pass_on(self, first: int, tickets: Sequence[Ticket]) -> None:
         """Calls just put, counting up from ``first``, need not be read again where nothing unread lies before them."""
@@ -171,3 +172,11 @@ class Window:
         self._ready.append(ticket)
         self._keys[call_id] = key
         self._in_hand[key] = self._in_hand.get(key, 0) + 1
+
+
+def _other(ticket: Ticket) -> Key | None:
+    """Of whom else this call says something."""
+    said = ticket[4]
+    if not isinstance(said, tuple) or len(said) != 4 or said[3] is None:
+        return None
+    return said[3][1]

@@ -12,7 +12,7 @@ from typing import Protocol
 POLL = 0.25  # seconds between two looks at what others have done, and two tries for the lease
 
 
-class Errands(Protocol):
+class Chores(Protocol):
     """What the thread does. None of these raises, but for a bug."""
 
     def begin(self) -> bool:
@@ -37,10 +37,10 @@ class Errands(Protocol):
 
 
 class Writer:
-    """Runs errands until it is stopped; `wake` says that there is something to do."""
+    """Runs chores until it is stopped; `wake` says that there is something to do."""
 
-    def __init__(self, errands: Errands, failed: Callable[[BaseException], object]) -> None:
-        self._errands = errands
+    def __init__(self, chores: Chores, failed: Callable[[BaseException], object]) -> None:
+        self._chores = chores
         self._failed = failed
         self._calls: SimpleQueue[None] = SimpleQueue()
         self.runs = False
@@ -76,14 +76,14 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            if self._errands.begin():
+            if self._chores.begin():
                 self._work()
         except BaseException as bug:
             self._failed(bug)
         finally:
-            self._errands.end()
+            self._chores.end()
             self.runs = False
-            self._errands.ended()
+            self._chores.ended()
 
     def _work(self) -> None:
         look_at = time.monotonic() + POLL
@@ -95,8 +95,8 @@ class Writer:
             self._awake = False
             stopping = self._stopping
             if time.monotonic() >= look_at:
-                self._errands.look()
+                self._chores.look()
                 look_at = time.monotonic() + POLL
-            more = self._errands.work()
+            more = self._chores.work()
             if stopping and not more:
                 return
