@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
+import anyio
+import click.testing
 import httpx
 import pytest
 
 from tests.harness.processes import REPOSITORY, emulator_process
+from userpilot_async import Settings, UserpilotClient
+from userpilot_async._calls import from_dict
+from userpilot_async.cli import cli
+from userpilot_async.parcelvoy import ParcelvoyClient, from_line
 
 KEY = "SECRET-KEY"
 NAMES = ("USERPILOT", "PARCELVOY")
@@ -72,3 +81,69 @@ def run(environment: Env) -> Run:
         return userpilot(*arguments, env={**environment, **(env or {})}, **rest)
 
     return run
+
+
+# ── outboxes on disk ──
+
+Calls = Sequence["dict[str, Any]"]
+NOBODY = "http://127.0.0.1:9"  # the discard port: what is not to be sent is not
+
+
+def fill(path: Path, calls: Calls, *, base_url: str = NOBODY, key: str = KEY, to: str = "userpilot") -> None:
+    """Have a process without a sender accept these calls, which then wait in the file."""
+    place = f"sqlite:///{path}?sender=false&durability=process"
+
+    async def put() -> None:
+        if to == "parcelvoy":
+            async with ParcelvoyClient(key, base_url, outbox=place) as parcelvoy:
+                for call in calls:
+                    await parcelvoy.enqueue(from_line(json.dumps(call)))
+        else:
+            async with UserpilotClient(key, base_url=base_url, outbox=place) as userpilot:
+                for call in calls:
+                    await userpilot.enqueue(from_dict(call))
+
+    anyio.run(put)
+
+
+def lose(path: Path, calls: Calls, *, base_url: str = NOBODY, key: str = KEY) -> None:
+    """Have a sender accept these calls, and let them die of age."""
+    settings = Settings(max_age=1e-6)
+
+    async def expire() -> None:
+        place = f"sqlite:///{path}?durability=process"
+        async with UserpilotClient(key, base_url=base_url, outbox=place, settings=settings) as userpilot:
+            for call in calls:
+                await userpilot.enqueue(from_dict(call))
+            await userpilot.flush(20)
+
+    anyio.run(expire)
+
+
+def track(user: str = "u1", serial: int = 1) -> dict[str, Any]:
+    return {"type": "track", "user_id": user, "event_name": "Opened", "metadata": {"serial": serial}}
+
+
+def identify(user: str = "u1", company: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    call = {"type": "identify", "user_id": user, "metadata": metadata}
+    return call if company is None else {**call, "company": company}
+
+
+def wait_until(holds: Callable[[], bool], within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"it did not happen within {within} s"
+        time.sleep(0.01)  # between two looks
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., click.testing.Result]:
+    """Run the command line in this process, in an environment without any account."""
+    for name in NAMES:
+        for what in ("API_KEY", "BASE_URL", "REGION", "OUTBOX"):
+            monkeypatch.delenv(f"{name}_{what}", raising=False)
+
+    def invoke(*arguments: object, stdin: str | None = None) -> click.testing.Result:
+        return click.testing.CliRunner().invoke(cli, list(map(str, arguments)), input=stdin)
+
+    return invoke

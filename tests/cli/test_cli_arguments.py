@@ -43,7 +43,12 @@ def test_help_documents_every_exit_code(invoke: Invoke) -> None:
     assert [code for code in Exit if f"  {code.value} " not in shown] == []
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("send",), ("jobs",), ("jobs", "watch"), ("check",), ("emulate",)])
+@pytest.mark.parametrize(
+    "command",
+    [(), ("demo",), ("send",), ("jobs",), ("jobs", "watch"), ("check",), ("emulate",),
+     ("outbox",), ("outbox", "show"), ("outbox", "dead"), ("outbox", "retry"), ("outbox", "purge"),
+     ("outbox", "rebind"), ("drain",)],
+)  # fmt: skip
 def test_every_command_has_help(invoke: Invoke, command: tuple[str, ...]) -> None:
     if command == ("jobs", "watch"):
         command = ("jobs", "--api-key", "K", "watch")

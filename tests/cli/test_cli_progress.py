@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from userpilot_async import Job, JobStatus, Statistics
-from userpilot_async.cli._progress import line, table
+from userpilot_async.cli._progress import table, words
 
 SEEN = Statistics(
     accepted=20_550,
@@ -33,7 +33,7 @@ def drawn(seen: Statistics) -> str:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_number_is_in_the_plain_line_and_in_the_table(number: str) -> None:
-    assert number in line(SEEN, BUDGETS, 4.2)
+    assert number in words(SEEN, BUDGETS)
     assert number in drawn(SEEN)
 
 
@@ -42,11 +42,11 @@ def test_losses_and_a_hold_are_told_only_if_there_are_any() -> None:
 
     assert "queue_full" in drawn(trouble)
     assert "the [server] refuses" in drawn(trouble)
-    assert "the [server] refuses" in line(trouble, BUDGETS, 4.2)
+    assert "the [server] refuses" in words(trouble, BUDGETS)
     assert "lost" not in drawn(SEEN)
 
 
 def test_where_there_are_no_jobs_none_is_talked_of() -> None:
     jobless = attrs.evolve(SEEN, job=None, submitted=0)
 
-    assert "job" not in line(jobless, BUDGETS, 4.2) + drawn(jobless)
+    assert "job" not in words(jobless, BUDGETS) + drawn(jobless)
