@@ -43,6 +43,7 @@ Checked = tuple[Kind, Key, Said, int]
 
 PAUSE_EVERY = 200  # calls: a tight loop of track() lets the sender work this often; fewer than `_sender.TAKE`
 LAST_REQUESTS = 0.3  # seconds beyond the timeout of a close, to stop what is in flight
+LANDING = 1.0  # seconds at the end of a close in which requests may end, and none begins
 LAST_LETTERS = 0.4  # for letters about what was dropped
 LAST_RECORDS = 0.15  # and to record what was delivered; all together are less than the second promised
 NO_THREAD = -1  # no thread has this id: calls are refused
@@ -319,9 +320,17 @@ class Door(anyio.AsyncContextManagerMixin):
             return
         self._closing = anyio.Event()
         try:
-            with self._hurrying(), anyio.move_on_after(deadline - self._now()):
-                await self._drain(deadline)
-                await self._letters.wait_delivered()
+            left = deadline - self._now()
+            # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
+            landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
+            with self._hurrying(), anyio.move_on_after(left):
+                with anyio.move_on_after(left - landing):
+                    await self._drain(deadline - landing)
+                    await self._letters.wait_delivered()
+                self._sender.lands = True
+                while self._schedule.in_flight and landing:
+                    with anyio.move_on_after(LOOK):
+                        await self._sender.wait_settled()
             with anyio.move_on_after(LAST_REQUESTS, shield=True):
                 self._sender.closed = True
                 await self._sender.stop()

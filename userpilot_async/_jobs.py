@@ -115,13 +115,15 @@ def first_look(rows: int) -> float:
 def next_look(job: Job | None, rows: int, elapsed: float, looks: int) -> float:
     """Seconds to wait before the next look, after ``looks`` of them in ``elapsed`` seconds.
 
-    What is left at the speed seen so far, if the server counts its rows; else a pause that doubles.
+    What is left at the speed seen so far, if the server counts its rows; else a pause that doubles. An early look sees
+    little, so that it must not make for a long pause.
     """
     pause = SHORTEST_PAUSE * 2.0 ** min(looks, 10)
+    longest = max(SHORTEST_PAUSE, expected_duration(rows)) * 2.0 ** min(looks, 10)
     done = job.completed_rows if job is not None else None
     if done is not None and 0 < done < rows and elapsed > 0:
         pause = (rows - done) * elapsed / done
-    return min(max(pause, SHORTEST_PAUSE), LONGEST_PAUSE)
+    return min(max(pause, SHORTEST_PAUSE), longest, LONGEST_PAUSE)
 
 
 def _integer(value: object) -> int | None:

@@ -94,7 +94,7 @@ class Outbox(Protocol):
         ...
 
     async def hold(
-        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`.
 
@@ -204,7 +204,7 @@ class MemoryOutbox:
         return Receipt(self.ledger, call_id)
 
     async def hold(
-        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """As `put`."""
         return self.put(kind, key, said, size, now)

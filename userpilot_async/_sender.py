@@ -67,6 +67,8 @@ class Sender:
         self.running = False
         self.broken = False
         """It ended with an exception, which is on its way out through the application's `async with`."""
+        self.lands = False
+        """What is under way may end; nothing else begins."""
         self.closed = False
         """Its end is meant: calls left are somebody else's to report."""
         self._scope = anyio.CancelScope()
@@ -155,7 +157,7 @@ class Sender:
                 self._wake = anyio.Event()
                 taken = self.take_in()
                 now = self._now()
-                step = self.schedule.next(now) if self._outbox.sends else math.inf
+                step = self.schedule.next(now) if self._outbox.sends and not self.lands else math.inf
                 self.carry_on()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
                     requests.start_soon(self._deliver_letters)

@@ -12,12 +12,19 @@ from userpilot_async.sqlite import _window
 from userpilot_async.sqlite._batch import Found
 from userpilot_async.sqlite._window import LONG, WINDOW, Read, Reading, Window
 
-FACTS = ({}, {"company_id": "c"}, 2, ("company", "c", {}, 2))
+
+def found(call_id: int, key: Key, company: str | None = None) -> Found:
+    """A track, or an identify that says something of a company."""
+    if company is None:
+        return Found((call_id, 0.0, "track", key, b"{}"))
+    return Found((call_id, 0.0, "user", key, ({}, {"company_id": company}, 4, ("company", company, {}, 2))))
 
 
-def found(call_id: int, key: Key, companion: bool = False) -> Found:
-    said = FACTS if companion else b"{}"
-    return Found((call_id, 0.0, "user" if companion else "track", key, said), has_companion=companion)
+def whose(ticket: Ticket) -> set[str]:
+    """Whom it matters to in which order this comes."""
+    keys = set(ticket[3]) if isinstance(ticket[3], tuple) else {ticket[3]}
+    said = ticket[4]
+    return keys | ({said[3][1]} if isinstance(said[3], tuple) else set()) if len(said) == 4 else keys
 
 
 class Backlog:
@@ -37,13 +44,7 @@ class Backlog:
         rows = rows[: reading.limit]
         if not rows:
             return Read([], reading.start, full=False)
-        given_out = []
-        for one in rows:
-            if one.ticket[3] in reading.without:
-                if one.has_companion:
-                    return Read(given_out, one.ticket[0], len(rows) == reading.limit, blocked=True)
-            else:
-                given_out.append(one)
+        given_out = [one for one in rows if one.ticket[3] not in reading.without or len(whose(one.ticket)) > 1]
         return Read(given_out, rows[-1].ticket[0] + 1, len(rows) == reading.limit)
 
     def read(self) -> bool:
@@ -108,7 +109,7 @@ def test_a_user_who_was_passed_over_gets_their_turn_in_order():
 
 def test_what_a_passed_over_call_says_of_a_company_is_not_overtaken():
     calls = [found(n, "hot") for n in range(LONG + 5)]
-    calls += [found(LONG + 5, "hot", companion=True), found(LONG + 6, "c")]
+    calls += [found(LONG + 5, "hot", "c"), found(LONG + 6, "c")]
     backlog = Backlog(calls)
     backlog.fill()
     before = [ticket[3] for ticket in backlog.taken]
@@ -116,6 +117,26 @@ def test_what_a_passed_over_call_says_of_a_company_is_not_overtaken():
 
     assert "c" not in before
     assert [LONG + 5, LONG + 6] == [ticket[0] for ticket in backlog.taken[-2:]]
+
+
+def test_what_a_user_says_of_a_company_does_not_overtake_its_own_backlog():
+    calls = [found(n, "c") for n in range(2 * LONG)]
+    backlog = Backlog([*calls, found(2 * LONG, "u1", "c")])
+    backlog.fill()
+    before = [ticket[3] for ticket in backlog.taken]
+    backlog.drain()
+
+    assert "u1" not in before
+    assert "u1" == backlog.taken[-1][3]
+
+
+def test_a_passed_over_user_with_a_company_starves_nobody_who_is_of_another():
+    calls = [found(n, "hot", "c" if n % 100 == 50 else None) for n in range(5 * LONG)]
+    others = [found(5 * LONG + n, f"u{n}", "d" if n % 2 else None) for n in range(100)]
+    backlog = Backlog([*calls, *others])
+    backlog.fill()
+
+    assert 100 == sum(ticket[3] != "hot" for ticket in backlog.taken)
 
 
 def test_nobody_is_passed_over_where_people_have_several_ids():
@@ -158,8 +179,8 @@ def test_calendar_times_become_the_schedules_and_never_lie_ahead():
     assert [90.0, 100.0] == [ticket[1] for ticket in backlog.taken]
 
 
-KEYS = st.sampled_from(["hot", "hot", "hot", "hot", "u1", "u2", "u3"])
-CALLS = st.lists(st.tuples(KEYS, st.booleans()), max_size=80)
+KEYS = st.sampled_from(["hot", "hot", "hot", "hot", "u1", "u2", "c", "d"])
+CALLS = st.lists(st.tuples(KEYS, st.sampled_from([None, None, None, "c", "d"])), max_size=80)
 TOGETHER = st.lists(st.sampled_from(["read", "take", "settle", "put"]), max_size=200)
 
 
@@ -189,16 +210,11 @@ def test_all_calls_come_each_users_in_order_and_a_companys_too(calls, later, doi
         _window.WINDOW, _window.READ, _window.LONG = before
 
     assert {} == backlog.calls
-    for belongs in ("hot", "u1", "u2", "u3", "company"):
-        order = [ticket[0] for ticket in backlog.taken if belongs in _whose(ticket)]
+    for belongs in ("hot", "u1", "u2", "c", "d"):
+        order = [ticket[0] for ticket in backlog.taken if belongs in whose(ticket)]
         assert sorted(order) == order
 
 
-def _made(call_id: int, key: str, companion: bool, several_at: int | None) -> Found:
-    return found(call_id, ("hot", "u1") if call_id == several_at else key, companion)
-
-
-def _whose(ticket: Ticket) -> set[str]:
-    """Whom it matters to in which order this comes."""
-    keys = set(ticket[3]) if isinstance(ticket[3], tuple) else {ticket[3]}
-    return keys | ({"company"} if ticket[4] is FACTS else set())
+def _made(call_id: int, key: str, company: str | None, several_at: int | None) -> Found:
+    several = ("hot", "u1") if call_id == several_at else key
+    return found(call_id, several, None if call_id == several_at else company)

@@ -65,6 +65,9 @@ class Errands:
                 self._outbox.tell(self, self._outbox.heard, now)
             elif self._leading:
                 self._outbox.tell(self, self._outbox.looked)
+                read_to = self._outbox.misses_calls
+                if read_to is not None:
+                    self.file.reconcile(read_to)
         except (OSError, OutboxError) as error:
             self.warn(str(error))
         except Interrupted:  # the end is near, and `work` sees to it

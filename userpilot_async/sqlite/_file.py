@@ -17,8 +17,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -85,6 +86,7 @@ class File:
         self._version = -1
         self._last: tuple[Account, int | None] | None = None  # what the file held then, and the oldest call in it
         self._ballast_tried_at = -BALLAST_PAUSE
+        self._about: Mapping[str, str] | None = None
         self._repair_after = 0.0
         self._busy = threading.Lock()
         _files.add(self)
@@ -117,6 +119,8 @@ class File:
             self._connect()
         self._bind(destination, fingerprint, rebind)
         self._has_ballast()
+        with self._transaction():  # a file that cannot be written is no outbox
+            pass
         self._heard = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
         return self._read_account()
 
@@ -143,6 +147,8 @@ class File:
         self._inode = (found.st_ino, found.st_dev)
         if found.st_mode & 0o077:
             os.chmod(self.path, 0o600)
+        if not found.st_size:
+            prepare(connection)  # before there is a log: the version must be in the file itself, for `look`
         journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if journal != "wal":
             raise OutboxError(f"is on a file system without shared memory, which a write-ahead log needs ({journal})")
@@ -185,12 +191,16 @@ class File:
             salt = os.urandom(16)
             about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
             with self._transaction() as db:
-                for table in ABOUT:
-                    db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(about),))
+                self._write_about(db, about)
         elif about["destination"] != destination:
             raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
         elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
             raise OutboxError(f"has calls for another API key. If the account has a new one, {REBIND}")
+        self._about = about
+
+    def _write_about(self, db: sqlite3.Connection, about: Mapping[str, str]) -> None:
+        for table in ABOUT:
+            db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(about),))
 
     def about(self) -> dict[str, str] | None:
         """Whose calls these are; ``None`` if that is not known. The caller holds the turn."""
@@ -227,22 +237,21 @@ class File:
 
         Raises `OutboxError`, saying that the file cannot be opened, read, or written.
         """
-        with self._in_turn(PATIENCE if what == "opened" else math.inf):
-            try:
+        try:
+            with self._in_turn(PATIENCE if what == "opened" else math.inf):
                 try:
-                    return do()
-                except sqlite3.DatabaseError as error:
-                    if not self._is_damage(error):
-                        raise
-                    self._repair(error)
-                    return do()
-            except (OSError, sqlite3.Error) as error:
-                self._disconnect()
-                raise OutboxError(f"{self.path} cannot be {what}: {_why(error)}") from error
-            except OutboxError:
-                if what == "opened":
+                    try:
+                        return do()
+                    except sqlite3.DatabaseError as error:
+                        if not self._is_damage(error):
+                            raise
+                        self._repair(error)
+                        return do()
+                except (OSError, sqlite3.Error, OutboxError):
                     self._disconnect()
-                raise
+                    raise
+        except (OSError, sqlite3.Error) as error:
+            raise OutboxError(f"{self.path} cannot be {what}: {_why(error)}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -267,7 +276,12 @@ class File:
         def write() -> Committed:
             if not taken:
                 taken.append(take())
-            return self._commit(taken[0])
+            try:
+                return self._commit(taken[0])
+            except BaseException:
+                for request in taken[0].requests:
+                    request.number = None  # of a transaction that came to nothing
+                raise
 
         return self._mending("written", write)
 
@@ -292,8 +306,6 @@ class File:
             return self._write(batch, failed if batch.puts else None)
 
     def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
-        for request in batch.requests:
-            request.number = None  # of a transaction that failed
         with self._transaction() as db:
             version = db.execute("PRAGMA data_version").fetchone()[0]
             if self._last is not None and version == self._version:  # nobody else has written since
@@ -476,6 +488,8 @@ class File:
             part = unsealed(key)
             if part is not None and part[0] == call_id:
                 parts.setdefault(call_id, []).append((part[1], part[2]))
+        if any(after <= before for before, after in pairwise([reading.start - 1, *(row[0] for row in rows)])):
+            raise sqlite3.DatabaseError("calls are out of order")
         found, damaged = [], []
         for call_id, at, size, *stored, crc, sent in rows:
             if stored[1] in without and not _has_companion(stored[2]):
@@ -488,6 +502,29 @@ class File:
         if damaged:
             self._set_aside(damaged)
         return Read(found, rows[-1][0] + 1, len(rows) == reading.limit)
+
+    def reconcile(self, read_to: int) -> None:
+        """Does the file hold what the account says? For a sender that has read so far, and has nothing in hand.
+
+        A damaged tree may lead to fewer rows than there were, and look whole. Raises `OutboxError`.
+        """
+        self._mending("read", lambda: self._reconcile(read_to))
+
+    def _reconcile(self, read_to: int) -> None:
+        with self._transaction() as db:
+            account = self._account()
+            held, unread, size = db.execute(
+                "SELECT count(*), total(id >= ?), total(size) FROM calls", (read_to,)
+            ).fetchone()
+            if held > unread:
+                raise sqlite3.DatabaseError("there are calls that no reading comes to")
+            missing = account.waiting - held
+            if missing > 0:
+                self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
+                account.conclude(DAMAGED, missing, 0)
+                account.bytes = int(size)
+                self._write_account(account)
+        self._version, self._last = -1, None
 
     def _set_aside(self, ids: Sequence[int]) -> None:
         fields = "id, at, kind, key, said, moment, size, crc"
@@ -517,7 +554,8 @@ class File:
                 # From now on, and not from when it was noted: its sender may have been stopped in between.
                 db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now + LOST_TOKEN - TOKEN, number))
             spent: dict[str, list[float]] = {}
-            for budget, landed_at in db.execute("SELECT budget, landed_at FROM requests"):
+            typed = "typeof(budget) = 'text' AND typeof(landed_at) = 'real'"  # or it is damaged
+            for budget, landed_at in db.execute(f"SELECT budget, landed_at FROM requests WHERE {typed}"):
                 if landed_at + TOKEN > now:
                     spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
             files = [self._unfinished(*row) for row in db.execute("SELECT * FROM files").fetchall()]
@@ -551,6 +589,9 @@ class File:
         _salvage.resume(self.path)
         lost, quarantine = _salvage.replace(self.path, _salvage.Known(self._next_id, self._heard), DAMAGED)
         self._connect()
+        if self._about is not None:
+            with self._transaction() as db:
+                self._write_about(db, self._about)
         self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
 
     def _has_ballast(self) -> bool:

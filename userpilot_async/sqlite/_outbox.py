@@ -206,7 +206,7 @@ class SQLiteOutbox:
         return put, batch
 
     async def hold(
-        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call: it is in the file when this returns. Raises `OutboxError`.
 
@@ -408,6 +408,14 @@ class SQLiteOutbox:
         """Others have done something."""
         self._learn(now)
         self._changed()
+
+    @property
+    def misses_calls(self) -> int | None:
+        """The account has calls that wait, and yet there is nothing to send, to read or to write: all before this id
+        has been read, and is gone.
+        """
+        idle = self._opened.past and not self._window.is_busy and not self.has_batch() and self._in_hand is None
+        return self._window.read_to if idle and self.ledger.pending else None
 
     def looked(self) -> None:
         """Nobody has done anything. Who has the lease must notice, all the same, that its loop has ended."""

@@ -173,6 +173,8 @@ def _by_id(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
     while jump < 2**62:
         try:
             for row in db.execute(f"SELECT * FROM {table} WHERE id > ? ORDER BY id", (reached + jump - 1,)):
+                if row[0] <= reached:
+                    raise sqlite3.DatabaseError("rows are out of order")
                 if jump > 1:
                     yield from _backwards(db, table, row[0], reached)
                 reached, jump = row[0], 1
@@ -195,7 +197,10 @@ def _by_leaves(copy: Path) -> Iterator[tuple[Any, ...]]:
     """
     with _opened(copy) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'calls'").fetchone()[0]
+        table = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'calls'").fetchone()
+        if table is None:
+            return
+        root = table[0]
     with copy.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
         leaves = [at // PAGE + 1 for at in range(PAGE, len(pages) - PAGE + 1, PAGE) if pages[at] == LEAF]
     leaves = [number for number in leaves if number != root]
@@ -245,7 +250,7 @@ class _Restoring:
     def all_of(self, copy: Path) -> int:
         """How many calls are lost."""
         account = None
-        with suppress(sqlite3.Error), _opened(copy) as old:
+        with suppress(sqlite3.Error, TypeError, ValueError), _opened(copy) as old:
             account = self._account(old)
             with suppress(sqlite3.Error):
                 self.known.news = max(self.known.news, old.execute("SELECT max(id) FROM news").fetchone()[0] or 0)
@@ -258,7 +263,7 @@ class _Restoring:
             for row in _by_id(old, "calls"):
                 self._call(row)
         if account is None or self.calls < account.waiting:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, TypeError, ValueError, OverflowError):  # what is damaged may be anything
                 for row in _by_leaves(copy):
                     self._call(row)
         return self._settle(account)

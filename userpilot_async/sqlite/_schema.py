@@ -54,7 +54,8 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
 
 def look(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
     """Read the version, and nothing else: what is refused must stay untouched. Raises as `version_of` does."""
-    place = f"{path.absolute().as_uri()}?mode=ro"
+    # As it lies there, without its log: nothing must appear beside it.
+    place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     connection = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
     try:
         version_of(connection, len(migrations))

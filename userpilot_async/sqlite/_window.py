@@ -62,11 +62,17 @@ class Window:
         self._touched: dict[Key, set[Key]] = {}  # and of whom else their passed-over calls say something
         self._blocked = False
         self._persons = False  # there are people with several ids: nobody is passed over
-        self._read_to = self._end = 0
+        self.read_to = self._end = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """There are calls in hand, or to be read."""
+        to_come = self.reading is not None or self._passed or self.read_to < self._end
+        return bool(self._keys or self._merged or to_come)
 
     def begin(self, start: int) -> None:
         """Read from this call on."""
-        self._read_to = start
+        self.read_to = start
 
     def reaches(self, end: int) -> None:
         """The file has calls up to this."""
@@ -75,7 +81,7 @@ class Window:
     def clear(self) -> None:
         """Give nothing out any more."""
         self._ready.clear()
-        self._end = self._read_to = 0
+        self._end = self.read_to = 0
 
     def take(self, limit: int) -> list[Ticket]:
         """The next calls; none while there are as many in hand as may be."""
@@ -111,10 +117,10 @@ class Window:
             return None
         for key, start in self._passed.items():
             if self._in_hand.get(key, 0) <= LONG // 2:
-                self.reading = Reading(start, self._read_to, LONG // 2, only=key)
+                self.reading = Reading(start, self.read_to, LONG // 2, only=key)
                 return self.reading
-        if self._read_to < self._end and len(self._ready) < READ and not self._blocked:
-            self.reading = Reading(self._read_to, self._end, READ, without=frozenset(self._passed))
+        if self.read_to < self._end and len(self._ready) < READ and not self._blocked:
+            self.reading = Reading(self.read_to, self._end, READ, without=frozenset(self._passed))
             return self.reading
         return None
 
@@ -132,13 +138,13 @@ class Window:
                 self._touched.pop(reading.only, None)
                 self._blocked = False
             return
-        self._read_to = read.read_to if read.full else max(read.read_to, reading.end)
+        self.read_to = read.read_to if read.full else max(read.read_to, reading.end)
         for one in read.found:
             call_id, _, _, key, _ = one.ticket
             other, several = _other(one.ticket), isinstance(key, tuple)
             self._persons = self._persons or several
             if self._passed and (several or self._matters(key, other)):  # and must not become one of them, either
-                self._read_to, self._blocked = call_id, True
+                self.read_to, self._blocked = call_id, True
                 return
             if key not in self._passed and self._in_hand.get(key, 0) >= LONG and not self._persons:
                 self._passed[key] = call_id
@@ -154,13 +160,13 @@ class Window:
 
     def pass_on(self, first: int, tickets: Sequence[Ticket]) -> None:
         """Calls just put, counting up from ``first``, need not be read again where nothing unread lies before them."""
-        if self.reading is not None or self._read_to != first or self._passed or len(self._ready) >= READ:
+        if self.reading is not None or self.read_to != first or self._passed or len(self._ready) >= READ:
             return
         for ticket in tickets:
             if self._in_hand.get(ticket[3], 0) >= LONG:
                 return
             self._hold(ticket)
-            self._read_to += 1
+            self.read_to += 1
 
     def _add(self, ticket: Ticket, now: float, wall: float) -> None:
         call_id, at, kind, key, said = ticket
