@@ -100,6 +100,8 @@ class SharedLedger(Ledger):
                     self._conclude(first, last, fate)
         self._waiting = account.waiting
         self._oldest_there = self._reached if oldest is None else oldest
+        if self._reached - self._oldest_there < account.waiting:  # a damaged row: so many cannot lie behind it
+            self._oldest_there = 0
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
             del self._chunks[number]
         self.accepted, self.delivered = account.accepted, account.delivered

@@ -66,8 +66,9 @@ class Errands:
             elif self._leading:
                 self._outbox.tell(self, self._outbox.looked)
                 read_to = self._outbox.misses_calls
-                if read_to is not None:
-                    self.file.reconcile(read_to)
+                overlooked = self.file.reconcile(read_to) if read_to is not None else None
+                if overlooked is not None:
+                    self._outbox.tell(self, self._outbox.overlooked, read_to, overlooked)
         except (OSError, OutboxError) as error:
             self.warn(str(error))
         except Interrupted:  # the end is near, and `work` sees to it

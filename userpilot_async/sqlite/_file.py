@@ -503,21 +503,20 @@ class File:
             self._set_aside(damaged)
         return Read(found, rows[-1][0] + 1, len(rows) == reading.limit)
 
-    def reconcile(self, read_to: int) -> None:
+    def reconcile(self, read_to: int) -> int | None:
         """Does the file hold what the account says? For a sender that has read so far, and has nothing in hand.
 
-        A damaged tree may lead to fewer rows than there were, and look whole. Raises `OutboxError`.
+        A damaged tree may lead to fewer rows than there were, and look whole: those are lost. Or to rows out of order:
+        this is the first one that is to be read again. Raises `OutboxError`.
         """
-        self._mending("read", lambda: self._reconcile(read_to))
+        return self._mending("read", lambda: self._reconcile(read_to))
 
-    def _reconcile(self, read_to: int) -> None:
+    def _reconcile(self, read_to: int) -> int | None:
         with self._transaction() as db:
             account = self._account()
-            held, unread, size = db.execute(
-                "SELECT count(*), total(id >= ?), total(size) FROM calls", (read_to,)
-            ).fetchone()
-            if held > unread:
-                raise sqlite3.DatabaseError("there are calls that no reading comes to")
+            behind = "SELECT min(+id) FROM calls WHERE +id < ?"  # `+`: not by the order that may be wrong
+            overlooked: int | None = db.execute(behind, (read_to,)).fetchone()[0]
+            held, size = db.execute("SELECT count(*), total(size) FROM calls").fetchone()
             missing = account.waiting - held
             if missing > 0:
                 self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
@@ -525,6 +524,7 @@ class File:
                 account.bytes = int(size)
                 self._write_account(account)
         self._version, self._last = -1, None
+        return overlooked
 
     def _set_aside(self, ids: Sequence[int]) -> None:
         fields = "id, at, kind, key, said, moment, size, crc"

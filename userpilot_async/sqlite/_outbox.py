@@ -417,6 +417,12 @@ class SQLiteOutbox:
         idle = self._opened.past and not self._window.is_busy and not self.has_batch() and self._in_hand is None
         return self._window.read_to if idle and self.ledger.pending else None
 
+    def overlooked(self, read_to: int, first: int) -> None:
+        """In a file that was damaged, calls lie before what has been read: read them now."""
+        if self.misses_calls == read_to:
+            self._window.begin(first)
+            self._ask()
+
     def looked(self) -> None:
         """Nobody has done anything. Who has the lease must notice, all the same, that its loop has ended."""
 
