@@ -1,6 +1,6 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
-Slow tiers have sessions of their own: `nox -s everything`, `nox -s benchmarks`.
+Slow tiers have sessions of their own: `nox -s everything`, `nox -s kill_cycles`, `nox -s benchmarks`.
 """
 
 from __future__ import annotations
@@ -79,6 +79,15 @@ def everything(session: nox.Session) -> None:
     """Every test on every interpreter found."""
     session.install("-e", ".[demo]", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def kill_cycles(session: nox.Session) -> None:
+    """The faults of a file at full length: 200 kills under load, a flipped byte at 400 offsets, a million calls."""
+    session.install("-e", ".[demo]", *group("test"))
+    chosen = session.posargs or ["-k", "row_38 or flipped or row_60"]
+    at_length = {"KILL_CYCLES": "200", "FLIPS": "400", "BACKLOG": "1000000"}
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
 
 
 @nox.session

@@ -383,7 +383,8 @@ class Door(anyio.AsyncContextManagerMixin):
             self._schedule.hurry -= 1
 
     async def _wait_settled(self, mark: int) -> None:
-        while self._outbox.ledger.oldest_pending() < mark and not self._ended:
+        ledger = self._outbox.ledger
+        while (ledger.oldest_pending() < mark or ledger.pending_before(mark)) and not self._ended:
             await self._sender.wait_settled()
 
     # ── numbers ──

@@ -186,9 +186,6 @@ def test_another_accounts_file_is_refused_in_one_sentence(run: Run, server: str,
     assert 1 == _inspect.look(path).account.waiting
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the look at its version leaves an empty log, and SQLite's shared memory, beside it"
-)
 def test_a_file_of_a_newer_version_is_refused_and_nothing_appears_beside_it(invoke: Invoke, path: Path) -> None:
     fill(path, [track()])
     with closing(sqlite3.connect(path)) as db:

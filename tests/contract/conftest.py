@@ -2,32 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
+import attrs
 import pytest
 
+from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async import MemoryOutbox
 from userpilot_async._outbox import Outbox
 
-NewOutbox = Callable[[], Outbox]
-"""A new, empty one with each call, not open yet."""
 
-OUTBOXES: dict[str, Callable[[Path], NewOutbox]] = {
-    "memory": lambda folder: MemoryOutbox,
+def _in_file(path: Path, max_bytes: int) -> InlineOutbox:
+    return InlineOutbox(path, durability="process", max_bytes=max_bytes)
+
+
+def _from_file(path: Path, max_bytes: int) -> InlineOutbox:
+    outbox = _in_file(path, max_bytes)
+    outbox.passes_on = False
+    return outbox
+
+
+@attrs.frozen
+class Implementation:
+    """How to make one, and where it differs from the others on purpose."""
+
+    made: Callable[[Path, int], Outbox]
+    """Of a path where nothing is, and a limit of bytes; not open yet."""
+    counts_calls: bool
+    """It has a limit of calls, too. A file has none: its calls cost no memory."""
+    merging_frees: bool
+    """A merged call makes room as soon as it is merged. In a file it stays until the row that took it in is settled:
+    a crash would leave nothing else of it.
+    """
+    keeps_time: bool
+    """A call is taken with exactly the time at which it was put; from a file it is the calendar's, turned back."""
+
+
+IMPLEMENTATIONS = {
+    "memory": Implementation(
+        lambda path, max_bytes: MemoryOutbox(), counts_calls=True, merging_frees=True, keeps_time=True
+    ),
+    "sqlite": Implementation(_in_file, counts_calls=False, merging_frees=False, keeps_time=False),
+    "sqlite, read back": Implementation(_from_file, counts_calls=False, merging_frees=False, keeps_time=False),
 }
-"""By name; each gets a folder of its own that is empty when the test begins."""
 
 
-@pytest.fixture(params=OUTBOXES)
-def new_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> NewOutbox:
+def those(**what: bool) -> pytest.MarkDecorator:
+    """A claim for those implementations only of which this is so."""
+    names = [
+        name for name, one in IMPLEMENTATIONS.items() if all(getattr(one, each) is so for each, so in what.items())
+    ]
+    return pytest.mark.parametrize("new_outbox", names, indirect=True)
+
+
+class NewOutbox:
+    """Makes new, empty outboxes of one implementation, open or not, and closes them in the end."""
+
+    def __init__(self, implementation: Implementation, folder: Path) -> None:
+        self.is_like = implementation
+        self._folder = folder
+        self._numbers = count()
+        self._made: list[Outbox] = []
+
+    def unopened(self, max_bytes: int = 10**12) -> Outbox:
+        """A new one."""
+        folder = self._folder / f"outbox-{next(self._numbers)}"
+        outbox = self.is_like.made(folder / "events.db", max_bytes)
+        self._made.append(outbox)
+        return outbox
+
+    def __call__(self, max_calls: int = 10**9, max_bytes: int = 10**12) -> Outbox:
+        """A new one, with room for so much."""
+        outbox = self.unopened(max_bytes)
+        open_now(outbox, Client().opening(max_calls, max_bytes))
+        return outbox
+
+    def clean_up(self) -> None:
+        """Each has megabytes of ballast beside it, and a test may make hundreds."""
+        for outbox in self._made:
+            at_once(outbox.aclose())
+        self._made.clear()
+        for folder in self._folder.glob("outbox-*"):
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def new_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewOutbox]:
     """One test for each implementation."""
-    return OUTBOXES[request.param](tmp_path)
+    made = NewOutbox(IMPLEMENTATIONS[request.param], tmp_path)
+    yield made
+    made.clean_up()
 
 
 @pytest.fixture
 def outbox(new_outbox: NewOutbox) -> Outbox:
     """Open, with room for all that a test may put."""
-    outbox = new_outbox()
-    outbox.open(1_000_000, 10**9)
-    return outbox
+    return new_outbox()

@@ -150,8 +150,7 @@ class ParcelvoySimulation(World):
         """Accept calls now."""
         for call in calls:
             self.accepted.append(call)
-            call_id = self.outbox.put(*_as_put(call), self.now)
-            self.receipts.append(Receipt(self.outbox.ledger, call_id))
+            self.receipts.append(self.outbox.put(*_as_put(call), self.now))
 
     def track(self, count: int, *, poison: Iterable[int] = (), persons: int | None = None) -> None:
         """Accept so many events, each of another person or taking turns between ``persons``; some spoil an array."""

@@ -47,6 +47,8 @@ class Server(FaultyServer):
     job_overlaps: int = 0
     conflicts: list[float] = attrs.field(factory=list)
     lost_tracks: int = 0
+    down: set[str] = attrs.field(factory=set)
+    """Names of endpoints that answer 503."""
 
     def stamp(self, work: Work, now: float) -> None:
         """Each family of endpoints has a limit of its own."""
@@ -65,6 +67,8 @@ class Server(FaultyServer):
 
     def apply(self, work: Work, now: float) -> tuple[int, Any]:
         """What the documentation says a request does."""
+        if work.route.name in self.down:
+            return 503, None
         if work.route is TRACK:
             body = json.loads(work.body)
             user = body["user_id"]
@@ -133,15 +137,16 @@ class Simulation(World):
         if isinstance(call, Track):
             self.model.track(call.user_id, call.event_name, call.metadata)
             body = track_body(call.user_id, call.event_name, call.metadata)
-            return self.outbox.put("track", call.user_id, body, len(body), self.now)
+            return self.outbox.put("track", call.user_id, body, len(body), self.now).id
         size = size_of(call.metadata)
         if isinstance(call, Identify):
             self.model.identify(call.user_id, call.metadata, company=call.company)
             company = dict(call.company) if call.company is not None else None
             facts = facts_of(dict(call.metadata), company, size)
-            return self.outbox.put("user", call.user_id, facts, facts[2], self.now)
+            return self.outbox.put("user", call.user_id, facts, facts[2], self.now).id
         self.model.identify_company(call.company_id, call.metadata)
-        return self.outbox.put("company", call.company_id, (dict(call.metadata), None, size, None), size, self.now)
+        facts = (dict(call.metadata), None, size, None)
+        return self.outbox.put("company", call.company_id, facts, size, self.now).id
 
     def check(self) -> None:
         """I1 to I5 and I10, after `drain`."""

@@ -11,16 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.judge import requests_in_any_minute
-from userpilot_async._bucket import PERIOD, Bucket
+from userpilot_async._bucket import LOST, PERIOD, Bucket
 
 
 def drain(bucket: Bucket, seconds: float, delay, lost=lambda: False, concurrency: int = 8) -> list[float]:
     """Send as fast as the bucket lets us; ``delay()`` draws (until the server's stamp, until the response)."""
-    now, stamps, answers = 0.0, [], []
+    return drain_from(0.0, bucket, seconds, delay, lost, concurrency)[0]
+
+
+def drain_from(
+    now: float, bucket: Bucket, seconds: float, delay, lost=lambda: False, concurrency: int = 8
+) -> tuple[list[float], list[float], int]:
+    """The same from ``now`` on; with when each token comes back, and how many are still under way in the end."""
+    stamps, answers, back = [], [], []
     while now < seconds:
         while answers and answers[0][0] <= now:
             _, was_lost = heapq.heappop(answers)
             (bucket.lost if was_lost else bucket.answered)(now)
+            back.append(now + (PERIOD + LOST if was_lost else PERIOD))
         if len(answers) < concurrency and bucket.take(now):
             to_stamp, to_answer = delay()
             was_lost = lost()
@@ -30,7 +38,7 @@ def drain(bucket: Bucket, seconds: float, delay, lost=lambda: False, concurrency
             continue
         ready = bucket.ready_at(now) if len(answers) < concurrency else math.inf
         now = max(now, min(ready, answers[0][0] if answers else math.inf, seconds))
-    return stamps
+    return stamps, back, len(answers)
 
 
 @given(seed=st.integers(), longest=st.sampled_from([0.0, 0.1, 1.0, 8.0, 20.0]), burst=st.integers(1, 600))
@@ -121,5 +129,57 @@ def test_a_request_that_never_left_gives_its_token_back() -> None:
     bucket.take(0.0)
 
     bucket.unsent()
+
+    assert bucket.take(0.0)
+
+
+# ── another sender goes on ──
+
+
+@given(
+    seed=st.integers(),
+    limit=st.sampled_from([1, 7, 600]),
+    burst=st.integers(1, 600),
+    longest=st.sampled_from([0.0, 1.0, 8.0]),
+    ends=st.lists(st.sampled_from([0.5, 10.0, 59.0, 100.0]), min_size=1, max_size=3),
+    pause=st.sampled_from([0.0, 2.0]),
+)
+def test_no_minute_holds_more_than_the_limit_whoever_sends(
+    seed: int, limit: int, burst: int, longest: float, ends: list[float], pause: float
+) -> None:
+    """What an heir is told: when each token comes back, and half a minute more for those that were under way."""
+    chance = random.Random(seed)
+    now, stamps, back = 0.0, list[float](), list[float]()
+    for seconds in [*ends, 150.0]:
+        bucket = Bucket(limit, burst, now)
+        bucket.inherit([at - now for at in back if at > now], now)
+        more, returning, under_way = drain_from(
+            now, bucket, now + seconds, lambda: (chance.random() * longest, chance.random() * longest), concurrency=50
+        )
+        stamps += more
+        now += seconds + pause
+        back += returning + [now + PERIOD + LOST] * under_way
+
+    requests_in_any_minute(sorted(stamps), limit)
+
+
+def test_a_heir_waits_for_the_tokens_of_the_one_before() -> None:
+    bucket = Bucket(2, 2, 0.0)
+    bucket.inherit([30.0, 45.0], 0.0)
+
+    assert (0, 30.0) == (bucket.left(0.0), bucket.ready_at(0.0))
+    assert (1, 2) == (bucket.left(30.0), bucket.left(45.0))
+
+
+def test_a_heir_does_not_burst_again() -> None:
+    bucket = Bucket(600, 100, 0.0)
+    bucket.inherit([59.0] * 100, 0.0)
+
+    assert 0.0 < bucket.ready_at(0.0) <= 0.1
+
+
+def test_without_a_limit_there_is_nothing_to_inherit() -> None:
+    bucket = Bucket(None, 10, 0.0)
+    bucket.inherit([60.0] * 5_000, 0.0)
 
     assert bucket.take(0.0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from tests.contract.inline import Client, at_once
 from userpilot_async._destination import Destination
 from userpilot_async._outbox import MemoryOutbox
 from userpilot_async._schedule import Schedule
@@ -76,7 +77,7 @@ class World:
         self.chance = chance
         self.now = 1_000.0
         self.outbox = MemoryOutbox()
-        self.outbox.open(10**9, 10**12)
+        at_once(self.outbox.open(Client().opening()))
         self._server = server
         self._latency = latency
         self._names = count()
@@ -103,6 +104,7 @@ class World:
         found = self.schedule.next(self.now)
         self.carry_on()
         if isinstance(found, Work):
+            self.sending(found)
             heapq.heappush(self._arriving, (self.now + self._delay(), next(self._tie), found))
             return True
         times = [found, self._arriving[0][0] if self._arriving else math.inf,
@@ -119,7 +121,14 @@ class World:
             _, _, work, verdict = heapq.heappop(self._answering)
             self.schedule.done(work, verdict, self.now)
             self.carry_on()
+            self.landed(work, verdict)
         return True
+
+    def sending(self, work: Work) -> None:
+        """A request is about to be made."""
+
+    def landed(self, work: Work, verdict: Verdict) -> None:
+        """It has ended."""
 
     def run(self, seconds: float) -> None:
         """Let so many seconds pass."""

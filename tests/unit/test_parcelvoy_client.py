@@ -57,7 +57,11 @@ def base_url_of(*arguments: Any, **options: Any) -> str:
         ((SECRET, URL.encode()), {}, r"^base_url must be str, not bytes$"),
         ((SECRET, URL), {"settings": Settings()}, r"^settings must be ParcelvoySettings, not Settings$"),
         ((SECRET, URL), {"settings": {"burst": 1}}, r"^settings must be ParcelvoySettings, not dict$"),
-        ((SECRET, URL), {"outbox": "redis://host/0"}, r'^outbox must be an Outbox or "memory://"'),
+        (
+            (SECRET, URL),
+            {"outbox": "redis://host/0"},
+            r'^outbox must be an Outbox or a URL \("memory://…", "sqlite://…"\)',
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused_without_showing_the_key(arguments, options, message):
@@ -134,7 +138,7 @@ def test_a_client_cannot_be_pickled_with_its_key(way):
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
 def test_the_key_ring_of_a_client_cannot_be_pickled_or_copied(way):
     with pytest.raises(TypeError, match=r"^an API key is not for pickling$"):
-        way(ParcelvoyClient(SECRET, URL)._connection._keys)
+        way(ParcelvoyClient(SECRET, URL)._connection.keys)
 
 
 def test_its_budget_is_the_setting():

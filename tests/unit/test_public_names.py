@@ -20,6 +20,7 @@ from userpilot_async import (
     JobFailed,
     JobStatus,
     MemoryOutbox,
+    OutboxError,
     Outcome,
     QueueFull,
     Receipt,
@@ -33,13 +34,14 @@ from userpilot_async import (
     UserpilotClient,
     UserpilotError,
     parcelvoy,
+    sqlite,
 )
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 
 PUBLIC = {
     "ClientClosed", "DeadCall", "DeliveryError", "Identify", "IdentifyCompany", "InvalidCall", "Job", "JobFailed",
-    "JobStatus", "MemoryOutbox", "Outbox", "Outcome", "QueueFull", "Receipt", "Rejected", "Report", "Settings",
-    "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError",
+    "JobStatus", "MemoryOutbox", "Outbox", "OutboxError", "Outcome", "QueueFull", "Receipt", "Rejected", "Report",
+    "Settings", "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError",
 }  # fmt: skip
 
 
@@ -70,7 +72,11 @@ def test_all_of_parcelvoys_is_exactly_what_is_promised():
     assert PUBLIC_OF_PARCELVOY == set(parcelvoy.__all__)
 
 
-@pytest.mark.parametrize("module", [userpilot_async, parcelvoy], ids=lambda module: module.__name__)
+def test_all_of_sqlites_is_exactly_what_is_promised():
+    assert ["SQLiteOutbox"] == sqlite.__all__
+
+
+@pytest.mark.parametrize("module", [userpilot_async, parcelvoy, sqlite], ids=lambda module: module.__name__)
 def test_all_is_sorted_and_everything_in_it_exists(module):
     assert sorted(module.__all__) == module.__all__
     assert all(hasattr(module, name) for name in module.__all__)
@@ -181,6 +187,11 @@ def test_the_api_has_no_other_methods():
         ),
         (parcelvoy.from_line, "(line)"),
         (MemoryOutbox, "()"),
+        (
+            sqlite.SQLiteOutbox,
+            "(path, *, durability='power', sender=True, max_bytes=1073741824, rebind=False)",
+        ),
+        (sqlite.SQLiteOutbox.from_url, "(url)"),
         (InvalidCall, "(field, reason)"),
         (Rejected, "(status, detail='')"),
         (Unavailable, "(detail, *, ambiguous=False, status=None)"),
@@ -239,7 +250,7 @@ def test_what_is_said_is_frozen(cls):
 
 
 @pytest.mark.parametrize(
-    "error", [InvalidCall, QueueFull, ClientClosed, DeliveryError, Rejected, Unavailable, JobFailed]
+    "error", [InvalidCall, QueueFull, ClientClosed, OutboxError, DeliveryError, Rejected, Unavailable, JobFailed]
 )
 def test_every_error_is_a_userpilot_error(error):
     assert issubclass(error, UserpilotError)
@@ -250,7 +261,7 @@ def test_every_error_is_a_userpilot_error(error):
 
 CLASSES = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (userpilot_async, parcelvoy)
+    for module in (userpilot_async, parcelvoy, sqlite)
     for name in module.__all__
     if inspect.isclass(getattr(module, name))
 }

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal, Union
 from uuid import uuid4
 
@@ -39,6 +40,7 @@ from userpilot_async import (
     parcelvoy,
 )
 from userpilot_async.parcelvoy import Alias, Device, ParcelvoyClient, ParcelvoySettings
+from userpilot_async.sqlite import SQLiteOutbox
 
 
 class Plan(str, Enum):
@@ -57,6 +59,7 @@ def make_clients(transport: httpx.AsyncBaseTransport, read_key: Callable[[], str
     UserpilotClient("KEY", region=region)
     UserpilotClient(read_key, base_url="http://localhost:8080", transport=transport)
     UserpilotClient("KEY", outbox=MemoryOutbox())
+    UserpilotClient("KEY", outbox=SQLiteOutbox(Path("events.db"), durability="process", sender=False))
     UserpilotClient("KEY", outbox="memory://", settings=Settings(when_full="raise", max_wait=None))
     UserpilotClient("KEY", settings=Settings(flush_interval=0, close_timeout=5))
     UserpilotAPI("KEY", region="eu", request_timeout=5, attempts=1)
@@ -68,6 +71,7 @@ def make_clients(transport: httpx.AsyncBaseTransport, read_key: Callable[[], str
     UserpilotClient("KEY", timeout=5)  # type: ignore[call-arg]
     UserpilotClient("KEY", transport=httpx.HTTPTransport())  # type: ignore[arg-type]
     UserpilotClient("KEY", outbox=[])  # type: ignore[arg-type]
+    SQLiteOutbox("events.db", durability="none")  # type: ignore[arg-type]
     Settings(when_full="block")  # type: ignore[arg-type]
     Settings(on_invalid="ignore")  # type: ignore[arg-type]
     Settings(track_per_minute=None)  # type: ignore[arg-type]

@@ -17,24 +17,21 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar
 
 from .._errors import OutboxError
-from .._inheritance import Inheritance, UnfinishedFile
-from .._lanes import Facts
-from .._ledger import Outcome
+from .._inheritance import Inheritance
 from .._shared_ledger import Account
-from .._stored import Concluded, Stored, runs, sealed, unsealed
-from .._values import encode_json
+from .._stored import Concluded
 from . import _salvage
-from ._batch import Batch, Committed, Found, Settled
+from ._batch import Batch, Committed
 from ._locks import Lock
 from ._salvage import PAGE
 from ._schema import look, prepare
+from ._tables import DAMAGED, Tables
 from ._window import Read, Reading
 
 T = TypeVar("T")
@@ -46,12 +43,7 @@ BALLAST_PAUSE = 1.0  # seconds between two tries to have it again; without it th
 PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
 REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again at once, and each keeps a copy
-NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
-MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
-TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
-ABOUT = ("about", "about_again")
 REBIND = "say so: `userpilot-async outbox rebind`, or SQLiteOutbox(..., rebind=True)"
-DAMAGED = Outcome("dead", "damaged")
 
 
 class Interrupted(Exception):
@@ -121,7 +113,7 @@ class File:
         self._has_ballast()
         with self._transaction():  # a file that cannot be written is no outbox
             pass
-        self._heard = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
+        self._heard = self.tables.newest_news()
         return self._read_account()
 
     def close(self) -> None:
@@ -142,6 +134,7 @@ class File:
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._connection, self._version, self._last = connection, -1, None
+        self.tables = Tables(connection, self._wall)
         connection.text_factory = _decoded
         found = os.stat(self.path)
         self._inode = (found.st_ino, found.st_dev)
@@ -184,33 +177,21 @@ class File:
         return self._db
 
     def _bind(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> None:
-        about = self.about()
-        if about is None and self._account().waiting and not rebind:
+        about = self.tables.about()
+        if about is None and self.tables.account().waiting and not rebind:
             raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
         if about is None or rebind:
             salt = os.urandom(16)
             about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
-            with self._transaction() as db:
-                self._write_about(db, about)
+            with self._transaction():
+                self.tables.write_about(about)
         elif about["destination"] != destination:
             raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
         elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
-            raise OutboxError(f"has calls for another API key. If the account has a new one, {REBIND}")
+            raise OutboxError(
+                f"has calls for the account of another API key. If it is the same one, with a new key, {REBIND}"
+            )
         self._about = about
-
-    def _write_about(self, db: sqlite3.Connection, about: Mapping[str, str]) -> None:
-        for table in ABOUT:
-            db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(about),))
-
-    def about(self) -> dict[str, str] | None:
-        """Whose calls these are; ``None`` if that is not known. The caller holds the turn."""
-        for table in ABOUT:
-            with suppress(sqlite3.DatabaseError):
-                row = self._db.execute(f"SELECT said FROM {table}").fetchone()
-                about: dict[str, str] | None = unsealed(row[0]) if row is not None else None
-                if about is not None:
-                    return about
-        return None
 
     # ── transactions ──
 
@@ -306,142 +287,33 @@ class File:
             return self._write(batch, failed if batch.puts else None)
 
     def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
+        forgotten = 0
         with self._transaction() as db:
-            version = db.execute("PRAGMA data_version").fetchone()[0]
+            tables, version = self.tables, db.execute("PRAGMA data_version").fetchone()[0]
             if self._last is not None and version == self._version:  # nobody else has written since
                 account, oldest = self._last
-                account, heard, heard_to = account.copy(), [], self._heard
+                account, heard, heard_to = account.copy(), list[Concluded](), self._heard
             else:
-                account, heard, heard_to = self._account(), *self._news()
-                oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
+                account, (heard, heard_to), oldest = tables.account(), tables.news(self._heard), tables.oldest()
             if account.next_id < self._next_id:
                 raise OutboxError(f"{self.path} was replaced by an older file")
             first_put = account.next_id
-            if puts_failed is None:
-                self._write_puts(batch, account)
-                oldest = first_put if oldest is None and batch.puts else oldest
+            if batch.puts and puts_failed is None:
+                tables.put(batch.puts, account)
+                oldest = first_put if oldest is None else oldest
             said: list[Concluded] = []
             if batch.has_notes():
-                said = self._write_notes(batch, account)
-                heard_to = self._write_news(said, heard_to)
-                oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
-            self._write_account(account)
+                # Under the turn: who has a lease of their own meanwhile has not begun, or sees what is noted here.
+                said = tables.write_notes(batch, account, may_send=self.lease.still_held())
+                forgotten = tables.forget(account) if batch.lost else 0
+                heard_to = tables.write_news(said, heard_to)
+                oldest = tables.oldest()
+            tables.write_account(account)
         self._heard, self._next_id = heard_to, account.next_id
         self._last, self._version = (account, oldest), version
-        return Committed(account, oldest, heard, said, first_put, puts_failed)
-
-    def _write_notes(self, batch: Batch, account: Account) -> list[Concluded]:
-        said = self._write_refused(batch, account)
-        for settled in (batch.delivered, *batch.lost):
-            said += self._write_settled(settled, account)
-        if batch.parts:
-            parts = [(part[0], sealed(part)) for part in batch.parts]
-            self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
-        self._write_requests(batch)
-        return said
-
-    def _write_refused(self, batch: Batch, account: Account) -> list[Concluded]:
-        said = []
-        for call_id, (outcome, _) in enumerate(batch.refused, account.next_id):
-            said.append(_conclude(account, outcome, [call_id], []))
-        account.next_id += len(said)
-        account.accepted += len(said)
-        return said
-
-    def _write_puts(self, batch: Batch, account: Account) -> None:
-        rows = []
-        for call_id, put in enumerate(batch.puts, account.next_id):
-            stored = Stored.of(put.kind, put.key, put.said)
-            crc = stored.checksum(call_id, put.at, put.size)
-            rows.append((call_id, put.at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
-            account.bytes += put.size
-        self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
-        account.next_id += len(rows)
-        account.accepted += len(rows)
-
-    def _write_settled(self, settled: Settled, account: Account) -> list[Concluded]:
-        carriers, merged = settled.carriers, settled.merged
-        if not carriers and not merged:
-            return []
-        missing: set[int] = set()
-        for first, last in runs([*carriers, *merged]):
-            within = "WHERE id BETWEEN ? AND ?"
-            held, size = self._db.execute(f"SELECT count(*), total(size) FROM calls {within}", (first, last)).fetchone()
-            if held <= last - first:  # somebody has purged some
-                there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", (first, last))}
-                missing.update(set(range(first, last + 1)) - there)
-            if settled.outcome.status != "delivered":
-                values = (self._wall(), settled.outcome.status, settled.outcome.reason, settled.detail, first, last)
-                fields = "id, at, kind, key, said, moment, size, crc"
-                self._db.execute(f"INSERT OR REPLACE INTO lost SELECT {fields}, ?, ?, ?, ? FROM calls {within}", values)
-            self._db.execute(f"DELETE FROM calls {within}", (first, last))
-            self._db.execute(f"DELETE FROM parts {within}", (first, last))
-            account.bytes -= int(size)
-        if settled.outcome.status != "delivered":
-            self._forget(account)
-        if missing:
-            carriers, merged = ([one for one in ids if one not in missing] for ids in (carriers, merged))
-        return [_conclude(account, settled.outcome, carriers, merged)]
-
-    def _forget(self, account: Account) -> None:
-        """Keep no more lost calls than may be kept; the oldest go."""
-        forgotten, db = 0, self._db
-        while (held := db.execute("SELECT count(*), total(size) FROM lost").fetchone()) > (0, 0):
-            if held[0] <= MAX_LOST and held[1] <= MAX_LOST_BYTES:
-                break
-            oldest = f"SELECT id FROM lost ORDER BY id LIMIT {max(1, held[0] // 20)}"
-            forgotten += db.execute(f"DELETE FROM lost WHERE id IN ({oldest})").rowcount
         if forgotten:
-            account.forgotten += forgotten
             self._warn(f"{self.path} keeps no more lost calls than this: {forgotten} older ones are forgotten")
-
-    def _write_requests(self, batch: Batch) -> None:
-        db, now = self._db, self._wall()
-        # Under the turn: whoever has a lease of their own meanwhile has not begun, or will see what is noted here.
-        for request in batch.requests if self.lease.still_held() else ():
-            values = (now, request.budget, sealed(runs(request.ids)))
-            request.number = db.execute("INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)", values).lastrowid
-            if request.last_calls:
-                row = (request.filename, request.kind, sealed(list(request.last_calls)))
-                db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
-        for one in batch.landed:
-            if one.answered is not None:
-                landed_at = now if one.answered else now + LOST_TOKEN - TOKEN
-                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, one.request.number))
-            else:
-                db.execute("DELETE FROM requests WHERE id = ?", (one.request.number,))
-            if one.lost:
-                db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", runs(one.request.ids))
-            if one.done and one.request.filename:
-                db.execute("DELETE FROM files WHERE filename = ?", (one.request.filename,))
-        if batch.landed:
-            db.execute("DELETE FROM requests WHERE landed_at < ?", (now - TOKEN,))
-
-    def _account(self) -> Account:
-        row = self._db.execute("SELECT said FROM account").fetchone()
-        if row is None:
-            return Account()
-        said = unsealed(row[0])
-        if said is None:
-            raise sqlite3.DatabaseError("the account is damaged")
-        return Account.of(said)
-
-    def _write_account(self, account: Account) -> None:
-        self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
-
-    def _news(self) -> tuple[list[Concluded], int]:
-        rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (self._heard,)).fetchall()
-        heard = [Concluded(*one) for _, said in rows for one in unsealed(said) or ()]
-        return heard, rows[-1][0] if rows else self._heard
-
-    def _write_news(self, said: Sequence[Concluded], heard_to: int) -> int:
-        if not said:
-            return heard_to
-        number = heard_to + 1
-        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, sealed([one.as_list() for one in said])))
-        if not number % 1_000:
-            self._db.execute("DELETE FROM news WHERE id <= ?", (number - NEWS,))
-        return number
+        return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     # ── reading ──
 
@@ -460,8 +332,8 @@ class File:
         db = self._connected()
         db.execute("BEGIN")
         try:
-            account, (heard, self._heard) = self._account(), self._news()
-            oldest = db.execute("SELECT min(id) FROM calls").fetchone()[0]
+            account, (heard, self._heard) = self.tables.account(), self.tables.news(self._heard)
+            oldest = self.tables.oldest()
         finally:
             db.execute("COMMIT")
         self._last = (account, oldest)
@@ -472,36 +344,13 @@ class File:
         return self._mending("read", lambda: self._read(reading))
 
     def _read(self, reading: Reading) -> Read:
-        values: list[object] = [reading.start]
-        where = "id >= ?"
-        if reading.only is not None:
-            where += " AND key = ? AND id < ?"
-            values += [encode_json(reading.only), reading.end]
-        query = f"SELECT id, at, size, kind, key, said, moment, crc, sent FROM calls WHERE {where} ORDER BY id LIMIT ?"
-        rows = self._connected().execute(query, (*values, reading.limit)).fetchall()
-        if not rows:
-            return Read([], reading.start, full=False)
-        without = {encode_json(key) for key in reading.without}
-        parts: dict[int, list[tuple[str, str]]] = {}
-        within = (rows[0][0], rows[-1][0])
-        for call_id, key in self._db.execute("SELECT id, key FROM parts WHERE id BETWEEN ? AND ?", within):
-            part = unsealed(key)
-            if part is not None and part[0] == call_id:
-                parts.setdefault(call_id, []).append((part[1], part[2]))
-        if any(after <= before for before, after in pairwise([reading.start - 1, *(row[0] for row in rows)])):
-            raise sqlite3.DatabaseError("calls are out of order")
-        found, damaged = [], []
-        for call_id, at, size, *stored, crc, sent in rows:
-            if stored[1] in without and not _has_companion(stored[2]):
-                continue
-            call = checked(call_id, at, size, stored, crc, parts.get(call_id, ()))
-            if call is None:
-                damaged.append(call_id)
-            else:
-                found.append(Found((call_id, at, *call), bool(sent)))
+        self._connected()
+        read, damaged = self.tables.read(reading)
         if damaged:
-            self._set_aside(damaged)
-        return Read(found, rows[-1][0] + 1, len(rows) == reading.limit)
+            with self._changing() as account:
+                self.tables.write_news(self.tables.set_aside(damaged, account), self.tables.newest_news())
+            self._warn(f"{len(damaged)} damaged rows of {self.path} were set aside")
+        return read
 
     def reconcile(self, read_to: int) -> int | None:
         """Does the file hold what the account says? For a sender that has read so far, and has nothing in hand.
@@ -512,65 +361,29 @@ class File:
         return self._mending("read", lambda: self._reconcile(read_to))
 
     def _reconcile(self, read_to: int) -> int | None:
-        with self._transaction() as db:
-            account = self._account()
-            behind = "SELECT min(+id) FROM calls WHERE +id < ?"  # `+`: not by the order that may be wrong
-            overlooked: int | None = db.execute(behind, (read_to,)).fetchone()[0]
-            held, size = db.execute("SELECT count(*), total(size) FROM calls").fetchone()
-            missing = account.waiting - held
-            if missing > 0:
-                self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
-                account.conclude(DAMAGED, missing, 0)
-                account.bytes = int(size)
-                self._write_account(account)
-        self._version, self._last = -1, None
+        with self._changing() as account:
+            missing, overlooked = self.tables.reconcile(account, read_to)
+        if missing:
+            self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
         return overlooked
 
-    def _set_aside(self, ids: Sequence[int]) -> None:
-        fields = "id, at, kind, key, said, moment, size, crc"
-        with self._transaction() as db:
-            account, heard_to = self._account(), db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
-            for call_id in ids:
-                db.execute(f"INSERT OR REPLACE INTO damaged SELECT {fields} FROM calls WHERE id = ?", (call_id,))
-                db.execute("DELETE FROM calls WHERE id = ?", (call_id,))
-            account.bytes = int(db.execute("SELECT total(size) FROM calls").fetchone()[0])  # theirs may be wrong
-            self._write_news([_conclude(account, DAMAGED, ids, [])], heard_to)
-            self._write_account(account)
-        self._version, self._last = -1, None  # this, too, is to be heard
-        self._warn(f"{len(ids)} damaged rows of {self.path} were set aside")
-
-    # ── taking over ──
+    @contextmanager
+    def _changing(self) -> Iterator[Account]:
+        """The account, to be changed by other things than a batch; this process, too, hears of it by looking."""
+        with self._transaction():
+            account = self.tables.account()
+            yield account
+            self.tables.write_account(account)
+        self._version, self._last = -1, None
 
     def inherit(self) -> tuple[Inheritance, Committed]:
         """What the sender before has left, for whoever has the lease now. Raises `OutboxError`."""
         return self._mending("read", self._inherit)
 
     def _inherit(self) -> tuple[Inheritance, Committed]:
-        now = self._wall()
-        with self._transaction() as db:
-            under_way = "SELECT id, calls FROM requests WHERE landed_at IS NULL"
-            for number, calls in db.execute(under_way).fetchall():
-                db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", unsealed(calls) or ())
-                # From now on, and not from when it was noted: its sender may have been stopped in between.
-                db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (now + LOST_TOKEN - TOKEN, number))
-            spent: dict[str, list[float]] = {}
-            typed = "typeof(budget) = 'text' AND typeof(landed_at) = 'real'"  # or it is damaged
-            for budget, landed_at in db.execute(f"SELECT budget, landed_at FROM requests WHERE {typed}"):
-                if landed_at + TOKEN > now:
-                    spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
-            files = [self._unfinished(*row) for row in db.execute("SELECT * FROM files").fetchall()]
-        return Inheritance(spent, files), self._read_account()
-
-    def _unfinished(self, filename: str, kind: str, last_calls: str) -> UnfinishedFile:
-        keys: dict[str, int] = {}
-        for call_id in unsealed(last_calls) or ():
-            row = self._db.execute("SELECT kind, key, said, moment FROM calls WHERE id = ?", (call_id,)).fetchone()
-            key = _key_of(kind, row) if row is not None else None
-            if key is not None:
-                keys[key] = call_id
-        if not keys:
-            self._db.execute("DELETE FROM files WHERE filename = ?", (filename,))
-        return UnfinishedFile(filename, kind, keys)
+        with self._transaction():
+            inheritance = self.tables.inherit()
+        return inheritance, self._read_account()
 
     # ── when disk or file fail ──
 
@@ -587,11 +400,14 @@ class File:
         self._repair_after = time.monotonic() + REPAIR_PAUSE
         self._disconnect()
         _salvage.resume(self.path)
+        folder, size = os.statvfs(self.path.parent), _salvage.size_of(self.path)
+        if folder.f_bavail * folder.f_frsize < 2 * size:
+            raise OutboxError(f"{self.path} is damaged ({_why(error)}), and to save it {2 * size:,} bytes must be free")
         lost, quarantine = _salvage.replace(self.path, _salvage.Known(self._next_id, self._heard), DAMAGED)
         self._connect()
         if self._about is not None:
-            with self._transaction() as db:
-                self._write_about(db, self._about)
+            with self._transaction():
+                self.tables.write_about(self._about)
         self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
 
     def _has_ballast(self) -> bool:
@@ -632,38 +448,6 @@ class File:
         self._disconnect()
         with suppress(sqlite3.Error, OSError):
             self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def checked(call_id: int, at: Any, size: Any, stored: Sequence[Any], crc: Any, parts: Iterable[tuple[str, str]]) -> Any:
-    """The call as it was put, or ``None`` if the row is damaged."""
-    try:
-        call = Stored(*stored)
-        return call.call(parts) if call.checksum(call_id, at, size) == crc else None
-    except (TypeError, ValueError, AttributeError):
-        return None
-
-
-def _has_companion(said: Any) -> bool:
-    """What is said holds something of another (a company): JSON, as `Stored` has it."""
-    return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
-
-
-def _key_of(kind: str, row: Sequence[Any]) -> str | None:
-    """Whose row of this kind a call belongs to: its own, or that of another it says something of."""
-    try:
-        its_kind, key, said = Stored(*row).call()
-    except (TypeError, ValueError, AttributeError):  # a damaged row
-        return None
-    companion = cast("Facts", said)[3] if len(said) == 4 else None
-    if its_kind != kind:
-        return companion[1] if companion is not None and companion[0] == kind else None
-    return key if isinstance(key, str) else None
-
-
-def _conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
-    carriers, merged = list(carriers), list(merged)
-    account.conclude(outcome, len(carriers), len(merged))
-    return Concluded(outcome.status, outcome.reason, runs(carriers), runs(merged))
 
 
 def _decoded(text: bytes) -> str:

@@ -15,8 +15,8 @@ from .._errors import OutboxError
 from .._lanes import Key, Kind, Said
 from .._shared_ledger import Account
 from .._stored import Stored
-from ._file import checked
 from ._schema import MIGRATIONS, version_of
+from ._tables import checked
 from ._visit import about_of, opened, with_suffix
 
 Call = tuple[Kind, Key, Said]
@@ -110,7 +110,7 @@ def look(path: Path) -> Seen:
         about: Mapping[str, str] = {}
         if version:
             db.execute("BEGIN")
-            account, about = file._account(), about_of(file)
+            account, about = file.tables.account(), about_of(file)
             oldest = db.execute("SELECT at FROM calls ORDER BY id LIMIT 1").fetchone()
             for table in counts:
                 under_way = "WHERE landed_at IS NULL" if table == "requests" else ""
@@ -200,7 +200,7 @@ def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> R
     with opened(path) as file, file._transaction() as db:
         rows = db.execute("SELECT id, at, size, kind, key, said, moment, crc, reason FROM lost ORDER BY id").fetchall()
         chosen = [row for row in rows if (not reasons or row[-1] in reasons) and (not ids or row[0] in ids)]
-        account = file._account()
+        account = file.tables.account()
         first_id, back, damaged = account.next_id, [], 0
         for call_id, at, size, *stored, crc, _ in chosen:
             if checked(call_id, at, size, stored, crc, ()) is None:
@@ -213,7 +213,7 @@ def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> R
             account.accepted += 1
             account.bytes += size
         db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", back)
-        file._write_account(account)
+        file.tables.write_account(account)
     return Retried(len(back), first_id, damaged, sorted(set(ids) - {row[0] for row in rows}))
 
 
@@ -224,7 +224,7 @@ def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) ->
             raise OutboxError(f"{path} has a sender, which would go on with the old key: end it first")
         try:
             about = about_of(file)
-            before, waiting = about.get("destination"), file._account().waiting
+            before, waiting = about.get("destination"), file.tables.account().waiting
             kept = file._db.execute("SELECT count(*) FROM lost").fetchone()[0]
             if before is not None and server_of(before) != server_of(destination) and (waiting or kept):
                 kinds = f"{server_of(before)}, which {server_of(destination)} does not understand"

@@ -411,9 +411,7 @@ class SQLiteOutbox:
 
     @property
     def misses_calls(self) -> int | None:
-        """The account has calls that wait, and yet there is nothing to send, to read or to write: all before this id
-        has been read, and is gone.
-        """
+        """Calls wait, says the account, yet there is nothing to send, read or write; all before this id was read."""
         idle = self._opened.past and not self._window.is_busy and not self.has_batch() and self._in_hand is None
         return self._window.read_to if idle and self.ledger.pending else None
 

@@ -14,8 +14,9 @@ from .._errors import OutboxError
 from .._ledger import Outcome
 from .._stored import Stored, unsealed
 from .._values import encode_json, size_of
-from ._file import File, _conclude, checked
+from ._file import File
 from ._inspect import server_of
+from ._tables import checked, conclude
 from ._visit import about_of, opened
 
 PURGED = Outcome("dropped", "purged")
@@ -159,21 +160,21 @@ class Search:
 
     def erase(self) -> None:
         """In one transaction, and heard by all who use the file."""
-        account, waiting = self._file._account(), self._ids["calls"]
+        account, waiting = self._file.tables.account(), self._ids["calls"]
         for table, ids in self._ids.items():
             self._delete(table, ids)
         self._delete("parts", waiting)
         if self._whose.kind == "company":
             parts = self._db.execute("SELECT id, key FROM parts").fetchall()
-            told = [(call_id, key) for call_id, key in parts if (unsealed(key) or [0, ""])[1] == self._whose.id]
+            told = [(call_id, key) for call_id, key in parts if (unsealed(key) or [0, "", ""])[2] == self._whose.id]
             self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", told)
         for table, rows in self._rewritten.items():
             self._db.executemany(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", rows)
         if waiting:
-            heard_to = self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
-            self._file._write_news([_conclude(account, PURGED, waiting, [])], heard_to)
-        account.bytes = int(self._db.execute("SELECT total(size) FROM calls").fetchone()[0])
-        self._file._write_account(account)
+            tables = self._file.tables
+            tables.write_news([conclude(account, PURGED, waiting, [])], tables.newest_news())
+        account.bytes = self._file.tables.total_size()
+        self._file.tables.write_account(account)
 
     def _delete(self, table: str, ids: list[int]) -> None:
         self._db.executemany(f"DELETE FROM {table} WHERE id = ?", [(one,) for one in ids])

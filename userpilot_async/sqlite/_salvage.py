@@ -87,6 +87,11 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of the file and of its log."""
+    return sum(one.stat().st_size for one in (path, beside(path, "-wal")) if one.exists())
+
+
 def sync_folder(path: Path) -> None:
     """Have the names in this file's folder on the disk."""
     folder = os.open(path.parent, os.O_RDONLY)

@@ -59,6 +59,8 @@ def look(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
     connection = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
     try:
         version_of(connection, len(migrations))
+    except sqlite3.DatabaseError:
+        pass  # half of it may be in the log: whoever opens it properly will see
     finally:
         connection.close()
 

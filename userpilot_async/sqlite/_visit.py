@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .._errors import OutboxError
-from .._stored import unsealed
 from ._file import File, Interrupted, _decoded, _why
 from ._schema import MIGRATIONS, version_of
+from ._tables import Tables
 
 PATIENCE = 30.0  # seconds to wait for the lock: the others have it for some milliseconds, a purge for some seconds
 
@@ -37,6 +37,7 @@ def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
                 file._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)
                 file._connection.isolation_level = None
                 file._connection.text_factory = _decoded
+                file.tables = Tables(file._connection, time.time)
                 version_of(file._connection, len(MIGRATIONS))  # what is refused stays untouched
                 if not as_it_is:
                     file._disconnect()
@@ -96,5 +97,4 @@ def with_suffix(path: Path, suffix: str) -> Path:
 
 def about_of(file: File) -> Mapping[str, str]:
     """To which account the file belongs; empty while it belongs to nobody."""
-    row = file._db.execute("SELECT said FROM about").fetchone()
-    return (unsealed(row[0]) if row is not None else None) or {}
+    return file.tables.about() or {}

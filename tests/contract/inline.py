@@ -1,0 +1,162 @@
+"""Outboxes without a loop and without a thread: for tests that do one thing after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import attrs
+from anyio.abc import TaskGroup
+
+from userpilot_async._errors import OutboxError
+from userpilot_async._lanes import Key, Kind, Said
+from userpilot_async._outbox import Opening, Outbox
+from userpilot_async.sqlite import SQLiteOutbox
+from userpilot_async.sqlite._batch import Batch, Committed
+from userpilot_async.sqlite._errands import Errands
+from userpilot_async.sqlite._file import File
+
+T = TypeVar("T")
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that finds nothing to wait for; `AssertionError` if it waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    coroutine.close()
+    raise AssertionError(f"{coroutine!r} waits")
+
+
+@attrs.define
+class Client:
+    """Who opens an outbox: a clock to set, and what it was told."""
+
+    time: float = 0.0
+    key: str = "KEY"
+    destination: str = "a server"
+    changes: int = 0
+    not_held: list[tuple[Kind, Key, Said, OutboxError]] = attrs.field(factory=list)
+
+    def opening(self, max_calls: int = 10**9, max_bytes: int = 10**12, tasks: TaskGroup | None = None) -> Opening:
+        """With room for all that a test may put, unless it says otherwise."""
+        return Opening(
+            max_calls=max_calls,
+            max_bytes=max_bytes,
+            destination=self.destination,
+            fingerprint=lambda salt: f"{self.key} {salt.hex()}",
+            now=lambda: self.time,
+            changed=self._changed,
+            tasks=tasks or _NoTasks(),  # type: ignore[arg-type]  # all that is asked of it
+            failed=lambda *call: self.not_held.append(call),
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+class _NoTasks:
+    """Where there is no loop, nothing goes on in it."""
+
+    def start_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        """Never."""
+
+
+def open_now(outbox: Outbox, opening: Opening | None = None) -> None:
+    """Open an outbox that has no thread."""
+    # Not `at_once`: it asks for the loop that it is opened in, though this one is gone before anybody calls it.
+    asyncio.run(outbox.open(opening or Client().opening()))
+
+
+class InlineWriter:
+    """What the thread does, done at once by whoever wakes it."""
+
+    def __init__(self, errands: Errands) -> None:
+        self.errands = errands
+        self.runs = False
+        self._working = False
+        self._again = False
+
+    def start(self) -> None:
+        """Open the file."""
+        self.runs = self.errands.begin()
+        if self.runs:
+            self.wake()
+        else:
+            self._end()
+
+    def wake(self) -> None:
+        """Work until there is no more. Called from within that work, it goes round once more."""
+        self._again = True
+        if self._working or not self.runs:
+            return
+        self._working = True
+        try:
+            while self._again:
+                self._again = False
+                while self.errands.work():
+                    pass
+        finally:
+            self._working = False
+
+    def stop(self) -> None:
+        """Write what is left, and close the file."""
+        if self.runs:
+            self.wake()
+            self.runs = False
+            self._end()
+
+    def kill(self) -> None:
+        """Do nothing any more, whatever is left."""
+        self.runs = False
+
+    def _end(self) -> None:
+        self.errands.end()
+        self.errands.ended()
+
+    def hurry(self) -> None:
+        """It never waits."""
+
+    def pause(self, seconds: float) -> bool:
+        """Who else has the file holds it only while it works."""
+        raise AssertionError("the file's lock was not given back")
+
+
+class InlineOutbox(SQLiteOutbox):
+    """A file that is written and read by whoever calls. With ``passes_on`` false, all that is taken was read."""
+
+    passes_on = True
+    wall = staticmethod(time.time)
+    """The calendar by which tokens come back."""
+
+    def _start(self) -> None:
+        self._errands = errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
+        self.writer = InlineWriter(errands)
+        self._writer = self.writer  # type: ignore[assignment]  # it looks like one
+        errands.file = File(self.path, self._durability, pause=self.writer.pause, wall=self.wall, warn=errands.warn)
+        self.writer.start()
+
+    def tell(self, errands: Errands, function: Callable[..., object], *arguments: object) -> None:
+        """At once; what it raises goes to the test."""
+        function(*arguments)
+
+    def look(self) -> None:
+        """What the thread does every quarter of a second."""
+        self.writer.errands.look()
+        self.writer.wake()
+
+    def die(self) -> None:
+        """As the process would: nothing more is written, and the operating system takes its locks back."""
+        file = self.writer.errands.file
+        self.writer.kill()
+        self._in_use = False
+        file.lease.close()
+        file.turn.close()
+
+    def _pass_on(self, batch: Batch, now: Committed) -> None:
+        if self.passes_on:
+            super()._pass_on(batch, now)
