@@ -27,10 +27,14 @@ hypothesis.settings.load_profile("untimed")
 HERE = Path(__file__).parent
 SLOW = (
     "apps", "cli", "harness_tests", "test_network_", "test_parcelvoy_sockets", "test_process_", "test_readme",
-    "test_emulator_server",
+    "test_emulator_server", "test_outbox_backlog", "test_outbox_callers", "test_outbox_damage", "test_outbox_disk",
+    "test_outbox_kills", "test_outbox_signals",
 )  # fmt: skip
 # Pure logic, hundreds of worlds of it: one interpreter is enough.
-HEAVY = ("test_schedule_model", "test_parcelvoy_model", "test_parcelvoy_crowds")
+HEAVY = (
+    "test_schedule_model", "test_schedule_takeovers", "test_sqlite_crashes", "test_parcelvoy_model",
+    "test_parcelvoy_crowds",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

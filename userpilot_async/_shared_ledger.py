@@ -48,7 +48,7 @@ class Account:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON. By hand, as is `copy`: this is part of every transaction."""
-        return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("__")}
+        return {name: getattr(self, name) for name in _FIELDS}
 
     def copy(self) -> Account:
         """One that may be changed."""
@@ -60,6 +60,9 @@ class Account:
     def of(cls, fields: Mapping[str, Any]) -> Account:
         """The other way round; what is not known is ignored."""
         return cls(**{field.name: fields[field.name] for field in attrs.fields(cls) if field.name in fields})
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(Account))
 
 
 class SharedLedger(Ledger):
