@@ -45,7 +45,7 @@ IMPLEMENTATIONS = {
     "memory": Implementation(
         lambda path, max_bytes: MemoryOutbox(), counts_calls=True, merging_frees=True, keeps_time=True
     ),
-    "sqlite": Implementation(_in_file, counts_calls=False, merging_frees=False, keeps_time=False),
+    "sqlite": Implementation(_in_file, counts_calls=False, merging_frees=False, keeps_time=True),
     "sqlite, read back": Implementation(_from_file, counts_calls=False, merging_frees=False, keeps_time=False),
 }
 

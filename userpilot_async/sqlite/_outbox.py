@@ -407,6 +407,7 @@ class SQLiteOutbox:
     def heard(self, now: Committed) -> None:
         """Others have done something."""
         self._learn(now)
+        self._ask()
         self._changed()
 
     @property
@@ -461,6 +462,7 @@ class SQLiteOutbox:
         for call_id, (_, receipt) in enumerate(batch.refused, next_id):
             receipt.held(call_id, self.ledger.page_of(call_id))
         batch.come()
+        self._ask()
         if self.sends or now.heard:
             self._changed()
 
@@ -489,7 +491,6 @@ class SQLiteOutbox:
         self._bytes = now.account.bytes
         self._window.reaches(now.account.next_id)
         self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said))
-        self._ask()
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""
