@@ -92,6 +92,7 @@ class Bucket:
     def inherit(self, returning: Iterable[float], now: float) -> None:
         """Tokens that others took, who are gone: each comes back in so many seconds."""
         returning = list(returning)
+        self._refresh(now)
         self._returning += [now + seconds for seconds in returning]
         heapq.heapify(self._returning)
         self._level = max(0.0, self._level - len(returning))

@@ -36,8 +36,9 @@ class UserpilotClient(Door):
     """Takes calls at once and gets every one of them to Userpilot.
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
-    ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``
-    and ``USERPILOT_BASE_URL``. ``api_key`` may be a callable, asked before each request, so that a key can be rotated.
+    ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``,
+    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``. ``api_key`` may be a callable, asked before each request, so that a
+    key can be rotated.
 
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
     Raises `ValueError` for a key, URL or setting that cannot be right.

@@ -406,7 +406,7 @@ class Door(anyio.AsyncContextManagerMixin):
             in_flight=schedule.in_flight,
             requests=dict(self._connection.requests),
             retries=schedule.retries,
-            possible_duplicates=schedule.possible_duplicates,
+            possible_duplicates=max(schedule.possible_duplicates, ledger.ambiguous),
             rate_limited=schedule.rate_limited,
             jobs_completed=schedule.jobs_completed,
             job=schedule.slot.job,
@@ -422,7 +422,12 @@ class Door(anyio.AsyncContextManagerMixin):
         job = self._schedule.slot.job
         jobs = (job.job_id or self._schedule.slot.batch.filename,) if job and self._schedule.slot.batch else ()
         return Report(
-            complete=not left, elapsed=self._now() - started, left=left, jobs=jobs, statistics=self.statistics()
+            complete=not left,
+            elapsed=self._now() - started,
+            left=left,
+            jobs=jobs,
+            statistics=self.statistics(),
+            waits_in=self._outbox.place if self._outbox.durable else None,
         )
 
 

@@ -53,6 +53,8 @@ class Ledger:
         self.merged = 0
         self.merged_lost = 0
         """Those of the merged whose row was lost."""
+        self.ambiguous = 0
+        """Calls in requests whose answer got lost, where the account outlives the sender that counts them."""
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._chunks: dict[int, bytearray] = {}

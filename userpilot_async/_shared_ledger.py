@@ -26,6 +26,8 @@ class Account:
     dropped: dict[str, int] = attrs.field(factory=dict)
     bytes: int = 0
     """Of the calls that wait."""
+    ambiguous: int = 0
+    """Calls in requests whose answer got lost, or whose sender died before it came."""
     forgotten: int = 0
     """Lost calls that are not even kept any more."""
 
@@ -108,6 +110,7 @@ class SharedLedger(Ledger):
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
             del self._chunks[number]
         self.accepted, self.delivered = account.accepted, account.delivered
+        self.ambiguous = account.ambiguous
         if account.dead != self.dead or account.dropped != self.dropped:
             self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost

@@ -42,7 +42,9 @@ class Statistics:
     retries: int = 0
     """Requests whose calls had to be sent again. 429 and 409 are not among them."""
     possible_duplicates: int = 0
-    """Calls sent again after an answer was lost: the server may hold them twice. An upper bound."""
+    """Calls sent again after an answer was lost: the server may hold them twice. An upper bound; of a durable outbox,
+    for as long as there has been one.
+    """
     rate_limited: int = 0
     """Answers with status 429."""
     jobs_completed: int = 0
@@ -104,6 +106,8 @@ class Report:
     """Ids of accepted but unfinished background jobs: the server goes on working on them."""
     statistics: Statistics
     """Everything, at this moment."""
+    waits_in: str | None = None
+    """Where what is left waits for whoever sends next, if that outlives the client."""
 
     def __str__(self) -> str:
         s = self.statistics
@@ -116,4 +120,6 @@ class Report:
             parts.append(f"lost: {lost}" + (f" (and {s.merged_lost:,} merged into them)" if s.merged_lost else ""))
         if self.jobs:
             parts.append(f"{s.submitted:,} submitted in {', '.join(self.jobs)}")
+        if self.left and self.waits_in is not None:
+            parts.append(f"{self.left:,} wait in {self.waits_in}")
         return "; ".join(parts)

@@ -199,7 +199,7 @@ def test_a_file_of_a_newer_version_is_refused_and_nothing_appears_beside_it(invo
     assert before == {one.name: one.read_bytes() for one in path.parent.iterdir()}
 
 
-@pytest.mark.parametrize("place", ["memory://", "ftp://x", "sqlite://x/y", "sqlite:///x.db?sender=false", None])
+@pytest.mark.parametrize("place", ["memory://", "ftp://x", "sqlite://x/y", "sqlite:///x.db?sender=no", None])
 def test_what_cannot_be_drained_is_wrong_usage(invoke: Invoke, place: str | None) -> None:
     options = [] if place is None else ["--outbox", place]
 

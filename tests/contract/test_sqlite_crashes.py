@@ -61,6 +61,7 @@ class Model:
     """Calls that wait: the name of what was put, and when."""
     fates: dict[int, Outcome] = attrs.field(factory=dict)
     sent: set[int] = attrs.field(factory=set)
+    ambiguous: int = 0
     parts: dict[int, tuple[str, str]] = attrs.field(factory=dict)
     """Of calls that describe a company: which half of what they say the server has been told already."""
     requests: dict[int, Noted] = attrs.field(factory=dict)
@@ -97,6 +98,7 @@ class Model:
             "bytes": sum(PUTS[name][3] for name, _ in self.held.values()),
             "next_id": self.next_id,
             "forgotten": 0,
+            "ambiguous": self.ambiguous,
         }
 
     def take_over(self, now: float) -> Inheritance:
@@ -104,7 +106,9 @@ class Model:
         spent: dict[str, list[float]] = {}
         for request in self.requests.values():
             if request.landed_at is None:
-                self.sent.update(one for one in request.ids if one in self.held)
+                may_have_arrived = {one for one in request.ids if one in self.held}
+                self.ambiguous += len(may_have_arrived)
+                self.sent |= may_have_arrived
                 request.landed_at = now + LOST_FOR - A_MINUTE
             if request.landed_at + A_MINUTE > now:
                 spent.setdefault(request.budget, []).append(min(request.landed_at + A_MINUTE - now, LOST_FOR))
@@ -367,6 +371,7 @@ class TwoProcesses(RuleBasedStateMachine):
             del self.model.requests[number]
         else:
             noted.landed_at = self.time + (0.0 if answered else LOST_FOR - A_MINUTE)
+            self.model.ambiguous += 0 if answered else len(noted.ids)
         if lost:
             self.model.sent.update(one for one in noted.ids if one in self.model.held)
         if done:

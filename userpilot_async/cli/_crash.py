@@ -136,7 +136,7 @@ async def perform(sample: Path, progress: Progress) -> Tragedy:
 def _obituary(number: int, pid: int, death: Death, seen: Seen) -> str:
     left = f"{death.waiting:,} calls wait in the file, {death.under_way} requests were under way"
     return (
-        f"{number}. killed process {pid} (SIGKILL): {death.acknowledged:,} calls had been accepted, "
+        f"{number}. killed process {pid} (SIGKILL): {death.accepted:,} calls had been accepted, "
         f"{seen.account.delivered:,} delivered; {left}"
     )
 

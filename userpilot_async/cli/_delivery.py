@@ -62,9 +62,12 @@ class Delivery:
             with self._in_phase(self.timeout):
                 if self.endless:
                     await anyio.sleep_forever()
-                self.trouble = await self.to.knock()
-                if self.trouble is None:
+                if self.durable:  # whatever the server does, they are kept
                     await self._feed()
+                self.trouble = self.trouble or await self.to.knock()
+                if self.trouble is None:
+                    if not self.durable:
+                        await self._feed()
                     await self._drain()
                     self._finished = True
             await self._wind_up()

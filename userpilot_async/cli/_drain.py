@@ -10,6 +10,7 @@ import click
 
 from .._outbox import Outbox
 from .._places import outbox_at
+from ..sqlite import SQLiteOutbox
 from ._delivery import Delivery
 from ._progress import Progress, stderr
 from ._recipients import recipient_at
@@ -21,7 +22,9 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 
 
 @click.command()
-@click.option("--outbox", "place", metavar="FILE", help="Its path, or sqlite:///path. [USERPILOT_OUTBOX]")
+@click.option(
+    "--outbox", "place", metavar="FILE", help="Its path, or sqlite:///path. [USERPILOT_OUTBOX, PARCELVOY_OUTBOX]"
+)
 @to_option
 @click.option("--once", is_flag=True, help="End when nothing is left. Default: go on until SIGTERM or Ctrl-C.")
 @json_option
@@ -38,8 +41,11 @@ def drain(server: Server, place: str | None, to: str, once: bool, as_json: bool)
     outbox = outbox_there(place)
     if outbox is None or not outbox.durable:
         raise click.UsageError("--outbox is missing: the file to drain, or its URL (sqlite:///path)")
-    if not getattr(outbox, "_may_send", True):
-        raise click.UsageError("an outbox with sender=false cannot be drained")
+    # The environment may have the URL of those that only put.
+    if isinstance(outbox, SQLiteOutbox):
+        outbox = outbox.that_sends()
+        if not outbox.path.exists():
+            click.echo(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox), None, progress, Rejections(), endless=not once)
     anyio.run(delivery.run)

@@ -109,7 +109,7 @@ def dead(path: Path, reasons: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
         return
     if not lost:
-        click.echo("no dead or dropped calls are kept")
+        click.echo("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
         return
     console = Console()
     console.width = max(console.width, WIDE)

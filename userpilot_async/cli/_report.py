@@ -37,7 +37,10 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     requests = ", ".join(f"{count:,} {ENDPOINTS.get(name, name)}" for name, count in often_first)
     total = sum(seen.requests.values())
     carried = seen.delivered + seen.merged + seen.submitted
-    yield f"{total:,} requests carried {carried:,} calls ({requests}), in {delivery.elapsed:.1f} s"
+    if total:
+        yield f"{total:,} requests carried {carried:,} calls ({requests}), in {delivery.elapsed:.1f} s"
+    else:
+        yield f"no requests were made here, in {delivery.elapsed:.1f} s" + ("; others send" if carried else "")
     if seen.jobs_completed:  # Parcelvoy knows none
         yield f"background jobs: {seen.jobs_completed:,} completed"
     if report.jobs:

@@ -30,7 +30,7 @@ from . import _salvage
 from ._batch import Batch, Committed
 from ._locks import Lock
 from ._salvage import PAGE
-from ._schema import look, prepare
+from ._schema import APPLICATION_ID, look, prepare
 from ._tables import DAMAGED, Tables
 from ._window import Read, Reading
 
@@ -88,7 +88,10 @@ class File:
     def open(self, destination: str, fingerprint: Callable[[bytes], str], *, rebind: bool = False) -> Committed:
         """Create, migrate or repair it as need be. Raises `OutboxError`."""
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in reversed([one for one in self.path.parents if not one.exists()]):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if not self._may_be_ours():
+                raise OutboxError(f"{self.path} is no outbox of userpilot_async")
         except OSError as error:
             raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
         try:
@@ -98,6 +101,17 @@ class File:
             raise OutboxError(words if words.startswith(self._name) else f"{self._name} {words}") from error.__cause__
         self._next_id = now.account.next_id
         return now
+
+    def _may_be_ours(self) -> bool:
+        """Not so what somebody named by mistake: it must stay as it is, and nothing must appear beside it."""
+        if not self.path.exists() or self.turn.path.exists() or self.lease.path.exists():
+            return not self.path.exists() or self.path.is_file()
+        if not self.path.is_file():
+            return False
+        # Nobody has it open as an outbox, or there were a lock: to close it here takes no lock of SQLite's away.
+        with self.path.open("rb") as file:
+            header = file.read(72)
+        return not header or header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
     def _open(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> Committed:
         try:
@@ -138,8 +152,6 @@ class File:
         connection.text_factory = _decoded
         found = os.stat(self.path)
         self._inode = (found.st_ino, found.st_dev)
-        if found.st_mode & 0o077:
-            os.chmod(self.path, 0o600)
         if not found.st_size:
             prepare(connection)  # before there is a log: the version must be in the file itself, for `look`
         journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -155,6 +167,8 @@ class File:
             connection.execute(f"PRAGMA max_page_count = {max(1, most * 3 // 4 // PAGE)}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, min(1_000, most // 4 // PAGE))}")
         prepare(connection)
+        if found.st_mode & 0o077:
+            os.chmod(self.path, 0o600)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -381,8 +395,8 @@ class File:
         return self._mending("read", self._inherit)
 
     def _inherit(self) -> tuple[Inheritance, Committed]:
-        with self._transaction():
-            inheritance = self.tables.inherit()
+        with self._changing() as account:
+            inheritance = self.tables.inherit(account)
         return inheritance, self._read_account()
 
     # ── when disk or file fail ──
@@ -393,7 +407,7 @@ class File:
         """
         if type(error) is not sqlite3.DatabaseError or time.monotonic() < self._repair_after:
             return False
-        return self._connection is not None or self._ballast.exists() or self.lease.path.exists()
+        return self._about is not None or self._ballast.exists() or self.lease.path.exists()
 
     def _repair(self, error: sqlite3.DatabaseError) -> None:
         """Put the file aside, and go on with what can be read of it. The caller holds the turn."""
@@ -462,7 +476,9 @@ def _is_full(error: Exception) -> bool:
 
 
 def _why(error: Exception) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{error} (is the disk full?)" if str(error) == "disk I/O error" else str(error)
 
 
 _files: weakref.WeakSet[File] = weakref.WeakSet()

@@ -105,13 +105,23 @@ class SQLiteOutbox:
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
             if name == "durability":
                 options[name] = value
-            elif name == "sender" and value in ("true", "false"):
+            elif name == "sender":
+                if value not in ("true", "false"):
+                    raise ValueError(f"sender must be true or false, not {value}")
                 options[name] = value == "true"
-            elif name == "max_bytes" and value.isdecimal():
+            elif name == "max_bytes":
+                if not value.isdecimal():
+                    raise ValueError(f"max_bytes must be a whole number of bytes, not {value}")
                 options[name] = int(value)
             else:
-                raise ValueError(f"{name}={value} is no option of a SQLite outbox")
+                raise ValueError(f"{name} is no option of a SQLite outbox; those are durability, sender and max_bytes")
         return cls(path, **options)
+
+    def that_sends(self) -> SQLiteOutbox:
+        """The same, not open, for a process that may send, too."""
+        return type(self)(
+            self.path, durability=self._durability, max_bytes=self._max_bytes, rebind=self._rebind, sender=True
+        )
 
     # ── opening and closing ──
 

@@ -118,7 +118,7 @@ class Tables:
         for request in batch.requests if may_send else ():
             self._begin(request)
         for landed in batch.landed:
-            self._end(landed)
+            self._end(landed, account)
         if batch.landed:
             self._db.execute("DELETE FROM requests WHERE landed_at < ?", (self._wall() - TOKEN,))
         return said
@@ -164,8 +164,10 @@ class Tables:
             row = (request.filename, request.kind, sealed(list(request.last_calls)))
             self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
 
-    def _end(self, landed: Landed) -> None:
+    def _end(self, landed: Landed, account: Account) -> None:
         number = landed.request.number
+        if landed.answered is False:
+            account.ambiguous += len(landed.request.ids)
         if landed.answered is not None:
             landed_at = self._wall() + (0.0 if landed.answered else LOST_TOKEN - TOKEN)
             self._db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
@@ -176,8 +178,10 @@ class Tables:
         if landed.done and landed.request.filename:
             self._db.execute("DELETE FROM files WHERE filename = ?", (landed.request.filename,))
 
-    def _mark_sent(self, stretches: Iterable[Sequence[int]]) -> None:
-        self._db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", stretches)
+    def _mark_sent(self, stretches: Iterable[Sequence[int]]) -> int:
+        """The server may have these; how many of them still wait."""
+        changed = self._db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", stretches).rowcount
+        return max(changed, 0)  # -1 where there was nothing to do
 
     # ── calls are read ──
 
@@ -237,12 +241,12 @@ class Tables:
 
     # ── taking over ──
 
-    def inherit(self) -> Inheritance:
+    def inherit(self, account: Account) -> Inheritance:
         """What the sender before has left; its requests under way become such that may have arrived."""
         now = self._wall()
         under_way = self._db.execute("SELECT id, calls FROM requests WHERE landed_at IS NULL").fetchall()
         for number, calls in under_way:
-            self._mark_sent(unsealed(calls) or ())
+            account.ambiguous += self._mark_sent(unsealed(calls) or ())
             # From now on, and not from when it was noted: its sender may have been stopped in between.
             landed_at = now + LOST_TOKEN - TOKEN
             self._db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
