@@ -59,9 +59,10 @@ def base_url_of(*arguments: Any, **options: Any) -> str:
         ((SECRET, URL), {"settings": {"burst": 1}}, r"^settings must be ParcelvoySettings, not dict$"),
         (
             (SECRET, URL),
-            {"outbox": "redis://host/0"},
-            r'^outbox must be an Outbox or a URL \("memory://…", "sqlite://…"\)',
+            {"outbox": "ftp://host/0"},
+            r"^outbox is ftp://…, and this version knows memory://…, sqlite://…$",
         ),
+        ((SECRET, URL), {"outbox": "a.db"}, r"^outbox must be an Outbox or a URL; a file is sqlite:///a.db$"),
     ],
 )
 def test_what_cannot_be_right_is_refused_without_showing_the_key(arguments, options, message):
