@@ -238,9 +238,13 @@ class File:
                     try:
                         return do()
                     except sqlite3.DatabaseError as error:
-                        if not self._is_damage(error):
+                        if self._is_damage(error):
+                            self._repair(error)
+                        elif what == "read" and _is_full(error):  # whoever takes over has to note that
+                            self._give_up_ballast()
+                            self._shorten_log()
+                        else:
                             raise
-                        self._repair(error)
                         return do()
                 except (OSError, sqlite3.Error, OutboxError):
                     self._disconnect()
