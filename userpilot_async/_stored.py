@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -84,22 +84,12 @@ def unsealed(text: Any) -> Any:
 def runs(ids: Iterable[int]) -> Runs:
     """Ids as stretches."""
     stretches: Runs = []
-    first = last = None
     for one in sorted(ids):
-        if last is not None and one == last + 1:
-            last = one
-            continue
-        if first is not None and last is not None:
-            stretches.append((first, last))
-        first = last = one
-    if first is not None and last is not None:
-        stretches.append((first, last))
+        if stretches and one == stretches[-1][1] + 1:
+            stretches[-1] = (stretches[-1][0], one)
+        else:
+            stretches.append((one, one))
     return stretches
-
-
-def ids_of(stretches: Iterable[Sequence[int]]) -> list[int]:
-    """The other way round."""
-    return [one for first, last in stretches for one in range(first, last + 1)]
 
 
 @attrs.frozen

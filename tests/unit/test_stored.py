@@ -19,7 +19,7 @@ from tests.unit import strategies
 from userpilot_async import Identify, InvalidCall, Track, parcelvoy
 from userpilot_async._calls import Call, track_body
 from userpilot_async._door import Checked
-from userpilot_async._stored import Concluded, Stored, ids_of, runs, sealed, unsealed
+from userpilot_async._stored import Concluded, Stored, runs, sealed, unsealed
 from userpilot_async._userpilot import facts_of
 from userpilot_async._values import size_of
 
@@ -28,6 +28,11 @@ FACTS: Any = DESCRIBES[2]
 
 ids = st.sets(st.integers(0, 60))
 stored_calls = st.sampled_from(sorted(PUTS)).map(lambda name: Stored.of(*PUTS[name][:3]))
+
+
+def ids_of(stretches):
+    """What `runs` was made of."""
+    return [one for first, last in stretches for one in range(first, last + 1)]
 
 
 def held(call: Checked) -> Stored:
