@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,13 @@ import pytest
 from tests.harness import clock
 from tests.harness.processes import emulator_process
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # no test asserts a time, and others use the machine
+# No test asserts a time, and others use the machine. What judges a change judges it by the same examples each time.
+hypothesis.settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
 hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent

@@ -6,6 +6,7 @@ A bulk job works off 1,800 rows a minute whatever is in them, and 3,000 updates 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -65,6 +66,8 @@ class Row:
     """Rows that came with these calls: a company with its properties."""
     riders: list[Row] | None = None
     """The other way round: rows that are not settled before this one is."""
+    said_by: int = -1
+    """The newest call that says something of it. Its riders may have merged with later ones, which are not in it."""
 
     def take_in(
         self,
@@ -73,10 +76,11 @@ class Row:
         fields: Mapping[str, Any] | None,
         size: int,
         at: float = 0.0,
+        said_by: int = -1,
     ) -> None:
         """Merge a later call into this row; an explicit ``None`` stays a ``None``.
 
-        ``call_id`` is ``None`` for a company's properties that came with a user's identify.
+        ``call_id`` is ``None`` for a company's properties that came with a user's identify, ``said_by``.
         """
         known = self.metadata
         if self.size + size > _SMALL:  # by what changes: to measure all of a large row each time would stop the loop
@@ -92,6 +96,7 @@ class Row:
         if fields and fields != self.fields:
             self.fields = {**(self.fields or {}), **fields}
         self.latest_at = max(self.latest_at, at)
+        self.said_by = max(self.said_by, said_by)
         if call_id is not None:
             self.ids.append(call_id)
 
@@ -103,8 +108,12 @@ class Row:
     @property
     def last_call(self) -> int | None:
         """The newest call in it, or of those that say something of it and are not settled."""
-        riders = [rider.ids[-1] for rider in self.riders or () if rider.ids and not rider.settled]
+        riders = [call_id for rider in self.riders or () for call_id in self.said_with(rider)[-1:]]
         return max([*self.ids[-1:], *riders], default=None)
+
+    def said_with(self, rider: Row) -> Sequence[int]:
+        """The calls of a rider, if it is not settled, that can say something of this row."""
+        return () if rider.settled else rider.ids[: bisect_right(rider.ids, self.said_by)]
 
     def has_room_for(self, metadata: Mapping[str, Any], most: int) -> bool:
         """With ``metadata`` in it, it would have at most so many properties."""

@@ -54,7 +54,8 @@ class Filing:
         elif lane.kind == batch.kind and said_by <= file.last_calls.get(lane.key, -1):
             row = lane.batched
             if row is not None and row.state is RowState.BATCHED:
-                row.take_in(said.ids[0] if said.ids else None, said.metadata, said.fields, said.size, said.latest_at)
+                call_id = said.ids[0] if said.ids else None
+                row.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said_by)
                 return row
             if row is None and not lane.calls:
                 said.state = RowState.BATCHED

@@ -150,7 +150,7 @@ class Schedule:
         """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
         metadata, fields = facts[:2]
         if self._filing.resuming is not None:
-            said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size)
+            said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
             rejoined = self._filing.rejoins(lane, said_by, said)
             if rejoined is not None:
                 if call_id is not None:
@@ -162,10 +162,10 @@ class Schedule:
             before = row.size
             if call_id is not None and row.ids:
                 self.settled.merged.append(row.ids[-1])
-            row.take_in(call_id, metadata, fields, size, accepted_at)
+            row.take_in(call_id, metadata, fields, size, accepted_at, said_by)
             self.settled.freed += before + size - row.size
             return row
-        row = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size)
+        row = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
         lane.calls.append(row)
         lane.newest = row
         self._lines.came_in(lane)

@@ -108,7 +108,7 @@ class Settlements:
         """Settle a row with what is known of its parts."""
         row.settled = True
         outcome = row.outcome or DELIVERED
-        riders = [one for rider in row.riders or () if not rider.settled for one in rider.ids]
+        riders = [call_id for rider in row.riders or () for call_id in row.said_with(rider)]
         self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.detail, riders))
         if row.riders:
             self._waves.append((list(reversed(row.riders)), outcome))

@@ -52,11 +52,11 @@ class Stored:
             facts: Facts = (metadata, fields, size, tuple(companion) if companion else None)
             other = facts[3]
             if other is not None and other[:2] in parts_done:
-                facts = (metadata, fields, size - other[3], None)
-            elif (self.kind, key) in parts_done:
+                facts, other = (metadata, fields, size - other[3], None), None
+            if (self.kind, key) in parts_done:
                 if other is not None:
                     return other[0], other[1], (other[2], None, other[3], None)
-                facts = ({}, None, size, None)  # it went with a later one, which says something of another, too
+                facts = ({}, None, facts[2], None)  # it went with a later one, which says something of another, too
             said = facts
         return self.kind, tuple(key) if isinstance(key, list) else key, said
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -492,7 +492,5 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_what_was_committed_is_there_after_any_crash_and_the_account_balances(folder: Path) -> None:
     run_state_machine_as_test(
         lambda: TwoProcesses(folder),  # type: ignore[arg-type]  # a factory is documented, and typed as a class
-        settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
+        settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
     )

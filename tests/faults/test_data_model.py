@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.faults._loops import client_of, running, virtual_emulator
@@ -114,7 +114,7 @@ async def play(script: list[Call], faults: list[Fault], bulk_threshold: int) -> 
     return sum(armed.fired for armed in emulator.faults)
 
 
-anything_goes = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+anything_goes = settings(max_examples=80, deadline=None)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

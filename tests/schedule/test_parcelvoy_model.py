@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.schedule.parcelvoy_simulation import POISON, ParcelvoySimulation, device, identify, track, wire_body
@@ -78,7 +78,7 @@ def lived_through(run: ParcelvoySimulation, made: Timed) -> ParcelvoySimulation:
     return run
 
 
-thorough = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=400, deadline=None)
 
 
 @thorough

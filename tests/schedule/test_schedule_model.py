@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.schedule.simulation import Simulation
@@ -40,7 +40,7 @@ def calls(draw: st.DrawFn) -> list[tuple[Call, float]]:
     return made
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None)
 @given(
     made=calls(),
     seed=st.integers(0, 2**32),

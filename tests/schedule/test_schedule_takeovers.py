@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.schedule.takeovers import Heirs
@@ -25,7 +25,7 @@ def heirs(seed: int = 1, settings: Settings | None = None, **rest: float) -> Ite
         run.end()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None)
 @given(
     made=calls(),
     seed=st.integers(0, 2**32),
@@ -106,6 +106,19 @@ def test_what_was_delivered_of_a_company_does_not_come_back_over_what_is_newer()
         run.drain()
 
         assert {"name": "New"} == before
+        run.check()
+
+
+def test_what_a_merged_call_says_of_a_company_is_not_in_the_file_that_an_earlier_call_went_with() -> None:
+    with heirs(settings=Settings(bulk_threshold=0, flush_interval=0.0)) as run:
+        run.put(Identify("u1", {}, {"id": "beta", "p": None}))
+        run.run(0.5)
+        run.put(Identify("u1", {}, {"id": "beta", "p": 0}))
+        run.run(1.9)
+        run.take_over()
+        run.drain()
+
+        assert {"beta": {"p": 0}} == run.server.companies
         run.check()
 
 

@@ -59,6 +59,14 @@ def as_put(call: Call) -> Checked:
 # ── calls ──
 
 
+def test_nothing_is_left_of_a_call_whose_person_and_company_have_been_told_of() -> None:
+    call = Stored.of("user", "u1", facts_of({"plan": "pro"}, {"id": "acme", "name": "Acme"}, 20))
+
+    kind, key, said = call.call([("company", "acme"), ("user", "u1")])
+
+    assert ("user", "u1", {}, None, None) == (kind, key, *said[:2], said[3])
+
+
 @pytest.mark.parametrize("name", PUTS)
 def test_a_call_of_each_kind_comes_back_as_it_was_put(name: str) -> None:
     call = PUTS[name]
