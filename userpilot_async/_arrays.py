@@ -9,7 +9,8 @@ whatever happens in between, and each user's order is kept as it always is: only
 from __future__ import annotations
 
 from ._destination import Events
-from ._lanes import Lane, Place, body_of
+from ._event import body_of
+from ._lanes import Lane, Place
 from ._lines import Lines
 from ._work import Load
 

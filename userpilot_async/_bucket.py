@@ -97,6 +97,13 @@ class Bucket:
         heapq.heapify(self._returning)
         self._level = max(0.0, self._level - len(returning))
 
+    def time_for(self, requests: int, now: float) -> float:
+        """Seconds until so many requests can have gone, one after the other."""
+        self._refresh(now)
+        ready = self.ready_at(now)
+        first = ready - now if ready < math.inf else 0.0
+        return max(first, (requests - self._level) * self._interval) if requests else 0.0
+
     def left(self, now: float) -> int | None:
         """Tokens that could still be taken within this minute; ``None`` without a limit."""
         self._refresh(now)

@@ -54,6 +54,16 @@ class Batch:
     lost: bool = False
     """An answer to its submission got lost: the server may have it."""
 
+    @property
+    def lines(self) -> int:
+        """Rows as the server counts them."""
+        return sum(row.lines for row in self.rows)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes its file has."""
+        return sum(row.file_size for row in self.rows)
+
 
 @attrs.frozen
 class Step:
@@ -78,15 +88,22 @@ class Change:
     """All of the ended ones."""
     dead: str | None = None
     """Or dead, for this reason."""
+    repeated: list[Row] = attrs.field(factory=list)
+    """They go again, after an answer that got lost: no job with their filename was found."""
 
 
 class BulkSlot:
     """Knows files and jobs; knows nothing of users, tracks, budgets or gates."""
 
-    def __init__(self, filename: Callable[[], str], chance: Callable[[], float], job_timeout: float) -> None:
+    def __init__(
+        self, filename: Callable[[], str], chance: Callable[[], float], job_timeout: float, *,
+        judges: bool = True, repeats: bool = True,
+    ) -> None:  # fmt: skip
         self._filename = filename
         self._chance = chance
         self._job_timeout = job_timeout
+        self._judges = judges  # a row that is refused alone is dead, and need not be tried in realtime
+        self._repeats = repeats  # after a job that failed, its rows go into another one
         self.state = SlotState.FREE
         self.batch: Batch | None = None
         self.job: Job | None = None
@@ -105,6 +122,17 @@ class BulkSlot:
         self._running_since = 0.0
         self._give_up_at = math.inf
 
+    @property
+    def submitted(self) -> list[Row]:
+        """The rows in a job of the server's."""
+        return self.batch.rows if self.batch is not None and self.state is SlotState.RUNNING else []
+
+    @property
+    def unsubmitted(self) -> list[Row]:
+        """Those in files that the server has not taken, or not said so."""
+        batch = self.batch if self.state is not SlotState.RUNNING else None
+        return [row for one in (*self._queue, batch) if one is not None for row in one.rows]
+
     def takes_rows(self, now: float) -> bool:
         """A new file may be started."""
         return self.state is SlotState.FREE and not self._queue and now >= max(self._due, self.foreign_until)
@@ -116,7 +144,8 @@ class BulkSlot:
     def start(self, kind: str, rows: list[Row]) -> None:
         """Take rows for a new file; `next` asks for its submission."""
         for row in rows:
-            row.state = RowState.BATCHED
+            if row.state is RowState.WAITING:
+                row.state = RowState.BATCHED
         self._queue.append(Batch(kind, rows))
 
     def resume(self, kind: str, filename: str, until: float) -> Batch:
@@ -179,7 +208,7 @@ class BulkSlot:
             self._vanished += 1
             if self._vanished >= VANISHED:  # forgotten by its id; perhaps the list still knows it
                 self.job, self.state, step.batch.searches = None, SlotState.SEARCHING, 0
-            self._due = now + next_look(None, len(step.batch.rows), 0.0, self._vanished)
+            self._due = now + next_look(None, step.batch.lines, 0.0, self._vanished)
         else:
             self._attempts += 1
             self._due = now + max(verdict.delay, backoff(self._attempts, self._chance()))
@@ -208,7 +237,7 @@ class BulkSlot:
             self._fitting = 0
             if len(batch.rows) > 1:
                 # Half, not a byte less: the next file would be filled up to what was just refused, and be refused.
-                self.max_bytes = max(1, min(self.max_bytes, sum(row.size for row in batch.rows) // 2))
+                self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
             self._split(batch, "too_large", change)
         else:
             self._wait(meaning, verdict.delay, now)
@@ -227,7 +256,7 @@ class BulkSlot:
             self._due = now + max(asked, backoff(self._attempts, self._chance()))
 
     def _run(self, batch: Batch, job: Job | None, change: Change, now: float) -> None:
-        rows = len(batch.rows)
+        rows = batch.lines
         self.state, self.batch, self.job = SlotState.RUNNING, batch, job
         self._attempts = self._busy = self._looks = self._vanished = 0
         self._running_since = now
@@ -248,7 +277,7 @@ class BulkSlot:
         elif self.state is SlotState.RUNNING or self.job is not None or self._vanished:
             self._failed(batch, change)
         else:
-            self.state, self._due = SlotState.SUBMITTING, now
+            self.state, self._due, change.repeated = SlotState.SUBMITTING, now, batch.rows
 
     def _looked(self, batch: Batch, job: Job | None, change: Change, now: float) -> None:
         if job is not None:
@@ -261,7 +290,7 @@ class BulkSlot:
             self._failed(batch, change)
         else:
             self._looks += 1
-            self._due = now + next_look(job, len(batch.rows), now - self._running_since, self._looks)
+            self._due = now + next_look(job, batch.lines, now - self._running_since, self._looks)
             self._give_up_if_overdue(batch, change, now)
 
     # ── ways out ──
@@ -269,7 +298,9 @@ class BulkSlot:
     def _failed(self, batch: Batch, change: Change) -> None:
         change.withdrawn = batch.rows
         batch.failures += 1
-        if batch.failures == 1:
+        if not self._repeats:
+            self._free(batch.rows, change)
+        elif batch.failures == 1:
             self._queue.appendleft(Batch(batch.kind, batch.rows, failures=1))
             self._free([], change)
         else:
@@ -277,8 +308,8 @@ class BulkSlot:
 
     def _split(self, batch: Batch, reason: str, change: Change) -> None:
         """Halve the file to find the row that spoils it; rows that got through elsewhere stay out of it."""
-        rows = [row for row in batch.rows if row.state is RowState.BATCHED]
-        answered = [row for row in batch.rows if row.state is not RowState.BATCHED]
+        rows = [row for row in batch.rows if row.is_filed]
+        answered = [row for row in batch.rows if not row.is_filed]
         if len(rows) > SMALL_REST or (len(rows) > 1 and reason == "too_large"):
             for half in reversed(halves(rows)):
                 self._queue.appendleft(Batch(batch.kind, half, failures=1))
@@ -286,7 +317,7 @@ class BulkSlot:
             return
         for row in rows:
             row.alone = True
-        if len(rows) == 1 and reason != "job_failed":
+        if len(rows) == 1 and self._judges and reason != "job_failed":
             change.dead = reason
         self._free(answered + rows, change)
 

@@ -13,12 +13,16 @@ from typing import Any
 
 import attrs
 
+from ._event import Waiting, body_of
 from ._ledger import Outcome
 from ._values import size_of
 
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
 _SMALL = 2_048  # bytes by which the size of a row may be off
 MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
+
+
+EVENT_HEAD = 120  # bytes that a line of an import has beside the event, about
 
 
 class RowState(Enum):
@@ -66,6 +70,8 @@ class Row:
     """Rows that came with these calls: a company with its properties."""
     riders: list[Row] | None = None
     """The other way round: rows that are not settled before this one is."""
+    events: list[Waiting] | None = None
+    """In a file of the Import API: the person's events that go behind it, out of their lane meanwhile."""
     said_by: int = -1
     """The newest call that says something of it. Its riders may have merged with later ones, which are not in it."""
 
@@ -99,6 +105,22 @@ class Row:
         self.said_by = max(self.said_by, said_by)
         if call_id is not None:
             self.ids.append(call_id)
+
+    @property
+    def is_filed(self) -> bool:
+        """A file carries it, or events behind it."""
+        return self.state is RowState.BATCHED or bool(self.events)
+
+    @property
+    def lines(self) -> int:
+        """So many lines does it make in a file."""
+        return 1 if self.events is None else len(self.events) + (self.state is RowState.BATCHED)
+
+    @property
+    def file_size(self) -> int:
+        """About how many bytes it takes there."""
+        events = self.events or ()
+        return self.size + sum(EVENT_HEAD + len(body_of(event)) for _, _, event in events)
 
     @property
     def awaited(self) -> bool:

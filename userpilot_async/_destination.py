@@ -6,11 +6,12 @@ client whose methods check their arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
 
+from ._bulk import Step
 from ._coalesce import Row
 from ._errors import InvalidCall
 from ._lanes import Facts, Key, Kind, Said
@@ -94,6 +95,34 @@ class Files:
     job_timeout: float
     """Seconds past its expected end that a job is believed in."""
 
+    def route(self, step: Step) -> Route:
+        """Where this step of a file's life is asked for."""
+        return self.submit[step.batch.kind] if step.what == "submit" else _looks(self, step)
+
+
+@attrs.frozen(kw_only=True)
+class Imports:
+    """How events go that would be dated wrongly by now: as files whose lines say when, one job at a time."""
+
+    late_after: float
+    """Seconds after which an event is late."""
+    submit: Route
+    look: Route
+    listing: Route
+    lines: Callable[[Row, Mapping[str, Any], float], Iterator[bytes]]
+    """A row with its events as lines of the file. It says of the person all these properties, and the schedule's time 0
+    was at this second of the calendar.
+    """
+    job_timeout: float
+
+    def route(self, step: Step) -> Route:
+        """Where this step of a file's life is asked for."""
+        return self.submit if step.what == "submit" else _looks(self, step)
+
+
+def _looks(files: Files | Imports, step: Step) -> Route:
+    return files.look if step.what == "look" else files.listing
+
 
 @attrs.frozen(kw_only=True)
 class Destination:
@@ -118,6 +147,7 @@ class Destination:
     once: frozenset[Kind] = frozenset()
     """Posts that the server takes once: the same one again is not sent."""
     files: Files | None = None
+    imports: Imports | None = None
     call_of: Callable[[Kind, Key, Said], Call]
     """The call that was put as this."""
     reads: Callable[[Verdict], Verdict] = attrs.field(default=lambda verdict: verdict)

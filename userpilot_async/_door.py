@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -146,6 +147,7 @@ class Door(anyio.AsyncContextManagerMixin):
             chance=self._random.random,
             filename=lambda: f"{name}-{uuid4().hex}.ndjson",
             now=now(),
+            wall=time.time() - now(),
             server=self._connection.base_url,
         )
         self._sender = Sender(
@@ -322,6 +324,7 @@ class Door(anyio.AsyncContextManagerMixin):
         try:
             left = deadline - self._now()
             # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
+            self._schedule.leave_by(deadline - LAST_REQUESTS if not self._outbox.durable else None)
             landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
             with self._hurrying(), anyio.move_on_after(left):
                 with anyio.move_on_after(left - landing):
@@ -410,6 +413,8 @@ class Door(anyio.AsyncContextManagerMixin):
             rate_limited=schedule.rate_limited,
             jobs_completed=schedule.jobs_completed,
             job=schedule.slot.job,
+            import_job=schedule.import_slot.job,
+            imports_closed=schedule.imports_closed,
             budgets={name: bucket.left(now) for name, bucket in schedule.buckets.items()},
             held=schedule.held,
             outage=schedule.outage,
@@ -419,8 +424,8 @@ class Door(anyio.AsyncContextManagerMixin):
 
     def _report(self, started: float, mark: int) -> Report:
         left = self._outbox.ledger.pending_before(mark)
-        job = self._schedule.slot.job
-        jobs = (job.job_id or self._schedule.slot.batch.filename,) if job and self._schedule.slot.batch else ()
+        slots = [slot for slot in self._schedule.slots if slot.job is not None and slot.batch is not None]
+        jobs = tuple((slot.job and slot.job.job_id) or (slot.batch and slot.batch.filename) or "" for slot in slots)
         return Report(
             complete=not left,
             elapsed=self._now() - started,

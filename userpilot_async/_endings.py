@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
 
 from ._arrays import Arrays
-from ._bulk import BulkSlot, Change, SlotState
+from ._bulk import BulkSlot, Change
 from ._coalesce import Row, RowState
 from ._lanes import Lane, Place, Post
-from ._ledger import DELIVERED, Outcome
+from ._ledger import Outcome
 from ._lines import Lines
 from ._once import Once
 from ._settlements import Settlements
 
+WEIGHT = 10  # events of a file are as much work as one row
 _CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
 
 
 class Endings:
     """Takes calls out of their lanes, and writes down what became of them."""
 
-    def __init__(self, lines: Lines, arrays: Arrays, once: Once, slot: BulkSlot, settled: Settlements) -> None:
+    def __init__(
+        self, lines: Lines, arrays: Arrays, once: Once, slots: Sequence[BulkSlot], settled: Settlements
+    ) -> None:
         self._lines = lines
         self._arrays = arrays
         self._once = once
-        self._slot = slot
+        self._slots = slots
         self._settled = settled
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
@@ -41,19 +44,36 @@ class Endings:
 
     # ── rows leave the job slot ──
 
-    def carry_out(self, change: Change) -> None:
-        """Rows have come into a job, or out of one."""
-        self._settled.marked(change.submitted, True)
+    def carry_out(self, change: Change, delivered: Outcome) -> None:
+        """Rows have come into a job, or out of one, which delivers them as ``delivered``."""
         self._settled.marked(change.withdrawn, False)
+        fate = delivered if change.delivered else Outcome("dead", change.dead) if change.dead else None
+        if change.submitted:
+            self._chores = chain(self._chores, self._submit(change.submitted))
         if change.ended:
-            self._chores = chain(self._chores, self._end(change))
-            self._chores_waiting = True
+            self._chores = chain(self._chores, self._end(change.ended, fate))
+        self._chores_waiting = self._chores_waiting or bool(change.submitted or change.ended)
 
-    def _end(self, change: Change) -> Iterator[None]:
-        fate = DELIVERED if change.delivered else Outcome("dead", change.dead) if change.dead else None
-        for row in change.ended:
+    def _submit(self, rows: Iterable[Row]) -> Iterator[None]:
+        """The server has them: what is accepted later may go."""
+        for row in rows:
+            self._settled.marked((row,), True)
+            lane = self._lines.lanes[row.kind][row.key]
+            if lane.held:
+                lane.held = False
+                if lane.place is Place.PARKED:
+                    self._lines.file(lane)
+            yield from repeat(None, 1 + len(row.events or ()) // WEIGHT)
+
+    def _end(self, rows: Iterable[Row], fate: Outcome | None) -> Iterator[None]:
+        for row in rows:
             lane = self._lines.lanes[row.kind][row.key]  # not by `lane`, which knows who has become whom
-            lane.batched = None
+            while row.events and fate is not None:
+                yield from repeat(None, min(len(row.events) // WEIGHT, _CHORES))
+                self._settled.carried(row, fate, WEIGHT * _CHORES)
+            lane.batched, lane.held = None, False
+            if row.events:
+                self._put_back(lane, row)
             if row.state is RowState.BATCHED:
                 if fate is not None:
                     self.head(lane, fate)
@@ -66,6 +86,18 @@ class Endings:
             elif lane.calls:
                 self._lines.ages.enter(lane)
             yield
+
+    def _put_back(self, lane: Lane, row: Row) -> None:
+        """No file carries these events any more: they wait in front of their lane again."""
+        events, row.events = row.events or [], None
+        if lane.calls and lane.calls[0] is row:
+            lane.calls[1:1] = events
+        else:
+            lane.returned = events
+        self._arrays.waiting += len(events)
+        lane.late = False  # others at its head were
+        if row.alone and events:
+            lane.slow_until = events[-1][0]
 
     def do_chores(self) -> bool:
         """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
@@ -105,9 +137,12 @@ class Endings:
         """The end: everything that the server has not taken into a job meets ``outcome``."""
         while self.do_chores():
             pass
-        running = self._slot.batch if self._slot.state is SlotState.RUNNING else None
-        submitted = {id(row) for row in running.rows} if running is not None else set()
+        running = [row for slot in self._slots for row in slot.submitted]
+        for row in (row for slot in self._slots for row in slot.unsubmitted):
+            self._settled.carried(row, outcome)
+        submitted = {id(row) for row in running}
         for lane in list(self._lines):
+            lane.calls[:0], lane.returned = lane.returned, []
             staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
             while lane.calls:
                 self.head(lane, outcome)
@@ -116,8 +151,9 @@ class Endings:
             self._lines.came_back(lane)
         while self.do_chores():
             pass
-        for row in running.rows if running is not None else ():
-            if not row.settled and row.outcome not in (None, DELIVERED):  # a part of it is lost: so is the call
+        for row in running:
+            # A part of it is lost: so is the call.
+            if not row.settled and row.outcome is not None and not row.outcome.is_delivered:
                 row.state = RowState.ANSWERED
                 self._settled.close(row)
-        self._settled.marked(running.rows if running is not None else (), True)
+        self._settled.marked(running, True)

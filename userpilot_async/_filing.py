@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ._bulk import Batch, BulkSlot, SlotState, Step
+from ._bulk import Batch, BulkSlot, SlotState
 from ._coalesce import MAX_ROWS, Row, RowState, cut
-from ._destination import Files, Route
+from ._destination import Files
 from ._inheritance import UnfinishedFile
 from ._jobs import expected_duration
 from ._lanes import Lane, Place
@@ -40,7 +40,7 @@ class Filing:
         self.resuming = self._slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
         self._unfinished, self._last_call = file, max(file.last_calls.values())
 
-    def rejoins(self, lane: Lane, said_by: int, said: Row) -> Row | None:
+    def rejoins(self, lane: Lane, said: Row) -> Row | None:
         """The row in the file that a call is part of, with what it says in it; ``None`` if it is of none.
 
         A file had all that waited of a user up to one call. Where something lies before that now, the row is none of
@@ -51,11 +51,11 @@ class Filing:
         assert batch is not None
         if self._slot.batch is not batch or self._slot.state is SlotState.SUBMITTING:
             self.resuming = None  # its time was over
-        elif lane.kind == batch.kind and said_by <= file.last_calls.get(lane.key, -1):
+        elif lane.kind == batch.kind and said.said_by <= file.last_calls.get(lane.key, -1):
             row = lane.batched
             if row is not None and row.state is RowState.BATCHED:
                 call_id = said.ids[0] if said.ids else None
-                row.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said_by)
+                row.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said.said_by)
                 return row
             if row is None and not lane.calls:
                 said.state = RowState.BATCHED
@@ -117,13 +117,3 @@ class Filing:
             self._lines.take(lane, Place.PARKED)
             lane.batched, lane.newest = row, None
         self._filed_at[kind] = now
-
-    def next(self, now: float) -> tuple[Route, Step] | float:
-        """The step of the slot that is due, with its endpoint; or the time of the next one."""
-        step = self._slot.next(now)
-        if not isinstance(step, Step):
-            return step
-        assert self._files is not None
-        if step.what == "submit":
-            return self._files.submit[step.batch.kind], step
-        return (self._files.look if step.what == "look" else self._files.listing), step

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import Enum
 from typing import Any, Union
 
 import attrs
 
 from ._coalesce import Row, RowState
+from ._event import Event, Waiting
 
 Kind = str
 """Of a ticket: ``track`` is an event; a kind of rows (``user``, ``company``) is an identify; others are posts."""
@@ -21,9 +21,6 @@ Facts = tuple[dict[str, Any], Union[dict[str, Any], None], int, Union[tuple[str,
 another, as ``(kind, key, properties, size)``, whose fate it shares.
 """
 
-Event = Union[bytes, tuple[bytes, datetime]]
-"""What a track says: it as JSON, ready to go; with the time it happened, if the wire has no field for that."""
-
 Said = Union[Event, Facts]
 
 Ticket = tuple[int, float, Kind, Key, Said]
@@ -31,12 +28,6 @@ Ticket = tuple[int, float, Kind, Key, Said]
 
 An exact tuple, not a class: one whose items are plain is dropped by the garbage collector from what it walks,
 and 100,000 of anything that it does walk stop the event loop for 9 ms.
-"""
-
-
-Waiting = tuple[int, float, Event]
-"""A track in its lane: its id, when it was accepted, and what it says. The lane knows whose it is: a backlog is
-100,000 of these, and a second copy of the user's id in each would be a sixth of its memory.
 """
 
 
@@ -53,11 +44,6 @@ class Post:
     """An answer to it got lost: the server may have it."""
 
 
-def body_of(event: Event) -> bytes:
-    """The event as JSON, without the time for which the wire has no field."""
-    return event if isinstance(event, bytes) else event[0]
-
-
 class Place(Enum):
     """Where a lane queues. It is in one place at a time."""
 
@@ -68,6 +54,7 @@ class Place(Enum):
     PATIENT = "patient"  # its head is a row that may go on merging
     URGENT = "urgent"  # its head is a row with something waiting behind it, or a post
     TRACKS = "tracks"  # its head is a track
+    LATE = "late"  # its first track would be dated wrongly by now: it waits for a file of the Import API
 
 
 @attrs.define(eq=False, slots=True)
@@ -83,6 +70,14 @@ class Lane:
     batched: Row | None = None
     """A row of this lane that a file carries. A later row waits for the file's end, or the older one
     could overwrite it; a track need not."""
+    held: bool = False
+    """Nothing of it goes before the server has taken the file that has its first calls: they would be overtaken."""
+    late: bool = False
+    """Its first track came to its turn too late."""
+    slow_until: int = -1
+    """Events up to this one go through the realtime endpoint, however late: no file with them was worked off."""
+    returned: list[Waiting] = attrs.field(factory=list)
+    """Events that no file carries any more. They go in front as soon as no request carries what is there."""
     attempts: int = 0
     """Failures in a row of the head."""
     within: int = 0
@@ -97,8 +92,10 @@ class Lane:
         """Where a lane that is neither busy nor asleep belongs."""
         if not self.calls:
             return Place.PARKED if self.batched is not None or self.behind else Place.NOWHERE
-        if self.behind:
+        if self.behind or self.held:
             return Place.PARKED
+        if self.late:
+            return Place.LATE
         head = self.calls[0]
         if type(head) is tuple:
             return Place.TRACKS
@@ -121,6 +118,16 @@ class Lane:
             self.newest = None
         del self.calls[:number]  # a short list nearly always; 100,000 long it costs 20 µs, at 10 a second
         self.attempts = 0
+
+    @property
+    def first_event(self) -> Waiting | None:
+        """The track at its head, or right behind the row there."""
+        for call in self.calls[:2]:
+            if isinstance(call, tuple):
+                return call
+            if not isinstance(call, Row) or call.state is not RowState.WAITING:
+                break
+        return None
 
     def open_row(self) -> Row | None:
         """The row that others may merge into, if there is one; it may lie before tracks."""

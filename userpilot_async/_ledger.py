@@ -15,6 +15,7 @@ from typing import Literal
 import attrs
 
 Status = Literal["pending", "submitted", "delivered", "dead", "dropped", "merged"]
+DeliveryRoute = Literal["realtime", "bulk", "import"]
 
 
 @attrs.frozen
@@ -28,11 +29,27 @@ class Outcome:
     status: Status
     reason: str | None = None
     row: Outcome | None = None
+    by: Literal["bulk", "import"] | None = None
+    """The job that delivered it, if one did."""
+
+    @property
+    def is_delivered(self) -> bool:
+        """The server has it."""
+        return self.status == "delivered"
+
+    @property
+    def route(self) -> DeliveryRoute | None:
+        """By which way a delivered call went, also as part of another; ``None`` for one that is not delivered."""
+        if self.row is not None:
+            return self.row.route
+        return (self.by or "realtime") if self.is_delivered else None
 
 
 PENDING = Outcome("pending")
 SUBMITTED = Outcome("submitted")
 DELIVERED = Outcome("delivered")
+BY_BULK = Outcome("delivered", by="bulk")
+BY_IMPORT = Outcome("delivered", by="import")
 MERGED = Outcome("merged")
 
 CHUNK = 65_536  # calls; one bytearray each
@@ -50,6 +67,8 @@ class Ledger:
         self.submitted = 0
         """Those of the pending that a background job of the server holds."""
         self.delivered = 0
+        self.by: Counter[str] = Counter()
+        """Those of the delivered that a job took, by its kind."""
         self.merged = 0
         self.merged_lost = 0
         """Those of the merged whose row was lost."""
@@ -105,34 +124,39 @@ class Ledger:
             raise ValueError(f"{outcome.status} is no way to settle a call")
         self._close(call_id, self._code(outcome))
         self._open[call_id // CHUNK] -= 1
-        if outcome.status == "delivered":
+        if outcome.is_delivered:
             self.delivered += 1
+            if outcome.by is not None:
+                self.by[outcome.by] += 1
         else:
             (self.dead if outcome.status == "dead" else self.dropped)[outcome.reason or "unknown"] += 1
         if self._watchers:
             self._tell(call_id, outcome)
 
-    def deliver(self, call_ids: Sequence[int]) -> None:
+    def deliver(self, call_ids: Sequence[int], outcome: Outcome = DELIVERED) -> None:
         """Close pending calls as delivered: `settle` for many."""
+        code = self._code(outcome)
         for call_id in call_ids:
             number = call_id // CHUNK
             page, at = self._chunks.get(number), call_id % CHUNK
             if page is None or page[at] not in OPEN_CODES or call_id >= self.accepted:
                 raise settled_twice(call_id)
             self.submitted -= page[at]
-            page[at] = 2
+            page[at] = code
             self._open[number] -= 1
         self.pending -= len(call_ids)
         self.delivered += len(call_ids)
+        if outcome.by is not None:
+            self.by[outcome.by] += len(call_ids)
         if self._watchers:
             for call_id in call_ids:
-                self._tell(call_id, DELIVERED)
+                self._tell(call_id, outcome)
 
     def settle_merged(self, call_ids: Sequence[int], row: Outcome) -> None:
         """The row that took these calls in has met its fate; the counts do not change."""
         if not call_ids:
             return
-        if row.status != "delivered":
+        if not row.is_delivered:
             self.merged_lost += len(call_ids)
         outcome = Outcome("merged", row.reason, row)
         code = self._code(outcome)
@@ -183,6 +207,11 @@ class Ledger:
             end = min(max(call_id - number * CHUNK, 0), CHUNK)
             pending += sum(page.count(code, 0, end) for code in UNSETTLED_CODES) if end else 0
         return pending
+
+    def routes(self) -> Mapping[str, int]:
+        """Delivered calls by the way they went."""
+        realtime = self.delivered - sum(self.by.values())
+        return {"realtime": realtime, **self.by} if realtime else dict(self.by)
 
     def losses(self) -> Mapping[str, int]:
         """How many calls were lost, by reason: dead and dropped together."""

@@ -22,6 +22,8 @@ class Lines:
         """By what they are of, and by its key."""
         self.patient: dict[str, dict[str, Lane]] = {kind: {} for kind in self.lanes}
         """Lanes whose head may go on merging, in the order in which they came."""
+        self.late: dict[Key, Lane] = {}
+        """Lanes whose first track is late."""
         self.same = {kind: Same() for kind in self.lanes}
         self.ages = Ages(self)
         self._tracks: deque[Lane] = deque()
@@ -71,6 +73,9 @@ class Lines:
 
     def came_back(self, lane: Lane, *, first: bool = False) -> None:
         """A lane that was busy or asleep is free again; ``first`` puts it at the head of its line."""
+        self._leave(lane)
+        if lane.returned:
+            lane.calls[:0], lane.returned = lane.returned, []
         lane.place = Place.NOWHERE
         self.file(lane, first=first)
         if lane.calls:
@@ -87,8 +92,7 @@ class Lines:
         place = lane.proper_place()
         if place is lane.place and place is not Place.NOWHERE:
             return
-        if lane.place is Place.PATIENT:
-            del self.patient[lane.kind][lane.key]
+        self._leave(lane)
         lane.place = place
         if place is Place.TRACKS:
             (self._tracks.appendleft if first else self._tracks.append)(lane)
@@ -96,12 +100,20 @@ class Lines:
             (self._urgent.appendleft if first else self._urgent.append)(lane)
         elif place is Place.PATIENT:
             self.patient[lane.kind][lane.key] = lane
+        elif place is Place.LATE:
+            self.late[lane.key] = lane
         elif place is Place.NOWHERE:
             self.lanes[lane.kind].pop(lane.key, None)
             if lane.follower is not None:
                 lane.follower.behind -= 1
                 if lane.follower.place is Place.PARKED:
                     self.file(lane.follower)
+
+    def _leave(self, lane: Lane) -> None:
+        if lane.place is Place.PATIENT:
+            del self.patient[lane.kind][lane.key]
+        elif lane.place is Place.LATE:
+            del self.late[lane.key]
 
     def first_track(self) -> Lane | None:
         """The lane whose track is next. Lanes take turns, so one user's 100,000 events starve nobody."""
@@ -122,8 +134,7 @@ class Lines:
 
     def take(self, lane: Lane, place: Literal[Place.BUSY, Place.PARKED]) -> None:
         """Take a lane out of its line."""
-        if lane.place is Place.PATIENT:
-            del self.patient[lane.kind][lane.key]
+        self._leave(lane)
         for line in (self._tracks, self._urgent):
             if line and line[0] is lane:  # left there, it would be first again when it comes back
                 line.popleft()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._lanes import Post
-from ._ledger import DELIVERED, Outcome
+from ._ledger import Outcome
 
 MAX_REMEMBERED = 100_000  # delivered ones, about 20 MB; of older ones the server itself knows that it has had them
 
@@ -33,7 +33,7 @@ class Once:
 
     def left(self, post: Post, outcome: Outcome) -> None:
         """It has met its fate. One that was lost may be said again. Of others there is nothing to remember."""
-        if self._waiting.pop(post.body, None) is not None and outcome is DELIVERED:
+        if self._waiting.pop(post.body, None) is not None and outcome.is_delivered:
             if len(self._delivered) >= MAX_REMEMBERED:
                 del self._delivered[next(iter(self._delivered))]
             self._delivered[post.body] = None

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from ._errors import OutboxError
 from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
-from ._ledger import DELIVERED, Ledger, Outcome
+from ._ledger import Ledger, Outcome
 from ._receipt import Receipt
 from ._settlements import Settlement
 
@@ -131,6 +131,10 @@ class Outbox(Protocol):
         """These calls went into later ones; so many bytes of what waits in memory are free again."""
         ...
 
+    def submitted(self, ids: Sequence[int], submitted: bool) -> None:
+        """A background job of the server holds these calls, or holds them no more; they are pending."""
+        ...
+
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate."""
         ...
@@ -239,10 +243,14 @@ class MemoryOutbox:
         self.waiting_calls -= len(ids)
         self._free(freed)
 
+    def submitted(self, ids: Sequence[int], submitted: bool) -> None:
+        """A background job of the server holds these calls, or holds them no more."""
+        self.ledger.submit(ids, submitted)
+
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate."""
-        if settlement.outcome is DELIVERED:
-            self.ledger.deliver(settlement.carriers)
+        if settlement.outcome.is_delivered:
+            self.ledger.deliver(settlement.carriers, settlement.outcome)
         else:
             for carrier in settlement.carriers:
                 self.ledger.settle(carrier, settlement.outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from ._ledger import CHUNK, Ledger, Outcome, Status
+from ._ledger import CHUNK, DeliveryRoute, Ledger, Outcome, Status
 
 
 class Receipt:
@@ -30,6 +30,11 @@ class Receipt:
     def reason(self) -> str | None:
         """Why the call is dead or dropped."""
         return self._ledger.outcome(self.id, self._page).reason
+
+    @property
+    def route(self) -> DeliveryRoute | None:
+        """By which way it was delivered: ``realtime``, or by a ``bulk`` or ``import`` job; ``None`` while it is not."""
+        return self._ledger.outcome(self.id, self._page).route
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """What became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
@@ -90,6 +95,11 @@ class LateReceipt(Receipt):
     def reason(self) -> str | None:
         """As `Receipt.reason`."""
         return self._now().reason
+
+    @property
+    def route(self) -> DeliveryRoute | None:
+        """As `Receipt.route`."""
+        return self._now().route
 
     def _now(self) -> Outcome:
         return self._fate or self._ledger.outcome(self.id, self._page)

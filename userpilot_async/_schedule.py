@@ -12,16 +12,18 @@ from array import array
 from collections.abc import Callable
 
 from ._arrays import Arrays
+from ._backlog import FILE, Backlog
 from ._bucket import Bucket
-from ._bulk import BulkSlot
+from ._bulk import BulkSlot, Step
 from ._coalesce import Row, RowState
 from ._destination import Destination, Route
 from ._endings import Endings
+from ._event import Event
 from ._filing import LONGEST_LINGER, Filing
 from ._gate import HOLD_PROBE, Gate, backoff
 from ._inheritance import Inheritance
-from ._lanes import Event, Facts, Lane, Place, Post, Ticket
-from ._ledger import DELIVERED, Outcome
+from ._lanes import Facts, Lane, Place, Post, Ticket
+from ._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from ._lines import Lines
 from ._once import Once
 from ._settings import DeliverySettings
@@ -33,7 +35,10 @@ SUSPICIOUS = 2  # failures in a row of an array, after which it goes again in ha
 
 
 class Schedule:
-    """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name, ``server`` is for messages."""
+    """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name.
+
+    ``wall`` is the calendar (seconds since 1970) when ``now`` was 0; ``server`` is for messages.
+    """
 
     def __init__(
         self,
@@ -43,12 +48,19 @@ class Schedule:
         chance: Callable[[], float],
         filename: Callable[[], str],
         now: float,
+        wall: float = 0.0,
         server: str = "the server",
     ) -> None:
         self.settled = Settlements()
         self.buckets = {name: Bucket(limit, destination.burst, now) for name, limit in destination.budgets.items()}
         """By the names that routes use."""
         self.slot = BulkSlot(filename, chance, destination.files.job_timeout if destination.files else 0.0)
+        imports = destination.imports
+        self.import_slot = BulkSlot(
+            filename, chance, imports.job_timeout if imports else 0.0, judges=False,
+            repeats=settings.on_ambiguous == "send",
+        )  # fmt: skip
+        self.slots = (self.slot, self.import_slot)
         self.held: str | None = None
         """Why nothing is sent; one request a minute looks whether it is still so."""
         self.outage: str | None = None
@@ -69,13 +81,23 @@ class Schedule:
         self._lines = Lines(destination.kinds)
         self._arrays = Arrays(destination.events)
         self._once = Once()
-        self._track_gate, self._identify_gate, self._bulk_gate = Gate(), Gate(), Gate()
+        self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate = Gate(), Gate(), Gate(), Gate()
+        self._wall = wall
+        self.backlog: Backlog | None = None
+        """The route for late events, where there is one."""
+        if imports is not None:
+            self.backlog = Backlog(
+                self.import_slot, self._lines, self._arrays, self.buckets[destination.events.route.budget],
+                self._import_gate, late_after=imports.late_after, linger=settings.flush_interval, wall=wall,
+            )  # fmt: skip
         self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
         ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
         if destination.files is not None:
             ways.insert(0, self._next_bulk)
+        if self.backlog is not None:
+            ways.insert(0, self._next_import)
         self._turns = [ways[turn:] + ways[:turn] for turn in range(len(ways))]
-        self._endings = Endings(self._lines, self._arrays, self._once, self.slot, self.settled)
+        self._endings = Endings(self._lines, self._arrays, self._once, self.slots, self.settled)
         self._turn = 0
         self._probe_at = 0.0
         self._probing = False
@@ -87,8 +109,12 @@ class Schedule:
         for budget, returning in left.spent.items():
             if budget in self.buckets:
                 self.buckets[budget].inherit(returning, now)
-        for file in left.files[:1]:  # there is one job slot
+        bulk = [file for file in left.files if file.kind != FILE]
+        for file in bulk[:1]:  # there is one job slot
             self._filing.resume(file, now)
+        if self.backlog is not None:
+            for file in [file for file in left.files if file.kind == FILE][:1]:
+                self.backlog.resume(file, now)
 
     def add(self, ticket: Ticket, was_sent: bool = False) -> None:
         """Take in an accepted call. Calls of one user come in the order of their acceptance.
@@ -98,6 +124,9 @@ class Schedule:
         call_id, accepted_at, kind, key, said = ticket
         if self._filing.resuming is not None:
             self._filing.came_in(call_id - 1, accepted_at)
+        backlog = self.backlog
+        if backlog is not None and backlog.resuming:
+            backlog.came_in(call_id - 1, accepted_at)
         if kind == "track":
             lane = self._lines.lane("user", key)
             event: Event = said  # type: ignore[assignment]  # what `kind` says
@@ -105,6 +134,11 @@ class Schedule:
                 self.settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
                 return
             self.possible_duplicates += was_sent
+            if backlog is not None:
+                backlog.latest = accepted_at
+                if backlog.resuming and backlog.rejoins(lane, (call_id, accepted_at, event)):
+                    backlog.came_in(call_id, accepted_at)
+                    return
             lane.calls.append((call_id, accepted_at, event))
             self._arrays.waiting += 1
         elif kind in self._to.posts:
@@ -151,11 +185,16 @@ class Schedule:
         metadata, fields = facts[:2]
         if self._filing.resuming is not None:
             said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
-            rejoined = self._filing.rejoins(lane, said_by, said)
+            rejoined = self._filing.rejoins(lane, said)
             if rejoined is not None:
-                if call_id is not None:
-                    self.settled.merged += rejoined.ids[-2:-1]
-                return rejoined
+                return self._rejoined(rejoined, call_id)
+        if self.backlog is not None and lane.kind == "user":
+            if self.backlog.resuming:
+                said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
+                rejoined = self.backlog.rejoins_row(lane, said)
+                if rejoined is not None:
+                    return self._rejoined(rejoined, call_id)
+            self.backlog.learn(lane.key, metadata, size)
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
@@ -169,6 +208,11 @@ class Schedule:
         lane.calls.append(row)
         lane.newest = row
         self._lines.came_in(lane)
+        return row
+
+    def _rejoined(self, row: Row, call_id: int | None) -> Row:
+        if call_id is not None:
+            self.settled.merged += row.ids[-2:-1]
         return row
 
     def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], at: float, said_by: int) -> None:
@@ -215,13 +259,15 @@ class Schedule:
             work.head = work.lane.calls[0]
             self._lines.take(work.lane, Place.BUSY)
         if work.step is not None:
-            self.slot.asked()
+            self._slot_of(work).asked()
 
     def _next_events(self, now: float) -> Work | float:
         linger = 0.0 if self.hurry else self._settings.flush_interval
         ripe = self._arrays.ripe_at(self._lines, now, linger)
         if ripe is None:
             return math.inf
+        if self.backlog is not None and self._sets_late_aside(self.backlog, now):
+            return now
         route = self._to.events.route
         opens = max(ripe, self._opens(self._track_gate, route, now))
         if opens > now:
@@ -229,8 +275,40 @@ class Schedule:
         load, body = self._arrays.load(self._lines)
         return Work(route, body, bucket=self.buckets[route.budget], gate=self._track_gate, load=load)
 
+    def _sets_late_aside(self, backlog: Backlog, now: float) -> bool:
+        """The first lane in line has waited too long: it leaves the line, and others come first."""
+        lane = self._lines.first_track()
+        return lane is not None and backlog.sets_aside(lane, now)
+
+    def _next_import(self, now: float) -> Work | float:
+        imports, backlog = self._to.imports, self.backlog
+        assert imports is not None
+        assert backlog is not None
+        backlog.shut = self.held is not None
+        if backlog.release(now):
+            return now
+        opens = self._opens(self._import_gate, imports.submit, now)
+        ripe = backlog.fill_slot(now, self.hurry > 0, may_start=opens <= now)
+        step = self.import_slot.next(now)
+        if not isinstance(step, Step):
+            return max(opens, min(step, ripe))
+        if opens > now:
+            return opens
+        work = self._step(step, imports.route(step), self._import_gate)
+        work.lines = (line for row in work.rows for line in imports.lines(row, backlog.known(row), self._wall))
+        return work
+
+    def _step(self, step: Step, route: Route, gate: Gate) -> Work:
+        work = Work(route, bucket=self.buckets[route.budget], gate=gate, step=step)
+        work.filename, work.job_id = step.batch.filename, step.job_id
+        if step.what == "submit":
+            work.rows = step.batch.rows
+        return work
+
     def _next_identify(self, now: float) -> Work | float:
         urgent = self._lines.first_urgent()
+        if urgent is not None and self.backlog is not None and self.backlog.sets_aside(urgent, now):
+            return now
         if urgent is not None:
             opens = self._opens(self._identify_gate, self._route_of(urgent), now)
             if opens > now:
@@ -267,19 +345,17 @@ class Schedule:
         return Work(route, body, bucket=self.buckets[route.budget], gate=self._identify_gate, lane=lane)
 
     def _next_bulk(self, now: float) -> Work | float:
-        assert self._to.files is not None
-        opens = self._opens(self._bulk_gate, self._to.files.look, now)
+        files = self._to.files
+        assert files is not None
+        opens = self._opens(self._bulk_gate, files.look, now)
         ripe = self._filing.fill_slot(now, self.hurry, may_start=opens <= now)
-        found = self._filing.next(now)
-        if not isinstance(found, tuple):
-            return max(opens, min(found, ripe))
+        step = self.slot.next(now)
+        if not isinstance(step, Step):
+            return max(opens, min(step, ripe))
         if opens > now:
             return opens
-        route, step = found
-        work = Work(route, bucket=self.buckets[route.budget], gate=self._bulk_gate, step=step)
-        work.filename, work.job_id = step.batch.filename, step.job_id
-        if step.what == "submit":
-            work.rows = step.batch.rows
+        work = self._step(step, files.route(step), self._bulk_gate)
+        work.lines = map(files.line, work.rows)
         return work
 
     def _bulk_is_shut(self, now: float) -> bool:
@@ -299,13 +375,25 @@ class Schedule:
         work.gate.leave()
         self._tell_gate(work, verdict, now)
         if work.step is not None:
-            change = self.slot.done(work.step, verdict, now)
-            self.jobs_completed += change.delivered
-            self._endings.carry_out(change)
+            self._step_done(work, work.step, verdict, now)
         elif work.load is not None:
             self._load_done(work, work.load, verdict, now)
         elif work.lane is not None:
             self._lane_done(work, work.lane, verdict, now)
+
+    def _step_done(self, work: Work, step: Step, verdict: Verdict, now: float) -> None:
+        slot = self._slot_of(work)
+        change = slot.done(step, verdict, now)
+        self.jobs_completed += change.delivered
+        # A job that failed may have worked off some of its rows. An identify twice is the same identify.
+        if self._settings.on_ambiguous == "drop":
+            for row in change.withdrawn:
+                self.settled.carried(row, Outcome("dropped", "ambiguous"))
+        self.possible_duplicates += sum(len(row.events or ()) for row in (*change.repeated, *change.withdrawn))
+        self._endings.carry_out(change, BY_BULK if slot is self.slot else BY_IMPORT)
+
+    def _slot_of(self, work: Work) -> BulkSlot:
+        return self.import_slot if work.gate is self._import_gate else self.slot
 
     def _return_token(self, work: Work, verdict: Verdict, now: float) -> None:
         if verdict.status is None and verdict.meaning is Meaning.LOST:
@@ -321,6 +409,13 @@ class Schedule:
         self._probing = False
         meaning = verdict.meaning
         missing_job = work.step is not None and work.step.what != "submit" and verdict.status in (404, 405)
+        imports = self.backlog is not None and work.gate is self._import_gate and work.rows and self.held is None
+        if imports and verdict.status is not None and meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
+            assert self.backlog is not None
+            self.backlog.close(self._why_no_imports(verdict, work.route))
+            return
+        if self.backlog is not None and verdict.status is not None:
+            self.backlog.heard(denied=meaning is Meaning.DENIED)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
             # Somebody on the way may mind what is in one request; 401 minds the key.
             self.failure = self._why_held(verdict, work.route)
@@ -342,8 +437,16 @@ class Schedule:
         else:
             self.failure = None
             work.gate.succeeded(now)
-            if not any(gate.failing for gate in (self._track_gate, self._identify_gate, self._bulk_gate)):
+            if not any(gate.failing for gate in self._gates):
                 self.outage = None
+
+    @property
+    def _gates(self) -> tuple[Gate, ...]:
+        return self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate
+
+    def _why_no_imports(self, verdict: Verdict, route: Route) -> str:
+        said = f" ({verdict.detail})" if verdict.detail else ""
+        return f"{self._server} answers {verdict.status} on {route.name}{said}: does the plan have imports?"
 
     def _why_held(self, verdict: Verdict, route: Route) -> str:
         if verdict.meaning is Meaning.DENIED:
@@ -431,12 +534,24 @@ class Schedule:
 
     # ── calls leave unsent ──
 
+    def leave_by(self, deadline: float | None) -> None:
+        """What waits is lost after this."""
+        if self.backlog is not None:
+            self.backlog.leave_by = deadline
+
+    @property
+    def imports_closed(self) -> str | None:
+        """Why late events go through the realtime endpoint all the same."""
+        return self.backlog.closed if self.backlog is not None else None
+
     def drop_oldest(self, outcome: Outcome) -> bool:
         """Give up the oldest call that no request carries; false if there is none."""
         return self._endings.give_up(math.inf, outcome, at_most=1) > 0
 
     def abandon(self, outcome: Outcome) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""
+        if self.backlog is not None:
+            self.backlog.abandon()
         self._endings.abandon(outcome)
 
 

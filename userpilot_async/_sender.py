@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ._http import Connection
 
 TAKE = 250  # calls moved into the schedule in one go: about half a millisecond of the application's loop
-ENCODE = 100  # rows encoded in one go, for the same reason
+ENCODE = 100  # lines encoded in one go, for the same reason
 
 
 class Sender:
@@ -78,6 +79,7 @@ class Sender:
         self._given_out: set[Work] = set()
         self._held: str | None = None
         self._trouble: str | None = None
+        self._no_imports: str | None = None
 
     def start(self) -> None:
         """Run, in a task of the client's task group."""
@@ -192,7 +194,7 @@ class Sender:
         if settled.marks:
             marks, settled.marks = settled.marks, []
             for ids, submitted in marks:
-                self._outbox.ledger.submit(ids, submitted)
+                self._outbox.submitted(ids, submitted)
         if settled.done:
             done, settled.done = settled.done, []
             lost: Counter[str] = Counter()
@@ -202,6 +204,13 @@ class Sender:
                 self._say_lost(reason, calls)
             self._settled.set()
             self._settled = anyio.Event()
+        if self.schedule.imports_closed != self._no_imports:
+            self._no_imports = self.schedule.imports_closed
+            if self._no_imports is not None:
+                message = (
+                    f"late events go through the realtime endpoint, which dates them on arrival: {self._no_imports}"
+                )
+                self._notices.say(logging.WARNING, "imports", message)
         trouble = self.schedule.held or self.schedule.outage
         if (trouble is None) != (self._trouble is None) or self.schedule.held != self._held:
             self._say_trouble()
@@ -273,7 +282,7 @@ class Sender:
             self._outbox.landed(
                 request,
                 answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-                done=batch is None or self.schedule.slot.batch is not batch,
+                done=batch is None or all(slot.batch is not batch for slot in self.schedule.slots),
                 lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
             )
             self.rouse()
@@ -296,13 +305,11 @@ class Sender:
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""
-        lines: list[bytes] = []
-        files = self._destination.files
-        assert files is not None
-        for start in range(0, len(work.rows), ENCODE):
-            lines += map(files.line, work.rows[start : start + ENCODE])
+        slices: list[bytes] = []
+        while lines := b"".join(islice(work.lines, ENCODE)):
+            slices.append(lines)
             await anyio.lowlevel.checkpoint()
-        return b"".join(lines)
+        return b"".join(slices)
 
 
 def _noted(work: Work) -> Request:
@@ -310,5 +317,6 @@ def _noted(work: Work) -> Request:
     request = Request(work.route.budget, work.carried())
     if work.step is not None:
         request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
-        request.last_calls = [row.last_call for row in work.rows if row.last_call is not None]
+        last_calls = [row.events[-1][0] if row.events else row.last_call for row in work.rows]
+        request.last_calls = [call_id for call_id in last_calls if call_id is not None]
     return request

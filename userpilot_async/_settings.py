@@ -31,7 +31,7 @@ def whole_number(instance: DeliverySettings, attribute: attrs.Attribute[Any], va
         raise ValueError(f"{type(instance).__name__}.{attribute.name} must be an int, {least} or more")
 
 
-def _one_of(*choices: str) -> Any:
+def _one_of(*choices: str | None) -> Any:
     def check(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value not in choices:
             allowed = ", ".join(map(repr, choices))
@@ -105,6 +105,17 @@ class Settings(DeliverySettings):
 
     bulk_threshold: int = count(50)
     """More waiting users (or companies) than this go as one bulk job instead of one request each."""
+
+    imports: Literal["when_late"] | None = attrs.field(default=None, validator=_one_of(None, "when_late"))
+    """``"when_late"`` sends events whose turn comes later than `late_after` through the Import API, dated with their
+    own time: a paid feature, and not realtime. Without it they wait for the realtime endpoint, which dates them on
+    arrival.
+    """
+
+    late_after: float = _number(300.0)
+    """An event is late when it waited longer than this, or will at the present budget; or when it happened
+    (``occurred_at``) longer ago.
+    """
 
     upload_timeout: float = _number(120.0)
     """As `request_timeout`, for a file of up to 50 MB."""

@@ -10,7 +10,8 @@ import attrs
 
 from ._coalesce import Row, RowState
 from ._destination import Call, Destination
-from ._lanes import Event, Lane, Post, body_of
+from ._event import Event, body_of
+from ._lanes import Lane, Post
 from ._ledger import DELIVERED, Outcome
 
 
@@ -55,7 +56,7 @@ class Settlements:
         """Ids whose calls went into a later one, and cost no room any more."""
         self.freed = 0
         """Bytes that merging gave back; below 0 where a row grew."""
-        self.marks: list[tuple[Iterable[int], bool]] = []
+        self.marks: list[tuple[Sequence[int], bool]] = []
         """Ids that a job of the server holds now (``True``), or holds no more."""
         self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
@@ -77,6 +78,17 @@ class Settlements:
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
         """An event has met its fate before it came into a lane."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+
+    def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
+        """The events that went in a file together with a row have met their fate; the first ones, if there are many."""
+        events = (row.events or [])[:at_most]
+        row.events = (row.events or [])[len(events) :]
+        if outcome.is_delivered:
+            size = sum(len(body_of(event)) for _, _, event in events)
+            self.done.append(Settlement([call_id for call_id, _, _ in events], (), outcome, size, None))
+        else:
+            for call_id, _, event in events:
+                self.unheld(call_id, event, outcome)
 
     def delivered(self, parts: Iterable[tuple[Lane, int]], size: int) -> None:
         """So many events at the heads of these lanes, of so many bytes, have been delivered."""
@@ -120,15 +132,17 @@ class Settlements:
         """
         if row.settled:
             return
-        if row.outcome is None or row.outcome is DELIVERED:
+        if row.outcome is None or row.outcome.is_delivered:
             row.outcome = outcome
         row.open_parts -= 1
-        if not row.open_parts or (row.state is RowState.ANSWERED and row.outcome is not DELIVERED):
+        if not row.open_parts or (row.state is RowState.ANSWERED and not row.outcome.is_delivered):
             self.close(row)
 
     def marked(self, rows: Iterable[Row], submitted: bool) -> None:
         """The server has taken these rows into a job, or the job came to nothing."""
         for row in rows:
+            if row.events:
+                self.marks.append(([call_id for call_id, _, _ in row.events], submitted))
             if row.state is RowState.BATCHED:
                 self.marks.append((row.ids[-1:], submitted))
                 for rider in row.riders or ():

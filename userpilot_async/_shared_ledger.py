@@ -20,6 +20,8 @@ class Account:
     next_id: int = 0
     accepted: int = 0
     delivered: int = 0
+    by: dict[str, int] = attrs.field(factory=dict)
+    """Those of the delivered that a job took, by its kind."""
     merged: int = 0
     merged_lost: int = 0
     dead: dict[str, int] = attrs.field(factory=dict)
@@ -39,14 +41,16 @@ class Account:
 
     def conclude(self, outcome: Outcome, carriers: int, merged: int) -> None:
         """So many calls have met their fate, and so many others that went into them."""
-        if outcome.status == "delivered":
+        if outcome.is_delivered:
             self.delivered += carriers
+            if outcome.by is not None:
+                self.by[outcome.by] = self.by.get(outcome.by, 0) + carriers
         elif carriers:
             lost = self.dead if outcome.status == "dead" else self.dropped
             reason = outcome.reason or "unknown"
             lost[reason] = lost.get(reason, 0) + carriers
         self.merged += merged
-        self.merged_lost += 0 if outcome.status == "delivered" else merged
+        self.merged_lost += 0 if outcome.is_delivered else merged
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON. By hand, as is `copy`: this is part of every transaction."""
@@ -55,7 +59,7 @@ class Account:
     def copy(self) -> Account:
         """One that may be changed."""
         same = Account(**self.as_dict())
-        same.dead, same.dropped = dict(self.dead), dict(self.dropped)
+        same.dead, same.dropped, same.by = dict(self.dead), dict(self.dropped), dict(self.by)
         return same
 
     @classmethod
@@ -99,8 +103,8 @@ class SharedLedger(Ledger):
         """
         self._reach(account.next_id)
         for one in news:
-            outcome = Outcome(one.status, one.reason)  # type: ignore[arg-type]  # it was one when it was written
-            for stretches, fate in ((one.carriers, outcome), (one.merged, Outcome("merged", one.reason, outcome))):
+            outcome = one.outcome
+            for stretches, fate in ((one.carriers, outcome), (one.merged, Outcome("merged", outcome.reason, outcome))):
                 for first, last in stretches:
                     self._conclude(first, last, fate)
         self._waiting = account.waiting
@@ -111,6 +115,8 @@ class SharedLedger(Ledger):
             del self._chunks[number]
         self.accepted, self.delivered = account.accepted, account.delivered
         self.ambiguous = account.ambiguous
+        if account.by != self.by:
+            self.by = Counter(account.by)
         if account.dead != self.dead or account.dropped != self.dropped:
             self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost

@@ -27,6 +27,8 @@ class Statistics:
     """Identifies that went into a later one of the same user; their data travels with it, and shares its fate."""
     merged_lost: int = 0
     """Those of the merged whose row is dead or dropped."""
+    routes: Mapping[str, int] = attrs.field(factory=dict)
+    """Delivered calls by the way they went: ``realtime``, ``bulk``, ``import``."""
     pending: int
     """Calls without an outcome yet."""
     submitted: int
@@ -50,7 +52,11 @@ class Statistics:
     jobs_completed: int = 0
     """Background jobs that were watched to `completed`."""
     job: Job | None = None
-    """The background job that is running now, as last seen."""
+    """The bulk job that is running now, as last seen."""
+    import_job: Job | None = None
+    """The import job of ours that is running now, as last seen."""
+    imports_closed: str | None = None
+    """Why no late events go by the Import API, although `Settings.imports` wants it."""
     budgets: Mapping[str, int | None] = attrs.field(factory=dict)
     """Requests that could still go within this minute, by budget (Userpilot's are ``track`` and ``identify``, which is
     for everything else); ``None`` where there is no limit.
@@ -87,6 +93,7 @@ class Statistics:
             pending=ledger.pending,
             submitted=ledger.submitted,
             reasons=dict(ledger.losses()),
+            routes=dict(ledger.routes()),
             waiting_bytes=waiting_bytes,
             **rest,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from ._lanes import Facts, Key, Kind, Said
+from ._ledger import Outcome, Status
 from ._values import encode_json
 
 Runs = list[tuple[int, int]]
@@ -96,11 +97,24 @@ def runs(ids: Iterable[int]) -> Runs:
 class Concluded:
     """What became of calls, as everyone with the same outbox is told."""
 
-    status: str
-    reason: str | None
+    status: Status
+    label: str | None
+    """Why they were lost; of what was delivered, the kind of job that did it."""
     carriers: Runs
     merged: Runs
 
+    @classmethod
+    def of(cls, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
+        """These calls have met this fate."""
+        return cls(outcome.status, outcome.by or outcome.reason, runs(carriers), runs(merged))
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the carriers."""
+        if self.status == "delivered":
+            return Outcome("delivered", by=self.label)  # type: ignore[arg-type]  # it was one when it was written
+        return Outcome(self.status, self.label)
+
     def as_list(self) -> list[Any]:
         """For JSON."""
-        return [self.status, self.reason, self.carriers, self.merged]
+        return [self.status, self.label, self.carriers, self.merged]

@@ -5,14 +5,17 @@ Source: docs.userpilot.com, read 2026-10.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from typing import Any, Union, cast
 
 import attrs
 
 from ._calls import Call, Identify, IdentifyCompany, track_from_body
-from ._coalesce import Row
-from ._destination import Destination, Events, Files, LostCall, Route
-from ._lanes import Event, Facts, Key, Kind, Said, body_of
+from ._coalesce import Row, RowState
+from ._destination import Destination, Events, Files, Imports, LostCall, Route
+from ._event import Event, body_of
+from ._lanes import Facts, Key, Kind, Said
 from ._settings import Settings
 from ._values import MAX_PROPERTIES, Value, encode_json, size_of
 
@@ -30,6 +33,8 @@ IDENTIFY = Route("identify", "/v1/identify", "identify")
 IDENTIFY_COMPANY = Route("identify_company", "/v1/companies/identify", "identify")
 BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify")
 BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify")
+SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
+IMPORTS = Route("imports", "/v1/imports", "identify")
 JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET")
 JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET")
 
@@ -52,6 +57,16 @@ def userpilot(settings: Settings) -> Destination:
             line=bulk_line,
             job_timeout=settings.job_timeout,
         ),
+        imports=Imports(
+            late_after=settings.late_after,
+            submit=IMPORTS,
+            look=JOB,
+            listing=JOBS,
+            lines=import_lines,
+            job_timeout=settings.job_timeout,
+        )
+        if settings.imports is not None
+        else None,
         call_of=call_of,
         row_call=row_call,
         lost_call=DeadCall,
@@ -106,6 +121,26 @@ def bulk_line(row: Row) -> bytes:
     if row.kind == "company":
         return encode_json({"company_id": row.key, "metadata": row.metadata}).encode() + b"\n"
     return encode_json({"user_id": row.key, **(row.fields or {}), "metadata": row.metadata}).encode() + b"\n"
+
+
+def import_lines(row: Row, known: Mapping[str, Any], wall: float) -> Iterator[bytes]:
+    """The row, if it is one, and the events behind it as lines of an import file.
+
+    An import may blank the properties that an ``identify_user`` row leaves out, so it says all that are known. Times
+    are UTC, written as in the vendor's samples: "Import event schema", read 2026-10.
+    """
+    if row.state is RowState.BATCHED:
+        said = {"event_type": "identify_user", "user_id": row.key, **(row.fields or {}), "source": SOURCE}
+        said.update(inserted_at=_inserted_at(wall + row.accepted_at), metadata=known)
+        yield encode_json(said).encode() + b"\n"
+    for _, accepted_at, event in row.events or ():
+        moment = wall + accepted_at if isinstance(event, bytes) else event[1].timestamp()
+        head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{_inserted_at(moment)}",'
+        yield head.encode() + body_of(event)[1:] + b"\n"
+
+
+def _inserted_at(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def call_of(kind: Kind, key: Key, said: Said) -> Call:

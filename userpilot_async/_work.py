@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 
 from ._bucket import Bucket
 from ._bulk import Step
 from ._coalesce import Row
 from ._destination import Route
+from ._event import Waiting
 from ._gate import Gate
-from ._lanes import Lane, Post, Waiting
+from ._lanes import Lane, Post
 
 
 @attrs.define(eq=False)
@@ -25,13 +28,15 @@ class Load:
 
 @attrs.define(eq=False)
 class Work:
-    """One request to make. The sender reads the first five fields; the rest is the schedule's."""
+    """One request to make. The sender reads the first six fields; the rest is the schedule's."""
 
     route: Route
     body: bytes = b""
     """Of a realtime request."""
     rows: list[Row] = attrs.field(factory=list)
-    """Of a bulk file, to be sent as ``filename``."""
+    """Of a file, to be sent as ``filename``."""
+    lines: Iterator[bytes] = attrs.field(factory=lambda: iter(()))
+    """Of that file, made as they are asked for."""
     filename: str = ""
     job_id: str = ""
     bucket: Bucket = attrs.field(kw_only=True)

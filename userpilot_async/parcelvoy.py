@@ -29,7 +29,8 @@ from ._door import Checked, Door
 from ._endpoint import Key as ApiKey
 from ._endpoint import KeyRing, checked_base_url
 from ._errors import InvalidCall
-from ._lanes import Event, Facts, Key, Kind, Said, body_of
+from ._event import Event, body_of
+from ._lanes import Facts, Key, Kind, Said
 from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
 from ._outbox import Outbox

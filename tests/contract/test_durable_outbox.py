@@ -20,7 +20,7 @@ from userpilot_async import OutboxError
 from userpilot_async._coalesce import Row
 from userpilot_async._inheritance import Request, UnfinishedFile
 from userpilot_async._lanes import Post
-from userpilot_async._ledger import DELIVERED, Outcome
+from userpilot_async._ledger import BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
 from userpilot_async.sqlite._batch import Batch, Settled
@@ -116,6 +116,20 @@ def test_what_was_settled_is_taken_by_nobody_again(process: NewProcess) -> None:
     first.die()
 
     assert ids[4:] == taken(process())
+
+
+def test_the_ways_by_which_calls_went_are_known_to_all_processes_and_to_those_to_come(process: NewProcess) -> None:
+    first, other = process(), process()
+    receipts = put(first, 3)
+    ids = ids_of(receipts)
+    first.take(3)
+    first.settle(Settlement(ids[:2], (), BY_IMPORT, 4, None))
+    first.settle(Settlement(ids[2:], (), DELIVERED, 2, None))
+    other.put("track", "u1", b"x", 1, 0.0)  # and by this, the other one hears of it
+    first.die()
+
+    assert {"import": 2, "realtime": 1} == other.ledger.routes() == process().ledger.routes()
+    assert ["import", "import", "realtime"] == [receipt.route for receipt in receipts]
 
 
 def test_a_call_that_was_merged_is_as_it_was_for_the_next_sender_until_its_row_is_settled(process: NewProcess) -> None:

@@ -17,14 +17,14 @@ from tests.contract.puts import PUTS
 from userpilot_async._door import Checked
 from userpilot_async._inheritance import Request
 from userpilot_async._lanes import Ticket
-from userpilot_async._ledger import DELIVERED, Outcome
+from userpilot_async._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._outbox import Outbox
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
 
 EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")
-OUTCOMES = [DELIVERED, Outcome("delivered"), EXPIRED, NO_ROOM]  # one is equal to another, as after a restart
+OUTCOMES = [DELIVERED, Outcome("delivered"), BY_IMPORT, EXPIRED, NO_ROOM]  # one is equal to another, as after a restart
 
 
 def put_all(outbox: Outbox, puts: Sequence[Checked]) -> list[int]:
@@ -196,6 +196,24 @@ def test_a_settled_call_frees_its_room(new_outbox: NewOutbox, outcome: Outcome) 
 
     assert 70 == outbox.waiting_bytes
     assert (True, False) == (outbox.has_room(30), outbox.has_room(31))
+
+
+def test_it_is_known_by_which_way_a_call_went(outbox: Outbox) -> None:
+    receipts = [outbox.put("track", "u1", b"x", 1, 0.0) for _ in range(6)]
+    ids = [receipt.id for receipt in receipts]
+    outbox.take(6)
+    outbox.submitted(ids[2:5], True)
+    outbox.submitted(ids[4:5], False)
+    waiting = [(receipt.status, receipt.route) for receipt in receipts[2:5]]
+    outbox.settle(Settlement(ids[:1], (), DELIVERED, 1, None))
+    outbox.settle(Settlement(ids[1:2], (), BY_BULK, 1, None))
+    outbox.merged(array("Q", ids[2:3]), 1)
+    outbox.settle(Settlement(ids[3:4], ids[2:3], BY_IMPORT, 1, None))
+    outbox.settle(Settlement(ids[4:5], (), EXPIRED, 1, b"x"))
+
+    assert [("submitted", None), ("submitted", None), ("pending", None)] == waiting
+    assert ["realtime", "bulk", "import", "import", None, None] == [receipt.route for receipt in receipts]
+    assert {"realtime": 1, "bulk": 1, "import": 1} == outbox.ledger.routes()
 
 
 def test_calls_delivered_together_free_the_room_of_all(new_outbox: NewOutbox) -> None:

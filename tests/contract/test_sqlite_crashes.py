@@ -35,6 +35,7 @@ from userpilot_async.sqlite._window import Reading
 DEAD = Outcome("dead", "expired")
 DROPPED = Outcome("dropped", "queue_full")
 DELIVERED = Outcome("delivered")
+BY_IMPORT = Outcome("delivered", by="import")
 COMPANY, USER = ("company", "acme"), ("user", "u1")
 WHO = st.sampled_from([0, 1])
 TABLES = ("about", "account", "calls", "parts", "lost", "damaged", "news", "requests", "files")
@@ -91,7 +92,8 @@ class Model:
         }
         return {
             "accepted": self.next_id,
-            "delivered": sum(fate == DELIVERED for fate in fates),
+            "delivered": sum(fate.is_delivered for fate in fates),
+            "by": dict(Counter(fate.by for fate in fates if fate.by is not None)),
             "merged": sum(fate.status == "merged" for fate in fates),
             "merged_lost": sum(fate.status == "merged" and fate.reason is not None for fate in fates),
             **lost,
@@ -307,15 +309,14 @@ class TwoProcesses(RuleBasedStateMachine):
         self.leader.merging.update(chosen)
 
     @precondition(lambda self: self.model.held)
-    @rule(data=st.data(), outcome=st.sampled_from([DELIVERED, DELIVERED, DEAD, DROPPED]))
+    @rule(data=st.data(), outcome=st.sampled_from([DELIVERED, DELIVERED, BY_IMPORT, DEAD, DROPPED]))
     def settle(self, data: st.DataObject, outcome: Outcome) -> None:
         pending, merging = self.pending(), sorted(self.leader.merging)
         carriers = data.draw(st.lists(st.sampled_from(pending), unique=True, max_size=4)) if pending else []
         merged = data.draw(st.lists(st.sampled_from(merging), unique=True, max_size=4)) if merging else []
         batch = Batch()
-        if outcome == DELIVERED:
-            batch.delivered.carriers += carriers
-            batch.delivered.merged += merged
+        if outcome.is_delivered:
+            batch.has_delivered(outcome, carriers, merged)
         else:
             batch.lost.append(Settled(outcome, carriers, merged))
         now = self.write(self.processes.index(self.leader), batch)

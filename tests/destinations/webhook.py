@@ -19,8 +19,9 @@ from userpilot_async._destination import Destination, Events, LostCall, Route, a
 from userpilot_async._door import Checked, Door
 from userpilot_async._endpoint import KeyRing, checked_base_url
 from userpilot_async._errors import InvalidCall
+from userpilot_async._event import body_of
 from userpilot_async._http import Connection, Transport
-from userpilot_async._lanes import Key, Kind, Said, body_of
+from userpilot_async._lanes import Key, Kind, Said
 from userpilot_async._nested import checked_data
 from userpilot_async._receipt import Receipt
 from userpilot_async._settings import DeliverySettings

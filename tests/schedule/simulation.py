@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import datetime, timezone
 from typing import Any
 
 import attrs
@@ -13,8 +14,9 @@ from tests.harness.model import Event, Model, same_events, same_state
 from tests.schedule.world import FaultyServer, World
 from userpilot_async._calls import Call, Identify, Track, track_body
 from userpilot_async._settings import Settings
-from userpilot_async._userpilot import IDENTIFY, IDENTIFY_COMPANY, JOB, JOBS, TRACK, bulk_line, facts_of, userpilot
+from userpilot_async._userpilot import IDENTIFY, IDENTIFY_COMPANY, IMPORTS, JOB, JOBS, TRACK, facts_of, userpilot
 from userpilot_async._values import size_of
+from userpilot_async._verdict import Verdict, of_failure
 from userpilot_async._work import Work
 
 ROWS_PER_SECOND = 30.0
@@ -49,6 +51,28 @@ class Server(FaultyServer):
     lost_tracks: int = 0
     down: set[str] = attrs.field(factory=set)
     """Names of endpoints that answer 503."""
+    refuses_imports: int = 0
+    """The status that imports are answered with, if they are."""
+    refuses_all: bool = False
+    """The key is wrong."""
+    foreign_until: float = 0.0
+    """Until then somebody else's import runs."""
+    loses: set[str] = attrs.field(factory=set)
+    """Names of endpoints that do what they are asked, and whose answers get lost."""
+    blanks: bool = True
+    """An import row blanks the properties that it leaves out."""
+    dated: dict[int, float] = attrs.field(factory=dict)
+    """When the event with this number happened, as the server has it; of several, the first."""
+    imported: list[dict[str, Any]] = attrs.field(factory=list)
+    """All rows of import files that it has taken."""
+
+    def handle(self, work: Work, now: float) -> Verdict:
+        """As any does; some answers get lost."""
+        verdict = super().handle(work, now)
+        if work.route.name not in self.loses or verdict.status is None:
+            return verdict
+        self.note_lost(work)
+        return of_failure("ReadError", sent=True)
 
     def stamp(self, work: Work, now: float) -> None:
         """Each family of endpoints has a limit of its own."""
@@ -69,11 +93,18 @@ class Server(FaultyServer):
         """What the documentation says a request does."""
         if work.route.name in self.down:
             return 503, None
+        if self.refuses_all:
+            return 401, None
+        if work.route is IMPORTS and self.refuses_imports:
+            return self.refuses_imports, None
+        if work.route is IMPORTS and now < self.foreign_until:
+            return 409, None
         if work.route is TRACK:
             body = json.loads(work.body)
             user = body["user_id"]
             self.events.append(Event(user, body["event_name"], body["metadata"], self.company_of.get(user)))
             self.tracked.append((user, body["metadata"]["n"]))
+            self.dated.setdefault(body["metadata"]["n"], now)
             return 202, None
         if work.route in (IDENTIFY, IDENTIFY_COMPANY):
             body = json.loads(work.body)
@@ -85,10 +116,13 @@ class Server(FaultyServer):
         if work.route is JOB:
             found = [job for job in self.jobs if job.job_id == work.job_id]
             return (200, self.describe(found[0])) if found else (404, None)
-        if any(not job.over for job in self.jobs):
+        if any(not job.over and (job.kind == "imports") == (work.route is IMPORTS) for job in self.jobs):
             self.conflicts.append(now)
             return 409, None
-        rows = [json.loads(bulk_line(row)) for row in work.rows]
+        rows = [json.loads(line) for line in work.lines]
+        if work.route is IMPORTS:
+            self.imported += rows
+            self.tracked += [(row["user_id"], row["metadata"]["n"]) for row in rows if row["event_type"] == "track"]
         job = Job(f"job:{len(self.jobs)}", work.filename, work.route.name, rows, now + len(rows) / ROWS_PER_SECOND,
                   self.chance.random() < self.trouble)  # fmt: skip
         self.jobs.append(job)
@@ -100,7 +134,22 @@ class Server(FaultyServer):
             if not job.over and job.ends_at <= now:
                 job.over = True
                 for row in [] if job.fails else job.rows:
-                    self.store(row, job.kind == "bulk_users")
+                    if job.kind == "imports":
+                        self.import_row(row)
+                    else:
+                        self.store(row, job.kind == "bulk_users")
+
+    def import_row(self, row: dict[str, Any]) -> None:
+        """Events are dated by their row."""
+        user = row["user_id"]
+        if row["event_type"] == "identify_user":
+            if self.blanks:
+                self.users.pop(user, None)
+            self.store(row, True)
+            return
+        self.events.append(Event(user, row["event_name"], row["metadata"], self.company_of.get(user)))
+        moment = datetime.fromisoformat(row["inserted_at"]).replace(tzinfo=timezone.utc).timestamp()
+        self.dated.setdefault(row["metadata"]["n"], moment)
 
     def store(self, row: dict[str, Any], is_user: bool) -> None:
         """Merge a row into what is stored; an explicit null removes."""
@@ -137,7 +186,8 @@ class Simulation(World):
         if isinstance(call, Track):
             self.model.track(call.user_id, call.event_name, call.metadata)
             body = track_body(call.user_id, call.event_name, call.metadata)
-            return self.outbox.put("track", call.user_id, body, len(body), self.now).id
+            said = body if call.occurred_at is None else (body, call.occurred_at)
+            return self.outbox.put("track", call.user_id, said, len(body), self.now).id
         size = size_of(call.metadata)
         if isinstance(call, Identify):
             self.model.identify(call.user_id, call.metadata, company=call.company)

@@ -75,7 +75,7 @@ class Heirs(Simulation):
         self.outbox.landed(
             self._under_way.pop(work),
             answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-            done=batch is None or self.schedule.slot.batch is not batch,
+            done=batch is None or all(slot.batch is not batch for slot in self.schedule.slots),
             lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
         )
 

@@ -51,6 +51,24 @@ def test_never_more_than_600_in_any_minute_under_any_network_delay(seed: int, lo
     requests_in_any_minute(stamps)
 
 
+@given(requests=st.integers(0, 500), burst=st.integers(1, 100), before=st.integers(0, 100))
+def test_how_long_requests_will_take_is_known_before(requests: int, burst: int, before: int) -> None:
+    """Up to a minute's worth: what the server does to them later is not."""
+    bucket = Bucket(600, burst, 0.0)
+    for _ in range(min(before, burst)):
+        bucket.take(0.0)
+        bucket.answered(0.0)
+    expected, now = bucket.time_for(requests, 0.0), 0.0
+    for _ in range(min(requests, 600 - before)):
+        now = bucket.ready_at(now)
+        assert bucket.take(now)
+        bucket.answered(now)
+
+    if requests <= 600 - before:
+        assert expected == pytest.approx(now, abs=0.2)
+    assert expected <= requests / 10 + 1e-6
+
+
 def test_a_lost_answer_keeps_the_bound_though_the_server_stamps_after_our_deadline() -> None:
     """Given up after 15 s, stamped after 44: the next stamp is still more than a minute away."""
     delays, losses = iter([44.0, 0.0]), iter([True, False])

@@ -259,6 +259,65 @@ def test_a_sender_that_dies_again_and_again_submits_a_file_once() -> None:
         run.check()
 
 
+# ── imports ──
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    made=calls(),
+    seed=st.integers(0, 2**32),
+    trouble=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
+    bulk_threshold=st.sampled_from([0, 50]),
+    late_after=st.sampled_from([0.1, 1.0]),
+    track_per_minute=st.sampled_from([3, 30]),
+    deaths=st.lists(st.integers(0, 40), max_size=4),
+)
+def test_a_backlog_that_one_sender_imports_and_another_one_ends_up_where_sequential_calls_would_have_put_it(
+    made: list[tuple[Call, float]],
+    seed: int,
+    trouble: float,
+    bulk_threshold: int,
+    late_after: float,
+    track_per_minute: int,
+    deaths: list[int],
+) -> None:
+    settings = Settings(
+        imports="when_late", late_after=late_after, track_per_minute=track_per_minute, burst=2,
+        bulk_threshold=bulk_threshold,
+    )  # fmt: skip
+    with heirs(seed, settings, trouble=trouble) as run:
+        run.server.blanks = False  # what an earlier sender was told of a person, its heir does not know
+        for number, (call, pause) in enumerate(made):
+            run.run(pause)
+            run.put(call)
+            if number in deaths:
+                run.run(0.1)
+                run.take_over()
+        run.run(1.0)
+        run.take_over()
+        run.run(100.0)
+        run.drain()
+
+        run.check()
+
+
+def test_an_import_whose_sender_died_while_the_job_ran_is_found_by_its_name_and_not_sent_again() -> None:
+    with heirs(settings=Settings(imports="when_late"), latency=0.0) as run:
+        run.put(Identify("u0", {"plan": "pro"}))
+        for n in range(4_000):
+            run.put(Track(f"u{n % 20}", "event", {"n": n}))
+        run.run(10.0)
+        running = [job.over for job in run.server.jobs if job.kind == "imports"]
+        run.take_over()
+        run.put(Track("u0", "event", {"n": 4_000}))
+        run.drain()
+
+        assert [False] == running
+        assert 1 == sum(job.kind == "imports" for job in run.server.jobs)
+        assert 0 == run.possible_duplicates
+        run.check()
+
+
 # ── budgets ──
 
 

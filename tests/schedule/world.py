@@ -149,7 +149,7 @@ class World:
         self.outbox.merged(settled.merged, settled.freed)
         settled.merged, settled.freed = [], 0
         for ids, submitted in settled.marks:
-            self.outbox.ledger.submit(ids, submitted)
+            self.outbox.submitted(ids, submitted)
         settled.marks = []
         for settlement in settled.done:
             self.outbox.settle(settlement)

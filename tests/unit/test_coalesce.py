@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.strategies import names, plain_values
 from userpilot_async import Identify, IdentifyCompany
 from userpilot_async._coalesce import Row, RowState, cut, halves
-from userpilot_async._lanes import Facts, Lane, Place, Ticket, body_of
+from userpilot_async._event import body_of
+from userpilot_async._lanes import Facts, Lane, Place, Ticket
 from userpilot_async._userpilot import bulk_line, merges, realtime_body, row_call
 from userpilot_async._values import MAX_PROPERTIES, size_of
 

@@ -10,13 +10,14 @@ from userpilot_async import Settings
 COUNTS = [
     "track_per_minute", "identify_per_minute", "burst", "max_queue_calls", "max_queue_bytes", "concurrency",
 ]  # fmt: skip
-ABOVE_0 = ["max_age", "request_timeout", "upload_timeout", "job_timeout"]
+ABOVE_0 = ["max_age", "late_after", "request_timeout", "upload_timeout", "job_timeout"]
 FROM_0 = ["flush_interval", "bulk_threshold", "close_timeout"]
 OR_NONE = ["max_wait"]
 CHOICES = {
     "when_full": ["wait", "drop_newest", "drop_oldest", "raise"],
     "on_invalid": ["raise", "dead"],
     "on_ambiguous": ["send", "drop"],
+    "imports": [None, "when_late"],
 }
 NOT_COUNTS = [0, -1, 1.0, 1.5, True, "1", None, float("inf"), float("nan")]
 NOT_NUMBERS = [-1, -0.1, float("inf"), float("-inf"), float("nan"), True, "1", [1]]
@@ -26,7 +27,8 @@ WRONG = [
     *((name, value) for name in ABOVE_0 for value in [0, 0.0, None, *NOT_NUMBERS]),
     *((name, value) for name in FROM_0 for value in [None, *NOT_NUMBERS]),
     *((name, value) for name in OR_NONE for value in NOT_NUMBERS),
-    *((name, value) for name in CHOICES for value in ["", "WAIT", None, 1, ["raise"]]),
+    *((name, value) for name in CHOICES for value in ["", "WAIT", 1, ["raise"]]),
+    *((name, None) for name in CHOICES if name != "imports"),
     ("bulk_threshold", 0.5),
 ]
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from userpilot_async._ledger import CHUNK, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._shared_ledger import Account, SharedLedger
-from userpilot_async._stored import Concluded, runs
+from userpilot_async._stored import Concluded
 
 DELIVERED = Outcome("delivered")
 EXPIRED = Outcome("dead", "expired")
@@ -24,7 +24,7 @@ SUBMITTED = Outcome("submitted")
 
 def said(outcome: Outcome, carriers: list[int], merged: list[int] | None = None) -> Concluded:
     """News of these calls."""
-    return Concluded(outcome.status, outcome.reason, runs(carriers), runs(merged or []))
+    return Concluded.of(outcome, carriers, merged or [])
 
 
 def account_of(next_id: int, *news: Concluded) -> Account:
@@ -32,7 +32,7 @@ def account_of(next_id: int, *news: Concluded) -> Account:
     account = Account(next_id=next_id, accepted=next_id)
     for one in news:
         sizes = [sum(last - first + 1 for first, last in some) for some in (one.carriers, one.merged)]
-        account.conclude(Outcome(one.status, one.reason), *sizes)  # type: ignore[arg-type]  # it was one
+        account.conclude(one.outcome, *sizes)
     return account
 
 

@@ -236,5 +236,5 @@ def test_news_survives_json(carriers: set[int], merged: set[int], reason: str | 
     news = Concluded("dead", reason, runs(carriers), runs(merged))
     back = Concluded(*json.loads(json.dumps(news.as_list())))
 
-    assert (news.status, news.reason) == (back.status, back.reason)
+    assert (news.status, news.label) == (back.status, back.label)
     assert (sorted(carriers), sorted(merged)) == (ids_of(back.carriers), ids_of(back.merged))

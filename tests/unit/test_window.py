@@ -87,6 +87,19 @@ def test_a_backlog_is_read_in_order_and_no_more_of_it_than_may_be_in_hand():
     assert list(range(WINDOW)) == [ticket[0] for ticket in backlog.taken]
 
 
+def test_calls_that_a_file_holds_make_room_for_others_until_it_holds_them_no_more():
+    backlog = Backlog([found(n, f"u{n % 500}") for n in range(WINDOW + 5_000)])
+    backlog.fill()
+    backlog.window.filed(range(3_000), True)
+    backlog.fill()
+    with_a_file = len(backlog.taken)
+    backlog.window.filed(range(2_000), False)
+    backlog.window.settled(range(2_000, 3_000), ())
+    backlog.fill()
+
+    assert (WINDOW + 3_000, WINDOW + 3_000) == (with_a_file, len(backlog.taken))
+
+
 def test_one_user_with_a_long_backlog_does_not_fill_the_window():
     hot = [found(n, "hot") for n in range(30_000)]
     others = [found(30_000 + n, f"u{n}") for n in range(100)]

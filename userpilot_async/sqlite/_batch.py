@@ -82,7 +82,8 @@ class Batch:
 
     puts: list[Put] = attrs.field(factory=list)
     refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
-    delivered: Settled = attrs.field(factory=lambda: Settled(Outcome("delivered"), [], []))
+    delivered: dict[Outcome, Settled] = attrs.field(factory=dict)
+    """By the way they went."""
     lost: list[Settled] = attrs.field(factory=list)
     parts: list[tuple[int, Kind, str]] = attrs.field(factory=list)
     """Calls, and what the server has been told of what they say: their own row's, or that of a company."""
@@ -104,18 +105,27 @@ class Batch:
 
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
-        delivered = self.delivered.carriers or self.delivered.merged
-        return bool(delivered or self.refused or self.lost or self.parts or self.requests or self.landed)
+        return bool(self.delivered or self.refused or self.lost or self.parts or self.requests or self.landed)
 
     def is_empty(self) -> bool:
         """There is nothing to write."""
         return not (self.puts or self.has_notes())
 
+    def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
+        """The server has these."""
+        if not carriers and not merged:
+            return
+        settled = self.delivered.get(outcome)
+        if settled is None:
+            settled = self.delivered[outcome] = Settled(outcome, [], [])
+        settled.carriers += carriers
+        settled.merged += merged
+
     def take_in(self, before: Batch) -> None:
         """Write, too, what has to be written some time of one that failed: not its calls, nor requests to be made."""
         self.refused[:0] = before.refused
-        self.delivered.carriers[:0] = before.delivered.carriers
-        self.delivered.merged[:0] = before.delivered.merged
+        for settled in before.delivered.values():
+            self.has_delivered(settled.outcome, settled.carriers, settled.merged)
         self.lost[:0] = before.lost
         self.parts[:0] = before.parts
         self.landed[:0] = before.landed

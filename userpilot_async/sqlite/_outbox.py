@@ -334,6 +334,12 @@ class SQLiteOutbox:
         self.ledger.merge(ids)
         self._window.merged(ids)
 
+    def submitted(self, ids: Sequence[int], submitted: bool) -> None:
+        """A background job of the server holds these calls, or holds them no more: while one does, others may come."""
+        self.ledger.submit(ids, submitted)
+        self._window.filed(ids, submitted)
+        self._ask()
+
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate: it is in the account as soon as it is in the file."""
         self._window.settled(settlement.carriers, settlement.merged)
@@ -343,9 +349,8 @@ class SQLiteOutbox:
         with self._lock:
             batch = self._batches[-1]
             batch.freed += freed
-            if settlement.outcome.status == "delivered":
-                batch.delivered.carriers += settlement.carriers
-                batch.delivered.merged += settlement.merged
+            if settlement.outcome.is_delivered:
+                batch.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
                 if isinstance(settlement.said, Row):
                     row = settlement.said
                     batch.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]

@@ -110,7 +110,7 @@ class Tables:
         said = [conclude(account, outcome, [account.next_id + n], []) for n, (outcome, _) in enumerate(batch.refused)]
         account.next_id += len(said)
         account.accepted += len(said)
-        for settled in (batch.delivered, *batch.lost):
+        for settled in (*batch.delivered.values(), *batch.lost):
             said += self._settle(settled, account)
         if batch.parts:
             parts = [(part[0], sealed(part)) for part in batch.parts]
@@ -134,7 +134,7 @@ class Tables:
             if held <= stretch[1] - stretch[0]:  # somebody has purged some
                 there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", stretch)}
                 missing.update(set(range(stretch[0], stretch[1] + 1)) - there)
-            if settled.outcome.status != "delivered":
+            if not settled.outcome.is_delivered:
                 values = (self._wall(), settled.outcome.status, settled.outcome.reason, settled.detail, *stretch)
                 self._db.execute(f"INSERT OR REPLACE INTO lost SELECT {ROW}, ?, ?, ?, ? FROM calls {within}", values)
             self._db.execute(f"DELETE FROM calls {within}", stretch)
@@ -285,7 +285,7 @@ def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged
     """Calls have met their fate: in the account, and as news."""
     carriers, merged = list(carriers), list(merged)
     account.conclude(outcome, len(carriers), len(merged))
-    return Concluded(outcome.status, outcome.reason, runs(carriers), runs(merged))
+    return Concluded.of(outcome, carriers, merged)
 
 
 def _has_companion(said: Any) -> bool:

@@ -18,6 +18,7 @@ from .._ledger import settled_twice
 from ._batch import Found
 
 WINDOW = 10_000  # calls in hand at once, merged ones not counted: a backlog costs no more memory
+MOST_FILED = 100_000  # besides those that a file of ours holds, which may take the server an hour
 MOST_MERGED = 1_000_000  # ids of merged calls in hand besides, 8 bytes each
 READ = 1_000  # calls read in one go
 LONG = 1_000  # calls of one user in hand, beyond which others come first
@@ -57,6 +58,7 @@ class Window:
         self._ready: deque[Ticket] = deque()
         self._keys: dict[int, Key] = {}
         self._in_hand: dict[Key, int] = {}
+        self._filed: set[int] = set()
         self._merged = 0
         self._passed: dict[Key, int] = {}  # who was passed over, and from which call on
         self._touched: dict[Key, set[Key]] = {}  # and of whom else their passed-over calls say something
@@ -85,9 +87,16 @@ class Window:
 
     def take(self, limit: int) -> list[Ticket]:
         """The next calls; none while there are as many in hand as may be."""
-        taken = len(self._keys) - len(self._ready)
+        taken = len(self._keys) - len(self._ready) - min(len(self._filed), MOST_FILED)
         most = min(limit, len(self._ready), WINDOW - taken) if self._merged < MOST_MERGED else 0
         return [self._ready.popleft() for _ in range(most)]
+
+    def filed(self, ids: Iterable[int], filed: bool) -> None:
+        """The server has these in a file, and works them off; or has them no more."""
+        if filed:
+            self._filed.update(call_id for call_id in ids if call_id in self._keys)
+        else:
+            self._filed.difference_update(ids)
 
     def merged(self, ids: Iterable[int]) -> None:
         """These went into others: only their ids are kept."""
@@ -105,6 +114,8 @@ class Window:
                 raise settled_twice(call_id)
             key = self._keys.pop(call_id)
             left += 1
+            if self._filed:
+                self._filed.discard(call_id)
             if self._in_hand[key] > 1:
                 self._in_hand[key] -= 1
             else:
