@@ -35,6 +35,14 @@ class Ages:
             lane.in_ages = True
             heapq.heappush(self._heap, (lane.head_time(), next(self._tie), lane))
 
+    def tidy(self, at_most: int) -> bool:
+        """Forget lanes in front that are empty, so many at once; true if there may be more."""
+        for _ in range(at_most):
+            if not self._heap or self._heap[0][2].calls:
+                return False
+            heapq.heappop(self._heap)[2].in_ages = False
+        return True
+
     def oldest(self) -> Lane | None:
         """The lane with the oldest head."""
         if len(self._heap) > 2 * len(self._lanes) + 1_000:

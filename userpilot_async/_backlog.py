@@ -10,30 +10,27 @@ end, or the older row in the file could overwrite it.
 from __future__ import annotations
 
 import math
-from array import array
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
-from typing import Any
 
 from ._arrays import Arrays
 from ._bucket import Bucket
 from ._bulk import BulkSlot, SlotState
-from ._coalesce import EVENT_HEAD, Row, RowState
-from ._event import Waiting, body_of
+from ._coalesce import Row, RowState
+from ._event import Waiting
 from ._gate import Gate
+from ._gathering import Gathering, no_row
 from ._inheritance import UnfinishedFile
+from ._known import Known
 from ._lanes import Lane, Place
 from ._lines import Lines
 
-LONGEST = 20_000  # events of one person in a file: to take more at once would stop the loop for too long
-MAX_LINES = 100_000  # of one file; imports document no limit, and this keeps what a failed job may double in bounds
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause among new events
 LONGEST_RESUME = 30.0  # seconds until the calls of a file that was taken over have to be there
-SLICE = 200  # lanes looked at in one go
+SLICE = 200  # lanes released in one go
+PATIENCE = 2.0  # seconds that a file waits for requests under way, whose people have more in line
 PAUSE = 1.0  # seconds after a look that found nothing to put into a file
 SHORTEST_UPLOAD = 1.0  # seconds that a close must still have for a file to be begun
-MAX_REMEMBERED = 16 * 1024 * 1024  # bytes, about, of what was said of people
 FILE = "track"  # the kind of its files: of the calls that they are found again by
 
 
@@ -55,6 +52,8 @@ class Backlog:
         self.leave_by: float | None = None
         """When the client leaves, and what is left is lost."""
         self.resuming = False
+        """The calls of a file that was taken over are coming in."""
+        self.known = Known()
         self._lines = lines
         self._arrays = arrays
         self._bucket = bucket
@@ -62,16 +61,11 @@ class Backlog:
         self._linger = linger
         self._wall = wall
         self._since = math.inf  # when a file was wanted first
-        self._gathering: Iterator[Lane] | None = None
-        self._everybody = False
+        self._gathering: Gathering | None = None
         self._not_before = -math.inf
-        self._rows: list[Row] = []
-        self._room = self._lines_left = 0
         self._unfinished: Mapping[str, int] = {}
         self._last_call = -1
         self._confirmed = True
-        self._known: OrderedDict[str, tuple[dict[str, Any], int]] = OrderedDict()
-        self._known_size = 0
 
     # ── is it open? ──
 
@@ -143,10 +137,9 @@ class Backlog:
     # ── filling a file ──
 
     def fill_slot(self, now: float, hurry: bool, may_start: bool) -> float:
-        """Begin a file if there is anything late, some lanes at a time; else say when there may be."""
+        """Begin a file if there is anything late, and go on filling it; else say when there may be."""
         if self._gathering is not None:
-            self._gather(now)
-            return now
+            return self._go_on(self._gathering, now)
         if not self._works(now):
             return math.inf
         ripe = max(self._ripe_at(now, hurry), self._not_before)
@@ -155,76 +148,30 @@ class Backlog:
         if not self.slot.takes_rows(now):
             return self.slot.opens_at()
         if may_start:
-            self._everybody = self._is_too_much(now)
-            lanes = self._lines.lanes["user"] if self._everybody else self._lines.late
-            self._gathering = iter(list(lanes.values()))
-            self._rows, self._room, self._lines_left = [], self.slot.max_bytes, MAX_LINES
+            late_only = not self._is_too_much(now)
+            lanes = self._lines.late if late_only else self._lines.lanes["user"]
+            max_bytes = self.slot.max_bytes
+            self._gathering = Gathering(self._lines, self._arrays, lanes.values(), max_bytes, late_only=late_only)
         return now
 
-    def _gather(self, now: float) -> None:
-        assert self._gathering is not None
-        lanes = list(islice(self._gathering, SLICE))
-        for lane in lanes:
-            if self._room > 0 and self._lines_left > 0 and (self._everybody or lane.place is Place.LATE):
-                self._take(lane)
-        if len(lanes) == SLICE and self._room > 0 and self._lines_left > 0:
-            return
+    def _go_on(self, gathering: Gathering, now: float) -> float:
+        patience = PATIENCE if self.leave_by is None else min(PATIENCE, (self.leave_by - now) / 4)
+        due = gathering.go_on(now, patience)
+        if due is not None:
+            return due
         self._gathering, self._since = None, math.inf
-        if self._rows:
-            self.slot.start(FILE, self._rows)
+        if gathering.rows:
+            self.slot.start(FILE, gathering.rows, gathering.lines)
         else:  # what is late is under way, or must go the slow way
             self._not_before = now + PAUSE
-
-    def _take(self, lane: Lane) -> None:
-        """All that waits of this person, as far as there is room, and no further than to the next row."""
-        first = lane.first_event
-        if lane.place not in (Place.TRACKS, Place.URGENT, Place.LATE) or first is None or lane.batched is not None:
-            return
-        if first[0] <= lane.slow_until:
-            return
-        start = 0 if lane.calls[0] is first else 1
-        events: list[Waiting] = []
-        for call in lane.calls[start : start + min(self._lines_left, LONGEST)]:
-            if not isinstance(call, tuple):
-                break
-            self._room -= EVENT_HEAD + len(body_of(call[2]))
-            if self._room < 0 and (events or self._rows):
-                break
-            events.append(call)
-        if not events:
-            return
-        head = lane.calls[0]
-        row = head if isinstance(head, Row) else _no_row(lane)
-        del lane.calls[start : start + len(events)]
-        row.events = events
-        lane.batched, lane.held, lane.late = row, True, False
-        lane.newest = None if lane.newest is row else lane.newest
-        self._lines.take(lane, Place.PARKED)
-        self._arrays.waiting -= len(events)
-        self._lines_left -= len(events) + start
-        self._rows.append(row)
+        return now
 
     def abandon(self) -> None:
         """The end: what was being gathered is as if it had been in a file."""
         if self._gathering is not None:
+            self._gathering.end()
+            self.slot.start(FILE, self._gathering.rows, self._gathering.lines)
             self._gathering = None
-            self.slot.start(FILE, self._rows)
-
-    # ── what is known of people ──
-
-    def learn(self, user_id: str, metadata: Mapping[str, Any], size: int) -> None:
-        """Remember what was said of somebody: a row of an import blanks what it leaves out."""
-        known, before = self._known.pop(user_id, ({}, 0))
-        known.update(metadata)
-        self._known[user_id] = known, before + size
-        self._known_size += size
-        while self._known_size > MAX_REMEMBERED:
-            self._known_size -= self._known.popitem(last=False)[1][1]
-
-    def known(self, row: Row) -> Mapping[str, Any]:
-        """All that is known of the person whose row this is."""
-        known = self._known.get(row.key)
-        return {**known[0], **row.metadata} if known is not None else row.metadata
 
     # ── taking over ──
 
@@ -241,11 +188,13 @@ class Backlog:
         if not self._had(lane, call[0]):
             return False
         if lane.batched is None:
-            self._rejoin(lane, _no_row(lane))
+            self._rejoin(lane, no_row(lane))
         assert lane.batched is not None
         if lane.batched.events is None:  # another file's
             return False
         lane.batched.events.append(call)
+        if self.slot.batch is not None:
+            self.slot.batch.lines += 1
         return True
 
     def rejoins_row(self, lane: Lane, said: Row) -> Row | None:
@@ -282,8 +231,3 @@ class Backlog:
         if self.resuming and call_id >= self._last_call:
             self.resuming = False
             self.slot.resumed(now)
-
-
-def _no_row(lane: Lane) -> Row:
-    """For events of somebody of whom nothing is to be said: it stands for them, and makes no line."""
-    return Row(lane.kind, lane.key, {}, None, array("Q"), 0.0, 0, state=RowState.ANSWERED)

@@ -20,13 +20,14 @@ from typing import Any, Literal
 
 import attrs
 
-from ._coalesce import MAX_FILE_BYTES, Row, RowState, halves
+from ._coalesce import MAX_FILE_BYTES, Row, halves
 from ._gate import backoff
 from ._jobs import Job, JobStatus, expected_duration, first_look, listed, next_look
 from ._verdict import Meaning, Verdict
 
 SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
 SEARCH_PAUSES = (2.0, 10.0)  # seconds before each look for a lost submission; it may still be on its way in
+LATE_SEARCH = 30.0  # and before one more, for what must not be doubled
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
 VANISHED = 3  # looks in a row answered 404 before the job is taken for gone
@@ -47,17 +48,14 @@ class Batch:
 
     kind: str
     rows: list[Row]
+    lines: int
+    """As the server counts them."""
     filename: str = ""
     failures: int = 0
     """Jobs that failed with these rows: the first time they are tried once more as they are."""
     searches: int = 0
     lost: bool = False
     """An answer to its submission got lost: the server may have it."""
-
-    @property
-    def lines(self) -> int:
-        """Rows as the server counts them."""
-        return sum(row.lines for row in self.rows)
 
     @property
     def size(self) -> int:
@@ -97,13 +95,14 @@ class BulkSlot:
 
     def __init__(
         self, filename: Callable[[], str], chance: Callable[[], float], job_timeout: float, *,
-        judges: bool = True, repeats: bool = True,
+        idempotent: bool = True, repeats: bool = True,
     ) -> None:  # fmt: skip
         self._filename = filename
         self._chance = chance
         self._job_timeout = job_timeout
-        self._judges = judges  # a row that is refused alone is dead, and need not be tried in realtime
+        self._idempotent = idempotent  # rows twice are the same rows; one that is refused alone is dead
         self._repeats = repeats  # after a job that failed, its rows go into another one
+        self._pauses = SEARCH_PAUSES if idempotent else (*SEARCH_PAUSES, LATE_SEARCH)
         self.state = SlotState.FREE
         self.batch: Batch | None = None
         self.job: Job | None = None
@@ -141,19 +140,16 @@ class BulkSlot:
         """When `takes_rows` may next be true, if nothing happens; ``inf`` while a job runs."""
         return max(self._due, self.foreign_until) if self.state is SlotState.FREE and not self._queue else math.inf
 
-    def start(self, kind: str, rows: list[Row]) -> None:
-        """Take rows for a new file; `next` asks for its submission."""
-        for row in rows:
-            if row.state is RowState.WAITING:
-                row.state = RowState.BATCHED
-        self._queue.append(Batch(kind, rows))
+    def start(self, kind: str, rows: list[Row], lines: int) -> None:
+        """Take rows for a new file; `next` asks for its submission. Those that wait are ``BATCHED`` already."""
+        self._queue.append(Batch(kind, rows, lines))
 
     def resume(self, kind: str, filename: str, until: float) -> Batch:
         """Take over a file that somebody submitted, or was about to; its rows come by and by, at most ``until`` then.
 
         Then it is looked for by its name. Until then nothing else is submitted.
         """
-        self.batch = Batch(kind, [], filename, lost=True)
+        self.batch = Batch(kind, [], 0, filename, lost=True)
         self.state, self._due, self._give_up_at = SlotState.SEARCHING, until, until + self._job_timeout
         return self.batch
 
@@ -229,7 +225,7 @@ class BulkSlot:
             self._run(batch, _job_of(verdict.body), change, now)
         elif meaning is Meaning.LOST or (meaning is Meaning.BUSY and batch.lost):
             batch.lost, batch.searches = True, 0
-            self.state, self._due = SlotState.SEARCHING, now + SEARCH_PAUSES[0]
+            self.state, self._due = SlotState.SEARCHING, now + self._pauses[0]
             self._give_up_at = min(self._give_up_at, now + self._job_timeout)
         elif meaning is Meaning.INVALID:
             self._split(batch, "invalid", change)
@@ -272,8 +268,8 @@ class BulkSlot:
             self._looked(batch, found, change, now)
             return
         batch.searches += 1
-        if batch.searches < len(SEARCH_PAUSES):
-            self._due = now + SEARCH_PAUSES[batch.searches]
+        if batch.searches < len(self._pauses):
+            self._due = now + self._pauses[batch.searches]
         elif self.state is SlotState.RUNNING or self.job is not None or self._vanished:
             self._failed(batch, change)
         else:
@@ -301,7 +297,7 @@ class BulkSlot:
         if not self._repeats:
             self._free(batch.rows, change)
         elif batch.failures == 1:
-            self._queue.appendleft(Batch(batch.kind, batch.rows, failures=1))
+            self._queue.appendleft(Batch(batch.kind, batch.rows, batch.lines, failures=1))
             self._free([], change)
         else:
             self._split(batch, "job_failed", change)
@@ -312,12 +308,12 @@ class BulkSlot:
         answered = [row for row in batch.rows if not row.is_filed]
         if len(rows) > SMALL_REST or (len(rows) > 1 and reason == "too_large"):
             for half in reversed(halves(rows)):
-                self._queue.appendleft(Batch(batch.kind, half, failures=1))
+                self._queue.appendleft(Batch(batch.kind, half, sum(row.lines for row in half), failures=1))
             self._free(answered, change)
             return
         for row in rows:
             row.alone = True
-        if len(rows) == 1 and self._judges and reason != "job_failed":
+        if len(rows) == 1 and self._idempotent and reason != "job_failed":
             change.dead = reason
         self._free(answered + rows, change)
 

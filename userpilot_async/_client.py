@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from importlib import import_module
 from threading import get_ident
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from anyio.abc import TaskGroup
 
@@ -25,6 +26,7 @@ from ._values import Convertible, checked_company, checked_id, checked_moment, m
 
 if TYPE_CHECKING:
     from ._http import Transport
+    from .imports import ImportReport, OnProgress, Row
 
 OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
 Metadata = Union[Mapping[str, Convertible], None]
@@ -88,8 +90,8 @@ class UserpilotClient(Door):
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
         ``occurred_at`` (aware) is kept with the call; the realtime endpoint has no field for it and dates
-        events on arrival. A full queue is met as `Settings.when_full` says. Raises `InvalidCall`,
-        `ClientClosed`, and `QueueFull` only if the settings ask for it.
+        events on arrival, an import has (`Settings.imports`). A full queue is met as `Settings.when_full` says.
+        Raises `InvalidCall`, `ClientClosed`, and `QueueFull` only if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
@@ -145,6 +147,52 @@ class UserpilotClient(Door):
             return await self.identify_company(call.company_id, call.metadata)
         raise InvalidCall("call", f"must be Track, Identify or IdentifyCompany, not {type(call).__name__}")
 
+    # ── history ──
+
+    async def import_rows(
+        self,
+        rows: Iterable[Row | Mapping[str, Any]] | AsyncIterable[Row | Mapping[str, Any]],
+        *,
+        strict: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        rebind: bool = False,
+        on_progress: OnProgress | None = None,
+        max_rows: int = 100_000,
+    ) -> ImportReport:
+        """Import rows with the time at which they happened, past the queue: `userpilot_async.imports.import_rows`."""
+        report: ImportReport = await _imports().import_rows(
+            self.api, rows, strict=strict, journal=journal, rebind=rebind, on_progress=on_progress, max_rows=max_rows
+        )
+        return report
+
+    async def import_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        converted_from: str | None = None,
+        strict: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        rejected: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        rebind: bool = False,
+        on_progress: OnProgress | None = None,
+        max_rows: int = 100_000,
+    ) -> ImportReport:
+        """Import a file of such rows; after a crash it goes on: `userpilot_async.imports.import_file`."""
+        report: ImportReport = await _imports().import_file(
+            self.api,
+            path,
+            converted_from=converted_from,
+            strict=strict,
+            journal=journal,
+            rejected=rejected,
+            again=again,
+            rebind=rebind,
+            on_progress=on_progress,
+            max_rows=max_rows,
+        )
+        return report
+
     # ── checking ──
 
     def _tracked(
@@ -184,3 +232,8 @@ class UserpilotClient(Door):
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})
+
+
+def _imports() -> Any:
+    """The room of imports, loaded with the first import. `Any`: it is asked for by name, so nobody else loads it."""
+    return import_module(".imports", __package__)

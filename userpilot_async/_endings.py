@@ -46,24 +46,31 @@ class Endings:
 
     def carry_out(self, change: Change, delivered: Outcome) -> None:
         """Rows have come into a job, or out of one, which delivers them as ``delivered``."""
-        self._settled.marked(change.withdrawn, False)
         fate = delivered if change.delivered else Outcome("dead", change.dead) if change.dead else None
         if change.submitted:
             self._chores = chain(self._chores, self._submit(change.submitted))
+        if change.withdrawn:
+            self._chores = chain(self._chores, self._withdraw(change.withdrawn))
         if change.ended:
             self._chores = chain(self._chores, self._end(change.ended, fate))
-        self._chores_waiting = self._chores_waiting or bool(change.submitted or change.ended)
+        self._chores_waiting = self._chores_waiting or bool(change.withdrawn or change.submitted or change.ended)
+
+    def _withdraw(self, rows: Iterable[Row]) -> Iterator[None]:
+        """The job came to nothing."""
+        for calls in self._settled.marked(list(rows), False):
+            yield from repeat(None, 1 + calls // WEIGHT)
 
     def _submit(self, rows: Iterable[Row]) -> Iterator[None]:
         """The server has them: what is accepted later may go."""
         for row in rows:
-            self._settled.marked((row,), True)
+            for calls in self._settled.marked((row,), True):
+                yield from repeat(None, calls // WEIGHT)
             lane = self._lines.lanes[row.kind][row.key]
             if lane.held:
                 lane.held = False
                 if lane.place is Place.PARKED:
                     self._lines.file(lane)
-            yield from repeat(None, 1 + len(row.events or ()) // WEIGHT)
+            yield
 
     def _end(self, rows: Iterable[Row], fate: Outcome | None) -> Iterator[None]:
         for row in rows:
@@ -111,6 +118,8 @@ class Endings:
 
     def expire(self, now: float, max_age: float) -> float:
         """Calls die of age, never of a number of attempts. When the next one will."""
+        if self._lines.tidy(_CHORES):
+            return now
         limit = now - max_age
         self.give_up(limit, Outcome("dead", "expired"))
         oldest = self._lines.ages.oldest()
@@ -156,4 +165,5 @@ class Endings:
             if not row.settled and row.outcome is not None and not row.outcome.is_delivered:
                 row.state = RowState.ANSWERED
                 self._settled.close(row)
-        self._settled.marked(running, True)
+        for _ in self._settled.marked(running, True):
+            continue

@@ -62,6 +62,7 @@ class Filing:
                 lane.batched = said
                 lane.calls.append(said)
                 batch.rows.append(said)
+                batch.lines += 1
                 self._lines.came_in(lane)
                 return said
         return None
@@ -111,8 +112,9 @@ class Filing:
     def _start(self, kind: str, waiting: Mapping[str, Lane], now: float) -> None:
         heads = (lane.calls[0] for lane in waiting.values())
         rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self._slot.max_bytes)
-        self._slot.start(kind, rows)
+        self._slot.start(kind, rows, len(rows))
         for row in rows:
+            row.state = RowState.BATCHED
             lane = waiting[row.key]
             self._lines.take(lane, Place.PARKED)
             lane.batched, lane.newest = row, None

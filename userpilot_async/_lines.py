@@ -132,6 +132,11 @@ class Lines:
         """The lane whose row goes through the realtime endpoint next, because something waits behind it."""
         return _first(self._urgent, Place.URGENT)
 
+    def tidy(self, at_most: int) -> bool:
+        """Forget lanes that have left a line without saying so, so many at once; true if there may be more."""
+        lines = ((self._tracks, Place.TRACKS), (self._urgent, Place.URGENT))
+        return self.ages.tidy(at_most) or any(_tidy(line, place, at_most) for line, place in lines)
+
     def take(self, lane: Lane, place: Literal[Place.BUSY, Place.PARKED]) -> None:
         """Take a lane out of its line."""
         self._leave(lane)
@@ -153,6 +158,14 @@ class Lines:
             if lane.place is Place.ASLEEP:
                 self.came_back(lane)  # not first: what fails for ever would knock each time that one may
         return self._asleep[0][0] if self._asleep else math.inf
+
+
+def _tidy(line: deque[Lane], place: Place, at_most: int) -> bool:
+    for _ in range(at_most):
+        if not line or line[0].place is place:
+            return False
+        line.popleft()
+    return True
 
 
 def _first(line: deque[Lane], place: Place) -> Lane | None:

@@ -57,7 +57,7 @@ class Schedule:
         self.slot = BulkSlot(filename, chance, destination.files.job_timeout if destination.files else 0.0)
         imports = destination.imports
         self.import_slot = BulkSlot(
-            filename, chance, imports.job_timeout if imports else 0.0, judges=False,
+            filename, chance, imports.job_timeout if imports else 0.0, idempotent=False,
             repeats=settings.on_ambiguous == "send",
         )  # fmt: skip
         self.slots = (self.slot, self.import_slot)
@@ -194,7 +194,7 @@ class Schedule:
                 rejoined = self.backlog.rejoins_row(lane, said)
                 if rejoined is not None:
                     return self._rejoined(rejoined, call_id)
-            self.backlog.learn(lane.key, metadata, size)
+            self.backlog.known.learn(lane.key, metadata, size)
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
@@ -295,7 +295,7 @@ class Schedule:
         if opens > now:
             return opens
         work = self._step(step, imports.route(step), self._import_gate)
-        work.lines = (line for row in work.rows for line in imports.lines(row, backlog.known(row), self._wall))
+        work.lines = (line for row in work.rows for line in imports.lines(row, backlog.known.of(row), self._wall))
         return work
 
     def _step(self, step: Step, route: Route, gate: Gate) -> Work:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Union
 
 import attrs
@@ -13,6 +13,8 @@ from ._destination import Call, Destination
 from ._event import Event, body_of
 from ._lanes import Lane, Post
 from ._ledger import DELIVERED, Outcome
+
+MARKED = 1_000  # calls marked at once
 
 
 @attrs.frozen
@@ -138,13 +140,16 @@ class Settlements:
         if not row.open_parts or (row.state is RowState.ANSWERED and not row.outcome.is_delivered):
             self.close(row)
 
-    def marked(self, rows: Iterable[Row], submitted: bool) -> None:
-        """The server has taken these rows into a job, or the job came to nothing."""
+    def marked(self, rows: Iterable[Row], submitted: bool) -> Iterator[int]:
+        """The server has taken these rows into a job, or the job came to nothing. Gives the number of calls marked."""
         for row in rows:
-            if row.events:
-                self.marks.append(([call_id for call_id, _, _ in row.events], submitted))
+            for start in range(0, len(row.events or ()), MARKED):
+                ids = [call_id for call_id, _, _ in (row.events or ())[start : start + MARKED]]
+                self.marks.append((ids, submitted))
+                yield len(ids)
             if row.state is RowState.BATCHED:
                 self.marks.append((row.ids[-1:], submitted))
                 for rider in row.riders or ():
                     if rider.state is RowState.ANSWERED and not rider.settled:
                         self.marks.append((rider.ids[-1:], submitted))
+            yield 1

@@ -33,6 +33,7 @@ from userpilot_async import (
     UserpilotAPI,
     UserpilotClient,
     UserpilotError,
+    imports,
     parcelvoy,
     sqlite,
 )
@@ -45,6 +46,12 @@ PUBLIC = {
 }  # fmt: skip
 
 
+PUBLIC_OF_IMPORTS = {
+    "CONVERTERS", "SOURCES", "AlreadyImported", "IdentifyCompany", "IdentifyUser", "ImportConflict", "ImportProgress",
+    "ImportReport", "InvalidRow", "JournalError", "Line", "Lines", "OnProgress", "PageView", "Row", "Source",
+    "TrackEvent", "UnreadableFile", "check_file", "checked", "import_file", "import_rows", "journal_path", "lines",
+    "rejected_path", "write_csv", "write_ndjson",
+}  # fmt: skip
 PUBLIC_OF_PARCELVOY = {
     "Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track",
 }  # fmt: skip
@@ -72,6 +79,11 @@ def test_all_of_parcelvoys_is_exactly_what_is_promised():
     assert PUBLIC_OF_PARCELVOY == set(parcelvoy.__all__)
 
 
+def test_all_of_imports_is_exactly_what_is_promised():
+    assert PUBLIC_OF_IMPORTS == set(imports.__all__)
+    assert all(hasattr(imports, name) for name in imports.__all__)
+
+
 def test_all_of_sqlites_is_exactly_what_is_promised():
     assert ["SQLiteOutbox"] == sqlite.__all__
 
@@ -97,6 +109,9 @@ CLIENT = {
     "identify_company": "async (self, company_id, metadata=None)",
     "identify_company_nowait": "(self, company_id, metadata=None)",
     "enqueue": "async (self, call)",
+    "import_rows": "async (self, rows, *, strict=False, journal=None, rebind=False, on_progress=None, max_rows=100000)",
+    "import_file": "async (self, path, *, converted_from=None, strict=False, journal=None, rejected=None, again=False,"
+    " rebind=False, on_progress=None, max_rows=100000)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
     "statistics": "(self)",
@@ -192,6 +207,19 @@ def test_the_api_has_no_other_methods():
             "(path, *, durability='power', sender=True, max_bytes=1073741824, rebind=False)",
         ),
         (sqlite.SQLiteOutbox.from_url, "(url)"),
+        (
+            imports.import_file,
+            "async (api, path, *, converted_from=None, strict=False, journal=None, rejected=None, again=False,"
+            " rebind=False, dry_run=None, on_progress=None, max_rows=100000)",
+        ),
+        (
+            imports.import_rows,
+            "async (api, rows, *, strict=False, journal=None, rebind=False, on_progress=None, max_rows=100000)",
+        ),
+        (
+            imports.check_file,
+            "async (path, *, converted_from=None, strict=False, rejected=None, on_progress=None)",
+        ),
         (InvalidCall, "(field, reason)"),
         (Rejected, "(status, detail='')"),
         (Unavailable, "(detail, *, ambiguous=False, status=None)"),
@@ -261,7 +289,7 @@ def test_every_error_is_a_userpilot_error(error):
 
 CLASSES = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (userpilot_async, parcelvoy, sqlite)
+    for module in (userpilot_async, imports, parcelvoy, sqlite)
     for name in module.__all__
     if inspect.isclass(getattr(module, name))
 }

@@ -39,6 +39,7 @@ from userpilot_async import (
     UserpilotClient,
     parcelvoy,
 )
+from userpilot_async.imports import IdentifyUser, ImportProgress, ImportReport, TrackEvent, check_file, import_file
 from userpilot_async.parcelvoy import Alias, Device, ParcelvoyClient, ParcelvoySettings
 from userpilot_async.sqlite import SQLiteOutbox
 
@@ -207,6 +208,29 @@ async def use_the_api(client: UserpilotClient, rows: list[dict[str, Any]]) -> No
     await api.job(job)  # type: ignore[arg-type]
     await api.delete_users([1])  # type: ignore[list-item]
     job.status = JobStatus.COMPLETED  # type: ignore[misc]
+
+
+async def import_history(client: UserpilotClient, at: datetime, loose: list[dict[str, Any]]) -> None:
+    def show(progress: ImportProgress) -> None:
+        assert_type(progress.bytes_total, Union[int, None])
+        assert_type(progress.job, Union[Job, None])
+
+    async def slowly() -> AsyncIterator[TrackEvent]:
+        yield TrackEvent(user_id="u1", event_name="exported", inserted_at=at)
+
+    report = await client.import_file(Path("history.ndjson"), converted_from="segment", on_progress=show)
+    assert_type(report, ImportReport)
+    assert_type(report.first_errors, tuple[tuple[int, str, str], ...])
+    assert_type(await client.import_rows([IdentifyUser(user_id="u1", inserted_at=at, metadata={"n": 1})]), ImportReport)
+    await client.import_rows(loose, journal="rows.import", strict=True)
+    await client.import_rows(slowly())
+    await import_file(None, "history.ndjson", dry_run="out")
+    assert_type(await check_file("history.ndjson"), ImportReport)
+
+    await client.import_file("history.ndjson", dry_run="out")  # type: ignore[call-arg]
+    await client.import_rows(["a row"])  # type: ignore[list-item]
+    await client.import_rows(loose, on_progress=print, max_rows="many")  # type: ignore[arg-type]
+    TrackEvent(user_id="u1", event_name="exported")  # type: ignore[call-arg]
 
 
 async def meet_errors(api: UserpilotAPI) -> None:
