@@ -16,12 +16,15 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks import (
+    backlog,
     bulk_cpu,
     disk,
     drain_rate,
     durable_calls,
     durable_stall,
     durable_start,
+    import_memory,
+    import_rows,
     import_time,
     loop_stall,
     merged_cpu,
@@ -37,7 +40,7 @@ from benchmarks.results import HEADINGS, Row
 
 ROWS: list[ModuleType] = [
     track_cost, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing, sample_requests,
-    parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start,
+    parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows, import_memory, backlog,
 ]  # fmt: skip
 PEERS = (
     "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.harness.processes import program, python
+from userpilot_async.imports import checked
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,7 +20,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 SCRIPTS = [code for code in PYTHON if "asyncio.run(" in code]
 CONSOLE = [line[2:] for language, code in BLOCKS if language == "console" for line in code.splitlines()]
-CALLS, PEOPLE = [code for language, code in BLOCKS if language == "json"]
+HISTORY, SEGMENT, CALLS, PEOPLE = [code for language, code in BLOCKS if language == "json"]
 
 
 def surroundings(url: str) -> dict[str, str]:
@@ -62,6 +63,29 @@ def test_the_script_without_a_framework_delivers_what_it_says(emulator_url: str)
     assert "acme" == httpx.get(f"{emulator_url}/__emulator__/users/u1").json()["company_id"]
 
 
+def test_the_script_that_imports_uploads_what_it_says(emulator_url: str, tmp_path: Path) -> None:
+    script = next(code for code in SCRIPTS if "import_file" in code)
+
+    output = run_script(script, emulator_url, tmp_path)
+
+    assert 2 == output.count("2 uploaded in 1 file"), output
+    events = httpx.get(f"{emulator_url}/__emulator__/events").json()["items"]
+    assert [1732957200.0] * 2 == [event["occurred_at"] for event in events]
+
+
+def test_the_script_with_a_late_event_imports_it(emulator_url: str) -> None:
+    script = next(code for code in SCRIPTS if "when_late" in code)
+
+    with python("-c", script, env=surroundings(emulator_url)) as running:
+        assert 0 == running.wait(60.0), running.output
+
+    assert "import realtime {'realtime': 1, 'import': 2}" in running.output
+    events = httpx.get(f"{emulator_url}/__emulator__/events").json()["items"]
+    (late,) = [event for event in events if event["via"] == "import"]
+    assert 86_390.0 < late["stamp"] - late["occurred_at"] < 86_460.0
+    assert {"plan": "pro"} == httpx.get(f"{emulator_url}/__emulator__/users/u4").json()["properties"]
+
+
 def test_parcelvoy_has_what_the_script_for_it_says(emulator_url: str) -> None:
     script = next(code for code in SCRIPTS if "ParcelvoyClient" in code)
 
@@ -93,6 +117,8 @@ def run(command: str, url: str, folder: Path) -> str:
 def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path: Path) -> None:
     (tmp_path / "calls.ndjson").write_text(CALLS, encoding="utf-8")
     (tmp_path / "people.ndjson").write_text(PEOPLE, encoding="utf-8")
+    (tmp_path / "history.ndjson").write_text(HISTORY, encoding="utf-8")
+    (tmp_path / "segment.ndjson").write_text(SEGMENT, encoding="utf-8")
     run_script(next(code for code in SCRIPTS if "sqlite:///" in code), emulator_url, tmp_path)
     users = {"users": [{"user_id": "u7"}]}
     headers = {"Authorization": "Token key-of-the-readme", "X-API-Version": "2020-09-22"}
@@ -101,11 +127,24 @@ def test_every_command_of_the_readme_runs_as_written(emulator_url: str, tmp_path
     commands = [line for line in CONSOLE if "emulate" not in line and not line.startswith("export ")]
     outputs = {command: run(command.replace("JOB_ID", job_id), emulator_url, tmp_path) for command in commands}
 
-    names = ["outbox"] * 4 + ["check", "send", "jobs", "jobs", "send"]
+    names = ["outbox"] * 4 + ["import"] * 4 + ["check", "send", "jobs", "jobs", "send"]
     assert names == [command.split()[1] for command in commands]
     assert "3 accepted" in outputs["userpilot-async send calls.ndjson"]
     assert "4 accepted" in outputs["userpilot-async send people.ndjson --to parcelvoy"]
     assert job_id in outputs["userpilot-async jobs"].replace("\n", "")
+    assert "5 rows uploaded in 1 file" in outputs["userpilot-async import history.ndjson"]
+    users = {name: httpx.get(f"{emulator_url}/__emulator__/users/{name}").json() for name in ("u1", "u2")}
+    assert {"plan": "pro", "seats": 3} == users["u1"]["properties"]
+    assert "globex" == users["u2"]["company_id"]
+    assert 1 == len(list((tmp_path / "segment.ndjson.upload").iterdir()))
+
+
+def test_the_rows_of_the_readme_are_import_rows() -> None:
+    rows = [checked(json.loads(line)) for line in HISTORY.splitlines()]
+
+    assert ["identify_company", "identify_user", "page_view", "track", "identify_user"] == [
+        row["event_type"] for row in rows
+    ]
 
 
 def test_the_calls_of_the_readme_are_calls() -> None:

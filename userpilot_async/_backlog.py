@@ -10,7 +10,7 @@ end, or the older row in the file could overwrite it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from ._arrays import Arrays
@@ -29,6 +29,11 @@ LONGEST_LINGER = 15.0  # seconds that a file waits for a pause among new events
 LONGEST_RESUME = 30.0  # seconds until the calls of a file that was taken over have to be there
 SLICE = 200  # lanes released in one go
 PATIENCE = 2.0  # seconds that a file waits for requests under way, whose people have more in line
+REOPEN = 3_600.0  # seconds until an account that had no imports is asked again
+PATIENT = 60.0  # seconds that what is late waits while files do not go: then it goes the slow way
+MOST_PATIENT = 900.0  # the same for who said when it happened
+FORGIVEN = 300.0  # seconds after the last failure until one more file is waited for
+RELEASE = 5.0  # seconds between two looks for whom to let go the slow way
 PAUSE = 1.0  # seconds after a look that found nothing to put into a file
 SHORTEST_UPLOAD = 1.0  # seconds that a close must still have for a file to be begun
 FILE = "track"  # the kind of its files: of the calls that they are found again by
@@ -39,9 +44,11 @@ class Backlog:
 
     def __init__(
         self, slot: BulkSlot, lines: Lines, arrays: Arrays, bucket: Bucket, gate: Gate, *,
-        late_after: float, linger: float, wall: float,
+        wanted: bool, late_after: float, linger: float, wall: float,
     ) -> None:  # fmt: skip
         self.slot = slot
+        self.wanted = wanted
+        """Otherwise only a file that another sender has left is watched to its end."""
         self.gate = gate
         self.closed: str | None = None
         """Why this route is not taken any more."""
@@ -59,29 +66,52 @@ class Backlog:
         self._bucket = bucket
         self._late_after = late_after
         self._linger = linger
-        self._wall = wall
+        self.wall = wall
+        """The calendar when the schedule's clock was 0."""
         self._since = math.inf  # when a file was wanted first
         self._gathering: Gathering | None = None
         self._not_before = -math.inf
+        self._releasing: Iterator[Lane] | None = None
+        self._release_at = -math.inf
         self._unfinished: Mapping[str, int] = {}
         self._last_call = -1
         self._confirmed = True
+        self._closed_at = self._failed_at = -math.inf
+        self._failing_since = math.inf
 
     # ── is it open? ──
 
-    def close(self, why: str) -> None:
-        """The server does not let us: everything goes the slow way."""
-        self.closed, self._confirmed = why, False
+    def close(self, why: str, now: float) -> None:
+        """The server does not let us: everything goes the slow way, and it is looked again after a while."""
+        self.closed, self._closed_at, self._confirmed = why, now, False
 
-    def heard(self, *, denied: bool) -> None:
+    def heard(self, *, denied: bool, begun_at: float) -> None:
         """Another endpoint has answered: if that refuses the key, too, nothing is known of this one."""
-        if not self._confirmed:
+        if self.closed is not None and not self._confirmed and begun_at > self._closed_at:
             self._confirmed = True
             if denied:
                 self.closed = None
 
-    def _works(self, now: float) -> bool:
-        if self.shut or self.closed is not None or (self.gate.failing and self.gate.opens_at(now) > now):
+    def went(self) -> None:
+        """The server has taken a file."""
+        self.closed, self._failing_since = None, math.inf
+
+    def failed(self, now: float) -> None:
+        """A file has not come to the server, or to nothing there."""
+        self._failing_since, self._failed_at = min(self._failing_since, now), now
+
+    def forgive(self) -> None:
+        """That was nothing that files were to blame for."""
+        self._failing_since = math.inf
+
+    def _is_open(self, now: float) -> bool:
+        return self.wanted and not self.shut and (self.closed is None or now - self._closed_at >= REOPEN)
+
+    def _works(self, now: float, patience: float = 0.0) -> bool:
+        """A file may be waited for: none has failed, or for no longer than this, or that is long ago."""
+        if not self._is_open(now) or self.slot.foreign_until > now + patience:
+            return False
+        if now - self._failing_since > patience and now - self._failed_at < FORGIVEN:
             return False
         if self.leave_by is None or self._gathering is not None:
             return True
@@ -94,30 +124,41 @@ class Backlog:
         return self._bucket.time_for(self._arrays.waiting, now)
 
     def _is_late(self, lane: Lane, now: float) -> bool:
+        """Its first event would be dated wrongly by now. Who said when it happened waits longer for files to work."""
         first = lane.first_event
         if first is None or first[0] <= lane.slow_until:
             return False
         _, accepted_at, event = first
-        if not isinstance(event, bytes):
-            return self._wall + now - event[1].timestamp() > self._late_after
-        return now - accepted_at > self._late_after and self.slot.foreign_until <= now
+        if isinstance(event, bytes):
+            return now - accepted_at > self._late_after and self._works(now, PATIENT)
+        return self.wall + now - event[1].timestamp() > self._late_after and self._works(now, MOST_PATIENT)
 
     def sets_aside(self, lane: Lane, now: float) -> bool:
-        """This lane's turn has come: it waits for a file instead, if it is too late, and files work."""
-        if not self._works(now) or not self._is_late(lane, now):
+        """This lane's turn has come: it waits for a file instead, if it is too late."""
+        if not self.wanted or not self._is_late(lane, now):
             return False
         lane.late = True
         self._lines.file(lane)
         return True
 
-    def release(self, now: float) -> bool:
-        """Files do not work: some of those that wait for one go the slow way; true if there are more."""
-        if not self._lines.late or self._works(now):
-            return False
-        for lane in list(islice(self._lines.late.values(), SLICE)):
-            lane.late = False
-            self._lines.file(lane)
-        return bool(self._lines.late)
+    def release(self, now: float) -> float:
+        """When files do not work, those that wait for one go the slow way, some at a time; when to look again."""
+        if not self._lines.late or self._works(now, PATIENT):
+            self._releasing = None
+            return math.inf
+        if self._releasing is None:
+            if now < self._release_at:
+                return self._release_at
+            self._releasing, self._release_at = iter(list(self._lines.late.values())), now + RELEASE
+        lanes = list(islice(self._releasing, SLICE))
+        for lane in lanes:
+            if lane.place is Place.LATE and not self._is_late(lane, now):
+                lane.late = False
+                self._lines.file(lane)
+        if len(lanes) == SLICE:
+            return now
+        self._releasing = None
+        return self._release_at
 
     def _is_too_much(self, now: float) -> bool:
         """So much waits that some of it would be late."""
@@ -140,7 +181,8 @@ class Backlog:
         """Begin a file if there is anything late, and go on filling it; else say when there may be."""
         if self._gathering is not None:
             return self._go_on(self._gathering, now)
-        if not self._works(now):
+        self.slot.resubmits = self._is_open(now)
+        if not self._is_open(now) or (self.leave_by is not None and not self._works(now, math.inf)):
             return math.inf
         ripe = max(self._ripe_at(now, hurry), self._not_before)
         if ripe > now:
@@ -150,8 +192,9 @@ class Backlog:
         if may_start:
             late_only = not self._is_too_much(now)
             lanes = self._lines.late if late_only else self._lines.lanes["user"]
-            max_bytes = self.slot.max_bytes
-            self._gathering = Gathering(self._lines, self._arrays, lanes.values(), max_bytes, late_only=late_only)
+            self._gathering = Gathering(
+                self._lines, self._arrays, lanes.values(), self.slot.max_bytes, self.slot.max_lines, late_only=late_only
+            )
         return now
 
     def _go_on(self, gathering: Gathering, now: float) -> float:

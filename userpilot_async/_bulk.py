@@ -20,13 +20,16 @@ from typing import Any, Literal
 
 import attrs
 
-from ._coalesce import MAX_FILE_BYTES, Row, halves
+from ._coalesce import MAX_FILE_BYTES, Row, RowState, halves
 from ._gate import backoff
 from ._jobs import Job, JobStatus, expected_duration, first_look, listed, next_look
 from ._verdict import Meaning, Verdict
 
 SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
 SEARCH_PAUSES = (2.0, 10.0)  # seconds before each look for a lost submission; it may still be on its way in
+MAX_LINES = 100_000  # of a file of events; imports document no limit, and this bounds what a failed job may double
+MOST_LOSSES = 2  # submissions of a file that came to nothing, before smaller ones are tried
+LONGEST_SULK = 1_800.0  # seconds until the next one, when even those come to nothing
 LATE_SEARCH = 30.0  # and before one more, for what must not be doubled
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
@@ -54,6 +57,8 @@ class Batch:
     failures: int = 0
     """Jobs that failed with these rows: the first time they are tried once more as they are."""
     searches: int = 0
+    losses: int = 0
+    """Submissions whose answer got lost, and of which the server knows nothing."""
     lost: bool = False
     """An answer to its submission got lost: the server may have it."""
 
@@ -108,9 +113,14 @@ class BulkSlot:
         self.job: Job | None = None
         self.max_bytes = MAX_FILE_BYTES
         """Learned from 413s: what one file may hold."""
+        self.max_lines = MAX_LINES
+        """The same, of refusals and failures: so many events in a file, if it is one of events."""
         self.foreign_until = 0.0
         """Somebody else's job holds the slot; look again after this."""
+        self.resubmits = True
+        """A file that was lost on its way may go again; else its rows go another way."""
         self._queue: deque[Batch] = deque()
+        self._in_vain = 0  # files in a row that got lost, or whose job failed
         self._due = 0.0
         self._asking = False
         self._attempts = 0  # failures in a row of whatever is being asked
@@ -131,6 +141,10 @@ class BulkSlot:
         """Those in files that the server has not taken, or not said so."""
         batch = self.batch if self.state is not SlotState.RUNNING else None
         return [row for one in (*self._queue, batch) if one is not None for row in one.rows]
+
+    def has(self, batch: Batch) -> bool:
+        """It is under way, or will be."""
+        return batch is self.batch or batch in self._queue
 
     def takes_rows(self, now: float) -> bool:
         """A new file may be started."""
@@ -227,6 +241,8 @@ class BulkSlot:
             batch.lost, batch.searches = True, 0
             self.state, self._due = SlotState.SEARCHING, now + self._pauses[0]
             self._give_up_at = min(self._give_up_at, now + self._job_timeout)
+        elif meaning in (Meaning.INVALID, Meaning.TOO_LARGE) and not self._idempotent:
+            self._go_smaller(batch, change, too_large=meaning is Meaning.TOO_LARGE)
         elif meaning is Meaning.INVALID:
             self._split(batch, "invalid", change)
         elif meaning is Meaning.TOO_LARGE:
@@ -237,10 +253,12 @@ class BulkSlot:
             self._split(batch, "too_large", change)
         else:
             self._wait(meaning, verdict.delay, now)
-            if batch.lost or batch.failures:
+            if (batch.lost or batch.failures) and self._idempotent:
                 self._queue.appendleft(batch)
                 self._free([], change)
             else:  # back to where they can go on merging
+                for row in batch.rows if batch.failures else ():
+                    row.alone = True
                 self._free(batch.rows, change)
 
     def _wait(self, meaning: Meaning, asked: float, now: float) -> None:
@@ -271,9 +289,25 @@ class BulkSlot:
         if batch.searches < len(self._pauses):
             self._due = now + self._pauses[batch.searches]
         elif self.state is SlotState.RUNNING or self.job is not None or self._vanished:
-            self._failed(batch, change)
+            self._failed(batch, change, now)
         else:
-            self.state, self._due, change.repeated = SlotState.SUBMITTING, now, batch.rows
+            self._lost_on_its_way(batch, change, now)
+
+    def _lost_on_its_way(self, batch: Batch, change: Change, now: float) -> None:
+        """Nobody knows of it: it goes again, and if that does not help, its rows go in smaller ones, some time."""
+        change.repeated = batch.rows
+        batch.losses += 1
+        if self.resubmits and batch.losses < MOST_LOSSES:
+            self.state, self._due = SlotState.SUBMITTING, now
+            return
+        self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
+        self._sulk(now)
+        self._free(batch.rows, change)
+
+    def _sulk(self, now: float) -> None:
+        """No file for a while, and longer each time."""
+        self._in_vain += 1
+        self.foreign_until = now + min(LONGEST_SULK, BUSY_FIRST * 2.0 ** min(self._in_vain, 16))
 
     def _looked(self, batch: Batch, job: Job | None, change: Change, now: float) -> None:
         if job is not None:
@@ -281,9 +315,10 @@ class BulkSlot:
             self.job = attrs.evolve(job, job_id=job.job_id or known)
         if job is not None and job.status is JobStatus.COMPLETED:
             change.delivered = True
+            self.max_lines, self._in_vain = min(MAX_LINES, 2 * self.max_lines), 0
             self._free(batch.rows, change)
         elif job is not None and job.status is JobStatus.FAILED:
-            self._failed(batch, change)
+            self._failed(batch, change, now)
         else:
             self._looks += 1
             self._due = now + next_look(job, batch.lines, now - self._running_since, self._looks)
@@ -291,7 +326,7 @@ class BulkSlot:
 
     # ── ways out ──
 
-    def _failed(self, batch: Batch, change: Change) -> None:
+    def _failed(self, batch: Batch, change: Change, now: float) -> None:
         change.withdrawn = batch.rows
         batch.failures += 1
         if not self._repeats:
@@ -299,13 +334,27 @@ class BulkSlot:
         elif batch.failures == 1:
             self._queue.appendleft(Batch(batch.kind, batch.rows, batch.lines, failures=1))
             self._free([], change)
+        elif not self._idempotent:
+            self._go_smaller(batch, change)
+            self._sulk(now)
         else:
             self._split(batch, "job_failed", change)
 
+    def _go_smaller(self, batch: Batch, change: Change, *, too_large: bool = False) -> None:
+        """Of events, which go into other files, by and by; a few that are refused must go another way."""
+        if batch.lines <= SMALL_REST:
+            for row in batch.rows:
+                row.alone = True
+        elif too_large:
+            self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
+        else:
+            self.max_lines = max(1, batch.lines // 2)
+        self._free(batch.rows, change)
+
     def _split(self, batch: Batch, reason: str, change: Change) -> None:
         """Halve the file to find the row that spoils it; rows that got through elsewhere stay out of it."""
-        rows = [row for row in batch.rows if row.is_filed]
-        answered = [row for row in batch.rows if not row.is_filed]
+        rows = [row for row in batch.rows if row.state is RowState.BATCHED]
+        answered = [row for row in batch.rows if row.state is not RowState.BATCHED]
         if len(rows) > SMALL_REST or (len(rows) > 1 and reason == "too_large"):
             for half in reversed(halves(rows)):
                 self._queue.appendleft(Batch(batch.kind, half, sum(row.lines for row in half), failures=1))
@@ -313,7 +362,7 @@ class BulkSlot:
             return
         for row in rows:
             row.alone = True
-        if len(rows) == 1 and self._idempotent and reason != "job_failed":
+        if len(rows) == 1 and reason != "job_failed":
             change.dead = reason
         self._free(answered + rows, change)
 

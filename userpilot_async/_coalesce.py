@@ -107,9 +107,9 @@ class Row:
             self.ids.append(call_id)
 
     @property
-    def is_filed(self) -> bool:
-        """A file carries it, or events behind it."""
-        return self.state is RowState.BATCHED or bool(self.events)
+    def is_blank(self) -> bool:
+        """It says nothing: it stands for events in a file."""
+        return not self.ids and not self.metadata and self.fields is None and self.events is not None
 
     @property
     def lines(self) -> int:

@@ -104,6 +104,8 @@ class Files:
 class Imports:
     """How events go that would be dated wrongly by now: as files whose lines say when, one job at a time."""
 
+    wanted: bool
+    """Otherwise only a file that another sender has left is watched to its end."""
     late_after: float
     """Seconds after which an event is late."""
     submit: Route

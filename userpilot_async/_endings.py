@@ -23,13 +23,17 @@ class Endings:
     """Takes calls out of their lanes, and writes down what became of them."""
 
     def __init__(
-        self, lines: Lines, arrays: Arrays, once: Once, slots: Sequence[BulkSlot], settled: Settlements
-    ) -> None:
+        self, lines: Lines, arrays: Arrays, once: Once, slots: Sequence[BulkSlot], settled: Settlements, *,
+        repeats: bool = True,
+    ) -> None:  # fmt: skip
         self._lines = lines
         self._arrays = arrays
         self._once = once
         self._slots = slots
         self._settled = settled
+        self._repeats = repeats  # what the server may have had goes again; else it is given up
+        self.repeated = 0
+        """Events of files that went again."""
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
 
@@ -44,21 +48,48 @@ class Endings:
 
     # ── rows leave the job slot ──
 
-    def carry_out(self, change: Change, delivered: Outcome) -> None:
-        """Rows have come into a job, or out of one, which delivers them as ``delivered``."""
+    def carry_out(self, change: Change, delivered: Outcome, over: str = "") -> None:
+        """Rows have come into a job, or out of one, which delivers them as ``delivered``.
+
+        ``over`` is the name of their file, if no slot has it any more.
+        """
         fate = delivered if change.delivered else Outcome("dead", change.dead) if change.dead else None
         if change.submitted:
             self._chores = chain(self._chores, self._submit(change.submitted))
         if change.withdrawn:
             self._chores = chain(self._chores, self._withdraw(change.withdrawn))
+        if change.repeated:
+            self._chores = chain(self._chores, self._repeat(change.repeated))
         if change.ended:
             self._chores = chain(self._chores, self._end(change.ended, fate))
-        self._chores_waiting = self._chores_waiting or bool(change.withdrawn or change.submitted or change.ended)
+        if over:
+            self._chores = chain(self._chores, self._forget(over))
+        work = change.withdrawn or change.repeated or change.submitted or change.ended or over
+        self._chores_waiting = self._chores_waiting or bool(work)
+
+    def _forget(self, filename: str) -> Iterator[None]:
+        """Only now: until all that was in it is settled, whoever takes over has to find it."""
+        self._settled.forgotten.append(filename)
+        yield
 
     def _withdraw(self, rows: Iterable[Row]) -> Iterator[None]:
-        """The job came to nothing."""
-        for calls in self._settled.marked(list(rows), False):
-            yield from repeat(None, 1 + calls // WEIGHT)
+        """The job came to nothing; it may have worked off some of the events."""
+        for row in rows:
+            for calls in self._settled.marked((row,), False):
+                yield from repeat(None, 1 + calls // WEIGHT)
+            while row.events and not self._repeats:
+                yield from self._carry(row, Outcome("dropped", "ambiguous"))
+            self.repeated += len(row.events or ())
+
+    def _repeat(self, rows: Iterable[Row]) -> Iterator[None]:
+        """They go again, although the server may have had them. An identify twice is the same identify."""
+        for row in rows:
+            self.repeated += len(row.events or ())
+            yield
+
+    def _carry(self, row: Row, outcome: Outcome) -> Iterator[None]:
+        yield from repeat(None, min(len(row.events or ()) // WEIGHT, _CHORES))
+        self._settled.carried(row, outcome, WEIGHT * _CHORES)
 
     def _submit(self, rows: Iterable[Row]) -> Iterator[None]:
         """The server has them: what is accepted later may go."""
@@ -76,8 +107,7 @@ class Endings:
         for row in rows:
             lane = self._lines.lanes[row.kind][row.key]  # not by `lane`, which knows who has become whom
             while row.events and fate is not None:
-                yield from repeat(None, min(len(row.events) // WEIGHT, _CHORES))
-                self._settled.carried(row, fate, WEIGHT * _CHORES)
+                yield from self._carry(row, fate)
             lane.batched, lane.held = None, False
             if row.events:
                 self._put_back(lane, row)

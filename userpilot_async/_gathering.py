@@ -15,7 +15,6 @@ from ._event import Waiting, body_of
 from ._lanes import Lane, Place
 from ._lines import Lines
 
-MAX_LINES = 100_000  # of one file; imports document no limit, and this keeps what a failed job may double in bounds
 CHUNK = 500  # events taken out of a lane at once
 WEIGHT = 5  # events are as much work as one lane
 SLICE = 100  # lanes looked at in one go
@@ -25,13 +24,17 @@ FREE = (Place.TRACKS, Place.URGENT, Place.LATE, Place.ASLEEP)
 class Gathering:
     """One file: ``lanes`` are whose events may be in it, ``late_only`` those of them that are late."""
 
-    def __init__(self, lines: Lines, arrays: Arrays, lanes: Iterable[Lane], max_bytes: int, *, late_only: bool) -> None:
+    def __init__(
+        self, lines: Lines, arrays: Arrays, lanes: Iterable[Lane], max_bytes: int, max_lines: int, *,
+        late_only: bool,
+    ) -> None:  # fmt: skip
         self.rows: list[Row] = []
         self.lines = 0
         """So many lines does the file have."""
         self._lines = lines
         self._arrays = arrays
         self._room = max_bytes
+        self._max_lines = max_lines
         self._late_only = late_only
         self._busy: list[Lane] = []
         self._work = self._gather(list(lanes))
@@ -67,7 +70,7 @@ class Gathering:
         for lane in lanes:
             if not wait:
                 self._release(lane)  # and take it at once, before something of it goes
-            if self._room <= 0 or self.lines >= MAX_LINES:
+            if self._room <= 0 or self.lines >= self._max_lines:
                 if wait:
                     return
                 continue
@@ -107,7 +110,7 @@ class Gathering:
     def _chunk(self, calls: Sequence[object], row: Row) -> list[Waiting]:
         chunk: list[Waiting] = []
         for call in calls:
-            if type(call) is not tuple or self.lines + len(chunk) >= MAX_LINES:
+            if type(call) is not tuple or self.lines + len(chunk) >= self._max_lines:
                 break
             size = EVENT_HEAD + len(body_of(call[2]))
             if size > self._room and (row.events or chunk):

@@ -94,7 +94,7 @@ class Lane:
             return Place.PARKED if self.batched is not None or self.behind else Place.NOWHERE
         if self.behind or self.held:
             return Place.PARKED
-        if self.late:
+        if self.late and self.first_event is not None:
             return Place.LATE
         head = self.calls[0]
         if type(head) is tuple:
@@ -102,6 +102,8 @@ class Lane:
         if not isinstance(head, Row):
             return Place.URGENT
         if self.batched is not None:
+            if self.batched.is_blank and head.fields is None:
+                return Place.URGENT  # nothing in the file could overwrite it, or be booked on another company for it
             # Behind a row in a file: a track may go, once that row has been repeated in realtime.
             behind_is_track = len(self.calls) > 1 and not isinstance(self.calls[1], Row)
             return Place.URGENT if head is self.batched and behind_is_track else Place.PARKED

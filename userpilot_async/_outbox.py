@@ -119,20 +119,27 @@ class Outbox(Protocol):
         """Note that a request is about to be made; false if that cannot be noted, and it should wait."""
         ...
 
-    def landed(self, request: Request, *, answered: bool | None, done: bool, lost: bool) -> None:
+    def landed(self, request: Request, *, answered: bool | None, lost: bool) -> None:
         """It has ended.
 
-        ``answered``, or its answer got lost, or (``None``) it was never made. ``done``: its file needs not be found
-        again. ``lost``: what was in it must be taken for sent.
+        ``answered``, or its answer got lost, or (``None``) it was never made. ``lost``: what was in it must be taken
+        for sent.
         """
+        ...
+
+    def forget(self, filename: str) -> None:
+        """This file needs not be found again: what became of all that was in it has been settled."""
         ...
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
         """These calls went into later ones; so many bytes of what waits in memory are free again."""
         ...
 
-    def submitted(self, ids: Sequence[int], submitted: bool) -> None:
-        """A background job of the server holds these calls, or holds them no more; they are pending."""
+    def submitted(self, ids: Sequence[int], submitted: bool, size: int) -> None:
+        """A background job of the server holds these calls, or holds them no more; they are pending.
+
+        ``size`` bytes of events among them need no room meanwhile.
+        """
         ...
 
     def settle(self, settlement: Settlement) -> None:
@@ -173,6 +180,7 @@ class MemoryOutbox:
         self.waiting_calls = 0
         self.when_room: Callable[[], object] | None = None
         self._incoming: deque[Ticket] = deque()
+        self._filed_calls = self._filed_bytes = 0  # of events that a job of the server has
         self._max_calls = 0
         self._max_bytes = 0
         self._in_use = False
@@ -195,8 +203,9 @@ class MemoryOutbox:
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty queue."""
-        return self.waiting_calls < self._max_calls and (
-            self.waiting_bytes + size <= self._max_bytes or not self.waiting_calls
+        calls = self.waiting_calls - self._filed_calls
+        return calls < self._max_calls and (
+            self.waiting_bytes - self._filed_bytes + size <= self._max_bytes or not calls
         )
 
     def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
@@ -234,7 +243,10 @@ class MemoryOutbox:
         """Nobody would read a note about it."""
         return True
 
-    def landed(self, request: Request, *, answered: bool | None, done: bool, lost: bool) -> None:
+    def landed(self, request: Request, *, answered: bool | None, lost: bool) -> None:
+        """The same."""
+
+    def forget(self, filename: str) -> None:
         """The same."""
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
@@ -243,9 +255,14 @@ class MemoryOutbox:
         self.waiting_calls -= len(ids)
         self._free(freed)
 
-    def submitted(self, ids: Sequence[int], submitted: bool) -> None:
-        """A background job of the server holds these calls, or holds them no more."""
+    def submitted(self, ids: Sequence[int], submitted: bool, size: int) -> None:
+        """A background job of the server holds these calls, or holds them no more: events there need no room."""
+        before = self.ledger.submitted
         self.ledger.submit(ids, submitted)
+        if size and self.ledger.submitted != before:
+            self._filed_calls += self.ledger.submitted - before
+            self._filed_bytes += size if submitted else -size
+            self._free(0)
 
     def settle(self, settlement: Settlement) -> None:
         """Calls and those merged into them have met their fate."""

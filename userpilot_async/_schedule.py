@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ._arrays import Arrays
 from ._backlog import FILE, Backlog
 from ._bucket import Bucket
-from ._bulk import BulkSlot, Step
+from ._bulk import BulkSlot, SlotState, Step
 from ._coalesce import Row, RowState
 from ._destination import Destination, Route
 from ._endings import Endings
@@ -71,7 +71,7 @@ class Schedule:
         """So many wait for everything to be sent: do not linger for merges."""
         self.in_flight = 0
         self.retries = 0
-        self.possible_duplicates = 0
+        self._repeated = 0
         self.rate_limited = 0
         self.jobs_completed = 0
         self._settings = settings
@@ -88,7 +88,8 @@ class Schedule:
         if imports is not None:
             self.backlog = Backlog(
                 self.import_slot, self._lines, self._arrays, self.buckets[destination.events.route.budget],
-                self._import_gate, late_after=imports.late_after, linger=settings.flush_interval, wall=wall,
+                self._import_gate, wanted=imports.wanted, late_after=imports.late_after,
+                linger=settings.flush_interval, wall=wall,
             )  # fmt: skip
         self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
         ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
@@ -97,10 +98,17 @@ class Schedule:
         if self.backlog is not None:
             ways.insert(0, self._next_import)
         self._turns = [ways[turn:] + ways[:turn] for turn in range(len(ways))]
-        self._endings = Endings(self._lines, self._arrays, self._once, self.slots, self.settled)
+        self._endings = Endings(
+            self._lines, self._arrays, self._once, self.slots, self.settled, repeats=settings.on_ambiguous == "send"
+        )
         self._turn = 0
         self._probe_at = 0.0
         self._probing = False
+
+    @property
+    def possible_duplicates(self) -> int:
+        """Events that were sent again, and which the server may have had."""
+        return self._repeated + self._endings.repeated
 
     # ── a call comes in ──
 
@@ -114,7 +122,7 @@ class Schedule:
             self._filing.resume(file, now)
         if self.backlog is not None:
             for file in [file for file in left.files if file.kind == FILE][:1]:
-                self.backlog.resume(file, now)
+                self.backlog.resume(file, now)  # also where no new ones are wanted
 
     def add(self, ticket: Ticket, was_sent: bool = False) -> None:
         """Take in an accepted call. Calls of one user come in the order of their acceptance.
@@ -133,7 +141,7 @@ class Schedule:
             if was_sent and self._settings.on_ambiguous == "drop":
                 self.settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
                 return
-            self.possible_duplicates += was_sent
+            self._repeated += was_sent
             if backlog is not None:
                 backlog.latest = accepted_at
                 if backlog.resuming and backlog.rejoins(lane, (call_id, accepted_at, event)):
@@ -183,18 +191,18 @@ class Schedule:
     ) -> Row:
         """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
         metadata, fields = facts[:2]
+        if self.backlog is not None and self.backlog.wanted and lane.kind == "user":
+            self.backlog.known.learn(lane.key, metadata)
         if self._filing.resuming is not None:
             said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
             rejoined = self._filing.rejoins(lane, said)
             if rejoined is not None:
                 return self._rejoined(rejoined, call_id)
-        if self.backlog is not None and lane.kind == "user":
-            if self.backlog.resuming:
-                said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
-                rejoined = self.backlog.rejoins_row(lane, said)
-                if rejoined is not None:
-                    return self._rejoined(rejoined, call_id)
-            self.backlog.known.learn(lane.key, metadata, size)
+        if self.backlog is not None and self.backlog.resuming and lane.kind == "user":
+            said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
+            rejoined = self.backlog.rejoins_row(lane, said)
+            if rejoined is not None:
+                return self._rejoined(rejoined, call_id)
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
@@ -251,6 +259,7 @@ class Schedule:
         return earliest
 
     def _begin(self, work: Work, now: float) -> None:
+        work.begun_at = now
         work.bucket.take(now)
         work.gate.enter()
         self.in_flight += 1
@@ -284,16 +293,19 @@ class Schedule:
         imports, backlog = self._to.imports, self.backlog
         assert imports is not None
         assert backlog is not None
+        if not backlog.wanted and self.import_slot.state is SlotState.FREE:
+            return math.inf
         backlog.shut = self.held is not None
-        if backlog.release(now):
+        release = backlog.release(now)
+        if release <= now:
             return now
         opens = self._opens(self._import_gate, imports.submit, now)
         ripe = backlog.fill_slot(now, self.hurry > 0, may_start=opens <= now)
         step = self.import_slot.next(now)
         if not isinstance(step, Step):
-            return max(opens, min(step, ripe))
+            return min(release, max(opens, min(step, ripe)))
         if opens > now:
-            return opens
+            return min(release, opens)
         work = self._step(step, imports.route(step), self._import_gate)
         work.lines = (line for row in work.rows for line in imports.lines(row, backlog.known.of(row), self._wall))
         return work
@@ -385,12 +397,13 @@ class Schedule:
         slot = self._slot_of(work)
         change = slot.done(step, verdict, now)
         self.jobs_completed += change.delivered
-        # A job that failed may have worked off some of its rows. An identify twice is the same identify.
-        if self._settings.on_ambiguous == "drop":
-            for row in change.withdrawn:
-                self.settled.carried(row, Outcome("dropped", "ambiguous"))
-        self.possible_duplicates += sum(len(row.events or ()) for row in (*change.repeated, *change.withdrawn))
-        self._endings.carry_out(change, BY_BULK if slot is self.slot else BY_IMPORT)
+        if slot is self.import_slot and self.backlog is not None:
+            if change.withdrawn or (step.what == "submit" and not change.submitted):
+                self.backlog.failed(now)
+            elif change.submitted:
+                self.backlog.went()
+        over = "" if slot.has(step.batch) else step.batch.filename
+        self._endings.carry_out(change, BY_BULK if slot is self.slot else BY_IMPORT, over)
 
     def _slot_of(self, work: Work) -> BulkSlot:
         return self.import_slot if work.gate is self._import_gate else self.slot
@@ -412,10 +425,10 @@ class Schedule:
         imports = self.backlog is not None and work.gate is self._import_gate and work.rows and self.held is None
         if imports and verdict.status is not None and meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
             assert self.backlog is not None
-            self.backlog.close(self._why_no_imports(verdict, work.route))
+            self.backlog.close(self._why_no_imports(verdict, work.route), now)
             return
         if self.backlog is not None and verdict.status is not None:
-            self.backlog.heard(denied=meaning is Meaning.DENIED)
+            self.backlog.heard(denied=meaning is Meaning.DENIED, begun_at=work.begun_at)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
             # Somebody on the way may mind what is in one request; 401 minds the key.
             self.failure = self._why_held(verdict, work.route)
@@ -436,6 +449,8 @@ class Schedule:
                 self.outage = self.failure
         else:
             self.failure = None
+            if self.backlog is not None and work.gate.failing:
+                self.backlog.forgive()  # an outage is over: it was none of files
             work.gate.succeeded(now)
             if not any(gate.failing for gate in self._gates):
                 self.outage = None
@@ -473,7 +488,7 @@ class Schedule:
         elif meaning is Meaning.LOST and self._settings.on_ambiguous == "drop" and not verdict.doubtful:
             self._lose(load, Outcome("dropped", "ambiguous"))
         else:
-            self.possible_duplicates += load.calls if meaning is Meaning.LOST else 0
+            self._repeated += load.calls if meaning is Meaning.LOST else 0
             # What fails again and again may be one event's fault, and the others must not die of its company.
             if load.calls > 1 and (verdict.doubtful or self._fails_again(load, meaning)):
                 self._arrays.refused(load)

@@ -193,8 +193,8 @@ class Sender:
             self._outbox.merged(merged, freed)
         if settled.marks:
             marks, settled.marks = settled.marks, []
-            for ids, submitted in marks:
-                self._outbox.submitted(ids, submitted)
+            for ids, submitted, size in marks:
+                self._outbox.submitted(ids, submitted, size)
         if settled.done:
             done, settled.done = settled.done, []
             lost: Counter[str] = Counter()
@@ -211,6 +211,10 @@ class Sender:
                     f"late events go through the realtime endpoint, which dates them on arrival: {self._no_imports}"
                 )
                 self._notices.say(logging.WARNING, "imports", message)
+        if settled.forgotten:
+            for filename in settled.forgotten:
+                self._outbox.forget(filename)
+            settled.forgotten = []
         trouble = self.schedule.held or self.schedule.outage
         if (trouble is None) != (self._trouble is None) or self.schedule.held != self._held:
             self._say_trouble()
@@ -278,11 +282,9 @@ class Sender:
                 raise
         finally:
             self._take_back(work, verdict)
-            batch = work.step.batch if work.step is not None else None
             self._outbox.landed(
                 request,
                 answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-                done=batch is None or all(slot.batch is not batch for slot in self.schedule.slots),
                 lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
             )
             self.rouse()

@@ -10,7 +10,7 @@ import attrs
 
 from ._coalesce import Row, RowState
 from ._destination import Call, Destination
-from ._event import Event, body_of
+from ._event import Event, Waiting, body_of
 from ._lanes import Lane, Post
 from ._ledger import DELIVERED, Outcome
 
@@ -58,8 +58,10 @@ class Settlements:
         """Ids whose calls went into a later one, and cost no room any more."""
         self.freed = 0
         """Bytes that merging gave back; below 0 where a row grew."""
-        self.marks: list[tuple[Sequence[int], bool]] = []
-        """Ids that a job of the server holds now (``True``), or holds no more."""
+        self.marks: list[tuple[Sequence[int], bool, int]] = []
+        """Ids that a job of the server holds now (``True``), or holds no more, and the bytes of events among them."""
+        self.forgotten: list[str] = []
+        """Files, all of whose calls have been settled, or go another way."""
         self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
     def head(self, lane: Lane, outcome: Outcome, detail: str = "") -> None:
@@ -85,6 +87,7 @@ class Settlements:
         """The events that went in a file together with a row have met their fate; the first ones, if there are many."""
         events = (row.events or [])[:at_most]
         row.events = (row.events or [])[len(events) :]
+        self._mark(events, False)
         if outcome.is_delivered:
             size = sum(len(body_of(event)) for _, _, event in events)
             self.done.append(Settlement([call_id for call_id, _, _ in events], (), outcome, size, None))
@@ -144,12 +147,15 @@ class Settlements:
         """The server has taken these rows into a job, or the job came to nothing. Gives the number of calls marked."""
         for row in rows:
             for start in range(0, len(row.events or ()), MARKED):
-                ids = [call_id for call_id, _, _ in (row.events or ())[start : start + MARKED]]
-                self.marks.append((ids, submitted))
-                yield len(ids)
+                yield self._mark((row.events or [])[start : start + MARKED], submitted)
             if row.state is RowState.BATCHED:
-                self.marks.append((row.ids[-1:], submitted))
+                self.marks.append((row.ids[-1:], submitted, 0))
                 for rider in row.riders or ():
                     if rider.state is RowState.ANSWERED and not rider.settled:
-                        self.marks.append((rider.ids[-1:], submitted))
+                        self.marks.append((rider.ids[-1:], submitted, 0))
             yield 1
+
+    def _mark(self, events: Sequence[Waiting], submitted: bool) -> int:
+        size = sum(len(body_of(event)) for _, _, event in events)
+        self.marks.append(([call_id for call_id, _, _ in events], submitted, size))
+        return len(events)

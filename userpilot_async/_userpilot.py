@@ -58,15 +58,14 @@ def userpilot(settings: Settings) -> Destination:
             job_timeout=settings.job_timeout,
         ),
         imports=Imports(
+            wanted=settings.imports is not None,
             late_after=settings.late_after,
             submit=IMPORTS,
             look=JOB,
             listing=JOBS,
             lines=import_lines,
             job_timeout=settings.job_timeout,
-        )
-        if settings.imports is not None
-        else None,
+        ),
         call_of=call_of,
         row_call=row_call,
         lost_call=DeadCall,
@@ -134,13 +133,18 @@ def import_lines(row: Row, known: Mapping[str, Any], wall: float) -> Iterator[by
         said.update(inserted_at=_inserted_at(wall + row.accepted_at), metadata=known)
         yield encode_json(said).encode() + b"\n"
     for _, accepted_at, event in row.events or ():
-        moment = wall + accepted_at if isinstance(event, bytes) else event[1].timestamp()
-        head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{_inserted_at(moment)}",'
+        moment = _inserted_at(wall + accepted_at) if isinstance(event, bytes) else _written(event[1])
+        head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{moment}",'
         yield head.encode() + body_of(event)[1:] + b"\n"
 
 
 def _inserted_at(moment: float) -> str:
-    return datetime.fromtimestamp(moment, timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return _written(datetime.fromtimestamp(moment, timezone.utc))
+
+
+def _written(moment: datetime) -> str:
+    """One in UTC, as all moments of calls are."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def call_of(kind: Kind, key: Key, said: Said) -> Call:

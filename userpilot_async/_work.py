@@ -46,6 +46,7 @@ class Work:
     lane: Lane | None = None
     """Or the lane of a row, or of a post."""
     head: Waiting | Row | Post | None = None
+    begun_at: float = 0.0
     step: Step | None = None
     """Or a step of the job slot."""
 

@@ -47,7 +47,7 @@ def test_help_documents_every_exit_code(invoke: Invoke) -> None:
     "command",
     [(), ("demo",), ("send",), ("jobs",), ("jobs", "watch"), ("check",), ("emulate",),
      ("outbox",), ("outbox", "show"), ("outbox", "dead"), ("outbox", "retry"), ("outbox", "purge"),
-     ("outbox", "rebind"), ("drain",)],
+     ("outbox", "rebind"), ("drain",), ("import",)],
 )  # fmt: skip
 def test_every_command_has_help(invoke: Invoke, command: tuple[str, ...]) -> None:
     if command == ("jobs", "watch"):

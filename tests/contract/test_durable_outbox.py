@@ -304,7 +304,7 @@ def test_calls_of_a_request_that_has_landed_do_not_count_as_sent(process: NewPro
     first = process()
     ids = ids_of(put(first, 2))
     first.take(2)
-    first.landed(note(first, ids), answered=True, done=True, lost=False)
+    first.landed(note(first, ids), answered=True, lost=False)
     first.die()
     second = process()
     taken(second)
@@ -316,7 +316,7 @@ def test_calls_of_a_request_whose_answer_was_lost_count_as_sent(process: NewProc
     first = process()
     ids = ids_of(put(first, 2))
     first.take(2)
-    first.landed(note(first, ids[:1]), answered=True, done=True, lost=True)
+    first.landed(note(first, ids[:1]), answered=True, lost=True)
     first.die()
     second = process()
     taken(second)
@@ -339,8 +339,8 @@ def test_a_call_counts_as_sent_for_whoever_comes_after_the_next(process: NewProc
 
 def test_a_token_that_was_spent_comes_back_within_a_minute_of_its_answer(process: NewProcess) -> None:
     first = process()
-    first.landed(note(first, []), answered=True, done=True, lost=False)
-    first.landed(note(first, []), answered=None, done=True, lost=False)
+    first.landed(note(first, []), answered=True, lost=False)
+    first.landed(note(first, []), answered=None, lost=False)
     first.die()
     left = process().inherited()
 
@@ -401,7 +401,7 @@ def test_a_file_that_was_under_way_is_known_by_its_name_and_its_rows_last_calls(
 def test_a_file_whose_job_runs_is_known_though_its_submission_has_landed(process: NewProcess) -> None:
     first = process()
     _, request = filed(first)
-    first.landed(request, answered=True, done=False, lost=False)
+    first.landed(request, answered=True, lost=False)
     first.die()
     left = process().inherited()
 
@@ -412,7 +412,8 @@ def test_a_file_whose_job_runs_is_known_though_its_submission_has_landed(process
 def test_a_file_that_is_done_is_not_looked_for(process: NewProcess) -> None:
     first = process()
     _, request = filed(first)
-    first.landed(request, answered=True, done=True, lost=False)
+    first.landed(request, answered=True, lost=False)
+    first.forget(request.filename)
     first.die()
     left = process().inherited()
 

@@ -202,8 +202,8 @@ def test_it_is_known_by_which_way_a_call_went(outbox: Outbox) -> None:
     receipts = [outbox.put("track", "u1", b"x", 1, 0.0) for _ in range(6)]
     ids = [receipt.id for receipt in receipts]
     outbox.take(6)
-    outbox.submitted(ids[2:5], True)
-    outbox.submitted(ids[4:5], False)
+    outbox.submitted(ids[2:5], True, 3)
+    outbox.submitted(ids[4:5], False, 1)
     waiting = [(receipt.status, receipt.route) for receipt in receipts[2:5]]
     outbox.settle(Settlement(ids[:1], (), DELIVERED, 1, None))
     outbox.settle(Settlement(ids[1:2], (), BY_BULK, 1, None))
@@ -434,7 +434,7 @@ def test_a_request_may_be_made_after_it_is_noted_and_its_end_is_noted_too(outbox
     request = Request("track", ids)
 
     assert at_once(outbox.sending(request))
-    outbox.landed(request, answered=True, done=True, lost=False)
+    outbox.landed(request, answered=True, lost=False)
     outbox.settle(Settlement(ids, (), DELIVERED, 1, None))
     assert (1, 0) == (outbox.ledger.delivered, outbox.ledger.pending)
 

@@ -366,7 +366,9 @@ class TwoProcesses(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.open_requests)))
         request, noted = self.open_requests.pop(number), self.model.requests[number]
         batch = Batch()
-        batch.landed.append(Landed(request, answered, done, lost))
+        batch.landed.append(Landed(request, answered, lost))
+        if done and request.filename:
+            batch.forgotten.append(request.filename)
         now = self.write(self.processes.index(self.leader), batch)
         if answered is None:
             del self.model.requests[number]

@@ -58,6 +58,6 @@ def test_a_request_that_could_not_be_noted_takes_no_other_ones_note_away(file: F
         commit(file, Batch(requests=[failed]))
     file.full = False
     commit(file, Batch(requests=[noted]))
-    commit(file, Batch(landed=[Landed(failed, None, True, False)]))
+    commit(file, Batch(landed=[Landed(failed, None, False)]))
 
     assert ["track"] == list(file.inherit()[0].spent)

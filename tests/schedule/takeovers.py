@@ -43,7 +43,7 @@ class Heirs(Simulation):
 
     def _start(self) -> None:
         self.file = InlineOutbox(self.path, durability="process")
-        self.file.wall = lambda: self.now  # tokens come back by the simulation's clock
+        self.file.wall = self.file._wall = lambda: self.now  # the simulation's clock is the calendar, too
         self._client.time = self.now
         open_now(self.file, self._client.opening())
         self.outbox: Outbox = self.file  # type: ignore[assignment]  # a `World` has one in memory
@@ -71,11 +71,9 @@ class Heirs(Simulation):
         assert at_once(self.outbox.sending(request))
 
     def landed(self, work: Work, verdict: Verdict) -> None:
-        batch = work.step.batch if work.step is not None else None
         self.outbox.landed(
             self._under_way.pop(work),
             answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-            done=batch is None or all(slot.batch is not batch for slot in self.schedule.slots),
             lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
         )
 

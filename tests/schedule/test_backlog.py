@@ -187,7 +187,7 @@ def test_a_pending_identify_goes_in_the_same_file_before_the_events_with_all_tha
     run = Late()
     run.put(Identify("u0", {"name": "Ann", "plan": "free", "gone": 1}))
     run.run(5.0)
-    run.server.down = {"track", "identify", "identify_company", "imports"}
+    run.server.down = {"track", "identify", "identify_company"}
     run.run(1.0)
     run.put(Identify("u0", {"plan": "pro", "gone": None}, {"id": "acme"}))
     run.many(5, users=1)

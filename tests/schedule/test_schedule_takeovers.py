@@ -32,7 +32,8 @@ def heirs(seed: int = 1, settings: Settings | None = None, **rest: float) -> Ite
     trouble=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
     bulk_threshold=st.sampled_from([0, 1, 3, 50]),
     flush_interval=st.sampled_from([0.0, 1.0]),
-    deaths=st.lists(st.integers(0, 40), max_size=4),
+    deaths=st.dictionaries(st.integers(0, 40), st.sampled_from([0.0, 0.05, 0.1, 0.4, 1.5]), max_size=4),
+    end=st.sampled_from([0.3, 1.0, 4.0]),
 )
 def test_whoever_sends_the_server_ends_up_where_sequential_calls_would_have_put_it(
     made: list[tuple[Call, float]],
@@ -40,16 +41,17 @@ def test_whoever_sends_the_server_ends_up_where_sequential_calls_would_have_put_
     trouble: float,
     bulk_threshold: int,
     flush_interval: float,
-    deaths: list[int],
+    deaths: dict[int, float],
+    end: float,
 ) -> None:
     with heirs(seed, Settings(bulk_threshold=bulk_threshold, flush_interval=flush_interval), trouble=trouble) as run:
         for number, (call, pause) in enumerate(made):
             run.run(pause)
             run.put(call)
             if number in deaths:
-                run.run(0.1)
+                run.run(deaths[number])
                 run.take_over()
-        run.run(1.0)
+        run.run(end)
         run.take_over()
         run.run(100.0)
         run.drain()
@@ -270,7 +272,8 @@ def test_a_sender_that_dies_again_and_again_submits_a_file_once() -> None:
     bulk_threshold=st.sampled_from([0, 50]),
     late_after=st.sampled_from([0.1, 1.0]),
     track_per_minute=st.sampled_from([3, 30]),
-    deaths=st.lists(st.integers(0, 40), max_size=4),
+    deaths=st.dictionaries(st.integers(0, 40), st.sampled_from([0.0, 0.05, 0.1, 0.4, 1.5]), max_size=4),
+    end=st.sampled_from([0.3, 1.0, 4.0]),
 )
 def test_a_backlog_that_one_sender_imports_and_another_one_ends_up_where_sequential_calls_would_have_put_it(
     made: list[tuple[Call, float]],
@@ -279,7 +282,8 @@ def test_a_backlog_that_one_sender_imports_and_another_one_ends_up_where_sequent
     bulk_threshold: int,
     late_after: float,
     track_per_minute: int,
-    deaths: list[int],
+    deaths: dict[int, float],
+    end: float,
 ) -> None:
     settings = Settings(
         imports="when_late", late_after=late_after, track_per_minute=track_per_minute, burst=2,
@@ -291,9 +295,9 @@ def test_a_backlog_that_one_sender_imports_and_another_one_ends_up_where_sequent
             run.run(pause)
             run.put(call)
             if number in deaths:
-                run.run(0.1)
+                run.run(deaths[number])
                 run.take_over()
-        run.run(1.0)
+        run.run(end)
         run.take_over()
         run.run(100.0)
         run.drain()

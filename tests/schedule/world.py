@@ -148,12 +148,15 @@ class World:
         settled = self.schedule.settled
         self.outbox.merged(settled.merged, settled.freed)
         settled.merged, settled.freed = [], 0
-        for ids, submitted in settled.marks:
-            self.outbox.submitted(ids, submitted)
+        for ids, submitted, size in settled.marks:
+            self.outbox.submitted(ids, submitted, size)
         settled.marks = []
         for settlement in settled.done:
             self.outbox.settle(settlement)
         settled.done = []
+        for filename in settled.forgotten:
+            self.outbox.forget(filename)
+        settled.forgotten = []
 
     def _delay(self) -> float:
         return self.chance.random() * self._latency

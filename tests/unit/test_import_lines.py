@@ -15,6 +15,7 @@ from userpilot_async._coalesce import Row, RowState
 from userpilot_async._event import Event
 from userpilot_async._known import Known
 from userpilot_async._userpilot import import_lines
+from userpilot_async._values import checked_moment
 from userpilot_async.imports import checked
 
 WALL = datetime(2026, 1, 31, 23, 59, 58, tzinfo=timezone.utc).timestamp()
@@ -52,9 +53,10 @@ def test_the_identify_goes_first_and_each_event_has_its_time() -> None:
 def test_an_event_that_says_when_it_happened_has_that_time_in_utc() -> None:
     moment = datetime(2025, 12, 24, 18, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
 
-    (line,) = lines_of(row({}, (track_body("ü1", "paid", {}), moment), state=RowState.ANSWERED))
+    moments = [checked_moment(moment), datetime.max.replace(tzinfo=timezone.utc)]
+    lines = lines_of(row({}, *((track_body("ü1", "paid", {}), one) for one in moments), state=RowState.ANSWERED))
 
-    assert "2025-12-24T13:00:00.000000" == line["inserted_at"]
+    assert ["2025-12-24T13:00:00.000000", "9999-12-31T23:59:59.999999"] == [line["inserted_at"] for line in lines]
 
 
 def test_a_row_that_has_its_answer_makes_no_line() -> None:
@@ -77,18 +79,28 @@ def test_what_goes_is_what_an_import_may_hold(metadata: dict[str, Any]) -> None:
 
 def test_what_was_said_of_somebody_is_known_and_the_row_itself_knows_best() -> None:
     known = Known()
-    known.learn("ü1", {"plan": "free", "seats": 1, "gone": 1}, 10)
-    known.learn("ü1", {"seats": 2, "gone": None}, 10)
+    known.learn("ü1", {"plan": "free", "seats": 1, "gone": 1})
+    known.learn("ü1", {"seats": 2, "gone": None})
 
     assert {"plan": "pro", "seats": 2, "gone": None} == known.of(row({"plan": "pro"}))
     assert {"plan": "pro"} == known.of(row({"plan": "pro"}, key="somebody else"))
 
 
 def test_who_was_spoken_of_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_known, "MAX_REMEMBERED", 30)
+    monkeypatch.setattr(_known, "MAX_REMEMBERED", 3 * (_known.PERSON + _known.PROPERTY + 4))
     known = Known()
     for user_id in ("u1", "u2", "u3", "u1", "u4"):
-        known.learn(user_id, {user_id: 1}, 10)
+        known.learn(user_id, {user_id: 1})
 
-    assert [{}, {"u1": 1}, {"u4": 1}] == [known.of(row(key=key)) for key in ("u3", "u1", "u4")]
+    assert [{"u3": 1}, {"u1": 1}, {"u4": 1}] == [known.of(row(key=key)) for key in ("u3", "u1", "u4")]
     assert {} == known.of(row(key="u2"))
+
+
+def test_to_say_the_same_again_and_again_costs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_known, "MAX_REMEMBERED", 2 * (_known.PERSON + _known.PROPERTY + 100))
+    known = Known()
+    known.learn("u1", {"a": 1})
+    for _ in range(1_000):
+        known.learn("u2", {"text": "x" * 80})
+
+    assert [{"a": 1}, {"text": "x" * 80}] == [known.of(row(key=key)) for key in ("u1", "u2")]

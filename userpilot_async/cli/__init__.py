@@ -13,6 +13,7 @@ from ._demo import demo
 from ._drain import drain
 from ._emulate import emulate
 from ._exits import Exit, Failed
+from ._import import import_
 from ._jobs import jobs
 from ._outbox import outbox
 from ._send import send
@@ -42,12 +43,12 @@ Exit codes:
   1    something was lost, rejected, missing, or not delivered in time; or an outbox cannot be used
   2    wrong usage, or a package is missing
   3    the server cannot be reached, or is of another kind
-  4    the server refused the API key
+  4    the server refused the API key, or takes no imports from this account
   130  interrupted""",
 )
 @click.version_option(__version__, prog_name="userpilot-async")
 def cli() -> None:
-    """Userpilot from the command line: send calls, watch jobs, check a key, or try it all without an account.
+    """Userpilot from the command line: send calls, import history, watch jobs, or try it all without an account.
 
     The server and the key come from USERPILOT_API_KEY, USERPILOT_REGION and USERPILOT_BASE_URL, or from options; for
     `send --to parcelvoy`, from PARCELVOY_API_KEY and PARCELVOY_BASE_URL.
@@ -57,6 +58,7 @@ def cli() -> None:
 
 cli.add_command(demo)
 cli.add_command(send)
+cli.add_command(import_)
 cli.add_command(outbox)
 cli.add_command(drain)
 cli.add_command(jobs)

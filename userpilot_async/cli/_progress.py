@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anyio
 from rich.console import Console, RenderableType
@@ -29,7 +29,7 @@ def stderr() -> Console:
 
 
 class Progress:
-    """Watches a client until it is cancelled."""
+    """Watches a client, or an import, until it is cancelled."""
 
     def __init__(self, console: Console, pause: float = PLAIN, *, only_news: bool = False) -> None:
         """``pause`` is between two plain lines; ``only_news``: no line that says the same as the last."""
@@ -45,20 +45,31 @@ class Progress:
 
     async def follow(self, client: Door) -> None:
         """Show where its calls are, again and again; and a last time when it is cancelled."""
+
+        def said() -> str:
+            return words(client.statistics(), client.budgets)
+
+        def drawn(elapsed: float) -> RenderableType:
+            return table(client.statistics(), client.budgets, elapsed)
+
+        await self.watch(said, drawn)
+
+    async def watch(self, said: Callable[[], str], drawn: Callable[[float], RenderableType]) -> None:
+        """Show a moment, as one line or as a picture of so many seconds after the start; else as `follow`."""
         started = anyio.current_time()
         if self._live:
-            await self._follow_live(client, started)
+            await self._watch_live(drawn, started)
         last = ""
         while True:
             await anyio.sleep(self._pause)
-            news = words(client.statistics(), client.budgets)
+            news = said()
             if news != last or not self._only_news:
                 self.say(f"{anyio.current_time() - started:4.0f} s: {news}")
             last = news
 
-    async def _follow_live(self, client: Door, started: float) -> None:
+    async def _watch_live(self, drawn: Callable[[float], RenderableType], started: float) -> None:
         def picture() -> RenderableType:
-            return table(client.statistics(), client.budgets, anyio.current_time() - started)
+            return drawn(anyio.current_time() - started)
 
         with Live(picture(), console=self._console, auto_refresh=False) as live:
             try:
@@ -95,7 +106,7 @@ def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:
     grid.add_column(justify="right", min_width=8)
     grid.add_column()
     done = seen.accepted - seen.pending
-    grid.add_row("accepted", f"{seen.accepted:,}", _bar(done, max(1, seen.accepted)))
+    grid.add_row("accepted", f"{seen.accepted:,}", bar(done, max(1, seen.accepted)))
     grid.add_row("merged", f"{seen.merged:,}", "")
     grid.add_row("delivered", f"{seen.delivered:,}", "")
     if lost := seen.dead + seen.dropped:
@@ -128,11 +139,12 @@ def _job(seen: Statistics) -> RenderableType:
     return Text(job_words(seen.job))
 
 
-def _bar(done: int, total: int) -> ProgressBar:
+def bar(done: int, total: int) -> ProgressBar:
+    """So much of it."""
     return ProgressBar(total=total, completed=done, width=BAR)
 
 
 def _budget(spent: int, limit: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(_bar(spent, limit), f"of {limit:,} a minute")
+    grid.add_row(bar(spent, limit), f"of {limit:,} a minute")
     return grid

@@ -70,8 +70,6 @@ class Landed:
     request: Request
     answered: bool | None
     """Or its answer got lost; ``None`` if it was never made, and took no token."""
-    done: bool
-    """Its file needs not be found again."""
     lost: bool
     """The server may have what was in it, all the same."""
 
@@ -89,6 +87,8 @@ class Batch:
     """Calls, and what the server has been told of what they say: their own row's, or that of a company."""
     requests: list[Request] = attrs.field(factory=list)
     landed: list[Landed] = attrs.field(factory=list)
+    forgotten: list[str] = attrs.field(factory=list)
+    """Files that need not be found again."""
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
     done: Moment = attrs.field(factory=Moment)
@@ -105,7 +105,8 @@ class Batch:
 
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
-        return bool(self.delivered or self.refused or self.lost or self.parts or self.requests or self.landed)
+        settled = self.delivered or self.lost or self.parts or self.forgotten
+        return bool(settled or self.refused or self.requests or self.landed)
 
     def is_empty(self) -> bool:
         """There is nothing to write."""
@@ -129,6 +130,7 @@ class Batch:
         self.lost[:0] = before.lost
         self.parts[:0] = before.parts
         self.landed[:0] = before.landed
+        self.forgotten[:0] = before.forgotten
         self.freed += before.freed
 
 

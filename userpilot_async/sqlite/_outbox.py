@@ -69,6 +69,7 @@ class SQLiteOutbox:
         self._may_send = sender
         self._max_bytes = max_bytes
         self._rebind = rebind
+        self._wall = time.time
         self._in_use = False
         self._writer: Writer | None = None
         self._errands: Errands | None = None
@@ -204,7 +205,7 @@ class SQLiteOutbox:
         return self._put(kind, key, said, size, now, awaited=False)[0].receipt
 
     def _put(self, kind: Kind, key: Key, said: Said, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
-        put = Put(kind, key, said, size, now, time.time(), LateReceipt(self.ledger), awaited)
+        put = Put(kind, key, said, size, now, self._wall(), LateReceipt(self.ledger), awaited)
         self._unwritten += size
         with self._lock:
             batch = self._batches[-1]
@@ -323,10 +324,16 @@ class SQLiteOutbox:
         await batch.done.wait()
         return request.number is not None and self.sends
 
-    def landed(self, request: Request, *, answered: bool | None, done: bool, lost: bool) -> None:
+    def forget(self, filename: str) -> None:
+        """This file needs not be found again; written with what has been settled before, or after it."""
+        with self._lock:
+            self._batches[-1].forgotten.append(filename)
+        self._wake()
+
+    def landed(self, request: Request, *, answered: bool | None, lost: bool) -> None:
         """It has ended."""
         with self._lock:
-            self._batches[-1].landed.append(Landed(request, answered, done, lost))
+            self._batches[-1].landed.append(Landed(request, answered, lost))
         self._wake()
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
@@ -334,7 +341,7 @@ class SQLiteOutbox:
         self.ledger.merge(ids)
         self._window.merged(ids)
 
-    def submitted(self, ids: Sequence[int], submitted: bool) -> None:
+    def submitted(self, ids: Sequence[int], submitted: bool, size: int) -> None:
         """A background job of the server holds these calls, or holds them no more: while one does, others may come."""
         self.ledger.submit(ids, submitted)
         self._window.filed(ids, submitted)
@@ -455,7 +462,7 @@ class SQLiteOutbox:
     def arrived(self, read: Read) -> None:
         """Calls were read."""
         self._sent.update(one.ticket[0] for one in read.found if one.sent)
-        self._window.arrived(read, self._opening.now(), time.time())
+        self._window.arrived(read, self._opening.now(), self._wall())
         self._ask()
         self._changed()
 

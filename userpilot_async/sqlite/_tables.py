@@ -119,6 +119,7 @@ class Tables:
             self._begin(request)
         for landed in batch.landed:
             self._end(landed, account)
+        self._db.executemany("DELETE FROM files WHERE filename = ?", ((filename,) for filename in batch.forgotten))
         if batch.landed:
             self._db.execute("DELETE FROM requests WHERE landed_at < ?", (self._wall() - TOKEN,))
         return said
@@ -175,8 +176,6 @@ class Tables:
             self._db.execute("DELETE FROM requests WHERE id = ?", (number,))
         if landed.lost:
             self._mark_sent(runs(landed.request.ids))
-        if landed.done and landed.request.filename:
-            self._db.execute("DELETE FROM files WHERE filename = ?", (landed.request.filename,))
 
     def _mark_sent(self, stretches: Iterable[Sequence[int]]) -> int:
         """The server may have these; how many of them still wait."""

@@ -1,0 +1,93 @@
+"""`userpilot-async import`: files of history, through the Import API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+import click
+
+from ..imports import CONVERTERS
+from ._import_words import as_text, sum_text
+from ._importing import Importing, Wish
+from ._progress import Progress, stderr
+from ._report import encoded
+from ._server import Server, json_option, talks_to_server
+
+PAUSE = 10.0  # seconds between two plain lines, and only if there is news: a history may take hours
+
+EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+@click.command("import")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=EXISTING)
+@click.option("--check", is_flag=True, help="Look at every row, send nothing; needs neither key nor server.")
+@click.option("--dry-run", is_flag=True, help="Write the files that would be uploaded to FILE.upload/, send nothing.")
+@click.option("--dry-run-to", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+              help="The same, into this directory.")  # fmt: skip
+@click.option("--from", "converted_from", type=click.Choice(list(CONVERTERS)),
+              help="FILE is that tool's export, as JSON lines: make rows of its events.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Check all of FILE first, and send nothing of it if a row is bad.")
+@click.option("--rejected", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Where bad rows go. Default: FILE.rejected.ndjson, if rows are sent; else nowhere.")  # fmt: skip
+@click.option("--again", is_flag=True, help="Import what was imported already: its events will be there twice.")
+@click.option("--rebind", is_flag=True, help="Go on with another key or server than the import was begun with.")
+@json_option
+@talks_to_server
+def import_(
+    server: Server,
+    files: tuple[Path, ...],
+    check: bool,
+    dry_run: bool,
+    dry_run_to: Path | None,
+    converted_from: str | None,
+    strict: bool,
+    rejected: Path | None,
+    again: bool,
+    rebind: bool,
+    as_json: bool,
+) -> None:
+    """Import users, companies, page views and events, each with the time at which it happened.
+
+    FILE is NDJSON, or CSV with these names in its first line; .gz is unpacked. A row of each kind:
+
+    \b
+    {"event_type": "identify_company", "company_id": "acme", "inserted_at": "2024-11-30T09:00:00Z", "metadata": {"name": "Acme"}}
+    {"event_type": "identify_user", "user_id": "u1", "company_id": "acme", "inserted_at": "2024-11-30T09:00:00Z", "metadata": {"plan": "pro"}}
+    {"event_type": "page_view", "user_id": "u1", "url": "https://example.com/reports", "inserted_at": "2024-12-01T08:55:43Z"}
+    {"event_type": "track", "user_id": "u1", "event_name": "report_exported", "inserted_at": "2024-12-01T08:55:44Z"}
+
+    Rows are checked, cut into files that the server takes, and uploaded one after the other; each job is watched to its
+    end. Bad rows are named by line, field and rule, never by their values, and kept in FILE.rejected.ndjson.
+
+    What is done is noted in FILE.import: whatever ends the command, Ctrl-C or a crash, the same command goes on from
+    there. A FILE that was imported to its end is passed over. A server that cannot be reached at the start ends the
+    command; later, an outage is waited out.
+    """  # noqa: E501  # a line that is to be copied stays one
+    dry_run = dry_run or dry_run_to is not None
+    paths = list(dict.fromkeys(files))
+    if check and dry_run:
+        raise click.UsageError("--check and --dry-run are two things: a dry run checks all rows, too")
+    if again and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
+        raise click.UsageError("--again takes one FILE")
+    if rejected is not None and len(paths) > 1:
+        raise click.UsageError("--rejected takes one FILE: each would write over what the last one left")
+    if rejected is not None and os.path.realpath(rejected) == os.path.realpath(paths[0]):
+        raise click.UsageError("--rejected must be another file than the one to import")
+    wish = Wish(check, dry_run, dry_run_to, strict, again, rebind, converted_from, rejected)
+    progress = Progress(stderr(), PAUSE, only_news=True)
+    importing = Importing(server.api() if wish.sends else None, paths, wish, progress)
+    anyio.run(importing.run)
+    if as_json:
+        click.echo(encoded(importing.as_dict()))
+    else:
+        for path, report in importing.reports.items():
+            click.echo("\n".join(as_text(path, report, wish.uploads(path))))
+        if len(importing.reports) > 1:
+            click.echo(sum_text(list(importing.reports.values())))
+    if importing.interrupted:
+        click.echo(importing.farewell(), err=True)
+    elif importing.trouble is not None:
+        raise importing.trouble
+    click.get_current_context().exit(importing.exit_code)

@@ -1,0 +1,175 @@
+"""One import, reading and uploading side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+from anyio.to_thread import run_sync
+
+from .._jobs import Job
+from ._journal import Journal
+from ._opening import report_of
+from ._rejected import RejectedFile
+from ._report import ImportProgress, ImportReport, JournalError
+from ._schema import Part, Refusal
+from ._sources import Source
+
+OnProgress = Callable[[ImportProgress], object]
+
+AHEAD = 2  # files: the one under way, and the next
+
+
+class Delivery(Protocol):
+    """Where the parts go."""
+
+    async def deliver(self, part: Part) -> None:
+        """Do the next thing about it."""
+        ...
+
+
+class _Stopped(Exception):
+    """Reading has failed: nothing more is sent. What it failed with is raised at the end."""
+
+
+class Import:
+    """Reading and uploading, side by side: the journal is all that they share."""
+
+    def __init__(self, journal: Journal, rejected: RejectedFile, begun: float, on_progress: OnProgress | None) -> None:
+        self._journal = journal
+        self._rejected = rejected
+        self._begun = begun
+        self._on_progress = on_progress
+        self._source: Source
+        self._failure: Exception | None = None
+        self._stop = anyio.Event()
+        self._news = anyio.Event()
+
+    async def run(self, source: Source, to: Delivery) -> ImportReport:
+        """Go on until all is done."""
+        self._source = source
+        await run_sync(self._rejected.clear, self._journal.progress)
+        self.say()
+        try:
+            await source.begin()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read)
+                try:
+                    await self._deliver(to)
+                except _Stopped:
+                    pass
+                except Exception as error:  # whatever it is goes on its way below, not in an exception group
+                    self._failure = self._failure or error
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run_sync(source.close)
+        if self._failure is not None:
+            raise self._failure
+        await run_sync(self._journal.finish, datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
+        self.say()
+        return await run_sync(report_of, self._journal, anyio.current_time() - self._begun)
+
+    async def _read(self) -> None:
+        try:
+            while not self._journal.progress.all_read:
+                news = self._news
+                if await run_sync(self._journal.waiting) >= AHEAD:
+                    await news.wait()
+                    continue
+                await self._source.step()
+                self._ring()
+                self.say()
+        except Exception as error:  # it is raised by `run`, when nothing is under way any more
+            self._failure = error
+            self._stop.set()
+        self._ring()
+
+    async def _deliver(self, to: Delivery) -> None:
+        while True:
+            self.check()
+            news, all_read = self._news, self._journal.progress.all_read
+            part = await run_sync(self._journal.first_part)
+            if part is not None:
+                await to.deliver(part)
+                self._ring()
+                self.say()
+            elif all_read:
+                return
+            else:
+                await news.wait()
+
+    def _ring(self) -> None:
+        """Something has changed, for whoever waits for it."""
+        self._news.set()
+        self._news = anyio.Event()
+
+    # ── for the uploader ──
+
+    def say(self, job: Job | None = None, waiting_for: str | None = None) -> None:
+        if self._on_progress is None:
+            return
+        now = self._journal.progress
+        self._on_progress(
+            ImportProgress(
+                bytes_read=self._source.bytes_read,
+                bytes_total=self._source.bytes_total,
+                read=now.read,
+                valid=now.valid,
+                refused=now.refused,
+                files=now.files,
+                uploaded=now.uploaded,
+                job=job,
+                waiting_for=waiting_for,
+                elapsed=anyio.current_time() - self._begun,
+            )
+        )
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise _Stopped
+
+    async def pause(self, seconds: float, why: str | None, job: Job | None = None) -> None:
+        if why is not None:
+            self.say(job, f"{why}; next try in {seconds:.0f} s")
+        with anyio.move_on_after(seconds):
+            await self._stop.wait()
+        self.check()
+
+    async def refusal(self, part: Part, reason: str) -> Refusal:
+        return await run_sync(self._refusal, part, reason)
+
+    def _refusal(self, part: Part, reason: str) -> Refusal:
+        line = self._journal.line_of(part)
+        raw = self._source.raw(line)
+        return Refusal(line, "row", reason, self._journal.content(part).decode().rstrip("\n") if raw is None else raw)
+
+    async def refuse(self, part: Part, refusal: Refusal) -> None:
+        await run_sync(self._journal.refuse, part, refusal, self._rejected.write)
+
+
+class Writer:
+    """Writes what would be uploaded."""
+
+    def __init__(self, directory: Path, journal: Journal) -> None:
+        self._directory = directory
+        self._journal = journal
+
+    async def deliver(self, part: Part) -> None:
+        await run_sync(self._write, part)
+
+    def _write(self, part: Part) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(
+                self._directory / self._journal.filename(part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+            )
+            with open(descriptor, "wb") as file:
+                file.write(self._journal.content(part))
+        except OSError as error:
+            raise JournalError(f"{self._directory} cannot be written: {error.strerror or error}") from error
+        self._journal.written(part)

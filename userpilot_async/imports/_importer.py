@@ -1,0 +1,183 @@
+"""Importing history: files and rows, through the Import API, each row once.
+
+lines ──▶ Cutter ──▶ Journal ──▶ Uploader ──▶ jobs
+(a thread, one file ahead)       (one file at a time)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Iterable
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+
+from .._api import UserpilotAPI
+from .._errors import InvalidCall
+from ._checking import checked_lines
+from ._conversion import CONVERTERS
+from ._cutting import Convert, Cutter
+from ._import import Import, OnProgress, Writer
+from ._opening import ROWS, fresh, new_name
+from ._opening import opened as opened_journal
+from ._reading import lines
+from ._rejected import RejectedFile
+from ._report import ImportReport
+from ._schema import About
+from ._sources import BATCH_LINES, BATCH_ROWS, AnyRow, FileSource, PathLike, RowsSource, fingerprint
+from ._uploading import Uploader
+
+MAX_ROWS = 100_000  # a file: what the vendor allows in bulk files is a tenth of that; of imports it names no limit
+
+
+def journal_path(path: PathLike) -> Path:
+    """Where the journal of a file's import is, if nobody says otherwise: ``<file>.import``."""
+    path = Path(path)
+    return path.with_name(path.name + ".import")
+
+
+def rejected_path(path: PathLike) -> Path:
+    """Where the refused rows of a file go, if nobody says otherwise: ``<file>.rejected.ndjson``."""
+    path = Path(path)
+    return path.with_name(path.name + ".rejected.ndjson")
+
+
+async def import_file(
+    api: UserpilotAPI | None,
+    path: PathLike,
+    *,
+    converted_from: str | None = None,
+    strict: bool = False,
+    journal: PathLike | None = None,
+    rejected: PathLike | None = None,
+    again: bool = False,
+    rebind: bool = False,
+    dry_run: PathLike | None = None,
+    on_progress: OnProgress | None = None,
+    max_rows: int = MAX_ROWS,
+) -> ImportReport:
+    """Import an NDJSON or CSV file, packed or not; the report, once every job is over.
+
+    Whatever ends it (a crash, ``kill -9``, a cancellation), the same call goes on where it stopped: a journal beside
+    the file (``<file>.import``, or ``journal``) knows. An outage costs time, not data; ``on_progress`` is told. The
+    good rows are uploaded, and the bad ones written to ``<file>.rejected.ndjson`` (or ``rejected``), in the place of
+    what an earlier import left there. With ``strict`` the file is checked first, and a bad row is an `InvalidRow`.
+
+    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``again`` imports a file once more, which
+    doubles its events; an import that is not complete goes on. ``rebind`` goes on with another key, or at another URL.
+    ``dry_run`` is a directory for the upload files: nothing is sent then, no journal is kept, no rejected file written
+    unless ``rejected`` is given, and ``api`` may be ``None``. No upload file has more than ``max_rows`` rows, or 50 MB.
+
+    Raises `UnreadableFile`, `ImportConflict` (`AlreadyImported`), `JournalError`; `Rejected` as soon as the server
+    takes no imports from this account (401, 402, 403), or takes none of a thousand files in a row; `JobFailed` if a
+    hundred jobs in a row fail. The journal stays.
+    """
+    path = Path(path)
+    convert = _converter(converted_from)
+    rejects = Path(rejected) if rejected is not None else rejected_path(path)
+    _check_apart(path, rejects)
+    _check_max_rows(max_rows)
+    begun = anyio.current_time()
+    await run_sync(lambda: lines(path).close())
+    about = About(name=new_name(path.name), source=await run_sync(fingerprint, path), converted_from=converted_from)
+    if dry_run is not None:
+        opened = await run_sync(fresh, about)
+    elif api is not None:
+        place = Path(journal) if journal is not None else journal_path(path)
+        opened = await opened_journal(api, place, about, str(path), again=again, rebind=rebind)
+    else:
+        raise ValueError("api is missing: only a dry run needs none")
+    rejected_file = RejectedFile(None if dry_run is not None and rejected is None else rejects)
+    running = Import(opened, rejected_file, begun, on_progress)
+    try:
+        if strict and not opened.progress.all_read:
+            try:
+                await checked_lines(path, convert, opened.progress.line, strict=True)
+            except InvalidCall:
+                if opened.created:
+                    await run_sync(opened.discard)
+                raise
+        cutter = Cutter(opened, rejected_file, convert, strict=strict, max_rows=max_rows)
+        source = FileSource(path, cutter, opened, min(BATCH_LINES, max_rows), raw=convert is None)
+        if dry_run is not None:
+            return await running.run(source, Writer(Path(dry_run), opened))
+        assert api is not None
+        return await running.run(source, Uploader(api, opened, running))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(opened.close)
+
+
+async def import_rows(
+    api: UserpilotAPI,
+    rows: Iterable[AnyRow] | AsyncIterable[AnyRow],
+    *,
+    strict: bool = False,
+    journal: PathLike | None = None,
+    rebind: bool = False,
+    on_progress: OnProgress | None = None,
+    max_rows: int = MAX_ROWS,
+) -> ImportReport:
+    """Import rows, typed or plain mappings, from a sync or async iterable; else as `import_file`.
+
+    A sync one is asked in the loop's own thread, so it should not wait long for its next row. Bad rows are counted, and
+    the first 20 named in the report by their number, from 1.
+
+    With a ``journal`` (a path) it goes on after a crash, if it is given the same rows again: those that it has already
+    are passed over, and `ImportConflict` is raised if they are others. Without one, it begins anew.
+    """
+    _check_max_rows(max_rows)
+    begun = anyio.current_time()
+    about = About(name=new_name("rows"), source=ROWS)
+    if journal is None:
+        opened = await run_sync(fresh, about)
+    else:
+        opened = await opened_journal(api, Path(journal), about, "this iterable of rows", rebind=rebind)
+    nowhere = RejectedFile(None)
+    running = Import(opened, nowhere, begun, on_progress)
+    try:
+        cutter = Cutter(opened, nowhere, None, strict=strict, max_rows=max_rows)
+        source = RowsSource(rows, cutter, opened, min(BATCH_ROWS, max_rows), known=journal is not None)
+        return await running.run(source, Uploader(api, opened, running))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(opened.close)
+
+
+async def check_file(
+    path: PathLike,
+    *,
+    converted_from: str | None = None,
+    strict: bool = False,
+    rejected: PathLike | None = None,
+    on_progress: OnProgress | None = None,
+) -> ImportReport:
+    """What an import of the file would find wrong; nothing is sent, and no journal written.
+
+    The bad rows are written to ``rejected`` if it is given. Raises `UnreadableFile`, and `InvalidRow` if ``strict``.
+    """
+    path, file = Path(path), None if rejected is None else Path(rejected)
+    if file is not None:
+        _check_apart(path, file)
+    return await checked_lines(
+        path, _converter(converted_from), 0, strict=strict, rejected=file, on_progress=on_progress
+    )
+
+
+def _converter(converted_from: str | None) -> Convert | None:
+    if converted_from is None:
+        return None
+    if converted_from not in CONVERTERS:
+        raise ValueError(f"converted_from must be one of {', '.join(sorted(CONVERTERS))}")
+    return CONVERTERS[converted_from]
+
+
+def _check_apart(path: Path, rejected: Path) -> None:
+    if os.path.realpath(path) == os.path.realpath(rejected):
+        raise ValueError("rejected must be another file than the one to import")
+
+
+def _check_max_rows(max_rows: object) -> None:
+    if type(max_rows) is not int or max_rows < 1:
+        raise ValueError("max_rows must be an int above 0")

@@ -1,0 +1,115 @@
+"""The journal of an import, found and opened: whose it is, and whether it may go on."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import attrs
+from anyio.to_thread import run_sync
+
+from .._api import UserpilotAPI
+from .._endpoint import KeyRing
+from ._journal import Journal
+from ._report import AlreadyImported, ImportConflict, ImportReport
+from ._schema import About
+
+ROWS = "rows"  # the source that is no file; these are known by what is in them
+MAX_BYTES = 50_000_000  # of a file: "50 MB" in the vendor's page on bulk files, if its M is the smaller one
+
+
+def new_name(source: str) -> str:
+    """A name for upload files that no other import ever has: the job list is searched for it."""
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', source).strip('-')[:40] or 'rows'}-{uuid4().hex[:16]}"
+
+
+def fresh(about: About) -> Journal:
+    """One that goes with the process."""
+    journal = Journal(None)
+    journal.begin(about, MAX_BYTES)
+    return journal
+
+
+async def opened(
+    api: UserpilotAPI, place: Path, about: About, source: str, *, again: bool = False, rebind: bool = False
+) -> Journal:
+    """The journal at ``place``, which is this source's and this account's; `ImportConflict` otherwise."""
+    journal = await run_sync(Journal, place)
+    keys = api.reserve(0).keys
+    try:
+        if not journal.created:
+            await run_sync(journal.load)
+            if not journal.progress.finished:
+                mine = _checked(journal, about, source)
+                await _bind(journal, mine, keys, api.base_url, source, rebind=rebind)
+                return journal
+            if not again:
+                raise await run_sync(_done, journal, about, source)
+        salt = secrets.token_bytes(16)
+        about = attrs.evolve(about, server=api.base_url, salt=salt.hex(), key=keys.fingerprint(salt))
+        await run_sync(journal.begin, about, MAX_BYTES)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await run_sync(journal.close)
+        raise
+    return journal
+
+
+def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
+    """What the journal knows."""
+    now = journal.progress
+    return ImportReport(
+        read=now.read,
+        valid=now.valid,
+        refused=now.refused,
+        uploaded=now.uploaded,
+        completed=now.completed,
+        unconfirmed=now.unconfirmed,
+        files=now.files,
+        jobs=journal.jobs(),
+        possible_duplicates=now.possible_duplicates,
+        rejected=Path(now.rejected) if now.rejected else None,
+        first_errors=journal.errors(),
+        elapsed=elapsed,
+        complete=bool(now.finished),
+    )
+
+
+def _checked(journal: Journal, about: About, source: str) -> About:
+    """Whose journal it is; `ImportConflict` if it is another source's."""
+    known = journal.about
+    if known.source != about.source:
+        raise ImportConflict(
+            f"{journal.path} is the journal of an import that is not complete, and {source} is another source or has "
+            "changed since: go on with the old one, or give this one a journal of its own"
+        )
+    if known.converted_from != about.converted_from:
+        before = f"as an export of {known.converted_from}" if known.converted_from else "as import rows"
+        raise ImportConflict(f"the import of {source} was begun {before}: go on in the same way")
+    return known
+
+
+async def _bind(journal: Journal, known: About, keys: KeyRing, server: str, source: str, *, rebind: bool) -> None:
+    key = keys.fingerprint(bytes.fromhex(known.salt))
+    if (known.key, known.server) == (key, server):
+        return
+    if not rebind:
+        raise ImportConflict(
+            f"the import of {source} was begun with another API key or server; "
+            "rebind=True goes on with this one, if it is the same account's"
+        )
+    await run_sync(journal.bind, attrs.evolve(known, key=key, server=server))
+
+
+def _done(journal: Journal, about: About, source: str) -> ImportConflict:
+    when = journal.progress.finished
+    if about.source == journal.about.source == ROWS:
+        message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
+        return AlreadyImported(message, report_of(journal))
+    if journal.about.source == about.source:
+        message = f"{source} was imported on {when}: again=True would import it once more, and double its events"
+        return AlreadyImported(message, report_of(journal))
+    return ImportConflict(f"{source} was imported on {when}, and has changed since: again=True imports all of it anew")

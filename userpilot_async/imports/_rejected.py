@@ -1,0 +1,62 @@
+"""The file of refused rows: each in it once, also after a crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .._values import encode_json
+from ._report import JournalError
+from ._schema import Progress, Refusal
+
+
+class RejectedFile:
+    """NDJSON: ``{"line", "field", "reason", "row"}``, the row as it was. Made with the first one, for its owner only.
+
+    Each `write` is part of a transaction of the journal, which remembers how long the file is then. Whatever is behind
+    that when the import goes on was written for nothing, and is cut off. Raises `JournalError`.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def write(self, now: Progress, refusals: Sequence[Refusal]) -> None:
+        """Append them, and wait for the disk; to be called inside of `Journal.change`."""
+        if self._path is None or not refusals:
+            return
+        lines = b"".join(_line(refusal) for refusal in refusals)
+        with self._told(self._path):
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            with open(descriptor, "wb") as file:
+                known = now.rejected_bytes if now.rejected == str(self._path) else 0
+                end = min(known, os.fstat(descriptor).st_size)
+                file.truncate(end)
+                file.seek(end)
+                file.write(lines)
+                file.flush()
+                os.fsync(descriptor)
+        now.rejected, now.rejected_bytes = str(self._path), end + len(lines)
+
+    def clear(self, now: Progress) -> None:
+        """Cut off what no transaction knows of; take away what an earlier import has left, if there is nothing yet."""
+        if self._path is None:
+            return
+        with self._told(self._path), suppress(FileNotFoundError):
+            if now.rejected != str(self._path):
+                self._path.unlink()
+            elif self._path.stat().st_size > now.rejected_bytes:
+                os.truncate(self._path, now.rejected_bytes)
+
+    @contextmanager
+    def _told(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise JournalError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _line(refusal: Refusal) -> bytes:
+    fields = {"line": refusal.line, "field": refusal.field, "reason": refusal.reason, "row": refusal.raw}
+    return encode_json(fields).encode("utf-8", "backslashreplace") + b"\n"

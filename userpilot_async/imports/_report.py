@@ -1,0 +1,116 @@
+"""What an import says of itself: while it runs, at its end, and when it cannot go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from .._errors import InvalidCall, UserpilotError
+from .._jobs import Job
+
+FIRST_ERRORS = 20  # that a report names; all of them are in the rejected file
+
+
+class JournalError(UserpilotError):
+    """The journal of an import cannot be opened, read or written: disk full, denied, damaged. Nothing was lost."""
+
+
+class ImportConflict(JournalError):
+    """The journal there is belongs to something else, or to somebody else, or is in use.
+
+    Another source, a source that has changed, another account or server, another conversion, a newer version of this
+    library, or a second process at work on the same import.
+    """
+
+
+class AlreadyImported(ImportConflict):
+    """This very file was imported before; ``report`` says what came of it. ``again=True`` imports it once more."""
+
+    def __init__(self, message: str, report: ImportReport) -> None:
+        super().__init__(message)
+        self.args = (message, report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidRow(InvalidCall):
+    """The first bad row, with ``strict=True``: its ``line`` (from 1), and why. Never the value."""
+
+    def __init__(self, line: int, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.args = (line, field, reason)
+        self.line = line
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.field} {self.reason}"
+
+
+@attrs.frozen(kw_only=True)
+class ImportReport:
+    """What became of an import: of all of it, also of what earlier runs did before they were interrupted.
+
+    ``valid == uploaded`` once it is complete: a row that the server refuses afterwards counts as refused.
+    """
+
+    read: int = 0
+    """Lines with something on them, or rows of an iterable."""
+    valid: int = 0
+    """Rows fit for upload. One line of another tool's export may make several, or none."""
+    refused: int = 0
+    """Lines refused here, and rows refused by the server."""
+    uploaded: int = 0
+    """Rows that the server has taken."""
+    completed: int = 0
+    """Rows of jobs that the server has completed."""
+    unconfirmed: int = 0
+    """Rows of jobs that it took and then no longer knew: they are in ``uploaded`` and not in ``completed``."""
+    files: int = 0
+    """Upload files, each of which became a job (or was written, in a dry run)."""
+    jobs: tuple[str, ...] = ()
+    """Ids of those jobs, in the order of submission."""
+    possible_duplicates: int = 0
+    """Rows that were sent once more, although the server may have had some of them: after a job that failed, or after
+    an answer that got lost and a job list without the file."""
+    rejected: Path | None = None
+    """The file with the refused rows, if there are any and they were written."""
+    first_errors: tuple[tuple[int, str, str], ...] = ()
+    """Up to 20 of the refusals: (line, field, reason)."""
+    elapsed: float = 0.0
+    """Seconds that this run took."""
+    complete: bool = False
+    """All was read, and no file waits to be uploaded or for its job."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.read:,} read", f"{self.valid:,} valid", f"{self.refused:,} refused"]
+        if self.files:
+            parts.append(f"{self.uploaded:,} uploaded in {self.files:,} file{'s' if self.files > 1 else ''}")
+        if self.unconfirmed:
+            parts.append(f"{self.unconfirmed:,} of them in jobs that the server no longer knows")
+        if self.possible_duplicates:
+            parts.append(f"{self.possible_duplicates:,} possible duplicates")
+        if not self.complete:
+            parts.append("not complete")
+        return ", ".join(parts)
+
+
+@attrs.frozen(kw_only=True)
+class ImportProgress:
+    """How far an import is; the counts are those of `ImportReport`."""
+
+    bytes_read: int = 0
+    """Of the source as it lies on the disk: packed, if it is gzip."""
+    bytes_total: int | None = None
+    """Its size; ``None`` for an iterable."""
+    read: int = 0
+    valid: int = 0
+    refused: int = 0
+    files: int = 0
+    uploaded: int = 0
+    job: Job | None = None
+    """The job that is being watched, as last seen."""
+    waiting_for: str | None = None
+    """Why nothing moves at this moment, in words."""
+    elapsed: float = 0.0

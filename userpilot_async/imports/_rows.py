@@ -1,0 +1,289 @@
+"""The rows of an import: four types, each checked on birth, and the same checks for a row out of a file.
+
+Source: docs.userpilot.com, "Import event schema", read 2026-10. What it leaves open is held to the rules of the
+realtime endpoints: ids, and the names, values and number of properties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Union, get_args
+
+import attrs
+
+from .._errors import InvalidCall
+from .._values import (
+    MAX_EVENT_METADATA,
+    MAX_INTEGER,
+    MAX_VALUE,
+    Convertible,
+    Value,
+    check_encodable,
+    checked_company_id,
+    checked_event_name,
+    checked_event_size,
+    checked_user_id,
+    measured,
+    quoted,
+)
+from ._moments import moment_text
+
+Source = Literal[
+    "web-client", "backend-http", "backend-hubspot", "backend-salesforce", "backend-segment", "backend-http-import"
+]
+"""Where a row was recorded. Only a browser is asked for more: `web-client` needs the page and the user agent."""
+
+SOURCES: tuple[Source, ...] = get_args(Source)
+DEFAULT_SOURCE: Source = "backend-http-import"
+
+_ESCAPED = 6  # bytes of JSON that a character takes at most, where all are ASCII: \u0000
+
+
+# ── one field ──
+
+
+def _source(value: object) -> Source:
+    if isinstance(value, str):
+        for source in SOURCES:
+            if value == source:
+                return source
+        raise InvalidCall("source", f"must be one of {', '.join(SOURCES)}")
+    raise InvalidCall("source", f"must be str, not {type(value).__name__}")
+
+
+def _text(field: str) -> Callable[[Any], str]:
+    """A check for a text that the vendor sets no limit to: it is given that of a property."""
+
+    def text(value: Any) -> str:
+        if type(value) is str and len(value) <= MAX_VALUE and value.isascii():
+            return value
+        if not isinstance(value, str):
+            raise InvalidCall(field, f"must be str, not {type(value).__name__}")
+        if len(value) > MAX_VALUE:
+            raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
+        check_encodable(value, field)
+        return str.__str__(value)
+
+    return text
+
+
+def _pixels(field: str) -> Callable[[Any], int]:
+    """A check for a size of a screen; digits in a text are taken, because a CSV file has no numbers."""
+
+    def pixels(value: Any) -> int:
+        if type(value) is int and 0 <= value <= MAX_INTEGER:
+            return value
+        if isinstance(value, str):
+            # int() knows other scripts' digits, and refuses very long texts with an error of its own.
+            if value.isascii() and value.isdigit() and len(value) < len(str(MAX_INTEGER)):
+                return int(value)
+            raise InvalidCall(field, "must be a whole number of pixels")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidCall(field, f"must be int, not {type(value).__name__}")
+        if not 0 <= value <= MAX_INTEGER:
+            raise InvalidCall(field, f"must be from 0 to {MAX_INTEGER}")
+        return int(value)
+
+    return pixels
+
+
+def _user_metadata(value: Any) -> dict[str, Value]:
+    return measured(value)[0]
+
+
+def _event_metadata(value: Any) -> dict[str, Value]:
+    """As an event's in `checked_event_metadata`, encoded to be measured only where it may be too large."""
+    properties, size = measured(value)
+    if size * _ESCAPED > MAX_EVENT_METADATA:
+        checked_event_size(properties)
+    return properties
+
+
+_TEXTS = (
+    "hostname", "pathname", "url", "country_code", "operating_system", "browser", "browser_language", "user_agent",
+    "device_type",
+)  # fmt: skip
+_PIXELS = ("screen_width", "screen_height")
+
+
+# ── a row out of a file ──
+
+
+def _event_type(value: Any) -> Any:
+    return value  # it is known, or its checks would not have been found
+
+
+_ANY: dict[str, Callable[[Any], Any]] = {
+    "event_type": _event_type,
+    "source": _source,
+    "inserted_at": moment_text,
+}
+_OF_USERS: dict[str, Callable[[Any], Any]] = {
+    **_ANY,
+    "user_id": checked_user_id,
+    "company_id": checked_company_id,
+    "event_name": checked_event_name,
+    **{name: _text(name) for name in _TEXTS},
+    **{name: _pixels(name) for name in _PIXELS},
+}
+
+
+@attrs.frozen
+class _Rules:
+    """What a row of one type may have, and what it must."""
+
+    checks: Mapping[str, Callable[[Any], Any]]
+    required: tuple[str, ...]
+    ignores_others: bool = False
+    on_a_page: bool = False
+
+
+_RULES: dict[str, _Rules] = {
+    "identify_user": _Rules({**_OF_USERS, "metadata": _user_metadata}, ("user_id", "inserted_at")),
+    "identify_company": _Rules(
+        {**_ANY, "company_id": checked_company_id, "metadata": _user_metadata},
+        ("company_id", "inserted_at"),
+        ignores_others=True,
+    ),
+    "page_view": _Rules({**_OF_USERS, "metadata": _event_metadata}, ("user_id", "inserted_at"), on_a_page=True),
+    "track": _Rules({**_OF_USERS, "metadata": _event_metadata}, ("user_id", "event_name", "inserted_at")),
+}
+
+
+def checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it goes into an upload, from an untyped one; raises `InvalidCall` with the field and the rule.
+
+    ``None`` and an empty text are no value: the field is left out, and `source` and `metadata` get their defaults. A
+    `url` stands for `hostname` and `pathname`, which are then left out. A field that no row has is refused, because it
+    is a typo that would lose data without a word; only of `identify_company` rows the rest is ignored, as documented.
+    """
+    kind = fields.get("event_type")
+    rules = _RULES.get(kind) if isinstance(kind, str) else None
+    if rules is None:
+        raise InvalidCall("event_type", f"must be one of {', '.join(_RULES)}")
+    checks = rules.checks
+    row: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None or (isinstance(value, str) and not value):
+            continue
+        check = checks.get(name)
+        if check is not None:
+            row[name] = check(value)
+        elif not rules.ignores_others:
+            raise InvalidCall(quoted(name) if isinstance(name, str) else "row", "is no field of an import row")
+    for name in rules.required:
+        if name not in row:
+            raise InvalidCall(name, "is missing")
+    if "source" not in row:
+        row["source"] = DEFAULT_SOURCE
+    if "metadata" not in row:
+        row["metadata"] = {}
+    if not rules.ignores_others:
+        _settle_the_page(row, rules)
+    return row
+
+
+def _settle_the_page(row: dict[str, Any], rules: _Rules) -> None:
+    """Where it happened, and with what browser, if the row must say so."""
+    from_browser = row["source"] == "web-client"
+    if "url" in row:
+        row.pop("hostname", None)
+        row.pop("pathname", None)
+    elif rules.on_a_page or from_browser:
+        who = f"a {row['event_type']} row" if rules.on_a_page else "a row of web-client"
+        for name in ("hostname", "pathname"):
+            if name not in row:
+                raise InvalidCall(name, f"is missing: {who} needs hostname and pathname, or url")
+    if from_browser and "user_agent" not in row:
+        raise InvalidCall("user_agent", "is missing: a row of web-client needs it")
+
+
+# ── rows written in Python ──
+
+
+@attrs.frozen(kw_only=True)
+class _Row:
+    """Checked on birth by `checked`; what it holds afterwards is what goes into the upload."""
+
+    event_type: ClassVar[str]
+
+    inserted_at: datetime | str
+    """When it happened: an aware datetime, or ISO 8601 (in UTC where it has no offset). Held as text."""
+    metadata: Mapping[str, Convertible] = attrs.field(factory=dict)
+    source: Source = DEFAULT_SOURCE
+
+    def __attrs_post_init__(self) -> None:
+        names = [field.name for field in attrs.fields(type(self))]
+        row = checked({"event_type": self.event_type, **{name: getattr(self, name) for name in names}})
+        for name in names:
+            object.__setattr__(self, name, row.get(name))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row of the upload: no need to have it `checked` again."""
+        row: dict[str, Any] = {"event_type": self.event_type}
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if value is not None:
+                row[field.name] = dict(value) if field.name == "metadata" else value
+        return row
+
+
+@attrs.frozen(kw_only=True)
+class _UserRow(_Row):
+    """What the rows of users have in common. All but the `user_id` may be left out."""
+
+    user_id: str
+    company_id: str | None = None
+    """The company the user belonged to at that moment."""
+    hostname: str | None = None
+    pathname: str | None = None
+    url: str | None = None
+    """Stands for `hostname` and `pathname`, which are then not sent."""
+    country_code: str | None = None
+    screen_width: int | None = None  # pixels, both
+    screen_height: int | None = None
+    operating_system: str | None = None
+    """Derived by the vendor from the `user_agent`, if there is one; the browser, too."""
+    browser: str | None = None
+    browser_language: str | None = None
+    user_agent: str | None = None
+    device_type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class IdentifyUser(_UserRow):
+    """What was known of a user: up to 500 properties in `metadata`, ``None`` for one to remove."""
+
+    event_type: ClassVar[str] = "identify_user"
+
+
+@attrs.frozen(kw_only=True)
+class IdentifyCompany(_Row):
+    """What was known of a company; the same rules as for a user."""
+
+    event_type: ClassVar[str] = "identify_company"
+
+    company_id: str
+
+
+@attrs.frozen(kw_only=True)
+class PageView(_UserRow):
+    """A user looked at a page: `hostname` and `pathname`, or `url`."""
+
+    event_type: ClassVar[str] = "page_view"
+
+
+@attrs.frozen(kw_only=True)
+class TrackEvent(_UserRow):
+    """A user did something: `metadata` is at most 10 KB."""
+
+    event_type: ClassVar[str] = "track"
+
+    event_name: str
+
+
+FIELDS = tuple(_RULES["track"].checks)
+"""Every field that a row can have; a company's are some of them."""
+
+Row = Union[IdentifyUser, IdentifyCompany, PageView, TrackEvent]

@@ -1,0 +1,116 @@
+"""What is in the journal of an import: its tables, and their rows as values."""
+
+from __future__ import annotations
+
+import attrs
+
+APPLICATION_ID = 0x55705F32  # "Up_2"
+VERSION = 1
+
+# parts: files to upload, or under way; a half's place sorts where the whole one was. pieces: the rows of a part, as
+# they are uploaded, with the number of the line that each is of; halves share them. profiles: what is known of users
+# and companies so far.
+SCHEMA = """
+CREATE TABLE about (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
+CREATE TABLE progress (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
+CREATE TABLE parts (
+    place TEXT PRIMARY KEY, root INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL, size INTEGER NOT NULL,
+    again INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, sent INTEGER NOT NULL DEFAULT 0,
+    answered INTEGER NOT NULL DEFAULT 0, running INTEGER NOT NULL DEFAULT 0, job_id TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE TABLE pieces (
+    root INTEGER NOT NULL, number INTEGER NOT NULL, rows INTEGER NOT NULL, content BLOB NOT NULL, lines BLOB NOT NULL,
+    PRIMARY KEY (root, number)
+);
+CREATE TABLE jobs (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL);
+CREATE TABLE errors (number INTEGER PRIMARY KEY, line INTEGER NOT NULL, field TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE profiles (
+    kind TEXT NOT NULL, key TEXT NOT NULL, known TEXT NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+"""
+TABLES = ("about", "progress", "parts", "pieces", "jobs", "errors", "profiles")
+
+
+@attrs.frozen(kw_only=True)
+class About:
+    """Whose journal it is."""
+
+    name: str
+    """How the upload files are called, before their numbers: different for each import there ever is."""
+    source: str
+    """What tells this source from others, and from itself when it has changed."""
+    converted_from: str | None = None
+    server: str = ""
+    salt: str = ""
+    key: str = ""
+    """The fingerprint of the API key."""
+
+
+@attrs.define(kw_only=True)
+class Progress:
+    """The counts of an import, and where it stands."""
+
+    line: int = 0
+    """All lines up to this one are in the journal, or done with."""
+    all_read: bool = False
+    finished: str = ""
+    """When it came to its end, for people."""
+    root: int = 1
+    """The part being filled, with its pieces, rows and bytes so far."""
+    pieces: int = 0
+    rows: int = 0
+    size: int = 0
+    max_bytes: int
+    """Of a file; less than the documented limit after the server called one too large."""
+    digest: str = ""
+    """Of the rows taken from an iterable: they must be the same ones when it goes on."""
+    read: int = 0
+    valid: int = 0
+    refused: int = 0
+    files: int = 0
+    uploaded: int = 0
+    completed: int = 0
+    unconfirmed: int = 0
+    possible_duplicates: int = 0
+    rejected: str = ""
+    """The file of refused rows, and how much of it is written for good."""
+    rejected_bytes: int = 0
+
+
+@attrs.frozen
+class Part:
+    """Rows that share an upload file."""
+
+    place: str
+    root: int
+    first: int
+    """The first row's place among those of the root, from 0."""
+    rows: int
+    size: int
+    again: int
+    """How often its file was given another name, because a job of the old one failed."""
+    failures: int
+    sent: int
+    answered: int
+    running: bool = attrs.field(converter=bool)
+    job_id: str
+
+    @property
+    def in_doubt(self) -> bool:
+        """It was sent, or was about to be, and nobody wrote down an answer: the server may have it."""
+        return self.sent > self.answered
+
+    @property
+    def whole(self) -> bool:
+        """It is not a half of another one."""
+        return "." not in self.place
+
+
+@attrs.frozen
+class Refusal:
+    """A row that is not uploaded."""
+
+    line: int
+    field: str
+    reason: str
+    raw: str = attrs.field(repr=False)

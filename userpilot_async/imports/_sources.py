@@ -1,0 +1,204 @@
+"""Where the lines of an import come from: a file, or rows made in Python."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, Union
+
+from anyio.to_thread import run_sync
+
+from .._errors import InvalidCall
+from ._cutting import Cutter
+from ._journal import Journal
+from ._reading import Line, Lines, lines
+from ._report import ImportConflict
+from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent
+
+AnyRow = Union[Row, Mapping[str, Any]]
+PathLike = Union[str, "os.PathLike[str]"]
+
+BATCH_LINES = 2_000  # read, checked and written at once: one wait for the disk
+BATCH_CHARACTERS = 4 * 1024 * 1024  # or as many lines as make these
+BATCH_ROWS = 500  # of an iterable, which is asked in the loop's own thread
+_ENDS = 64 * 1024  # bytes at either end of a file that are looked at to know it again
+
+
+class Source(Protocol):
+    """Where the lines come from."""
+
+    @property
+    def bytes_read(self) -> int: ...
+
+    @property
+    def bytes_total(self) -> int | None: ...
+
+    async def begin(self) -> None:
+        """Get to where the journal stands; `ImportConflict` if it is that of others."""
+        ...
+
+    async def step(self) -> None:
+        """Put the next lines into the journal; the last time, say there that all is read."""
+        ...
+
+    def raw(self, line: int) -> str | None:
+        """A line as it was, if it is known."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a file from others, and from itself when it has changed. Raises `OSError`."""
+    with path.open("rb") as file:
+        there = os.fstat(file.fileno())
+        ends = hashlib.sha256(file.read(_ENDS))
+        file.seek(max(0, there.st_size - _ENDS))
+        ends.update(file.read(_ENDS))
+    return f"{there.st_size} bytes, {there.st_mtime_ns} ns, {ends.hexdigest()}"
+
+
+def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
+    """The next lines, and whether they are the last."""
+    batch: list[Line] = []
+    size = 0
+    for line in reading:
+        batch.append(line)
+        size += len(line.raw)
+        if len(batch) >= most or size >= BATCH_CHARACTERS:
+            return batch, False
+    return batch, True
+
+
+class FileSource:
+    """The lines of a file."""
+
+    def __init__(self, path: Path, cutter: Cutter, journal: Journal, batch: int, *, raw: bool) -> None:
+        self._path = path
+        self._cutter = cutter
+        self._journal = journal
+        self._batch = batch
+        self._raw = raw
+        self._reading: Lines | None = None
+        self._busy = threading.Lock()  # a cancelled task does not wait for its thread
+        self.bytes_total: int | None = path.stat().st_size
+        self.bytes_read = self.bytes_total if journal.progress.all_read else 0
+
+    async def begin(self) -> None: ...
+
+    async def step(self) -> None:
+        await run_sync(self._step)
+
+    def _step(self) -> None:
+        with self._busy:
+            if self._reading is None:
+                self._reading = lines(self._path, skip=self._journal.progress.line)
+            batch, last = batch_of(self._reading, self._batch)
+            self.bytes_read = self._reading.bytes_read
+            self._cutter.take(batch, all_read=last)
+
+    def raw(self, line: int) -> str | None:
+        """Not of another tool's export: one line of that may have made several rows, of which only one is meant."""
+        if not self._raw:
+            return None
+        reading = lines(self._path, skip=line - 1)
+        try:
+            found = next(reading, None)
+        finally:
+            reading.close()
+        return found.raw if found is not None and found.number == line else None
+
+    def close(self) -> None:
+        with self._busy:
+            if self._reading is not None:
+                self._reading.close()
+
+
+class RowsSource:
+    """The rows of an iterable; with a journal that outlives the process (``known``), those it has are passed over."""
+
+    bytes_read = 0
+    bytes_total: int | None = None
+
+    def __init__(
+        self,
+        rows: Iterable[AnyRow] | AsyncIterable[AnyRow],
+        cutter: Cutter,
+        journal: Journal,
+        batch: int,
+        *,
+        known: bool,
+    ) -> None:
+        self._next = _next_of(rows)
+        self._cutter = cutter
+        self._journal = journal
+        self._batch = batch
+        self._known = known
+        self._number = 0
+
+    async def begin(self) -> None:
+        """Pass over what the journal has, before anything is sent."""
+        there = self._journal.progress
+        digest = ""
+        while self._number < there.line:
+            batch, last = await self._taken(min(self._batch, there.line - self._number))
+            if last:
+                raise self._conflict()
+            digest = await run_sync(self._cutter.digest_of, digest, batch)
+        if digest != there.digest or (there.all_read and (await self._taken(1))[0]):
+            raise self._conflict()
+
+    async def step(self) -> None:
+        batch, last = await self._taken(self._batch)
+        await run_sync(self._take, batch, last)
+
+    async def _taken(self, most: int) -> tuple[list[Line], bool]:
+        """The next rows, and whether they are the last."""
+        batch: list[Line] = []
+        while len(batch) < most:
+            try:
+                row = await self._next()
+            except StopAsyncIteration:
+                return batch, True
+            self._number += 1
+            batch.append(_line_of(self._number, row))
+        return batch, False
+
+    def _take(self, batch: list[Line], last: bool) -> None:
+        digest = self._journal.progress.digest
+        if self._known and batch:
+            digest = self._cutter.digest_of(digest, batch)
+        self._cutter.take(batch, all_read=last, digest=digest)
+
+    def _conflict(self) -> ImportConflict:
+        return ImportConflict(f"{self._journal.path} is the journal of an import of other rows")
+
+    def raw(self, line: int) -> str | None:
+        return None
+
+    def close(self) -> None: ...
+
+
+def _next_of(rows: Iterable[AnyRow] | AsyncIterable[AnyRow]) -> Callable[[], Awaitable[object]]:
+    """What gives the next row, or raises `StopAsyncIteration`."""
+    if isinstance(rows, AsyncIterable):
+        return aiter(rows).__anext__
+    iterator = iter(rows)
+
+    async def step() -> object:
+        for row in iterator:
+            return row
+        raise StopAsyncIteration
+
+    return step
+
+
+def _line_of(number: int, row: object) -> Line:
+    if isinstance(row, (IdentifyUser, IdentifyCompany, PageView, TrackEvent)):
+        return Line(number, row.as_dict(), None, "")
+    if isinstance(row, Mapping):
+        return Line(number, dict(row), None, "")
+    return Line(number, None, InvalidCall("row", f"must be a row or a mapping, not {type(row).__name__}"), "")
