@@ -106,7 +106,7 @@ class BulkSlot:
         self._chance = chance
         self._job_timeout = job_timeout
         self._idempotent = idempotent  # rows twice are the same rows; one that is refused alone is dead
-        self._repeats = repeats  # after a job that failed, its rows go into another one
+        self._repeats = repeats  # what the server may have worked off goes again
         self._pauses = SEARCH_PAUSES if idempotent else (*SEARCH_PAUSES, LATE_SEARCH)
         self.state = SlotState.FREE
         self.batch: Batch | None = None
@@ -297,7 +297,7 @@ class BulkSlot:
         """Nobody knows of it: it goes again, and if that does not help, its rows go in smaller ones, some time."""
         change.repeated = batch.rows
         batch.losses += 1
-        if self.resubmits and batch.losses < MOST_LOSSES:
+        if self.resubmits and self._repeats and batch.losses < MOST_LOSSES:
             self.state, self._due = SlotState.SUBMITTING, now
             return
         self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))

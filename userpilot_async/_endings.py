@@ -9,6 +9,7 @@ from itertools import chain, islice, repeat
 from ._arrays import Arrays
 from ._bulk import BulkSlot, Change
 from ._coalesce import Row, RowState
+from ._known import Known
 from ._lanes import Lane, Place, Post
 from ._ledger import Outcome
 from ._lines import Lines
@@ -32,6 +33,8 @@ class Endings:
         self._slots = slots
         self._settled = settled
         self._repeats = repeats  # what the server may have had goes again; else it is given up
+        self.known: Known | None = None
+        """Where to remember what the server has been told of people."""
         self.repeated = 0
         """Events of files that went again."""
         self._chores: Iterator[None] = iter(())
@@ -44,6 +47,8 @@ class Endings:
             self._once.left(head, outcome)
         elif isinstance(head, tuple):
             self._arrays.waiting -= 1
+        elif self.known is not None and lane.kind == "user" and outcome.is_delivered:
+            self.known.learn(head.key, head.metadata)
         self._settled.head(lane, outcome, detail)
 
     # ── rows leave the job slot ──
@@ -77,13 +82,13 @@ class Endings:
         for row in rows:
             for calls in self._settled.marked((row,), False):
                 yield from repeat(None, 1 + calls // WEIGHT)
-            while row.events and not self._repeats:
-                yield from self._carry(row, Outcome("dropped", "ambiguous"))
-            self.repeated += len(row.events or ())
+        yield from self._repeat(rows)
 
     def _repeat(self, rows: Iterable[Row]) -> Iterator[None]:
         """They go again, although the server may have had them. An identify twice is the same identify."""
         for row in rows:
+            while row.events and not self._repeats:
+                yield from self._carry(row, Outcome("dropped", "ambiguous"))
             self.repeated += len(row.events or ())
             yield
 
@@ -127,10 +132,12 @@ class Endings:
     def _put_back(self, lane: Lane, row: Row) -> None:
         """No file carries these events any more: they wait in front of their lane again."""
         events, row.events = row.events or [], None
-        if lane.calls and lane.calls[0] is row:
-            lane.calls[1:1] = events
+        if lane.place is Place.BUSY and not (lane.calls and lane.calls[0] is row):
+            lane.returned = events + lane.returned
         else:
-            lane.returned = events
+            start = 1 if lane.calls and lane.calls[0] is row else 0
+            lane.calls[start:start] = events
+            lane.in_ages = False  # it is known there as younger than it is now
         self._arrays.waiting += len(events)
         lane.late = False  # others at its head were
         if row.alone and events:

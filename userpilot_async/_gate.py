@@ -75,4 +75,4 @@ class Gate:
         """429: the whole route waits; longer each time in a row, for a server that does not say how long."""
         if now >= self.until:  # the others that were in flight say the same thing again
             self._limits += 1
-        self.until = max(self.until, now + max(asked, min(LONGEST_BACKOFF, 2.0 ** (self._limits - 1))))
+        self.until = max(self.until, now + max(asked, min(LONGEST_BACKOFF, 2.0 ** min(self._limits - 1, 16))))

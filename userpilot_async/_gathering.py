@@ -100,6 +100,7 @@ class Gathering:
         self._lines.take(lane, Place.PARKED)
         self.rows.append(row)
         self.lines += start
+        self._room -= start * (row.size + EVENT_HEAD)
         while chunk := self._chunk(lane.calls[start : start + CHUNK], row):
             row.events += chunk
             del lane.calls[start : start + len(chunk)]

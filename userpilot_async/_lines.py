@@ -76,6 +76,7 @@ class Lines:
         self._leave(lane)
         if lane.returned:
             lane.calls[:0], lane.returned = lane.returned, []
+            lane.in_ages = False  # it is known there as younger than it is now
         lane.place = Place.NOWHERE
         self.file(lane, first=first)
         if lane.calls:

@@ -101,6 +101,8 @@ class Schedule:
         self._endings = Endings(
             self._lines, self._arrays, self._once, self.slots, self.settled, repeats=settings.on_ambiguous == "send"
         )
+        if self.backlog is not None and self.backlog.wanted:
+            self._endings.known = self.backlog.known
         self._turn = 0
         self._probe_at = 0.0
         self._probing = False
@@ -191,8 +193,6 @@ class Schedule:
     ) -> Row:
         """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
         metadata, fields = facts[:2]
-        if self.backlog is not None and self.backlog.wanted and lane.kind == "user":
-            self.backlog.known.learn(lane.key, metadata)
         if self._filing.resuming is not None:
             said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
             rejoined = self._filing.rejoins(lane, said)
@@ -211,6 +211,8 @@ class Schedule:
                 self.settled.merged.append(row.ids[-1])
             row.take_in(call_id, metadata, fields, size, accepted_at, said_by)
             self.settled.freed += before + size - row.size
+            if lane.batched is not None and fields is not None and lane.place is Place.URGENT:
+                self._lines.head_left(lane)  # it names a company now: events in a file must not be booked on that
             return row
         row = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
         lane.calls.append(row)
