@@ -18,21 +18,19 @@ from ._bucket import Bucket
 from ._bulk import BulkSlot, SlotState
 from ._coalesce import Row, RowState
 from ._event import Waiting
-from ._gate import Gate
 from ._gathering import Gathering, no_row
 from ._inheritance import UnfinishedFile
 from ._known import Known
 from ._lanes import Lane, Place
 from ._lines import Lines
+from ._trust import Trust
 
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause among new events
 LONGEST_RESUME = 30.0  # seconds until the calls of a file that was taken over have to be there
 SLICE = 200  # lanes released in one go
-PATIENCE = 2.0  # seconds that a file waits for requests under way, whose people have more in line
-REOPEN = 3_600.0  # seconds until an account that had no imports is asked again
-PATIENT = 60.0  # seconds that what is late waits while files do not go: then it goes the slow way
-MOST_PATIENT = 900.0  # the same for who said when it happened
-FORGIVEN = 300.0  # seconds after the last failure until one more file is waited for
+LONGEST_FLIGHT = 2.0  # seconds that a file waits for requests under way, whose people have more in line
+PATIENCE = 60.0  # seconds that what is late waits while files do not go: then it goes the slow way
+MOST_PATIENCE = 900.0  # the same for who said when it happened
 RELEASE = 5.0  # seconds between two looks for whom to let go the slow way
 PAUSE = 1.0  # seconds after a look that found nothing to put into a file
 SHORTEST_UPLOAD = 1.0  # seconds that a close must still have for a file to be begun
@@ -43,17 +41,11 @@ class Backlog:
     """Decides which events are late, and fills the import slot with them. ``wall`` is the calendar at the time 0."""
 
     def __init__(
-        self, slot: BulkSlot, lines: Lines, arrays: Arrays, bucket: Bucket, gate: Gate, *,
+        self, slot: BulkSlot, lines: Lines, arrays: Arrays, bucket: Bucket, *,
         wanted: bool, late_after: float, linger: float, wall: float,
     ) -> None:  # fmt: skip
         self.slot = slot
-        self.wanted = wanted
-        """Otherwise only a file that another sender has left is watched to its end."""
-        self.gate = gate
-        self.closed: str | None = None
-        """Why this route is not taken any more."""
-        self.shut = False
-        """The key is refused everywhere, as far as is known: whether it may import shows when it is taken again."""
+        self.trust = Trust(wanted)
         self.latest = -math.inf
         """When the newest event came."""
         self.leave_by: float | None = None
@@ -75,53 +67,16 @@ class Backlog:
         self._release_at = -math.inf
         self._unfinished: Mapping[str, int] = {}
         self._last_call = -1
-        self._confirmed = True
-        self._closed_at = self._failed_at = -math.inf
-        self._failing_since = math.inf
 
-    # ── is it open? ──
+    # ── what is late ──
 
-    def close(self, why: str, now: float) -> None:
-        """The server does not let us: everything goes the slow way, and it is looked again after a while."""
-        self.closed, self._closed_at, self._confirmed = why, now, False
-
-    def heard(self, *, denied: bool, begun_at: float) -> None:
-        """Another endpoint has answered: if that refuses the key, too, nothing is known of this one."""
-        if self.closed is not None and not self._confirmed and begun_at > self._closed_at:
-            self._confirmed = True
-            if denied:
-                self.closed = None
-
-    def went(self) -> None:
-        """The server has taken a file."""
-        self.closed, self._failing_since = None, math.inf
-
-    def failed(self, now: float) -> None:
-        """A file has not come to the server, or to nothing there."""
-        self._failing_since, self._failed_at = min(self._failing_since, now), now
-
-    def forgive(self) -> None:
-        """That was nothing that files were to blame for."""
-        self._failing_since = math.inf
-
-    def _is_open(self, now: float) -> bool:
-        return self.wanted and not self.shut and (self.closed is None or now - self._closed_at >= REOPEN)
-
-    def _works(self, now: float, patience: float = 0.0) -> bool:
-        """A file may be waited for: none has failed, or for no longer than this, or that is long ago."""
-        if not self._is_open(now) or self.slot.foreign_until > now + patience:
-            return False
-        if now - self._failing_since > patience and now - self._failed_at < FORGIVEN:
+    def _works(self, now: float, patience: float) -> bool:
+        """A file may be waited for, if none goes for no longer than this."""
+        if not self.trust.holds(now, patience) or self.slot.foreign_until > now + patience:
             return False
         if self.leave_by is None or self._gathering is not None:
             return True
         return self.slot.takes_rows(now) and self.leave_by - now >= SHORTEST_UPLOAD
-
-    # ── what is late ──
-
-    def wait(self, now: float) -> float:
-        """How long it takes to send all events that wait, at the present budget."""
-        return self._bucket.time_for(self._arrays.waiting, now)
 
     def _is_late(self, lane: Lane, now: float) -> bool:
         """Its first event would be dated wrongly by now. Who said when it happened waits longer for files to work."""
@@ -130,12 +85,12 @@ class Backlog:
             return False
         _, accepted_at, event = first
         if isinstance(event, bytes):
-            return now - accepted_at > self._late_after and self._works(now, PATIENT)
-        return self.wall + now - event[1].timestamp() > self._late_after and self._works(now, MOST_PATIENT)
+            return now - accepted_at > self._late_after and self._works(now, PATIENCE)
+        return self.wall + now - event[1].timestamp() > self._late_after and self._works(now, MOST_PATIENCE)
 
     def sets_aside(self, lane: Lane, now: float) -> bool:
         """This lane's turn has come: it waits for a file instead, if it is too late."""
-        if not self.wanted or not self._is_late(lane, now):
+        if not self.trust.wanted or not self._is_late(lane, now):
             return False
         lane.late = True
         self._lines.file(lane)
@@ -143,7 +98,7 @@ class Backlog:
 
     def release(self, now: float) -> float:
         """When files do not work, those that wait for one go the slow way, some at a time; when to look again."""
-        if not self._lines.late or self._works(now, PATIENT):
+        if not self._lines.late or self._works(now, PATIENCE):
             self._releasing = None
             return math.inf
         if self._releasing is None:
@@ -162,7 +117,7 @@ class Backlog:
 
     def _is_too_much(self, now: float) -> bool:
         """So much waits that some of it would be late."""
-        wait = self.wait(now)
+        wait = self._bucket.time_for(self._arrays.waiting, now)  # at the present budget
         return wait > self._late_after or (self.leave_by is not None and wait > self.leave_by - now)
 
     def _ripe_at(self, now: float, hurry: bool) -> float:
@@ -181,8 +136,8 @@ class Backlog:
         """Begin a file if there is anything late, and go on filling it; else say when there may be."""
         if self._gathering is not None:
             return self._go_on(self._gathering, now)
-        self.slot.resubmits = self._is_open(now)
-        if not self._is_open(now) or (self.leave_by is not None and not self._works(now, math.inf)):
+        self.slot.resubmits = self.trust.is_open(now)
+        if not self.trust.is_open(now) or (self.leave_by is not None and not self._works(now, math.inf)):
             return math.inf
         ripe = max(self._ripe_at(now, hurry), self._not_before)
         if ripe > now:
@@ -198,7 +153,7 @@ class Backlog:
         return now
 
     def _go_on(self, gathering: Gathering, now: float) -> float:
-        patience = PATIENCE if self.leave_by is None else min(PATIENCE, (self.leave_by - now) / 4)
+        patience = LONGEST_FLIGHT if self.leave_by is None else min(LONGEST_FLIGHT, (self.leave_by - now) / 4)
         due = gathering.go_on(now, patience)
         if due is not None:
             return due

@@ -88,7 +88,7 @@ class Schedule:
         if imports is not None:
             self.backlog = Backlog(
                 self.import_slot, self._lines, self._arrays, self.buckets[destination.events.route.budget],
-                self._import_gate, wanted=imports.wanted, late_after=imports.late_after,
+                wanted=imports.wanted, late_after=imports.late_after,
                 linger=settings.flush_interval, wall=wall,
             )  # fmt: skip
         self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
@@ -101,7 +101,7 @@ class Schedule:
         self._endings = Endings(
             self._lines, self._arrays, self._once, self.slots, self.settled, repeats=settings.on_ambiguous == "send"
         )
-        if self.backlog is not None and self.backlog.wanted:
+        if self.backlog is not None and self.backlog.trust.wanted:
             self._endings.known = self.backlog.known
         self._turn = 0
         self._probe_at = 0.0
@@ -295,9 +295,9 @@ class Schedule:
         imports, backlog = self._to.imports, self.backlog
         assert imports is not None
         assert backlog is not None
-        if not backlog.wanted and self.import_slot.state is SlotState.FREE:
+        if not backlog.trust.wanted and self.import_slot.state is SlotState.FREE:
             return math.inf
-        backlog.shut = self.held is not None
+        backlog.trust.shut = self.held is not None
         release = backlog.release(now)
         if release <= now:
             return now
@@ -401,9 +401,9 @@ class Schedule:
         self.jobs_completed += change.delivered
         if slot is self.import_slot and self.backlog is not None:
             if change.withdrawn or (step.what == "submit" and not change.submitted):
-                self.backlog.failed(now)
+                self.backlog.trust.failed(now)
             elif change.submitted:
-                self.backlog.went()
+                self.backlog.trust.went()
         over = "" if slot.has(step.batch) else step.batch.filename
         self._endings.carry_out(change, BY_BULK if slot is self.slot else BY_IMPORT, over)
 
@@ -427,10 +427,10 @@ class Schedule:
         imports = self.backlog is not None and work.gate is self._import_gate and work.rows and self.held is None
         if imports and verdict.status is not None and meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
             assert self.backlog is not None
-            self.backlog.close(self._why_no_imports(verdict, work.route), now)
+            self.backlog.trust.close(self._why_no_imports(verdict, work.route), now)
             return
         if self.backlog is not None and verdict.status is not None:
-            self.backlog.heard(denied=meaning is Meaning.DENIED, begun_at=work.begun_at)
+            self.backlog.trust.heard(denied=meaning is Meaning.DENIED, begun_at=work.begun_at)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
             # Somebody on the way may mind what is in one request; 401 minds the key.
             self.failure = self._why_held(verdict, work.route)
@@ -452,7 +452,7 @@ class Schedule:
         else:
             self.failure = None
             if self.backlog is not None and work.gate.failing:
-                self.backlog.forgive()  # an outage is over: it was none of files
+                self.backlog.trust.forgive()  # an outage is over: it was none of files
             work.gate.succeeded(now)
             if not any(gate.failing for gate in self._gates):
                 self.outage = None
@@ -559,7 +559,7 @@ class Schedule:
     @property
     def imports_closed(self) -> str | None:
         """Why late events go through the realtime endpoint all the same."""
-        return self.backlog.closed if self.backlog is not None else None
+        return self.backlog.trust.closed if self.backlog is not None else None
 
     def drop_oldest(self, outcome: Outcome) -> bool:
         """Give up the oldest call that no request carries; false if there is none."""

@@ -57,6 +57,12 @@ class Server(FaultyServer):
     """The key is wrong."""
     foreign_until: float = 0.0
     """Until then somebody else's import runs."""
+    swallows: set[str] = attrs.field(factory=set)
+    """Names of endpoints whose requests get lost."""
+    swallowed: int = 0
+    """So many have."""
+    poison: int = -1
+    """An import with the event of this number is answered 400."""
     loses: set[str] = attrs.field(factory=set)
     """Names of endpoints that do what they are asked, and whose answers get lost."""
     blanks: bool = True
@@ -68,6 +74,10 @@ class Server(FaultyServer):
 
     def handle(self, work: Work, now: float) -> Verdict:
         """As any does; some answers get lost."""
+        if work.route.name in self.swallows:
+            self.swallowed += 1
+            self.note_lost(work)
+            return of_failure("ReadTimeout", sent=True)
         verdict = super().handle(work, now)
         if work.route.name not in self.loses or verdict.status is None:
             return verdict
@@ -120,6 +130,8 @@ class Server(FaultyServer):
             self.conflicts.append(now)
             return 409, None
         rows = [json.loads(line) for line in work.lines]
+        if any(row.get("metadata", {}).get("n") == self.poison for row in rows):
+            return 400, None
         if work.route is IMPORTS:
             self.imported += rows
             self.tracked += [(row["user_id"], row["metadata"]["n"]) for row in rows if row["event_type"] == "track"]

@@ -252,6 +252,89 @@ def test_an_account_without_imports_drains_the_slow_way_and_says_why(status: int
     assert 1 == run.server.stamps["identify"].count(run.server.stamps["identify"][0])
 
 
+def test_an_account_that_got_imports_after_all_is_found_out_within_the_hour() -> None:
+    run = Late()
+    run.server.refuses_imports = 403
+    run.many(4_000)
+    run.run(3_000.0)
+    tried = run.schedule.imports_closed
+    run.server.refuses_imports = 0
+    run.run(700.0)
+    run.many(4_000, first=4_000)
+    run.drain()
+
+    run.check()
+    assert tried is not None
+    assert run.schedule.imports_closed is None
+    assert 1 == len(run.files)
+
+
+def test_429s_without_end_let_late_events_go_the_slow_way() -> None:
+    run = Late()
+    run.server.refuses_imports = 429
+    run.many(1_200)
+    run.server.down = {"track"}
+    run.run(400.0)
+    run.server.down.clear()
+    run.run(1_500 * 60.0)
+
+    assert (0, {"realtime": 1_200}) == (run.outbox.ledger.pending, run.routes)
+
+
+def test_uploads_that_always_get_lost_are_given_up_and_nobody_waits_for_them_for_ever() -> None:
+    run = Late()
+    run.server.swallows = {"imports"}
+    run.many(4_000)
+    run.run(3_600.0)
+    uploads = run.server.swallowed
+
+    assert 0 == run.outbox.ledger.pending
+    assert 3 <= uploads <= 20
+    assert run.schedule.possible_duplicates <= 4_000 * uploads
+
+
+def test_what_only_waits_in_a_job_of_the_server_leaves_room_for_others() -> None:
+    run = Late()
+    run.outbox._max_calls = 4_000
+    run.many(4_000)
+    full = run.outbox.has_room(1)
+    run.run(5.0)
+
+    assert (False, True) == (full, run.outbox.has_room(1))
+    run.drain()
+    run.check()
+
+
+def test_an_identify_that_nothing_in_the_file_could_overwrite_does_not_wait_for_the_job() -> None:
+    run = Late()
+    run.many(6_000)
+    run.run(10.0)
+    assert run.files
+    run.put(Identify("u1", {"plan": "pro"}))
+    run.put(Track("u1", "event", {"n": 6_000}))
+    run.put(Identify("u2", {}, {"id": "acme"}))
+    run.run(5.0)
+    known = dict(run.server.users)
+    run.drain()
+
+    assert {"u1": {"plan": "pro"}} == known
+    run.check()
+
+
+@pytest.mark.parametrize("users", [1, 20])
+def test_one_event_that_imports_refuse_goes_in_realtime_and_few_others_with_it(users: int) -> None:
+    run = Late()
+    run.server.poison = 1_234
+    run.many(4_000, users=users)
+    run.drain()
+
+    run.check()
+    assert run.wrongly_dated <= 1
+    assert 1_500 < run.routes["import"]
+    assert len(run.files) <= 10
+    assert 1_234 not in {row["metadata"]["n"] for row in run.server.imported}
+
+
 def test_a_key_that_is_refused_everywhere_says_nothing_of_imports() -> None:
     run = Late()
     run.server.refuses_imports = 401
