@@ -26,7 +26,7 @@ from ._values import Convertible, checked_company, checked_id, checked_moment, m
 
 if TYPE_CHECKING:
     from ._http import Transport
-    from .imports import ImportReport, OnProgress, Row
+    from .imports import ImportReport, OnProgress, Row, Series
 
 OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
 Metadata = Union[Mapping[str, Convertible], None]
@@ -177,6 +177,7 @@ class UserpilotClient(Door):
         rebind: bool = False,
         on_progress: OnProgress | None = None,
         max_rows: int = 100_000,
+        series: Series | None = None,
     ) -> ImportReport:
         """Import a file of such rows; after a crash it goes on: `userpilot_async.imports.import_file`."""
         report: ImportReport = await _imports().import_file(
@@ -190,6 +191,7 @@ class UserpilotClient(Door):
             rebind=rebind,
             on_progress=on_progress,
             max_rows=max_rows,
+            series=series,
         )
         return report
 

@@ -133,7 +133,7 @@ class Endings:
         """No file carries these events any more: they wait in front of their lane again."""
         events, row.events = row.events or [], None
         if lane.place is Place.BUSY and not (lane.calls and lane.calls[0] is row):
-            lane.returned = events + lane.returned
+            lane.returned = [*events, *lane.returned]
         else:
             start = 1 if lane.calls and lane.calls[0] is row else 0
             lane.calls[start:start] = events
@@ -188,7 +188,7 @@ class Endings:
             self._settled.carried(row, outcome)
         submitted = {id(row) for row in running}
         for lane in list(self._lines):
-            lane.calls[:0], lane.returned = lane.returned, []
+            lane.calls[:0], lane.returned = lane.returned, ()
             staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
             while lane.calls:
                 self.head(lane, outcome)

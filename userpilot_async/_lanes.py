@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Union
 
@@ -76,7 +77,7 @@ class Lane:
     """Its first track came to its turn too late."""
     slow_until: int = -1
     """Events up to this one go through the realtime endpoint, however late: no file with them was worked off."""
-    returned: list[Waiting] = attrs.field(factory=list)
+    returned: Sequence[Waiting] = ()
     """Events that no file carries any more. They go in front as soon as no request carries what is there."""
     attempts: int = 0
     """Failures in a row of the head."""

@@ -75,7 +75,7 @@ class Lines:
         """A lane that was busy or asleep is free again; ``first`` puts it at the head of its line."""
         self._leave(lane)
         if lane.returned:
-            lane.calls[:0], lane.returned = lane.returned, []
+            lane.calls[:0], lane.returned = lane.returned, ()
             lane.in_ages = False  # it is known there as younger than it is now
         lane.place = Place.NOWHERE
         self.file(lane, first=first)

@@ -454,6 +454,8 @@ class Schedule:
             if self.backlog is not None and work.gate.failing:
                 self.backlog.trust.forgive()  # an outage is over: it was none of files
             work.gate.succeeded(now)
+            if work.gate is self._import_gate and not self._arrays.waiting:
+                self._track_gate.succeeded(now)  # nobody is left whose request could tell that the outage is over
             if not any(gate.failing for gate in self._gates):
                 self.outage = None
 

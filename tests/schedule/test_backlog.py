@@ -160,8 +160,20 @@ def test_events_that_waited_through_an_outage_are_imported_and_those_of_its_last
     run.drain()
 
     run.check()
-    assert [100] == run.files
+    assert (None, [100]) == (run.schedule.outage, run.files)
     assert set(range(100)) == {row["metadata"]["n"] for row in run.server.imported}
+
+
+def test_an_outage_is_over_though_everything_went_as_an_import() -> None:
+    run = Late()
+    run.server.down = {"track"}
+    run.many(100)
+    run.run(200.0)
+    during = run.schedule.outage
+    run.run(400.0)
+
+    assert during is not None
+    assert (None, {"import": 100}) == (run.schedule.outage, run.routes)
 
 
 def test_an_event_that_happened_long_ago_is_imported_at_once_and_one_of_just_now_is_not() -> None:
