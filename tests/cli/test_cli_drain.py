@@ -47,6 +47,28 @@ def test_once_sends_all_that_waits_and_ends(run: Run, server: str, received: Rec
     assert None is _inspect.holder(path)
 
 
+def test_what_waited_too_long_goes_as_an_import_if_that_is_asked_for(
+    run: Run, server: str, received: Received, path: Path
+) -> None:
+    fill(path, [track(serial=number) for number in range(10)], base_url=server)
+    with closing(sqlite3.connect(path)) as db:
+        assert 10 == db.execute("SELECT count(*) FROM calls").fetchone()[0]
+
+    result = run("drain", "--outbox", str(path), "--once", "--late-after", "0.001")
+
+    assert Exit.FINE == result.returncode, result.stderr
+    assert ({"import"}, list(range(10))) == (
+        {event["via"] for event in received("events")}, [event["metadata"]["serial"] for event in received("events")]
+    )  # fmt: skip
+
+
+def test_parcelvoy_has_no_late_events(run: Run, path: Path) -> None:
+    result = run("drain", "--outbox", str(path), "--once", "--late-after", "60", "--to", "parcelvoy")
+
+    assert Exit.USAGE == result.returncode
+    assert "--late-after is Userpilot's" in result.stderr
+
+
 def test_the_report_is_of_this_run_and_not_of_the_files_whole_life(run: Run, server: str, path: Path) -> None:
     lose(path, [track("gone")], base_url=server)
     fill(path, [track()], base_url=server)

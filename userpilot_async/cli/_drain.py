@@ -15,7 +15,7 @@ from ._delivery import Delivery
 from ._progress import Progress, stderr
 from ._recipients import recipient_at
 from ._report import as_dict, as_text, encoded
-from ._server import Server, json_option, talks_to_server, to_option
+from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this log is written for weeks
@@ -27,9 +27,10 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 )
 @to_option
 @click.option("--once", is_flag=True, help="End when nothing is left. Default: go on until SIGTERM or Ctrl-C.")
+@late_option
 @json_option
 @talks_to_server
-def drain(server: Server, place: str | None, to: str, once: bool, as_json: bool) -> None:
+def drain(server: Server, place: str | None, to: str, once: bool, late_after: float | None, as_json: bool) -> None:
     """Send what waits in an outbox on disk, and what others put into it meanwhile.
 
     One process at a time sends from a file. While another one does, this one stands by, and goes on when that one ends.
@@ -47,7 +48,7 @@ def drain(server: Server, place: str | None, to: str, once: bool, as_json: bool)
         if not outbox.path.exists():
             click.echo(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
     progress = Progress(stderr(), PAUSE, only_news=True)
-    delivery = Delivery(recipient_at(server, to, outbox), None, progress, Rejections(), endless=not once)
+    delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
     anyio.run(delivery.run)
     click.echo(encoded(as_dict(delivery)) if as_json else "\n".join(as_text(delivery)))
     if delivery.trouble is not None:

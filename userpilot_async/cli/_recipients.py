@@ -6,6 +6,7 @@ from typing import Protocol
 
 import anyio
 import attrs
+import click
 
 from .._calls import from_bytes
 from .._client import UserpilotClient
@@ -105,8 +106,13 @@ def _knows_no_project(body: object) -> bool:
     return isinstance(body, dict) and body.get("code") == NO_SUCH_PROJECT
 
 
-def recipient_at(server: Server, to: str, outbox: Outbox | str | None) -> Recipient:
+def recipient_at(server: Server, to: str, outbox: Outbox | str | None, late_after: float | None = None) -> Recipient:
     """Whom the options mean. A full queue is waited for without end: a script has nothing better to do."""
+    if to == "parcelvoy" and late_after is not None:
+        raise click.UsageError("--late-after is Userpilot's: Parcelvoy has no imports")
     if to == "parcelvoy":
         return Parcelvoy(server.parcelvoy(ParcelvoySettings(when_full="wait", max_wait=None), outbox))
-    return Userpilot(server.client(Settings(when_full="wait", max_wait=None), outbox))
+    settings = Settings(when_full="wait", max_wait=None)
+    if late_after is not None:
+        settings = attrs.evolve(settings, imports="when_late", late_after=late_after)
+    return Userpilot(server.client(settings, outbox))

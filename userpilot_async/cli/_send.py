@@ -10,7 +10,7 @@ from ._drain import outbox_there
 from ._progress import Progress, stderr
 from ._recipients import recipient_at
 from ._report import as_dict, as_text, encoded
-from ._server import Server, json_option, talks_to_server, to_option
+from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections, Source
 
 
@@ -21,11 +21,13 @@ from ._source import Rejections, Source
               " to wait in: it keeps what could not be delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
+@late_option
 @json_option
 @talks_to_server
 def send(
-    server: Server, file: str, to: str, place: str | None, strict: bool, timeout: float | None, as_json: bool
-) -> None:
+    server: Server, file: str, to: str, place: str | None, strict: bool, timeout: float | None,
+    late_after: float | None, as_json: bool,
+) -> None:  # fmt: skip
     """Send the calls in FILE (- is stdin; .gz is unpacked), one JSON object a line, and wait until all are delivered.
 
     \b
@@ -46,7 +48,7 @@ def send(
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
     Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.
     """  # noqa: E501  # a line that is to be copied stays one
-    recipient = recipient_at(server, to, outbox_there(place))
+    recipient = recipient_at(server, to, outbox_there(place), late_after)
     with Source(file) as source:
         progress = Progress(stderr())
         delivery = Delivery(recipient, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)

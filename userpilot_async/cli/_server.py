@@ -103,6 +103,12 @@ def talks_to_server(command: Command) -> Command:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+late_option = click.option(
+    "--late-after",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Import events that come later than this, dated with their own time: a paid feature. Default: none are.",
+)
 to_option = click.option(
     "--to",
     type=click.Choice(["userpilot", "parcelvoy"]),
