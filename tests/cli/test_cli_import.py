@@ -250,6 +250,30 @@ def test_a_file_that_was_imported_is_passed_over_unless_again_is_said(run: Run, 
     assert [1, 1] == serials()
 
 
+def test_a_rehearsal_elsewhere_is_no_import_here(run: Run, serials: Serials, path: Path) -> None:
+    """After a try with the emulator, the account itself would get nothing, and the command would call that fine."""
+    written(path, [event(1)])
+    with emulator_process("--api-key", KEY) as rehearsal:
+        tried = run("import", str(path), env={"USERPILOT_BASE_URL": rehearsal})
+
+    results = [run("import", str(path)), run("import", "--again", str(path))]
+
+    assert [Exit.FINE, Exit.LOST, Exit.FINE] == [result.returncode for result in (tried, *results)]
+    assert f"at another server, {rehearsal}" in results[0].stderr
+    assert "--again" in results[0].stderr
+    assert [1] == serials()
+
+
+def test_several_files_are_one_history(run: Run, received: Received, tmp_path: Path) -> None:
+    first = written(tmp_path / "day1", [user(plan="free", seats=3)])
+    second = written(tmp_path / "day2", [user(plan="pro")])
+
+    results = [run("import", str(first)), run("import", str(first), str(second))]
+
+    assert [Exit.FINE] * 2 == [result.returncode for result in results]
+    assert [{"plan": "pro", "seats": 3}] == [one["properties"] for one in received("users")]
+
+
 def test_what_the_first_run_refused_is_not_forgotten_by_the_second(run: Run, path: Path) -> None:
     """A script that repeats the command until it ends with 0 would take the second end for a success."""
     written(path, [event(1), bad()])
@@ -369,13 +393,18 @@ def test_an_import_begun_with_another_key_goes_on_only_if_told_to(
         ("--rejected", "x", "SECOND"),
         ("-",),
         ("--rejected", "FIRST"),
+        ("--rejected", "FIRST.import"),
+        ("--check", "--again"),
     ],
 )
 def test_what_makes_no_sense_is_wrong_usage(invoke: Invoke, path: Path, options: tuple[str, ...]) -> None:
     written(path, [event()])
     second = written(path.with_name("second"), [event()])
 
-    words = [{"FIRST": str(path), "SECOND": str(second)}.get(word, word) for word in options]
+    words = [
+        {"FIRST": str(path), "FIRST.import": f"{path}.import", "SECOND": str(second)}.get(word, word)
+        for word in options
+    ]
     result = invoke("import", "--api-key", "K", path, *words)
 
     assert Exit.USAGE == result.exit_code

@@ -37,3 +37,10 @@ def test_a_bad_row_is_an_invalid_call_with_its_line():
     assert isinstance(error, InvalidCall)
     assert (3, "user_id", "is missing") == (error.line, error.field, error.reason)
     assert "line 3: user_id is missing" == str(error)
+
+
+def test_a_line_that_is_bad_as_a_whole_is_named_once():
+    assert ["line 2: is not JSON", "line 3: user_id is missing"] == [
+        str(InvalidRow(2, "line", "is not JSON")),
+        str(InvalidRow(3, "user_id", "is missing")),
+    ]

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from tests.imports.conftest import AT, company, doubled, marks, rejected, track, uploads, user
-from userpilot_async import InvalidCall, Rejected, UserpilotClient
+from userpilot_async import InvalidCall, Rejected, UserpilotAPI, UserpilotClient
 from userpilot_async.emulator import Fault
 from userpilot_async.imports import (
     AlreadyImported,
@@ -187,8 +187,9 @@ async def test_bad_rows_go_where_they_are_wanted(run, written, tmp_path):
 
 
 async def test_the_rejected_file_of_an_earlier_import_does_not_stay(run, written):
+    await run(written([BAD]))
     path = written([track(0)])
-    rejected_path(path).write_text("old\n")
+    assert rejected_path(path).exists()
     report = await run(path)
 
     assert report.rejected is None
@@ -201,6 +202,34 @@ async def test_the_rejected_file_is_never_the_source(run, written):
     with pytest.raises(ValueError, match="rejected must be another file"):
         await run(path, rejected=path.parent / "." / path.name)
     assert path.exists()
+
+
+@pytest.mark.parametrize("which", ["", "-wal"])
+async def test_the_rejected_file_is_never_the_journal(run, written, which):
+    path = written([track(0), BAD])
+
+    with pytest.raises(ValueError, match="rejected must be another file"):
+        await run(path, rejected=f"{journal_path(path)}{which}")
+
+
+@pytest.mark.parametrize("content", ["", '{"line": 1, "field": "row", "reason": "old", "row": "{}"}\n'])
+async def test_what_an_earlier_import_refused_makes_place(run, written, tmp_path, content):
+    place = tmp_path / "other"
+    place.write_text(content)
+    await run(written([track(0)]), rejected=place)
+
+    assert not place.exists()
+
+
+async def test_a_file_of_others_in_the_place_of_the_rejected_one_stays_as_it_is(run, written, tmp_path, emulator):
+    place = written([track(5)], "precious.ndjson")
+    before, path = place.read_bytes(), written([track(0), BAD])
+    for attempt in (run(path, rejected=place), check_file(path, rejected=place)):
+        with pytest.raises(JournalError, match=r"precious.ndjson is no file of refused rows"):
+            await attempt
+
+    assert before == place.read_bytes()
+    assert [] == uploads(emulator)
 
 
 async def test_a_row_that_completes_a_profile_of_too_many_properties_is_refused(run, written, emulator):
@@ -224,6 +253,27 @@ async def test_strict_raises_before_anything_is_sent_and_a_mended_file_goes(run,
     assert (5_001, "event_type") == (caught.value.line, caught.value.field)
     assert isinstance(caught.value, InvalidCall)
     assert 20 == report.uploaded
+
+
+async def test_strict_and_a_check_see_what_rows_make_together(run, written, emulator):
+    rows = [user("u1", {f"a{n}": n for n in range(500)}), *(track(n) for n in range(50)), user("u1", {"more": 1})]
+    path = written(rows)
+    found = await check_file(path)
+    with pytest.raises(InvalidRow, match="line 52: metadata makes 501 properties with those of earlier rows"):
+        await run(path, strict=True, max_rows=10)
+
+    assert (52, 51, 1) == (found.read, found.valid, found.refused)
+    assert [(52, "metadata")] == [error[:2] for error in found.first_errors]
+    assert [] == uploads(emulator)
+    assert [path.name] == os.listdir(path.parent), "nor does it leave a journal, or its log"
+
+
+async def test_one_of_500_properties_can_be_replaced(run, written, emulator):
+    report = await run(written([user("u1", {f"p{n}": n for n in range(500)}), user("u1", {"p0": None, "q": 1})]))
+    emulator.advance()
+
+    assert 0 == report.refused
+    assert {*(f"p{n}" for n in range(1, 500)), "q"} == set(emulator.store.users["u1"].properties)
 
 
 async def test_a_file_that_is_none_is_refused_before_anything_is_sent(run, tmp_path, emulator):
@@ -363,7 +413,7 @@ async def test_a_row_that_is_too_large_alone_is_refused_and_makes_no_other_file_
     report = await run(path, max_rows=40)
 
     assert [n for n in range(400) if n != 20] == marks(emulator)
-    assert [(21, "row", "the server answered 413: scripted fault fault-1")] == list(report.first_errors)
+    assert [(21, "row", "the server answered 413")] == list(report.first_errors)
     assert 40 > len(uploads(emulator))
 
 
@@ -380,6 +430,7 @@ async def test_rows_that_the_server_refuses_are_found_by_halving_and_written_wit
     assert [5, 6, 79] == [one["line"] for one in rejected(path)]
     assert json.dumps(rows[77]) == rejected(path)[2]["row"], "the line as it was"
     assert {f"the server answered {status}: scripted fault fault-1"} == {one["reason"] for one in rejected(path)}
+    assert {f"the server answered {status}"} == {error[2] for error in report.first_errors}, "its words may quote a row"
     assert (97, 3, 97) == (report.valid, report.refused, report.uploaded)
 
 
@@ -395,6 +446,35 @@ async def test_a_server_that_refuses_everything_does_not_reject_the_whole_file(r
     assert report.complete
     assert 25 >= report.refused
     assert 300 == report.refused + len(marks(emulator)) == report.read
+
+
+async def test_what_was_sent_is_kept_with_a_refused_row_that_carried_the_cause(run, written, emulator):
+    emulator.faults.add(Fault(path="/v1/imports", body_contains="poison", status=400, times=None))
+    path = written([user("u1", {"bio": "poison"}), user("u1", {"plan": "pro"}), track(1, event_name="poison")])
+    await run(path)
+
+    assert {"bio": "poison", "plan": "pro"} == json.loads(rejected(path)[1]["sent"])["metadata"]
+    assert {"plan": "pro"} == json.loads(rejected(path)[1]["row"])["metadata"]
+    assert "sent" not in rejected(path)[2]
+
+
+async def test_a_job_that_fails_after_its_file_was_halved_is_tried_once_more_too(run, written, emulator):
+    emulator.faults.add(Fault(path="/v1/imports", body_contains="poison", status=400, times=None))
+    emulator.faults.add(Fault(path="/v1/imports", job="failed"))
+    report = await run(written([track(0), track(1, event_name="poison")]))
+
+    assert [0] == marks(emulator)
+    assert [(2, "row", "the server answered 400")] == list(report.first_errors)
+
+
+async def test_rows_that_a_completed_job_left_out_are_not_called_completed(run, written, emulator):
+    emulator.faults.add(
+        Fault(path="/v1/background_jobs/*", status=200, times=None,
+              body={"job_id": "j", "status": "completed", "total_rows": "10", "completed_rows": "3"})
+    )  # fmt: skip
+    report = await run(written(track(n) for n in range(10)))
+
+    assert (10, 3, 7) == (report.uploaded, report.completed, report.unconfirmed)
 
 
 async def test_a_job_that_fails_is_tried_once_more(run, written, emulator):
@@ -474,7 +554,7 @@ async def test_another_file_in_its_place_needs_to_be_told_too(run, written, emul
     path = written(track(n) for n in range(3))
     await run(path)
     written(track(n) for n in range(10, 14))
-    with pytest.raises(ImportConflict, match="has changed since: again=True imports all of it anew"):
+    with pytest.raises(ImportConflict, match="has changed since: again=True imports all of it, and doubles"):
         await run(path)
     report = await run(path, again=True)
 
@@ -514,12 +594,50 @@ async def test_a_file_that_changed_while_its_import_waited_is_refused(run, stopp
     assert 10 == len(marks(emulator))
 
 
-async def test_a_file_that_was_only_touched_counts_as_changed(run, stopped):
+async def test_a_file_that_was_only_touched_is_the_same(run, stopped, emulator):
+    """So is a copy on another machine, or one that a script has written anew."""
     path = await stopped()
     os.utime(path, ns=(1, 1))
-
-    with pytest.raises(ImportConflict, match="changed since"):
+    await run(path, max_rows=10)
+    os.utime(path, ns=(2, 2))
+    with pytest.raises(AlreadyImported):
         await run(path)
+
+    assert list(range(30)) == marks(emulator)
+
+
+async def test_a_change_in_the_middle_of_a_file_is_seen(run, written):
+    rows = [track(n) for n in range(5_000)]
+    await run(written(rows))
+    rows[2_500]["user_id"] = "uX"
+
+    with pytest.raises(ImportConflict, match="has changed since"):
+        await run(written(rows))
+
+
+@pytest.mark.parametrize(("key", "url"), [("OTHER", "https://emulator"), ("KEY", "https://elsewhere")])
+async def test_another_account_or_server_is_never_taken_for_one_that_has_it_already(
+    run, cable, written, emulator, key, url
+):
+    """Whoever tried it with the emulator would otherwise read that all is there."""
+    path = written([track(0)])
+    await run(path)
+    async with UserpilotAPI(key, base_url=url, transport=cable) as api:
+        with pytest.raises(ImportConflict, match="another API key or at another server, https://emulator") as caught:
+            await import_file(api, path)
+        once = marks(emulator)
+        await import_file(api, path, again=True)
+
+    assert not isinstance(caught.value, AlreadyImported)
+    assert ([0], [0, 0]) == (once, marks(emulator))
+
+
+async def test_a_file_of_which_nothing_went_needs_no_again(run, written, emulator):
+    await run(written([BAD]))
+    report = await run(written([track(0)]))
+
+    assert [0] == marks(emulator)
+    assert (1, 0) == (report.uploaded, report.refused)
 
 
 async def test_another_key_is_refused_until_it_is_said_to_be_the_same_account(run, stopped, emulator):
@@ -590,6 +708,13 @@ async def test_typed_rows_and_mappings_are_imported(new_api, emulator):
     assert (3, 3, True) == (report.read, report.completed, report.complete)
 
 
+@pytest.mark.parametrize("rows", ["history.ndjson", b"x", Path("history.ndjson")])
+async def test_a_path_is_no_iterable_of_rows(new_api, rows):
+    async with new_api() as api:
+        with pytest.raises(TypeError, match="a path is for import_file"):
+            await import_rows(api, rows)
+
+
 async def test_an_async_iterable_may_take_its_time(new_api, emulator):
     async def slowly():
         for n in range(25):
@@ -612,6 +737,25 @@ async def test_bad_rows_of_an_iterable_are_named_by_their_number(new_api, emulat
     assert [(2, "row", "must be a row or a mapping, not int"), (3, "user_id", "is missing")] == list(
         report.first_errors
     )
+
+
+async def test_an_async_generator_is_closed_when_the_import_fails(new_api, emulator):
+    """It may have a cursor open."""
+    closed = []
+
+    async def rows():
+        try:
+            for n in range(50):
+                yield track(n)
+        finally:
+            closed.append(True)
+
+    emulator.faults.add(Fault(path="/v1/imports", status=401))
+    async with new_api() as api:
+        with pytest.raises(Rejected):
+            await import_rows(api, rows(), max_rows=5)
+
+    assert [True] == closed
 
 
 async def test_strict_stops_at_the_first_bad_row_of_an_iterable(new_api, emulator):

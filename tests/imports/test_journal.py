@@ -72,6 +72,13 @@ def test_only_its_owner_may_read_it(new, path):
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 
+def test_an_empty_file_in_its_place_is_only_its_owners_from_then_on(new, path):
+    path.touch(0o644)
+    new()
+
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
 def test_closed_it_is_one_file(new, path):
     journal = new()
     filled(journal, 10)
@@ -234,7 +241,7 @@ def test_halves_of_halves_share_the_rows_in_order(new):
     seen = []
     while (part := journal.first_part()) is not None:
         seen.append((part.place, part.rows, journal.content(part), journal.line_of(part), part.size))
-        journal.completed(part)
+        journal.completed(part, part.rows)
 
     assert ["000001.0.0", "000001.0.1", "000001.1"] == [place for place, *_ in seen]
     assert [3, 3, 6] == [rows for _, rows, *_ in seen]
@@ -250,7 +257,7 @@ def test_the_rows_go_with_the_last_of_their_parts(new):
     counts = []
     while (part := journal.first_part()) is not None:
         counts.append(journal._all("SELECT count(*) FROM pieces")[0][0])
-        journal.completed(part)
+        journal.completed(part, part.rows)
 
     assert [1, 1] == counts
     assert [(0,)] == journal._all("SELECT count(*) FROM pieces")
@@ -297,7 +304,7 @@ def test_a_finished_journal_is_small_and_knows_its_counts(new, path):
     journal = new()
     part = filled(journal, 50_000)
     journal.running(part, "job:1")
-    journal.completed(part)
+    journal.completed(part, part.rows)
     with journal.change():
         journal.connection.executemany(
             "INSERT INTO profiles VALUES ('identify_user', ?, ?)", [(f"u{n}", "x" * 100) for n in range(5_000)]

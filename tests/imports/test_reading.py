@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import tracemalloc
 
 import pytest
@@ -242,8 +243,8 @@ def test_an_unknown_column_is_refused_with_the_row_that_uses_it(file):
         (b"[\n", "is a JSON array"),
         (f"[{LINE}]".encode(), "is a JSON array"),
         (b"event_type,user_id,user_id\n", "two columns 'user_id'"),
-        (gzip.compress(b""), "is empty"),
-        (gzip.compress(LINE.encode())[:-20], "breaks off"),
+        (gzip.compress(b"", mtime=0), "is empty"),
+        (gzip.compress(LINE.encode(), mtime=0)[:-20], "breaks off"),
         (b"\x1f\x8b but no gzip", "breaks off"),
     ],
 )
@@ -341,3 +342,57 @@ def test_whatever_follows_a_good_beginning_is_read_or_named(tmp_path_factory, re
     for line in lines(path):
         assert (line.fields is None) != (line.error is None)
         line.raw.encode()
+
+
+# ── what must not hold anybody up, or show what is in it ──
+
+
+@pytest.mark.parametrize(("piece", "end", "skip"), [("\n", "", 1), ("x", "\n", 1), (f"{LINE}\n", "", 1_000_000)])
+def test_reading_takes_a_rest_where_there_is_long_nothing_to_give_out(file, piece, end, skip):
+    """A step that takes a minute cannot be cancelled for a minute."""
+    times = 30_000_000 // len(piece)
+    path = file(f"{LINE}\n{piece * times}{end}{LINE}\n", "a.ndjson")
+    reading = lines(path, skip=min(skip, times + 1))
+    found = []
+    while True:
+        try:
+            found.append(reading.next_or_rest())
+        except StopIteration:
+            break
+    given = [line for line in found if line is not None and line.error is None]
+
+    assert 4 <= found.count(None) <= 10
+    assert 1 == len(given)
+
+
+def test_a_file_that_begins_with_nothing_but_blank_lines_is_none(file):
+    path = file(gzip.compress(b"\n" * 30_000_000), "a.ndjson.gz")
+
+    with pytest.raises(UnreadableFile, match="begins with more than 4,194,304 bytes of blank lines"):
+        lines(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a POSIX pipe")
+def test_a_pipe_is_refused_with_the_reason():
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(UnreadableFile, match="must be a file that can be read again, not a pipe"):
+            lines(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_line_does_not_show_what_is_in_it(file):
+    (line,) = lines(file(b'{"email": "alice@example.com"}\n', "a.ndjson"))
+
+    assert "alice" not in repr(line)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(write_ndjson, "a.ndjson.gz"), (write_ndjson, "a.ndjson"), (write_csv, "a.csv")]
+)
+def test_a_new_file_of_rows_is_only_its_owners(tmp_path, write, name):
+    write(tmp_path / name, [])
+
+    assert 0o600 == (tmp_path / name).stat().st_mode & 0o777

@@ -75,6 +75,15 @@ def test_one_that_somebody_moved_away_begins_anew(path):
     assert [2, 3] == lines(path)
 
 
+def test_what_somebody_else_wrote_is_never_cut_off_or_taken_away(path):
+    path.write_text('{"line": "up"}\n')
+    for known in (Progress(max_bytes=1), Progress(max_bytes=1, rejected=str(path), rejected_bytes=3)):
+        with pytest.raises(JournalError, match="is no file of refused rows: move it away"):
+            RejectedFile(path).clear(known)
+
+    assert '{"line": "up"}\n' == path.read_text()
+
+
 def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     with pytest.raises(JournalError, match=r"nowhere/r cannot be written: No such file or directory"):
         RejectedFile(tmp_path / "nowhere" / "r").write(Progress(max_bytes=1), [refusal(1)])

@@ -215,6 +215,8 @@ def test_any_other_time_is_turned_into_utc(text, sent):
         ("2024-13-01T08:55:43+01:00", "is no moment that exists: look at its month, day, hour, minute and second"),
         ("2024-12-01T08:61", "is no moment that exists: look at its month, day, hour, minute and second"),
         ("0000-12-01T08:55:43", "is no moment that exists: look at its month, day, hour, minute and second"),
+        ("2024-12-01T08:55:43+25:00", "must be an ISO 8601 time, such as 2024-12-01T08:55:43.220396Z"),
+        ("2024-12-01T08:55:43+05:99", "must be an ISO 8601 time, such as 2024-12-01T08:55:43.220396Z"),
         ("0001-01-01T00:00:00+01:00", "lies outside the years 1 to 9999 in UTC"),
         ("9999-12-31T23:59:59-01:00", "lies outside the years 1 to 9999 in UTC"),
         (datetime(2024, 12, 1), "is a naive datetime: give it a time zone"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import click
 
-from ..imports import CONVERTERS
+from ..imports import CONVERTERS, journal_path
 from ._import_words import as_text, sum_text
 from ._importing import Importing, Wish
 from ._progress import Progress, stderr
@@ -62,19 +62,29 @@ def import_(
     end. Bad rows are named by line, field and rule, never by their values, and kept in FILE.rejected.ndjson.
 
     What is done is noted in FILE.import: whatever ends the command, Ctrl-C or a crash, the same command goes on from
-    there. A FILE that was imported to its end is passed over. A server that cannot be reached at the start ends the
+    there. A FILE that was imported to its end is passed over; one that has changed since is not, nor one that went to
+    another server or with another key.
+
+    Several FILEs are one history: name them oldest first. Properties that an earlier row has named are carried into
+    each later identify row of the same user or company, because rows with fewer could blank them.
+
+    A server that cannot be reached at the start ends the
     command; later, an outage is waited out.
     """  # noqa: E501  # a line that is to be copied stays one
     dry_run = dry_run or dry_run_to is not None
     paths = list(dict.fromkeys(files))
     if check and dry_run:
         raise click.UsageError("--check and --dry-run are two things: a dry run checks all rows, too")
+    if check and (again or rebind):
+        raise click.UsageError("--check sends nothing: --again and --rebind are for what does")
     if again and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
         raise click.UsageError("--again takes one FILE")
     if rejected is not None and len(paths) > 1:
         raise click.UsageError("--rejected takes one FILE: each would write over what the last one left")
-    if rejected is not None and os.path.realpath(rejected) == os.path.realpath(paths[0]):
-        raise click.UsageError("--rejected must be another file than the one to import")
+    journal = journal_path(paths[0])
+    own = {os.path.realpath(path) for path in (paths[0], journal, f"{journal}-wal")}
+    if rejected is not None and os.path.realpath(rejected) in own:
+        raise click.UsageError("--rejected must be another file than the one to import, and than its journal")
     wish = Wish(check, dry_run, dry_run_to, strict, again, rebind, converted_from, rejected)
     progress = Progress(stderr(), PAUSE, only_news=True)
     importing = Importing(server.api() if wish.sends else None, paths, wish, progress)

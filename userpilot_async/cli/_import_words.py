@@ -148,7 +148,7 @@ def as_text(path: Path, report: ImportReport, uploads: Path | None) -> Iterator[
     elif report.jobs:
         yield f"{report.uploaded:,} rows uploaded in {files_text(report.files)}, {report.completed:,} of them completed"
         if report.unconfirmed:
-            yield f"{report.unconfirmed:,} of them are in jobs that the server no longer knows"
+            yield f"{report.unconfirmed:,} of them are without the server's word that they are there"
         yield f"possible duplicates: {report.possible_duplicates:,}"
     if report.rejected is not None:
         yield refused_text(report)

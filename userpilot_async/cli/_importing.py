@@ -16,7 +16,16 @@ from anyio.to_thread import run_sync
 
 from .._api import UserpilotAPI
 from .._errors import DeliveryError, Rejected, UserpilotError
-from ..imports import AlreadyImported, ImportProgress, ImportReport, JournalError, check_file, import_file, lines
+from ..imports import (
+    AlreadyImported,
+    ImportProgress,
+    ImportReport,
+    JournalError,
+    Series,
+    check_file,
+    import_file,
+    lines,
+)
 from ._exits import Exit, Failed, NotPossible, Refused, failure_of, failure_of_listing
 from ._import_words import Sight, as_dict, refusals, refused_text, summed
 from ._progress import Progress
@@ -76,6 +85,8 @@ class Importing:
     """Why it ended early, if nobody interrupted it."""
     interrupted: bool = attrs.field(default=False, init=False)
     elapsed: float = attrs.field(default=0.0, init=False)
+    _series: Series | None = attrs.field(default=None, init=False)
+    """What the files so far have said of users and companies, if there are several."""
     _scope: anyio.CancelScope = attrs.field(init=False)
     """What a signal cancels."""
 
@@ -159,6 +170,17 @@ class Importing:
         return None
 
     async def _each(self) -> None:
+        if len(self.paths) == 1:
+            await self._one_by_one()
+            return
+        self._series = await run_sync(Series)
+        try:
+            await self._one_by_one()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run_sync(self._series.close)
+
+    async def _one_by_one(self) -> None:
         for path in self.paths:
             self.broken_off = path
             report = await self._one(path)
@@ -187,6 +209,7 @@ class Importing:
                     converted_from=wish.converted_from,
                     strict=wish.strict,
                     rejected=wish.rejected,
+                    series=self._series,
                     on_progress=partial(self._see, path, sight),
                 )
             except AlreadyImported as exc:  # no trouble: the same command, given again, is how an import goes on
@@ -214,8 +237,8 @@ class Importing:
 
 
 def fine(report: ImportReport) -> bool:
-    """Nothing of the file was left out."""
-    return report.complete and not report.refused
+    """Nothing of the file was left out, as far as the server says."""
+    return report.complete and not report.refused and not report.unconfirmed
 
 
 async def knock(api: UserpilotAPI) -> Failed | None:

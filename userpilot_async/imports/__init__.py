@@ -8,6 +8,7 @@ from ._importer import check_file, import_file, import_rows, journal_path, rejec
 from ._reading import Line, Lines, UnreadableFile, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
 from ._rows import SOURCES, IdentifyCompany, IdentifyUser, PageView, Row, Source, TrackEvent, checked
+from ._series import Series
 from ._writing import write_csv, write_ndjson
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "OnProgress",
     "PageView",
     "Row",
+    "Series",
     "Source",
     "TrackEvent",
     "UnreadableFile",

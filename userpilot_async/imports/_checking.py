@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
 
-from ._cutting import Convert, sort
+from .._errors import InvalidCall
+from ._cutting import Convert, Sorted, refusal_of, sort
 from ._import import OnProgress
+from ._journal import Journal
+from ._profiles import Profiles
 from ._reading import lines
 from ._rejected import RejectedFile
 from ._report import FIRST_ERRORS, ImportProgress, ImportReport
-from ._schema import Progress
+from ._schema import Progress, Refusal
 from ._sources import BATCH_LINES, batch_of
 
 
@@ -22,16 +26,22 @@ async def checked_lines(
     convert: Convert | None,
     skip: int,
     *,
-    strict: bool,
+    into: Journal,
+    before: Sequence[Journal] = (),
+    strict: bool = False,
     rejected: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> ImportReport:
-    """Check the lines behind ``skip``; what is wrong with them is in the report, and in the file if there is one."""
+    """Check the lines behind ``skip``; what is wrong with them is in the report, and in the file if there is one.
+
+    The profiles go ``into`` a journal that is nobody's import; those that it begins with may be in others, ``before``.
+    """
     begun = anyio.current_time()
     total = (await run_sync(path.stat)).st_size
     file = RejectedFile(rejected)
     found = Progress(max_bytes=0)
     errors: list[tuple[int, str, str]] = []
+    profiles = Profiles(into.connection, *(journal.connection for journal in before))
     await run_sync(file.clear, found)
     reading = await run_sync(lambda: lines(path, skip=skip))
 
@@ -40,12 +50,14 @@ async def checked_lines(
     def step() -> bool:
         with busy:
             batch, last = batch_of(reading, BATCH_LINES)
-        these = sort(batch, convert, strict=strict)
+            these = sort(batch, convert, strict=strict)
+            refusals = these.refusals + _uncarried(these, into, profiles, strict)
+        refusals.sort(key=lambda refusal: refusal.line)
         found.read += len(batch)
-        found.valid += len(these.rows)
-        found.refused += len(these.refusals)
-        errors.extend((one.line, one.field, one.reason) for one in these.refusals[: FIRST_ERRORS - len(errors)])
-        file.write(found, these.refusals)
+        found.valid += len(these.rows) - (len(refusals) - len(these.refusals))
+        found.refused += len(refusals)
+        errors.extend((one.line, one.field, one.reason) for one in refusals[: FIRST_ERRORS - len(errors)])
+        file.write(found, refusals)
         return last
 
     def close() -> None:
@@ -80,3 +92,19 @@ async def checked_lines(
         elapsed=anyio.current_time() - begun,
         complete=True,
     )
+
+
+def _uncarried(these: Sorted, into: Journal, profiles: Profiles, strict: bool) -> list[Refusal]:
+    """The rows that are bad with what is known from earlier ones."""
+    refusals: list[Refusal] = []
+    try:
+        with into.change():
+            for line, row in these.rows:
+                try:
+                    profiles.carried(row)
+                except InvalidCall as error:
+                    refusals.append(refusal_of(line, error, strict))
+            profiles.write()
+    finally:
+        profiles.forget()
+    return refusals

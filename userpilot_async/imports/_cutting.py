@@ -50,11 +50,12 @@ def sort(lines: Sequence[Line], convert: Convert | None, *, strict: bool) -> Sor
             else:
                 rows += [(line, row) for row in [checked(unchecked) for unchecked in convert(fields)]]
         except InvalidCall as error:
-            refusals.append(_refusal(line, error, strict))
+            refusals.append(refusal_of(line, error, strict))
     return Sorted(rows, refusals)
 
 
-def _refusal(line: Line, error: InvalidCall, strict: bool) -> Refusal:
+def refusal_of(line: Line, error: InvalidCall, strict: bool) -> Refusal:
+    """A bad line; raises it as `InvalidRow`, if it is to be ``strict``."""
     if strict:
         raise InvalidRow(line.number, error.field, error.reason) from None
     return Refusal(line.number, error.field, error.reason, line.raw)
@@ -64,14 +65,22 @@ class Cutter:
     """Takes lines, in order; each `take` is one transaction of the journal."""
 
     def __init__(
-        self, journal: Journal, rejected: RejectedFile, convert: Convert | None, *, strict: bool, max_rows: int
+        self,
+        journal: Journal,
+        rejected: RejectedFile,
+        convert: Convert | None,
+        *,
+        strict: bool,
+        max_rows: int,
+        before: Sequence[Journal] = (),
     ) -> None:
+        """``before``: the journals that know the profiles to begin with."""
         self._journal = journal
         self._rejected = rejected
         self._convert = convert
         self._strict = strict
         self._max_rows = max_rows
-        self._profiles = Profiles(journal.connection)
+        self._profiles = Profiles(journal.connection, *(one.connection for one in before))
 
     def take(self, lines: Sequence[Line], *, all_read: bool, digest: str = "") -> None:
         """Put their rows into the part being filled, and what is wrong with others into the rejected file.
@@ -113,20 +122,21 @@ class Cutter:
         refusals: list[Refusal] = []
         for line, row in rows:
             try:
-                text = encode_json(self._profiles.carry(row)).encode() + b"\n"
+                texts = [encode_json(carried).encode() + b"\n" for carried in self._profiles.carried(row)]
             except InvalidCall as error:
-                refusals.append(_refusal(line, error, self._strict))
+                refusals.append(refusal_of(line, error, self._strict))
                 continue
-            full = now.rows + len(piece) >= self._max_rows or now.size + size + len(text) > now.max_bytes
-            if full or size > PIECE_BYTES:
-                self._journal.write_piece(now, piece, numbers)
-                piece, numbers, size = [], array("Q"), 0
-                if full:
-                    self._journal.seal(now)
-            piece.append(text)
-            numbers.append(line.number)
-            size += len(text)
-            now.valid += 1
+            for text in texts:
+                full = now.rows + len(piece) >= self._max_rows or now.size + size + len(text) > now.max_bytes
+                if full or size > PIECE_BYTES:
+                    self._journal.write_piece(now, piece, numbers)
+                    piece, numbers, size = [], array("Q"), 0
+                    if full:
+                        self._journal.seal(now)
+                piece.append(text)
+                numbers.append(line.number)
+                size += len(text)
+                now.valid += 1
         self._journal.write_piece(now, piece, numbers)
         if now.rows >= self._max_rows:
             self._journal.seal(now)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from ._schema import Part, Refusal
 from ._sources import Source
 
 OnProgress = Callable[[ImportProgress], object]
+AtEnd = Callable[[], Awaitable[None]]
 
 AHEAD = 2  # files: the one under way, and the next
 
@@ -49,8 +51,8 @@ class Import:
         self._stop = anyio.Event()
         self._news = anyio.Event()
 
-    async def run(self, source: Source, to: Delivery) -> ImportReport:
-        """Go on until all is done."""
+    async def run(self, source: Source, to: Delivery, at_end: AtEnd | None = None) -> ImportReport:
+        """Go on until all is done; ``at_end`` is called before the journal forgets the profiles."""
         self._source = source
         await run_sync(self._rejected.clear, self._journal.progress)
         self.say()
@@ -67,9 +69,11 @@ class Import:
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await run_sync(source.close)
+                await source.aclose()
         if self._failure is not None:
             raise self._failure
+        if at_end is not None:
+            await at_end()
         await run_sync(self._journal.finish, datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
         self.say()
         return await run_sync(report_of, self._journal, anyio.current_time() - self._begun)
@@ -140,13 +144,16 @@ class Import:
             await self._stop.wait()
         self.check()
 
-    async def refusal(self, part: Part, reason: str) -> Refusal:
-        return await run_sync(self._refusal, part, reason)
+    async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
+        return await run_sync(self._refusal, part, reason, words)
 
-    def _refusal(self, part: Part, reason: str) -> Refusal:
+    def _refusal(self, part: Part, reason: str, words: str) -> Refusal:
         line = self._journal.line_of(part)
-        raw = self._source.raw(line)
-        return Refusal(line, "row", reason, self._journal.content(part).decode().rstrip("\n") if raw is None else raw)
+        raw, sent = self._source.raw(line), self._journal.content(part).decode().rstrip("\n")
+        if raw is None:
+            return Refusal(line, "row", reason, sent, words)
+        carried = json.loads(sent)["event_type"].startswith("identify")
+        return Refusal(line, "row", reason, raw, words, sent if carried else "")
 
     async def refuse(self, part: Part, refusal: Refusal) -> None:
         await run_sync(self._journal.refuse, part, refusal, self._rejected.write)

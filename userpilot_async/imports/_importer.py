@@ -7,7 +7,8 @@ lines ──▶ Cutter ──▶ Journal ──▶ Uploader ──▶ jobs
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -19,12 +20,14 @@ from ._checking import checked_lines
 from ._conversion import CONVERTERS
 from ._cutting import Convert, Cutter
 from ._import import Import, OnProgress, Writer
+from ._journal import Journal
 from ._opening import ROWS, fresh, new_name
 from ._opening import opened as opened_journal
 from ._reading import lines
 from ._rejected import RejectedFile
-from ._report import ImportReport
+from ._report import AlreadyImported, ImportReport
 from ._schema import About
+from ._series import Series
 from ._sources import BATCH_LINES, BATCH_ROWS, AnyRow, FileSource, PathLike, RowsSource, fingerprint
 from ._uploading import Uploader
 
@@ -56,6 +59,7 @@ async def import_file(
     dry_run: PathLike | None = None,
     on_progress: OnProgress | None = None,
     max_rows: int = MAX_ROWS,
+    series: Series | None = None,
 ) -> ImportReport:
     """Import an NDJSON or CSV file, packed or not; the report, once every job is over.
 
@@ -69,6 +73,8 @@ async def import_file(
     ``dry_run`` is a directory for the upload files: nothing is sent then, no journal is kept, no rejected file written
     unless ``rejected`` is given, and ``api`` may be ``None``. No upload file has more than ``max_rows`` rows, or 50 MB.
 
+    Properties are carried forward within the file, and from those before it that were given the same ``series``.
+
     Raises `UnreadableFile`, `ImportConflict` (`AlreadyImported`), `JournalError`; `Rejected` as soon as the server
     takes no imports from this account (401, 402, 403), or takes none of a thousand files in a row; `JobFailed` if a
     hundred jobs in a row fail. The journal stays.
@@ -76,37 +82,62 @@ async def import_file(
     path = Path(path)
     convert = _converter(converted_from)
     rejects = Path(rejected) if rejected is not None else rejected_path(path)
-    _check_apart(path, rejects)
+    place = Path(journal) if journal is not None else journal_path(path)
+    _check_apart(rejects, path, place)
     _check_max_rows(max_rows)
     begun = anyio.current_time()
     await run_sync(lambda: lines(path).close())
-    about = About(name=new_name(path.name), source=await run_sync(fingerprint, path), converted_from=converted_from)
+    rejected_file = RejectedFile(None if dry_run is not None and rejected is None else rejects)
+    await run_sync(rejected_file.check)
+    about = About(
+        name=new_name(path.name),
+        source=await fingerprint(path),
+        converted_from=converted_from,
+        series="" if series is None else series.so_far,
+    )
     if dry_run is not None:
         opened = await run_sync(fresh, about)
     elif api is not None:
-        place = Path(journal) if journal is not None else journal_path(path)
-        opened = await opened_journal(api, place, about, str(path), again=again, rebind=rebind)
+        try:
+            opened = await opened_journal(api, place, about, str(path), again=again, rebind=rebind)
+        except AlreadyImported:
+            if series is not None:
+                series.pass_over(path, convert, about.source)
+            raise
     else:
         raise ValueError("api is missing: only a dry run needs none")
-    rejected_file = RejectedFile(None if dry_run is not None and rejected is None else rejects)
     running = Import(opened, rejected_file, begun, on_progress)
+    before = [] if series is None else [series.journal]
     try:
+        if series is not None:
+            await series.catch_up()
         if strict and not opened.progress.all_read:
             try:
-                await checked_lines(path, convert, opened.progress.line, strict=True)
+                await _check_rest(path, convert, opened, before)
             except InvalidCall:
                 if opened.created:
                     await run_sync(opened.discard)
                 raise
-        cutter = Cutter(opened, rejected_file, convert, strict=strict, max_rows=max_rows)
+        cutter = Cutter(opened, rejected_file, convert, strict=strict, max_rows=max_rows, before=before)
+        at_end = None if series is None else partial(series.learn, opened, about.source)
         source = FileSource(path, cutter, opened, min(BATCH_LINES, max_rows), raw=convert is None)
         if dry_run is not None:
-            return await running.run(source, Writer(Path(dry_run), opened))
+            return await running.run(source, Writer(Path(dry_run), opened), at_end)
         assert api is not None
-        return await running.run(source, Uploader(api, opened, running))
+        return await running.run(source, Uploader(api, opened, running), at_end)
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(opened.close)
+
+
+async def _check_rest(path: Path, convert: Convert | None, opened: Journal, before: Sequence[Journal]) -> None:
+    """What the journal has not read yet; raises `InvalidRow`."""
+    scratch = await run_sync(fresh, opened.about)
+    try:
+        await checked_lines(path, convert, opened.progress.line, into=scratch, before=[opened, *before], strict=True)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_sync(scratch.close)
 
 
 async def import_rows(
@@ -121,12 +152,16 @@ async def import_rows(
 ) -> ImportReport:
     """Import rows, typed or plain mappings, from a sync or async iterable; else as `import_file`.
 
-    A sync one is asked in the loop's own thread, so it should not wait long for its next row. Bad rows are counted, and
-    the first 20 named in the report by their number, from 1.
+    A sync one is asked in the loop's own thread, so it should not wait long for its next row; an async generator is
+    closed at the end, however that comes. Bad rows are counted, and the first 20 named in the report by their number,
+    from 1. With ``strict`` the first one is an `InvalidRow`, but rows cannot be checked beforehand: files that were cut
+    before it are at the server, and without a ``journal`` the next call would send them once more.
 
     With a ``journal`` (a path) it goes on after a crash, if it is given the same rows again: those that it has already
     are passed over, and `ImportConflict` is raised if they are others. Without one, it begins anew.
     """
+    if isinstance(rows, (str, bytes, os.PathLike)):
+        raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}: a path is for import_file")
     _check_max_rows(max_rows)
     begun = anyio.current_time()
     about = About(name=new_name("rows"), source=ROWS)
@@ -152,6 +187,7 @@ async def check_file(
     strict: bool = False,
     rejected: PathLike | None = None,
     on_progress: OnProgress | None = None,
+    series: Series | None = None,
 ) -> ImportReport:
     """What an import of the file would find wrong; nothing is sent, and no journal written.
 
@@ -159,10 +195,15 @@ async def check_file(
     """
     path, file = Path(path), None if rejected is None else Path(rejected)
     if file is not None:
-        _check_apart(path, file)
-    return await checked_lines(
-        path, _converter(converted_from), 0, strict=strict, rejected=file, on_progress=on_progress
-    )
+        _check_apart(file, path, journal_path(path))
+    convert = _converter(converted_from)
+    into = await run_sync(fresh, About(name="", source="")) if series is None else series.journal
+    try:
+        return await checked_lines(path, convert, 0, into=into, strict=strict, rejected=file, on_progress=on_progress)
+    finally:
+        if series is None:
+            with anyio.CancelScope(shield=True):
+                await run_sync(into.close)
 
 
 def _converter(converted_from: str | None) -> Convert | None:
@@ -173,9 +214,9 @@ def _converter(converted_from: str | None) -> Convert | None:
     return CONVERTERS[converted_from]
 
 
-def _check_apart(path: Path, rejected: Path) -> None:
-    if os.path.realpath(path) == os.path.realpath(rejected):
-        raise ValueError("rejected must be another file than the one to import")
+def _check_apart(rejected: Path, path: Path, journal: Path) -> None:
+    if os.path.realpath(rejected) in {os.path.realpath(own) for own in (path, journal, f"{journal}-wal")}:
+        raise ValueError("rejected must be another file than the one to import, and than its journal")
 
 
 def _check_max_rows(max_rows: object) -> None:

@@ -76,6 +76,8 @@ class Journal:
         except FileExistsError:
             if not path.is_file() or 0 < path.stat().st_size < _SMALLEST:
                 raise ImportConflict(f"{path} is no journal of an import") from None
+            if not path.stat().st_size:
+                path.chmod(0o600)
 
     def _prepare(self, connection: sqlite3.Connection) -> bool:
         """Make the tables, if it is a new file; true if it is nobody's journal yet. What is no journal stays untouched.
@@ -140,8 +142,10 @@ class Journal:
         """Take the file away: nothing has happened yet."""
         with self._lock:
             if self.path is not None:
-                with suppress(OSError):
-                    self.path.unlink()
+                # The log first, and both while they are locked: SQLite leaves the log of a file that is gone.
+                for path in (self.path.with_name(self.path.name + "-wal"), self.path):
+                    with suppress(OSError):
+                        path.unlink()
             self.close()
 
     # ── transactions ──
@@ -203,10 +207,10 @@ class Journal:
         """The part being filled is full, if there is anything in it: it can be uploaded, and the next one begins."""
         if not now.rows:
             return
-        self._insert(f"{now.root:06}", now.root, 0, now.rows, now.size)
+        self._insert(f"{now.root:06}", 0, now.rows, now.size, now.root)
         now.root, now.pieces, now.rows, now.size = now.root + 1, 0, 0, 0
 
-    def _insert(self, place: str, root: int, first: int, rows: int, size: int, failures: int = 0) -> None:
+    def _insert(self, place: str, first: int, rows: int, size: int, root: int, failures: int = 0) -> None:
         self._connection.execute(
             "INSERT INTO parts (place, root, first, rows, size, failures) VALUES (?, ?, ?, ?, ?, ?)",
             (place, root, first, rows, size, failures),
@@ -297,13 +301,11 @@ class Journal:
             if job_id:
                 self._connection.execute("INSERT INTO jobs (job_id) VALUES (?)", (job_id,))
 
-    def completed(self, part: Part, *, confirmed: bool = True) -> None:
-        """Its job has done its work; or the server has forgotten it."""
+    def completed(self, part: Part, rows: int) -> None:
+        """Its job is over, and has done so many rows by its own word: none, if the server has forgotten it."""
         with self.change() as now:
-            if confirmed:
-                now.completed += part.rows
-            else:
-                now.unconfirmed += part.rows
+            now.completed += rows
+            now.unconfirmed += part.rows - rows
             self._drop(part)
 
     def written(self, part: Part) -> None:
@@ -331,9 +333,10 @@ class Journal:
             if max_bytes is not None:
                 now.max_bytes = max_bytes
             self._connection.execute("DELETE FROM parts WHERE place = ?", (part.place,))
-            # Of a file that failed twice, neither half is tried twice: that would double the number of jobs.
-            self._insert(f"{part.place}.0", part.root, part.first, rows, size, 1)
-            self._insert(f"{part.place}.1", part.root, part.first + rows, part.rows - rows, part.size - size, 1)
+            # Of a file whose job failed twice, neither half is tried twice: that would double the number of jobs.
+            known = (part.root, part.failures)
+            self._insert(f"{part.place}.0", part.first, rows, size, *known)
+            self._insert(f"{part.place}.1", part.first + rows, part.rows - rows, part.size - size, *known)
 
     def refuse(self, part: Part, refusal: Refusal, write: Callable[[Progress, Sequence[Refusal]], object]) -> None:
         """It is one row, and the server will not have it; ``write`` puts it into the rejected file."""

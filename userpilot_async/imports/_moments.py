@@ -26,7 +26,7 @@ _any_form = re.compile(
     [Tt\ ]
     (?P<hour>[0-9]{2}) (?P<colon>:?) (?P<minute>[0-9]{2})
     (?: (?P=colon) (?P<second>[0-9]{2}) (?: [.,] (?P<fraction>[0-9]{1,9}) )? )?
-    \ ? (?: [Zz] | UTC | (?P<sign>[+-]) (?P<hours>[0-9]{2}) (?: :? (?P<minutes>[0-9]{2}) )? )?""",
+    \ ? (?: [Zz] | UTC | (?P<sign>[+-]) (?P<hours>[01][0-9]|2[0-3]) (?: :? (?P<minutes>[0-5][0-9]) )? )?""",
     re.VERBOSE,
 ).fullmatch
 

@@ -46,8 +46,8 @@ async def opened(
                 mine = _checked(journal, about, source)
                 await _bind(journal, mine, keys, api.base_url, source, rebind=rebind)
                 return journal
-            if not again:
-                raise await run_sync(_done, journal, about, source)
+            if not again and journal.progress.uploaded:
+                raise await run_sync(_done, journal, about, source, keys, api.base_url)
         salt = secrets.token_bytes(16)
         about = attrs.evolve(about, server=api.base_url, salt=salt.hex(), key=keys.fingerprint(salt))
         await run_sync(journal.begin, about, MAX_BYTES)
@@ -84,32 +84,53 @@ def _checked(journal: Journal, about: About, source: str) -> About:
     if known.source != about.source:
         raise ImportConflict(
             f"{journal.path} is the journal of an import that is not complete, and {source} is another source or has "
-            "changed since: go on with the old one, or give this one a journal of its own"
+            "changed since: go on with the old one, or take the journal away to begin anew "
+            f"({journal.progress.uploaded:,} of its rows are uploaded, and would be there twice)"
         )
     if known.converted_from != about.converted_from:
         before = f"as an export of {known.converted_from}" if known.converted_from else "as import rows"
         raise ImportConflict(f"the import of {source} was begun {before}: go on in the same way")
+    if known.series not in ("", about.series):
+        raise ImportConflict(
+            f"the import of {source} was begun behind other files, whose users and companies its rows carry on: "
+            "give the same files again, in the same order"
+        )
     return known
 
 
 async def _bind(journal: Journal, known: About, keys: KeyRing, server: str, source: str, *, rebind: bool) -> None:
-    key = keys.fingerprint(bytes.fromhex(known.salt))
-    if (known.key, known.server) == (key, server):
+    if _is_of(known, keys, server):
         return
     if not rebind:
         raise ImportConflict(
             f"the import of {source} was begun with another API key or server; "
             "rebind=True goes on with this one, if it is the same account's"
         )
-    await run_sync(journal.bind, attrs.evolve(known, key=key, server=server))
+    await run_sync(journal.bind, attrs.evolve(known, key=_key(known, keys), server=server))
 
 
-def _done(journal: Journal, about: About, source: str) -> ImportConflict:
+def _is_of(known: About, keys: KeyRing, server: str) -> bool:
+    return (known.key, known.server) == (_key(known, keys), server)
+
+
+def _key(known: About, keys: KeyRing) -> str:
+    return keys.fingerprint(bytes.fromhex(known.salt))
+
+
+def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: str) -> ImportConflict:
     when = journal.progress.finished
+    if not _is_of(journal.about, keys, server):
+        return ImportConflict(
+            f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "
+            f"if this is another account, take {journal.path} away, or say again=True, and it is imported here, too"
+        )
     if about.source == journal.about.source == ROWS:
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))
     if journal.about.source == about.source:
         message = f"{source} was imported on {when}: again=True would import it once more, and double its events"
         return AlreadyImported(message, report_of(journal))
-    return ImportConflict(f"{source} was imported on {when}, and has changed since: again=True imports all of it anew")
+    return ImportConflict(
+        f"{source} was imported on {when}, and has changed since: again=True imports all of it, and doubles the events "
+        "that it had then; put new rows, and corrected ones, into a file of their own"
+    )

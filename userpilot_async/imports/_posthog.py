@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._errors import InvalidCall
 from ._exports import (
-    COMPANY_GROUPS,
     Exported,
     Rows,
     company_in,
@@ -42,20 +40,21 @@ def from_posthog(event: Exported) -> Rows:
     page views. Other events that PostHog itself records (``$autocapture``, ``$create_alias`` …) have no rows, and the
     properties that it collects (``$lib``, ``$referrer`` …) go only where a row has a field for them: they alone would
     often be more than the 10 KB of an event. ``$set_once`` is overruled by the person's properties in the export, which
-    know what was first. A group is a company if its type is called one (`COMPANY_GROUPS`).
+    know what was first. A group is a company if its type is called one (`COMPANY_GROUPS`); others have no rows.
     """
     name = named(event, "event")
     properties = members(event, "properties")
     at = first(event, "timestamp", "created_at")
     if name == "$groupidentify":
-        return [_company(properties, at)]
+        return _company(properties, at)
     person = {
         "user_id": identity(event.get("distinct_id"), properties.get("distinct_id")),
         "company_id": company_in(inner(properties, "$groups"))[1],
         "inserted_at": at,
         **_surroundings(properties),
     }
-    known = _known_of_the_person(event, properties, whole=name in _IDENTIFIES)
+    sets = name in _IDENTIFIES or not properties.keys().isdisjoint(_SETS)
+    known = _known_of_the_person(event, properties) if sets else {}
     rows = [row("identify_user", **person, metadata=known)] if known or name in _IDENTIFIES else []
     metadata = flat(properties, _OF_THE_CALL, _OWN)
     if name == "$pageview":
@@ -69,25 +68,19 @@ def from_posthog(event: Exported) -> Rows:
     return rows
 
 
-def _company(properties: dict[str, Any], at: object) -> dict[str, Any]:
+def _company(properties: dict[str, Any], at: object) -> Rows:
     if company_type(named(properties, "$group_type")) is None:
-        raise InvalidCall("$group_type", f"is no company: that would be one of {', '.join(COMPANY_GROUPS)}")
+        return []
     company_id = identity(properties.get("$group_key"))
-    return row(
-        "identify_company",
-        company_id=company_id,
-        inserted_at=at,
-        metadata=flat(members(properties, "$group_set"), own=_OWN),
-    )
+    metadata = flat(members(properties, "$group_set"), own=_OWN)
+    return [row("identify_company", company_id=company_id, inserted_at=at, metadata=metadata)]
 
 
-def _known_of_the_person(event: Exported, properties: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-    """What this event sets, and of ``whole`` also what was known before it; removed properties are ``None``."""
-    if not whole and properties.keys().isdisjoint(_SETS):
-        return {}
+def _known_of_the_person(event: Exported, properties: dict[str, Any]) -> dict[str, Any]:
+    """What was known before this event, and what it sets: a row with less could blank it. Removed ones are ``None``."""
     before = members(event, "person_properties")
     once = {name: before.get(name, value) for name, value in members(properties, "$set_once").items()}
-    known = {**(before if whole else {}), **once, **members(properties, "$set")}
+    known = {**before, **once, **members(properties, "$set")}
     unset = properties.get("$unset")
     if isinstance(unset, list):
         known |= {name: None for name in unset if isinstance(name, str)}

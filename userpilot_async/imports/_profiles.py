@@ -24,8 +24,10 @@ Known = tuple["str | None", dict[str, Value]]
 class Profiles:
     """Profiles in the journal. `carry` and `write` are called inside of one of its transactions."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *before: sqlite3.Connection) -> None:
+        """``before``: where to look for what is not in the journal, the latest first. They stay as they are."""
         self._connection = connection
+        self._places = (connection, *before)
         self._known: dict[tuple[str, str], Known] = {}
         self._changed: set[tuple[str, str]] = set()
         self._held = 0
@@ -56,6 +58,22 @@ class Profiles:
             carried["company_id"] = now[0]
         return carried
 
+    def carried(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """As `carry`; but a row that replaces some of 500 properties goes in two, each of which has 500 at most."""
+        kind = row["event_type"]
+        if kind not in _IDS or None not in row["metadata"].values():
+            return [self.carry(row)]
+        place = (kind, row[_IDS[kind]])
+        known = (self._known.get(place) or self._stored(place) or (None, {}))[1]
+        together = _merged(known, row["metadata"])
+        if len(together) <= MAX_PROPERTIES:
+            return [self.carry(row)]
+        removed = {
+            name: None for name, value in row["metadata"].items() if value is None and known.get(name) is not None
+        }
+        kept = {name: value for name, value in row["metadata"].items() if value is not None}
+        return [self.carry({**row, "metadata": part}) for part in (removed, kept)]
+
     def write(self) -> None:
         """Put into the journal what has changed, and hold nothing."""
         self._connection.executemany(
@@ -76,22 +94,23 @@ class Profiles:
         self._held += size_of(known[1])
 
     def _stored(self, place: tuple[str, str]) -> Known | None:
-        found = self._connection.execute("SELECT known FROM profiles WHERE kind = ? AND key = ?", place).fetchone()
-        if found is None:
-            return None
-        company, properties = json.loads(found[0])
-        self._known[place] = known = (company, properties)
-        self._held += len(found[0])
-        return known
+        for connection in self._places:
+            found = connection.execute("SELECT known FROM profiles WHERE kind = ? AND key = ?", place).fetchone()
+            if found is not None:
+                company, properties = json.loads(found[0])
+                self._known[place] = known = (company, properties)
+                self._held += len(found[0])
+                return known
+        return None
 
 
 def _merged(before: dict[str, Value], changes: dict[str, Value]) -> dict[str, Value]:
     properties = {**before, **changes}
     if len(properties) > MAX_PROPERTIES:  # what was removed by an earlier row need not be removed once more
         properties = {name: value for name, value in properties.items() if value is not None or name in changes}
-    if len(properties) > MAX_PROPERTIES:
+    if (count := sum(value is not None for value in properties.values())) > MAX_PROPERTIES:
         raise InvalidCall(
             "metadata",
-            f"makes {len(properties):,} properties with those of earlier rows; the limit is {MAX_PROPERTIES}",
+            f"makes {count:,} properties with those of earlier rows; the limit is {MAX_PROPERTIES}",
         )
     return properties

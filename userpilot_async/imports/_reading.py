@@ -29,6 +29,9 @@ MAX_LINE = 1024 * 1024  # bytes; an event has at most 10 KB, and users with 500 
 SHOWN = 1_000  # bytes that are kept of a line over the limit
 DELIMITERS = ",;\t"  # ";" is what spreadsheets write where numbers have a comma
 
+REST = 4 * 1024 * 1024  # bytes without a line to give out, after which reading takes a rest: 0.1 s of blank lines or so
+MOST_BLANK = 4 * 1024 * 1024  # bytes of blank lines before the first one; no tool writes any
+
 _BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
@@ -45,9 +48,9 @@ class Line:
 
     number: int
     """From 1; of a CSV record the line at which it begins."""
-    fields: dict[str, Any] | None
+    fields: dict[str, Any] | None = attrs.field(repr=False)  # no log has what is in rows
     error: InvalidCall | None
-    raw: str
+    raw: str = attrs.field(repr=False)
     """The text without its line end, bytes that are no UTF-8 as ``\\xff``. Of a line over 1 MiB only how it begins."""
 
 
@@ -61,6 +64,12 @@ class Lines(Iterator[Line]):
         self._lines = self._objects(skip) if delimiter is None else self._records(skip, delimiter)
 
     def __next__(self) -> Line:
+        while (line := next(self._lines)) is None:
+            pass
+        return line
+
+    def next_or_rest(self) -> Line | None:
+        """The next line; ``None`` after many bytes without one, so that whoever waits can be asked to stop."""
         return next(self._lines)
 
     def close(self) -> None:
@@ -81,12 +90,19 @@ class Lines(Iterator[Line]):
             finally:
                 self._end, self._file = file.tell(), None
 
-    def _objects(self, skip: int) -> Generator[Line]:
+    def _objects(self, skip: int) -> Generator[Line | None]:
         """NDJSON."""
         with self._stream() as stream:
-            for number, line in enumerate(_physical(stream), 1):
-                if number <= skip or line.isspace():
+            number = silent = 0
+            for line in _physical(stream):
+                number += bool(line)
+                if number <= skip or not line or line.isspace():
+                    silent += len(line) or REST
+                    if silent >= REST:
+                        silent = 0
+                        yield None
                     continue
+                silent = 0
                 if len(line) > MAX_LINE and len(line.rstrip(b"\r\n")) > MAX_LINE:
                     yield Line(number, None, _too_long(), _shown(line[:SHOWN]))
                     continue
@@ -102,13 +118,14 @@ class Lines(Iterator[Line]):
                     continue
                 yield Line(number, fields, None, text)
 
-    def _records(self, skip: int, delimiter: str) -> Generator[Line]:
+    def _records(self, skip: int, delimiter: str) -> Generator[Line | None]:
         """CSV."""
         # For the process, and only ever upwards: there is no limit for one reader, and a metadata cell can be long.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
         with self._stream() as stream:
             feed = _Feed(_physical(stream))
             columns: _Columns | None = None
+            silent = 0
             while True:
                 cells, error = feed.record(delimiter)
                 if not feed.lines:
@@ -118,7 +135,12 @@ class Lines(Iterator[Line]):
                         columns = _Columns(cells)
                     continue
                 if feed.number <= skip or (error is None and not cells):
+                    silent += feed.size
+                    if silent >= REST:
+                        silent = 0
+                        yield None
                     continue
+                silent = 0
                 fields: dict[str, Any] | None = None
                 if error is None:
                     try:
@@ -145,7 +167,13 @@ def lines(path: File, *, skip: int = 0, format: Format | None = None) -> Lines:
 def _delimiter_of(path: Path, format: Format | None) -> str | None:
     """What stands between cells, for CSV; ``None`` for NDJSON; `UnreadableFile` for neither."""
     with _opened(path) as (_, stream):
-        first = next((line for line in _physical(stream) if not line.isspace()), b"")
+        first, blank = b"", 0
+        for first in _physical(stream):
+            if first and not first.isspace():
+                break
+            first, blank = b"", blank + (len(first) or REST)
+            if blank > MOST_BLANK:
+                raise UnreadableFile(f"the file begins with more than {MOST_BLANK:,} bytes of blank lines")
     if not first:
         raise UnreadableFile("the file is empty")
     if b"\0" in first:
@@ -194,6 +222,8 @@ def _cells(header: str, delimiter: str) -> list[str]:
 def _opened(path: Path) -> Generator[tuple[io.FileIO, io.BufferedReader]]:
     """The file, and what is in it, unpacked and without a byte order mark."""
     with path.open("rb", buffering=0) as file:
+        if not file.seekable():
+            raise UnreadableFile("it must be a file that can be read again, not a pipe")
         packed = file.read(len(_GZIP)) == _GZIP  # by its first bytes: a browser may have unpacked a file named .gz
         file.seek(0)
         # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
@@ -208,12 +238,20 @@ def _opened(path: Path) -> Generator[tuple[io.FileIO, io.BufferedReader]]:
 
 
 def _physical(stream: io.BufferedReader) -> Iterator[bytes]:
-    """The lines with their ends; a longer one than `MAX_LINE` is cut off, but still longer than that."""
+    """The lines with their ends; a longer one than `MAX_LINE` is cut off, but still longer than that.
+
+    While the rest of such a line is passed over, an empty one is given out every `REST` bytes.
+    """
     longest = MAX_LINE + len(b"\r\n")
     while line := stream.readline(longest):
         yield line
+        passed = 0
         while len(line) == longest and not line.endswith(b"\n"):
             line = stream.readline(longest)
+            passed += len(line)
+            if passed >= REST:
+                passed = 0
+                yield b""
 
 
 def _too_long() -> InvalidCall:
@@ -235,22 +273,23 @@ class _Feed(Iterator[str]):
     """
 
     def __init__(self, physical: Iterator[bytes]) -> None:
-        self._physical = physical
+        self._physical = filter(None, physical)
         self._waiting: deque[bytes] = deque()
         self.lines: list[bytes] = []
         """Of the present record; none after the last."""
         self.number = 1
         """Of the first of them."""
-        self._size = 0
+        self.size = 0
+        """Their bytes."""
         self._error: InvalidCall | None = None
 
     def __next__(self) -> str:
-        if self._size > MAX_LINE:
+        if self.size > MAX_LINE:
             raise StopIteration
         line = self._waiting.popleft() if self._waiting else next(self._physical)
         self.lines.append(line)
-        self._size += len(line)
-        if self._size > MAX_LINE:
+        self.size += len(line)
+        if self.size > MAX_LINE:
             self._error = _too_long()
         try:
             return line.decode()
@@ -261,7 +300,7 @@ class _Feed(Iterator[str]):
     def record(self, delimiter: str) -> tuple[list[str], InvalidCall | None]:
         """The cells of the next record, or why it is none; of a bad one only the first line is used up."""
         self.number += len(self.lines)
-        self.lines, self._size, self._error = [], 0, None
+        self.lines, self.size, self._error = [], 0, None
         try:
             cells = next(csv.reader(self, delimiter=delimiter, strict=True), [])
         except csv.Error as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,14 @@ from .._values import encode_json
 from ._report import JournalError
 from ._schema import Progress, Refusal
 
+_OURS = re.compile(rb'\{"line": ?\d+, ?"field": ?"')  # how each line begins that is written here
+
 
 class RejectedFile:
     """NDJSON: ``{"line", "field", "reason", "row"}``, the row as it was. Made with the first one, for its owner only.
+
+    An identify row that the server refused has a ``sent``, too: with what earlier rows had said, which may
+    be why.
 
     Each `write` is part of a transaction of the journal, which remembers how long the file is then. Whatever is behind
     that when the import goes on was written for nothing, and is cut off. Raises `JournalError`.
@@ -44,10 +50,22 @@ class RejectedFile:
         if self._path is None:
             return
         with self._told(self._path), suppress(FileNotFoundError):
+            self.check()
             if now.rejected != str(self._path):
                 self._path.unlink()
             elif self._path.stat().st_size > now.rejected_bytes:
                 os.truncate(self._path, now.rejected_bytes)
+
+    def check(self) -> None:
+        """Raise `JournalError` if what is there is somebody's own file: it would be written over."""
+        if self._path is None:
+            return
+        with self._told(self._path), suppress(FileNotFoundError), self._path.open("rb") as file:
+            begins = file.read(64)  # the two names, and a line number
+            if begins and not _OURS.match(begins):
+                raise JournalError(
+                    f"{self._path} is no file of refused rows: move it away, or name another place for them"
+                )
 
     @contextmanager
     def _told(self, path: Path) -> Iterator[None]:
@@ -58,5 +76,8 @@ class RejectedFile:
 
 
 def _line(refusal: Refusal) -> bytes:
-    fields = {"line": refusal.line, "field": refusal.field, "reason": refusal.reason, "row": refusal.raw}
+    reason = f"{refusal.reason}: {refusal.words}" if refusal.words else refusal.reason
+    fields = {"line": refusal.line, "field": refusal.field, "reason": reason, "row": refusal.raw}
+    if refusal.sent:
+        fields["sent"] = refusal.sent
     return encode_json(fields).encode("utf-8", "backslashreplace") + b"\n"

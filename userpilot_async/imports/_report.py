@@ -45,7 +45,8 @@ class InvalidRow(InvalidCall):
         self.line = line
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.field} {self.reason}"
+        what = self.reason if self.field == "line" else f"{self.field} {self.reason}"  # as in: line 2 is not JSON
+        return f"line {self.line}: {what}"
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +67,8 @@ class ImportReport:
     completed: int = 0
     """Rows of jobs that the server has completed."""
     unconfirmed: int = 0
-    """Rows of jobs that it took and then no longer knew: they are in ``uploaded`` and not in ``completed``."""
+    """Rows of jobs that it took and then no longer knew, or that it left out of a job that it calls completed: they are
+    in ``uploaded`` and not in ``completed``."""
     files: int = 0
     """Upload files, each of which became a job (or was written, in a dry run)."""
     jobs: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ class ImportReport:
         if self.files:
             parts.append(f"{self.uploaded:,} uploaded in {self.files:,} file{'s' if self.files > 1 else ''}")
         if self.unconfirmed:
-            parts.append(f"{self.unconfirmed:,} of them in jobs that the server no longer knows")
+            parts.append(f"{self.unconfirmed:,} of them without the server's word that they are there")
         if self.possible_duplicates:
             parts.append(f"{self.possible_duplicates:,} possible duplicates")
         if not self.complete:

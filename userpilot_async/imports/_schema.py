@@ -44,6 +44,8 @@ class About:
     salt: str = ""
     key: str = ""
     """The fingerprint of the API key."""
+    series: str = ""
+    """What tells the files before this one, whose profiles its rows carry on, from others; empty if there are none."""
 
 
 @attrs.define(kw_only=True)
@@ -114,3 +116,7 @@ class Refusal:
     field: str
     reason: str
     raw: str = attrs.field(repr=False)
+    words: str = attrs.field(default="", repr=False)
+    """The server's own, which may quote the row: for the rejected file only."""
+    sent: str = attrs.field(default="", repr=False)
+    """The row as it was sent, with what was carried into it; empty if it is the same."""

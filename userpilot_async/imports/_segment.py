@@ -81,7 +81,9 @@ def _group(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> R
         raise InvalidCall("groupId", "is missing")
     rows = [row("identify_company", **of_all, company_id=company_id, metadata=flat(members(call, "traits")))]
     if of_user["user_id"] is not None:
-        rows.append(row("identify_user", **of_all, **{**of_user, "company_id": company_id}))
+        # It moves the user, and would blank what it does not name: many libraries send along what is known.
+        known = flat(members(inner(call, "context"), "traits"), ["company"])
+        rows.append(row("identify_user", **of_all, **{**of_user, "company_id": company_id}, metadata=known))
     return rows
 
 

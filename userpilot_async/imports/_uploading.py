@@ -46,8 +46,8 @@ class Surroundings(Protocol):
         """Wait, and say why; raises as soon as `check` does."""
         ...
 
-    async def refusal(self, part: Part, reason: str) -> Refusal:
-        """What to write about a part of one row."""
+    async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
+        """What to write about a part of one row; ``words`` are the server's, which may quote the row."""
         ...
 
     async def refuse(self, part: Part, refusal: Refusal) -> None:
@@ -117,7 +117,8 @@ class Uploader:
         if self._refusals >= MOST_REFUSALS:
             raise error
         if part.rows == 1:
-            await self._around.refuse(part, await self._around.refusal(part, str(error)))
+            reason = f"the server answered {error.status}"
+            await self._around.refuse(part, await self._around.refusal(part, reason, error.detail))
         elif error.status == 413:
             # Learned of whole files only: a row that is too large by itself must not make all files small.
             learned = max(1, part.size // 2) if part.whole else None
@@ -168,7 +169,8 @@ class Uploader:
                 self._around.say(job)
                 if job.status is JobStatus.COMPLETED:
                     self._failed_jobs = 0
-                    await run_sync(self._journal.completed, part)
+                    done = rows if job.completed_rows is None else min(rows, max(0, job.completed_rows))
+                    await run_sync(self._journal.completed, part, done)
                     return
                 if job.status is JobStatus.FAILED:
                     await self._failed(part, job)
@@ -176,7 +178,7 @@ class Uploader:
             looks += 1
             seconds = next_look(seen, rows, anyio.current_time() - began, looks)
         # The server has taken it, so to send it again would double it. Nobody can say what became of it.
-        await run_sync(lambda: self._journal.completed(part, confirmed=False))
+        await run_sync(self._journal.completed, part, 0)
 
     async def _seen(self, part: Part) -> Job | None:
         """The job as it stands; ``None`` if neither its id nor its filename is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO, Union, cast
@@ -44,7 +45,8 @@ def _as_dict(row: Row | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _new(path: File) -> TextIO:
-    """A text file whose line ends are those that are written."""
+    """A text file whose line ends are those that are written; a new one is only its owner's, as rows are of people."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     if Path(path).suffix == ".gz":
         return cast("TextIO", gzip.open(path, "wt", encoding="utf-8", newline=""))
     return Path(path).open("w", encoding="utf-8", newline="")

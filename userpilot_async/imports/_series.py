@@ -1,0 +1,59 @@
+"""Files of one history: what one of them says of a user or a company is carried into the rows of the next."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from anyio.to_thread import run_sync
+
+from ._checking import checked_lines
+from ._cutting import Convert
+from ._journal import Journal
+from ._schema import About
+
+
+class Series:
+    """Of a history in several files: hand the same one to `import_file` for each of them, the oldest first.
+
+    What it knows lies in a file without a name, and goes with the process or with `close`. A file that an earlier run
+    imported to its end is not sent, but read once more before the next one goes. Not for two imports at once.
+    """
+
+    def __init__(self) -> None:
+        self.journal = Journal(None)
+        self.journal.begin(About(name="series", source="series"), 0)
+        self.so_far = ""
+        """What tells the files so far from others."""
+        self._unread: list[tuple[Path, Convert | None]] = []
+
+    async def catch_up(self) -> None:
+        """Read what was passed over."""
+        while self._unread:
+            path, convert = self._unread[0]
+            await checked_lines(path, convert, 0, into=self.journal)
+            del self._unread[0]
+
+    def pass_over(self, path: Path, convert: Convert | None, source: str) -> None:
+        """A file that has been imported before."""
+        self._unread.append((path, convert))
+        self._note(source)
+
+    async def learn(self, journal: Journal, source: str) -> None:
+        """Take the profiles of a file that has been imported now."""
+        await run_sync(self._learn, journal)
+        self._note(source)
+
+    def close(self) -> None:
+        """Forget it all."""
+        self.journal.close()
+
+    def _learn(self, journal: Journal) -> None:
+        with self.journal.change():
+            self.journal.connection.executemany(
+                "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?)",
+                journal.connection.execute("SELECT kind, key, known FROM profiles"),
+            )
+
+    def _note(self, source: str) -> None:
+        self.so_far = hashlib.sha256(f"{self.so_far}\n{source}".encode()).hexdigest()
