@@ -19,6 +19,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.contract.inline import bury_the_dead
 from tests.harness import clock
 from tests.harness.processes import emulator_process
 
@@ -100,6 +101,7 @@ def nothing_unhandled() -> Iterator[None]:
     """
     clock.unhandled.clear()
     yield
+    bury_the_dead()
     # The young generations only: what this test made is there, and a full collection costs 20 ms a test.
     gc.collect(1)
     reports, clock.unhandled[:] = clock.unhandled[:], []

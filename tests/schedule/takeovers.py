@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, open_now
 from tests.harness import judge
 from tests.harness.model import same_events, same_state
 from tests.schedule.simulation import Simulation
@@ -46,6 +46,7 @@ class Heirs(Simulation):
         self.file.wall = self.file._wall = lambda: self.now  # the simulation's clock is the calendar, too
         self._client.time = self.now
         open_now(self.file, self._client.opening())
+        bury_the_dead()
         self.outbox: Outbox = self.file  # type: ignore[assignment]  # a `World` has one in memory
         self.schedule = Schedule(
             self.settings,
