@@ -27,10 +27,10 @@ from ._verdict import Meaning, Verdict
 
 SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
 SEARCH_PAUSES = (2.0, 10.0)  # seconds before each look for a lost submission; it may still be on its way in
+LATE_SEARCH = 30.0  # and before one more, for what must not be doubled
 MAX_LINES = 100_000  # of a file of events; imports document no limit, and this bounds what a failed job may double
 MOST_LOSSES = 2  # submissions of a file that came to nothing, before smaller ones are tried
 LONGEST_SULK = 1_800.0  # seconds until the next one, when even those come to nothing
-LATE_SEARCH = 30.0  # and before one more, for what must not be doubled
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
 VANISHED = 3  # looks in a row answered 404 before the job is taken for gone
@@ -248,8 +248,7 @@ class BulkSlot:
         elif meaning is Meaning.TOO_LARGE:
             self._fitting = 0
             if len(batch.rows) > 1:
-                # Half, not a byte less: the next file would be filled up to what was just refused, and be refused.
-                self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
+                self._learn_size(batch)
             self._split(batch, "too_large", change)
         else:
             self._wait(meaning, verdict.delay, now)
@@ -300,9 +299,13 @@ class BulkSlot:
         if self.resubmits and self._repeats and batch.losses < MOST_LOSSES:
             self.state, self._due = SlotState.SUBMITTING, now
             return
-        self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
+        self._learn_size(batch)
         self._sulk(now)
         self._free(batch.rows, change)
+
+    def _learn_size(self, batch: Batch) -> None:
+        # Half, not a byte less: the next file would be filled up to what was just refused, and be refused.
+        self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
 
     def _sulk(self, now: float) -> None:
         """No file for a while, and longer each time."""
@@ -346,7 +349,7 @@ class BulkSlot:
             for row in batch.rows:
                 row.alone = True
         elif too_large:
-            self.max_bytes = max(1, min(self.max_bytes, batch.size // 2))
+            self._learn_size(batch)
         else:
             self.max_lines = max(1, batch.lines // 2)
         self._free(batch.rows, change)

@@ -20,8 +20,6 @@ from ._values import size_of
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
 _SMALL = 2_048  # bytes by which the size of a row may be off
 MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
-
-
 EVENT_HEAD = 120  # bytes that a line of an import has beside the event, about
 
 
@@ -105,6 +103,11 @@ class Row:
         self.said_by = max(self.said_by, said_by)
         if call_id is not None:
             self.ids.append(call_id)
+
+    def absorb(self, said: Row) -> None:
+        """Merge a later row of one call, or of none, into this one."""
+        call_id = said.ids[0] if said.ids else None
+        self.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said.said_by)
 
     @property
     def is_blank(self) -> bool:

@@ -103,9 +103,7 @@ class Endings:
                 yield from repeat(None, calls // WEIGHT)
             lane = self._lines.lanes[row.kind][row.key]
             if lane.held:
-                lane.held = False
-                if lane.place is Place.PARKED:
-                    self._lines.file(lane)
+                self._lines.let_go(lane)
             yield
 
     def _end(self, rows: Iterable[Row], fate: Outcome | None) -> Iterator[None]:

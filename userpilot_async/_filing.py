@@ -54,8 +54,7 @@ class Filing:
         elif lane.kind == batch.kind and said.said_by <= file.last_calls.get(lane.key, -1):
             row = lane.batched
             if row is not None and row.state is RowState.BATCHED:
-                call_id = said.ids[0] if said.ids else None
-                row.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said.said_by)
+                row.absorb(said)
                 return row
             if row is None and not lane.calls:
                 said.state = RowState.BATCHED

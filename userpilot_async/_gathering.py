@@ -59,17 +59,12 @@ class Gathering:
     def end(self) -> None:
         """Those that were waited for may go on."""
         for lane in self._busy:
-            self._release(lane)
-
-    def _release(self, lane: Lane) -> None:
-        lane.held = False
-        if lane.place is Place.PARKED:
-            self._lines.file(lane)
+            self._lines.let_go(lane)
 
     def _gather(self, lanes: Iterable[Lane], *, wait: bool = True) -> Iterator[None]:
         for lane in lanes:
             if not wait:
-                self._release(lane)  # and take it at once, before something of it goes
+                self._lines.let_go(lane)  # and take it at once, before something of it goes
             if self._room <= 0 or self.lines >= self._max_lines:
                 if wait:
                     return

@@ -116,6 +116,12 @@ class Lines:
         elif lane.place is Place.LATE:
             del self.late[lane.key]
 
+    def let_go(self, lane: Lane) -> None:
+        """Nothing of a lane that was held need wait any longer."""
+        lane.held = False
+        if lane.place is Place.PARKED:
+            self.file(lane)
+
     def first_track(self) -> Lane | None:
         """The lane whose track is next. Lanes take turns, so one user's 100,000 events starve nobody."""
         return _first(self._tracks, Place.TRACKS)

@@ -193,16 +193,13 @@ class Schedule:
     ) -> Row:
         """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
         metadata, fields = facts[:2]
-        if self._filing.resuming is not None:
+        if self._filing.resuming is not None or (self.backlog is not None and self.backlog.resuming):
             said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
-            rejoined = self._filing.rejoins(lane, said)
+            rejoined = self._rejoined(lane, said)
             if rejoined is not None:
-                return self._rejoined(rejoined, call_id)
-        if self.backlog is not None and self.backlog.resuming and lane.kind == "user":
-            said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
-            rejoined = self.backlog.rejoins_row(lane, said)
-            if rejoined is not None:
-                return self._rejoined(rejoined, call_id)
+                if call_id is not None:
+                    self.settled.merged += rejoined.ids[-2:-1]
+                return rejoined
         self._filing.latest[lane.kind] = accepted_at
         row = lane.open_row()
         if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
@@ -220,9 +217,11 @@ class Schedule:
         self._lines.came_in(lane)
         return row
 
-    def _rejoined(self, row: Row, call_id: int | None) -> Row:
-        if call_id is not None:
-            self.settled.merged += row.ids[-2:-1]
+    def _rejoined(self, lane: Lane, said: Row) -> Row | None:
+        """The row that says this in a file that was taken over, of whichever kind; ``None`` if none does."""
+        row = self._filing.rejoins(lane, said) if self._filing.resuming is not None else None
+        if row is None and self.backlog is not None and self.backlog.resuming and lane.kind == "user":
+            row = self.backlog.rejoins_row(lane, said)
         return row
 
     def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], at: float, said_by: int) -> None:

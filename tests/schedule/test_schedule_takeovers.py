@@ -25,6 +25,20 @@ def heirs(seed: int = 1, settings: Settings | None = None, **rest: float) -> Ite
         run.end()
 
 
+def live_and_die(run: Heirs, made: list[tuple[Call, float]], deaths: dict[int, float], end: float) -> None:
+    """Senders die so many seconds after calls of these numbers, and once more at the end; the last one drains."""
+    for number, (call, pause) in enumerate(made):
+        run.run(pause)
+        run.put(call)
+        if number in deaths:
+            run.run(deaths[number])
+            run.take_over()
+    run.run(end)
+    run.take_over()
+    run.run(100.0)
+    run.drain()
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     made=calls(),
@@ -45,16 +59,7 @@ def test_whoever_sends_the_server_ends_up_where_sequential_calls_would_have_put_
     end: float,
 ) -> None:
     with heirs(seed, Settings(bulk_threshold=bulk_threshold, flush_interval=flush_interval), trouble=trouble) as run:
-        for number, (call, pause) in enumerate(made):
-            run.run(pause)
-            run.put(call)
-            if number in deaths:
-                run.run(deaths[number])
-                run.take_over()
-        run.run(end)
-        run.take_over()
-        run.run(100.0)
-        run.drain()
+        live_and_die(run, made, deaths, end)
 
         run.check()
 
@@ -291,16 +296,7 @@ def test_a_backlog_that_one_sender_imports_and_another_one_ends_up_where_sequent
     )  # fmt: skip
     with heirs(seed, settings, trouble=trouble) as run:
         run.server.blanks = False  # what an earlier sender was told of a person, its heir does not know
-        for number, (call, pause) in enumerate(made):
-            run.run(pause)
-            run.put(call)
-            if number in deaths:
-                run.run(deaths[number])
-                run.take_over()
-        run.run(end)
-        run.take_over()
-        run.run(100.0)
-        run.drain()
+        live_and_die(run, made, deaths, end)
 
         run.check()
 
