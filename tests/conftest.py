@@ -12,7 +12,8 @@ import gc
 import inspect
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from tests.contract.inline import bury_the_dead
 from tests.harness import clock
 from tests.harness.processes import emulator_process
+from tests.harness.redis_server import RedisServer, missing, temporary
 
 # No test asserts a time, and others use the machine. What judges a change judges it by the same examples each time.
 hypothesis.settings.register_profile(
@@ -113,3 +115,31 @@ def emulator_url() -> Iterator[str]:
     """The base URL of an emulator in a process of its own, new for this test."""
     with emulator_process() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One for all tests of this worker, that none may kill, stop or configure: see `own_redis`."""
+    if reason := missing():
+        pytest.skip(reason)
+    with temporary() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of the worker's server, empty of data. Scripts that it knows, it may know from another test."""
+    redis_server.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Callable[..., Any]]:
+    """Starts servers for this test alone: `own_redis(durable=True)`, `own_redis(Replica, master=server)`.
+
+    Typed as Any, for a server of the class asked for, or a plain one.
+    """
+    if reason := missing():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        yield lambda *kind, **options: stack.enter_context(temporary(*kind, **options))

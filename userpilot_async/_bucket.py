@@ -97,6 +97,11 @@ class Bucket:
         heapq.heapify(self._returning)
         self._level = max(0.0, self._level - len(returning))
 
+    def inherit_nothing(self, seconds: float, now: float) -> None:
+        """Nobody knows what others took: all there is may be spent, for so long."""
+        if math.isfinite(self.limit):
+            self.inherit([seconds] * int(self.limit - len(self._returning)), now)
+
     def time_for(self, requests: int, now: float) -> float:
         """Seconds until so many requests can have gone, one after the other."""
         self._refresh(now)

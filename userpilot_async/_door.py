@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -141,22 +142,21 @@ class Door(anyio.AsyncContextManagerMixin):
         self._connect(tasks)
         self._tasks = tasks
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
-        self._schedule = Schedule(
-            self.settings,
-            self._destination,
-            chance=self._random.random,
-            filename=lambda: f"{name}-{uuid4().hex}.ndjson",
-            now=now(),
-            wall=time.time() - now(),
-            server=self._connection.base_url,
+        # Not by a method: what the sender holds on to must not keep a client that was forgotten.
+        new_schedule = partial(
+            _new_schedule, self.settings, self._destination, now, self._random.random, name, self._connection.base_url
         )
         self._sender = Sender(
-            self._outbox, self._schedule, self._destination, self._connection, self._letters, self._notices, now, tasks,
+            self._outbox, new_schedule, self._destination, self._connection, self._letters, self._notices, now, tasks,
             owner=type(self).__name__,
         )  # fmt: skip
         self._door, self._thread, self._loop = DoorState.OPEN, get_ident(), loop_here()
         self._opened = True
         self._sender.start()
+
+    @property
+    def _schedule(self) -> Schedule:
+        return self._sender.schedule
 
     def _outbox_changed(self) -> None:
         if self._opened:
@@ -420,6 +420,7 @@ class Door(anyio.AsyncContextManagerMixin):
             outage=schedule.outage,
             on_dead_failures=self._letters.failures,
             sends=self._outbox.sends,
+            unheld=self._outbox.unheld,
         )
 
     def _report(self, started: float, mark: int) -> Report:
@@ -434,6 +435,25 @@ class Door(anyio.AsyncContextManagerMixin):
             statistics=self.statistics(),
             waits_in=self._outbox.place if self._outbox.durable else None,
         )
+
+
+def _new_schedule(
+    settings: DeliverySettings,
+    destination: Destination,
+    now: Callable[[], float],
+    chance: Callable[[], float],
+    name: str,
+    server: str,
+) -> Schedule:
+    return Schedule(
+        settings,
+        destination,
+        chance=chance,
+        filename=lambda: f"{name}-{uuid4().hex}.ndjson",
+        now=now(),
+        wall=time.time() - now(),
+        server=server,
+    )
 
 
 def _weakly(method: Callable[..., object]) -> Callable[..., object]:

@@ -26,6 +26,8 @@ class Inheritance:
     spent: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
     """By budget: in how many seconds each token comes back that a request of the last minutes took."""
     files: Sequence[UnfinishedFile] = ()
+    unknown: float = 0.0
+    """For so many seconds, tokens may be spent of which nothing is known any more."""
 
 
 @attrs.define(eq=False)
@@ -39,5 +41,5 @@ class Request:
     """Of a submission; with the kind of its rows, and the last call that says something of each."""
     kind: Kind = ""
     last_calls: Sequence[int] = ()
-    number: int | None = None
+    number: int | str | None = None
     """The outbox's own name for it."""

@@ -62,6 +62,11 @@ class Outbox(Protocol):
         ...
 
     @property
+    def unheld(self) -> int:
+        """Calls that are not held yet, and not in the account: on their way, or waiting until the place is back."""
+        ...
+
+    @property
     def durable(self) -> bool:
         """What waits outlives the client: `hold` takes a moment, and nothing is dropped for want of time."""
         ...
@@ -69,6 +74,11 @@ class Outbox(Protocol):
     @property
     def sends(self) -> bool:
         """This is where calls are taken from now; others that use the same outbox only put."""
+        ...
+
+    @property
+    def term(self) -> int:
+        """How often another one has taken over while we were sending: what was taken before is not ours any more."""
         ...
 
     @property
@@ -172,6 +182,8 @@ class MemoryOutbox:
     durable = False
     sends = True
     stirs = False
+    unheld = 0
+    term = 0
     place = "this process"
 
     def __init__(self) -> None:

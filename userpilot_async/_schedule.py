@@ -119,6 +119,9 @@ class Schedule:
         for budget, returning in left.spent.items():
             if budget in self.buckets:
                 self.buckets[budget].inherit(returning, now)
+        if left.unknown:
+            for bucket in self.buckets.values():
+                bucket.inherit_nothing(left.unknown, now)
         bulk = [file for file in left.files if file.kind != FILE]
         for file in bulk[:1]:  # there is one job slot
             self._filing.resume(file, now)
@@ -551,6 +554,11 @@ class Schedule:
         return Outcome("dead", meaning.value) if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) else None
 
     # ── calls leave unsent ──
+
+    def succeed(self, before: Schedule) -> None:
+        """Go on counting where another schedule of this sender stopped."""
+        self.hurry, self.retries, self._repeated = before.hurry, before.retries, before.possible_duplicates
+        self.rate_limited, self.jobs_completed = before.rate_limited, before.jobs_completed
 
     def leave_by(self, deadline: float | None) -> None:
         """What waits is lost after this."""

@@ -42,7 +42,7 @@ class Sender:
     def __init__(
         self,
         outbox: Outbox,
-        schedule: Schedule,
+        new_schedule: Callable[[], Schedule],
         destination: Destination,
         connection: Connection,
         letters: Letters,
@@ -51,7 +51,9 @@ class Sender:
         tasks: TaskGroup,
         owner: str,
     ) -> None:
-        self.schedule = schedule
+        self.schedule = new_schedule()
+        self._new_schedule = new_schedule
+        self._term = outbox.term
         self._outbox = outbox
         self._destination = destination
         self._connection = connection
@@ -125,7 +127,9 @@ class Sender:
         again = False
         try:
             with self._scope:
-                await self._run()
+                while True:
+                    await self._run()
+                    self._begin_anew()
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
@@ -153,9 +157,20 @@ class Sender:
             self._notices.say(logging.ERROR, "unsent", message)
             warnings.warn(message, ResourceWarning, stacklevel=2)
 
+    def _begin_anew(self) -> None:
+        """Another one has taken over what was in hand: forget it, but for the counts."""
+        before, self.schedule = self.schedule, self._new_schedule()
+        self.schedule.succeed(before)
+        self._term = self._outbox.term
+        self._given_out.clear()
+
     async def _run(self) -> None:
+        """Take, send, settle, until the outbox is another one's to send."""
         async with anyio.create_task_group() as requests:
             while True:
+                if self._term != self._outbox.term:
+                    requests.cancel_scope.cancel()
+                    return
                 self._wake = anyio.Event()
                 taken = self.take_in()
                 now = self._now()
@@ -176,6 +191,8 @@ class Sender:
 
     def take_in(self, limit: int = TAKE) -> int:
         """Move calls from the outbox into the schedule; how many."""
+        if self._term != self._outbox.term:
+            return 0
         inheritance = self._outbox.inherited()
         if inheritance is not None:
             self.schedule.inherit(inheritance, self._now())
@@ -186,6 +203,8 @@ class Sender:
 
     def carry_on(self) -> None:
         """Write down in the account what the schedule has decided."""
+        if self._term != self._outbox.term:
+            return
         settled = self.schedule.settled
         if settled.merged or settled.freed:
             merged, freed = settled.merged, settled.freed
@@ -281,16 +300,19 @@ class Sender:
             if not cancelled_natively():
                 raise
         finally:
-            self._take_back(work, verdict)
-            self._outbox.landed(
-                request,
-                answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-                lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
-            )
+            if self._term == self._outbox.term:
+                self._take_back(work, verdict)
+                self._outbox.landed(
+                    request,
+                    answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
+                    lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
+                )
             self.rouse()
 
     def _take_back(self, work: Work, verdict: Verdict) -> None:
         self._given_out.discard(work)
+        if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
+            return
         self.schedule.done(work, verdict, self._now())
         self.carry_on()
 

@@ -12,6 +12,8 @@ import attrs
 from ._ledger import CHUNK, KEPT_CHUNKS, OPEN_CODES, UNSETTLED_CODES, Ledger, Outcome
 from ._stored import Concluded
 
+GONE = Outcome("dropped", "unknown")
+
 
 @attrs.define
 class Account:
@@ -32,6 +34,8 @@ class Account:
     """Calls in requests whose answer got lost, or whose sender died before it came."""
     forgotten: int = 0
     """Lost calls that are not even kept any more."""
+    resets: int = 0
+    """How often calls went missing, nobody knows how many."""
 
     @property
     def waiting(self) -> int:
@@ -86,6 +90,7 @@ class SharedLedger(Ledger):
         self._oldest_there = 0
         self._waiting = 0
         self._merging = 0
+        self._refused: Counter[Outcome] = Counter()
 
     @property
     def next_id(self) -> int:
@@ -113,14 +118,60 @@ class SharedLedger(Ledger):
             self._oldest_there = 0
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
             del self._chunks[number]
-        self.accepted, self.delivered = account.accepted, account.delivered
-        self.ambiguous = account.ambiguous
+        self.accepted = account.accepted + self._refused.total()
+        self.delivered, self.ambiguous, self.resets = account.delivered, account.ambiguous, account.resets
         if account.by != self.by:
             self.by = Counter(account.by)
-        if account.dead != self.dead or account.dropped != self.dropped:
+        if self._refused or account.dead != self.dead or account.dropped != self.dropped:
             self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
+            for outcome, calls in self._refused.items():
+                self._lost_among(outcome)[outcome.reason or "unknown"] += calls
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
         self.pending = account.waiting - self._merging
+
+    def refused(self, outcome: Outcome) -> None:
+        """A call found no room. It is accounted for here at once; for all others as soon as that is recorded."""
+        self._refused[outcome] += 1
+        self.accepted += 1
+        self._lost_among(outcome)[outcome.reason or "unknown"] += 1
+
+    def refusals_recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """These are in the account now, which is about to be heard."""
+        self._refused -= Counter(outcomes)
+
+    def _lost_among(self, outcome: Outcome) -> Counter[str]:
+        return self.dead if outcome.status == "dead" else self.dropped
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are held, merged ones among them."""
+        return self._waiting
+
+    def undecide(self) -> None:
+        """What this process's sender has merged, or submitted, is somebody else's to decide now."""
+        again = _becoming(0)
+        for page in self._chunks.values():
+            page[:] = page.translate(again)
+        self.merged -= self._merging
+        self.pending += self._merging
+        self._merging = self.submitted = 0
+
+    def skip(self, first: int) -> None:
+        """Nobody gets the ids from this one to the end of its page: what holds the calls has started again."""
+        if first % CHUNK:
+            end = (first // CHUNK + 1) * CHUNK
+            self._reach(end)
+            self._conclude(first, end - 1, GONE)
+
+    def lose(self, first: int, next_id: int) -> None:
+        """Calls from this one on are not there any more, nobody knows how many; ids go on behind its page."""
+        self.undecide()
+        if self._reached > first:
+            self._conclude(first, self._reached - 1, GONE)
+        for number in [number for number in self._chunks if number * CHUNK >= first]:
+            del self._chunks[number]  # receipts hold on to it; calls to come have another one
+        self._open.clear()
+        self._base = self._reached = next_id
 
     def page_of(self, call_id: int) -> bytearray:
         """What a receipt for this call holds on to; of one that was accepted before, what this process knows."""

@@ -67,6 +67,14 @@ class Statistics:
     """The last failure, while requests keep failing: five in a row or more. Everything is kept and sent again."""
     on_dead_failures: int = 0
     """How often `on_dead` raised or could not be called."""
+    unheld: int = 0
+    """Calls on their way into a durable outbox, or, with ``fallback="memory"``, in memory until it is back: a crash
+    loses them, and the account has them as soon as they are held.
+    """
+    resets: int = 0
+    """How often the outbox came back without calls that it had held: how many those were is unknown, and they are in
+    no other number.
+    """
     sends: bool = True
     """This client sends what is in the outbox; if not, another one that has it open does, or none (`sender=False`)."""
 
@@ -95,6 +103,7 @@ class Statistics:
             reasons=dict(ledger.losses()),
             routes=dict(ledger.routes()),
             waiting_bytes=waiting_bytes,
+            resets=ledger.resets,
             **rest,
         )
 
@@ -125,6 +134,10 @@ class Report:
         if s.reasons:
             lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
             parts.append(f"lost: {lost}" + (f" (and {s.merged_lost:,} merged into them)" if s.merged_lost else ""))
+        if s.unheld:
+            parts.append(f"{s.unheld:,} more not held yet")
+        if s.resets:
+            parts.append(f"and an unknown number that the outbox has lost ({s.resets} times)")
         if self.jobs:
             parts.append(f"{s.submitted:,} submitted in {', '.join(self.jobs)}")
         if self.left and self.waits_in is not None:

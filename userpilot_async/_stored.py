@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -61,10 +61,31 @@ class Stored:
             said = facts
         return self.kind, tuple(key) if isinstance(key, list) else key, said
 
+    def has_companion(self) -> bool:
+        """What is said holds something of another (a company)."""
+        return has_companion(self.said)
+
     def checksum(self, call_id: int, accepted_at: float, size: int) -> int:
         """Over all of it: one flipped bit passes SQLite's own check."""
         head = f"{call_id} {accepted_at!r} {size} {self.kind} {self.key} {self.moment}"
         return zlib.crc32(self.said, zlib.crc32(head.encode()))
+
+
+def has_companion(said: Any) -> bool:
+    """What is said (JSON) holds something of another, a company. `Any`: a damaged row may hold anything."""
+    return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
+
+
+def key_in(stored: Stored, kind: Kind) -> str | None:
+    """Whose row of this kind a call belongs to: its own, or that of another it says something of."""
+    try:
+        its_kind, key, said = stored.call()
+    except (TypeError, ValueError, AttributeError):  # damaged
+        return None
+    companion = cast("Facts", said)[3] if len(said) == 4 else None
+    if its_kind != kind:
+        return companion[1] if companion is not None and companion[0] == kind else None
+    return key if isinstance(key, str) else None
 
 
 def sealed(said: Any) -> str:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import attrs
 from anyio.abc import TaskGroup
 
+from userpilot_async._batch import Batch, Committed
 from userpilot_async._errors import OutboxError
 from userpilot_async._lanes import Key, Kind, Said
 from userpilot_async._outbox import Opening, Outbox
 from userpilot_async.sqlite import SQLiteOutbox
-from userpilot_async.sqlite._batch import Batch, Committed
 from userpilot_async.sqlite._errands import Errands
 from userpilot_async.sqlite._file import File
 

@@ -17,13 +17,13 @@ import pytest
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from tests.contract.puts import PUTS
 from userpilot_async import OutboxError
+from userpilot_async._batch import Batch, Settled
 from userpilot_async._coalesce import Row
 from userpilot_async._inheritance import Request, UnfinishedFile
 from userpilot_async._lanes import Post
 from userpilot_async._ledger import BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
-from userpilot_async.sqlite._batch import Batch, Settled
 
 EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")

@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.contract.puts import PUTS
+from userpilot_async._batch import Batch, Committed, Landed, Put, Settled
 from userpilot_async._inheritance import Inheritance, Request, UnfinishedFile
 from userpilot_async._lanes import Key
 from userpilot_async._ledger import Outcome
 from userpilot_async._receipt import LateReceipt
 from userpilot_async._shared_ledger import SharedLedger
-from userpilot_async.sqlite._batch import Batch, Committed, Landed, Put, Settled
+from userpilot_async._window import Reading
 from userpilot_async.sqlite._file import File
-from userpilot_async.sqlite._window import Reading
 
 DEAD = Outcome("dead", "expired")
 DROPPED = Outcome("dropped", "queue_full")
@@ -100,6 +100,7 @@ class Model:
             "bytes": sum(PUTS[name][3] for name, _ in self.held.values()),
             "next_id": self.next_id,
             "forgotten": 0,
+            "resets": 0,
             "ambiguous": self.ambiguous,
         }
 

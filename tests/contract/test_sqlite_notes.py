@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from userpilot_async import OutboxError
+from userpilot_async._batch import Batch, Landed
 from userpilot_async._inheritance import Request
-from userpilot_async.sqlite._batch import Batch, Landed
 from userpilot_async.sqlite._file import File
 
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from userpilot_async._lanes import Key, Ticket
-from userpilot_async.sqlite import _window
-from userpilot_async.sqlite._batch import Found
-from userpilot_async.sqlite._window import LONG, WINDOW, Read, Reading, Window
+from userpilot_async._window import LONG, WINDOW, Found, Read, Reading, Window
+from userpilot_async import _window
 
 
 def found(call_id: int, key: Key, company: str | None = None) -> Found:

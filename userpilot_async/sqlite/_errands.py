@@ -9,12 +9,12 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from .._batch import Batch, Lead
 from .._errors import OutboxError
 from .._notices import Notices
 from .._outbox import Opening
-from ._batch import Batch, Lead
+from .._window import Reading
 from ._file import PATIENCE, File, Interrupted
-from ._window import Reading
 
 if TYPE_CHECKING:
     from ._outbox import SQLiteOutbox

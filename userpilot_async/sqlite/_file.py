@@ -22,17 +22,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from .._batch import Batch, Committed
 from .._errors import OutboxError
 from .._inheritance import Inheritance
 from .._shared_ledger import Account
 from .._stored import Concluded
+from .._window import Read, Reading
 from . import _salvage
-from ._batch import Batch, Committed
 from ._locks import Lock
 from ._salvage import PAGE
 from ._schema import APPLICATION_ID, look, prepare
 from ._tables import DAMAGED, Tables
-from ._window import Read, Reading
 
 T = TypeVar("T")
 Durability = Literal["power", "process"]

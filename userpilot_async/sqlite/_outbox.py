@@ -1,41 +1,21 @@
-"""SQLiteOutbox: what the loop sees of it. Everything that touches the file happens in the writer's thread."""
+"""SQLiteOutbox: a file, on disk."""
 
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import anyio
-
-from .._coalesce import Row
-from .._errors import OutboxError
-from .._inheritance import Inheritance, Request
-from .._lanes import Key, Kind, Said, Ticket
-from .._ledger import Outcome
-from .._loops import cancelled_natively, soon_here
-from .._outbox import Opening
-from .._receipt import LateReceipt, Receipt
-from .._settlements import Settlement
-from .._shared_ledger import SharedLedger
-from ._batch import Batch, Committed, Landed, Lead, Moment, Put, Settled
+from .._durable import DurableOutbox
+from .._places import flag_in_url
 from ._errands import Errands
 from ._file import SYNCHRONOUS, Durability, File
-from ._window import Read, Reading, Window
-from ._writer import Writer
 
-MOST_PUTS = 1_000  # calls written in one transaction
 MAX_BYTES = 1024**3
-SLOW = 0.5  # seconds after which it is looked at how long callers have been waiting
-NOT_HELD = Outcome("dropped", "outbox")
 
 
-class SQLiteOutbox:
+class SQLiteOutbox(DurableOutbox):
     """A file in which accepted calls wait.
 
     When `track` returns, the call is in the file: it survives a ``kill -9`` (``durability="process"``), or a power cut
@@ -46,8 +26,6 @@ class SQLiteOutbox:
     ``rebind`` gives the file to the account and the server of the client that opens it. Opening raises `OutboxError`.
     The file must be on a local disk.
     """
-
-    durable = True
 
     def __init__(
         self,
@@ -60,37 +38,11 @@ class SQLiteOutbox:
     ) -> None:
         if durability not in SYNCHRONOUS:
             raise ValueError('durability must be "power" or "process"')
-        if type(max_bytes) is not int or max_bytes < 1:
-            raise ValueError("max_bytes must be an int, 1 or more")
+        super().__init__(sender=sender, max_bytes=max_bytes)
         self.path = Path(path).absolute()
         self.place = str(self.path)
-        self.when_room: Callable[[], object] | None = None
         self._durability: Durability = durability
-        self._may_send = sender
-        self._max_bytes = max_bytes
         self._rebind = rebind
-        self._wall = time.time
-        self._in_use = False
-        self._writer: Writer | None = None
-        self._errands: Errands | None = None
-        self._lock = threading.Lock()
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self.ledger = SharedLedger()
-        self.sends = False
-        self._batches = deque([Batch()])
-        self._in_hand: Batch | None = None
-        self._bytes = self._unwritten = self._freed = 0
-        self._window = Window()
-        self._sent: set[int] = set()
-        self._inheritance: Inheritance | None = None
-        self._bug: BaseException | None = None
-        self._refusal: OutboxError | None = None
-        self._opened, self._closed = Moment(), Moment()
-
-    def __repr__(self) -> str:
-        return f"<SQLiteOutbox {self.place}>"
 
     @classmethod
     def from_url(cls, url: str) -> SQLiteOutbox:
@@ -107,9 +59,7 @@ class SQLiteOutbox:
             if name == "durability":
                 options[name] = value
             elif name == "sender":
-                if value not in ("true", "false"):
-                    raise ValueError(f"sender must be true or false, not {value}")
-                options[name] = value == "true"
+                options[name] = flag_in_url(name, value)
             elif name == "max_bytes":
                 if not value.isdecimal():
                     raise ValueError(f"max_bytes must be a whole number of bytes, not {value}")
@@ -124,434 +74,8 @@ class SQLiteOutbox:
             self.path, durability=self._durability, max_bytes=self._max_bytes, rebind=self._rebind, sender=True
         )
 
-    # ── opening and closing ──
-
-    async def open(self, opening: Opening) -> None:
-        """Start the thread, and wait until it has the file. Raises `ValueError` if it is in use, and `OutboxError`."""
-        if self._in_use:
-            raise ValueError("this SQLiteOutbox is in use by another client: give each client one of its own")
-        while self._writer is not None and self._writer.runs:  # noqa: ASYNC110  # its loop may be another one, and gone
-            await anyio.sleep(0.01)
-        self._begin_anew()
-        self._opening, self._soon, self._in_use = opening, soon_here(), True
-        self._waiting = anyio.Event()
-        self._start()
-        try:
-            await self._opened.wait()
-            error = self._refusal or self._bug
-            if error is not None:
-                await self._closed.wait()
-                raise error
-            opening.tasks.start_soon(self._watch)
-        except BaseException:
-            self._in_use = False
-            self.abandon()
-            raise
-
     def _start(self) -> None:
-        self._errands = errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
-        self._writer = Writer(errands, lambda bug: self.tell(errands, self._broke, bug))
-        errands.file = File(self.path, self._durability, pause=self._writer.pause, warn=errands.warn)
-        self._writer.start()
-
-    async def aclose(self) -> None:
-        """Write what is left, let another process send, end the thread.
-
-        Cancelled, it goes on in the thread, which then waits for nobody.
-        """
-        if not self._in_use:
-            return
-        self.sends = False
-        self._wake(stop=True)
-        try:
-            await self._closed.wait()
-        finally:
-            self.abandon()
-            self._in_use = False
-
-    def abandon(self) -> None:
-        """Nobody takes calls from here any more, and nobody closes this: another process must be able to send."""
-        if self._writer is not None:
-            self._writer.hurry()
-            self._writer.stop()
-
-    def _wake(self, *, stop: bool = False) -> None:
-        if self._writer is not None:
-            (self._writer.stop if stop else self._writer.wake)()
-
-    # ── calls ──
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Of the calls in the file, as far as this process knows, and of those on their way into it, or out of it."""
-        return self._bytes + self._unwritten - self._freed
-
-    @property
-    def stirs(self) -> bool:
-        """Calls are being written, or read."""
-        return self.reading is not None or self._in_hand is not None or self.has_batch()
-
-    def has_room(self, size: int) -> bool:
-        """A call of so many bytes may be put; one that is larger than the whole limit, into an empty file.
-
-        What cannot be written yet waits in memory, which has the client's own limit.
-        """
-        if self._unwritten + size > self._opening.max_bytes and self._unwritten:
-            return False
-        return self.waiting_bytes + size <= self._max_bytes or not self.waiting_bytes
-
-    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
-        """Hold a call as soon as can be."""
-        return self._put(kind, key, said, size, now, awaited=False)[0].receipt
-
-    def _put(self, kind: Kind, key: Key, said: Said, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
-        put = Put(kind, key, said, size, now, self._wall(), LateReceipt(self.ledger), awaited)
-        self._unwritten += size
-        with self._lock:
-            batch = self._batches[-1]
-            if len(batch.puts) >= MOST_PUTS:
-                batch = Batch()
-                self._batches.append(batch)
-            batch.puts.append(put)
-        self._wake()
-        return put, batch
-
-    async def hold(
-        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
-        """Hold a call: it is in the file when this returns. Raises `OutboxError`.
-
-        ``None`` if the writer does not come to take it within ``max_wait``. Cancelled before that, the call is
-        withdrawn. Afterwards this waits for the file, however long that takes; a scope is left with the receipt then,
-        and a native cancellation goes on, and says that the call was accepted.
-        """
-        self._raise_bug()
-        put, batch = self._put(kind, key, said, size, now, awaited=True)
-        if not self._waiting.is_set():
-            self._waiting.set()
-        try:
-            await batch.stirs.wait()
-            if not batch.done.past:
-                with anyio.move_on_after(None if max_wait is None else max_wait - SLOW):
-                    await batch.done.wait()
-        except anyio.get_cancelled_exc_class() as cancelled:
-            if self._withdraw(put, batch):
-                raise
-            natively = cancelled_natively()
-            natively = await _until_done(batch) or natively
-            if natively and batch.error is None:
-                raise type(cancelled)(f"call {put.receipt.id} was accepted all the same") from None
-            if natively:
-                raise
-        if not batch.done.past:
-            if self._withdraw(put, batch):
-                return None
-            await _until_done(batch)
-        if batch.error is not None:
-            raise batch.error
-        return put.receipt
-
-    async def _watch(self) -> None:
-        """Have callers look at the time if their batch is slow: cheaper than a deadline around each call."""
-        before: list[Batch] = []
-        while True:
-            await self._waiting.wait()
-            await anyio.sleep(SLOW)
-            with self._lock:
-                waiting = [batch for batch in (self._in_hand, *self._batches) if batch is not None and batch.puts]
-            for batch in waiting:
-                if batch in before:
-                    batch.stirs.come()
-            before = waiting
-            if not waiting:
-                self._waiting = anyio.Event()
-
-    def _withdraw(self, put: Put, batch: Batch) -> bool:
-        """Take a call back, if the writer has not taken it yet."""
-        with self._lock:
-            if batch not in self._batches:
-                return False
-            batch.puts.remove(put)
-        self._unwritten -= put.size
-        return True
-
-    def refuse(self, outcome: Outcome) -> Receipt:
-        """Account for a call that found no room: accepted, and gone at once."""
-        receipt = LateReceipt(self.ledger)
-        receipt.failed(outcome)  # known at once; the number and the account follow
-        with self._lock:
-            self._batches[-1].refused.append((outcome, receipt))
-        self._wake()
-        return receipt
-
-    async def recorded(self) -> None:
-        """Until all that was done before this is in the file, or has failed."""
-        with self._lock:
-            batches = [batch for batch in (self._in_hand, *self._batches) if batch is not None]
-        for batch in batches:
-            if not batch.is_empty():
-                await batch.done.wait()
-
-    # ── the sender ──
-
-    def take(self, limit: int) -> Sequence[Ticket]:
-        """The next calls, in order, that nobody has taken yet; none while the sender holds as many as it may."""
-        self._raise_bug()
-        if not self.sends:
-            return ()
-        tickets = self._window.take(limit)
-        self._ask()
-        return tickets
-
-    def was_sent(self, call_id: int) -> bool:
-        """A request with this call was under way when an earlier sender ended."""
-        if call_id not in self._sent:
-            return False
-        self._sent.discard(call_id)
-        return True
-
-    def inherited(self) -> Inheritance | None:
-        """Once: what an earlier sender has left."""
-        inheritance, self._inheritance = self._inheritance, None
-        return inheritance
-
-    async def sending(self, request: Request) -> bool:
-        """Note in the file that a request is about to be made; false if that failed."""
-        with self._lock:
-            batch = self._batches[-1]
-            batch.requests.append(request)
-        self._wake()
-        await batch.done.wait()
-        return request.number is not None and self.sends
-
-    def forget(self, filename: str) -> None:
-        """This file needs not be found again; written with what has been settled before, or after it."""
-        with self._lock:
-            self._batches[-1].forgotten.append(filename)
-        self._wake()
-
-    def landed(self, request: Request, *, answered: bool | None, lost: bool) -> None:
-        """It has ended."""
-        with self._lock:
-            self._batches[-1].landed.append(Landed(request, answered, lost))
-        self._wake()
-
-    def merged(self, ids: Sequence[int], freed: int) -> None:
-        """These calls went into later ones. They stay in the file, which a crash would leave with nothing else."""
-        self.ledger.merge(ids)
-        self._window.merged(ids)
-
-    def submitted(self, ids: Sequence[int], submitted: bool, size: int) -> None:
-        """A background job of the server holds these calls, or holds them no more: while one does, others may come."""
-        self.ledger.submit(ids, submitted)
-        self._window.filed(ids, submitted)
-        self._ask()
-
-    def settle(self, settlement: Settlement) -> None:
-        """Calls and those merged into them have met their fate: it is in the account as soon as it is in the file."""
-        self._window.settled(settlement.carriers, settlement.merged)
-        # A row without calls, made of what others say, takes no room in the file.
-        freed = settlement.size if settlement.carriers or settlement.merged else 0
-        self._freed += freed
-        with self._lock:
-            batch = self._batches[-1]
-            batch.freed += freed
-            if settlement.outcome.is_delivered:
-                batch.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
-                if isinstance(settlement.said, Row):
-                    row = settlement.said
-                    batch.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]
-            else:
-                carriers, merged = list(settlement.carriers), list(settlement.merged)
-                batch.lost.append(Settled(settlement.outcome, carriers, merged, settlement.detail))
-        self._wake()
-
-    def _ask(self) -> None:
-        """Have more calls read, if there are more and the window is low."""
-        if self.sends and self._window.wants() is not None:
-            self._wake()
-
-    # ── for the thread ──
-
-    @property
-    def reading(self) -> Reading | None:
-        """What is to be read."""
-        return self._window.reading
-
-    def has_batch(self) -> bool:
-        """There is something to write."""
-        return not self._batches[0].is_empty()
-
-    def next_batch(self) -> Batch:
-        """What has been collected, to be written now."""
-        with self._lock:
-            batch = self._in_hand = self._batches.popleft()
-            if not self._batches:
-                self._batches.append(Batch())
-            return batch
-
-    def again(self, notes: Batch) -> None:
-        """Write this with the next batch: it failed."""
-        with self._lock:
-            self._batches[0].take_in(notes)
-
-    def tell(self, errands: Errands, function: Callable[..., object], *arguments: object) -> None:
-        """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
-
-        def told() -> None:
-            if errands is not self._errands:  # of an opening that is over
-                return
-            try:
-                function(*arguments)
-            except Exception as bug:  # or the loop would have it, and who waits would wait for ever
-                self._broke(bug, *arguments)
-
-        try:
-            self._soon(told)
-        except RuntimeError:
-            self.abandon()
-
-    # ── what the thread has done ──
-
-    def began(self, now: Committed, lead: Lead | None) -> None:
-        """The file is open; and perhaps the lease is ours."""
-        self.ledger.start(now.account.next_id)
-        self.heard(now)
-        if lead is not None:
-            self.leads(lead)
-        self._opened.come()
-
-    def refused(self, error: OutboxError) -> None:
-        """It cannot be opened."""
-        self._refusal = error
-        self._opened.come()
-
-    def heard(self, now: Committed) -> None:
-        """Others have done something."""
-        self._learn(now)
-        self._ask()
-        self._changed()
-
-    @property
-    def misses_calls(self) -> int | None:
-        """Calls wait, says the account, yet there is nothing to send, read or write; all before this id was read."""
-        idle = self._opened.past and not self._window.is_busy and not self.has_batch() and self._in_hand is None
-        return self._window.read_to if idle and self.ledger.pending else None
-
-    def overlooked(self, read_to: int, first: int) -> None:
-        """In a file that was damaged, calls lie before what has been read: read them now."""
-        if self.misses_calls == read_to:
-            self._window.begin(first)
-            self._ask()
-
-    def looked(self) -> None:
-        """Nobody has done anything. Who has the lease must notice, all the same, that its loop has ended."""
-
-    def leads(self, lead: Lead) -> None:
-        """The lease is ours: send, from the oldest call on."""
-        self._inheritance = lead.inheritance
-        self._window.begin(0)  # and not where the oldest is said to be: a damaged row may be in front of it
-        self.sends = True
-        self.heard(lead.now)
-
-    def lost_lease(self) -> None:
-        """Somebody has deleted the lease's file: another process may send now, so this one must not."""
-        self.sends = False
-        self._window.clear()
-
-    def arrived(self, read: Read) -> None:
-        """Calls were read."""
-        self._sent.update(one.ticket[0] for one in read.found if one.sent)
-        self._window.arrived(read, self._opening.now(), self._wall())
-        self._ask()
-        self._changed()
-
-    def written(self, batch: Batch, now: Committed) -> None:
-        """A batch is in the file; or all of it but the calls."""
-        self._let_go(batch)
-        self._unwritten -= sum(put.size for put in batch.puts)
-        self._freed -= batch.freed
-        batch.error = now.puts_failed
-        self._learn(now)
-        next_id = now.first_put
-        if batch.error is None:
-            for next_id, put in enumerate(batch.puts, now.first_put):
-                put.receipt.held(next_id, self.ledger.page_of(next_id))
-            self._pass_on(batch, now)
-            next_id = now.first_put + len(batch.puts)
-        else:
-            self._not_held(batch, batch.error)
-        for call_id, (_, receipt) in enumerate(batch.refused, next_id):
-            receipt.held(call_id, self.ledger.page_of(call_id))
-        batch.come()
-        self._ask()
-        if self.sends or now.heard:
-            self._changed()
-
-    def failed(self, batch: Batch, error: OutboxError) -> None:
-        """A batch is not in the file; what must be written some time will be tried again."""
-        self._let_go(batch)
-        self._unwritten -= sum(put.size for put in batch.puts)
-        batch.error = error
-        self._not_held(batch, error)
-        batch.come()
-
-    def _let_go(self, batch: Batch) -> None:
-        with self._lock:
-            if self._in_hand is batch:  # the thread may have taken the next one already
-                self._in_hand = None
-
-    def closed(self) -> None:
-        """The thread has ended. Who still waits for it has waited in vain."""
-        for batch in self._batches:
-            if not batch.is_empty():
-                self.failed(batch, OutboxError(f"{self.place} was closed"))
-        self._closed.come()
-        self._opened.come()
-
-    def _learn(self, now: Committed) -> None:
-        self._bytes = now.account.bytes
-        self._window.reaches(now.account.next_id)
-        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said))
-
-    def _pass_on(self, batch: Batch, now: Committed) -> None:
-        """Calls just put need not be read again, where nothing unread lies before them."""
-        if self.sends:
-            tickets = [(put.receipt.id, put.now, put.kind, put.key, put.said) for put in batch.puts]
-            self._window.pass_on(now.first_put, tickets)
-
-    def _not_held(self, batch: Batch, error: OutboxError) -> None:
-        for put in batch.puts:
-            put.receipt.failed(NOT_HELD)
-            if not put.awaited:
-                self._opening.failed(put.kind, put.key, put.said, error)
-
-    def _changed(self) -> None:
-        self._opening.changed()
-        if self.when_room is not None:
-            self.when_room()
-
-    def _broke(self, bug: BaseException, *concerned: object) -> None:
-        self._bug = bug
-        for batch in (*concerned, self._in_hand, *self._batches):
-            if isinstance(batch, Batch):
-                batch.error = OutboxError(f"{self.place}: {type(bug).__name__}")
-                batch.come()
-        self._opened.come()
-        self._opening.changed()
-
-    def _raise_bug(self) -> None:
-        if self._bug is not None:
-            raise self._bug
-
-
-async def _until_done(batch: Batch) -> bool:
-    """Wait for one transaction, whatever happens; true if somebody cancelled this task natively meanwhile."""
-    natively = False
-    with anyio.CancelScope(shield=True):
-        while not batch.done.past:
-            try:
-                await batch.done.wait()
-            except anyio.get_cancelled_exc_class():
-                natively = True
-    return natively
+        errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
+        writer = self._employ(errands)
+        errands.file = File(self.path, self._durability, pause=writer.pause, warn=errands.warn)
+        writer.start()

@@ -6,16 +6,16 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
+from .._batch import Batch, Landed, Put, Settled
 from .._inheritance import Inheritance, Request, UnfinishedFile
-from .._lanes import Facts, Kind
+from .._lanes import Kind
 from .._ledger import Outcome
 from .._shared_ledger import Account
-from .._stored import Concluded, Stored, runs, sealed, unsealed
+from .._stored import Concluded, Stored, has_companion, key_in, runs, sealed, unsealed
 from .._values import encode_json
-from ._batch import Batch, Found, Landed, Put, Settled
-from ._window import Read, Reading
+from .._window import Found, Read, Reading
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
@@ -204,7 +204,7 @@ class Tables:
         parts = self._parts(rows[0][0], rows[-1][0])
         found, damaged = [], []
         for call_id, at, size, *stored, crc, sent in rows:
-            if stored[1] in without and not _has_companion(stored[2]):
+            if stored[1] in without and not has_companion(stored[2]):
                 continue
             call = checked(call_id, at, size, stored, crc, parts.get(call_id, ()))
             if call is None:
@@ -261,7 +261,7 @@ class Tables:
         keys: dict[str, int] = {}
         for call_id in unsealed(last_calls) or ():
             row = self._db.execute("SELECT kind, key, said, moment FROM calls WHERE id = ?", (call_id,)).fetchone()
-            key = _key_of(kind, row) if row is not None else None
+            key = key_in(Stored(*row), kind) if row is not None else None
             if key is not None:
                 keys[key] = call_id
         if not keys:
@@ -285,20 +285,3 @@ def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged
     carriers, merged = list(carriers), list(merged)
     account.conclude(outcome, len(carriers), len(merged))
     return Concluded.of(outcome, carriers, merged)
-
-
-def _has_companion(said: Any) -> bool:
-    """What is said holds something of another (a company): JSON, as `Stored` has it."""
-    return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
-
-
-def _key_of(kind: Kind, row: Sequence[Any]) -> str | None:
-    """Whose row of this kind a call belongs to: its own, or that of another it says something of."""
-    try:
-        its_kind, key, said = Stored(*row).call()
-    except (TypeError, ValueError, AttributeError):  # a damaged row
-        return None
-    companion = cast("Facts", said)[3] if len(said) == 4 else None
-    if its_kind != kind:
-        return companion[1] if companion is not None and companion[0] == kind else None
-    return key if isinstance(key, str) else None

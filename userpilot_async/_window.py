@@ -13,9 +13,8 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from .._lanes import Key, Ticket
-from .._ledger import settled_twice
-from ._batch import Found
+from ._lanes import Key, Ticket
+from ._ledger import settled_twice
 
 WINDOW = 10_000  # calls in hand at once, merged ones not counted: a backlog costs no more memory
 MOST_FILED = 100_000  # besides those that a file of ours holds, which may take the server an hour
@@ -36,6 +35,16 @@ class Reading:
     """One user's, below ``end``."""
     without: frozenset[Key] = frozenset()
     """Or everybody's but theirs; and of theirs what says something of another."""
+
+
+@attrs.frozen
+class Found:
+    """A call read from the file."""
+
+    ticket: Ticket = attrs.field(repr=False)
+    """Its time is the calendar's."""
+    sent: bool = False
+    """A request with it was under way when its sender ended."""
 
 
 @attrs.frozen

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
-from .._errors import OutboxError
-from .._inheritance import Inheritance, Request
-from .._lanes import Key, Kind, Said, Ticket
-from .._ledger import Outcome
-from .._receipt import LateReceipt
-from .._shared_ledger import Account
-from .._stored import Concluded
+from ._errors import OutboxError
+from ._inheritance import Inheritance, Request
+from ._lanes import Key, Kind, Said
+from ._ledger import Outcome
+from ._receipt import LateReceipt
+from ._shared_ledger import Account
+from ._stored import Concluded
 
 
 class Moment:
@@ -51,6 +51,8 @@ class Put:
     receipt: LateReceipt
     awaited: bool
     """Somebody waits for it, and is told if it fails."""
+    withdrawn: bool = False
+    """It was taken back while its batch waited for another try."""
 
 
 @attrs.define(eq=False, slots=True)
@@ -78,6 +80,8 @@ class Landed:
 class Batch:
     """Collected by the loop until the writer takes it."""
 
+    term: int = 0
+    """How often the lease had been lost before; what a deposed sender notes is worth nothing."""
     puts: list[Put] = attrs.field(factory=list)
     refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
     delivered: dict[Outcome, Settled] = attrs.field(factory=dict)
@@ -92,16 +96,36 @@ class Batch:
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
     done: Moment = attrs.field(factory=Moment)
-    """It is in the file, or has failed."""
+    """Its puts are held, or have failed."""
+    noted: Moment = attrs.field(factory=Moment)
+    """All of it is recorded, or has failed."""
+    tried: Moment = attrs.field(factory=Moment)
+    """The writer has let go of it; there may be another try."""
     stirs: Moment = attrs.field(factory=Moment)
-    """That, or it takes so long that those who wait should look at the time."""
+    """Its puts are held, or it takes so long that those who wait should look at the time."""
     error: OutboxError | None = None
-    """Why its puts are not in the file."""
+    """Why its puts are not held."""
+
+    def held(self) -> None:
+        """What becomes of its puts is known."""
+        self.done.come()
+        self.tried.come()
+        self.stirs.come()
 
     def come(self) -> None:
-        """It is done."""
-        self.done.come()
-        self.stirs.come()
+        """All of it is done."""
+        self.held()
+        self.noted.come()
+
+    def come_again(self) -> None:
+        """It will be tried once more."""
+        tried, self.tried = self.tried, Moment()
+        tried.come()
+
+    def drop_notes(self) -> None:
+        """All that only the sender may write."""
+        self.delivered, self.lost, self.parts = {}, [], []
+        self.requests, self.landed, self.forgotten = [], [], []
 
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
@@ -149,16 +173,10 @@ class Committed:
     """The ids of its puts count up from here, those of the refused go on behind them."""
     puts_failed: OutboxError | None = None
     """Its puts are not in the file; everything else is."""
-
-
-@attrs.frozen
-class Found:
-    """A call read from the file."""
-
-    ticket: Ticket = attrs.field(repr=False)
-    """Its time is the calendar's."""
-    sent: bool = False
-    """A request with it was under way when its sender ended."""
+    ids: Sequence[int] | None = None
+    """The ids of its puts, if they are not all in a row."""
+    first_refused: int | None = None
+    """The id of the first that was refused, if those are not behind the puts."""
 
 
 @attrs.frozen

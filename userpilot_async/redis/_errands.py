@@ -1,0 +1,436 @@
+"""What the thread does with Redis, and tells the loop of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import attrs
+
+from .._batch import Batch, Committed, Lead, Put
+from .._errors import OutboxError
+from .._inheritance import Inheritance, UnfinishedFile
+from .._ledger import CHUNK
+from .._notices import Notices
+from .._outbox import Opening
+from .._stored import key_in
+from .._window import Reading
+from ._link import Answer, Away, Full, Link, OtherGeneration, Step
+from ._log import State, asked_for, decoded, encoded, fields_of, read_of
+from ._notes import Notes, notes_of
+
+if TYPE_CHECKING:
+    from ._outbox import RedisOutbox
+
+VERSION = 1  # of keys and scripts
+AT_ONCE = 4  # steps of notes in one round trip
+RENEWALS = 5  # in the time that a lease lasts
+TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach a server that is away
+
+
+def steady() -> float:
+    """Seconds that go on while this machine sleeps, where there is such a clock."""
+    return time.clock_gettime(_STEADY)
+
+
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+@attrs.define
+class Attempt:
+    """A batch that is being written, for as long as it takes."""
+
+    batch: Batch
+    puts: list[Put]
+    """As they were sent the last time."""
+    notes: list[Notes]
+    """Those that are still to be written."""
+    seq: int = 0
+    """The step in which the puts were sent; 0 if it is certain that they are not there."""
+    held: bool = False
+    """They are there."""
+
+
+class Errands:
+    """Between Redis, which may be slow, or away, and an outbox, which must not be touched from here but by `tell`."""
+
+    def __init__(
+        self, outbox: RedisOutbox, opening: Opening, link: Link, client: str, *,
+        may_send: bool, lease_ttl: float, keep_lost: float, rebind: bool,
+    ) -> None:  # fmt: skip
+        self.link = link
+        self.term = 0
+        """How often the lease has been lost."""
+        self.valid_until = -1.0
+        """By the steady clock: what we know of the lease. Any thread may look."""
+        self.offset = 0.0
+        """From the steady clock to the server's."""
+        self._outbox = outbox
+        self._opening = opening
+        self._client = client
+        self._may_send = may_send
+        self._lease_ttl = lease_ttl
+        self._keep_lost = keep_lost
+        self._rebind = rebind
+        self._notices = Notices(time.monotonic)
+        self._generation = ""
+        self._revision = self._heard = 0
+        self._seq = self._requests = 0
+        self._leading = False
+        self._token = ""
+        self._renew_at = 0.0
+        self._attempt: Attempt | None = None
+        self._last_read: Reading | None = None
+        self._away = False
+        self._retry_at = 0.0
+        self._pause = FIRST_PAUSE
+
+    def warn(self, message: str) -> None:
+        """Into the log, once in a while."""
+        self._notices.say(logging.WARNING, message, message)
+
+    def _tell(self, function: Callable[..., object], *arguments: object) -> None:
+        self._outbox.tell(self, function, *arguments)
+
+    # ── being there ──
+
+    def begin(self) -> bool:
+        """Find the outbox, or make it. Where Redis does not answer now, go on looking for it."""
+        try:
+            self._begin()
+        except Away as error:
+            self._leave(error)
+            self._tell(self._outbox.began_away)
+        except OutboxError as error:
+            self._tell(self._outbox.refused, error)
+            return False
+        return True
+
+    def _begin(self) -> None:
+        """Be connected, and know what is there."""
+        run_id = self.link.connect()
+        salt = os.urandom(16)
+        # fmt: off
+        generation, fate, lost_from, owner, _, state = self._open(
+            self._generation, self._revision, self._token, run_id, uuid4().hex, VERSION, self._opening.destination,
+            salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK, self._heard,
+        )
+        # fmt: on
+        self._check(*(one.decode() for one in owner))
+        self._rebind = False
+        before, self._generation = self._generation, generation.decode()
+        if before and fate == b"lost":
+            self._revision = self._heard = 0
+        now = self._learned(state)
+        self._away, self._pause = False, FIRST_PAUSE
+        if not before:
+            self._tell(self._outbox.began, now)
+        elif before != self._generation:
+            if fate == b"lost":
+                self._depose()
+                message = f"{self._outbox.place} has lost calls: it started again, or was emptied; how many is unknown"
+                self._notices.say(logging.ERROR, "lost", message)
+            self._tell(self._outbox.started_again, now, int(lost_from), fate == b"lost")
+        self._tell(self._outbox.is_back, now)
+        self._keep_lease()
+
+    def _open(self, *arguments: str | float) -> Answer:
+        try:
+            return self.link.run(Step("open", *arguments))
+        except OutboxError as error:
+            words = str(error)
+            if "OWNER" in words:
+                raise OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it") from None
+            if "VERSION" in words:
+                raise OutboxError(f"{self._outbox.place} is of a newer version than this one, {VERSION}") from None
+            raise
+
+    def _check(self, destination: str, salt: str, fingerprint: str) -> None:
+        """Raises `OutboxError` if these are somebody else's calls."""
+        if destination != self._opening.destination:
+            raise OutboxError(f"{self._outbox.place} has calls for {destination}, not for {self._opening.destination}")
+        if fingerprint != self._opening.fingerprint(bytes.fromhex(salt)):
+            raise OutboxError(
+                f"{self._outbox.place} has calls for the account of another API key. If it is the same one, with a new "
+                "key, say so: `userpilot-async outbox rebind`, or RedisOutbox(..., rebind=True)"
+            )
+
+    def _leave(self, error: Exception) -> None:
+        """Redis is not to be had at present."""
+        self.link.close()
+        if not self._away:
+            words = str(error) or "it was restarted, or emptied"
+            full = "takes no more calls" if isinstance(error, Full) else "does not answer"
+            self._notices.say(logging.WARNING, "away", f"{self._outbox.place} {full} ({words}); calls wait meanwhile")
+            self._tell(self._outbox.is_away)
+        self._away = True
+        self._retry_at = steady() + self._pause * (0.5 + random.random() / 2)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._lapse()
+
+    def _learned(self, answer: Answer, first_put: int = 0) -> Committed:
+        state = State(answer)
+        if state.revision < self._revision:  # before anybody has noticed
+            raise OtherGeneration
+        self._revision, self._heard = state.revision, state.heard
+        self.offset = state.time - steady()
+        return state.committed(first_put)
+
+    # ── the lease ──
+
+    def _keep_lease(self) -> None:
+        """Take it if it is free; keep it, if it is ours."""
+        now = steady()
+        if not (self._leading or self._may_send) or (self._leading and now < self._renew_at):
+            return
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": round(now + self.offset, 3)}
+        wants = int(self._may_send)
+        ttl = round(self._lease_ttl * 1_000)
+        step = Step("lease", self._generation, self._token, self._client, ttl, json.dumps(about), wants)
+        token = self.link.run(step).decode()
+        if self._leading and token == self._token:
+            self.valid_until, self._renew_at = now + TRUSTED * self._lease_ttl, now + self._lease_ttl / RENEWALS
+            return
+        if self._leading:
+            self._depose()
+        self._token = token
+        if not token:
+            return
+        left = self.link.run(Step("inherit", self._generation, token, self._heard))
+        if left is not None:
+            self.valid_until, self._renew_at = now + TRUSTED * self._lease_ttl, now + self._lease_ttl / RENEWALS
+            spent, files, unknown_until, state = left
+            inheritance = self._inheritance(spent, files, unknown_until, float(state[3]))
+            self._leading = True
+            self._tell(self._outbox.leads, Lead(inheritance, self._learned(state)))
+
+    def _lapse(self) -> None:
+        """What we know of the lease is too old to be trusted: somebody else may have it."""
+        if self._leading and steady() >= self.valid_until:
+            self._depose()
+
+    def _depose(self) -> None:
+        if self._leading:
+            self._leading = False
+            self.term += 1
+            self.valid_until = -1.0
+            self.warn(f"{self._outbox.place}: this process does not send at present, it could not keep the lease")
+            self._tell(self._outbox.deposed, self.term)
+        self._token = ""
+
+    def _inheritance(
+        self, spent: Sequence[bytes], files: Sequence[bytes], unknown_until: bytes | None, now: float
+    ) -> Inheritance:
+        tokens: dict[str, list[float]] = {}
+        for name, back in zip(spent[::2], spent[1::2], strict=True):
+            tokens.setdefault(name.decode().partition(" ")[2], []).append(float(back) - now)
+        found = [self._unfinished(*one) for one in zip(files[::2], files[1::2], strict=True)]
+        unknown = max(0.0, float(unknown_until) - now) if unknown_until else 0.0
+        return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
+
+    def _unfinished(self, filename: bytes, text: bytes) -> UnfinishedFile:
+        kind, last_calls = json.loads(text)
+        last_calls = [int(one) for one in last_calls or ()]
+        keys: dict[str, int] = {}
+        for call_id, entry in zip(last_calls, self.link.calls(last_calls), strict=True):
+            key = key_in(decoded(fields_of(entry)[b"c"])[0], kind) if entry is not None else None
+            if key is not None:
+                keys[key] = call_id
+        return UnfinishedFile(filename.decode(), kind, keys)
+
+    # ── looking ──
+
+    def look(self) -> None:
+        """See what others have done, and to the lease; or whether Redis is back."""
+        self._lapse()
+        if self._away and steady() < self._retry_at:
+            return
+        try:
+            if self._away:
+                self._begin()
+            self._look()
+        except OtherGeneration:
+            self._away, self._retry_at = True, 0.0
+            try:
+                self._begin()
+            except (Away, OtherGeneration, OutboxError) as error:
+                self._leave(error)
+        except (Away, OutboxError) as error:
+            self._leave(error)
+
+    def _look(self) -> None:
+        self._keep_lease()
+        answer = self.link.run(Step("look", self._generation, self._heard, self._revision))
+        if answer is not None:
+            self._tell(self._outbox.heard, self._learned(answer))
+            return
+        self._tell(self._outbox.looked)
+        read_to = self._outbox.misses_calls if self._leading else None
+        if read_to is not None:
+            missing, first = self.link.run(Step("reconcile", self._generation, self._token, read_to))
+            if missing:
+                self.warn(f"{missing} calls are not in {self._outbox.place} any more: somebody has deleted them")
+            if first:
+                self._tell(self._outbox.overlooked, read_to, int(first.partition(b"-")[0]))
+
+    # ── writing ──
+
+    def work(self) -> bool:
+        """Write a batch, read a window; true if there is more."""
+        if self._away:
+            return False
+        self._lapse()
+        try:
+            more = self._write()
+            self._read()
+        except (Away, OtherGeneration, OutboxError) as error:
+            self._leave(error)
+            return False
+        return more
+
+    def _write(self) -> bool:
+        attempt = self._attempt
+        if attempt is None:
+            if not self._outbox.has_batch():
+                return False
+            attempt = self._attempt = self._taken(self._outbox.next_batch())
+        else:
+            self._outbox.take_up(attempt.batch)
+        try:
+            self._carry_out(attempt)
+        except (Away, OtherGeneration, OutboxError):
+            self._outbox.park(attempt.batch)
+            self._tell(self._outbox.tried, attempt.batch)
+            raise
+        self._attempt = None
+        return self._outbox.has_batch()
+
+    def _taken(self, batch: Batch) -> Attempt:
+        ours = self._leading and batch.term == self.term
+        for request in batch.requests:
+            self._requests += 1
+            request.number = f"{self._client}:{self._requests}" if ours else None
+        if not ours:
+            batch.drop_notes()  # of a sender that has been deposed since
+        return Attempt(batch, list(batch.puts), notes_of(batch))
+
+    def _carry_out(self, attempt: Attempt) -> None:
+        batch = attempt.batch
+        self._end_doubt(attempt)
+        while True:
+            steps = self._steps(attempt)
+            answers = self.link.run_all([step for step, _ in steps], wait=not attempt.held and bool(attempt.puts))
+            now = self._answered(attempt, steps, answers)
+            if not attempt.notes:
+                self._tell(self._outbox.written, batch, now)
+                return
+            if not attempt.held:
+                attempt.held = True
+                self._tell(self._outbox.written, batch, now, False)
+            self._keep_lease()  # a job's end may be a hundred steps
+
+    def _end_doubt(self, attempt: Attempt) -> None:
+        """The answer to the puts got lost: are they there? Those that nobody waits for any more are taken back."""
+        if attempt.held or not attempt.seq:
+            attempt.puts = list(attempt.batch.puts)
+            return
+        gone = [place for place, put in enumerate(attempt.puts) if put.withdrawn]
+        (first,) = self.link.run_all([Step("resolve", self._generation, attempt.seq, *gone)], wait=True)
+        if first < 0:
+            attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
+            return
+        now = self._learned(self.link.run(Step("look", self._generation, self._heard, -1)))
+        ids = [first + place for place, put in enumerate(attempt.puts) if not put.withdrawn]
+        attempt.held = True
+        self._tell(self._outbox.written, attempt.batch, attrs.evolve(now, ids=ids), False)
+
+    def _steps(self, attempt: Attempt) -> list[tuple[Step, Notes | None]]:
+        """Some of what is to be written; the last step says what there is then."""
+        todo: list[Notes | None] = [*attempt.notes[:AT_ONCE]]
+        if attempt.puts and not attempt.held:
+            attempt.seq = self._next_seq()
+            todo.insert(0, None)
+        steps: list[tuple[Step, Notes | None]] = []
+        for notes in todo:
+            heard: str | int = self._heard if notes is todo[-1] else ""
+            if notes is None:
+                now = self._outbox.stamp()
+                calls = [one for put in attempt.puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
+                step = Step("put", self._generation, attempt.seq, heard, *calls)
+            else:
+                notes.seq = notes.seq or self._next_seq()
+                oldest = round((steady() + self.offset - self._keep_lost) * 1_000)
+                arguments = (self._token, max(0, oldest), notes.as_json())
+                step = Step("note", self._generation, notes.seq, heard, *arguments)
+            steps.append((step, notes))
+        return steps or [(Step("look", self._generation, self._heard, -1), None)]
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _answered(
+        self, attempt: Attempt, steps: Sequence[tuple[Step, Notes | None]], answers: Sequence[Answer]
+    ) -> Committed:
+        first_put, first_refused = 0, None
+        now = self._learned(answers[-1] if steps[-1][0].name == "look" else answers[-1][-1])
+        fenced = False
+        for (step, notes), answer in zip(steps, answers, strict=True):
+            if step.name == "put":
+                first_put = int(answer[0])
+            elif notes is not None:
+                attempt.notes.remove(notes)
+                first_refused = int(answer[0]) if notes.refused else first_refused
+                fenced = fenced or (bool(answer[1]) and notes.needs_lease)
+                if int(answer[2] or 0):
+                    self.warn(f"{self._outbox.place} keeps no more lost calls than this: older ones are forgotten")
+        if fenced:
+            for request in attempt.batch.requests:
+                request.number = None
+            self._depose()
+        return attrs.evolve(now, first_put=first_put, first_refused=first_refused)
+
+    # ── reading ──
+
+    def _read(self) -> None:
+        reading = self._outbox.reading
+        if reading is None or reading is self._last_read:
+            return
+        step = Step("read", self._generation, reading.start, max(reading.start, reading.end - 1), asked_for(reading))
+        read, damaged = read_of(reading, self.link.run(step))
+        if damaged:
+            self.link.run(Step("aside", self._generation, self._token, *damaged))
+            self.warn(f"{len(damaged)} damaged calls of {self._outbox.place} were set aside")
+        self._last_read = reading
+        self._tell(self._outbox.arrived, read)
+
+    # ── the end ──
+
+    def end(self) -> None:
+        """Let another one send, and let go of the connection."""
+        if self._token and not self._away:
+            try:
+                self.link.run(Step("release", self._token))
+            except (Away, OutboxError, OtherGeneration) as error:
+                self.warn(f"{self._outbox.place}: the lease could not be given back ({error}); it ends by itself")
+        self._leading, self.valid_until = False, -1.0
+        self.link.close()
+
+    def ended(self) -> None:
+        """Whoever still waits is told."""
+        self._tell(self._outbox.closed)
+
+
+def holder_of(value: bytes) -> Mapping[str, Any]:
+    """Who has the lease, as it is noted there."""
+    note = value.split(b" ", 2)[2]
+    held: Mapping[str, Any] = json.loads(note)
+    return held

@@ -1,0 +1,236 @@
+"""The connection to Redis: scripts, each with a deadline, and what their failures mean.
+
+Used by one thread. redis-py's blocking client, and not its asyncio one: there is no task that somebody could cancel
+between a command and its answer (a connection given back in that state has answered the next command with it), trio
+works as well, and the lease is renewed while the application keeps its event loop busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
+from typing import Any, cast
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,
+    DataError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from .._errors import OutboxError
+from ._address import Address
+
+KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
+SCRIPTS = (
+    "open", "put", "resolve", "note", "look", "lease", "release", "inherit", "read", "aside", "reconcile",
+)  # fmt: skip
+OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
+UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
+
+Answer = Any
+"""What a script gives: numbers, bytes, ``None``, and lists of these."""
+
+
+class Away(Exception):
+    """Redis does not answer, or not now. A step that was under way may have been done."""
+
+
+class OtherGeneration(Exception):
+    """Redis has started again, or was emptied."""
+
+
+class Full(Away):
+    """Redis has no memory left, or may not use more."""
+
+
+class Step:
+    """One script to be run, with its arguments."""
+
+    __slots__ = ("arguments", "name")
+
+    def __init__(self, name: str, *arguments: str | bytes | float) -> None:
+        self.name = name
+        self.arguments = arguments
+
+
+class Link:
+    """``name`` is the outbox's in this database, ``client`` that of who uses it."""
+
+    def __init__(self, address: Address, name: str, client: str, *, deadline: float, replicas: int = 0) -> None:
+        self._address = address
+        self._deadline = deadline
+        self._replicas = replicas
+        tag = "{" + name + "}"  # one hash slot of a cluster: a script may use all of these keys
+        self._keys = [f"{tag}:{key}" for key in KEYS] + [f"{tag}:client:{client}"]
+        self._texts: Mapping[str, str] = {}
+        self._connecting = False
+        self._busy_since: float | None = None
+        self._redis: Any = None
+        """Of redis-py, whose methods are typed for both of its clients at once."""
+
+    def connect(self) -> str:
+        """Have a connection, and the scripts there; the server's run id. Raises `Away`, and `OutboxError` for ever."""
+        try:
+            if self._redis is None:
+                self._redis = self._address.client(self._deadline, self._connected)
+            self._connecting, self._busy_since = True, time.monotonic()
+            about = self._about()
+            version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
+            if version < OLDEST:
+                raise OutboxError(f"{self._address.shown} is Redis {about['redis_version']}, and 6.2 is needed")
+            self._texts = _texts(version[0] >= UNBOUND_NOTES)
+            for text in self._texts.values():
+                self._redis.script_load(text)
+        except RedisError as error:
+            raise self._meaning(error) from error
+        except OSError as error:
+            raise Away(_why(error)) from error
+        finally:
+            self._connecting, self._busy_since = False, None
+        return str(about["run_id"])
+
+    def _connected(self, connection: Any) -> None:
+        """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
+        if not self._connecting:
+            raise ConnectionError("the connection was lost")
+        if not self._address.is_cluster:  # where redis-py has done that before it tells us
+            connection.on_connect()
+
+    def _about(self) -> Mapping[str, Any]:
+        if not self._address.is_cluster:
+            return cast("Mapping[str, Any]", self._redis.info("server"))
+        node = self._redis.get_node_from_key(self._keys[0])
+        return cast("Mapping[str, Any]", self._redis.info("server", target_nodes=node))
+
+    def run(self, step: Step) -> Answer:
+        """Run one script. Raises `Away`, `OtherGeneration`, `OutboxError`."""
+        return self.run_all([step])[0]
+
+    def run_all(self, steps: Sequence[Step], *, wait: bool = False) -> list[Answer]:
+        """Run scripts one after the other, in one round trip; ``wait`` for the replicas, too.
+
+        Raises as `run` does, at the first that fails; those behind it may have been done.
+        """
+        self._busy_since = time.monotonic()
+        try:
+            try:
+                return self._run(steps, wait)
+            except NoScriptError:  # somebody has flushed them; those before it are done, and know that when run again
+                for text in self._texts.values():
+                    self._redis.script_load(text)
+                return self._run(steps, wait)
+        except RedisError as error:
+            raise self._meaning(error) from error
+        except OSError as error:
+            raise Away(_why(error)) from error
+        finally:
+            self._busy_since = None
+
+    def _run(self, steps: Sequence[Step], wait: bool) -> list[Answer]:
+        keys = self._keys
+        if len(steps) == 1 and not (wait and self._replicas):
+            step = steps[0]
+            return [self._redis.evalsha(_sha(self._texts[step.name]), len(keys), *keys, *step.arguments)]
+        pipeline = self._redis.pipeline(transaction=False)
+        try:
+            for step in steps:
+                pipeline.execute_command("EVALSHA", _sha(self._texts[step.name]), len(keys), *keys, *step.arguments)
+            if wait and self._replicas:
+                # On the same connection, or it would wait for what another one has written.
+                pipeline.execute_command("WAIT", self._replicas, int(self._deadline * 500))
+            answers = pipeline.execute(raise_on_error=True)
+        finally:
+            pipeline.reset()
+        if wait and self._replicas:
+            reached = answers.pop()
+            if reached < self._replicas:
+                raise Away(f"{reached} of {self._replicas} replicas have it")
+        return cast("list[Answer]", answers)
+
+    def calls(self, ids: Sequence[int]) -> list[Answer]:
+        """The entries of the log with these ids, each as `read` has it, or ``None``."""
+        try:
+            found: list[Answer] = []
+            for start in range(0, len(ids), 500):
+                pipeline = self._redis.pipeline(transaction=False)
+                for call_id in ids[start : start + 500]:
+                    pipeline.execute_command("XRANGE", self._keys[2], f"{call_id}-1", f"{call_id}-1")
+                found += [entries[0] if entries else None for entries in pipeline.execute()]
+        except RedisError as error:
+            raise self._meaning(error) from error
+        return found
+
+    def break_off_if_older(self, seconds: float) -> None:
+        """End the command that is under way, if it has been for so long. May be called in any thread."""
+        connected, since = self._redis, self._busy_since
+        if connected is None or since is None or time.monotonic() - since < seconds:
+            return
+        nodes = connected.get_nodes() if self._address.is_cluster else (connected,)
+        for node in nodes:
+            one = node.redis_connection if self._address.is_cluster else node
+            if one is not None:
+                with suppress(RedisError, OSError):
+                    one.connection_pool.disconnect(inuse_connections=True)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        connected, self._redis = self._redis, None
+        if connected is not None:
+            with suppress(RedisError, OSError):
+                connected.close()
+
+    def _meaning(self, error: RedisError) -> Exception:
+        """What a failure means, without a word of what was sent."""
+        if isinstance(error, ResponseError) and str(error).startswith("GENERATION"):
+            return OtherGeneration()
+        if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)):
+            return OutboxError(f"{self._address.shown} does not let us in: {_first_words(error)}")
+        if isinstance(error, OutOfMemoryError) or str(error).startswith(("OOM", "MISCONF")):
+            return Full(_first_words(error))
+        if isinstance(error, (ConnectionError, TimeoutError, ReadOnlyError, NoScriptError)):
+            return Away(_first_words(error))
+        if isinstance(error, (ResponseError, DataError)):
+            return OutboxError(f"{self._address.shown}: {_first_words(error)}")
+        return Away(_first_words(error))
+
+
+def _first_words(error: Exception) -> str:
+    """Of a message; redis-py puts the whole pipeline behind it, sometimes."""
+    words = str(error).split(" of pipeline", 1)[0]
+    return words[:200] or type(error).__name__
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _sha(text: str) -> str:
+    sha = _shas.get(text)
+    if sha is None:
+        sha = _shas[text] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return sha
+
+
+_shas: dict[str, str] = {}
+
+
+def _texts(unbound: bool) -> Mapping[str, str]:
+    """The scripts. ``unbound``: notes and all that makes room run on when the memory is full; new calls never do."""
+    folder = resources.files(__package__) / "scripts"
+    prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
+    texts = {}
+    for name in SCRIPTS:
+        flags = "#!lua flags=allow-oom\n" if unbound and name != "put" else "#!lua\n" if unbound else ""
+        texts[name] = flags + prelude + (folder / f"{name}.lua").read_text(encoding="utf-8")
+    return texts

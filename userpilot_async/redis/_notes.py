@@ -1,0 +1,95 @@
+"""What the sender notes, in steps that are small enough: a script that takes long stops everybody's Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from .._batch import Batch, Landed, Settled
+from .._ledger import Outcome
+from .._receipt import LateReceipt
+from .._stored import runs
+
+MOST_IDS = 2_000  # settled in one step: about 10 ms
+MOST_ROWS = 2_000  # parts, requests and what else there is
+
+
+@attrs.define
+class Notes:
+    """One step of them."""
+
+    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    parts: list[Any] = attrs.field(factory=list)
+    settled: list[Any] = attrs.field(factory=list)
+    begun: list[Any] = attrs.field(factory=list)
+    landed: list[Any] = attrs.field(factory=list)
+    forgotten: list[str] = attrs.field(factory=list)
+    seq: int = 0
+    """The step's number; 0 until it is made the first time."""
+
+    @property
+    def needs_lease(self) -> bool:
+        """Only the sender may note this."""
+        return bool(self.parts or self.settled or self.begun or self.landed or self.forgotten)
+
+    def as_json(self) -> str:
+        """For the script."""
+        said = attrs.asdict(self, recurse=False, filter=lambda field, _: field.name != "seq")
+        said["refused"] = [(outcome.status, outcome.reason or "unknown") for outcome, _ in self.refused]
+        return json.dumps(said, separators=(",", ":"))
+
+
+def notes_of(batch: Batch) -> list[Notes]:
+    """All of a batch that is no call, in the order in which it is to be noted."""
+    first = Notes(refused=list(batch.refused))
+    steps = [first]
+    for call_id, kind, key in batch.parts:
+        _at(steps, "parts").append((call_id, json.dumps((call_id, kind, key))))
+    for settled in (*batch.delivered.values(), *batch.lost):
+        for carriers, merged in _slices(settled):
+            label = settled.outcome.by or settled.outcome.reason
+            if settled.outcome.status != "delivered":
+                label = label or "unknown"
+            _at(steps, "settled", len(carriers) + len(merged)).append(
+                (settled.outcome.status, label, runs(carriers), runs(merged), settled.detail)
+            )
+    for request in batch.requests:
+        _at(steps, "begun").append((request.number, request.budget, runs(request.ids), request.filename, request.kind,
+                                    list(request.last_calls)))  # fmt: skip
+    for landed in batch.landed:
+        _at(steps, "landed").append(_landed(landed))
+    for filename in batch.forgotten:
+        _at(steps, "forgotten").append(filename)
+    return [step for step in steps if step.refused or step.needs_lease]
+
+
+def _at(steps: list[Notes], name: str, count: int = 1) -> list[Any]:
+    """The last step's list of this name; a new step's if there are many in it already."""
+    last = steps[-1]
+    held = sum(_count(one) for one in last.settled) if name == "settled" else len(getattr(last, name))
+    if held and held + count > (MOST_IDS if name == "settled" else MOST_ROWS):
+        last = Notes()
+        steps.append(last)
+    listed: list[Any] = getattr(last, name)
+    return listed
+
+
+def _count(settled: Any) -> int:
+    return sum(last - first + 1 for stretches in settled[2:4] for first, last in stretches)
+
+
+def _slices(settled: Settled) -> Iterator[tuple[list[int], list[int]]]:
+    """Merged calls first: what they went into says all of it, as long as it is there."""
+    for start in range(0, len(settled.merged), MOST_IDS):
+        yield [], list(settled.merged[start : start + MOST_IDS])
+    for start in range(0, len(settled.carriers), MOST_IDS):
+        yield list(settled.carriers[start : start + MOST_IDS]), []
+
+
+def _landed(landed: Landed) -> tuple[Any, ...]:
+    request = landed.request
+    lost = runs(request.ids) if landed.lost else []
+    return request.number, request.budget, landed.answered, len(request.ids), lost

@@ -1,0 +1,237 @@
+"""RedisOutbox: calls wait in Redis, for every machine that reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from uuid import uuid4
+
+import anyio
+
+from .._batch import Batch, Committed, Put
+from .._durable import DurableOutbox
+from .._inheritance import Request
+from .._outbox import Opening
+from .._places import flag_in_url, number_in_url, word_in_url
+from .._receipt import Receipt
+from .._window import Window
+from ._address import address_of
+from ._errands import Errands, steady
+from ._link import Link
+
+MAX_BYTES = 256 * 1024**2
+MAX_CALLS = 1_000_000
+KEEP_LOST = 7 * 86_400.0  # seconds
+SHORTEST_LEASE = 0.5  # seconds; a lease must outlive some round trips
+PATIENCE = 2  # deadlines; then a command that trickles on is broken off from outside
+
+_IN_URL: Mapping[str, Callable[[str, str], Any]] = {
+    "name": word_in_url,
+    "sender": flag_in_url,
+    "max_calls": number_in_url(int),
+    "max_bytes": number_in_url(int),
+    "lease_ttl": number_in_url(float),
+    "timeout": number_in_url(float),
+    "replicas": number_in_url(int),
+    "fallback": word_in_url,
+    "keep_lost": number_in_url(float),
+}
+
+
+class RedisOutbox(DurableOutbox):
+    """A stream in Redis (6.2 or newer, or Valkey) in which accepted calls wait.
+
+    When `track` returns, Redis has the call; with ``replicas``, so many replicas of it, too. Any number of processes on
+    any number of machines put; one of them, who has the lease, sends. It renews the lease; when it ends, is stopped, or
+    cannot reach Redis, another one sends after ``lease_ttl`` seconds at most. With ``sender=False`` this process only
+    puts.
+
+    ``name`` tells several outboxes in one database apart. ``max_calls`` and ``max_bytes`` of encoded calls wait at
+    most; then `Settings.when_full` decides. No command takes longer than ``timeout`` seconds. While Redis is away, a
+    call waits up to `Settings.max_wait`, and is dropped (reason ``outbox``); with ``fallback="memory"`` it is taken at
+    once, waits in this process (up to `Settings.max_queue_bytes`), and is put when Redis is back.
+
+    Dead and dropped calls are kept for ``keep_lost`` seconds. ``rebind`` gives the outbox to the account and the server
+    of the client that opens it. Opening raises `OutboxError` if Redis refuses us; one that does not answer is waited
+    for. For TLS, users, Sentinel and clusters see `from_url`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str | None = None,
+        sender: bool | None = None,
+        max_calls: int | None = None,
+        max_bytes: int | None = None,
+        lease_ttl: float | None = None,
+        timeout: float | None = None,
+        replicas: int | None = None,
+        fallback: Literal["memory"] | None = None,
+        keep_lost: float | None = None,
+        rebind: bool = False,
+    ) -> None:
+        self._address, said = address_of(url, _IN_URL)
+        given = {
+            "name": name, "sender": sender, "max_calls": max_calls, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
+            "timeout": timeout, "replicas": replicas, "fallback": fallback, "keep_lost": keep_lost,
+        }  # fmt: skip
+        self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
+        get = self._options.get
+        super().__init__(sender=bool(get("sender", True)), max_bytes=get("max_bytes", MAX_BYTES))
+        self.name: str = get("name", "userpilot_async")
+        self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        self._max_calls: int = get("max_calls", MAX_CALLS)
+        self._lease_ttl: float = get("lease_ttl", 10.0)
+        self._timeout: float = min(get("timeout", 2.0), self._lease_ttl / 5)
+        self._replicas: int = get("replicas", 0)
+        self._fallback = get("fallback")
+        self._keep_lost: float = get("keep_lost", KEEP_LOST)
+        self._rebind = rebind
+        self._check()
+        self._url = url
+
+    def _check(self) -> None:
+        if not isinstance(self.name, str) or not self.name or any(one in "{}: \n" for one in self.name):
+            raise ValueError("name must be a word, without braces and colons")
+        if type(self._max_calls) is not int or self._max_calls < 1:
+            raise ValueError("max_calls must be an int, 1 or more")
+        if not self._lease_ttl >= SHORTEST_LEASE:
+            raise ValueError(f"lease_ttl must be {SHORTEST_LEASE} seconds or more")
+        if not self._timeout > 0:
+            raise ValueError("timeout must be above 0 seconds")
+        if type(self._replicas) is not int or self._replicas < 0:
+            raise ValueError("replicas must be an int, 0 or more")
+        if self._replicas and self._address.is_cluster:
+            raise ValueError("replicas cannot be waited for in a cluster")
+        if self._fallback not in (None, "memory"):
+            raise ValueError('fallback must be None or "memory"')
+        if not self._keep_lost >= 0:
+            raise ValueError("keep_lost must be 0 seconds or more")
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self.term = 0
+        self._away = False
+
+    @classmethod
+    def from_url(cls, url: str) -> RedisOutbox:
+        """``redis://user:password@host:6379/0``, ``rediss://…`` for TLS, ``unix:///path/redis.sock``.
+
+        ``redis+sentinel://host,host:26379/service/0`` asks Sentinels for the master, ``redis+cluster://host:6379`` is
+        one node of a cluster; ``rediss+…`` are the same with TLS. Our options are written as
+        ``?name=shop&sender=false&lease_ttl=5``; all others are redis-py's. Raises `ValueError`.
+        """
+        return cls(url)
+
+    def that_sends(self) -> RedisOutbox:
+        """The same, not open, for a process that may send, too."""
+        return type(self)(self._url, **{**self._options, "sender": True}, rebind=self._rebind)
+
+    def link(self, client: str = "") -> Link:
+        """A connection of its own."""
+        return Link(self._address, self.name, client, deadline=self._timeout, replicas=self._replicas)
+
+    # ── opening ──
+
+    def _start(self) -> None:
+        errands = self._made_errands()
+        self._wall, self.stamp = lambda: steady() + errands.offset, steady
+        self._employ(errands).start()
+
+    def _made_errands(self) -> Errands:
+        client = uuid4().hex
+        return Errands(
+            self, self._opening, self.link(client), client,
+            may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost, rebind=self._rebind,
+        )  # fmt: skip
+
+    async def open(self, opening: Opening) -> None:
+        """Start the thread, and wait until Redis has answered, or does not. Raises as the class says."""
+        await super().open(opening)
+        opening.tasks.start_soon(self._watch_commands)
+
+    async def _watch_commands(self) -> None:
+        """A socket's deadline starts anew with each byte that comes."""
+        while self._writer is not None and self._writer.runs:
+            await anyio.sleep(self._timeout / 2)
+            errands = self._errands
+            if isinstance(errands, Errands):
+                errands.link.break_off_if_older(PATIENCE * self._timeout)
+
+    # ── calls ──
+
+    def has_room(self, size: int) -> bool:
+        """A call of so many bytes may be put, as far as this process knows."""
+        waiting = self.ledger.waiting + self.unheld
+        return waiting < self._max_calls and super().has_room(size)
+
+    def _may_leave(self, put: Put) -> bool:
+        """Redis is away: need the caller not wait?"""
+        if self._fallback is None:
+            return False
+        put.awaited = False
+        return True
+
+    async def hold(self, *call: Any) -> Receipt | None:
+        """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
+        if self._away and self._fallback is not None:
+            return self.put(*call[:5])
+        return await super().hold(*call)
+
+    async def sending(self, request: Request) -> bool:
+        """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
+        noted = await super().sending(request)
+        errands = self._errands
+        return noted and isinstance(errands, Errands) and steady() < errands.valid_until
+
+    # ── for the thread ──
+
+    def park(self, batch: Batch) -> None:
+        """It could not be written now, or nobody knows whether it was: it will be tried again."""
+        with self._lock:
+            self._in_hand, self._parked = None, batch
+
+    def take_up(self, batch: Batch) -> None:
+        """It is tried again: nobody takes a call back any more, and those taken back before are not in it."""
+        with self._lock:
+            self._in_hand, self._parked = batch, None
+            batch.puts = [put for put in batch.puts if not put.withdrawn]
+
+    # ── what the thread has done ──
+
+    def began_away(self) -> None:
+        """It is not, yet: the client is open all the same."""
+        self._away = True
+        self._opened.come()
+
+    def is_away(self) -> None:
+        """Redis does not answer."""
+        self._away = True
+        self._opening.changed()
+
+    def is_back(self, now: Committed) -> None:
+        """It does again."""
+        self._away = False
+        self.heard(now)
+
+    def tried(self, batch: Batch) -> None:
+        """A batch could not be written: who waits for it may take his call back."""
+        batch.come_again()
+
+    def started_again(self, now: Committed, first: int, lost: bool) -> None:
+        """Redis was restarted: ids go on further up. Or it has lost what was there, from this call on."""
+        if lost:
+            self.ledger.lose(first, now.account.next_id)
+        else:
+            self.ledger.skip(first)
+
+    def deposed(self, term: int) -> None:
+        """Another one may have the lease now: what was taken here is taken by him."""
+        self.sends = False
+        self.term = term
+        self._window, self._sent, self._inheritance, self._freed = Window(), set(), None, 0
+        self.ledger.undecide()
+        with self._lock:
+            self._batches.append(Batch(term=term))
+        self._opening.changed()

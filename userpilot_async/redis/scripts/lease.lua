@@ -1,0 +1,18 @@
+-- Take the lease, or keep it. ARGV: generation, the token that the caller has ('' for none), its name, for how long (ms),
+-- what others may know of it, and '1' if it may take one that is free. Gives the token that is the caller's now, or ''.
+--
+-- A token is a number that never comes again, and the name. The server's own clock ends a lease.
+if is_other(ARGV[1]) then
+  return other_generation()
+end
+if leads(ARGV[2]) then
+  redis.call('PEXPIRE', lease, ARGV[4])
+  return ARGV[2]
+end
+if ARGV[6] ~= '1' or redis.call('EXISTS', lease) == 1 then
+  return ''
+end
+local fence = redis.call('HINCRBY', about, 'fence', 1)
+local token = string.format('%.0f', fence) .. ' ' .. ARGV[3]
+redis.call('SET', lease, token .. ' ' .. ARGV[5], 'PX', ARGV[4])
+return token

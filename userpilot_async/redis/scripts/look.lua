@@ -1,0 +1,8 @@
+-- What others have done. ARGV: generation, what has been heard, the revision that is known.
+if is_other(ARGV[1]) then
+  return other_generation()
+end
+if redis.call('HGET', account, 'revision') == ARGV[3] then
+  return false
+end
+return state(ARGV[2])

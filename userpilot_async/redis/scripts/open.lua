@@ -1,0 +1,46 @@
+-- Find, or begin, an outbox. ARGV: the generation that the caller knows ('' for none), the last revision it has heard
+-- of, its lease ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
+-- fingerprint, '1' to give it to these, how many ids a page of receipts has, and what has been heard.
+--
+-- A generation lasts until the server starts again, or everything is gone: then calls may be missing. Whoever remembers
+-- a later revision than was there when the next generation began knows that they are.
+local generation, revision, token, run_id, new = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local there, fate, at = redis.call('HGET', about, 'generation'), 'same', 0
+
+if there and tonumber(redis.call('HGET', about, 'version')) > tonumber(ARGV[6]) then
+  return redis.error_reply('VERSION ' .. redis.call('HGET', about, 'version'))
+end
+if not there then
+  if redis.call('EXISTS', account, log) > 0 and ARGV[10] ~= '1' then
+    return redis.error_reply('OWNER')
+  end
+  redis.call('HSET', about, 'generation', new, 'run_id', run_id, 'version', ARGV[6],
+             'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
+  there = new
+elseif redis.call('HGET', about, 'run_id') ~= run_id then
+  local next_id, page = number(account, 'next_id'), tonumber(ARGV[11])
+  redis.call('HSET', about, 'ended:' .. there, string.format('%.0f %.0f', number(account, 'revision'), next_id),
+             'generation', new, 'run_id', run_id, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
+  redis.call('HSET', account, 'next_id', string.format('%.0f', math.ceil(next_id / page) * page))
+  there = new
+end
+if ARGV[10] == '1' then
+  redis.call('HSET', about, 'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
+end
+if generation ~= '' and generation ~= there then
+  local ended = redis.call('HGET', about, 'ended:' .. generation)
+  local reached = 0
+  if ended then
+    reached, at = string.match(ended, '^(%d+) (%d+)$')
+    reached, at = tonumber(reached), tonumber(at)
+  end
+  fate = (ended and revision <= reached) and 'kept' or 'lost'
+  if fate == 'lost' and redis.call('HSETNX', about, 'lost:' .. generation, '1') == 1 then
+    add('resets', 1)
+    redis.call('HSET', about, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
+  elseif fate == 'kept' and leads(token) then -- whoever sends has noted each request: none is missing
+    redis.call('HDEL', about, 'unknown_until')
+  end
+end
+return {there, fate, at, redis.call('HMGET', about, 'destination', 'salt', 'fingerprint'),
+        redis.call('HGET', about, 'version'), state(fate == 'lost' and 0 or ARGV[12])}

@@ -1,0 +1,151 @@
+-- Every script begins with this: the names of the keys, and what several of them do. A script is one step for all
+-- others: nobody sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
+local about, account, log, news, lease, requests, spent, files, sent, parts, lost, client = unpack(KEYS)
+
+local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
+local MAX_LOST, MAX_LOST_BYTES = 100000, 64 * 1024 * 1024 -- dead and dropped calls kept: the newest
+local TOKEN, LOST_TOKEN = 60, 90 -- seconds until a token comes back; longer without an answer
+local CLIENT = 86400 -- seconds for which is known what a client has put last
+
+local function now() -- by the clock of the server, whoever asks
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+local function number(key, field)
+  return tonumber(redis.call('HGET', key, field) or '0')
+end
+
+local function entry(id)
+  return string.format('%.0f-1', id)
+end
+
+local function id_of(entry)
+  return tonumber(string.match(entry, '^%d+'))
+end
+
+local function add(field, count)
+  if count ~= 0 then
+    redis.call('HINCRBY', account, field, string.format('%.0f', count))
+  end
+end
+
+local function is_other(generation)
+  return redis.call('HGET', about, 'generation') ~= generation
+end
+
+local function other_generation()
+  return redis.error_reply('GENERATION this is not what was here before')
+end
+
+local function leads(token)
+  local value = redis.call('GET', lease)
+  return token ~= '' and value and string.sub(value, 1, #token + 1) == token .. ' '
+end
+
+-- The account, the first call that is held, what became of calls since `heard`, and the time.
+local function state(heard)
+  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  local heard_of = redis.call('XRANGE', news, '(' .. heard .. '-1', '+', 'COUNT', 1000)
+  return {redis.call('HGETALL', account), first and first[1] or false, heard_of, string.format('%.6f', now())}
+end
+
+local function conclude(said, status, label, carriers, of_carriers, merged, of_merged)
+  if of_carriers == 0 and of_merged == 0 then
+    return
+  end
+  if status == 'delivered' then
+    add('delivered', of_carriers)
+    if label ~= cjson.null then
+      add('by:' .. label, of_carriers)
+    end
+  else
+    add(status .. ':' .. label, of_carriers)
+    add('merged_lost', of_merged)
+  end
+  add('merged', of_merged)
+  said[#said + 1] = {status, label, carriers, merged}
+end
+
+-- Tell everybody what became of calls; each step that writes has a number of its own.
+local function publish(said)
+  local revision = redis.call('HINCRBY', account, 'revision', 1)
+  if #said > 0 then
+    redis.call('XADD', news, 'MAXLEN', '~', KEPT_NEWS, entry(revision), 's', cjson.encode(said))
+  end
+end
+
+-- Take calls out of the log, those that are there: which, how many, how many bytes. `keep` is shown each of them.
+local function erase(stretches, keep)
+  local there, count, size = {}, 0, 0
+  for _, stretch in ipairs(stretches) do
+    local from, last = entry(stretch[1]), entry(stretch[2])
+    repeat
+      local entries = redis.call('XRANGE', log, from, last, 'COUNT', 500)
+      local names = {}
+      for i, one in ipairs(entries) do
+        local id, before = id_of(one[1]), there[#there]
+        names[i] = one[1]
+        size = size + tonumber(one[2][4])
+        if before and before[2] == id - 1 then
+          before[2] = id
+        else
+          there[#there + 1] = {id, id}
+        end
+        if keep then
+          keep(id, one[2])
+        end
+      end
+      if #names > 0 then
+        redis.call('XDEL', log, unpack(names))
+        count = count + #names
+        from = '(' .. names[#names]
+      end
+    until #entries < 500
+    redis.call('ZREMRANGEBYSCORE', sent, stretch[1], stretch[2])
+    redis.call('ZREMRANGEBYSCORE', parts, stretch[1], stretch[2])
+  end
+  add('bytes', -size)
+  return there, count, size
+end
+
+-- The server may have these calls; how many of them still wait.
+local function mark_sent(stretches)
+  local marked = 0
+  for _, stretch in ipairs(stretches) do
+    for _, one in ipairs(redis.call('XRANGE', log, entry(stretch[1]), entry(stretch[2]))) do
+      local id = id_of(one[1])
+      redis.call('ZADD', sent, id, id)
+      marked = marked + 1
+    end
+  end
+  return marked
+end
+
+-- Keep calls that were lost, for as long as there is room for them.
+local function bury(status, reason, detail)
+  local at = string.format('%.6f', now())
+  return function(id, fields)
+    redis.call('XADD', lost, '*', 'i', string.format('%.0f', id), 'c', fields[2], 's', fields[4], 't', fields[6],
+               'l', at, 'u', status, 'r', reason, 'd', detail)
+    add('lost_bytes', tonumber(fields[4]))
+  end
+end
+
+local function dig_up(entries)
+  for _, one in ipairs(entries) do
+    redis.call('XDEL', lost, one[1])
+    add('lost_bytes', -tonumber(one[2][6]))
+  end
+  return #entries
+end
+
+-- Forget those that were lost too long ago, or are too many.
+local function forget(oldest)
+  local forgotten = dig_up(redis.call('XRANGE', lost, '-', oldest, 'COUNT', 1000))
+  while redis.call('XLEN', lost) > MAX_LOST or number(account, 'lost_bytes') > MAX_LOST_BYTES do
+    forgotten = forgotten + dig_up(redis.call('XRANGE', lost, '-', '+', 'COUNT', 100))
+  end
+  add('forgotten', forgotten)
+  return forgotten
+end

@@ -1,0 +1,21 @@
+-- Was this step done, whose answer got lost? ARGV: generation, its number, and the places of calls in it that nobody
+-- waits for any more: they are taken back, as if they had never been put. Not done, it will not be done any more, even
+-- if it still arrives.
+if is_other(ARGV[1]) then
+  return other_generation()
+end
+if number(client, 'seq') < tonumber(ARGV[2]) then
+  redis.call('HSET', client, 'seq', ARGV[2], 'burnt', ARGV[2])
+  redis.call('EXPIRE', client, CLIENT)
+end
+if redis.call('HGET', client, 'burnt') == ARGV[2] then
+  return -1
+end
+local first = number(client, 'first')
+for i = 3, #ARGV do
+  local id = first + tonumber(ARGV[i])
+  local _, count = erase({{id, id}})
+  add('accepted', -count)
+end
+publish({})
+return first
