@@ -51,8 +51,6 @@ class DurableOutbox:
         self._max_bytes = max_bytes
         self._wall: Callable[[], float] = time.time
         """The calendar, as the place has it."""
-        self.stamp: Callable[[], float] = time.time
-        """By which calls are dated when they are put."""
         self._in_use = False
         self._writer: Writer | None = None
         self._errands: Chores | None = None
@@ -137,6 +135,10 @@ class DurableOutbox:
             (self._writer.stop if stop else self._writer.wake)()
 
     # ── calls ──
+
+    def stamp(self) -> float:
+        """By which calls are dated when they are put."""
+        return self._wall()
 
     @property
     def waiting_bytes(self) -> int:

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline import Client, InlineOutbox, InlineRedisOutbox, at_once, open_now
 from userpilot_async import MemoryOutbox
 from userpilot_async._outbox import Outbox
 
@@ -25,12 +26,24 @@ def _from_file(path: Path, max_bytes: int) -> InlineOutbox:
     return outbox
 
 
+def _in_redis(url: object, max_bytes: int) -> InlineRedisOutbox:
+    return InlineRedisOutbox(str(url), max_bytes=max_bytes)
+
+
+def _from_redis(url: object, max_bytes: int) -> InlineRedisOutbox:
+    outbox = _in_redis(url, max_bytes)
+    outbox.passes_on = False
+    return outbox
+
+
 @attrs.frozen
 class Implementation:
     """How to make one, and where it differs from the others on purpose."""
 
-    made: Callable[[Path, int], Outbox]
+    made: Callable[[Any, int], Outbox]
     """Of a path where nothing is, and a limit of bytes; not open yet."""
+    in_redis: bool = attrs.field(default=False, kw_only=True)
+    """Not of a path, but of the URL of a server, with a name where nothing is."""
     counts_calls: bool
     """It has a limit of calls, too. A file has none: its calls cost no memory."""
     merging_frees: bool
@@ -47,6 +60,10 @@ IMPLEMENTATIONS = {
     ),
     "sqlite": Implementation(_in_file, counts_calls=False, merging_frees=False, keeps_time=True),
     "sqlite, read back": Implementation(_from_file, counts_calls=False, merging_frees=False, keeps_time=False),
+    "redis": Implementation(_in_redis, counts_calls=False, merging_frees=False, keeps_time=True, in_redis=True),
+    "redis, read back": Implementation(
+        _from_redis, counts_calls=False, merging_frees=False, keeps_time=False, in_redis=True
+    ),
 }
 
 
@@ -61,16 +78,18 @@ def those(**what: bool) -> pytest.MarkDecorator:
 class NewOutbox:
     """Makes new, empty outboxes of one implementation, open or not, and closes them in the end."""
 
-    def __init__(self, implementation: Implementation, folder: Path) -> None:
+    def __init__(self, implementation: Implementation, folder: Path, server: str = "") -> None:
         self.is_like = implementation
         self._folder = folder
+        self._server = server
         self._numbers = count()
         self._made: list[Outbox] = []
 
     def unopened(self, max_bytes: int = 10**12) -> Outbox:
         """A new one."""
-        folder = self._folder / f"outbox-{next(self._numbers)}"
-        outbox = self.is_like.made(folder / "events.db", max_bytes)
+        name = f"outbox-{next(self._numbers)}"
+        place = self._folder / name / "events.db" if not self._server else f"{self._server}?name={name}"
+        outbox = self.is_like.made(place, max_bytes)
         self._made.append(outbox)
         return outbox
 
@@ -92,7 +111,9 @@ class NewOutbox:
 @pytest.fixture(params=IMPLEMENTATIONS)
 def new_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewOutbox]:
     """One test for each implementation."""
-    made = NewOutbox(IMPLEMENTATIONS[request.param], tmp_path)
+    implementation = IMPLEMENTATIONS[request.param]
+    server = request.getfixturevalue("redis_url") if implementation.in_redis else ""
+    made = NewOutbox(implementation, tmp_path, server)
     yield made
     made.clean_up()
 

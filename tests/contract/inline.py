@@ -14,6 +14,8 @@ from userpilot_async._batch import Batch, Committed
 from userpilot_async._errors import OutboxError
 from userpilot_async._lanes import Key, Kind, Said
 from userpilot_async._outbox import Opening, Outbox
+from userpilot_async.redis import RedisOutbox
+from userpilot_async.redis._errands import steady
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._errands import Errands
 from userpilot_async.sqlite._file import File
@@ -75,7 +77,7 @@ def open_now(outbox: Outbox, opening: Opening | None = None) -> None:
 class InlineWriter:
     """What the thread does, done at once by whoever wakes it."""
 
-    def __init__(self, errands: Errands) -> None:
+    def __init__(self, errands: Any) -> None:
         self.errands = errands
         self.runs = False
         self._working = False
@@ -135,10 +137,29 @@ def bury_the_dead() -> None:
         _dead.pop()._disconnect()
 
 
-class InlineOutbox(SQLiteOutbox):
-    """A file that is written and read by whoever calls. With ``passes_on`` false, all that is taken was read."""
+class Inline:
+    """Written and read by whoever calls. With ``passes_on`` false, all that is taken was read."""
 
     passes_on = True
+    writer: InlineWriter
+
+    def tell(self, errands: object, function: Callable[..., object], *arguments: object) -> None:
+        """At once; what it raises goes to the test."""
+        function(*arguments)
+
+    def look(self) -> None:
+        """What the thread does every quarter of a second."""
+        self.writer.errands.look()
+        self.writer.wake()
+
+    def _pass_on(self, batch: Batch, now: Committed) -> None:
+        if self.passes_on:
+            super()._pass_on(batch, now)  # type: ignore[misc]  # of the outbox that this is mixed into
+
+
+class InlineOutbox(Inline, SQLiteOutbox):
+    """A file."""
+
     wall = staticmethod(time.time)
     """The calendar by which tokens come back."""
 
@@ -149,15 +170,6 @@ class InlineOutbox(SQLiteOutbox):
         errands.file = File(self.path, self._durability, pause=self.writer.pause, wall=self.wall, warn=errands.warn)
         self.writer.start()
 
-    def tell(self, errands: Errands, function: Callable[..., object], *arguments: object) -> None:
-        """At once; what it raises goes to the test."""
-        function(*arguments)
-
-    def look(self) -> None:
-        """What the thread does every quarter of a second."""
-        self.writer.errands.look()
-        self.writer.wake()
-
     def die(self) -> None:
         """As the process would: nothing more is written, and the operating system takes its locks back."""
         file = self.writer.errands.file
@@ -167,6 +179,24 @@ class InlineOutbox(SQLiteOutbox):
         file.turn.close()
         _dead.append(file)
 
-    def _pass_on(self, batch: Batch, now: Committed) -> None:
-        if self.passes_on:
-            super()._pass_on(batch, now)
+
+class InlineRedisOutbox(Inline, RedisOutbox):
+    """In Redis."""
+
+    def _start(self) -> None:
+        self._errands = errands = self._made_errands()
+        self._wall = lambda: steady() + errands.offset
+        self.writer = InlineWriter(errands)
+        self._writer = self.writer  # type: ignore[assignment]  # it looks like one
+        self.writer.start()
+
+    def die(self) -> None:
+        """As the process would: nothing more is written. Its lease has ended, too."""
+        self.writer.kill()
+        self._in_use = False
+        self.end_lease()
+        self.writer.errands.link.close()
+
+    def end_lease(self) -> None:
+        """As the server's clock does."""
+        self.writer.errands.link._redis.delete(f"{{{self.name}}}:lease")

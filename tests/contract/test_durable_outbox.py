@@ -10,11 +10,11 @@ import sqlite3
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline import Client, InlineOutbox, InlineRedisOutbox, at_once, open_now
 from tests.contract.puts import PUTS
 from userpilot_async import OutboxError
 from userpilot_async._batch import Batch, Settled
@@ -24,21 +24,29 @@ from userpilot_async._lanes import Post
 from userpilot_async._ledger import BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
+from userpilot_async._stored import runs
+from userpilot_async.redis._link import Step
+from userpilot_async.redis._notes import Notes
 
 EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")
 DESCRIBES = "userpilot identify that describes a company"
 
-NewProcess = Callable[..., InlineOutbox]
+Process = Union[InlineOutbox, InlineRedisOutbox]
+NewProcess = Callable[..., Process]
 
 
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[NewProcess]:
-    """Opens the same file with each call, as another process would."""
-    made: list[InlineOutbox] = []
+@pytest.fixture(params=["sqlite", "redis"])
+def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProcess]:
+    """Opens the same file, or the same outbox in Redis, with each call, as another process would."""
+    made: list[Process] = []
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
 
-    def process(client: Client | None = None, **options: Any) -> InlineOutbox:
-        outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
+    def process(client: Client | None = None, **options: Any) -> Process:
+        if url:
+            outbox: Process = InlineRedisOutbox(url, **options)
+        else:
+            outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
         made.append(outbox)
         open_now(outbox, (client or Client()).opening())
         return outbox
@@ -48,12 +56,12 @@ def process(tmp_path: Path) -> Iterator[NewProcess]:
         at_once(outbox.aclose())
 
 
-def put(outbox: InlineOutbox, count: int = 1, user: str = "u1", size: int = 2) -> list[Receipt]:
+def put(outbox: Process, count: int = 1, user: str = "u1", size: int = 2) -> list[Receipt]:
     """So many tracks."""
     return [outbox.put("track", user, b"x" * size, size, 0.0) for _ in range(count)]
 
 
-def put_all(outbox: InlineOutbox) -> list[int]:
+def put_all(outbox: Process) -> list[int]:
     """One call of each kind; their ids."""
     return [outbox.put(*copy.deepcopy(one), 0.0).id for one in PUTS.values()]
 
@@ -62,7 +70,7 @@ def ids_of(receipts: list[Receipt]) -> list[int]:
     return [receipt.id for receipt in receipts]
 
 
-def taken(outbox: InlineOutbox) -> list[int]:
+def taken(outbox: Process) -> list[int]:
     """Ids of all that is there to be taken."""
     found: list[int] = []
     while tickets := outbox.take(100):
@@ -70,14 +78,14 @@ def taken(outbox: InlineOutbox) -> list[int]:
     return found
 
 
-def note(outbox: InlineOutbox, ids: list[int], **rest: Any) -> Request:
+def note(outbox: Process, ids: list[int], **rest: Any) -> Request:
     """Note a request with these calls."""
     request = Request("track", ids, **rest)
     assert at_once(outbox.sending(request))
     return request
 
 
-def account(outbox: InlineOutbox) -> dict[str, object]:
+def account(outbox: Process) -> dict[str, object]:
     """All that is counted."""
     names = ("accepted", "pending", "delivered", "merged", "merged_lost", "dead", "dropped")
     return {name: getattr(outbox.ledger, name) for name in names}
@@ -378,7 +386,7 @@ def test_what_is_inherited_is_inherited_once_and_survives_one_that_only_looked(p
 # ── files of rows ──
 
 
-def filed(outbox: InlineOutbox) -> tuple[list[int], Request]:
+def filed(outbox: Process) -> tuple[list[int], Request]:
     """Three calls of two users, and a file with a row of each under way."""
     users = ["u1", "u2", "u1", "u3"]
     ids = [outbox.put("user", user, ({"n": n}, None, 9, None), 9, 0.0).id for n, user in enumerate(users)]
@@ -520,13 +528,20 @@ def test_a_call_that_somebody_purged_after_it_was_merged_is_settled_once(process
     assert (0, 0, 0) == (sender.ledger.pending, sender.ledger.merged, sender.waiting_bytes)
 
 
-def _purge(outbox: InlineOutbox, ids: list[int]) -> None:
+def _purge(outbox: Process, ids: list[int]) -> None:
     """What erases a person: calls meet their fate in a transaction of somebody who does not send."""
+    if isinstance(outbox, InlineRedisOutbox):
+        errands = outbox.writer.errands
+        token = b" ".join(errands.link._redis.get("{userpilot_async}:lease").split(b" ")[:2])
+        notes = Notes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
+        errands.link.run(Step("note", errands._generation, errands._next_seq(), "", token, 0, notes))
+        return
     batch = Batch()
     batch.lost.append(Settled(Outcome("dropped", "purged"), ids, []))
     outbox.writer.errands.file.commit(lambda: batch)
 
 
+@pytest.mark.parametrize("process", ["sqlite"], indirect=True)
 def test_damaged_rows_are_set_aside_and_no_other_call_is_passed_over(process: NewProcess, tmp_path: Path) -> None:
     first = process(sender=False)
     ids = ids_of(put(first, 2_500))

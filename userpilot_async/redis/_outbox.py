@@ -136,7 +136,7 @@ class RedisOutbox(DurableOutbox):
 
     def _start(self) -> None:
         errands = self._made_errands()
-        self._wall, self.stamp = lambda: steady() + errands.offset, steady
+        self._wall = lambda: steady() + errands.offset
         self._employ(errands).start()
 
     def _made_errands(self) -> Errands:
@@ -160,6 +160,10 @@ class RedisOutbox(DurableOutbox):
                 errands.link.break_off_if_older(PATIENCE * self._timeout)
 
     # ── calls ──
+
+    def stamp(self) -> float:
+        """Not by the server's clock, which is not known before it has answered: how long ago that was, is."""
+        return steady()
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put, as far as this process knows."""
