@@ -338,13 +338,13 @@ class Door(anyio.AsyncContextManagerMixin):
                 self._sender.closed = True
                 await self._sender.stop()
             self._end()
+            with anyio.move_on_after(LAST_RECORDS):
+                await self._outbox.aclose()
             if self._letters.wants_task():
                 self._tasks.start_soon(self._letters.deliver_all)
             with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
                 await self._letters.wait_delivered()
             self._letters.give_up()
-            with anyio.move_on_after(LAST_RECORDS):
-                await self._outbox.aclose()
         finally:
             self._closing.set()
             self._closing = None

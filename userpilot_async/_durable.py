@@ -191,7 +191,7 @@ class DurableOutbox:
             self._waiting.set()
         try:
             await batch.stirs.wait()
-            if not batch.done.past:
+            if not batch.done.past and not self._may_leave(put, waited=False):
                 with anyio.move_on_after(None if max_wait is None else max_wait - SLOW):
                     await batch.done.wait()
         except anyio.get_cancelled_exc_class() as cancelled:
@@ -207,7 +207,7 @@ class DurableOutbox:
             if natively:
                 raise
         if not batch.done.past:
-            if self._may_leave(put):
+            if self._may_leave(put, waited=True):
                 return put.receipt
             withdrawn, _ = await self._to_its_end(put, batch)
             if withdrawn:
@@ -216,8 +216,8 @@ class DurableOutbox:
             raise batch.error
         return put.receipt
 
-    def _may_leave(self, put: Put) -> bool:
-        """It takes too long: need the caller not wait for it?"""
+    def _may_leave(self, put: Put, waited: bool) -> bool:
+        """The place is away, or it takes too long: need the caller not wait for it?"""
         return False
 
     async def _to_its_end(self, put: Put, batch: Batch) -> tuple[bool, bool]:
@@ -464,7 +464,7 @@ class DurableOutbox:
         next_id = now.first_put
         if not batch.done.past:
             batch.error = now.puts_failed
-            self._no_more_unheld(batch.puts)
+            now_lost = self._no_more_unheld(batch.puts)
             if batch.error is None:
                 ids = now.ids if now.ids is not None else range(next_id, next_id + len(batch.puts))
                 for call_id, put in zip(ids, batch.puts, strict=True):
@@ -473,7 +473,7 @@ class DurableOutbox:
                     self._pass_on(batch, now)
                 next_id += len(batch.puts)
             else:
-                self._not_held(batch, batch.error)
+                self._not_held(now_lost, batch.error)
         if noted:
             self._let_go(batch)
             if batch.term == self.term:
@@ -492,15 +492,16 @@ class DurableOutbox:
         """A batch is not in the file; what must be written some time will be tried again."""
         self._let_go(batch)
         if not batch.done.past:
-            self._no_more_unheld(batch.puts)
             batch.error = error
-            self._not_held(batch, error)
+            self._not_held(self._no_more_unheld(batch.puts), error)
         batch.come()
 
-    def _no_more_unheld(self, puts: Sequence[Put]) -> None:
+    def _no_more_unheld(self, puts: Sequence[Put]) -> Sequence[Put]:
+        """What becomes of these is known now; those of them that nobody has taken back."""
         puts = [put for put in puts if not put.withdrawn]
         self._unwritten -= sum(put.size for put in puts)
         self.unheld -= len(puts)
+        return puts
 
     def _let_go(self, batch: Batch) -> None:
         with self._lock:
@@ -526,10 +527,8 @@ class DurableOutbox:
             tickets = [(put.receipt.id, put.now, put.kind, put.key, put.said) for put in batch.puts]
             self._window.pass_on(now.first_put, tickets)
 
-    def _not_held(self, batch: Batch, error: OutboxError) -> None:
-        for put in batch.puts:
-            if put.withdrawn:
-                continue
+    def _not_held(self, puts: Sequence[Put], error: OutboxError) -> None:
+        for put in puts:
             put.receipt.failed(NOT_HELD)
             if not put.awaited:
                 self._opening.failed(put.kind, put.key, put.said, error)

@@ -534,7 +534,8 @@ def _purge(outbox: Process, ids: list[int]) -> None:
         errands = outbox.writer.errands
         token = b" ".join(errands.link._redis.get("{userpilot_async}:lease").split(b" ")[:2])
         notes = Notes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
-        errands.link.run(Step("note", errands._generation, errands._next_seq(), "", token, 0, notes))
+        errands._seq += 1
+        errands.link.run(Step("note", errands._generation, errands._seq, "", token, 0, notes))
         return
     batch = Batch()
     batch.lost.append(Settled(Outcome("dropped", "purged"), ids, []))

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ._outbox import RedisOutbox
 
 VERSION = 1  # of keys and scripts
-AT_ONCE = 4  # steps of notes in one round trip
 RENEWALS = 5  # in the time that a lease lasts
 TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach a server that is away
@@ -54,9 +53,11 @@ class Attempt:
     notes: list[Notes]
     """Those that are still to be written."""
     seq: int = 0
-    """The step in which the puts were sent; 0 if it is certain that they are not there."""
+    """The step that is being made; 0 if there is none of which it is not known whether it was."""
     held: bool = False
-    """They are there."""
+    """They are there, or have failed."""
+    term: int = 0
+    """How often the lease had been lost when it was taken."""
 
 
 class Errands:
@@ -320,83 +321,92 @@ class Errands:
             request.number = f"{self._client}:{self._requests}" if ours else None
         if not ours:
             batch.drop_notes()  # of a sender that has been deposed since
-        return Attempt(batch, list(batch.puts), notes_of(batch))
+        batch.puts = [put for put in batch.puts if not put.withdrawn]
+        return Attempt(batch, batch.puts, notes_of(batch), term=self.term)
 
     def _carry_out(self, attempt: Attempt) -> None:
-        batch = attempt.batch
+        """One step after the other, until all of it is written."""
         self._end_doubt(attempt)
-        while True:
-            steps = self._steps(attempt)
-            answers = self.link.run_all([step for step, _ in steps], wait=not attempt.held and bool(attempt.puts))
-            now = self._answered(attempt, steps, answers)
-            if not attempt.notes:
-                self._tell(self._outbox.written, batch, now)
-                return
-            if not attempt.held:
-                attempt.held = True
-                self._tell(self._outbox.written, batch, now, False)
+        while attempt.notes or not attempt.held:
+            if attempt.term != self.term:
+                self._drop_notes(attempt)
+            self._make_step(attempt)
             self._keep_lease()  # a job's end may be a hundred steps
 
-    def _end_doubt(self, attempt: Attempt) -> None:
-        """The answer to the puts got lost: are they there? Those that nobody waits for any more are taken back."""
-        if attempt.held or not attempt.seq:
-            attempt.puts = list(attempt.batch.puts)
+    def _make_step(self, attempt: Attempt) -> None:
+        """The calls, if they are not there yet, and some of the notes."""
+        notes = attempt.notes[0].as_json() if attempt.notes else ""
+        puts = [] if attempt.held else attempt.puts
+        self._seq += 1
+        attempt.seq = self._seq
+        now, oldest = self._outbox.stamp(), round((steady() + self.offset - self._keep_lost) * 1_000)
+        calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
+        step = Step(
+            "write" if puts else "note", self._generation, attempt.seq, self._heard, self._token, max(0, oldest), notes,
+            *calls,
+        )  # fmt: skip
+        try:
+            answer = self.link.run(step, wait=bool(puts))
+        except Full as error:
+            if not puts:
+                raise
+            attempt.seq = 0
+            self._fail_puts(attempt, error)
             return
-        gone = [place for place, put in enumerate(attempt.puts) if put.withdrawn]
-        (first,) = self.link.run_all([Step("resolve", self._generation, attempt.seq, *gone)], wait=True)
-        if first < 0:
+        if answer is None:
+            raise Away("a step came late")
+        first_put, first_refused, fenced, forgotten, state = answer
+        if forgotten:
+            self.warn(f"{self._outbox.place} keeps no more lost calls than this: older ones are forgotten")
+        self._step_made(attempt, self._learned(state), first_put, first_refused, bool(fenced))
+
+    def _end_doubt(self, attempt: Attempt) -> None:
+        """The answer to a step got lost: was it made? Calls that nobody waits for any more are taken back."""
+        seq, attempt.puts = attempt.seq, attempt.puts if attempt.seq and not attempt.held else list(attempt.batch.puts)
+        if not seq:
+            return
+        gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
+        done = self.link.run(Step("resolve", self._generation, seq, *gone), wait=not attempt.held)
+        if done is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             return
-        now = self._learned(self.link.run(Step("look", self._generation, self._heard, -1)))
-        ids = [first + place for place, put in enumerate(attempt.puts) if not put.withdrawn]
-        attempt.held = True
-        self._tell(self._outbox.written, attempt.batch, attrs.evolve(now, ids=ids), False)
+        first_put, first_refused, fenced = done
+        state = self.link.run(Step("look", self._generation, self._heard, -1))
+        self._step_made(attempt, self._learned(state), first_put, first_refused, bool(fenced))
 
-    def _steps(self, attempt: Attempt) -> list[tuple[Step, Notes | None]]:
-        """Some of what is to be written; the last step says what there is then."""
-        todo: list[Notes | None] = [*attempt.notes[:AT_ONCE]]
-        if attempt.puts and not attempt.held:
-            attempt.seq = self._next_seq()
-            todo.insert(0, None)
-        steps: list[tuple[Step, Notes | None]] = []
-        for notes in todo:
-            heard: str | int = self._heard if notes is todo[-1] else ""
-            if notes is None:
-                now = self._outbox.stamp()
-                calls = [one for put in attempt.puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
-                step = Step("put", self._generation, attempt.seq, heard, *calls)
+    def _step_made(self, attempt: Attempt, now: Committed, first_put: int, first_refused: int, fenced: bool) -> None:
+        attempt.seq = 0
+        if attempt.notes:
+            notes = attempt.notes.pop(0)
+            if notes.refused:
+                now = attrs.evolve(now, first_refused=first_refused)
+            if fenced and notes.needs_lease and attempt.term == self.term:
+                self._depose()
+        if not attempt.held:
+            attempt.held = True
+            ids = range(first_put, first_put + len(attempt.puts))
+            if len(attempt.puts) > len(attempt.batch.puts):
+                now = attrs.evolve(now, ids=[one for one, put in zip(ids, attempt.puts, strict=True)
+                                             if not put.withdrawn])  # fmt: skip
             else:
-                notes.seq = notes.seq or self._next_seq()
-                oldest = round((steady() + self.offset - self._keep_lost) * 1_000)
-                arguments = (self._token, max(0, oldest), notes.as_json())
-                step = Step("note", self._generation, notes.seq, heard, *arguments)
-            steps.append((step, notes))
-        return steps or [(Step("look", self._generation, self._heard, -1), None)]
+                now = attrs.evolve(now, first_put=first_put)
+        if attempt.term != self.term:
+            self._drop_notes(attempt)
+        self._tell(self._outbox.written, attempt.batch, now, not attempt.notes)
 
-    def _next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
+    def _drop_notes(self, attempt: Attempt) -> None:
+        """The lease was lost since: only calls that found no room are noted."""
+        attempt.notes = [Notes(refused=notes.refused) for notes in attempt.notes if notes.refused]
+        for request in attempt.batch.requests:
+            request.number = None
 
-    def _answered(
-        self, attempt: Attempt, steps: Sequence[tuple[Step, Notes | None]], answers: Sequence[Answer]
-    ) -> Committed:
-        first_put, first_refused = 0, None
-        now = self._learned(answers[-1] if steps[-1][0].name == "look" else answers[-1][-1])
-        fenced = False
-        for (step, notes), answer in zip(steps, answers, strict=True):
-            if step.name == "put":
-                first_put = int(answer[0])
-            elif notes is not None:
-                attempt.notes.remove(notes)
-                first_refused = int(answer[0]) if notes.refused else first_refused
-                fenced = fenced or (bool(answer[1]) and notes.needs_lease)
-                if int(answer[2] or 0):
-                    self.warn(f"{self._outbox.place} keeps no more lost calls than this: older ones are forgotten")
-        if fenced:
-            for request in attempt.batch.requests:
-                request.number = None
-            self._depose()
-        return attrs.evolve(now, first_put=first_put, first_refused=first_refused)
+    def _fail_puts(self, attempt: Attempt, error: Full) -> None:
+        """There is no room for calls; notes, which make room, must not wait behind them."""
+        now = self._learned(self.link.run(Step("look", self._generation, self._heard, -1)))
+        attempt.held = True
+        refused = OutboxError(f"{self._outbox.place} takes no calls: {error}")
+        self.warn(str(refused))
+        self._tell(self._outbox.written, attempt.batch, attrs.evolve(now, puts_failed=refused), not attempt.notes)
 
     # ── reading ──
 
@@ -410,7 +420,7 @@ class Errands:
             self.link.run(Step("aside", self._generation, self._token, *damaged))
             self.warn(f"{len(damaged)} damaged calls of {self._outbox.place} were set aside")
         self._last_read = reading
-        self._tell(self._outbox.arrived, read)
+        self._tell(self._outbox.arrived_for, reading, read)
 
     # ── the end ──
 

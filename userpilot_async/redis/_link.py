@@ -17,8 +17,10 @@ from typing import Any, cast
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     ConnectionError,
     DataError,
+    MasterDownError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -26,6 +28,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
 from .._errors import OutboxError
@@ -33,10 +36,15 @@ from ._address import Address
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
-    "open", "put", "resolve", "note", "look", "lease", "release", "inherit", "read", "aside", "reconcile",
+    "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile",
 )  # fmt: skip
+FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
+
+PASSING = (
+    ConnectionError, TimeoutError, ReadOnlyError, NoScriptError, ClusterDownError, MasterDownError, TryAgainError,
+)  # fmt: skip
 
 Answer = Any
 """What a script gives: numbers, bytes, ``None``, and lists of these."""
@@ -113,23 +121,18 @@ class Link:
         node = self._redis.get_node_from_key(self._keys[0])
         return cast("Mapping[str, Any]", self._redis.info("server", target_nodes=node))
 
-    def run(self, step: Step) -> Answer:
-        """Run one script. Raises `Away`, `OtherGeneration`, `OutboxError`."""
-        return self.run_all([step])[0]
-
-    def run_all(self, steps: Sequence[Step], *, wait: bool = False) -> list[Answer]:
-        """Run scripts one after the other, in one round trip; ``wait`` for the replicas, too.
-
-        Raises as `run` does, at the first that fails; those behind it may have been done.
+    def run(self, step: Step, *, wait: bool = False) -> Answer:
+        """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,
+        `OutboxError`.
         """
         self._busy_since = time.monotonic()
         try:
             try:
-                return self._run(steps, wait)
-            except NoScriptError:  # somebody has flushed them; those before it are done, and know that when run again
+                return self._run(step, wait and self._replicas > 0)
+            except NoScriptError:  # somebody has flushed them
                 for text in self._texts.values():
                     self._redis.script_load(text)
-                return self._run(steps, wait)
+                return self._run(step, wait and self._replicas > 0)
         except RedisError as error:
             raise self._meaning(error) from error
         except OSError as error:
@@ -137,26 +140,21 @@ class Link:
         finally:
             self._busy_since = None
 
-    def _run(self, steps: Sequence[Step], wait: bool) -> list[Answer]:
-        keys = self._keys
-        if len(steps) == 1 and not (wait and self._replicas):
-            step = steps[0]
-            return [self._redis.evalsha(_sha(self._texts[step.name]), len(keys), *keys, *step.arguments)]
+    def _run(self, step: Step, wait: bool) -> Answer:
+        command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments)
+        if not wait:
+            return self._redis.execute_command(*command)
         pipeline = self._redis.pipeline(transaction=False)
         try:
-            for step in steps:
-                pipeline.execute_command("EVALSHA", _sha(self._texts[step.name]), len(keys), *keys, *step.arguments)
-            if wait and self._replicas:
-                # On the same connection, or it would wait for what another one has written.
-                pipeline.execute_command("WAIT", self._replicas, int(self._deadline * 500))
-            answers = pipeline.execute(raise_on_error=True)
+            pipeline.execute_command(*command)
+            # On the same connection, or it would wait for what another one has written.
+            pipeline.execute_command("WAIT", self._replicas, int(self._deadline * 500))
+            answer, reached = pipeline.execute()
         finally:
             pipeline.reset()
-        if wait and self._replicas:
-            reached = answers.pop()
-            if reached < self._replicas:
-                raise Away(f"{reached} of {self._replicas} replicas have it")
-        return cast("list[Answer]", answers)
+        if reached < self._replicas:
+            raise Away(f"{reached} of {self._replicas} replicas have it")
+        return answer
 
     def calls(self, ids: Sequence[int]) -> list[Answer]:
         """The entries of the log with these ids, each as `read` has it, or ``None``."""
@@ -198,7 +196,7 @@ class Link:
             return OutboxError(f"{self._address.shown} does not let us in: {_first_words(error)}")
         if isinstance(error, OutOfMemoryError) or str(error).startswith(("OOM", "MISCONF")):
             return Full(_first_words(error))
-        if isinstance(error, (ConnectionError, TimeoutError, ReadOnlyError, NoScriptError)):
+        if isinstance(error, PASSING) or str(error).startswith(("BUSY", "NOREPLICAS")):
             return Away(_first_words(error))
         if isinstance(error, (ResponseError, DataError)):
             return OutboxError(f"{self._address.shown}: {_first_words(error)}")
@@ -231,6 +229,7 @@ def _texts(unbound: bool) -> Mapping[str, str]:
     prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
     texts = {}
     for name in SCRIPTS:
-        flags = "#!lua flags=allow-oom\n" if unbound and name != "put" else "#!lua\n" if unbound else ""
-        texts[name] = flags + prelude + (folder / f"{name}.lua").read_text(encoding="utf-8")
+        flags = "#!lua flags=allow-oom\n" if unbound and name != "write" else "#!lua\n" if unbound else ""
+        text = (folder / f"{FILES.get(name, name)}.lua").read_text(encoding="utf-8")
+        texts[name] = flags + prelude + text
     return texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import attrs
@@ -27,8 +28,6 @@ class Notes:
     begun: list[Any] = attrs.field(factory=list)
     landed: list[Any] = attrs.field(factory=list)
     forgotten: list[str] = attrs.field(factory=list)
-    seq: int = 0
-    """The step's number; 0 until it is made the first time."""
 
     @property
     def needs_lease(self) -> bool:
@@ -37,8 +36,9 @@ class Notes:
 
     def as_json(self) -> str:
         """For the script."""
-        said = attrs.asdict(self, recurse=False, filter=lambda field, _: field.name != "seq")
-        said["refused"] = [(outcome.status, outcome.reason or "unknown") for outcome, _ in self.refused]
+        said = attrs.asdict(self, recurse=False)
+        alike = groupby((outcome.status, outcome.reason or "unknown") for outcome, _ in self.refused)
+        said["refused"] = [(*outcome, len(list(calls))) for outcome, calls in alike]
         return json.dumps(said, separators=(",", ":"))
 
 
@@ -60,7 +60,8 @@ def notes_of(batch: Batch) -> list[Notes]:
         _at(steps, "begun").append((request.number, request.budget, runs(request.ids), request.filename, request.kind,
                                     list(request.last_calls)))  # fmt: skip
     for landed in batch.landed:
-        _at(steps, "landed").append(_landed(landed))
+        if landed.request.number is not None:  # or it was never noted
+            _at(steps, "landed").append(_landed(landed))
     for filename in batch.forgotten:
         _at(steps, "forgotten").append(filename)
     return [step for step in steps if step.refused or step.needs_lease]

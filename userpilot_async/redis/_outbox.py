@@ -10,11 +10,12 @@ import anyio
 
 from .._batch import Batch, Committed, Put
 from .._durable import DurableOutbox
+from .._errors import OutboxError
 from .._inheritance import Request
 from .._outbox import Opening
 from .._places import flag_in_url, number_in_url, word_in_url
 from .._receipt import Receipt
-from .._window import Window
+from .._window import Read, Reading, Window
 from ._address import address_of
 from ._errands import Errands, steady
 from ._link import Link
@@ -148,16 +149,37 @@ class RedisOutbox(DurableOutbox):
 
     async def open(self, opening: Opening) -> None:
         """Start the thread, and wait until Redis has answered, or does not. Raises as the class says."""
-        await super().open(opening)
         opening.tasks.start_soon(self._watch_commands)
+        await super().open(opening)
 
     async def _watch_commands(self) -> None:
-        """A socket's deadline starts anew with each byte that comes."""
-        while self._writer is not None and self._writer.runs:
+        """A socket's deadline starts anew with each byte that comes, and a name server has none."""
+        await anyio.sleep(PATIENCE * self._timeout)
+        if not self._opened.past:
+            self.began_away()
+        while self._in_use:
             await anyio.sleep(self._timeout / 2)
             errands = self._errands
             if isinstance(errands, Errands):
                 errands.link.break_off_if_older(PATIENCE * self._timeout)
+
+    async def aclose(self) -> None:
+        """Write what is left, let another process send, end the thread; where Redis is away, give up."""
+        if self._in_use and self._away:
+            self._give_up()
+        await super().aclose()
+
+    def _give_up(self) -> None:
+        """What is not held is lost, and must be told in time."""
+        with self._lock:
+            puts = [put for batch in self._all() if batch is not self._in_hand for put in batch.puts]
+            puts = [put for put in puts if not put.withdrawn and put.receipt.id < 0]
+            for put in puts:
+                put.withdrawn = True
+        for put in puts:
+            self._unwritten -= put.size
+            self.unheld -= 1
+        self._not_held(puts, OutboxError(f"{self.place} does not answer"))
 
     # ── calls ──
 
@@ -170,9 +192,9 @@ class RedisOutbox(DurableOutbox):
         waiting = self.ledger.waiting + self.unheld
         return waiting < self._max_calls and super().has_room(size)
 
-    def _may_leave(self, put: Put) -> bool:
-        """Redis is away: need the caller not wait?"""
-        if self._fallback is None:
+    def _may_leave(self, put: Put, waited: bool) -> bool:
+        """Redis is away, or too slow: need the caller not wait?"""
+        if self._fallback is None or not (waited or self._away):
             return False
         put.awaited = False
         return True
@@ -212,6 +234,11 @@ class RedisOutbox(DurableOutbox):
     def is_away(self) -> None:
         """Redis does not answer."""
         self._away = True
+        if self._fallback is not None:
+            with self._lock:
+                waiting = self._all()
+            for batch in waiting:
+                batch.stirs.come()
         self._opening.changed()
 
     def is_back(self, now: Committed) -> None:
@@ -229,6 +256,11 @@ class RedisOutbox(DurableOutbox):
             self.ledger.lose(first, now.account.next_id)
         else:
             self.ledger.skip(first)
+
+    def arrived_for(self, reading: Reading, read: Read) -> None:
+        """Calls were read, for a window that may be another one's to fill by now."""
+        if self.reading is reading:
+            self.arrived(read)
 
     def deposed(self, term: int) -> None:
         """Another one may have the lease now: what was taken here is taken by him."""

@@ -6,99 +6,17 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import attrs
-
 from .._errors import OutboxError
-from .._lanes import Key, Kind, Said
+from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._shared_ledger import Account
-from .._stored import Stored
+from .._stored import Stored, runs
 from ._schema import MIGRATIONS, version_of
 from ._tables import checked
 from ._visit import about_of, opened, with_suffix
-
-Call = tuple[Kind, Key, Said]
-
-
-@attrs.frozen
-class Holder:
-    """Who sends, by its own account."""
-
-    pid: int | None = None
-    host: str | None = None
-    since: float | None = None
-    """By the calendar."""
-
-    def __str__(self) -> str:
-        name = "another process" if self.pid is None else f"process {self.pid}"
-        return name if self.host is None else f"{name} on {self.host}"
-
-
-@attrs.frozen(kw_only=True)
-class Seen:
-    """One moment of a file."""
-
-    path: Path
-    version: int
-    """Of the schema; 0 for an empty file."""
-    size: int
-    """Bytes on the disk, with the log."""
-    destination: str | None
-    """To which server its calls go; ``None`` while it belongs to nobody."""
-    sender: Holder | None
-    """Who holds the lease; ``None`` if nobody sends."""
-    account: Account
-    oldest: float | None
-    """When the first call in line was accepted, by the calendar."""
-    under_way: int
-    """Requests of which it is not known whether they have reached the server."""
-    lost: int
-    """Dead and dropped calls that are kept."""
-    damaged: int
-    """Rows set aside."""
-    quarantined: Sequence[str]
-    """Names of damaged files that lie beside it."""
-
-
-@attrs.frozen
-class Lost:
-    """A dead or dropped call that is kept."""
-
-    id: int
-    at: float
-    """When it was accepted, by the calendar."""
-    kind: str
-    key: str
-    """Whose it is; of somebody with several ids, all of them."""
-    lost_at: float
-    status: str
-    reason: str
-    detail: str
-    call: Call | None
-    """As it was put; ``None`` if the row is damaged."""
-
-
-@attrs.frozen
-class Retried:
-    """Calls that wait again."""
-
-    calls: int
-    first_id: int
-    """They have this id and the next ones."""
-    damaged: int
-    """Rows that stay where they are: nobody knows what they were."""
-    missing: Sequence[int]
-    """Ids that were asked for, and are not kept."""
-
-
-@attrs.frozen
-class Rebound:
-    """To whom a file belonged, and how many calls that wait have changed hands."""
-
-    before: str | None
-    waiting: int
 
 
 def look(path: Path) -> Seen:
@@ -117,13 +35,14 @@ def look(path: Path) -> Seen:
                 counts[table] = db.execute(f"SELECT count(*) FROM {table} {under_way}").fetchone()[0]
             db.execute("COMMIT")
         return Seen(
-            path=path,
+            place=str(path),
             version=version,
-            size=sum(one.stat().st_size for one in (path, with_suffix(path, "-wal")) if one.exists()),
+            bytes_on_disk=sum(one.stat().st_size for one in (path, with_suffix(path, "-wal")) if one.exists()),
             destination=about.get("destination"),
             sender=holder(path),
             account=account,
             oldest=oldest[0] if oldest is not None and isinstance(oldest[0], float) else None,
+            now=time.time(),
             under_way=counts["requests"],
             lost=counts["lost"],
             damaged=counts["damaged"],
@@ -150,7 +69,8 @@ def holder(path: Path) -> Holder | None:
 def _noted(text: bytes) -> Holder:
     try:
         said = json.loads(text)
-        return Holder(int(said["pid"]), str(said["host"]), float(said["since"]))
+        since = float(said["since"])
+        return Holder(int(said["pid"]), str(said["host"]), since, time.time() - since)
     except (ValueError, TypeError, KeyError):  # it has the lease, and is just writing that down
         return Holder()
 
@@ -185,10 +105,9 @@ def lost(path: Path, reasons: Sequence[str] = ()) -> tuple[str | None, list[Lost
 
 def _plain(key: str) -> str:
     try:
-        known = json.loads(key)
+        return ", ".join(keys_in(key))
     except ValueError:
         return key
-    return ", ".join(map(str, known)) if isinstance(known, list) else str(known)
 
 
 def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> Retried:
@@ -201,7 +120,7 @@ def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> R
         rows = db.execute("SELECT id, at, size, kind, key, said, moment, crc, reason FROM lost ORDER BY id").fetchall()
         chosen = [row for row in rows if (not reasons or row[-1] in reasons) and (not ids or row[0] in ids)]
         account = file.tables.account()
-        first_id, back, damaged = account.next_id, [], 0
+        back, damaged = [], 0
         for call_id, at, size, *stored, crc, _ in chosen:
             if checked(call_id, at, size, stored, crc, ()) is None:
                 damaged += 1
@@ -214,7 +133,7 @@ def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> R
             account.bytes += size
         db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", back)
         file.tables.write_account(account)
-    return Retried(len(back), first_id, damaged, sorted(set(ids) - {row[0] for row in rows}))
+    return Retried(runs(row[0] for row in back), damaged, sorted(set(ids) - {row[0] for row in rows}))
 
 
 def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
@@ -226,15 +145,8 @@ def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) ->
             about = about_of(file)
             before, waiting = about.get("destination"), file.tables.account().waiting
             kept = file._db.execute("SELECT count(*) FROM lost").fetchone()[0]
-            if before is not None and server_of(before) != server_of(destination) and (waiting or kept):
-                kinds = f"{server_of(before)}, which {server_of(destination)} does not understand"
-                raise OutboxError(f"{path} has {waiting + kept:,} calls for {kinds}: take a file of its own")
+            check_kinds(str(path), before, destination, waiting + kept)
             file._bind(destination, fingerprint, True)
         finally:
             file.lease.release()
     return Rebound(before, waiting)
-
-
-def server_of(destination: str) -> str:
-    """The kind of server, of a destination as files have it."""
-    return destination.partition(" at ")[0]

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-import attrs
+from typing import Any
 
 from .._errors import OutboxError
-from .._ledger import Outcome
+from .._seen import PURGED, Erased, Whose, keys_in, names_company
 from .._stored import Stored, unsealed
 from .._values import encode_json, size_of
 from ._file import File
-from ._inspect import server_of
+from ._inspect import quarantined
 from ._tables import checked, conclude
 from ._visit import about_of, opened
-
-PURGED = Outcome("dropped", "purged")
-PREFIXES = {"parcelvoy": ("e:", "a:")}  # of keys, by kind of server: of external and of anonymous ids
-
-
-@attrs.frozen
-class Whose:
-    """Who is to be erased."""
-
-    kind: Literal["user", "company"]
-    id: str
-
-    def keys(self, destination: str) -> set[str]:
-        """What their calls are filed under."""
-        prefixes = PREFIXES.get(server_of(destination), ("",)) if self.kind == "user" else ("",)
-        return {prefix + self.id for prefix in prefixes}
-
-
-@attrs.define
-class Erased:
-    """How much was, or would be, erased."""
-
-    waiting: int = 0
-    """Calls that waited; they are dropped, reason ``purged``."""
-    lost: int = 0
-    """Dead and dropped calls that were kept."""
-    damaged: int = 0
-    """Damaged rows in which the id stands."""
-    changed: int = 0
-    """Users' calls without the company now."""
-    unclear: int = 0
-    """Damaged rows that are left: whose they are cannot be said."""
-    known_as: set[str] = attrs.field(factory=set)
-    """Other ids of the same person, which were not asked for."""
-    swept: bool = False
-    """Nothing is left in free pages, nor in the log."""
 
 
 def purge(path: Path, whose: Whose, *, really: bool = True) -> Erased:
@@ -70,7 +31,8 @@ def purge(path: Path, whose: Whose, *, really: bool = True) -> Erased:
             with file._transaction():
                 search.erase()
             _sweep(file)
-            erased.swept = True
+            erased.done = erased.swept = True
+    erased.quarantined = quarantined(path)
     return erased
 
 
@@ -119,10 +81,10 @@ class Search:
             f"SELECT id, key FROM {table} WHERE kind {kind} 'company' AND ({found}) ORDER BY id", self._texts
         ):
             try:
-                known = json.loads(key)
+                known = keys_in(key)
             except ValueError:  # a damaged row: the id stands there, which is enough
                 known = list(self._keys)
-            yield call_id, set(known if isinstance(known, list) else [known])
+            yield call_id, set(known)
 
     def _is_meant(self, keys: set[str], erased: Erased) -> bool:
         meant = not keys.isdisjoint(self._keys)
@@ -148,11 +110,9 @@ class Search:
         query = f"SELECT id, at, size, kind, key, said, moment, crc FROM {table} WHERE kind = 'user' AND instr(said, ?)"
         for call_id, at, size, *stored, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
             call = checked(call_id, at, size, stored, crc, ())
-            if call is None or isinstance(call[2], bytes) or len(call[2]) == 2:
+            if call is None or not names_company(call, self._whose.id):
                 continue
-            metadata, fields, _, companion = call[2]
-            if (fields or {}).get("company_id") != self._whose.id and (companion or ("", ""))[1] != self._whose.id:
-                continue
+            metadata, fields, _, _ = call[2]
             others = {name: value for name, value in (fields or {}).items() if name != "company_id"} or None
             its_size = size_of(metadata) + (size_of(others) if others else 0)
             changed = Stored.of(call[0], call[1], (metadata, others, its_size, None))

@@ -19,6 +19,7 @@ if not there then
   there = new
 elseif redis.call('HGET', about, 'run_id') ~= run_id then
   local next_id, page = number(account, 'next_id'), tonumber(ARGV[11])
+  redis.call('HSET', about, 'unknown_before', redis.call('HGET', about, 'unknown_until') or '')
   redis.call('HSET', about, 'ended:' .. there, string.format('%.0f %.0f', number(account, 'revision'), next_id),
              'generation', new, 'run_id', run_id, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
   redis.call('HSET', account, 'next_id', string.format('%.0f', math.ceil(next_id / page) * page))
@@ -39,7 +40,7 @@ if generation ~= '' and generation ~= there then
     add('resets', 1)
     redis.call('HSET', about, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
   elseif fate == 'kept' and leads(token) then -- whoever sends has noted each request: none is missing
-    redis.call('HDEL', about, 'unknown_until')
+    redis.call('HSET', about, 'unknown_until', redis.call('HGET', about, 'unknown_before') or '')
   end
 end
 return {there, fate, at, redis.call('HMGET', about, 'destination', 'salt', 'fingerprint'),

@@ -144,7 +144,11 @@ end
 local function forget(oldest)
   local forgotten = dig_up(redis.call('XRANGE', lost, '-', oldest, 'COUNT', 1000))
   while redis.call('XLEN', lost) > MAX_LOST or number(account, 'lost_bytes') > MAX_LOST_BYTES do
-    forgotten = forgotten + dig_up(redis.call('XRANGE', lost, '-', '+', 'COUNT', 100))
+    local dug = dig_up(redis.call('XRANGE', lost, '-', '+', 'COUNT', 100))
+    if dug == 0 then -- somebody has deleted them
+      add('lost_bytes', -number(account, 'lost_bytes'))
+    end
+    forgotten = forgotten + dug
   end
   add('forgotten', forgotten)
   return forgotten

@@ -1,6 +1,6 @@
 -- Was this step done, whose answer got lost? ARGV: generation, its number, and the places of calls in it that nobody
 -- waits for any more: they are taken back, as if they had never been put. Not done, it will not be done any more, even
--- if it still arrives.
+-- if it still arrives. Gives what `write` would have given first, or false.
 if is_other(ARGV[1]) then
   return other_generation()
 end
@@ -9,13 +9,13 @@ if number(client, 'seq') < tonumber(ARGV[2]) then
   redis.call('EXPIRE', client, CLIENT)
 end
 if redis.call('HGET', client, 'burnt') == ARGV[2] then
-  return -1
+  return false
 end
-local first = number(client, 'first')
+local first = number(client, 'put')
 for i = 3, #ARGV do
   local id = first + tonumber(ARGV[i])
   local _, count = erase({{id, id}})
   add('accepted', -count)
 end
 publish({})
-return first
+return {first, number(client, 'refused'), number(client, 'fenced')}

@@ -1,0 +1,129 @@
+"""The outbox from outside, for the people who run it: what is in it, and what can be done about that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from .._errors import OutboxError
+from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
+from .._stored import runs
+from ._errands import holder_of
+from ._log import Entry, account_of, accepted_at, counts_of, decoded, fields_of
+from ._outbox import RedisOutbox
+from ._visit import AT_ONCE, Sight, visiting
+
+
+def look(outbox: RedisOutbox) -> Seen:
+    """What there is to see. Raises `OutboxError`."""
+    with visiting(outbox) as visit:
+        sight = visit.sight
+    return Seen(
+        place=outbox.place,
+        destination=sight.destination,
+        sender=_holder(sight),
+        account=account_of(counts_of(sight.counts)),
+        oldest=None if sight.first is None else _accepted(sight.first),
+        now=sight.now,
+        under_way=sight.under_way,
+        lost=sight.lost,
+        version=int(sight.about.get("version", 0)),
+        bytes_in_memory=sight.memory,
+    )
+
+
+def holder(outbox: RedisOutbox) -> Holder | None:
+    """Who has the sender's lease. Raises `OutboxError`."""
+    with visiting(outbox) as visit:
+        return _holder(visit.sight)
+
+
+def _holder(sight: Sight) -> Holder | None:
+    return None if sight.lease is None else _noted(sight.lease, sight.now)
+
+
+def _noted(lease: bytes, now: float) -> Holder:
+    try:
+        said = holder_of(lease)
+        since = float(said["since"])
+        return Holder(int(said["pid"]), str(said["host"]), since, now - since)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return Holder()
+
+
+def _accepted(entry: Entry) -> float | None:
+    fields = fields_of(entry)
+    try:
+        return accepted_at(fields, decoded(fields[b"c"])[1])
+    except (ValueError, KeyError):
+        return None
+
+
+@attrs.frozen
+class Kept:
+    """A lost call, and in which entry it is kept."""
+
+    entry: str
+    lost: Lost
+
+
+def lost(outbox: RedisOutbox, reasons: Sequence[str] = ()) -> tuple[str | None, list[Lost]]:
+    """To which server the calls go, and those that are kept though they are dead or dropped, oldest first.
+
+    With ``reasons``, only those. Raises `OutboxError`.
+    """
+    with visiting(outbox) as visit:
+        kept = [kept_in(entry) for entry in visit.entries("lost")]
+        destination = visit.sight.destination
+    found = [one.lost for one in kept if not reasons or one.lost.reason in reasons]
+    return destination, sorted(found, key=lambda one: one.id)
+
+
+def kept_in(entry: Entry) -> Kept:
+    """What an entry of the lost calls says."""
+    fields = fields_of(entry)
+    at, lost_at, kind, key, call = float(fields[b"t"]), float(fields[b"l"]), "", "", None
+    try:
+        stored, age = decoded(fields[b"c"])
+        at, kind, key = accepted_at(fields, age), stored.kind, stored.key
+        key, call = ", ".join(keys_in(key)), stored.call()
+    except (ValueError, TypeError, AttributeError):  # damaged
+        pass
+    status, reason, detail = (fields[name].decode("utf-8", "replace") for name in (b"u", b"r", b"d"))
+    return Kept(entry[0].decode(), Lost(int(fields[b"i"]), at, kind, key, lost_at, status, reason, detail, call))
+
+
+def retry(outbox: RedisOutbox, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> Retried:
+    """Put dead and dropped calls back: at the end of the line, in their order, with the time of their acceptance.
+
+    All of them, or those of these reasons, and of these ids. They are accepted once more, under new ids; where there
+    are many, in several steps. Raises `OutboxError`.
+    """
+    with visiting(outbox) as visit:
+        visit.begin_to_change()
+        kept = sorted((kept_in(entry) for entry in visit.entries("lost")), key=lambda one: one.lost.id)
+        chosen = [one for one in kept if not reasons or one.lost.reason in reasons]
+        chosen = [one for one in chosen if not ids or one.lost.id in ids]
+        back = [one.entry for one in chosen if one.lost.call is not None]
+        wait_again: list[int] = []
+        for start in range(0, len(back), AT_ONCE):
+            first, count = visit.run("retry", *back[start : start + AT_ONCE])
+            wait_again += range(first, first + count)
+    return Retried(runs(wait_again), len(chosen) - len(back), sorted(set(ids) - {one.lost.id for one in kept}))
+
+
+def rebind(outbox: RedisOutbox, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
+    """Give the outbox to another account, or to the same one with another key. Raises `OutboxError`."""
+    with visiting(outbox) as visit:
+        sight = visit.sight
+        waiting = account_of(counts_of(sight.counts)).waiting
+        check_kinds(outbox.place, sight.destination, destination, waiting + sight.lost)
+        if sight.lease is None:
+            visit.begin_to_change(destination, fingerprint)
+        salt = os.urandom(16)
+        lease = sight.lease or visit.run("rebind", destination, salt.hex(), fingerprint(salt))
+        if lease is not None:
+            raise OutboxError(f"{outbox.place} has a sender, which would go on with the old key: end it first")
+    return Rebound(sight.destination, waiting)

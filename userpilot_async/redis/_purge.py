@@ -1,0 +1,95 @@
+"""Erase a person, or a company, from the outbox: what waits, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import attrs
+
+from .._seen import Erased, Whose, keys_in, names_company
+from .._stored import Stored, runs
+from .._values import encode_json
+from ._log import Entry, decoded, fields_of, id_of
+from ._outbox import RedisOutbox
+from ._visit import AT_ONCE, Place, Visit, visiting
+
+
+def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
+    """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
+
+    Calls that a sender has in its memory may still be sent. What Redis has written to its own files, it has there until
+    it writes them anew.
+    """
+    with visiting(outbox) as visit:
+        if really:
+            visit.begin_to_change()
+        search = Search(visit, whose, really)
+        # A call that waits may be lost meanwhile, and a lost one be retried: whoever goes round once meets all.
+        reached = search.waiting("")
+        search.lost()
+        search.waiting(reached)
+        search.erased.done = really
+    return search.erased
+
+
+class Search:
+    """What there is in the outbox of a person or company; and its end, if that is meant."""
+
+    def __init__(self, visit: Visit, whose: Whose, really: bool) -> None:
+        self.erased = Erased()
+        self._visit = visit
+        self._whose = whose
+        self._really = really
+        self._keys = whose.keys(visit.sight.destination or "")
+        self._texts = [encode_json(key).encode() for key in sorted({*self._keys, whose.id})]
+
+    def waiting(self, behind: str) -> str:
+        """Calls in line, from behind this entry on; up to which one there were any."""
+        ids = []
+        for entry in self._visit.entries("log", self._texts, behind=behind):
+            behind = entry[0].decode()
+            if self._is_meant(entry):
+                ids.append(id_of(entry))
+        for some in _at_once(ids):
+            stretches = json.dumps(runs(some))
+            self.erased.waiting += self._visit.run("purge", "log", stretches) if self._really else len(some)
+        return behind
+
+    def lost(self) -> None:
+        """Calls that are kept though they are dead or dropped."""
+        entries = [one[0].decode() for one in self._visit.entries("lost", self._texts) if self._is_meant(one)]
+        for some in _at_once(entries):
+            self.erased.lost += self._visit.run("purge", "lost", *some) if self._really else len(some)
+
+    def _is_meant(self, entry: Entry) -> bool:
+        call = fields_of(entry).get(b"c", b"")
+        try:
+            stored, _ = decoded(call)
+            known = set(keys_in(stored.key))
+        except (ValueError, AttributeError):  # damaged: that the id stands there is enough
+            return self._is_meant_by(call)
+        if (stored.kind == "company") is not (self._whose.kind == "company"):
+            self.erased.unchanged += self._names(stored)
+            return False
+        meant = not known.isdisjoint(self._keys)
+        if meant:
+            self.erased.known_as |= known - self._keys
+        return meant
+
+    def _is_meant_by(self, damaged: bytes) -> bool:
+        meant = any(text in damaged for text in self._texts)
+        self.erased.unclear += not meant
+        return meant
+
+    def _names(self, stored: Stored) -> bool:
+        """A user's identify names the company, and goes on doing so."""
+        try:
+            return self._whose.kind == "company" and names_company(stored.call(), self._whose.id)
+        except (ValueError, TypeError, AttributeError):  # damaged
+            return False
+
+
+def _at_once(found: list) -> Iterator[list]:
+    for start in range(0, len(found), AT_ONCE):
+        yield found[start : start + AT_ONCE]

@@ -1,0 +1,98 @@
+"""The outbox, seen for a moment by somebody who is no client: for people, and what they want to see or mend.
+
+Each step is a short script, as those of the processes that use it are, and Redis goes on serving them in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+from uuid import uuid4
+
+from .._errors import OutboxError
+from .._ledger import CHUNK
+from ._errands import VERSION
+from ._link import Answer, Away, Link, OtherGeneration, Step
+from ._log import Entry
+from ._outbox import RedisOutbox
+
+AT_ONCE = 500  # entries a script looks at, or changes: some milliseconds
+
+Place = Literal["log", "lost"]
+
+
+class Sight:
+    """One look at all of it."""
+
+    def __init__(self, answer: Any) -> None:
+        about, self.counts, first, self.lease, self.under_way, self.lost, self.memory, time = answer
+        self.about = {name.decode(): value.decode() for name, value in zip(about[::2], about[1::2], strict=True)}
+        self.first: Entry | None = first[0] if first else None
+        self.now = float(time)
+        """By the clock of the server."""
+
+    @property
+    def destination(self) -> str | None:
+        """To which server its calls go; ``None`` if that is not known any more."""
+        return self.about.get("destination")
+
+
+class Visit:
+    """A connection, for as long as a visit takes."""
+
+    def __init__(self, link: Link, place: str) -> None:
+        self._link = link
+        self._run_id = link.connect()
+        self.sight = Sight(link.run(Step("show")))
+        if not self.sight.about and not self.sight.counts:
+            raise OutboxError(f"{place} has no outbox: no client has opened it yet, or Redis was emptied")
+        if int(self.sight.about.get("version", VERSION)) > VERSION:
+            raise OutboxError(f"{place} is of a newer version than this one, {VERSION}")
+        self._generation = self.sight.about.get("generation", "")
+
+    def begin_to_change(self, destination: str = "", fingerprint: Callable[[bytes], str] | None = None) -> None:
+        """Before anything is written: after a restart of the server, a generation begins with it, as with a client.
+
+        With ``fingerprint``, an outbox that does not say any more whose it is becomes this one's.
+        """
+        about, salt = self.sight.about, os.urandom(16)
+        owner = tuple(about.get(name, "") for name in ("destination", "salt", "fingerprint"))
+        takes = not about and fingerprint is not None
+        if takes and fingerprint is not None:
+            owner = (destination, salt.hex(), fingerprint(salt))
+        # No generation is known here, and no revision: whether calls went missing is for those to say who know.
+        answer = self._link.run(
+            Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), CHUNK, 0)
+        )
+        self._generation = answer[0].decode()
+
+    def run(self, name: str, *arguments: str | bytes | float) -> Answer:
+        """One script, under the guard of the generation."""
+        return self._link.run(Step(name, self._generation, *arguments))
+
+    def entries(self, place: Place, texts: list[bytes] | None = None, *, behind: str = "") -> Iterator[Entry]:
+        """All entries that are there, or those in whose calls one of these texts stands, and damaged ones."""
+        after: str | bytes | None = behind
+        while after is not None:
+            after, found = self.run("scan", place, after, "+", AT_ONCE, *(texts or ()))
+            yield from found
+
+
+@contextmanager
+def visiting(outbox: RedisOutbox) -> Iterator[Visit]:
+    """Raises `OutboxError`, also where Redis does not answer: a person does not want to wait for it."""
+    link = outbox.link()
+    try:
+        yield Visit(link, outbox.place)
+    except Away as error:
+        raise OutboxError(f"{outbox.place} does not answer ({error})") from error
+    except OtherGeneration as error:
+        raise OutboxError(f"{outbox.place} has just started again, or was emptied: once more, please") from error
+    except OutboxError as error:
+        if "OWNER" not in str(error):
+            raise
+        raise OutboxError(f"{outbox.place} does not say any more whose calls it has: rebind it") from None
+    finally:
+        link.close()

@@ -1,0 +1,19 @@
+-- Erase calls, as if they were nobody's. ARGV: generation, 'log' and stretches of ids (JSON), or 'lost' and entries.
+-- Gives how many were there. Those that waited are dropped, and everybody hears of it.
+if is_other(ARGV[1]) then
+  return other_generation()
+end
+if ARGV[2] == 'log' then
+  local said = {}
+  local there, count = erase(cjson.decode(ARGV[3]))
+  conclude(said, 'dropped', 'purged', there, count, {}, 0)
+  if count > 0 then
+    publish(said)
+  end
+  return count
+end
+local count = 0
+for i = 3, #ARGV do
+  count = count + dig_up(redis.call('XRANGE', lost, ARGV[i], ARGV[i]))
+end
+return count

@@ -1,0 +1,15 @@
+-- What people see: about and account, the first call, who has the lease, how many requests are under way, how many
+-- lost calls are kept, what all of it takes (as Redis estimates that; nothing where it may not be asked), and the time.
+-- It guards nothing, and says of which generation it is.
+local used = 0
+for i = 1, #KEYS do
+  local bytes = redis.pcall('MEMORY', 'USAGE', KEYS[i], 'SAMPLES', 5)
+  if type(bytes) == 'table' then
+    used = false
+    break
+  end
+  used = used + (bytes or 0)
+end
+return {redis.call('HGETALL', about), redis.call('HGETALL', account),
+        redis.call('XRANGE', log, '-', '+', 'COUNT', 1), redis.call('GET', lease), redis.call('HLEN', requests),
+        redis.call('XLEN', lost), used, string.format('%.6f', now())}

@@ -1,0 +1,81 @@
+-- One step of what a client writes: calls come in, and the sender notes what became of calls, and what it is about to do.
+-- ARGV: generation, the number of the step, what has been heard ('' for no answer about that), the sender's lease, before
+-- when lost calls are forgotten (ms), notes as JSON ('' for none), and for each call its size and the call.
+--
+-- A client makes one step after the other, and knows what became of one before it makes the next (see `resolve`).
+-- Without the lease, nothing is noted but calls that found no room: who has lost it changes nothing.
+if is_other(ARGV[1]) then
+  return other_generation()
+end
+if number(client, 'seq') >= tonumber(ARGV[2]) then
+  return false -- it comes late: nobody waits for it any more
+end
+redis.call('HSET', client, 'began', ARGV[2]) -- Redis 6 out of memory refuses this, and not a later half
+
+local said, forgotten, fenced = {}, 0, 0
+
+local first, count, bytes, at = number(account, 'next_id'), 0, 0, string.format('%.6f', now())
+for i = 7, #ARGV, 2 do
+  redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)
+  count, bytes = count + 1, bytes + tonumber(ARGV[i])
+end
+add('bytes', bytes)
+
+local refused = first + count
+if ARGV[6] ~= '' then
+  local notes = cjson.decode(ARGV[6])
+  for _, one in ipairs(notes.refused) do
+    local id = first + count
+    conclude(said, one[1], one[2], {{id, id + one[3] - 1}}, one[3], {}, 0)
+    count = count + one[3]
+  end
+  if not leads(ARGV[4]) then
+    fenced = 1
+  else
+    for _, part in ipairs(notes.parts) do
+      if #redis.call('XRANGE', log, entry(part[1]), entry(part[1])) > 0 then
+        redis.call('ZADD', parts, part[1], part[2])
+      end
+    end
+    for _, one in ipairs(notes.settled) do
+      local status, label, keep = one[1], one[2], nil
+      if status ~= 'delivered' then
+        keep = bury(status, label, one[5])
+      end
+      local carriers, of_carriers = erase(one[3], keep)
+      local merged, of_merged = erase(one[4], keep)
+      conclude(said, status, label, carriers, of_carriers, merged, of_merged)
+      if keep then
+        forgotten = forgotten + forget(ARGV[5])
+      end
+    end
+    for _, one in ipairs(notes.begun) do
+      redis.call('HSET', requests, one[1], cjson.encode({one[2], one[3]}))
+      if one[4] ~= '' then
+        redis.call('HSET', files, one[4], cjson.encode({one[5], one[6]}))
+      end
+    end
+    for _, one in ipairs(notes.landed) do
+      local there = redis.call('HDEL', requests, one[1])
+      if one[3] ~= cjson.null and there == 1 then
+        local back = now() + (one[3] and TOKEN or LOST_TOKEN)
+        redis.call('ZADD', spent, string.format('%.6f', back), one[1] .. ' ' .. one[2])
+        if not one[3] then
+          add('ambiguous', one[4])
+        end
+      end
+      mark_sent(one[5])
+    end
+    for _, filename in ipairs(notes.forgotten) do
+      redis.call('HDEL', files, filename)
+    end
+    redis.call('ZREMRANGEBYSCORE', spent, '-inf', string.format('%.6f', now()))
+  end
+end
+add('next_id', count)
+add('accepted', count)
+publish(said)
+redis.call('HSET', client, 'seq', ARGV[2], 'put', string.format('%.0f', first),
+           'refused', string.format('%.0f', refused), 'fenced', fenced)
+redis.call('EXPIRE', client, CLIENT)
+return {first, refused, fenced, forgotten, ARGV[3] ~= '' and state(ARGV[3])}
