@@ -1,6 +1,6 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
-Slow tiers have sessions of their own: `nox -s everything`, `nox -s kill_cycles`, `nox -s benchmarks`.
+Slow tiers have sessions of their own: `nox -s everything`, `nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s benchmarks`.
 """
 
 from __future__ import annotations
@@ -88,6 +88,15 @@ def kill_cycles(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("test"))
     chosen = session.posargs or ["-k", "row_38 or flipped or row_60 or import_survives"]
     at_length = {"KILL_CYCLES": "200", "FLIPS": "400", "BACKLOG": "1000000"}
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
+
+
+@nox.session
+def redis_swarm(session: nox.Session) -> None:
+    """Twenty producers and three senders on one Redis, killed and stopped at random for a minute; needs redis-server."""
+    session.install("-e", ".[demo]", *group("test"))
+    chosen = session.posargs or ["-k", "row_65"]
+    at_length = {"REDIS_SWARM": "1"}
     session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
 
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 SCRIPTS = [code for code in PYTHON if "asyncio.run(" in code]
+IN_REDIS = "redis://localhost:6379/0"
 CONSOLE = [line[2:] for language, code in BLOCKS if language == "console" for line in code.splitlines()]
 HISTORY, SEGMENT, CALLS, PEOPLE = [code for language, code in BLOCKS if language == "json"]
 
@@ -39,9 +41,29 @@ def run_script(script: str, url: str, folder: Path) -> str:
     return running.output
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda code: re.findall(r"\w+", code)[-40])
+@pytest.mark.parametrize(
+    "script", [one for one in SCRIPTS if IN_REDIS not in one], ids=lambda code: re.findall(r"\w+", code)[-40]
+)
 def test_each_script_runs_as_written(script: str, emulator_url: str, tmp_path: Path) -> None:
     assert "Traceback" not in run_script(script, emulator_url, tmp_path)
+
+
+def test_the_script_with_redis_delivers_what_waits_there(emulator_url: str, redis_url: str, tmp_path: Path) -> None:
+    script = next(code for code in SCRIPTS if IN_REDIS in code).replace(IN_REDIS, redis_url)
+
+    outputs = [run_script(script, emulator_url, tmp_path) for _ in range(2)]
+
+    assert ["1 accepted = 1 delivered", "2 accepted = 2 delivered"] == [output[:24] for output in outputs]
+
+
+def test_the_redis_user_of_the_readme_may_do_what_is_needed(emulator_url: str, own_redis: Any, tmp_path: Path) -> None:
+    rights = re.search(r"^user pods on >PASSWORD (.*)$", README, re.MULTILINE)
+    assert rights is not None
+    server = own_redis(users=[f"pods on >word {rights[1]}"])
+    url = server.url_of(0, user="pods", password="word") + "?name=shop"
+    script = next(code for code in SCRIPTS if IN_REDIS in code).replace(IN_REDIS, url)
+
+    assert "1 accepted = 1 delivered" in run_script(script, emulator_url, tmp_path)
 
 
 def test_the_script_with_a_file_delivers_what_waits_there(emulator_url: str, tmp_path: Path) -> None:

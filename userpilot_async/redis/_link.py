@@ -8,6 +8,7 @@ works as well, and the lease is renewed while the application keeps its event lo
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ from ._address import Address
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
     "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile",
+    "show", "scan", "retry", "purge", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
@@ -84,6 +86,7 @@ class Link:
         self._texts: Mapping[str, str] = {}
         self._connecting = False
         self._busy_since: float | None = None
+        self._socket: socket.socket | None = None
         self._redis: Any = None
         """Of redis-py, whose methods are typed for both of its clients at once."""
 
@@ -112,6 +115,7 @@ class Link:
         """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
         if not self._connecting:
             raise ConnectionError("the connection was lost")
+        self._socket = connection._sock
         if not self._address.is_cluster:  # where redis-py has done that before it tells us
             connection.on_connect()
 
@@ -171,19 +175,16 @@ class Link:
 
     def break_off_if_older(self, seconds: float) -> None:
         """End the command that is under way, if it has been for so long. May be called in any thread."""
-        connected, since = self._redis, self._busy_since
-        if connected is None or since is None or time.monotonic() - since < seconds:
-            return
-        nodes = connected.get_nodes() if self._address.is_cluster else (connected,)
-        for node in nodes:
-            one = node.redis_connection if self._address.is_cluster else node
-            if one is not None:
-                with suppress(RedisError, OSError):
-                    one.connection_pool.disconnect(inuse_connections=True)
+        connected, since = self._socket, self._busy_since
+        if connected is not None and since is not None and time.monotonic() - since >= seconds:
+            # Not closed, which is the reader's matter: it reads the end, as if the server had closed it. And not by
+            # TLS's own method, which takes the reader's state away.
+            with suppress(OSError):
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of the connection."""
-        connected, self._redis = self._redis, None
+        connected, self._redis, self._socket = self._redis, None, None
         if connected is not None:
             with suppress(RedisError, OSError):
                 connected.close()
