@@ -127,9 +127,10 @@ class Sender:
         again = False
         try:
             with self._scope:
-                while True:
-                    await self._run()
-                    self._begin_anew()
+                async with anyio.create_task_group() as letters:
+                    while True:
+                        await self._run(letters)
+                        self._begin_anew()
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
@@ -164,8 +165,8 @@ class Sender:
         self._term = self._outbox.term
         self._given_out.clear()
 
-    async def _run(self) -> None:
-        """Take, send, settle, until the outbox is another one's to send."""
+    async def _run(self, letters: TaskGroup) -> None:
+        """Take, send, settle, until the outbox is another one's to send. Letters about lost calls go on after that."""
         async with anyio.create_task_group() as requests:
             while True:
                 if self._term != self._outbox.term:
@@ -177,7 +178,7 @@ class Sender:
                 step = self.schedule.next(now) if self._outbox.sends and not self.lands else math.inf
                 self.carry_on()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
-                    requests.start_soon(self._deliver_letters)
+                    letters.start_soon(self._deliver_letters)
                 if isinstance(step, Work):
                     self._given_out.add(step)
                     requests.start_soon(self._perform, step)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 VERSION = 1  # of keys and scripts
 RENEWALS = 5  # in the time that a lease lasts
 TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach a server that is away
+LOOP_PATIENCE = 60.0  # seconds in which the event loop does nothing, after which somebody else had better send
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
 
 
 def steady() -> float:
@@ -74,6 +75,8 @@ class Errands:
         """By the steady clock: what we know of the lease. Any thread may look."""
         self.offset = 0.0
         """From the steady clock to the server's."""
+        self.heard_from_loop = steady()
+        """When it last did what it was told."""
         self._outbox = outbox
         self._opening = opening
         self._client = client
@@ -190,7 +193,11 @@ class Errands:
     def _keep_lease(self) -> None:
         """Take it if it is free; keep it, if it is ours."""
         now = steady()
-        if not (self._leading or self._may_send) or (self._leading and now < self._renew_at):
+        stuck = now - self.heard_from_loop > LOOP_PATIENCE
+        if not (self._leading or self._may_send) or (self._leading and now < self._renew_at and not stuck):
+            return
+        if stuck:
+            self._resign()
             return
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": round(now + self.offset, 3)}
         wants = int(self._may_send)
@@ -212,6 +219,13 @@ class Errands:
             inheritance = self._inheritance(spent, files, unknown_until, float(state[3]))
             self._leading = True
             self._tell(self._outbox.leads, Lead(inheritance, self._learned(state)))
+
+    def _resign(self) -> None:
+        """The loop stands still: let somebody send who can."""
+        if self._leading:
+            self.warn(f"{self._outbox.place}: the event loop has stood still for {LOOP_PATIENCE:.0f} s")
+            self.link.run(Step("release", self._token))
+            self._depose()
 
     def _lapse(self) -> None:
         """What we know of the lease is too old to be trusted: somebody else may have it."""
@@ -272,8 +286,9 @@ class Errands:
         answer = self.link.run(Step("look", self._generation, self._heard, self._revision))
         if answer is not None:
             self._tell(self._outbox.heard, self._learned(answer))
-            return
         self._tell(self._outbox.looked)
+        if answer is not None:
+            return
         read_to = self._outbox.misses_calls if self._leading else None
         if read_to is not None:
             missing, first = self.link.run(Step("reconcile", self._generation, self._token, read_to))

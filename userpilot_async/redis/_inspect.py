@@ -11,7 +11,7 @@ from .._errors import OutboxError
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._stored import runs
 from ._errands import holder_of
-from ._log import Entry, account_of, accepted_at, counts_of, decoded, fields_of
+from ._log import Entry, accepted_at, account_of, counts_of, decoded, fields_of
 from ._outbox import RedisOutbox
 from ._visit import AT_ONCE, Sight, visiting
 

@@ -246,6 +246,11 @@ class RedisOutbox(DurableOutbox):
         self._away = False
         self.heard(now)
 
+    def looked(self) -> None:
+        """The thread has looked; and the loop goes round."""
+        if isinstance(self._errands, Errands):
+            self._errands.heard_from_loop = steady()
+
     def tried(self, batch: Batch) -> None:
         """A batch could not be written: who waits for it may take his call back."""
         batch.come_again()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-
-import attrs
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from .._seen import Erased, Whose, keys_in, names_company
 from .._stored import Stored, runs
 from .._values import encode_json
 from ._log import Entry, decoded, fields_of, id_of
 from ._outbox import RedisOutbox
-from ._visit import AT_ONCE, Place, Visit, visiting
+from ._visit import AT_ONCE, Visit, visiting
+
+T = TypeVar("T")
 
 
 def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
@@ -26,7 +27,8 @@ def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
             visit.begin_to_change()
         search = Search(visit, whose, really)
         # A call that waits may be lost meanwhile, and a lost one be retried: whoever goes round once meets all.
-        reached = search.waiting("")
+        search.waiting()
+        reached = visit.reached
         search.lost()
         search.waiting(reached)
         search.erased.done = really
@@ -44,17 +46,12 @@ class Search:
         self._keys = whose.keys(visit.sight.destination or "")
         self._texts = [encode_json(key).encode() for key in sorted({*self._keys, whose.id})]
 
-    def waiting(self, behind: str) -> str:
-        """Calls in line, from behind this entry on; up to which one there were any."""
-        ids = []
-        for entry in self._visit.entries("log", self._texts, behind=behind):
-            behind = entry[0].decode()
-            if self._is_meant(entry):
-                ids.append(id_of(entry))
+    def waiting(self, behind: str = "") -> None:
+        """Calls in line, from behind this entry on."""
+        ids = [id_of(one) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
         for some in _at_once(ids):
             stretches = json.dumps(runs(some))
             self.erased.waiting += self._visit.run("purge", "log", stretches) if self._really else len(some)
-        return behind
 
     def lost(self) -> None:
         """Calls that are kept though they are dead or dropped."""
@@ -90,6 +87,6 @@ class Search:
             return False
 
 
-def _at_once(found: list) -> Iterator[list]:
+def _at_once(found: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(found), AT_ONCE):
         yield found[start : start + AT_ONCE]

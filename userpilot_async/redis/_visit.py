@@ -6,7 +6,7 @@ Each step is a short script, as those of the processes that use it are, and Redi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 from uuid import uuid4
@@ -45,6 +45,8 @@ class Visit:
     def __init__(self, link: Link, place: str) -> None:
         self._link = link
         self._run_id = link.connect()
+        self.reached = ""
+        """The last entry that `entries` has looked at."""
         self.sight = Sight(link.run(Step("show")))
         if not self.sight.about and not self.sight.counts:
             raise OutboxError(f"{place} has no outbox: no client has opened it yet, or Redis was emptied")
@@ -72,11 +74,12 @@ class Visit:
         """One script, under the guard of the generation."""
         return self._link.run(Step(name, self._generation, *arguments))
 
-    def entries(self, place: Place, texts: list[bytes] | None = None, *, behind: str = "") -> Iterator[Entry]:
+    def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
         """All entries that are there, or those in whose calls one of these texts stands, and damaged ones."""
-        after: str | bytes | None = behind
-        while after is not None:
-            after, found = self.run("scan", place, after, "+", AT_ONCE, *(texts or ()))
+        self.reached, more = behind, 1
+        while more:
+            last, more, found = self.run("scan", place, self.reached, "+", AT_ONCE, *texts)
+            self.reached = last.decode()
             yield from found
 
 

@@ -1,6 +1,6 @@
 -- Some entries of the log, or of the lost calls, for people. ARGV: generation, 'log' or 'lost', behind which entry (''
 -- for the first ones), up to which one, how many at most, and texts: then only calls in which one of them stands, and
--- damaged ones. Gives behind which entry to go on, and those.
+-- damaged ones. Gives the last entry it has seen, whether there may be more, and those.
 if is_other(ARGV[1]) then
   return other_generation()
 end
@@ -19,4 +19,4 @@ for _, one in ipairs(entries) do
     wanted[#wanted + 1] = one
   end
 end
-return {#entries == tonumber(ARGV[5]) and entries[#entries][1], wanted}
+return {#entries > 0 and entries[#entries][1] or ARGV[3], #entries == tonumber(ARGV[5]) and 1 or 0, wanted}
