@@ -26,6 +26,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
@@ -93,9 +94,9 @@ class Link:
     def connect(self) -> str:
         """Have a connection, and the scripts there; the server's run id. Raises `Away`, and `OutboxError` for ever."""
         try:
+            self._connecting, self._busy_since = True, time.monotonic()
             if self._redis is None:
                 self._redis = self._address.client(self._deadline, self._connected)
-            self._connecting, self._busy_since = True, time.monotonic()
             about = self._about()
             version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
             if version < OLDEST:
@@ -105,6 +106,8 @@ class Link:
                 self._redis.script_load(text)
         except RedisError as error:
             raise self._meaning(error) from error
+        except RedisClusterException as error:
+            raise Away(_first_words(error)) from error
         except OSError as error:
             raise Away(_why(error)) from error
         finally:
@@ -139,6 +142,8 @@ class Link:
                 return self._run(step, wait and self._replicas > 0)
         except RedisError as error:
             raise self._meaning(error) from error
+        except RedisClusterException as error:
+            raise Away(_first_words(error)) from error
         except OSError as error:
             raise Away(_why(error)) from error
         finally:
