@@ -95,6 +95,8 @@ class Batch:
     """Files that need not be found again."""
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
+    leaving: int = 0
+    """Calls that are."""
     done: Moment = attrs.field(factory=Moment)
     """Its puts are held, or have failed."""
     noted: Moment = attrs.field(factory=Moment)
@@ -105,6 +107,8 @@ class Batch:
     """Its puts are held, or it takes so long that those who wait should look at the time."""
     error: OutboxError | None = None
     """Why its puts are not held."""
+    refused_told: bool = False
+    """What was refused is in the account."""
 
     def held(self) -> None:
         """What becomes of its puts is known."""
@@ -156,6 +160,7 @@ class Batch:
         self.landed[:0] = before.landed
         self.forgotten[:0] = before.forgotten
         self.freed += before.freed
+        self.leaving += before.leaving
 
 
 @attrs.frozen

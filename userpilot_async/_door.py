@@ -356,10 +356,11 @@ class Door(anyio.AsyncContextManagerMixin):
         """
         await self._outbox.recorded()
         ledger = self._outbox.ledger
-        mark = ledger.next_id
+        mark, rewound = ledger.next_id, len(ledger.rewound)
         while ledger.oldest_pending() < mark and self._outbox.sends and not self._sender.broken:
             with anyio.move_on_after(LOOK):
                 await self._sender.wait_settled()
+            mark = min([mark, *ledger.rewound[rewound:]])
             sleeps = self._sender.asleep and self._sender.running
             idle = sleeps and not self._schedule.in_flight and not self._outbox.stirs
             if idle and self._sender.sleeps_until > deadline:
@@ -387,8 +388,10 @@ class Door(anyio.AsyncContextManagerMixin):
 
     async def _wait_settled(self, mark: int) -> None:
         ledger = self._outbox.ledger
+        rewound = len(ledger.rewound)
         while (ledger.oldest_pending() < mark or ledger.pending_before(mark)) and not self._ended:
             await self._sender.wait_settled()
+            mark = min([mark, *ledger.rewound[rewound:]])
 
     # ── numbers ──
 

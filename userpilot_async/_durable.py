@@ -64,7 +64,7 @@ class DurableOutbox:
         self._in_hand: Batch | None = None
         self._parked: Batch | None = None  # which is to be tried again
         self.unheld = 0
-        self._bytes = self._unwritten = self._freed = 0
+        self._bytes = self._unwritten = self._freed = self._leaving = 0
         self._window = Window()
         self._sent: set[int] = set()
         self._inheritance: Inheritance | None = None
@@ -342,10 +342,13 @@ class DurableOutbox:
         self._window.settled(settlement.carriers, settlement.merged)
         # A row without calls, made of what others say, takes no room in the file.
         freed = settlement.size if settlement.carriers or settlement.merged else 0
+        leaving = len(settlement.carriers) + len(settlement.merged)
         self._freed += freed
+        self._leaving += leaving
         with self._lock:
             batch = self._batches[-1]
             batch.freed += freed
+            batch.leaving += leaving
             if settlement.outcome.is_delivered:
                 batch.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
                 if isinstance(settlement.said, Row):
@@ -370,11 +373,14 @@ class DurableOutbox:
 
     def has_batch(self) -> bool:
         """There is something to write."""
-        return not self._batches[0].is_empty()
+        with self._lock:
+            return not all(batch.is_empty() for batch in self._batches)
 
     def next_batch(self) -> Batch:
         """What has been collected, to be written now."""
         with self._lock:
+            while len(self._batches) > 1 and self._batches[0].is_empty():
+                self._batches.popleft()
             batch = self._in_hand = self._batches.popleft()
             if not self._batches:
                 self._batches.append(Batch(self.term))
@@ -458,7 +464,9 @@ class DurableOutbox:
 
     def written(self, batch: Batch, now: Committed, noted: bool = True) -> None:
         """A batch is in the file; or all of it but the calls; or, not ``noted``, nothing but those."""
-        if noted:
+        tell_refused = (noted or now.first_refused is not None) and not batch.refused_told
+        if tell_refused:
+            batch.refused_told = True
             self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
         self._learn(now)
         next_id = now.first_put
@@ -474,13 +482,15 @@ class DurableOutbox:
                 next_id += len(batch.puts)
             else:
                 self._not_held(now_lost, batch.error)
+        if tell_refused:
+            first_refused = now.first_refused if now.first_refused is not None else next_id
+            for call_id, (_, receipt) in enumerate(batch.refused, first_refused):
+                receipt.held(call_id, self.ledger.page_of(call_id))
         if noted:
             self._let_go(batch)
             if batch.term == self.term:
                 self._freed -= batch.freed
-            first_refused = now.first_refused if now.first_refused is not None else next_id
-            for call_id, (_, receipt) in enumerate(batch.refused, first_refused):
-                receipt.held(call_id, self.ledger.page_of(call_id))
+                self._leaving -= batch.leaving
             batch.come()
         else:
             batch.held()

@@ -74,6 +74,8 @@ class Ledger:
         """Those of the merged whose row was lost."""
         self.ambiguous = 0
         """Calls in requests whose answer got lost, where the account outlives the sender that counts them."""
+        self.rewound: list[int] = []
+        """From which call on calls were lost, each time that happened: their ids may be given again."""
         self.resets = 0
         """How often the outbox has lost calls, nobody knows how many."""
         self.dead: Counter[str] = Counter()

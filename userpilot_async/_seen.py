@@ -142,7 +142,7 @@ class Erased:
     done: bool = False
     """It is erased."""
     swept: bool = False
-    """And nothing is left in free pages, nor in the log."""
+    """And nothing is left of it: in free pages and the log of a file; in the memory of Redis."""
     quarantined: Sequence[str] = ()
     """Damaged files that lie beside it, and are not touched."""
 

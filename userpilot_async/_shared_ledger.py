@@ -166,6 +166,7 @@ class SharedLedger(Ledger):
     def lose(self, first: int, next_id: int) -> None:
         """Calls from this one on are not there any more, nobody knows how many; ids go on behind its page."""
         self.undecide()
+        self.rewound.append(first)
         if self._reached > first:
             self._conclude(first, self._reached - 1, GONE)
         for number in [number for number in self._chunks if number * CHUNK >= first]:
@@ -175,7 +176,11 @@ class SharedLedger(Ledger):
 
     def page_of(self, call_id: int) -> bytearray:
         """What a receipt for this call holds on to; of one that was accepted before, what this process knows."""
-        return self._chunks.setdefault(call_id // CHUNK, bytearray(CHUNK))
+        number = call_id // CHUNK
+        page = self._chunks.get(number)
+        if page is None:
+            page = self._chunks[number] = bytearray(CHUNK)
+        return page
 
     def merge(self, call_ids: Iterable[int]) -> None:
         """These pending calls went into a later one; those among them that others have settled did not."""

@@ -196,6 +196,15 @@ def test_a_heir_does_not_burst_again() -> None:
     assert 0.0 < bucket.ready_at(0.0) <= 0.1
 
 
+def test_of_what_nobody_knows_all_is_taken_for_spent_until_the_time_is_up() -> None:
+    bucket = Bucket(600, 100, 0.0)
+    bucket.inherit([20.0] * 50, 0.0)
+
+    bucket.inherit_nothing(70.0, 0.0)
+
+    assert [0, 50, 600] == [bucket.left(now) for now in (0.0, 21.0, 71.0)]
+
+
 def test_without_a_limit_there_is_nothing_to_inherit() -> None:
     bucket = Bucket(None, 10, 0.0)
     bucket.inherit([60.0] * 5_000, 0.0)

@@ -19,8 +19,8 @@ NAME = ROOT.name
 DECIDES = [
     "_version", "_errors", "_values", "_nested", "_ndjson", "_settings", "_ledger", "_jobs", "_bucket", "_gate",
     "_verdict", "_event_names", "_event", "_coalesce", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger",
-    "_once", "_same", "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays", "_filing",
-    "_trust", "_known", "_gathering", "_backlog", "_endings", "_schedule", "_statistics", "_calls", "_userpilot",
+    "_seen", "_once", "_same", "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays",
+    "_filing", "_trust", "_known", "_gathering", "_backlog", "_endings", "_schedule", "_statistics", "_calls", "_userpilot",
 ]  # fmt: skip
 ACTS = [
     "_endpoint", "_notices", "_loops", "_lifetime", "_receipt", "_batch", "_outbox", "_writer", "_durable", "_places", "_room",

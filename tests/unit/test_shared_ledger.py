@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from userpilot_async._ledger import CHUNK, Outcome
-from userpilot_async._receipt import Receipt
+from userpilot_async._receipt import LateReceipt, Receipt
 from userpilot_async._shared_ledger import Account, SharedLedger
 from userpilot_async._stored import Concluded
 
@@ -366,3 +366,76 @@ class OneAccount(RuleBasedStateMachine):
 
 TestOneAccount = OneAccount.TestCase
 TestOneAccount.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+# ── when another one takes over, and when the place starts again ──
+
+
+def test_what_a_sender_has_merged_and_submitted_is_undecided_again_when_another_one_takes_over() -> None:
+    ledger = ledger_of(5)
+    ledger.merge([0, 1])
+    ledger.submit([2])
+    ledger.sync(account_of(5, said(DELIVERED, [4])), 0, [said(DELIVERED, [4])])
+
+    ledger.undecide()
+
+    assert [PENDING] * 4 + [DELIVERED] == [outcome(ledger, call_id) for call_id in range(5)]
+    assert (0, 0, 4, 1) == (ledger.merged, ledger.submitted, ledger.pending, ledger.delivered)
+    assert ledger.accepted == balance(ledger)
+
+
+def test_calls_that_are_gone_say_that_nobody_knows_and_what_is_still_there_stays_pending() -> None:
+    ledger = ledger_of(10)
+    receipts = [receipt_of(ledger, call_id) for call_id in range(10)]
+    told: list[Outcome] = []
+    ledger.watch(8, told.append)
+
+    ledger.lose(6, CHUNK)
+    ledger.sync(account_of(6), 0)
+
+    assert ["pending"] * 6 + ["dropped"] * 4 == [receipt.status for receipt in receipts]
+    assert {"unknown"} == {receipt.reason for receipt in receipts[6:]}
+    assert [Outcome("dropped", "unknown")] == told
+
+
+def test_a_new_call_is_not_taken_for_a_lost_one_that_had_the_same_number() -> None:
+    ledger = ledger_of(3)
+    lost = receipt_of(ledger, 1)
+
+    ledger.lose(0, 0)
+    ledger.sync(account_of(3), 0)
+    new = receipt_of(ledger, 1)
+    ledger.sync(account_of(3, said(DELIVERED, [1])), 0, [said(DELIVERED, [1])])
+
+    assert ("dropped", "delivered") == (lost.status, new.status)
+
+
+def test_ids_that_nobody_gets_do_not_count_as_pending() -> None:
+    ledger = ledger_of(10)
+
+    ledger.skip(10)
+    ledger.sync(Account(next_id=CHUNK + 2, accepted=12), 0)
+    mark = ledger.next_id
+
+    assert (CHUNK + 2, 12) == (mark, ledger.pending_before(mark))
+    assert [10, 10, 11] == [ledger.pending_before(call_id) for call_id in (10, CHUNK, CHUNK + 1)]
+
+
+def test_a_refusal_is_in_the_account_at_once_and_once_when_it_is_recorded() -> None:
+    ledger = ledger_of(2)
+
+    ledger.refused(NO_ROOM)
+    ledger.refused(EXPIRED)
+    ledger.sync(account_of(2), 0)
+    before = (ledger.accepted, dict(ledger.losses()), balance(ledger))
+    ledger.refusals_recorded([NO_ROOM])
+    ledger.sync(account_of(3, said(NO_ROOM, [2])), 0, [said(NO_ROOM, [2])])
+
+    assert (4, {"queue_full": 1, "expired": 1}, 4) == before
+    assert (4, {"queue_full": 1, "expired": 1}, 4) == (ledger.accepted, dict(ledger.losses()), balance(ledger))
+
+
+def receipt_of(ledger: SharedLedger, call_id: int) -> LateReceipt:
+    receipt = LateReceipt(ledger)
+    receipt.held(call_id, ledger.page_of(call_id))
+    return receipt

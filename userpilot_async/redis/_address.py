@@ -19,6 +19,11 @@ except ImportError as exc:  # pragma: no cover
 
 SENTINEL_PORT = 26379
 PLAIN = ("redis", "rediss", "unix")
+FIXED = (
+    "socket_timeout", "socket_connect_timeout", "protocol", "decode_responses", "retry_on_timeout", "retry_on_error",
+    "retry", "health_check_interval", "single_connection_client",
+)  # fmt: skip
+"""Options of redis-py that are not to be chosen here; in its own URLs they win over what a program says."""
 FORMS = (
     "redis://host:6379/0, rediss://… (TLS), unix:///path, redis+sentinel://host,host/service/0, redis+cluster://host"
 )
@@ -32,7 +37,7 @@ class Address:
     shown: str
     is_cluster: bool
 
-    def client(self, timeout: float, connected: Callable[[Any], None]) -> redis.Redis | RedisCluster:
+    def client(self, timeout: float, connected: Callable[[Any], None]) -> Any:
         """A client that has not connected yet, and tries nothing twice by itself; ``connected`` is told when it has.
 
         Raises `ValueError`.
@@ -46,6 +51,8 @@ class Address:
             "decode_responses": False,
         }
         scheme = urlsplit(self.url).scheme
+        if not self.is_cluster:  # whose client would not pass it on
+            once["command_packer"] = OnePiece()
         if scheme in PLAIN:
             return redis.Redis.from_url(self.url, **once)
         tls = scheme.startswith("rediss")
@@ -55,12 +62,25 @@ class Address:
         return _through_sentinels(self.url, tls, once)
 
 
+class OnePiece:
+    """A command as one piece of bytes. redis-py makes many of a large one, and each costs the thread its turn."""
+
+    def pack(self, *arguments: str | bytes | float) -> list[bytes]:
+        """As redis-py asks for it: a command's name may be two words."""
+        words = [*str(arguments[0]).encode().split(), *arguments[1:]]
+        pieces = [b"*%d\r\n" % len(words)]
+        for word in words:
+            encoded = word if isinstance(word, bytes) else str(word).encode()
+            pieces.append(b"$%d\r\n%b\r\n" % (len(encoded), encoded))
+        return [b"".join(pieces)]
+
+
 def _through_sentinels(url: str, tls: bool, once: Mapping[str, Any]) -> redis.Redis:
     parts = urlsplit(url)
     service, _, db = parts.path.strip("/").partition("/")
     # What is in the query is for redis-py, as in its own URLs: parsed by it, on a URL of the first sentinel's.
     hosts = [_host(one) for one in parts.netloc.rpartition("@")[2].split(",")]
-    like = urlunsplit(("rediss" if tls else "redis", hosts[0][0], f"/{db or 0}", parts.query, ""))
+    like = urlunsplit(("rediss" if tls else "redis", "localhost", f"/{db or 0}", parts.query, ""))
     parse_url: Callable[[str], dict[str, Any]] = redis.connection.parse_url
     asked = dict(parse_url(like))
     for name in ("host", "port"):
@@ -70,23 +90,28 @@ def _through_sentinels(url: str, tls: bool, once: Mapping[str, Any]) -> redis.Re
     if credentials:
         user, _, password = credentials.partition(":")
         asked |= {"username": unquote(user) or None, "password": unquote(password)}
+    secure = {"ssl": True, **{name: asked[name] for name in asked if name.startswith("ssl_")}} if tls else {}
     sentinel_options = {
         name.removeprefix("sentinel_"): asked.pop(name) for name in list(asked) if name.startswith("sentinel_")
     }
-    options = {**asked, **once, **({"ssl": True} if tls else {})}
-    of_sentinels = {name: value for name, value in once.items() if name != "redis_connect_func"}
+    options = {**asked, **once, **secure}
+    of_sentinels = {name: value for name, value in once.items() if name not in ("redis_connect_func", "command_packer")}
     sentinel_type: Any = Sentinel  # its methods have no types
     master: redis.Redis = sentinel_type(
-        hosts, sentinel_kwargs={**of_sentinels, **sentinel_options}, **options
+        hosts, sentinel_kwargs={**of_sentinels, **secure, **sentinel_options}, **options
     ).master_for(service)
     return master
 
 
 def _host(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"a sentinel is host or host:port, not {text!r}")
-    return parts.hostname, parts.port or SENTINEL_PORT
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if not parts.hostname or port == 0:
+        raise ValueError("a sentinel is host or host:port, and several are separated by commas")
+    return parts.hostname, port or SENTINEL_PORT
 
 
 def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
@@ -94,8 +119,12 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     try:
         parts = urlsplit(url)
         port = parts.port if "," not in parts.netloc else None
-    except ValueError as exc:
-        raise ValueError(f"the URL of a Redis outbox is not one ({exc}); those are {FORMS}") from None
+    except ValueError:  # whose words may have a part of the password
+        raise ValueError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError(
+            "in the URL of a Redis outbox, /, ? and # within user or password are written %2F, %3F and %23"
+        )
     base, _, how = parts.scheme.partition("+")
     if base not in PLAIN or how not in ("", "cluster", "sentinel") or (how and base == "unix"):
         raise ValueError(f"a Redis outbox is at {FORMS}")
@@ -106,10 +135,24 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in own:
             options[name] = own[name](name, value)
+        elif name in FIXED:
+            raise ValueError(f"{name} is not to be set for an outbox" + (": say timeout" if "timeout" in name else ""))
         else:
             theirs.append((name, value))
     where = parts.netloc.rpartition("@")[2]  # no user, no password
     shown = f"{parts.scheme}://{where or parts.path if port is None else where}"
     if where and parts.path.strip("/"):
         shown += parts.path
-    return Address(urlunsplit(parts._replace(query=urlencode(theirs))), shown, how == "cluster"), options
+    plain = url.partition("?")[0].partition("#")[0]
+    address = Address(plain + (f"?{urlencode(theirs)}" if theirs else ""), shown, how == "cluster")
+    if how != "cluster":  # whose client connects when it is made
+        _try(address, [name for name, _ in theirs])
+    return address, options
+
+
+def _try(address: Address, theirs: list[str]) -> None:
+    """Make a connection that is not used: redis-py looks at options no earlier."""
+    try:
+        address.client(1.0, lambda connection: None).connection_pool.make_connection()
+    except TypeError:
+        raise ValueError(f"no option of RedisOutbox, and not all of them redis-py's: {', '.join(theirs)}") from None

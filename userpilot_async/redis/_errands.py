@@ -110,7 +110,7 @@ class Errands:
         """Find the outbox, or make it. Where Redis does not answer now, go on looking for it."""
         try:
             self._begin()
-        except Away as error:
+        except (Away, OtherGeneration) as error:
             self._leave(error)
             self._tell(self._outbox.began_away)
         except OutboxError as error:
@@ -170,8 +170,11 @@ class Errands:
     def _leave(self, error: Exception) -> None:
         """Redis is not to be had at present."""
         self.link.close()
+        if isinstance(error, OtherGeneration):
+            self._away, self._retry_at = True, 0.0
+            return
         if not self._away:
-            words = str(error) or "it was restarted, or emptied"
+            words = str(error)
             full = "takes no more calls" if isinstance(error, Full) else "does not answer"
             self._notices.say(logging.WARNING, "away", f"{self._outbox.place} {full} ({words}); calls wait meanwhile")
             self._tell(self._outbox.is_away)
@@ -283,7 +286,8 @@ class Errands:
 
     def _look(self) -> None:
         self._keep_lease()
-        answer = self.link.run(Step("look", self._generation, self._heard, self._revision))
+        known = self._revision if self._heard == self._revision else -1  # there is more to hear
+        answer = self.link.run(Step("look", self._generation, self._heard, known))
         if answer is not None:
             self._tell(self._outbox.heard, self._learned(answer))
         self._tell(self._outbox.looked)
@@ -393,7 +397,7 @@ class Errands:
         attempt.seq = 0
         if attempt.notes:
             notes = attempt.notes.pop(0)
-            if notes.refused:
+            if notes.refused:  # all of them are in the first step
                 now = attrs.evolve(now, first_refused=first_refused)
             if fenced and notes.needs_lease and attempt.term == self.term:
                 self._depose()

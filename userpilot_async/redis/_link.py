@@ -39,7 +39,7 @@ from ._address import Address
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
     "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile",
-    "show", "scan", "retry", "purge", "rebind",
+    "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
@@ -157,7 +157,7 @@ class Link:
         try:
             pipeline.execute_command(*command)
             # On the same connection, or it would wait for what another one has written.
-            pipeline.execute_command("WAIT", self._replicas, int(self._deadline * 500))
+            pipeline.execute_command("WAIT", self._replicas, max(1, int(self._deadline * 500)))
             answer, reached = pipeline.execute()
         finally:
             pipeline.reset()

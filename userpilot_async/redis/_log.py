@@ -15,11 +15,13 @@ from .._window import Found, Read, Reading
 
 Entry = Sequence[Any]
 """An id, and the fields of one entry of the log: the call, its size, when it was put."""
-NEWS_AT_ONCE = 1_000  # as the script has it
+NEWS_AT_ONCE = 200  # as the script has it
 
 
 def encoded(put: Put, age: float) -> bytes:
     """A call, that was made ``age`` seconds ago: kind, moment, age and key, a line each, and what is said."""
+    if isinstance(put.said, bytes):
+        return f"{put.kind}\n\n{age:.3f}\n{encode_json(put.key)}\n".encode() + put.said
     stored = Stored.of(put.kind, put.key, put.said)
     return f"{stored.kind}\n{stored.moment or ''}\n{age:.3f}\n{stored.key}\n".encode() + stored.said
 
@@ -30,9 +32,9 @@ def decoded(call: bytes) -> tuple[Stored, float]:
     return Stored(kind.decode(), key.decode(), said, moment.decode() or None), float(age)
 
 
-def id_of(entry: Entry) -> int:
-    """The id of a call in the log."""
-    return int(entry[0].partition(b"-")[0])
+def id_of(name: bytes) -> int:
+    """The id of a call, whose entry has this name in the log."""
+    return int(name.partition(b"-")[0])
 
 
 def fields_of(entry: Entry) -> dict[bytes, bytes]:
@@ -48,8 +50,8 @@ def accepted_at(fields: Mapping[bytes, bytes], age: float) -> float:
 
 def read_of(reading: Reading, answer: Any) -> tuple[Read, list[int]]:
     """The calls that were asked for, and ids of such as cannot be read."""
-    entries, sent_ids, part_texts = answer
-    if not entries:
+    flat, sent_ids, part_texts = answer
+    if not flat:
         return Read([], reading.start, full=False), []
     sent = {int(one) for one in sent_ids}
     parts: dict[int, list[tuple[Kind, str]]] = {}
@@ -59,20 +61,20 @@ def read_of(reading: Reading, answer: Any) -> tuple[Read, list[int]]:
     only = encode_json(reading.only) if reading.only is not None else None
     without = {encode_json(key) for key in reading.without}
     found, damaged = [], []
-    for entry in entries:
-        call_id = id_of(entry)
+    call_id = reading.start
+    for name, call_text, put_at in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        call_id = id_of(name)
         try:
-            fields = fields_of(entry)
-            stored, age = decoded(fields[b"c"])
+            stored, age = decoded(call_text)
             if (only is not None and stored.key != only) or (stored.key in without and not stored.has_companion()):
                 continue
             call = stored.call(parts.get(call_id, ()))
-            at = accepted_at(fields, age)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            at = float(put_at) - age
+        except (ValueError, TypeError, AttributeError):
             damaged.append(call_id)
         else:
             found.append(Found((call_id, at, *call), call_id in sent))
-    return Read(found, id_of(entries[-1]) + 1, len(entries) == asked_for(reading)), damaged
+    return Read(found, call_id + 1, len(flat) // 3 == asked_for(reading)), damaged
 
 
 def asked_for(reading: Reading) -> int:
@@ -106,9 +108,9 @@ class State:
         self._counts = counts_of(counts)
         self.revision = self._counts.get("revision", 0)
         self.time = float(time)
-        self.heard = self.revision if len(news) < NEWS_AT_ONCE else id_of(news[-1])
+        self.heard = self.revision if len(news) < NEWS_AT_ONCE else id_of(news[-1][0])
         """What has been heard by this."""
-        self._oldest = id_of((oldest, ())) if oldest else None
+        self._oldest = id_of(oldest) if oldest else None
         self._news = news
 
     def committed(self, first_put: int = 0) -> Committed:

@@ -49,12 +49,13 @@ def notes_of(batch: Batch) -> list[Notes]:
     for call_id, kind, key in batch.parts:
         _at(steps, "parts").append((call_id, json.dumps((call_id, kind, key))))
     for settled in (*batch.delivered.values(), *batch.lost):
+        detail = settled.detail.encode("utf-8", "replace").decode()  # Lua's JSON takes no lone surrogate
         for carriers, merged in _slices(settled):
             label = settled.outcome.by or settled.outcome.reason
             if settled.outcome.status != "delivered":
                 label = label or "unknown"
             _at(steps, "settled", len(carriers) + len(merged)).append(
-                (settled.outcome.status, label, runs(carriers), runs(merged), settled.detail)
+                (settled.outcome.status, label, runs(carriers), runs(merged), detail)
             )
     for request in batch.requests:
         _at(steps, "begun").append((request.number, request.budget, runs(request.ids), request.filename, request.kind,

@@ -79,17 +79,18 @@ class RedisOutbox(DurableOutbox):
         }  # fmt: skip
         self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
-        super().__init__(sender=bool(get("sender", True)), max_bytes=get("max_bytes", MAX_BYTES))
+        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES))
         self.name: str = get("name", "userpilot_async")
         self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
         self._max_calls: int = get("max_calls", MAX_CALLS)
         self._lease_ttl: float = get("lease_ttl", 10.0)
-        self._timeout: float = min(get("timeout", 2.0), self._lease_ttl / 5)
+        self._timeout: float = get("timeout", 2.0)
         self._replicas: int = get("replicas", 0)
         self._fallback = get("fallback")
         self._keep_lost: float = get("keep_lost", KEEP_LOST)
         self._rebind = rebind
         self._check()
+        self._timeout = min(self._timeout, self._lease_ttl / 5)
         self._url = url
 
     def _check(self) -> None:
@@ -97,18 +98,22 @@ class RedisOutbox(DurableOutbox):
             raise ValueError("name must be a word, without braces and colons")
         if type(self._max_calls) is not int or self._max_calls < 1:
             raise ValueError("max_calls must be an int, 1 or more")
-        if not self._lease_ttl >= SHORTEST_LEASE:
-            raise ValueError(f"lease_ttl must be {SHORTEST_LEASE} seconds or more")
-        if not self._timeout > 0:
-            raise ValueError("timeout must be above 0 seconds")
+        for name, flag in (("sender", self._may_send), ("rebind", self._rebind)):
+            if type(flag) is not bool:
+                raise ValueError(f"{name} must be True or False, not {type(flag).__name__}")
+        for name, value, least, most in (
+            ("lease_ttl", self._lease_ttl, SHORTEST_LEASE, 86_400.0),
+            ("timeout", self._timeout, 0.01, 60.0),
+            ("keep_lost", self._keep_lost, 0.0, 1e9),
+        ):
+            if type(value) not in (int, float) or not least <= value <= most:
+                raise ValueError(f"{name} must be {least:g} to {most:,.0f} seconds")
         if type(self._replicas) is not int or self._replicas < 0:
             raise ValueError("replicas must be an int, 0 or more")
         if self._replicas and self._address.is_cluster:
             raise ValueError("replicas cannot be waited for in a cluster")
         if self._fallback not in (None, "memory"):
             raise ValueError('fallback must be None or "memory"')
-        if not self._keep_lost >= 0:
-            raise ValueError("keep_lost must be 0 seconds or more")
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
@@ -189,7 +194,7 @@ class RedisOutbox(DurableOutbox):
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put, as far as this process knows."""
-        waiting = self.ledger.waiting + self.unheld
+        waiting = self.ledger.waiting + self.unheld - self._leaving
         return waiting < self._max_calls and super().has_room(size)
 
     def _may_leave(self, put: Put, waited: bool) -> bool:
@@ -271,7 +276,8 @@ class RedisOutbox(DurableOutbox):
         """Another one may have the lease now: what was taken here is taken by him."""
         self.sends = False
         self.term = term
-        self._window, self._sent, self._inheritance, self._freed = Window(), set(), None, 0
+        self._window, self._sent, self._inheritance = Window(), set(), None
+        self._freed = self._leaving = 0
         self.ledger.undecide()
         with self._lock:
             self._batches.append(Batch(term=term))

@@ -14,13 +14,14 @@ from ._outbox import RedisOutbox
 from ._visit import AT_ONCE, Visit, visiting
 
 T = TypeVar("T")
+MOST_SWEPT, MOST_BYTES_SWEPT = 2_000, 1024**2  # entries and bytes written anew in one step: about 10 ms
 
 
 def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
     """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
 
     Calls that a sender has in its memory may still be sent. What Redis has written to its own files, it has there until
-    it writes them anew.
+    it writes them anew; and where much waits, in its memory until the calls beside it are gone.
     """
     with visiting(outbox) as visit:
         if really:
@@ -31,7 +32,10 @@ def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
         reached = visit.reached
         search.lost()
         search.waiting(reached)
-        search.erased.done = really
+        if really:
+            search.erased.done = True
+            swept = [visit.run("sweep", place, MOST_SWEPT, MOST_BYTES_SWEPT) for place in ("log", "lost")]
+            search.erased.swept = all(swept)
     return search.erased
 
 
@@ -48,7 +52,7 @@ class Search:
 
     def waiting(self, behind: str = "") -> None:
         """Calls in line, from behind this entry on."""
-        ids = [id_of(one) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
+        ids = [id_of(one[0]) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
         for some in _at_once(ids):
             stretches = json.dumps(runs(some))
             self.erased.waiting += self._visit.run("purge", "log", stretches) if self._really else len(some)

@@ -9,7 +9,9 @@ if leads(ARGV[2]) then
   redis.call('PEXPIRE', lease, ARGV[4])
   return ARGV[2]
 end
-if ARGV[6] ~= '1' or redis.call('EXISTS', lease) == 1 then
+local held = redis.call('GET', lease)
+local holder = held and string.match(held, '^%d+ (%S+)')
+if ARGV[6] ~= '1' or (holder and holder ~= ARGV[3]) then -- what it held itself, and has given up, is free for it
   return ''
 end
 local fence = redis.call('HINCRBY', about, 'fence', 1)

@@ -2,8 +2,8 @@
 -- of, its lease ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
 -- fingerprint, '1' to give it to these, how many ids a page of receipts has, and what has been heard.
 --
--- A generation lasts until the server starts again, or everything is gone: then calls may be missing. Whoever remembers
--- a later revision than was there when the next generation began knows that they are.
+-- A generation lasts until the server starts again, or everything is gone, or older than it was: then calls may be
+-- missing. Whoever remembers a later revision than was there when the next generation began knows that they are.
 local generation, revision, token, run_id, new = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local there, fate, at = redis.call('HGET', about, 'generation'), 'same', 0
 
@@ -17,7 +17,11 @@ if not there then
   redis.call('HSET', about, 'generation', new, 'run_id', run_id, 'version', ARGV[6],
              'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
   there = new
-elseif redis.call('HGET', about, 'run_id') ~= run_id then
+elseif redis.call('HGET', about, 'run_id') ~= run_id
+    or (generation == there and revision > number(account, 'revision')) then
+  if redis.call('HGET', about, 'run_id') == run_id then -- somebody's hand: keys may not go together
+    redis.call('DEL', news)
+  end
   local next_id, page = number(account, 'next_id'), tonumber(ARGV[11])
   redis.call('HSET', about, 'unknown_before', redis.call('HGET', about, 'unknown_until') or '')
   redis.call('HSET', about, 'ended:' .. there, string.format('%.0f %.0f', number(account, 'revision'), next_id),
@@ -43,5 +47,7 @@ if generation ~= '' and generation ~= there then
     redis.call('HSET', about, 'unknown_until', redis.call('HGET', about, 'unknown_before') or '')
   end
 end
+-- Who is new here, or has to forget what it knew, begins with what comes now.
+local news_from = (generation == '' or fate == 'lost') and string.format('%.0f', number(account, 'revision')) or ARGV[12]
 return {there, fate, at, redis.call('HMGET', about, 'destination', 'salt', 'fingerprint'),
-        redis.call('HGET', about, 'version'), state(fate == 'lost' and 0 or ARGV[12])}
+        redis.call('HGET', about, 'version'), state(news_from)}

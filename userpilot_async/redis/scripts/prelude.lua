@@ -3,6 +3,7 @@
 local about, account, log, news, lease, requests, spent, files, sent, parts, lost, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
+local NEWS_AT_ONCE = 200 -- of these in one answer
 local MAX_LOST, MAX_LOST_BYTES = 100000, 64 * 1024 * 1024 -- dead and dropped calls kept: the newest
 local TOKEN, LOST_TOKEN = 60, 90 -- seconds until a token comes back; longer without an answer
 local CLIENT = 86400 -- seconds for which is known what a client has put last
@@ -22,6 +23,12 @@ end
 
 local function id_of(entry)
   return tonumber(string.match(entry, '^%d+'))
+end
+
+-- The first id that the log takes: higher than any that it had.
+local function next_entry()
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  return last and id_of(last[1]) + 1 or 0
 end
 
 local function add(field, count)
@@ -46,7 +53,7 @@ end
 -- The account, the first call that is held, what became of calls since `heard`, and the time.
 local function state(heard)
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  local heard_of = redis.call('XRANGE', news, '(' .. heard .. '-1', '+', 'COUNT', 1000)
+  local heard_of = redis.call('XRANGE', news, '(' .. heard .. '-1', '+', 'COUNT', NEWS_AT_ONCE)
   return {redis.call('HGETALL', account), first and first[1] or false, heard_of, string.format('%.6f', now())}
 end
 
@@ -86,7 +93,7 @@ local function erase(stretches, keep)
       for i, one in ipairs(entries) do
         local id, before = id_of(one[1]), there[#there]
         names[i] = one[1]
-        size = size + tonumber(one[2][4])
+        size = size + (tonumber(one[2][4]) or 0)
         if before and before[2] == id - 1 then
           before[2] = id
         else
@@ -126,16 +133,16 @@ end
 local function bury(status, reason, detail)
   local at = string.format('%.6f', now())
   return function(id, fields)
-    redis.call('XADD', lost, '*', 'i', string.format('%.0f', id), 'c', fields[2], 's', fields[4], 't', fields[6],
-               'l', at, 'u', status, 'r', reason, 'd', detail)
-    add('lost_bytes', tonumber(fields[4]))
+    redis.call('XADD', lost, '*', 'i', string.format('%.0f', id), 'c', fields[2] or '', 's', fields[4] or '0',
+               't', fields[6] or '0', 'l', at, 'u', status, 'r', reason, 'd', detail)
+    add('lost_bytes', tonumber(fields[4]) or 0)
   end
 end
 
 local function dig_up(entries)
   for _, one in ipairs(entries) do
     redis.call('XDEL', lost, one[1])
-    add('lost_bytes', -tonumber(one[2][6]))
+    add('lost_bytes', -(tonumber(one[2][6]) or 0))
   end
   return #entries
 end

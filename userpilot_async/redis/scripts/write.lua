@@ -13,22 +13,12 @@ end
 redis.call('HSET', client, 'began', ARGV[2]) -- Redis 6 out of memory refuses this, and not a later half
 
 local said, forgotten, fenced = {}, 0, 0
+local notes = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or {refused = {}}
+local first = math.max(number(account, 'next_id'), next_entry())
 
-local first, count, bytes, at = number(account, 'next_id'), 0, 0, string.format('%.6f', now())
-for i = 7, #ARGV, 2 do
-  redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)
-  count, bytes = count + 1, bytes + tonumber(ARGV[i])
-end
-add('bytes', bytes)
-
-local refused = first + count
+-- What may fail comes before the calls: nothing is undone, and made once more a note changes nothing, but a call would be
+-- there twice.
 if ARGV[6] ~= '' then
-  local notes = cjson.decode(ARGV[6])
-  for _, one in ipairs(notes.refused) do
-    local id = first + count
-    conclude(said, one[1], one[2], {{id, id + one[3] - 1}}, one[3], {}, 0)
-    count = count + one[3]
-  end
   if not leads(ARGV[4]) then
     fenced = 1
   else
@@ -72,7 +62,20 @@ if ARGV[6] ~= '' then
     redis.call('ZREMRANGEBYSCORE', spent, '-inf', string.format('%.6f', now()))
   end
 end
-add('next_id', count)
+
+local count, bytes, at = 0, 0, string.format('%.6f', now())
+for i = 7, #ARGV, 2 do
+  redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)
+  count, bytes = count + 1, bytes + tonumber(ARGV[i])
+end
+add('bytes', bytes)
+local refused = first + count
+for _, one in ipairs(notes.refused) do
+  local id = first + count
+  conclude(said, one[1], one[2], {{id, id + one[3] - 1}}, one[3], {}, 0)
+  count = count + one[3]
+end
+redis.call('HSET', account, 'next_id', string.format('%.0f', first + count))
 add('accepted', count)
 publish(said)
 redis.call('HSET', client, 'seq', ARGV[2], 'put', string.format('%.0f', first),
