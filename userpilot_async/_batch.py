@@ -93,6 +93,8 @@ class Batch:
     landed: list[Landed] = attrs.field(factory=list)
     forgotten: list[str] = attrs.field(factory=list)
     """Files that need not be found again."""
+    size: int = 0
+    """Bytes of its puts."""
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
     leaving: int = 0
@@ -178,6 +180,10 @@ class Committed:
     """The ids of its puts count up from here, those of the refused go on behind them."""
     puts_failed: OutboxError | None = None
     """Its puts are not in the file; everything else is."""
+    complete: bool = False
+    """Nothing that became of calls is untold: those before the oldest that is held, whose fate nobody has said, have
+    gone without a word.
+    """
     ids: Sequence[int] | None = None
     """The ids of its puts, if they are not all in a row."""
     first_refused: int | None = None

@@ -7,6 +7,7 @@ the thread takes all of it at once, and tells the loop.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -41,6 +42,8 @@ class DurableOutbox:
 
     durable = True
     term = 0
+    most_at_once = math.inf
+    """Bytes of calls that are written together."""
     place = ""
 
     def __init__(self, *, sender: bool, max_bytes: int) -> None:
@@ -169,10 +172,11 @@ class DurableOutbox:
         self.unheld += 1
         with self._lock:
             batch = self._batches[-1]
-            if len(batch.puts) >= MOST_PUTS:
+            if len(batch.puts) >= MOST_PUTS or (batch.puts and batch.size + size > self.most_at_once):
                 batch = Batch(self.term)
                 self._batches.append(batch)
             batch.puts.append(put)
+            batch.size += size
         self._wake()
         return put, batch
 
@@ -529,7 +533,7 @@ class DurableOutbox:
     def _learn(self, now: Committed) -> None:
         self._bytes = now.account.bytes
         self._window.reaches(now.account.next_id)
-        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said))
+        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said), complete=now.complete)
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""

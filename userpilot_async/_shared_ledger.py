@@ -90,6 +90,7 @@ class SharedLedger(Ledger):
         self._oldest_there = 0
         self._waiting = 0
         self._merging = 0
+        self._swept = 0
         self._refused: Counter[Outcome] = Counter()
 
     @property
@@ -101,10 +102,14 @@ class SharedLedger(Ledger):
         """Calls before this were accepted before the outbox was opened here."""
         self._base = self._reached = next_id
 
-    def sync(self, account: Account, oldest: int | None, news: Iterable[Concluded] = ()) -> None:
+    def sync(
+        self, account: Account, oldest: int | None, news: Iterable[Concluded] = (), *, complete: bool = False
+    ) -> None:
         """The counts are these now; ``oldest`` is the lowest id that is held, and ``news`` is what became of calls.
 
         What is known to be settled stays as it is: a repaired file may give calls out again that were settled before.
+        ``complete``: there is no more news than that, so what became of a call before the oldest is not known, if none
+        has said it.
         """
         self._reach(account.next_id)
         for one in news:
@@ -114,6 +119,9 @@ class SharedLedger(Ledger):
                     self._conclude(first, last, fate)
         self._waiting = account.waiting
         self._oldest_there = self._reached if oldest is None else oldest
+        if complete and self._oldest_there > max(self._base, self._swept):
+            self._conclude(max(self._base, self._swept), self._oldest_there - 1, GONE)
+            self._swept = self._oldest_there
         if self._reached - self._oldest_there < account.waiting:  # a damaged row: so many cannot lie behind it
             self._oldest_there = 0
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
@@ -172,6 +180,7 @@ class SharedLedger(Ledger):
         for number in [number for number in self._chunks if number * CHUNK >= first]:
             del self._chunks[number]  # receipts hold on to it; calls to come have another one
         self._open.clear()
+        self._swept = 0
         self._base = self._reached = next_id
 
     def page_of(self, call_id: int) -> bytearray:

@@ -92,7 +92,7 @@ class Link:
         """Of redis-py, whose methods are typed for both of its clients at once."""
 
     def connect(self) -> str:
-        """Have a connection, and the scripts there; the server's run id. Raises `Away`, and `OutboxError` for ever."""
+        """Have a connection; the server's run id. Raises `Away`, and `OutboxError` for ever."""
         try:
             self._connecting, self._busy_since = True, time.monotonic()
             if self._redis is None:
@@ -102,8 +102,6 @@ class Link:
             if version < OLDEST:
                 raise OutboxError(f"{self._address.shown} is Redis {about['redis_version']}, and 6.2 is needed")
             self._texts = _texts(version[0] >= UNBOUND_NOTES)
-            for text in self._texts.values():
-                self._redis.script_load(text)
         except RedisError as error:
             raise self._meaning(error) from error
         except RedisClusterException as error:
@@ -136,9 +134,9 @@ class Link:
         try:
             try:
                 return self._run(step, wait and self._replicas > 0)
-            except NoScriptError:  # somebody has flushed them
-                for text in self._texts.values():
-                    self._redis.script_load(text)
+            except NoScriptError:  # nobody has used it yet, or they were flushed
+                self._redis.script_load(self._texts[step.name])
+                self._busy_since = time.monotonic()
                 return self._run(step, wait and self._replicas > 0)
         except RedisError as error:
             raise self._meaning(error) from error
@@ -158,9 +156,12 @@ class Link:
             pipeline.execute_command(*command)
             # On the same connection, or it would wait for what another one has written.
             pipeline.execute_command("WAIT", self._replicas, max(1, int(self._deadline * 500)))
-            answer, reached = pipeline.execute()
+            answer, reached = pipeline.execute(raise_on_error=False)  # or redis-py writes the command into the message
         finally:
             pipeline.reset()
+        for one in (answer, reached):
+            if isinstance(one, Exception):
+                raise one
         if reached < self._replicas:
             raise Away(f"{reached} of {self._replicas} replicas have it")
         return answer
@@ -210,9 +211,7 @@ class Link:
 
 
 def _first_words(error: Exception) -> str:
-    """Of a message; redis-py puts the whole pipeline behind it, sometimes."""
-    words = str(error).split(" of pipeline", 1)[0]
-    return words[:200] or type(error).__name__
+    return str(error)[:200] or type(error).__name__
 
 
 def _why(error: OSError) -> str:

@@ -15,7 +15,6 @@ from .._window import Found, Read, Reading
 
 Entry = Sequence[Any]
 """An id, and the fields of one entry of the log: the call, its size, when it was put."""
-NEWS_AT_ONCE = 200  # as the script has it
 
 
 def encoded(put: Put, age: float) -> bytes:
@@ -50,7 +49,7 @@ def accepted_at(fields: Mapping[bytes, bytes], age: float) -> float:
 
 def read_of(reading: Reading, answer: Any) -> tuple[Read, list[int]]:
     """The calls that were asked for, and ids of such as cannot be read."""
-    flat, sent_ids, part_texts = answer
+    flat, sent_ids, part_texts, stopped = answer
     if not flat:
         return Read([], reading.start, full=False), []
     sent = {int(one) for one in sent_ids}
@@ -74,7 +73,7 @@ def read_of(reading: Reading, answer: Any) -> tuple[Read, list[int]]:
             damaged.append(call_id)
         else:
             found.append(Found((call_id, at, *call), call_id in sent))
-    return Read(found, call_id + 1, len(flat) // 3 == asked_for(reading)), damaged
+    return Read(found, call_id + 1, bool(stopped)), damaged
 
 
 def asked_for(reading: Reading) -> int:
@@ -104,19 +103,20 @@ class State:
     """What a script says of the outbox: the account, the first call, what became of calls, the time."""
 
     def __init__(self, answer: Any) -> None:
-        counts, oldest, news, time = answer
+        counts, oldest, news, time, heard = answer
         self._counts = counts_of(counts)
         self.revision = self._counts.get("revision", 0)
         self.time = float(time)
-        self.heard = self.revision if len(news) < NEWS_AT_ONCE else id_of(news[-1][0])
+        self.heard = int(heard)
         """What has been heard by this."""
         self._oldest = id_of(oldest) if oldest else None
         self._news = news
 
     def committed(self, first_put: int = 0) -> Committed:
         """For the loop."""
-        heard = [one for entry in self._news for one in concluded(fields_of(entry)[b"s"])]
-        return Committed(account_of(self._counts), self._oldest, heard, (), first_put)
+        heard = [one for text in self._news for one in concluded(text)]
+        all_heard = self.heard == self.revision
+        return Committed(account_of(self._counts), self._oldest, heard, (), first_put, complete=all_heard)
 
 
 def concluded(text: bytes) -> Iterable[Concluded]:

@@ -57,6 +57,8 @@ class RedisOutbox(DurableOutbox):
     for. For TLS, users, Sentinel and clusters see `from_url`.
     """
 
+    most_at_once = 1024 * 1024
+
     def __init__(
         self,
         url: str,
@@ -177,8 +179,8 @@ class RedisOutbox(DurableOutbox):
     def _give_up(self) -> None:
         """What is not held is lost, and must be told in time."""
         with self._lock:
-            puts = [put for batch in self._all() if batch is not self._in_hand for put in batch.puts]
-            puts = [put for put in puts if not put.withdrawn and put.receipt.id < 0]
+            open_ones = [batch for batch in self._all() if batch is not self._in_hand and not batch.done.past]
+            puts = [put for batch in open_ones for put in batch.puts if not put.withdrawn]
             for put in puts:
                 put.withdrawn = True
         for put in puts:

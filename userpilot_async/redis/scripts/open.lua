@@ -21,6 +21,7 @@ elseif redis.call('HGET', about, 'run_id') ~= run_id
     or (generation == there and revision > number(account, 'revision')) then
   if redis.call('HGET', about, 'run_id') == run_id then -- somebody's hand: keys may not go together
     redis.call('DEL', news)
+    redis.call('HDEL', account, 'news_bytes')
   end
   local next_id, page = number(account, 'next_id'), tonumber(ARGV[11])
   redis.call('HSET', about, 'unknown_before', redis.call('HGET', about, 'unknown_until') or '')

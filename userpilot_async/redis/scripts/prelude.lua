@@ -3,7 +3,8 @@
 local about, account, log, news, lease, requests, spent, files, sent, parts, lost, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
-local NEWS_AT_ONCE = 200 -- of these in one answer
+local MAX_NEWS_BYTES = 16 * 1024 * 1024
+local NEWS_AT_ONCE, NEWS_BYTES_AT_ONCE = 200, 256 * 1024 -- in one answer
 local MAX_LOST, MAX_LOST_BYTES = 100000, 64 * 1024 * 1024 -- dead and dropped calls kept: the newest
 local TOKEN, LOST_TOKEN = 60, 90 -- seconds until a token comes back; longer without an answer
 local CLIENT = 86400 -- seconds for which is known what a client has put last
@@ -50,11 +51,21 @@ local function leads(token)
   return token ~= '' and value and string.sub(value, 1, #token + 1) == token .. ' '
 end
 
--- The account, the first call that is held, what became of calls since `heard`, and the time.
+-- The account, the first call that is held, what became of calls since `heard`, the time, and how far that has been heard.
 local function state(heard)
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  local heard_of = redis.call('XRANGE', news, '(' .. heard .. '-1', '+', 'COUNT', NEWS_AT_ONCE)
-  return {redis.call('HGETALL', account), first and first[1] or false, heard_of, string.format('%.6f', now())}
+  local found = redis.call('XRANGE', news, '(' .. heard .. '-1', '+', 'COUNT', NEWS_AT_ONCE)
+  local told, bytes, reached = {}, 0, redis.call('HGET', account, 'revision') or '0'
+  for i, one in ipairs(found) do
+    if i > 1 and bytes + #one[2][2] > NEWS_BYTES_AT_ONCE then
+      break
+    end
+    told[i], bytes = one[2][2], bytes + #one[2][2]
+  end
+  if #told < #found or #found == NEWS_AT_ONCE then
+    reached = string.match(found[#told][1], '^%d+')
+  end
+  return {redis.call('HGETALL', account), first and first[1] or false, told, string.format('%.6f', now()), reached}
 end
 
 local function conclude(said, status, label, carriers, of_carriers, merged, of_merged)
@@ -77,8 +88,22 @@ end
 -- Tell everybody what became of calls; each step that writes has a number of its own.
 local function publish(said)
   local revision = redis.call('HINCRBY', account, 'revision', 1)
-  if #said > 0 then
-    redis.call('XADD', news, 'MAXLEN', '~', KEPT_NEWS, entry(revision), 's', cjson.encode(said))
+  if #said == 0 then
+    return
+  end
+  local text = cjson.encode(said)
+  redis.call('XADD', news, entry(revision), 's', text)
+  add('news_bytes', #text)
+  while redis.call('XLEN', news) > KEPT_NEWS or number(account, 'news_bytes') > MAX_NEWS_BYTES do
+    local oldest = redis.call('XRANGE', news, '-', '+', 'COUNT', 10)
+    if #oldest < 2 then
+      redis.call('HSET', account, 'news_bytes', oldest[1] and #oldest[1][2][2] or 0)
+      break
+    end
+    for i = 1, #oldest - 1 do
+      redis.call('XDEL', news, oldest[i][1])
+      add('news_bytes', -#oldest[i][2][2])
+    end
   end
 end
 
