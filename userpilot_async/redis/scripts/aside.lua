@@ -5,6 +5,7 @@ end
 if not leads(ARGV[2]) then
   return 0
 end
+next_id()
 local said, stretches = {}, {}
 for i = 3, #ARGV do
   stretches[i - 2] = {tonumber(ARGV[i]), tonumber(ARGV[i])}

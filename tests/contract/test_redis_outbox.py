@@ -1,0 +1,401 @@
+"""What is the matter of an outbox in Redis alone: leases that end, servers that forget, memory that is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.inline import Client, InlineRedisOutbox, at_once, open_now
+from userpilot_async._inheritance import Request
+from userpilot_async._ledger import DELIVERED, Outcome
+from userpilot_async._receipt import Receipt
+from userpilot_async._settlements import Settlement
+from userpilot_async.redis import _errands
+from userpilot_async.redis._link import Away
+
+NO_ROOM = Outcome("dropped", "queue_full")
+EXPIRED = Outcome("dead", "expired")
+LEASE, LOG = "{userpilot_async}:lease", "{userpilot_async}:log"
+
+NewProcess = Callable[..., InlineRedisOutbox]
+
+
+@pytest.fixture
+def process(redis_url: str) -> Iterator[NewProcess]:
+    """Opens the same outbox with each call, as another process would."""
+    made: list[InlineRedisOutbox] = []
+
+    def process(client: Client | None = None, **options: Any) -> InlineRedisOutbox:
+        outbox = InlineRedisOutbox(redis_url, **options)
+        made.append(outbox)
+        open_now(outbox, (client or Client()).opening())
+        return outbox
+
+    yield process
+    for outbox in made:
+        at_once(outbox.aclose())
+
+
+def redis_of(outbox: InlineRedisOutbox) -> Any:
+    """Of redis-py: anybody's hand in the database."""
+    return outbox.writer.errands.link._redis
+
+
+def put(outbox: InlineRedisOutbox, count: int = 1, size: int = 2) -> list[Receipt]:
+    return [outbox.put("track", f"u{n % 10}", b"x" * size, size, 0.0) for n in range(count)]
+
+
+def ids_of(receipts: list[Receipt]) -> list[int]:
+    return [receipt.id for receipt in receipts]
+
+
+def taken(outbox: InlineRedisOutbox) -> list[int]:
+    found: list[int] = []
+    while tickets := outbox.take(100):
+        found += [ticket[0] for ticket in tickets]
+    return found
+
+
+def balance(outbox: InlineRedisOutbox) -> int:
+    ledger = outbox.ledger
+    return ledger.delivered + ledger.merged + ledger.pending + sum(ledger.losses().values())
+
+
+def hand_over(old: InlineRedisOutbox, new: InlineRedisOutbox) -> None:
+    """The lease ends, and the other one is quicker; then the old one hears of it."""
+    old.end_lease()
+    new.look()
+    old.writer.errands._renew_at = 0.0
+    old.look()
+
+
+# ── the lease ──
+
+
+def test_who_has_lost_the_lease_changes_nothing_even_before_it_knows(process: NewProcess) -> None:
+    old, new = process(), process()
+    ids = ids_of(put(old, 3))
+    old.take(3)
+    old.end_lease()
+    new.look()
+
+    old.settle(Settlement(ids[:1], (), DELIVERED, 2, None))  # is told by this that it has lost it
+
+    assert (False, True) == (old.sends, new.sends)
+    assert ids == taken(new)
+    assert (0, 3) == (new.ledger.delivered, new.ledger.pending) == (old.ledger.delivered, old.ledger.pending)
+
+
+def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewProcess) -> None:
+    old, new = process(), process()
+    ids = ids_of(put(old))
+    old.take(1)
+    old.end_lease()
+    new.look()
+
+    assert not at_once(old.sending(Request("track", ids)))
+    left = new.inherited()
+    assert left is not None
+    assert {} == left.spent
+
+
+def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody_else_has_it(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = process()
+    ids = ids_of(put(outbox))
+    outbox.take(1)
+    later = _errands.steady() + 8.0
+    monkeypatch.setattr("userpilot_async.redis._outbox.steady", lambda: later)
+
+    assert not at_once(outbox.sending(Request("track", ids)))
+
+
+def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again_later(process: NewProcess) -> None:
+    old, new = process(), process()
+    hand_over(old, new)
+    ids = ids_of(put(old, 2))
+    new.look()
+
+    assert (1, False, 0) == (old.term, old.sends, old.unheld)
+    assert ids == taken(new)
+    new.die()
+    old.look()
+    assert (True, ids) == (old.sends, taken(old))
+
+
+def test_what_a_deposed_sender_had_merged_and_settled_is_decided_by_the_next(process: NewProcess) -> None:
+    old, new = process(), process()
+    ids = ids_of(put(old, 4))
+    old.take(4)
+    old.merged(ids[:1], 2)
+    old.submitted(ids[2:3], True, 2)
+    hand_over(old, new)
+    before = (old.ledger.merged, old.ledger.submitted, old.ledger.pending)
+    taken(new)
+    new.settle(Settlement(ids, (), DELIVERED, 8, None))
+    old.look()
+
+    assert (0, 0, 4) == before
+    assert (4, 0) == (old.ledger.delivered, old.ledger.pending)
+
+
+def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = process(), process()
+    later = _errands.steady() + 61.0
+    errands = stuck.writer.errands
+    errands.valid_until = later + 5.0
+    with monkeypatch.context() as patched:
+        patched.setattr(_errands, "steady", lambda: later)
+        errands._keep_lease()
+    other.look()
+
+    assert (False, True) == (stuck.sends, other.sends)
+
+
+def test_the_servers_clock_ends_a_lease_that_nobody_renews(process: NewProcess) -> None:
+    outbox = process(lease_ttl=5.0)
+
+    assert 0 < redis_of(outbox).pttl(LEASE) <= 5_000
+
+
+# ── room ──
+
+
+def test_making_room_for_one_call_takes_one_call(process: NewProcess) -> None:
+    outbox = process(max_calls=5)
+    ids = ids_of(put(outbox, 5))
+    outbox.take(5)
+    outbox.writer.runs = False  # what is settled is not written yet
+    before = outbox.has_room(1)
+    outbox.settle(Settlement(ids[:1], (), NO_ROOM, 2, b"xx"))
+
+    assert (False, True) == (before, outbox.has_room(1))
+    outbox.writer.runs = True
+    outbox.writer.wake()
+    assert (4, True) == (outbox.ledger.pending, outbox.has_room(1))
+
+
+def test_calls_are_refused_when_redis_is_out_of_memory_and_deliveries_are_noted_all_the_same(own_redis: Any) -> None:
+    server = own_redis(config={"maxmemory-policy": "noeviction"})
+    client = Client()
+    outbox = InlineRedisOutbox(server.url)
+    open_now(outbox, client.opening())
+    ids = ids_of(put(outbox, 3))
+    outbox.take(3)
+    redis_of(outbox).config_set("maxmemory", "1mb")
+
+    refused = outbox.put("track", "u1", b"x", 1, 0.0)
+    outbox.settle(Settlement(ids[:2], (), DELIVERED, 4, None))
+
+    assert ("dropped", "outbox") == (refused.status, refused.reason)
+    assert ["track"] == [call[0] for call in client.not_held]
+    assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
+    redis_of(outbox).config_set("maxmemory", "0")
+    assert "pending" == put(outbox)[0].status
+    at_once(outbox.aclose())
+
+
+def test_refusals_have_numbers_of_their_own_also_beside_a_thousand_other_notes(process: NewProcess) -> None:
+    outbox = process()
+    ids = ids_of(put(outbox, 5_000))
+    taken(outbox)
+    outbox.writer.runs = False
+    refused = [outbox.refuse(NO_ROOM), outbox.refuse(EXPIRED), outbox.refuse(EXPIRED)]
+    outbox.settle(Settlement(ids, (), DELIVERED, 10_000, None))
+    at_first = (outbox.ledger.accepted, balance(outbox))
+    outbox.writer.runs = True
+    outbox.writer.wake()
+
+    assert (5_003, 5_003) == at_first
+    assert [5_000, 5_001, 5_002] == [receipt.id for receipt in refused]
+    assert (5_003, 5_000, {"queue_full": 1, "expired": 2}) == (
+        outbox.ledger.accepted, outbox.ledger.delivered, dict(outbox.ledger.losses()),
+    )  # fmt: skip
+
+
+# ── what happens in Redis itself ──
+
+
+def test_calls_that_are_not_there_any_more_are_said_to_be_lost_how_many_is_not(process: NewProcess) -> None:
+    outbox = process()
+    receipts = put(outbox, 3)
+    redis_of(outbox).flushall()
+    outbox.look()
+
+    assert [("dropped", "unknown")] * 3 == [(receipt.status, receipt.reason) for receipt in receipts]
+    assert (0, 0, 1) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.ledger.resets)
+    left = outbox.inherited()
+    assert left is not None
+    assert 80.0 < left.unknown <= 90.0
+
+
+def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewProcess) -> None:
+    outbox = process()
+    kept = put(outbox, 2)
+    redis = redis_of(outbox)
+    keys = {key: redis.dump(key) for key in redis.keys("*") if key != LEASE.encode()}
+    gone = put(outbox, 3)
+    for key, value in keys.items():
+        redis.restore(key, 0, value, replace=True)
+    for _ in range(3):
+        outbox.writer.errands._retry_at = 0.0
+        outbox.look()
+
+    assert ["pending"] * 2 + ["dropped"] * 3 == [receipt.status for receipt in [*kept, *gone]]
+    assert (1, True) == (outbox.ledger.resets, outbox.sends)
+    new = put(outbox)
+    assert [*ids_of(kept), *ids_of(new)] == taken(outbox)
+    assert new[0].id not in ids_of(gone)
+
+
+def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
+    redis_url: str, process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_lease = _errands.Errands._keep_lease
+    emptied: list[bool] = []
+
+    def empty_first(errands: _errands.Errands) -> None:
+        if not emptied:
+            emptied.append(errands.link._redis.flushall())
+        keep_lease(errands)
+
+    monkeypatch.setattr(_errands.Errands, "_keep_lease", empty_first)
+    outbox = process()
+    outbox.look()
+
+    assert [0] == ids_of(put(outbox))
+    assert outbox.sends
+
+
+@pytest.mark.parametrize(
+    "fields", [{"foo": "bar"}, {"c": "garbage", "s": "2", "t": "1.0"}, {"c": "a\nb\nc\nd\n{}", "s": "x", "t": "y"}]
+)
+def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
+    process: NewProcess, fields: dict[str, str]
+) -> None:
+    outbox = process(sender=False)
+    before = ids_of(put(outbox, 2))
+    redis_of(outbox).xadd(LOG, fields, id="7-1")
+    after = ids_of(put(outbox, 2))
+    sender = process()
+
+    assert [*before, *after] == taken(sender)
+    assert min(after) > 7  # the log takes no lower one
+    sender.look()
+    assert ({"damaged": 1}, 5, 5) == (dict(sender.ledger.dead), sender.ledger.accepted, balance(sender))
+
+
+def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
+    outbox = process()
+    receipts = put(outbox, 3)
+    taken(outbox)
+    ids = ids_of(receipts)
+    redis_of(outbox).xdel(LOG, *(f"{one}-1" for one in ids))
+    outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
+    outbox.settle(Settlement(ids[1:], (), DELIVERED, 4, None))
+    for _ in range(3):
+        outbox.look()
+
+    assert ({"damaged": 3}, 0) == (dict(outbox.ledger.dead), outbox.ledger.pending)
+    assert "pending" not in {receipt.status for receipt in receipts}
+
+
+def test_scripts_that_were_flushed_are_loaded_again(process: NewProcess) -> None:
+    outbox = process()
+    redis_of(outbox).script_flush()
+
+    assert [0, 1] == ids_of(put(outbox, 2))
+
+
+def test_a_newcomer_need_not_hear_what_became_of_calls_before_it(process: NewProcess) -> None:
+    first = process()
+    for _ in range(300):
+        (call_id,) = ids_of(put(first))
+        first.take(1)
+        first.settle(Settlement([call_id], (), DELIVERED, 2, None))
+    second = process()
+    (receipt,) = put(second)
+    taken(first)
+    first.look()
+    first.take(1)
+    first.settle(Settlement([receipt.id], (), DELIVERED, 2, None))
+    second.look()
+
+    assert "delivered" == receipt.status
+
+
+def test_one_that_is_far_behind_catches_up_although_nobody_writes_any_more(process: NewProcess) -> None:
+    first, second = process(), process()
+    receipts = put(second, 700)
+    first.look()
+    while tickets := first.take(1):
+        first.settle(Settlement([tickets[0][0]], (), DELIVERED, 2, None))
+    for _ in range(6):
+        second.look()
+
+    assert {"delivered"} == {receipt.status for receipt in receipts}
+
+
+def test_what_was_refused_with_words_that_lua_cannot_read_is_noted(process: NewProcess) -> None:
+    outbox = process()
+    (call_id,) = ids_of(put(outbox))
+    outbox.take(1)
+    outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx", detail="a lone \ud800 surrogate"))
+
+    assert {"expired": 1} == dict(outbox.ledger.dead)
+
+
+def test_calls_of_many_bytes_go_in_several_steps_and_are_read_in_several(process: NewProcess) -> None:
+    outbox = process(sender=False)
+    outbox.writer.runs = False
+    receipts = put(outbox, 10, size=400_000)
+    batches = len(outbox._batches)
+    outbox.writer.runs = True
+    outbox.writer.wake()
+    sender = process()
+
+    assert 5 == batches
+    assert ids_of(receipts) == taken(sender)
+
+
+# ── a step whose answer gets lost ──
+
+
+@pytest.mark.parametrize("reached", [False, True], ids=["not made", "made"])
+def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached: bool) -> None:
+    outbox = process()
+    ids = ids_of(put(outbox, 2))
+    outbox.take(2)
+    errands = outbox.writer.errands
+    run = errands.link.run
+
+    def lose(step: Any, **how: Any) -> Any:
+        if step.name in ("write", "note"):
+            errands.link.run = run
+            if reached:
+                run(step, **how)
+            raise Away("its answer got lost")
+        return run(step, **how)
+
+    outbox.writer.runs = False
+    receipt = put(outbox)[0]
+    outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
+    refused = outbox.refuse(NO_ROOM)
+    outbox.writer.runs = True
+    errands.link.run = lose
+    outbox.writer.wake()
+    in_doubt = (receipt.id, outbox.unheld)
+    errands._retry_at = 0.0
+    outbox.look()
+
+    assert (-1, 1) == in_doubt
+    assert (2, 3, 0) == (receipt.id, refused.id, outbox.unheld)
+    assert (4, 1, 2, {"queue_full": 1}) == (
+        outbox.ledger.accepted, outbox.ledger.delivered, outbox.ledger.pending, dict(outbox.ledger.losses()),
+    )  # fmt: skip
+    assert [2] == taken(outbox)
