@@ -292,7 +292,7 @@ class Sender:
         verdict = of_failure(CANCELLED, sent=False)
         request = _noted(work)
         try:
-            if await self._outbox.sending(request):
+            if self._term == self._outbox.term and await self._outbox.sending(request):
                 verdict = of_failure(CANCELLED, sent=True)
                 verdict = await self._exchange(work)
             else:

@@ -305,6 +305,33 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
     assert "pending" not in {receipt.status for receipt in receipts}
 
 
+def test_lost_calls_are_forgotten_in_time_although_nothing_is_lost_any_more(process: NewProcess) -> None:
+    outbox = process(keep_lost=0.0)
+    (call_id,) = ids_of(put(outbox))
+    outbox.take(1)
+    outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx"))
+    kept = redis_of(outbox).xlen("{userpilot_async}:lost")
+    outbox.writer.errands._forget_at = 0.0
+    outbox.look()
+
+    assert (1, 0) == (kept, redis_of(outbox).xlen("{userpilot_async}:lost"))
+
+
+def test_a_file_whose_rows_are_all_settled_is_not_looked_up_by_each_new_sender(process: NewProcess) -> None:
+    first = process()
+    (call_id,) = ids_of(put(first))
+    first.take(1)
+    assert at_once(first.sending(Request("identify", [], filename="file-1", kind="user", last_calls=[call_id])))
+    first.settle(Settlement([call_id], (), DELIVERED, 2, None))
+    first.die()
+    second = process()
+
+    left = second.inherited()
+    assert left is not None
+    assert [] == list(left.files)
+    assert 0 == redis_of(second).hlen("{userpilot_async}:files")
+
+
 def test_scripts_that_were_flushed_are_loaded_again(process: NewProcess) -> None:
     outbox = process()
     redis_of(outbox).script_flush()

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 VERSION = 1  # of keys and scripts
 RENEWALS = 5  # in the time that a lease lasts
 TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
+AT_ONCE = 500  # calls looked up in one round trip
+FORGET_EVERY = 60.0  # seconds between two looks at lost calls that were kept for long enough
 LOOP_PATIENCE = 60.0  # seconds in which the event loop does nothing, after which somebody else had better send
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
 
@@ -96,6 +98,7 @@ class Errands:
         self._away = False
         self._retry_at = 0.0
         self._pause = FIRST_PAUSE
+        self._forget_at = 0.0
 
     def warn(self, message: str) -> None:
         """Into the log, once in a while."""
@@ -219,9 +222,18 @@ class Errands:
         if left is not None:
             self.valid_until, self._renew_at = now + TRUSTED * self._lease_ttl, now + self._lease_ttl / RENEWALS
             spent, files, unknown_until, state = left
+            committed = self._learned(state)
             inheritance = self._inheritance(spent, files, unknown_until, float(state[3]))
             self._leading = True
-            self._tell(self._outbox.leads, Lead(inheritance, self._learned(state)))
+            self._tell(self._outbox.leads, Lead(inheritance, committed))
+
+    def _renew(self) -> None:
+        """While taking over, and not sending yet. If it is lost, the first step after this says so."""
+        now = steady()
+        if now >= self._renew_at:
+            ttl = round(self._lease_ttl * 1_000)
+            if self.link.run(Step("lease", self._generation, self._token, self._client, ttl, "{}", 0)):
+                self.valid_until, self._renew_at = now + TRUSTED * self._lease_ttl, now + self._lease_ttl / RENEWALS
 
     def _resign(self) -> None:
         """The loop stands still: let somebody send who can."""
@@ -251,6 +263,11 @@ class Errands:
         for name, back in zip(spent[::2], spent[1::2], strict=True):
             tokens.setdefault(name.decode().partition(" ")[2], []).append(float(back) - now)
         found = [self._unfinished(*one) for one in zip(files[::2], files[1::2], strict=True)]
+        done = [file.filename for file in found if not file.last_calls]
+        if done:  # their end could not be noted any more
+            self._seq += 1
+            notes = Notes(forgotten=done).as_json()
+            self.link.run(Step("note", self._generation, self._seq, "", self._token, 0, notes))
         unknown = max(0.0, float(unknown_until) - now) if unknown_until else 0.0
         return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
 
@@ -258,10 +275,13 @@ class Errands:
         kind, last_calls = json.loads(text)
         last_calls = [int(one) for one in last_calls or ()]
         keys: dict[str, int] = {}
-        for call_id, entry in zip(last_calls, self.link.calls(last_calls), strict=True):
-            key = key_in(decoded(fields_of(entry)[b"c"])[0], kind) if entry is not None else None
-            if key is not None:
-                keys[key] = call_id
+        for start in range(0, len(last_calls), AT_ONCE):
+            some = last_calls[start : start + AT_ONCE]
+            for call_id, entry in zip(some, self.link.calls(some), strict=True):
+                key = key_in(decoded(fields_of(entry)[b"c"])[0], kind) if entry is not None else None
+                if key is not None:
+                    keys[key] = call_id
+            self._renew()  # a file may have 10,000 rows, and the way to Redis may be long
         return UnfinishedFile(filename.decode(), kind, keys)
 
     # ── looking ──
@@ -291,6 +311,9 @@ class Errands:
         if answer is not None:
             self._tell(self._outbox.heard, self._learned(answer))
         self._tell(self._outbox.looked)
+        if self._leading and steady() >= self._forget_at:
+            self._forget_at = steady() + FORGET_EVERY
+            self.link.run(Step("forget", self._generation, self._token, self._oldest_kept()))
         if answer is not None:
             return
         read_to = self._outbox.misses_calls if self._leading else None
@@ -350,6 +373,7 @@ class Errands:
             if attempt.term != self.term:
                 self._drop_notes(attempt)
             self._make_step(attempt)
+            self._tell(self._outbox.looked)
             self._keep_lease()  # a job's end may be a hundred steps
 
     def _make_step(self, attempt: Attempt) -> None:
@@ -358,12 +382,10 @@ class Errands:
         puts = [] if attempt.held else attempt.puts
         self._seq += 1
         attempt.seq = self._seq
-        now, oldest = self._outbox.stamp(), round((steady() + self.offset - self._keep_lost) * 1_000)
+        now = self._outbox.stamp()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
-        step = Step(
-            "write" if puts else "note", self._generation, attempt.seq, self._heard, self._token, max(0, oldest), notes,
-            *calls,
-        )  # fmt: skip
+        head = (self._generation, attempt.seq, self._heard, self._token, self._oldest_kept(), notes)
+        step = Step("write" if puts else "note", *head, *calls)
         try:
             answer = self.link.run(step, wait=bool(puts))
         except Full as error:
@@ -378,6 +400,10 @@ class Errands:
         if forgotten:
             self.warn(f"{self._outbox.place} keeps no more lost calls than this: older ones are forgotten")
         self._step_made(attempt, self._learned(state), first_put, first_refused, bool(fenced))
+
+    def _oldest_kept(self) -> int:
+        """When the oldest of the lost calls that are kept may have been lost, in ms, by the server's clock."""
+        return max(0, round((steady() + self.offset - self._keep_lost) * 1_000))
 
     def _end_doubt(self, attempt: Attempt) -> None:
         """The answer to a step got lost: was it made? Calls that nobody waits for any more are taken back."""

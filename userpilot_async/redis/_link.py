@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ from ._address import Address
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
-    "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile",
+    "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
@@ -93,15 +93,26 @@ class Link:
 
     def connect(self) -> str:
         """Have a connection; the server's run id. Raises `Away`, and `OutboxError` for ever."""
+        self._connecting = True
         try:
-            self._connecting, self._busy_since = True, time.monotonic()
-            if self._redis is None:
-                self._redis = self._address.client(self._deadline, self._connected)
-            about = self._about()
-            version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
-            if version < OLDEST:
-                raise OutboxError(f"{self._address.shown} is Redis {about['redis_version']}, and 6.2 is needed")
-            self._texts = _texts(version[0] >= UNBOUND_NOTES)
+            with self._asking():
+                if self._redis is None:
+                    self._redis = self._address.client(self._deadline, self._connected)
+                about = self._about()
+        finally:
+            self._connecting = False
+        version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
+        if version < OLDEST:
+            raise OutboxError(f"{self._address.shown} is Redis {about['redis_version']}, and 6.2 is needed")
+        self._texts = _texts(version[0] >= UNBOUND_NOTES)
+        return str(about["run_id"])
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """While a command is under way; what its failure means."""
+        self._busy_since = time.monotonic()
+        try:
+            yield
         except RedisError as error:
             raise self._meaning(error) from error
         except RedisClusterException as error:
@@ -109,8 +120,7 @@ class Link:
         except OSError as error:
             raise Away(_why(error)) from error
         finally:
-            self._connecting, self._busy_since = False, None
-        return str(about["run_id"])
+            self._busy_since = None
 
     def _connected(self, connection: Any) -> None:
         """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
@@ -130,22 +140,13 @@ class Link:
         """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,
         `OutboxError`.
         """
-        self._busy_since = time.monotonic()
-        try:
+        with self._asking():
             try:
                 return self._run(step, wait and self._replicas > 0)
             except NoScriptError:  # nobody has used it yet, or they were flushed
                 self._redis.script_load(self._texts[step.name])
                 self._busy_since = time.monotonic()
                 return self._run(step, wait and self._replicas > 0)
-        except RedisError as error:
-            raise self._meaning(error) from error
-        except RedisClusterException as error:
-            raise Away(_first_words(error)) from error
-        except OSError as error:
-            raise Away(_why(error)) from error
-        finally:
-            self._busy_since = None
 
     def _run(self, step: Step, wait: bool) -> Answer:
         command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments)
@@ -167,17 +168,12 @@ class Link:
         return answer
 
     def calls(self, ids: Sequence[int]) -> list[Answer]:
-        """The entries of the log with these ids, each as `read` has it, or ``None``."""
-        try:
-            found: list[Answer] = []
-            for start in range(0, len(ids), 500):
-                pipeline = self._redis.pipeline(transaction=False)
-                for call_id in ids[start : start + 500]:
-                    pipeline.execute_command("XRANGE", self._keys[2], f"{call_id}-1", f"{call_id}-1")
-                found += [entries[0] if entries else None for entries in pipeline.execute()]
-        except RedisError as error:
-            raise self._meaning(error) from error
-        return found
+        """The entries of the log with these ids, or ``None``. Raises as `run` does."""
+        with self._asking():
+            pipeline = self._redis.pipeline(transaction=False)
+            for call_id in ids:
+                pipeline.execute_command("XRANGE", self._keys[2], f"{call_id}-1", f"{call_id}-1")
+            return [entries[0] if entries else None for entries in pipeline.execute()]
 
     def break_off_if_older(self, seconds: float) -> None:
         """End the command that is under way, if it has been for so long. May be called in any thread."""

@@ -214,9 +214,11 @@ class RedisOutbox(DurableOutbox):
 
     async def sending(self, request: Request) -> bool:
         """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
+        term = self.term
         noted = await super().sending(request)
         errands = self._errands
-        return noted and isinstance(errands, Errands) and steady() < errands.valid_until
+        valid = isinstance(errands, Errands) and steady() < errands.valid_until
+        return noted and valid and term == self.term
 
     # ── for the thread ──
 
