@@ -1,6 +1,7 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
-Slow tiers have sessions of their own: `nox -s everything`, `nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s benchmarks`.
+Slow tiers have sessions of their own: `nox -s everything`, `nox -s kill_cycles`, `nox -s redis_swarm`,
+`nox -s benchmarks`.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def kill_cycles(session: nox.Session) -> None:
 
 @nox.session
 def redis_swarm(session: nox.Session) -> None:
-    """Twenty producers and three senders on one Redis, killed and stopped at random for a minute; needs redis-server."""
+    """Twenty producers and three senders on one redis-server, killed and stopped at random for a minute."""
     session.install("-e", ".[demo]", *group("test"))
     chosen = session.posargs or ["-k", "row_65"]
     at_length = {"REDIS_SWARM": "1"}

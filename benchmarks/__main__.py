@@ -30,6 +30,8 @@ from benchmarks import (
     merged_cpu,
     pacing,
     parcelvoy_arrays,
+    redis_calls,
+    redis_drain,
     sample_requests,
     track_cost,
     waiting_memory,
@@ -41,6 +43,7 @@ from benchmarks.results import HEADINGS, Row
 ROWS: list[ModuleType] = [
     track_cost, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing, sample_requests,
     parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows, import_memory, backlog,
+    redis_calls, redis_drain,
 ]  # fmt: skip
 PEERS = (
     "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",
@@ -51,7 +54,7 @@ PEERS = (
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     names = [module.NAME for module in ROWS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: about seven minutes instead of thirty")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about ten minutes instead of forty")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--directory", type=Path, metavar="PATH", help="for the files of the durable subjects")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here, too")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
+from urllib.parse import urlencode
 
 import anyio
 import click.testing
@@ -83,15 +84,22 @@ def run(environment: Env) -> Run:
     return run
 
 
-# ── outboxes on disk ──
+# ── outboxes on disk, and in Redis ──
 
 Calls = Sequence["dict[str, Any]"]
 NOBODY = "http://127.0.0.1:9"  # the discard port: what is not to be sent is not
 
 
-def fill(path: Path, calls: Calls, *, base_url: str = NOBODY, key: str = KEY, to: str = "userpilot") -> None:
-    """Have a process without a sender accept these calls, which then wait in the file."""
-    place = f"sqlite:///{path}?sender=false&durability=process"
+def url_of(where: Path | str, **options: str) -> str:
+    """Of a file, or of an outbox in Redis, which is a URL already."""
+    if isinstance(where, Path):
+        where, options = f"sqlite:///{where}", {"durability": "process", **options}
+    return f"{where}{'&' if '?' in where else '?'}{urlencode(options)}"
+
+
+def fill(where: Path | str, calls: Calls, *, base_url: str = NOBODY, key: str = KEY, to: str = "userpilot") -> None:
+    """Have a process without a sender accept these calls, which then wait in the outbox."""
+    place = url_of(where, sender="false")
 
     async def put() -> None:
         if to == "parcelvoy":
@@ -106,12 +114,12 @@ def fill(path: Path, calls: Calls, *, base_url: str = NOBODY, key: str = KEY, to
     anyio.run(put)
 
 
-def lose(path: Path, calls: Calls, *, base_url: str = NOBODY, key: str = KEY) -> None:
+def lose(where: Path | str, calls: Calls, *, base_url: str = NOBODY, key: str = KEY) -> None:
     """Have a sender accept these calls, and let them die of age."""
     settings = Settings(max_age=1e-6)
 
     async def expire() -> None:
-        place = f"sqlite:///{path}?durability=process"
+        place = url_of(where)
         async with UserpilotClient(key, base_url=base_url, outbox=place, settings=settings) as userpilot:
             for call in calls:
                 await userpilot.enqueue(from_dict(call))

@@ -248,7 +248,9 @@ def test_a_file_whose_lock_is_never_free_is_given_up_on(
     [
         ["nowhere.db"],
         ["sqlite:///nowhere.db"],
-        ["redis://host/0"],
+        ["memory://"],
+        ["redis+sentinel://host"],
+        ["ftp://host/0"],
         ["sqlite://host/x.db"],
         ["dead"],
         ["."],

@@ -25,7 +25,6 @@ from userpilot_async._ledger import BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
 from userpilot_async._stored import runs
-from userpilot_async.redis._link import Step
 from userpilot_async.redis._notes import Notes
 
 EXPIRED = Outcome("dead", "expired")
@@ -532,10 +531,9 @@ def _purge(outbox: Process, ids: list[int]) -> None:
     """What erases a person: calls meet their fate in a transaction of somebody who does not send."""
     if isinstance(outbox, InlineRedisOutbox):
         errands = outbox.writer.errands
-        token = b" ".join(errands.link._redis.get("{userpilot_async}:lease").split(b" ")[:2])
+        token = b" ".join(errands.access.link._redis.get("{userpilot_async}:lease").split(b" ")[:2])
         notes = Notes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
-        errands._seq += 1
-        errands.link.run(Step("note", errands._generation, errands._seq, "", token, 0, notes))
+        errands.access.run("note", errands.access.next_step(), "", token, 0, notes)
         return
     batch = Batch()
     batch.lost.append(Settled(Outcome("dropped", "purged"), ids, []))

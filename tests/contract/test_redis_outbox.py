@@ -12,7 +12,7 @@ from userpilot_async._inheritance import Request
 from userpilot_async._ledger import DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
-from userpilot_async.redis import _errands
+from userpilot_async.redis import _access, _lease
 from userpilot_async.redis._link import Away
 
 NO_ROOM = Outcome("dropped", "queue_full")
@@ -40,7 +40,7 @@ def process(redis_url: str) -> Iterator[NewProcess]:
 
 def redis_of(outbox: InlineRedisOutbox) -> Any:
     """Of redis-py: anybody's hand in the database."""
-    return outbox.writer.errands.link._redis
+    return outbox.writer.errands.access.link._redis
 
 
 def put(outbox: InlineRedisOutbox, count: int = 1, size: int = 2) -> list[Receipt]:
@@ -67,7 +67,7 @@ def hand_over(old: InlineRedisOutbox, new: InlineRedisOutbox) -> None:
     """The lease ends, and the other one is quicker; then the old one hears of it."""
     old.end_lease()
     new.look()
-    old.writer.errands._renew_at = 0.0
+    old.writer.errands.lease.renew_at = 0.0
     old.look()
 
 
@@ -107,7 +107,7 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     outbox = process()
     ids = ids_of(put(outbox))
     outbox.take(1)
-    later = _errands.steady() + 8.0
+    later = _access.steady() + 8.0
     monkeypatch.setattr("userpilot_async.redis._outbox.steady", lambda: later)
 
     assert not at_once(outbox.sending(Request("track", ids)))
@@ -146,12 +146,12 @@ def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
     process: NewProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, other = process(), process()
-    later = _errands.steady() + 61.0
+    later = _access.steady() + 61.0
     errands = stuck.writer.errands
-    errands.valid_until = later + 5.0
+    errands.lease.valid_until = later + 5.0
     with monkeypatch.context() as patched:
-        patched.setattr(_errands, "steady", lambda: later)
-        errands._keep_lease()
+        patched.setattr(_lease, "steady", lambda: later)
+        errands.lease.keep()
     other.look()
 
     assert (False, True) == (stuck.sends, other.sends)
@@ -256,15 +256,15 @@ def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewPr
 def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
     redis_url: str, process: NewProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_lease = _errands.Errands._keep_lease
+    keep = _lease.Lease.keep
     emptied: list[bool] = []
 
-    def empty_first(errands: _errands.Errands) -> None:
+    def empty_first(lease: _lease.Lease) -> None:
         if not emptied:
-            emptied.append(errands.link._redis.flushall())
-        keep_lease(errands)
+            emptied.append(lease._access.link._redis.flushall())
+        keep(lease)
 
-    monkeypatch.setattr(_errands.Errands, "_keep_lease", empty_first)
+    monkeypatch.setattr(_lease.Lease, "keep", empty_first)
     outbox = process()
     outbox.look()
 
@@ -290,6 +290,17 @@ def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
     assert ({"damaged": 1}, 5, 5) == (dict(sender.ledger.dead), sender.ledger.accepted, balance(sender))
 
 
+def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_to(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = process()
+    redis_of(outbox).xadd(LOG, {"foo": "bar"})  # under the time of day, in milliseconds
+    receipt = put(outbox)[0]
+
+    assert ("pending", -1) == (receipt.status, receipt.id)
+    assert "entries of somebody else's" in caplog.text
+
+
 def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
     outbox = process()
     receipts = put(outbox, 3)
@@ -306,11 +317,12 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
 
 
 def test_lost_calls_are_forgotten_in_time_although_nothing_is_lost_any_more(process: NewProcess) -> None:
-    outbox = process(keep_lost=0.0)
+    outbox = process()
     (call_id,) = ids_of(put(outbox))
     outbox.take(1)
     outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx"))
     kept = redis_of(outbox).xlen("{userpilot_async}:lost")
+    outbox.writer.errands._keep_lost = -1.0
     outbox.writer.errands._forget_at = 0.0
     outbox.look()
 
@@ -330,6 +342,25 @@ def test_a_file_whose_rows_are_all_settled_is_not_looked_up_by_each_new_sender(p
     assert left is not None
     assert [] == list(left.files)
     assert 0 == redis_of(second).hlen("{userpilot_async}:files")
+
+
+def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothing_was_lost(own_redis: Any) -> None:
+    server = own_redis(durable=True)
+    outbox = InlineRedisOutbox(server.url)
+    open_now(outbox, Client().opening())
+    receipt = put(outbox)[0]
+    outbox.inherited()
+    server.restart(keep=True)
+    outbox.end_lease_of(server)
+    for _ in range(3):
+        outbox.writer.errands._retry_at = 0.0
+        outbox.writer.errands.lease.valid_until = 0.0
+        outbox.look()
+
+    left = outbox.inherited()
+    assert left is not None
+    assert (0.0, 0, "pending") == (left.unknown, outbox.ledger.resets, receipt.status)
+    at_once(outbox.aclose())
 
 
 def test_scripts_that_were_flushed_are_loaded_again(process: NewProcess) -> None:
@@ -399,11 +430,11 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
     ids = ids_of(put(outbox, 2))
     outbox.take(2)
     errands = outbox.writer.errands
-    run = errands.link.run
+    run = errands.access.link.run
 
     def lose(step: Any, **how: Any) -> Any:
         if step.name in ("write", "note"):
-            errands.link.run = run
+            errands.access.link.run = run
             if reached:
                 run(step, **how)
             raise Away("its answer got lost")
@@ -414,7 +445,7 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
     outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
     refused = outbox.refuse(NO_ROOM)
     outbox.writer.runs = True
-    errands.link.run = lose
+    errands.access.link.run = lose
     outbox.writer.wake()
     in_doubt = (receipt.id, outbox.unheld)
     errands._retry_at = 0.0

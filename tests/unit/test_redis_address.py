@@ -119,7 +119,7 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ("redis://cache", {"name": ""}, "^name must be a word"),
         ("redis://cache", {"max_calls": 0}, "^max_calls must be an int, 1 or more$"),
         ("redis://cache", {"max_bytes": True}, "^max_bytes must be an int, 1 or more$"),
-        ("redis://cache", {"lease_ttl": 0.1}, "^lease_ttl must be 0.5 to 86,400 seconds$"),
+        ("redis://cache", {"lease_ttl": 0.1}, "^lease_ttl must be 1 to 86,400 seconds$"),
         ("redis://cache", {"timeout": 0.0}, "^timeout must be 0.01 to 60 seconds$"),
         ("redis://cache", {"sender": "false"}, "^sender must be True or False, not str$"),
         ("redis://cache", {"rebind": 1}, "^rebind must be True or False, not int$"),

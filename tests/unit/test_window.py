@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from userpilot_async import _window
 from userpilot_async._lanes import Key, Ticket
 from userpilot_async._window import LONG, WINDOW, Found, Read, Reading, Window
-from userpilot_async import _window
 
 
 def found(call_id: int, key: Key, company: str | None = None) -> Found:

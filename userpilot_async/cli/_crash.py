@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
-from anyio.streams.text import TextReceiveStream
 
 from . import _victim
 from ._emulate import emulator_process, records
 from ._exits import Exit, Failed
-from ._outbox import sqlite_package
+from ._lives import Life, Moment, living
+from ._outbox_place import room
 from ._progress import Progress
 from ._report import account_counts, account_text
 from ._witness import Judgement, expected, judge, shown
 
 if TYPE_CHECKING:
-    from ..sqlite._inspect import Seen
+    from .._seen import Seen
 
 KILLS = 4
 MORE = 200  # calls that each life accepts, and
@@ -70,7 +65,7 @@ class Tragedy:
         """Fine is: killed as often as promised, in mid-flight, and everything has arrived all the same."""
         held = self.judgement
         lost = self.account["dead"] + self.account["dropped"] + self.account["pending"]
-        arrived = not held.missing and not held.wrong and held.twice <= self.possible_duplicates
+        arrived = held.fine_but_for(self.possible_duplicates)
         killed = len(self.deaths) == KILLS and all(death.proves for death in self.deaths)
         return Exit.FINE if killed and arrived and not lost and self.account["accepted"] == self.valid else Exit.LOST
 
@@ -101,7 +96,7 @@ class Tragedy:
 
 async def perform(sample: Path, progress: Progress) -> Tragedy:
     """Start the emulator; accept and send, be killed, and again; compare. Raises `Failed` if that cannot be."""
-    inspect = sqlite_package("_inspect")
+    inspect = room("sqlite", "_inspect")
     started = anyio.current_time()
     with tempfile.TemporaryDirectory(prefix="userpilot-async-") as directory:
         path = Path(directory, "userpilot.db")
@@ -110,7 +105,7 @@ async def perform(sample: Path, progress: Progress) -> Tragedy:
             deaths: list[Death] = []
             duplicates = 0
             while True:
-                async with victim(url, path, sample) as life:
+                async with living(_victim, url, str(path), str(sample)) as life:
                     last = await _watch(life, None if len(deaths) == KILLS else MORE * (len(deaths) + 1))
                 duplicates += last["possible_duplicates"]
                 seen: Seen = inspect.look(path)
@@ -141,35 +136,13 @@ def _obituary(number: int, pid: int, death: Death, seen: Seen) -> str:
     )
 
 
-@asynccontextmanager
-async def victim(url: str, path: Path, sample: Path) -> AsyncIterator[anyio.abc.Process]:
-    """A process that lives until the block ends, in a group that a Ctrl-C does not reach; killed without a warning."""
-    program = f"from {_victim.__name__} import main; main()"
-    command = [sys.executable, "-c", program, url, str(path), str(sample)]
-    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
-    try:
-        yield process
-    finally:
-        with anyio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.kill()
-            await process.aclose()
-
-
-async def _watch(life: anyio.abc.Process, enough: int | None) -> dict[str, Any]:
+async def _watch(life: Life, enough: int | None) -> Moment:
     """The moment in which to kill it: so many calls accepted, some delivered, others on their way; or its end."""
-    assert life.stdout is not None
-    first: dict[str, Any] | None = None
-    rest = ""
+    delivered: int | None = None
     with anyio.move_on_after(PATIENCE):
-        async for text in TextReceiveStream(life.stdout):
-            *whole, rest = (rest + text).split("\n")
-            for line in whole:
-                moment: dict[str, Any] = json.loads(line)
-                first = first or moment
-                ripe = enough is not None and moment["accepted"] >= enough and moment["pending"]
-                if moment["done"] or (
-                    ripe and moment["in_flight"] and moment["delivered"] >= first["delivered"] + PROGRESS
-                ):
-                    return moment
+        while (moment := await life.moment()) is not None:
+            delivered = moment["delivered"] if delivered is None else delivered
+            ripe = enough is not None and moment["accepted"] >= enough and moment["pending"]
+            if moment["done"] or (ripe and moment["in_flight"] and moment["delivered"] >= delivered + PROGRESS):
+                return moment
     raise Failed("the process that was to be killed ended by itself, or kept silent")

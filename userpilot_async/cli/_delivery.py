@@ -21,7 +21,20 @@ from ._source import Rejections, Source, Unreadable
 GRACE = 10.0  # seconds to deliver what was accepted before a Ctrl-C; a second one ends it at once
 PATIENCE = 150.0  # seconds that a hold is waited out: two looks, a minute apart, have found it no better
 LOOK = 1.0  # seconds between two looks whether the client is held, and who sends
+REACH = 10.0  # seconds for an outbox in Redis to answer, before a command that is to end gives up
 LAST_QUESTION = 5.0  # seconds to find out why calls are left; three attempts take about three
+FRAME = 0.05  # seconds between two looks whether an outbox is there by now
+AWAY = "it does not answer; this process goes on when it is back"
+STANDS_BY = "another process sends; this one stands by"
+NEWS = {
+    ("away", "sends"): AWAY,
+    ("away", "stands by"): AWAY,
+    ("stands by", "sends"): STANDS_BY,
+    ("stands by", "away"): f"it is back; {STANDS_BY}",
+    ("sends", "stands by"): "the other one has ended: this process sends now",
+    ("sends", "away"): "it is back: this process sends now",
+}
+"""By what is so now, and what was before: who sends."""
 
 
 @attrs.define
@@ -55,14 +68,15 @@ class Delivery:
         started, self._phase = anyio.current_time(), anyio.CancelScope()
         async with self.to.client, anyio.create_task_group() as helpers:
             before = self.to.client.statistics()
-            self.found = before.pending
             await self._start_helpers(helpers)
-            if self.durable:
-                self.progress.say(f"{self.to.client._outbox.place}: {waiting_text(self.found)}")
             with self._in_phase(self.timeout):
+                if self.durable:
+                    await self._reach()
+                    before = self.to.client.statistics()
+                    self.found = before.pending
                 if self.endless:
                     await anyio.sleep_forever()
-                if self.durable:  # whatever the server does, they are kept
+                if self.durable and self.trouble is None:  # whatever the server does, they are kept
                     await self._feed()
                 self.trouble = self.trouble or await self.to.knock()
                 if self.trouble is None:
@@ -91,6 +105,21 @@ class Delivery:
     def durable(self) -> bool:
         """What is left waits for another run."""
         return self.to.client._outbox.durable
+
+    async def _reach(self) -> None:
+        """The account is the outbox's: nothing is known of it before that answers."""
+        place = self.to.client._outbox.place
+        with anyio.move_on_after(None if self.endless else REACH):
+            while self._is_away():  # noqa: ASYNC110  # nobody calls when it has answered
+                await anyio.sleep(FRAME)
+        if self._is_away():
+            self.trouble = Failed(f"{place} does not answer")
+        else:
+            self.progress.say(f"{place}: {waiting_text(self.to.client.statistics().pending)}")
+
+    def _is_away(self) -> bool:
+        """What an outbox in Redis says of itself; one on disk is always there."""
+        return bool(getattr(self.to.client._outbox, "away", False))
 
     async def _feed(self) -> None:
         if self.source is None:
@@ -163,15 +192,14 @@ class Delivery:
                 self._phase.cancel()
 
     async def _tell_sender(self) -> None:
-        """Say it when somebody else sends, and when that has changed."""
-        place, sent = self.to.client._outbox.place, True
+        """Say it when the outbox does not answer, when somebody else sends, and when that has changed."""
+        place, before = self.to.client._outbox.place, "sends"
         while True:
             await anyio.sleep(LOOK)
-            sends = self.to.client.statistics().sends
-            if sends is not sent:
-                other = "the other one has ended: this process sends now"
-                self.progress.say(f"{place}: {other if sends else 'another process sends; this one stands by'}")
-            sent = sends
+            now = "away" if self._is_away() else "sends" if self.to.client.statistics().sends else "stands by"
+            if now != before:
+                self.progress.say(f"{place}: {NEWS[now, before]}")
+            before = now
 
 
 def since(before: Statistics, now: Statistics) -> Statistics:

@@ -12,12 +12,13 @@ import attrs
 import click
 
 from .._settings import Settings
-from . import _crash
+from . import _crash, _pods
 from ._delivery import Delivery
 from ._emulate import emulator_package, emulator_process, records
 from ._exits import Exit
 from ._progress import Progress, stderr
 from ._recipients import Userpilot
+from ._redis_server import redis_program
 from ._report import as_dict, as_text, encoded
 from ._server import Server, json_option
 from ._source import Rejections, Source
@@ -29,8 +30,10 @@ PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
 
 @click.command()
 @click.option("--crash", is_flag=True, help="Kill the sender in mid-flight, four times, and lose nothing.")
+@click.option("--pods", type=click.IntRange(1, 8), metavar="N",
+              help="So many processes put into Redis; the one that sends is killed.")  # fmt: skip
 @json_option
-def demo(as_json: bool, crash: bool) -> None:
+def demo(as_json: bool, crash: bool, pods: int | None) -> None:
     """Send 20,550 invented calls to an emulator on this machine and prove that all of them arrived. Half a minute.
 
     20,000 identifies of 2,000 users in 50 companies, 550 events and 12 bad lines, in `sample.ndjson.gz` of this
@@ -38,13 +41,23 @@ def demo(as_json: bool, crash: bool) -> None:
 
     With --crash, 1,200 lines of it go through an outbox on disk, in a temporary directory, and the process that accepts
     and sends them is killed (SIGKILL) with calls waiting and requests under way, and started again, four times.
+
+    With --pods 3, three processes put those 1,200 lines into an outbox in Redis, a server started for this; of two
+    that may send, one does, and is killed half-way; the other one takes over, with what is left of the rate limit.
     """
+    if crash and pods:
+        raise click.UsageError("--crash and --pods are two demonstrations: one at a time")
     emulator_package()
+    program = redis_program() if pods else ""
     with resources.as_file(resources.files("userpilot_async.cli") / "sample.ndjson.gz") as sample:
-        if crash:
-            tragedy = anyio.run(_crash.perform, sample, Progress(stderr()))
-            click.echo(encoded(tragedy.as_dict()) if as_json else "\n".join(tragedy.as_text()))
-            click.get_current_context().exit(tragedy.exit_code)
+        if crash or pods:
+            told: _crash.Tragedy | _pods.Succession
+            if pods:
+                told = anyio.run(_pods.perform, sample, pods, program, Progress(stderr()))
+            else:
+                told = anyio.run(_crash.perform, sample, Progress(stderr()))
+            click.echo(encoded(told.as_dict()) if as_json else "\n".join(told.as_text()))
+            click.get_current_context().exit(told.exit_code)
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:

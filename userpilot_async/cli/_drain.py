@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol, cast
 from urllib.parse import quote
 
 import anyio
@@ -23,7 +24,10 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 
 @click.command()
 @click.option(
-    "--outbox", "place", metavar="FILE", help="Its path, or sqlite:///path. [USERPILOT_OUTBOX, PARCELVOY_OUTBOX]"
+    "--outbox",
+    "place",
+    metavar="OUTBOX",
+    help="A path, sqlite:///path, or redis://host:6379/0. [USERPILOT_OUTBOX, PARCELVOY_OUTBOX]",
 )
 @to_option
 @click.option("--once", is_flag=True, help="End when nothing is left. Default: go on until SIGTERM or Ctrl-C.")
@@ -31,22 +35,25 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 @json_option
 @talks_to_server
 def drain(server: Server, place: str | None, to: str, once: bool, late_after: float | None, as_json: bool) -> None:
-    """Send what waits in an outbox on disk, and what others put into it meanwhile.
+    """Send what waits in an outbox on disk or in Redis, and what others put into it meanwhile.
 
-    One process at a time sends from a file. While another one does, this one stands by, and goes on when that one ends.
+    One process at a time sends from an outbox. While another one does, this one stands by, and goes on when that one
+    ends. It sends also where the URL says sender=false, as it does for those that only put. While Redis does not
+    answer it waits, and says so.
 
-    SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the file. With
+    SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the outbox. With
     --once, a server that cannot be reached, or refuses the key, ends it as it does `send`.
     """
     place = place or os.environ.get("PARCELVOY_OUTBOX" if to == "parcelvoy" else "USERPILOT_OUTBOX")
     outbox = outbox_there(place)
     if outbox is None or not outbox.durable:
-        raise click.UsageError("--outbox is missing: the file to drain, or its URL (sqlite:///path)")
+        raise click.UsageError(
+            "--outbox is missing: the file to drain, or the URL of one (sqlite:///path, redis://host/0)"
+        )
     # The environment may have the URL of those that only put.
-    if isinstance(outbox, SQLiteOutbox):
-        outbox = outbox.that_sends()
-        if not outbox.path.exists():
-            click.echo(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
+    outbox = cast("Deployed", outbox).that_sends()
+    if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
+        click.echo(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
     anyio.run(delivery.run)
@@ -54,6 +61,14 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(delivery.exit_code)
+
+
+class Deployed(Outbox, Protocol):
+    """An outbox that other processes have open, too."""
+
+    def that_sends(self) -> Outbox:
+        """The same, not open, for a process that may send."""
+        ...
 
 
 def outbox_there(place: str | None) -> Outbox | None:

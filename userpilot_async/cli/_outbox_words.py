@@ -1,4 +1,4 @@
-"""What is in an outbox on disk: for people, and for scripts."""
+"""What is in a durable outbox: for people, and for scripts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from rich.table import Table
 from rich.text import Text
 
@@ -18,51 +17,76 @@ from ._jobs import printable
 from ._report import account_counts, account_text, calls_text
 
 if TYPE_CHECKING:
-    from ..sqlite._inspect import Holder, Lost, Seen
-    from ..sqlite._purge import Erased
+    from .._seen import Erased, Holder, Lost, Seen
 
 CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": _userpilot.call_of, "parcelvoy": parcelvoy._call_of}
-"""By kind of server, as files have it."""
+"""By kind of server, as outboxes have it."""
+
+REDIS_FILES = "files of Redis (AOF, snapshots) have it until it writes them anew"
+SWEPT: Mapping[tuple[str, bool], Sequence[str]] = {
+    ("sqlite", True): ["free pages and the log: cleared"],
+    ("redis", True): [f"the memory of Redis: cleared; {REDIS_FILES}"],
+    ("redis", False): [
+        "the memory of Redis: not cleared, as so much is kept there; once more, please, when less waits, or it goes "
+        "with the calls beside it",
+        REDIS_FILES,
+    ],
+}
+"""What is left of what was erased."""
 
 
-def as_text(seen: Seen, now: float) -> Iterator[str]:
+def as_text(seen: Seen) -> Iterator[str]:
     """One line for each question."""
     account = seen.account
-    yield f"outbox       {seen.path} ({seen.size:,} bytes, schema {seen.version})"
+    yield f"outbox       {seen.place} ({_size(seen)}schema {seen.version})"
     yield f"destination  {printable(seen.destination) if seen.destination else 'none yet'}"
-    yield f"sender       {sender_text(seen.sender, now)}" + _under_way(seen)
-    oldest = f"; the oldest for {_age(now - seen.oldest)}" if seen.oldest is not None else ""
+    yield f"sender       {sender_text(seen.sender)}" + _under_way(seen)
+    oldest = f"; the oldest for {_age(seen.now - seen.oldest)}" if seen.oldest is not None else ""
     yield f"waiting      {calls_text(account.waiting)}, {account.bytes:,} bytes{oldest}"
     yield f"account      {account_text(account_counts(seen.account))}"
     reasons = ", ".join(f"{count:,} {printable(name)}" for name, count in sorted(_reasons(seen).items())) or "none"
-    kept = f"; {calls_text(seen.lost)} kept: userpilot-async outbox dead {seen.path}" if seen.lost else ""
+    place = "URL" if seen.bytes_on_disk is None else seen.place  # which may have a password, and is not all of it
+    kept = f"; {calls_text(seen.lost)} kept: userpilot-async outbox dead {place}" if seen.lost else ""
     merged = f" (and {account.merged_lost:,} merged into them)" if account.merged_lost else ""
     yield f"lost         {reasons}{merged}{kept}"
+    if account.resets:
+        times = "once" if account.resets == 1 else f"{account.resets:,} times"
+        yield f"resets       {times}: it came back without calls that it had held, nobody knows how many"
     if seen.damaged:
         yield f"damaged      {seen.damaged:,} rows set aside"
     if seen.quarantined:
         yield f"quarantined  {', '.join(map(printable, seen.quarantined))}"
 
 
-def as_dict(seen: Seen, now: float) -> dict[str, Any]:
-    """For JSON."""
+def _size(seen: Seen) -> str:
+    if seen.bytes_on_disk is not None:
+        return f"{seen.bytes_on_disk:,} bytes, "
+    return "" if seen.bytes_in_memory is None else f"some {seen.bytes_in_memory:,} bytes of memory, "
+
+
+def as_dict(seen: Seen) -> dict[str, Any]:
+    """For JSON. What only one kind of outbox has is null for the others."""
+    sender = seen.sender
     return {
-        "file": str(seen.path),
-        "bytes_on_disk": seen.size,
+        "outbox": seen.place,
+        "file": None if seen.bytes_on_disk is None else seen.place,
+        "bytes_on_disk": seen.bytes_on_disk,
+        "bytes_in_memory": seen.bytes_in_memory,
         "schema_version": seen.version,
         "destination": seen.destination,
-        "sender": None if seen.sender is None else attrs.asdict(seen.sender),
+        "sender": None if sender is None else {"pid": sender.pid, "host": sender.host, "since": sender.since},
         "requests_under_way": seen.under_way,
         "waiting": {
             "calls": seen.account.waiting,
             "bytes": seen.account.bytes,
             "oldest_accepted_at": None if seen.oldest is None else _moment(seen.oldest),
-            "oldest_age": None if seen.oldest is None else round(max(0.0, now - seen.oldest), 3),
+            "oldest_age": None if seen.oldest is None else round(max(0.0, seen.now - seen.oldest), 3),
         },
         "account": account_counts(seen.account),
         "reasons": {"dead": seen.account.dead, "dropped": seen.account.dropped},
         "merged_lost": seen.account.merged_lost,
         "lost_kept": seen.lost,
+        "resets": seen.account.resets,
         "damaged_rows": seen.damaged,
         "quarantined": list(seen.quarantined),
     }
@@ -73,12 +97,13 @@ def _reasons(seen: Seen) -> dict[str, int]:
     return {name: dead.get(name, 0) + dropped.get(name, 0) for name in {*dead, *dropped}}
 
 
-def sender_text(sender: Holder | None, now: float) -> str:
+def sender_text(sender: Holder | None) -> str:
     """Who sends, and since when."""
     if sender is None:
         return "none: nobody sends at present"
-    since = f", since {_moment(sender.since)} ({_age(now - sender.since)})" if sender.since is not None else ""
-    return printable(f"{sender}{since}")
+    since, seconds = sender.since, sender.seconds
+    known = f", since {_moment(since)} ({_age(seconds)})" if since is not None and seconds is not None else ""
+    return printable(f"{sender}{known}")
 
 
 def _under_way(seen: Seen) -> str:
@@ -115,16 +140,19 @@ def table(lost: Sequence[Lost]) -> Table:
     return shown
 
 
-def erased_text(erased: Erased) -> Iterator[str]:
+def erased_text(erased: Erased, kind: str) -> Iterator[str]:
     """What has been erased, or would be."""
-    done = erased.swept
+    done = erased.done
     waits = "that waited" if done else "that waits" if erased.waiting == 1 else "that wait"
     what = f"{calls_text(erased.waiting)} {waits}, {erased.lost:,} lost, {erased.damaged:,} damaged"
     yield f"{'erased' if done else 'to be erased'}: {what}"
     if erased.changed:
         yield f"{calls_text(erased.changed)} of users named the company: they stay, without it"
-    if done:
-        yield "free pages and the log: cleared"
+    if erased.unchanged:
+        stay = "they go out, expire or are forgotten with its id in them"
+        yield f"{calls_text(erased.unchanged)} of users named the company, and cannot be changed in Redis: {stay}"
+    if erased.done:
+        yield from SWEPT[kind, erased.swept]
     if erased.unclear:
         rows = "1 damaged row is" if erased.unclear == 1 else f"{erased.unclear:,} damaged rows are"
         yield f"{rows} left, of which nobody can say whose they are"

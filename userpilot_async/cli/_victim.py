@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from .._settings import Settings
 BURST = 300  # nobody else spends from this budget
 LINES = 1_200  # with more of them, the events alone would take longer than a minute's budget allows
 TICK = 0.02  # seconds between two moments
+TOLD = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "sends")
 
 
 async def live(url: str, path: str, sample: Path) -> None:
@@ -32,27 +33,29 @@ async def live(url: str, path: str, sample: Path) -> None:
     async with UserpilotClient("demo", region="us", base_url=url, outbox=outbox, settings=settings) as client:
         accepted = client.statistics().accepted
 
-        def tell(done: bool = False) -> None:
-            seen = client.statistics()
-            moment = {
-                name: getattr(seen, name) for name in ("delivered", "pending", "in_flight", "possible_duplicates")
-            }
-            sys.stdout.write(json.dumps({**moment, "accepted": accepted, "done": done}) + "\n")
-            sys.stdout.flush()
-
-        async def tell_on() -> None:
-            while True:
-                await anyio.sleep(TICK)
-                tell()
-
         async with anyio.create_task_group() as beside:
-            beside.start_soon(tell_on)
-            for call in islice(calls(sample), accepted, None):
+            beside.start_soon(tell_on, lambda: tell(client, accepted=accepted, done=False))
+            for call in islice(calls(lines_of(sample)), accepted, None):
                 await client.enqueue(call)
                 accepted += 1
             await client.flush()
             beside.cancel_scope.cancel()
-        tell(done=True)
+        tell(client, accepted=accepted, done=True)
+
+
+async def tell_on(tell: Callable[[], None]) -> None:
+    """Each moment."""
+    while True:
+        await anyio.sleep(TICK)
+        tell()
+
+
+def tell(client: UserpilotClient, **more: int | bool) -> None:
+    """This moment, on stdout."""
+    seen = client.statistics()
+    moment = {name: getattr(seen, name) for name in TOLD}
+    sys.stdout.write(json.dumps({**moment, **more}) + "\n")
+    sys.stdout.flush()
 
 
 def lines_of(sample: Path) -> list[bytes]:
@@ -61,9 +64,9 @@ def lines_of(sample: Path) -> list[bytes]:
         return list(islice((line for line in file if b'"user-00' in line or b'"user-01' in line), LINES))
 
 
-def calls(sample: Path) -> Iterator[Call]:
+def calls(lines: Iterable[bytes]) -> Iterator[Call]:
     """Those on the lines; some lines are bad."""
-    for line in lines_of(sample):
+    for line in lines:
         try:
             call = from_bytes(line)
         except InvalidCall:

@@ -149,6 +149,10 @@ class Judgement:
         """Everything is there, once, and right."""
         return not (self.missing or self.twice or self.wrong)
 
+    def fine_but_for(self, possible_duplicates: int) -> bool:
+        """Everything is there, and right; so many events at most are there twice."""
+        return not self.missing and not self.wrong and self.twice <= possible_duplicates
+
     def __str__(self) -> str:
         counts = f"{self.users:,} users, {self.companies:,} companies, {self.events:,} events"
         verdict = f"emulator: {counts}, {self.missing:,} missing, {self.twice:,} twice"

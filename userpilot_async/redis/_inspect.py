@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from uuid import uuid4
 
 import attrs
 
 from .._errors import OutboxError
+from .._ledger import CHUNK
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._stored import runs
-from ._errands import holder_of
+from ._lease import holder_of
 from ._log import Entry, accepted_at, account_of, counts_of, decoded, fields_of
 from ._outbox import RedisOutbox
 from ._visit import AT_ONCE, Sight, visiting
@@ -123,7 +125,8 @@ def rebind(outbox: RedisOutbox, destination: str, fingerprint: Callable[[bytes],
         if sight.lease is None:
             visit.begin_to_change(destination, fingerprint)
         salt = os.urandom(16)
-        lease = sight.lease or visit.run("rebind", destination, salt.hex(), fingerprint(salt))
+        owner = (destination, salt.hex(), fingerprint(salt))
+        lease = sight.lease or visit.run("rebind", *owner, uuid4().hex, CHUNK)
         if lease is not None:
             raise OutboxError(f"{outbox.place} has a sender, which would go on with the old key: end it first")
     return Rebound(sight.destination, waiting)

@@ -39,6 +39,7 @@ from ._address import Address
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
     "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
+    "finish",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
@@ -86,6 +87,8 @@ class Link:
         self._keys = [f"{tag}:{key}" for key in KEYS] + [f"{tag}:client:{client}"]
         self._texts: Mapping[str, str] = {}
         self._connecting = False
+        self.evicts = False
+        """Redis may throw keys away when its memory is full."""
         self._busy_since: float | None = None
         self._socket: socket.socket | None = None
         self._redis: Any = None
@@ -98,7 +101,10 @@ class Link:
             with self._asking():
                 if self._redis is None:
                     self._redis = self._address.client(self._deadline, self._connected)
-                about = self._about()
+                about = self._about("server")
+                self.evicts = self._about("memory").get("maxmemory_policy", "noeviction") != "noeviction"
+        except TypeError as error:  # of redis-py's cluster, which looks at options no earlier
+            raise OutboxError(f"{self._address.shown}: {_first_words(error)}") from error
         finally:
             self._connecting = False
         version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
@@ -130,11 +136,11 @@ class Link:
         if not self._address.is_cluster:  # where redis-py has done that before it tells us
             connection.on_connect()
 
-    def _about(self) -> Mapping[str, Any]:
+    def _about(self, section: str) -> Mapping[str, Any]:
         if not self._address.is_cluster:
-            return cast("Mapping[str, Any]", self._redis.info("server"))
+            return cast("Mapping[str, Any]", self._redis.info(section))
         node = self._redis.get_node_from_key(self._keys[0])
-        return cast("Mapping[str, Any]", self._redis.info("server", target_nodes=node))
+        return cast("Mapping[str, Any]", self._redis.info(section, target_nodes=node))
 
     def run(self, step: Step, *, wait: bool = False) -> Answer:
         """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from .._batch import Committed, Put
 from .._lanes import Kind
@@ -126,4 +126,4 @@ def concluded(text: bytes) -> Iterable[Concluded]:
 
 
 def _stretches(listed: Any) -> list[tuple[int, int]]:
-    return [(int(first), int(last)) for first, last in cast("Iterable[tuple[float, float]]", listed or ())]
+    return [(one, one) if isinstance(one, int) else (one[0], one[1]) for one in listed or ()]

@@ -16,14 +16,15 @@ from .._outbox import Opening
 from .._places import flag_in_url, number_in_url, word_in_url
 from .._receipt import Receipt
 from .._window import Read, Reading, Window
+from ._access import steady
 from ._address import address_of
-from ._errands import Errands, steady
+from ._errands import Errands
 from ._link import Link
 
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
 KEEP_LOST = 7 * 86_400.0  # seconds
-SHORTEST_LEASE = 0.5  # seconds; a lease must outlive some round trips
+SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread looks, every quarter of a second
 PATIENCE = 2  # deadlines; then a command that trickles on is broken off from outside
 
 _IN_URL: Mapping[str, Callable[[str, str], Any]] = {
@@ -120,7 +121,8 @@ class RedisOutbox(DurableOutbox):
     def _begin_anew(self) -> None:
         super()._begin_anew()
         self.term = 0
-        self._away = False
+        self.away = False
+        """Redis does not answer at present."""
 
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
@@ -144,7 +146,7 @@ class RedisOutbox(DurableOutbox):
 
     def _start(self) -> None:
         errands = self._made_errands()
-        self._wall = lambda: steady() + errands.offset
+        self._wall = lambda: steady() + errands.access.offset
         self._employ(errands).start()
 
     def _made_errands(self) -> Errands:
@@ -168,11 +170,11 @@ class RedisOutbox(DurableOutbox):
             await anyio.sleep(self._timeout / 2)
             errands = self._errands
             if isinstance(errands, Errands):
-                errands.link.break_off_if_older(PATIENCE * self._timeout)
+                errands.access.link.break_off_if_older(PATIENCE * self._timeout)
 
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread; where Redis is away, give up."""
-        if self._in_use and self._away:
+        if self._in_use and self.away:
             self._give_up()
         await super().aclose()
 
@@ -201,14 +203,14 @@ class RedisOutbox(DurableOutbox):
 
     def _may_leave(self, put: Put, waited: bool) -> bool:
         """Redis is away, or too slow: need the caller not wait?"""
-        if self._fallback is None or not (waited or self._away):
+        if self._fallback is None or not (waited or self.away):
             return False
         put.awaited = False
         return True
 
     async def hold(self, *call: Any) -> Receipt | None:
         """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
-        if self._away and self._fallback is not None:
+        if self.away and self._fallback is not None:
             return self.put(*call[:5])
         return await super().hold(*call)
 
@@ -217,7 +219,7 @@ class RedisOutbox(DurableOutbox):
         term = self.term
         noted = await super().sending(request)
         errands = self._errands
-        valid = isinstance(errands, Errands) and steady() < errands.valid_until
+        valid = isinstance(errands, Errands) and steady() < errands.lease.valid_until
         return noted and valid and term == self.term
 
     # ── for the thread ──
@@ -237,12 +239,12 @@ class RedisOutbox(DurableOutbox):
 
     def began_away(self) -> None:
         """It is not, yet: the client is open all the same."""
-        self._away = True
+        self.away = True
         self._opened.come()
 
     def is_away(self) -> None:
         """Redis does not answer."""
-        self._away = True
+        self.away = True
         if self._fallback is not None:
             with self._lock:
                 waiting = self._all()
@@ -252,13 +254,13 @@ class RedisOutbox(DurableOutbox):
 
     def is_back(self, now: Committed) -> None:
         """It does again."""
-        self._away = False
+        self.away = False
         self.heard(now)
 
     def looked(self) -> None:
         """The thread has looked; and the loop goes round."""
         if isinstance(self._errands, Errands):
-            self._errands.heard_from_loop = steady()
+            self._errands.lease.heard_from_loop = steady()
 
     def tried(self, batch: Batch) -> None:
         """A batch could not be written: who waits for it may take his call back."""

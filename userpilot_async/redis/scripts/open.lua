@@ -1,5 +1,5 @@
 -- Find, or begin, an outbox. ARGV: the generation that the caller knows ('' for none), the last revision it has heard
--- of, its lease ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
+-- of, the last lease it had ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
 -- fingerprint, '1' to give it to these, how many ids a page of receipts has, and what has been heard.
 --
 -- A generation lasts until the server starts again, or everything is gone, or older than it was: then calls may be
@@ -23,11 +23,8 @@ elseif redis.call('HGET', about, 'run_id') ~= run_id
     redis.call('DEL', news)
     redis.call('HDEL', account, 'news_bytes')
   end
-  local next_id, page = number(account, 'next_id'), tonumber(ARGV[11])
-  redis.call('HSET', about, 'unknown_before', redis.call('HGET', about, 'unknown_until') or '')
-  redis.call('HSET', about, 'ended:' .. there, string.format('%.0f %.0f', number(account, 'revision'), next_id),
-             'generation', new, 'run_id', run_id, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
-  redis.call('HSET', account, 'next_id', string.format('%.0f', math.ceil(next_id / page) * page))
+  begin(new, tonumber(ARGV[11]))
+  redis.call('HSET', about, 'run_id', run_id, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
   there = new
 end
 if ARGV[10] == '1' then
@@ -44,7 +41,8 @@ if generation ~= '' and generation ~= there then
   if fate == 'lost' and redis.call('HSETNX', about, 'lost:' .. generation, '1') == 1 then
     add('resets', 1)
     redis.call('HSET', about, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
-  elseif fate == 'kept' and leads(token) then -- whoever sends has noted each request: none is missing
+  elseif fate == 'kept' and string.match(token, '^%d+') == redis.call('HGET', about, 'fence') then
+    -- Whoever was the last to send has noted each request: none is missing.
     redis.call('HSET', about, 'unknown_until', redis.call('HGET', about, 'unknown_before') or '')
   end
 end

@@ -3,11 +3,12 @@
 local about, account, log, news, lease, requests, spent, files, sent, parts, lost, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
-local MAX_NEWS_BYTES = 16 * 1024 * 1024
+local MAX_NEWS_BYTES = 32 * 1024 * 1024
 local NEWS_AT_ONCE, NEWS_BYTES_AT_ONCE = 200, 256 * 1024 -- in one answer
 local MAX_LOST, MAX_LOST_BYTES = 100000, 64 * 1024 * 1024 -- dead and dropped calls kept: the newest
 local TOKEN, LOST_TOKEN = 60, 90 -- seconds until a token comes back; longer without an answer
-local CLIENT = 86400 -- seconds for which is known what a client has put last
+local MAX_FOREIGN = 100000
+local CLIENT = 7 * 86400 -- seconds for which is known what a client has put last
 
 local function now() -- by the clock of the server, whoever asks
   local time = redis.call('TIME')
@@ -34,19 +35,25 @@ local function add(field, count)
 end
 
 -- The next id. Where somebody has put entries of their own into the log, behind those: they count as accepted calls, which
--- nobody will be able to read.
+-- nobody will be able to read. Not where that would be very many: then there is none.
 local function next_id()
   local first = number(account, 'next_id')
   local info = redis.pcall('XINFO', 'STREAM', log)
   for i = 1, #info, 2 do
     local last = info[i] == 'last-generated-id' and id_of(info[i + 1])
-    if last and last >= first then
+    if last and last >= first + MAX_FOREIGN then
+      return nil
+    elseif last and last >= first then
       add('accepted', #redis.call('XRANGE', log, entry(first), '+'))
       redis.call('HSET', account, 'next_id', string.format('%.0f', last + 1))
       return last + 1
     end
   end
   return first
+end
+
+local function foreign()
+  return redis.error_reply("FOREIGN the log has entries of somebody else's: delete those, and go on")
 end
 
 local function is_other(generation)
@@ -60,6 +67,15 @@ end
 local function leads(token)
   local value = redis.call('GET', lease)
   return token ~= '' and value and string.sub(value, 1, #token + 1) == token .. ' '
+end
+
+-- End the generation, and begin another one, whose ids begin a page of their own.
+local function begin(generation, page)
+  local next_id = number(account, 'next_id')
+  redis.call('HSET', about, 'unknown_before', redis.call('HGET', about, 'unknown_until') or '',
+             'ended:' .. redis.call('HGET', about, 'generation'),
+             string.format('%.0f %.0f', number(account, 'revision'), next_id), 'generation', generation)
+  redis.call('HSET', account, 'next_id', string.format('%.0f', math.ceil(next_id / page) * page))
 end
 
 -- The account, the first call that is held, what became of calls since `heard`, the time, and how far that has been heard.
@@ -118,22 +134,25 @@ local function publish(said)
   end
 end
 
--- Take calls out of the log, those that are there: which, how many, how many bytes. `keep` is shown each of them.
+-- Take calls out of the log, those that are there: which (a number, or the first and the last of a stretch), how many, how
+-- many bytes. `keep` is shown each of them.
 local function erase(stretches, keep)
   local there, count, size = {}, 0, 0
   for _, stretch in ipairs(stretches) do
-    local from, last = entry(stretch[1]), entry(stretch[2])
+    local from, last = string.format('%.0f', stretch[1]), string.format('%.0f', stretch[2])
     repeat
       local entries = redis.call('XRANGE', log, from, last, 'COUNT', 500)
       local names = {}
       for i, one in ipairs(entries) do
         local id, before = id_of(one[1]), there[#there]
+        local from_id = type(before) == 'table' and before[1] or before
+        local to_id = type(before) == 'table' and before[2] or before
         names[i] = one[1]
         size = size + (tonumber(one[2][4]) or 0)
-        if before and before[2] == id - 1 then
-          before[2] = id
+        if to_id == id - 1 then
+          there[#there] = {from_id, id}
         else
-          there[#there + 1] = {id, id}
+          there[#there + 1] = id
         end
         if keep then
           keep(id, one[2])

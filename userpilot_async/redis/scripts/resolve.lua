@@ -4,6 +4,9 @@
 if is_other(ARGV[1]) then
   return other_generation()
 end
+if number(client, 'seq') > tonumber(ARGV[2]) then
+  return redis.error_reply('ORDER a later step was made before')
+end
 if number(client, 'seq') < tonumber(ARGV[2]) then
   redis.call('HSET', client, 'seq', ARGV[2], 'burnt', ARGV[2])
   redis.call('EXPIRE', client, CLIENT)

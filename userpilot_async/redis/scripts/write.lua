@@ -15,6 +15,9 @@ redis.call('HSET', client, 'began', ARGV[2]) -- Redis 6 out of memory refuses th
 local said, forgotten, fenced = {}, 0, 0
 local notes = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or {refused = {}}
 local first = next_id()
+if not first then
+  return foreign()
+end
 
 -- What may fail comes before the calls: nothing is undone, and made once more a note changes nothing, but a call would be
 -- there twice.

@@ -1,0 +1,98 @@
+"""Which outbox is meant, and the room whose functions know what to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+import click
+
+from .._places import outbox_at
+from .._seen import Erased, Holder, Lost, Rebound, Retried, Seen, Whose
+from ._exits import NotPossible
+
+
+def room(name: str, module: str) -> ModuleType:
+    """A module of `sqlite` or `redis`; ends the command where there can be none. Not loaded for nothing."""
+    try:
+        return import_module(f"..{name}.{module}", __package__)
+    except ImportError as exc:
+        raise NotPossible(str(exc)) from None
+
+
+@attrs.frozen
+class Place:
+    """What can be done with an outbox from outside; each of these raises `OutboxError`."""
+
+    kind: str
+    """The room: its `_inspect` and `_purge` have these functions."""
+    where: Any
+    """What they take first: a path, or an outbox in Redis that is not open."""
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def look(self) -> Seen:
+        """What there is to see."""
+        seen: Seen = self._inspect.look(self.where)
+        return seen
+
+    def holder(self) -> Holder | None:
+        """Who sends."""
+        holder: Holder | None = self._inspect.holder(self.where)
+        return holder
+
+    def lost(self, reasons: Sequence[str]) -> tuple[str | None, list[Lost]]:
+        """To which server its calls go, and those that are kept though they are dead or dropped."""
+        found: tuple[str | None, list[Lost]] = self._inspect.lost(self.where, reasons)
+        return found
+
+    def retry(self, reasons: Sequence[str], ids: Sequence[int]) -> Retried:
+        """Put those back in line."""
+        retried: Retried = self._inspect.retry(self.where, reasons, ids)
+        return retried
+
+    def rebind(self, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
+        """Give it to another account."""
+        rebound: Rebound = self._inspect.rebind(self.where, destination, fingerprint)
+        return rebound
+
+    def purge(self, whose: Whose, *, really: bool = True) -> Erased:
+        """Erase a person, or a company."""
+        erased: Erased = room(self.kind, "_purge").purge(self.where, whose, really=really)
+        return erased
+
+    @property
+    def _inspect(self) -> ModuleType:
+        return room(self.kind, "_inspect")
+
+
+class OutboxPlace(click.Path):
+    """An outbox on disk that exists, as a path or a URL; or one in Redis, as a URL."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click wants it."""
+        if isinstance(value, Place):
+            return value
+        if isinstance(value, str) and "://" in value:
+            try:
+                outbox = outbox_at(value)
+            except ValueError as exc:
+                self.fail(str(exc), param, ctx)
+            except ImportError as exc:
+                raise NotPossible(str(exc)) from None
+            if not outbox.durable:
+                self.fail("nobody can look into the memory of another process", param, ctx)
+            if not value.startswith("sqlite://"):
+                return Place("redis", outbox, outbox.place)
+            value = outbox.place
+        path = super().convert(value, param, ctx)
+        return Place("sqlite", path, str(path))

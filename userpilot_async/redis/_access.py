@@ -1,0 +1,70 @@
+"""What a process knows of the outbox in Redis, and the way to run a script there."""
+
+from __future__ import annotations
+
+import time
+
+from .._batch import Committed
+from ._link import Answer, Link, OtherGeneration, Step
+from ._log import State
+
+
+def steady() -> float:
+    """Seconds that go on while this machine sleeps, where there is such a clock."""
+    return time.clock_gettime(_STEADY)
+
+
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Access:
+    """``client`` is the name of who uses it."""
+
+    def __init__(self, link: Link, client: str) -> None:
+        self.link = link
+        self.client = client
+        self.generation = ""
+        """The one that is known; "" before the first contact."""
+        self.revision = 0
+        """The last step, of anybody, that is known."""
+        self.heard = 0
+        """And the last one of which it is known what it has told of calls."""
+        self.offset = 0.0
+        """From the steady clock to the server's."""
+        self._steps = 0
+
+    def run(self, name: str, *arguments: str | bytes | float, wait: bool = False) -> Answer:
+        """Run a script in this generation; raises as `Link.run`."""
+        return self.link.run(Step(name, self.generation, *arguments), wait=wait)
+
+    def next_step(self) -> int:
+        """Its number."""
+        self._steps += 1
+        return self._steps
+
+    def learned(self, answer: Answer) -> Committed:
+        """What a script says of the outbox. Raises `OtherGeneration` if it is older than what was known."""
+        state = State(answer)
+        if state.revision < self.revision:  # before anybody has noticed
+            raise OtherGeneration
+        self.revision, self.heard = state.revision, state.heard
+        self.offset = state.time - steady()
+        return state.committed()
+
+    def look(self) -> Committed | None:
+        """What has been done since the last answer; ``None`` if nothing has."""
+        known = self.revision if self.heard == self.revision else -1  # there is more to hear
+        answer = self.run("look", self.heard, known)
+        return self.learned(answer) if answer is not None else None
+
+    def look_now(self) -> Committed:
+        """How it is, whether anything was done or not."""
+        return self.learned(self.run("look", self.heard, -1))
+
+    def forget(self) -> None:
+        """What was known is not there any more."""
+        self.revision = self.heard = 0
+
+    def ago(self, seconds: float) -> int:
+        """When that was, by the server's clock, in ms."""
+        return max(0, round((steady() + self.offset - seconds) * 1_000))

@@ -1,0 +1,162 @@
+"""Batches on their way into Redis: one step after the other, each made once, whatever becomes of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .._batch import Batch, Committed, Put
+from .._errors import OutboxError
+from ._access import Access
+from ._lease import Lease
+from ._link import Away, Full, OtherGeneration
+from ._log import encoded
+from ._notes import Notes, notes_of
+
+if TYPE_CHECKING:
+    from ._outbox import RedisOutbox
+
+
+@attrs.define
+class Attempt:
+    """A batch that is being written, for as long as it takes."""
+
+    batch: Batch
+    puts: list[Put]
+    """As they were sent the last time."""
+    notes: list[Notes]
+    """Those that are still to be written."""
+    seq: int = 0
+    """The step that is being made; 0 if there is none of which it is not known whether it was."""
+    held: bool = False
+    """They are there, or have failed."""
+    term: int = 0
+    """How often the lease had been lost when it was taken."""
+
+
+class Attempts:
+    """One at a time. Lost calls are kept for ``keep_lost`` seconds."""
+
+    def __init__(
+        self, access: Access, lease: Lease, outbox: RedisOutbox, tell: Callable[..., None],
+        warn: Callable[[str], None], keep_lost: float,
+    ) -> None:  # fmt: skip
+        self._access = access
+        self._lease = lease
+        self._outbox = outbox
+        self._tell = tell
+        self._warn = warn
+        self._keep_lost = keep_lost
+        self._attempt: Attempt | None = None
+        self._requests = 0
+
+    def write(self) -> bool:
+        """Write what is to be written next; true if there is more. Raises what `Link.run` raises."""
+        attempt = self._attempt
+        if attempt is None:
+            if not self._outbox.has_batch():
+                return False
+            attempt = self._attempt = self._taken(self._outbox.next_batch())
+        else:
+            self._outbox.take_up(attempt.batch)
+        try:
+            self._carry_out(attempt)
+        except (Away, OtherGeneration, OutboxError):
+            self._outbox.park(attempt.batch)
+            self._tell(self._outbox.tried, attempt.batch)
+            raise
+        self._attempt = None
+        return self._outbox.has_batch()
+
+    def _taken(self, batch: Batch) -> Attempt:
+        ours = self._lease.leading and batch.term == self._lease.term
+        for request in batch.requests:
+            self._requests += 1
+            request.number = f"{self._access.client}:{self._requests}" if ours else None
+        if not ours:
+            batch.drop_notes()  # of a sender that has been deposed since
+        batch.puts = [put for put in batch.puts if not put.withdrawn]
+        return Attempt(batch, batch.puts, notes_of(batch), term=self._lease.term)
+
+    def _carry_out(self, attempt: Attempt) -> None:
+        """One step after the other, until all of it is written."""
+        self._end_doubt(attempt)
+        while attempt.notes or not attempt.held:
+            if attempt.term != self._lease.term:
+                self._drop_notes(attempt)
+            self._make_step(attempt)
+            self._tell(self._outbox.looked)
+            self._lease.keep()  # a job's end may be a hundred steps
+
+    def _make_step(self, attempt: Attempt) -> None:
+        """The calls, if they are not there yet, and some of the notes."""
+        notes = attempt.notes[0].as_json() if attempt.notes else ""
+        puts = [] if attempt.held else attempt.puts
+        attempt.seq = self._access.next_step()
+        now = self._outbox.stamp()
+        calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
+        access = self._access
+        head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes)
+        try:
+            answer = access.run("write" if puts else "note", *head, *calls, wait=bool(puts))
+        except Full as error:
+            if not puts:
+                raise
+            attempt.seq = 0
+            self._fail_puts(attempt, error)
+            return
+        if answer is None:
+            raise Away("a step came late")
+        first_put, first_refused, fenced, forgotten, state = answer
+        if forgotten:
+            self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
+        self._step_made(attempt, self._access.learned(state), first_put, first_refused, bool(fenced))
+
+    def _end_doubt(self, attempt: Attempt) -> None:
+        """The answer to a step got lost: was it made? Calls that nobody waits for any more are taken back."""
+        seq, attempt.puts = attempt.seq, attempt.puts if attempt.seq and not attempt.held else list(attempt.batch.puts)
+        if not seq:
+            return
+        gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
+        done = self._access.run("resolve", seq, *gone, wait=not attempt.held)
+        if done is None:
+            attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
+            return
+        first_put, first_refused, fenced = done
+        self._step_made(attempt, self._access.look_now(), first_put, first_refused, bool(fenced))
+
+    def _step_made(self, attempt: Attempt, now: Committed, first_put: int, first_refused: int, fenced: bool) -> None:
+        attempt.seq = 0
+        if attempt.notes:
+            notes = attempt.notes.pop(0)
+            if notes.refused:  # all of them are in the first step
+                now = attrs.evolve(now, first_refused=first_refused)
+            if fenced and notes.needs_lease and attempt.term == self._lease.term:
+                self._lease.lose()
+        if not attempt.held:
+            attempt.held = True
+            ids = range(first_put, first_put + len(attempt.puts))
+            if len(attempt.puts) > len(attempt.batch.puts):
+                now = attrs.evolve(now, ids=[one for one, put in zip(ids, attempt.puts, strict=True)
+                                             if not put.withdrawn])  # fmt: skip
+            else:
+                now = attrs.evolve(now, first_put=first_put)
+        if attempt.term != self._lease.term:
+            self._drop_notes(attempt)
+        self._tell(self._outbox.written, attempt.batch, now, not attempt.notes)
+
+    def _drop_notes(self, attempt: Attempt) -> None:
+        """The lease was lost since: only calls that found no room are noted."""
+        attempt.notes = [Notes(refused=notes.refused) for notes in attempt.notes if notes.refused]
+        for request in attempt.batch.requests:
+            request.number = None
+
+    def _fail_puts(self, attempt: Attempt, error: Full) -> None:
+        """There is no room for calls; notes, which make room, must not wait behind them."""
+        now = self._access.look_now()
+        attempt.held = True
+        refused = OutboxError(f"{self._outbox.place} takes no calls: {error}")
+        self._warn(str(refused))
+        self._tell(self._outbox.written, attempt.batch, attrs.evolve(now, puts_failed=refused), not attempt.notes)
