@@ -90,6 +90,7 @@ async def test_row_61_a_call_that_redis_does_not_take_within_max_wait_is_dropped
             statistics = userpilot.statistics()
             assert 3 == judge.conservation(statistics) == statistics.dropped
             server.start()
+            await wait_until(lambda: 3 == Books(server).account()["dropped:outbox"])  # it is there again
             await put(userpilot, ["fresh"])
             report = await sent(userpilot)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,7 @@ async def test_row_63_calls_that_redis_lost_are_said_to_be_lost_and_the_budget_t
     assert len(emulator.store.events) - before <= 8, "it went on to send"
 
 
+@pytest.mark.skipif(not os.environ.get("REDIS_SWARM"), reason="takes two minutes: REDIS_SWARM=1")
 @ON_ASYNCIO
 async def test_row_63_when_everything_was_lost_new_calls_are_delivered_within_the_limit(own_redis: Start) -> None:
     """Three outboxes at once, because this takes as long as the vendor's window: 600 in any 60 s, and everybody lives.
@@ -171,7 +173,7 @@ async def test_row_63_of_several_clients_each_says_so_and_one_counts(own_redis: 
 
 
 @ON_ASYNCIO
-async def test_row_63_ten_resets_are_counted_one_by_one(own_redis: Start) -> None:
+async def test_row_63_one_reset_after_the_other_ends_no_client_and_each_is_counted(own_redis: Start) -> None:
     server, emulator = own_redis(durable=True), an_emulator()
     with Log() as log:
         async with with_redis(server.url, emulator, **REALLY, close_timeout=0.2) as userpilot:
@@ -179,8 +181,7 @@ async def test_row_63_ten_resets_are_counted_one_by_one(own_redis: Start) -> Non
                 receipts = await put(userpilot, range(5))
                 server.restart(keep=False)
                 await settled(receipts)
-                await wait_until(lambda: 1 == userpilot.statistics().resets)  # the count is lost with the rest
-                assert number >= 1
+                await wait_until(lambda number=number: number == userpilot.statistics().resets)
             await put(userpilot, ["fresh"])
             assert 1 == judge.conservation(userpilot.statistics())
 

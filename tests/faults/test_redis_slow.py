@@ -140,7 +140,7 @@ async def test_row_62_the_lease_is_not_kept_by_a_client_whose_opening_never_came
     assert ["fresh"] == marks_at(emulator)
 
 
-@pytest.mark.parametrize("sends", [False, True], ids=["it only puts", "it sends"])
+@pytest.mark.parametrize(("anyio_backend", "sends"), [("asyncio", False), ("trio", True)], indirect=["anyio_backend"])
 async def test_row_62_commands_that_arrive_late_after_a_partition_change_nothing(sends: bool, own_redis: Start) -> None:
     """What a client asked before it gave up arrives when it has long asked again: the account is exact, by id, too."""
     server, emulator = own_redis(), an_emulator()

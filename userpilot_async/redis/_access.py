@@ -29,6 +29,8 @@ class Access:
         """The last step, of anybody, that is known."""
         self.heard = 0
         """And the last one of which it is known what it has told of calls."""
+        self.resets = 0
+        """How often calls were lost, as far as is known."""
         self.offset = 0.0
         """From the steady clock to the server's."""
         self._steps = 0
@@ -49,7 +51,9 @@ class Access:
             raise OtherGeneration
         self.revision, self.heard = state.revision, state.heard
         self.offset = state.time - steady()
-        return state.committed()
+        now = state.committed()
+        self.resets = now.account.resets
+        return now
 
     def look(self) -> Committed | None:
         """What has been done since the last answer; ``None`` if nothing has."""

@@ -83,7 +83,7 @@ class Errands:
         generation, fate, lost_from, owner, _, state = self._open(
             access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
             self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
-            access.heard,
+            access.heard, access.resets,
         )
         # fmt: on
         self._check(*(one.decode() for one in owner))

@@ -1,6 +1,7 @@
 -- Find, or begin, an outbox. ARGV: the generation that the caller knows ('' for none), the last revision it has heard
 -- of, the last lease it had ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
--- fingerprint, '1' to give it to these, how many ids a page of receipts has, and what has been heard.
+-- fingerprint, '1' to give it to these, how many ids a page of receipts has, what has been heard, and how many losses the
+-- caller knows of.
 --
 -- A generation lasts until the server starts again, or everything is gone, or older than it was: then calls may be
 -- missing. Whoever remembers a later revision than was there when the next generation began knows that they are.
@@ -39,7 +40,8 @@ if generation ~= '' and generation ~= there then
   end
   fate = (ended and revision <= reached) and 'kept' or 'lost'
   if fate == 'lost' and redis.call('HSETNX', about, 'lost:' .. generation, '1') == 1 then
-    add('resets', 1)
+    local before = math.max(number(account, 'resets'), tonumber(ARGV[13] or '0')) -- that count may be lost, too
+    redis.call('HSET', account, 'resets', string.format('%.0f', before + 1))
     redis.call('HSET', about, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
   elseif fate == 'kept' and string.match(token, '^%d+') == redis.call('HGET', about, 'fence') then
     -- Whoever was the last to send has noted each request: none is missing.
