@@ -1,4 +1,4 @@
-"""What goes into the file together: one transaction, one sync."""
+"""What goes into a durable outbox together: one transaction, or one step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Moment:
 
 @attrs.define(eq=False, slots=True)
 class Put:
-    """A call on its way into the file."""
+    """A call on its way in."""
 
     kind: Kind
     key: Key = attrs.field(repr=False)
@@ -47,7 +47,7 @@ class Put:
     now: float
     """The loop's clock, for this process's own sender."""
     at: float
-    """The calendar's, for the file."""
+    """As the outbox stamps calls."""
     receipt: LateReceipt
     awaited: bool
     """Somebody waits for it, and is told if it fails."""
@@ -167,7 +167,7 @@ class Batch:
 
 @attrs.frozen
 class Committed:
-    """What the file holds after a transaction, or when it was looked at."""
+    """What the outbox holds after a transaction, or when it was looked at."""
 
     account: Account
     oldest: int | None
@@ -179,7 +179,7 @@ class Committed:
     first_put: int = 0
     """The ids of its puts count up from here, those of the refused go on behind them."""
     puts_failed: OutboxError | None = None
-    """Its puts are not in the file; everything else is."""
+    """Its puts are not held; everything else is recorded."""
     complete: bool = False
     """Nothing that became of calls is untold: those before the oldest that is held, whose fate nobody has said, have
     gone without a word.

@@ -81,7 +81,7 @@ class DurableOutbox:
     # ── opening and closing ──
 
     async def open(self, opening: Opening) -> None:
-        """Start the thread, and wait until it has the file. Raises `ValueError` if it is in use, and `OutboxError`."""
+        """Start the thread, and wait until it has opened the place. Raises `ValueError` if it is in use, and `OutboxError`."""
         if self._in_use:
             raise ValueError(f"this {type(self).__name__} is in use by another client: give each client one of its own")
         while self._writer is not None and self._writer.runs:  # noqa: ASYNC110  # its loop may be another one, and gone
@@ -145,7 +145,7 @@ class DurableOutbox:
 
     @property
     def waiting_bytes(self) -> int:
-        """Of the calls in the file, as far as this process knows, and of those on their way into it, or out of it."""
+        """Of the calls that are held, as far as this process knows, and of those on their way in, or out."""
         return self._bytes + self._unwritten - self._freed
 
     @property
@@ -154,7 +154,7 @@ class DurableOutbox:
         return self.reading is not None or self._in_hand is not None or self.has_batch()
 
     def has_room(self, size: int) -> bool:
-        """A call of so many bytes may be put; one that is larger than the whole limit, into an empty file.
+        """A call of so many bytes may be put; one that is larger than the whole limit, into an empty outbox.
 
         What cannot be written yet waits in memory, which has the client's own limit.
         """
@@ -183,7 +183,7 @@ class DurableOutbox:
     async def hold(
         self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
-        """Hold a call: it is in the file when this returns. Raises `OutboxError`.
+        """Hold a call: it is when this returns. Raises `OutboxError`.
 
         ``None`` if the writer does not come to take it within ``max_wait``. Cancelled before that, the call is
         withdrawn. Afterwards this waits for the end of that try, however long that takes; a scope is left with the
@@ -279,7 +279,7 @@ class DurableOutbox:
         return receipt
 
     async def recorded(self) -> None:
-        """Until all that was done before this is in the file, or has failed."""
+        """Until all that was done before this is recorded, or has failed."""
         with self._lock:
             batches = self._all()
         for batch in batches:
@@ -310,7 +310,7 @@ class DurableOutbox:
         return inheritance
 
     async def sending(self, request: Request) -> bool:
-        """Note in the file that a request is about to be made; false if that failed."""
+        """Note in the outbox that a request is about to be made; false if that failed."""
         with self._lock:
             batch = self._batches[-1]
             batch.requests.append(request)
@@ -331,7 +331,7 @@ class DurableOutbox:
         self._wake()
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
-        """These calls went into later ones. They stay in the file, which a crash would leave with nothing else."""
+        """These calls went into later ones. They stay in the outbox, which a crash would leave with nothing else."""
         self.ledger.merge(ids)
         self._window.merged(ids)
 
@@ -342,9 +342,9 @@ class DurableOutbox:
         self._ask()
 
     def settle(self, settlement: Settlement) -> None:
-        """Calls and those merged into them have met their fate: it is in the account as soon as it is in the file."""
+        """Calls and those merged into them have met their fate: it is in the account as soon as it is recorded."""
         self._window.settled(settlement.carriers, settlement.merged)
-        # A row without calls, made of what others say, takes no room in the file.
+        # A row without calls, made of what others say, takes no room there.
         freed = settlement.size if settlement.carriers or settlement.merged else 0
         leaving = len(settlement.carriers) + len(settlement.merged)
         self._freed += freed
@@ -439,7 +439,7 @@ class DurableOutbox:
         return self._window.read_to if idle and self.ledger.pending else None
 
     def overlooked(self, read_to: int, first: int) -> None:
-        """In a file that was damaged, calls lie before what has been read: read them now."""
+        """Where something was damaged, calls lie before what has been read: read them now."""
         if self.misses_calls == read_to:
             self._window.begin(first)
             self._ask()
@@ -467,7 +467,7 @@ class DurableOutbox:
         self._changed()
 
     def written(self, batch: Batch, now: Committed, noted: bool = True) -> None:
-        """A batch is in the file; or all of it but the calls; or, not ``noted``, nothing but those."""
+        """A batch is recorded; or all of it but the calls; or, not ``noted``, nothing but those."""
         tell_refused = (noted or now.first_refused is not None) and not batch.refused_told
         if tell_refused:
             batch.refused_told = True
@@ -503,7 +503,7 @@ class DurableOutbox:
             self._changed()
 
     def failed(self, batch: Batch, error: OutboxError) -> None:
-        """A batch is not in the file; what must be written some time will be tried again."""
+        """A batch is not recorded; what must be written some time will be tried again."""
         self._let_go(batch)
         if not batch.done.past:
             batch.error = error

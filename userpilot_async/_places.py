@@ -54,7 +54,7 @@ def outbox_at(place: Outbox | str | None) -> Outbox:
     if "://" not in place:
         raise ValueError(f"outbox must be an Outbox or a URL; a file is sqlite:///{place}")
     if scheme not in _SCHEMES:
-        known = ", ".join(f"{name}://…" for name in ("memory", *_SCHEMES) if "+" not in name)
+        known = ", ".join(f"{name}://…" for name in ("memory", *_SCHEMES))
         raise ValueError(f"outbox is {scheme}://…, and this version knows {known}")
     module, name = _SCHEMES[scheme]
     made: Outbox = getattr(import_module(f".{module}", __package__), name).from_url(place)

@@ -1,4 +1,4 @@
-"""Which calls of the file the sender has in hand: so many at a time, in order, and not all of them one user's.
+"""Which calls of a durable outbox the sender has in hand: so many at a time, in order, and not all of them one user's.
 
 Calls are read in the order of their ids. Somebody who has many in hand already is passed over: what they have beyond
 that is read later, so that one user with 100,000 events does not fill the window and starve the rest. Nothing may
@@ -29,7 +29,7 @@ class Reading:
 
     start: int
     end: int
-    """Where the file ended when this was asked for; for one user, how far others have been read."""
+    """Where the calls ended when this was asked for; for one user, how far others have been read."""
     limit: int
     only: Key | None = None
     """One user's, below ``end``."""
@@ -39,7 +39,7 @@ class Reading:
 
 @attrs.frozen
 class Found:
-    """A call read from the file."""
+    """A call that was read."""
 
     ticket: Ticket = attrs.field(repr=False)
     """Its time is the calendar's."""
@@ -86,7 +86,7 @@ class Window:
         self.read_to = start
 
     def reaches(self, end: int) -> None:
-        """The file has calls up to this."""
+        """There are calls up to this."""
         self._end = end
 
     def clear(self) -> None:

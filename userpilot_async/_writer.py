@@ -1,4 +1,4 @@
-"""The thread in which the file is read and written, so that the event loop never waits for a disk."""
+"""The thread in which a durable outbox is read and written, so that the event loop waits for no disk and no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Chores(Protocol):
     """What the thread does. None of these raises, but for a bug."""
 
     def begin(self) -> bool:
-        """Open the file; false if that is all."""
+        """Open it; false if that is all."""
         ...
 
     def work(self) -> bool:
@@ -28,7 +28,7 @@ class Chores(Protocol):
         ...
 
     def end(self) -> None:
-        """Close the file."""
+        """Close it."""
         ...
 
     def ended(self) -> None:
@@ -52,7 +52,7 @@ class Writer:
     def start(self) -> None:
         """Begin."""
         self.runs = True
-        # A daemon: where a disk never answers, the interpreter must be able to leave. A transaction is whole or not.
+        # A daemon: where a disk, or a server, never answers, the interpreter must be able to leave. A transaction is whole or not.
         threading.Thread(target=self._run, name="userpilot-outbox", daemon=True).start()
 
     def wake(self) -> None:

@@ -60,7 +60,7 @@ def base_url_of(*arguments: Any, **options: Any) -> str:
         (
             (SECRET, URL),
             {"outbox": "ftp://host/0"},
-            r"^outbox is ftp://…, and this version knows memory://…, sqlite://…, redis://…, rediss://…, unix://…$",
+            r"^outbox is ftp://…, and this version knows memory://…, sqlite://…, redis://…, .*, redis\+sentinel://…, ",
         ),
         ((SECRET, URL), {"outbox": "a.db"}, r"^outbox must be an Outbox or a URL; a file is sqlite:///a.db$"),
     ],

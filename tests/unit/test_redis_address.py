@@ -105,6 +105,8 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [
+        ("redis://cache/shop", {}, r"^the database of a Redis outbox is a number; its name is written as \?name=shop$"),
+        ("redis+sentinel://s1/main/shop", {}, "^the database of a Redis outbox is a number"),
         ("redis+other://cache", {}, "^a Redis outbox is at redis://"),
         ("unix+cluster:///run/redis.sock", {}, "^a Redis outbox is at redis://"),
         ("redis+sentinel://s1,s2", {}, "the name of the service is missing"),

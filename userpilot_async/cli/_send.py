@@ -17,8 +17,8 @@ from ._source import Rejections, Source
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @to_option
-@click.option("--outbox", "place", metavar="FILE", help="An outbox on disk (its path, or sqlite:///path) for the calls"
-              " to wait in: it keeps what could not be delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
+@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) for the"
+              " calls to wait in: it keeps what could not be delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
 @late_option
@@ -43,7 +43,7 @@ def send(
     {"type": "device", "device_id": "d1", "external_id": "u1", "os": "iOS", "model": "iPad", "app_build": "7", "app_version": "1.2"}
     {"type": "track", "name": "Report Exported", "external_id": "u1", "data": {"format": "csv"}}
 
-    With --outbox, the report is of all calls that waited or came in meanwhile, whoever else uses the file.
+    With --outbox, the report is of all calls that waited or came in meanwhile, whoever else uses it.
 
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
     Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.

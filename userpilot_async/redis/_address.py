@@ -7,15 +7,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import attrs
-
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.cluster import RedisCluster
-    from redis.retry import Retry
-    from redis.sentinel import Sentinel
-except ImportError as exc:  # pragma: no cover
-    raise ImportError("an outbox in Redis needs redis-py: pip install 'userpilot-async[redis]'") from exc
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 SENTINEL_PORT = 26379
 PLAIN = ("redis", "rediss", "unix")
@@ -128,6 +124,9 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     base, _, how = parts.scheme.partition("+")
     if base not in PLAIN or how not in ("", "cluster", "sentinel") or (how and base == "unix"):
         raise ValueError(f"a Redis outbox is at {FORMS}")
+    database = parts.path.strip("/").partition("/")[2] if how == "sentinel" else parts.path.strip("/")
+    if base != "unix" and database and not database.isdecimal():
+        raise ValueError(f"the database of a Redis outbox is a number; its name is written as ?name={database}")
     if how == "sentinel" and not parts.path.strip("/"):
         raise ValueError("redis+sentinel://host,host/service: the name of the service is missing")
     options: dict[str, Any] = {}

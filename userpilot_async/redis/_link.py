@@ -103,6 +103,9 @@ class Link:
                     self._redis = self._address.client(self._deadline, self._connected)
                 about = self._about("server")
                 self.evicts = self._about("memory").get("maxmemory_policy", "noeviction") != "noeviction"
+        except Away as error:
+            tls = self._address.shown.startswith("rediss") and "Timeout" in str(error)
+            raise Away(f"{error}; does it speak TLS there?") if tls else error from None
         except TypeError as error:  # of redis-py's cluster, which looks at options no earlier
             raise OutboxError(f"{self._address.shown}: {_first_words(error)}") from error
         finally:
