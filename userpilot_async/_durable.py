@@ -81,7 +81,7 @@ class DurableOutbox:
     # ── opening and closing ──
 
     async def open(self, opening: Opening) -> None:
-        """Start the thread, and wait until it has opened the place. Raises `ValueError` if it is in use, and `OutboxError`."""
+        """Start the thread, and wait until it is open. Raises `ValueError` if it is in use, and `OutboxError`."""
         if self._in_use:
             raise ValueError(f"this {type(self).__name__} is in use by another client: give each client one of its own")
         while self._writer is not None and self._writer.runs:  # noqa: ASYNC110  # its loop may be another one, and gone

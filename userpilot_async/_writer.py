@@ -52,7 +52,7 @@ class Writer:
     def start(self) -> None:
         """Begin."""
         self.runs = True
-        # A daemon: where a disk, or a server, never answers, the interpreter must be able to leave. A transaction is whole or not.
+        # A daemon: where a disk never answers, the interpreter must be able to leave. What is written is whole, or not.
         threading.Thread(target=self._run, name="userpilot-outbox", daemon=True).start()
 
     def wake(self) -> None:

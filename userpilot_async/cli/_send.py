@@ -18,7 +18,7 @@ from ._source import Rejections, Source
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @to_option
 @click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) for the"
-              " calls to wait in: it keeps what could not be delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
+              " calls to wait in: it keeps what is not delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
 @late_option
