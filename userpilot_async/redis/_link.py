@@ -34,7 +34,7 @@ from redis.exceptions import (
 )
 
 from .._errors import OutboxError
-from ._address import Address
+from ._address import Address, OnePiece
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
@@ -42,6 +42,7 @@ SCRIPTS = (
     "finish",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
+PACKER = OnePiece()
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
@@ -90,7 +91,9 @@ class Link:
         self.evicts = False
         """Redis may throw keys away when its memory is full."""
         self._busy_since: float | None = None
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
+        self._connection: Any = None
+        """The one that scripts go through, if it can be one: redis-py's way through its pool costs more than Redis."""
         self._redis: Any = None
         """Of redis-py, whose methods are typed for both of its clients at once."""
 
@@ -101,6 +104,8 @@ class Link:
             with self._asking():
                 if self._redis is None:
                     self._redis = self._address.client(self._deadline, self._connected)
+                if not self._address.is_cluster:
+                    self._connection = _connection_of(self._redis.connection_pool)
                 about = self._about("server")
                 self.evicts = self._about("memory").get("maxmemory_policy", "noeviction") != "noeviction"
         except Away as error:
@@ -135,7 +140,7 @@ class Link:
         """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
         if not self._connecting:
             raise ConnectionError("the connection was lost")
-        self._socket = connection._sock
+        self._sockets.append(connection._sock)
         if not self._address.is_cluster:  # where redis-py has done that before it tells us
             connection.on_connect()
 
@@ -159,6 +164,9 @@ class Link:
 
     def _run(self, step: Step, wait: bool) -> Answer:
         command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments)
+        if not wait and self._connection is not None:
+            self._connection.send_packed_command(PACKER.pack(*command))
+            return self._connection.read_response()
         if not wait:
             return self._redis.execute_command(*command)
         pipeline = self._redis.pipeline(transaction=False)
@@ -186,18 +194,22 @@ class Link:
 
     def break_off_if_older(self, seconds: float) -> None:
         """End the command that is under way, if it has been for so long. May be called in any thread."""
-        connected, since = self._socket, self._busy_since
-        if connected is not None and since is not None and time.monotonic() - since >= seconds:
+        since = self._busy_since
+        if since is not None and time.monotonic() - since >= seconds:
             # Not closed, which is the reader's matter: it reads the end, as if the server had closed it. And not by
             # TLS's own method, which takes the reader's state away.
-            with suppress(OSError):
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+            for connected in list(self._sockets):
+                with suppress(OSError):
+                    socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of the connection."""
-        connected, self._redis, self._socket = self._redis, None, None
+        connected, self._redis, self._sockets = self._redis, None, []
+        connection, self._connection = self._connection, None
         if connected is not None:
             with suppress(RedisError, OSError):
+                if connection is not None:
+                    connected.connection_pool.release(connection)
                 connected.close()
 
     def _meaning(self, error: RedisError) -> Exception:
@@ -213,6 +225,14 @@ class Link:
         if isinstance(error, (ResponseError, DataError)):
             return OutboxError(f"{self._address.shown}: {_first_words(error)}")
         return Away(_first_words(error))
+
+
+def _connection_of(pool: Any) -> Any:
+    """A connection, which connects when it is first used."""
+    try:
+        return pool.get_connection()
+    except TypeError:  # redis-py before 5.3 wants to know what for
+        return pool.get_connection("EVALSHA")
 
 
 def _first_words(error: Exception) -> str:
