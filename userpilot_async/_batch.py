@@ -135,8 +135,12 @@ class Batch:
 
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
+        return bool(self.refused) or self.has_senders_notes()
+
+    def has_senders_notes(self) -> bool:
+        """There is something to write that only the sender knows."""
         settled = self.delivered or self.lost or self.parts or self.forgotten
-        return bool(settled or self.refused or self.requests or self.landed)
+        return bool(settled or self.requests or self.landed)
 
     def is_empty(self) -> bool:
         """There is nothing to write."""

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol, cast
+import re
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import quote
 
 import anyio
 import click
 
+from .._errors import OutboxError
 from .._outbox import Outbox
 from .._places import outbox_at
 from ..sqlite import SQLiteOutbox
 from ._delivery import Delivery
+from ._outbox_place import room
 from ._progress import Progress, stderr
 from ._recipients import recipient_at
 from ._report import as_dict, as_text, encoded
 from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections
+
+if TYPE_CHECKING:
+    from ..redis import RedisOutbox
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this log is written for weeks
 
@@ -54,6 +60,8 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     outbox = cast("Deployed", outbox).that_sends()
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
         click.echo(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
+    if not isinstance(outbox, SQLiteOutbox):
+        _look_first(cast("RedisOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
     anyio.run(delivery.run)
@@ -71,10 +79,20 @@ class Deployed(Outbox, Protocol):
         ...
 
 
+def _look_first(outbox: RedisOutbox) -> None:
+    """A wrong name would be taken for a new outbox, in which there is never anything to do."""
+    try:
+        room("redis", "_inspect").look(outbox)
+    except OutboxError as error:
+        click.echo(f"{error}; going on all the same", err=True)
+
+
 def outbox_there(place: str | None) -> Outbox | None:
     """The outbox at a URL, or in a file; what is wrong with that is wrong usage. ``None``: as the environment says."""
     if not place:
         return None
+    if re.match(r"[\w.-]+:\d+(/|$)", place):
+        raise click.UsageError(f"{place} is no file; in Redis it is redis://{place}")
     try:
         return outbox_at(place if "://" in place else f"sqlite:///{quote(place)}")
     except (ValueError, ImportError) as exc:

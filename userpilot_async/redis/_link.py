@@ -130,7 +130,10 @@ class Link:
         except RedisError as error:
             raise self._meaning(error) from error
         except RedisClusterException as error:
-            raise Away(_first_words(error)) from error
+            words = _first_words(error)
+            if "not enabled" in words:
+                raise OutboxError(f"{self._address.shown} is no node of a cluster") from error
+            raise Away(words) from error
         except OSError as error:
             raise Away(_why(error)) from error
         finally:
@@ -222,6 +225,8 @@ class Link:
             return Full(_first_words(error))
         if isinstance(error, PASSING) or str(error).startswith(("BUSY", "NOREPLICAS")):
             return Away(_first_words(error))
+        if "unknown command 'SENTINEL'" in str(error):
+            return OutboxError(f"{self._address.shown}: what answers there is no Sentinel")
         if isinstance(error, (ResponseError, DataError)):
             return OutboxError(f"{self._address.shown}: {_first_words(error)}")
         return Away(_first_words(error))

@@ -214,6 +214,10 @@ class RedisOutbox(DurableOutbox):
             return self.put(*call[:5])
         return await super().hold(*call)
 
+    def _is_worth_waiting_for(self, batch: Batch) -> bool:
+        """While Redis is away, not so calls that found no room, and have been told so."""
+        return not self.away or any(not put.withdrawn for put in batch.puts) or batch.has_senders_notes()
+
     async def sending(self, request: Request) -> bool:
         """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
         term = self.term
