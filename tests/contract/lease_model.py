@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 Token = tuple[int, int]
@@ -22,7 +22,7 @@ class Wrong(AssertionError):
     """A state that must not be, and the shortest way to it."""
 
 
-class Explored(NamedTuple, Generic[S]):
+class Explored(NamedTuple):
     """What was visited."""
 
     states: int
@@ -34,7 +34,7 @@ def explore(
     actions: Callable[[S], Iterator[tuple[str, S, bool]]],
     invariant: Callable[[S], str | None],
     at_the_end: Callable[[S], str | None],
-) -> Explored[S]:
+) -> Explored:
     """Visit all states, the nearest first. Raises `Wrong` with a story.
 
     ``actions`` gives what may happen, the state after it, and whether it is trouble. Where nothing but trouble can

@@ -138,11 +138,11 @@ def _obituary(number: int, pid: int, death: Death, seen: Seen) -> str:
 
 async def _watch(life: Life, enough: int | None) -> Moment:
     """The moment in which to kill it: so many calls accepted, some delivered, others on their way; or its end."""
-    delivered: int | None = None
+    before = -1  # delivered at the first look
     with anyio.move_on_after(PATIENCE):
         while (moment := await life.moment()) is not None:
-            delivered = moment["delivered"] if delivered is None else delivered
+            before = moment["delivered"] if before < 0 else before
             ripe = enough is not None and moment["accepted"] >= enough and moment["pending"]
-            if moment["done"] or (ripe and moment["in_flight"] and moment["delivered"] >= delivered + PROGRESS):
+            if moment["done"] or (ripe and moment["in_flight"] and moment["delivered"] >= before + PROGRESS):
                 return moment
     raise Failed("the process that was to be killed ended by itself, or kept silent")

@@ -10,6 +10,7 @@ import attrs
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -77,8 +78,8 @@ def _through_sentinels(url: str, tls: bool, once: Mapping[str, Any]) -> redis.Re
     # What is in the query is for redis-py, as in its own URLs: parsed by it, on a URL of the first sentinel's.
     hosts = [_host(one) for one in parts.netloc.rpartition("@")[2].split(",")]
     like = urlunsplit(("rediss" if tls else "redis", "localhost", f"/{db or 0}", parts.query, ""))
-    parse_url: Callable[[str], dict[str, Any]] = redis.connection.parse_url
-    asked = dict(parse_url(like))
+    parse: Callable[[str], dict[str, Any]] = parse_url  # which has no types
+    asked = dict(parse(like))
     for name in ("host", "port"):
         asked.pop(name, None)
     asked.pop("connection_class", None)

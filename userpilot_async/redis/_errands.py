@@ -92,6 +92,8 @@ class Errands:
         if before and fate == b"lost":
             access.forget()
         now = access.learned(state)
+        if self._away and before:
+            self._notices.say(logging.WARNING, "back", f"{self._outbox.place} answers again")
         self._away, self._pause = False, FIRST_PAUSE
         if not before:
             self._tell(self._outbox.began, now)

@@ -260,7 +260,7 @@ _shas: dict[str, str] = {}
 
 def _texts(unbound: bool) -> Mapping[str, str]:
     """The scripts. ``unbound``: notes and all that makes room run on when the memory is full; new calls never do."""
-    folder = resources.files(__package__) / "scripts"
+    folder = resources.files("userpilot_async.redis") / "scripts"
     prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
     texts = {}
     for name in SCRIPTS:

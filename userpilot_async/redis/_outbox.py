@@ -12,6 +12,7 @@ from .._batch import Batch, Committed, Put
 from .._durable import DurableOutbox
 from .._errors import OutboxError
 from .._inheritance import Request
+from .._lanes import Key, Kind, Said
 from .._outbox import Opening
 from .._places import flag_in_url, number_in_url, word_in_url
 from .._receipt import Receipt
@@ -208,11 +209,13 @@ class RedisOutbox(DurableOutbox):
         put.awaited = False
         return True
 
-    async def hold(self, *call: Any) -> Receipt | None:
+    async def hold(
+        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
+    ) -> Receipt | None:
         """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
         if self.away and self._fallback is not None:
-            return self.put(*call[:5])
-        return await super().hold(*call)
+            return self.put(kind, key, said, size, now)
+        return await super().hold(kind, key, said, size, now, max_wait)
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
         """While Redis is away, not so calls that found no room, and have been told so."""
