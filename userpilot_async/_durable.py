@@ -144,6 +144,11 @@ class DurableOutbox:
         return self._wall()
 
     @property
+    def only_puts(self) -> bool:
+        """This process was told not to send."""
+        return not self._may_send
+
+    @property
     def waiting_bytes(self) -> int:
         """Of the calls that are held, as far as this process knows, and of those on their way in, or out."""
         return self._bytes + self._unwritten - self._freed
@@ -548,7 +553,8 @@ class DurableOutbox:
     def _not_held(self, puts: Sequence[Put], error: OutboxError) -> None:
         for put in puts:
             put.receipt.failed(NOT_HELD)
-            if not put.awaited:
+            if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
+                self.ledger.refused(NOT_HELD)
                 self._opening.failed(put.kind, put.key, put.said, error)
 
     def _changed(self) -> None:

@@ -246,7 +246,10 @@ async def test_row_61_calls_that_a_fallback_still_holds_at_the_end_are_said_to_b
         ) as userpilot:
             receipts = [await userpilot.track("u", "clicked", {"mark": n}) for n in range(5)]
             judge.within_bound(await took(userpilot.aclose()), 0.5)
+            statistics = userpilot.statistics()
 
+    assert (5, {"outbox": 5}, 0) == (statistics.dropped, statistics.reasons, statistics.unheld)
+    assert 5 == judge.conservation(statistics)
     await wait_until(lambda: all(receipt.status != "pending" for receipt in receipts), 5)
     assert {("dropped", "outbox")} == {(receipt.status, receipt.reason) for receipt in receipts}
     assert log.said("calls lost"), log.lines

@@ -99,7 +99,8 @@ class Delivery:
             return Exit(self.trouble.exit_code)
         seen = self.report.statistics
         left = seen.pending and not self.durable  # by others, meanwhile
-        return Exit.LOST if self.rejections.count or seen.dead or seen.dropped or left else Exit.FINE
+        lost = seen.dead or seen.dropped or seen.resets
+        return Exit.LOST if self.rejections.count or lost or left else Exit.FINE
 
     @property
     def durable(self) -> bool:
@@ -197,15 +198,23 @@ class Delivery:
         while True:
             await anyio.sleep(LOOK)
             now = "away" if self._is_away() else "sends" if self.to.client.statistics().sends else "stands by"
-            if now != before:
+            if now != before and now == "stands by" and getattr(self.to.client._outbox, "only_puts", False):
+                self.progress.say(f"{place}: this process only puts; `userpilot-async outbox` shows who sends")
+            elif now != before:
                 self.progress.say(f"{place}: {NEWS[now, before]}")
             before = now
 
 
 def since(before: Statistics, now: Statistics) -> Statistics:
-    """What has happened in between, as an account of its own: what waited at its beginning was accepted in it."""
+    """What has happened in between, as an account of its own: what waited at its beginning was accepted in it.
+
+    Where the outbox has lost calls meanwhile, its account has begun anew, and is all there is.
+    """
+    if now.resets != before.resets:
+        return attrs.evolve(now, resets=now.resets - before.resets)
     counted = ("accepted", "delivered", "dead", "dropped", "merged", "merged_lost")
     changed = {name: getattr(now, name) - getattr(before, name) for name in counted}
     changed["accepted"] += before.pending
     reasons = {name: count - before.reasons.get(name, 0) for name, count in now.reasons.items()}
-    return attrs.evolve(now, **changed, reasons={name: count for name, count in reasons.items() if count})
+    reasons = {name: count for name, count in reasons.items() if count}
+    return attrs.evolve(now, **changed, reasons=reasons, resets=0)

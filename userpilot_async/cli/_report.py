@@ -33,6 +33,8 @@ def as_text(delivery: Delivery) -> Iterator[str]:
         yield f"{delivery.found:,} of them waited already"
     if seen.reasons:
         yield "lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.reasons.items()))
+    if seen.resets:
+        yield "lost besides: what the outbox had, and has no more; how many calls that was is unknown"
     often_first = sorted(seen.requests.items(), key=lambda item: -item[1])
     requests = ", ".join(f"{count:,} {ENDPOINTS.get(name, name)}" for name, count in often_first)
     total = sum(seen.requests.values())
@@ -63,6 +65,7 @@ def as_dict(delivery: Delivery) -> dict[str, Any]:
         **{name: getattr(seen, name) for name in (*COUNTS, "submitted")},
         "found_waiting": delivery.found,
         "reasons": dict(seen.reasons),
+        "resets": seen.resets,
         "requests": dict(seen.requests),
         "requests_total": sum(seen.requests.values()),
         "retries": seen.retries,
