@@ -137,7 +137,9 @@ class Report:
         if s.unheld:
             parts.append(f"{s.unheld:,} more not held yet")
         if s.resets:
-            parts.append(f"and an unknown number that the outbox has lost, {s.resets} time{'s' if s.resets > 1 else ''}")
+            parts.append(
+                f"and an unknown number that the outbox has lost, {s.resets} time{'s' if s.resets > 1 else ''}"
+            )
         if self.jobs:
             parts.append(f"{s.submitted:,} submitted in {', '.join(self.jobs)}")
         if self.left and self.waits_in is not None:
