@@ -180,10 +180,10 @@ class RedisOutbox(DurableOutbox):
         await super().aclose()
 
     def _give_up(self) -> None:
-        """What is not held is lost, and must be told in time."""
+        """What is not held is lost, and must be told in time. Who waits for his call is told by the end of the wait."""
         with self._lock:
             open_ones = [batch for batch in self._all() if batch is not self._in_hand and not batch.done.past]
-            puts = [put for batch in open_ones for put in batch.puts if not put.withdrawn]
+            puts = [put for batch in open_ones for put in batch.puts if not put.withdrawn and not put.awaited]
             for put in puts:
                 put.withdrawn = True
         for put in puts:
