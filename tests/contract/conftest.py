@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, InlineRedisOutbox, at_once, open_now
+from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async import MemoryOutbox
 from userpilot_async._outbox import Outbox
 

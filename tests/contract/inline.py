@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import closing
 from typing import Any, TypeVar
 
 import attrs
 from anyio.abc import TaskGroup
 
-from tests.harness.redis_server import RedisServer
 from userpilot_async._batch import Batch, Committed
 from userpilot_async._errors import OutboxError
 from userpilot_async._lanes import Key, Kind, Said
 from userpilot_async._outbox import Opening, Outbox
-from userpilot_async.redis import RedisOutbox
-from userpilot_async.redis._access import steady
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._errands import Errands
 from userpilot_async.sqlite._file import File
@@ -180,30 +176,3 @@ class InlineOutbox(Inline, SQLiteOutbox):
         file.lease.close()
         file.turn.close()
         _dead.append(file)
-
-
-class InlineRedisOutbox(Inline, RedisOutbox):
-    """In Redis."""
-
-    def _start(self) -> None:
-        self._errands = errands = self._made_errands()
-        self._wall = lambda: steady() + errands.access.offset
-        self.writer = InlineWriter(errands)
-        self._writer = self.writer  # type: ignore[assignment]  # it looks like one
-        self.writer.start()
-
-    def die(self) -> None:
-        """As the process would: nothing more is written. Its lease has ended, too."""
-        self.writer.kill()
-        self._in_use = False
-        self.end_lease()
-        self.writer.errands.access.link.close()
-
-    def end_lease_of(self, server: RedisServer) -> None:
-        """The same, while this outbox has no connection."""
-        with closing(server.client()) as client:
-            client.delete(f"{{{self.name}}}:lease")
-
-    def end_lease(self) -> None:
-        """As the server's clock does."""
-        self.writer.errands.access.link._redis.delete(f"{{{self.name}}}:lease")

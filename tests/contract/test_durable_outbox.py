@@ -14,7 +14,8 @@ from typing import Any, Union
 
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, InlineRedisOutbox, at_once, open_now
+from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline_redis import InlineRedisOutbox
 from tests.contract.puts import PUTS
 from userpilot_async import OutboxError
 from userpilot_async._batch import Batch, Settled

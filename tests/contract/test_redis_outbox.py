@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.inline import Client, InlineRedisOutbox, at_once, open_now
+from tests.contract.inline import Client, at_once, open_now
+from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async._inheritance import Request
 from userpilot_async._ledger import DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
