@@ -47,7 +47,7 @@ class Account:
         """So many calls have met their fate, and so many others that went into them."""
         if outcome.is_delivered:
             self.delivered += carriers
-            if outcome.by is not None:
+            if outcome.by is not None and carriers:
                 self.by[outcome.by] = self.by.get(outcome.by, 0) + carriers
         elif carriers:
             lost = self.dead if outcome.status == "dead" else self.dropped

@@ -368,6 +368,12 @@ TestOneAccount = OneAccount.TestCase
 TestOneAccount.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
+def test_a_job_that_has_delivered_nothing_but_merged_calls_is_no_way_by_which_calls_went() -> None:
+    account = account_of(2, said(Outcome("delivered", by="import"), [], [0]))
+
+    assert ({}, 1) == (account.by, account.merged)
+
+
 # ── when another one takes over, and when the place starts again ──
 
 
