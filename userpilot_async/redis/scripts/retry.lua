@@ -3,7 +3,10 @@
 if is_other(ARGV[1]) then
   return other_generation()
 end
-local first, count, bytes = number(account, 'next_id'), 0, 0
+local first, count, bytes = next_id(), 0, 0
+if not first then
+  return foreign()
+end
 for i = 2, #ARGV do
   local kept = redis.call('XRANGE', lost, ARGV[i], ARGV[i])
   if #kept > 0 then
