@@ -115,7 +115,8 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     """The address, and those options of the query that are ours, by name; all the rest is redis-py's. `ValueError`."""
     try:
         parts = urlsplit(url)
-        port = parts.port if "," not in parts.netloc else None
+        if "," not in parts.netloc:  # several sentinels, each looked at by itself
+            _ = parts.port  # raises where that is no number
     except ValueError:  # whose words may have a part of the password
         raise ValueError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
     if "@" in parts.path + parts.query + parts.fragment:
@@ -140,7 +141,7 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
         else:
             theirs.append((name, value))
     where = parts.netloc.rpartition("@")[2]  # no user, no password
-    shown = f"{parts.scheme}://{where or parts.path if port is None else where}"
+    shown = f"{parts.scheme}://{where or parts.path}"
     if where and parts.path.strip("/"):
         shown += parts.path
     plain = url.partition("?")[0].partition("#")[0]

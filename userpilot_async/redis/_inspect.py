@@ -15,7 +15,7 @@ from .._stored import runs
 from ._lease import holder_of
 from ._log import Entry, accepted_at, account_of, counts_of, decoded, fields_of
 from ._outbox import RedisOutbox
-from ._visit import AT_ONCE, Sight, visiting
+from ._visit import Sight, at_once, visiting
 
 
 def look(outbox: RedisOutbox) -> Seen:
@@ -110,8 +110,8 @@ def retry(outbox: RedisOutbox, reasons: Sequence[str] = (), ids: Sequence[int] =
         chosen = [one for one in chosen if not ids or one.lost.id in ids]
         back = [one.entry for one in chosen if one.lost.call is not None]
         wait_again: list[int] = []
-        for start in range(0, len(back), AT_ONCE):
-            first, count = visit.run("retry", *back[start : start + AT_ONCE])
+        for some in at_once(back):
+            first, count = visit.run("retry", *some)
             wait_again += range(first, first + count)
     return Retried(runs(wait_again), len(chosen) - len(back), sorted(set(ids) - {one.lost.id for one in kept}))
 

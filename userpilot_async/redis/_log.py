@@ -112,11 +112,11 @@ class State:
         self._oldest = id_of(oldest) if oldest else None
         self._news = news
 
-    def committed(self, first_put: int = 0) -> Committed:
+    def committed(self) -> Committed:
         """For the loop."""
         heard = [one for text in self._news for one in concluded(text)]
         all_heard = self.heard == self.revision
-        return Committed(account_of(self._counts), self._oldest, heard, (), first_put, complete=all_heard)
+        return Committed(account_of(self._counts), self._oldest, heard, complete=all_heard)
 
 
 def concluded(text: bytes) -> Iterable[Concluded]:

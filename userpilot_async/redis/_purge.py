@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 from .._seen import Erased, Whose, keys_in, names_company
 from .._stored import Stored, runs
 from .._values import encode_json
 from ._log import Entry, decoded, fields_of, id_of
 from ._outbox import RedisOutbox
-from ._visit import AT_ONCE, Visit, visiting
+from ._visit import Visit, at_once, visiting
 
-T = TypeVar("T")
 MOST_SWEPT, MOST_BYTES_SWEPT = 2_000, 1024**2  # entries and bytes written anew in one step: about 10 ms
 
 
@@ -53,14 +50,14 @@ class Search:
     def waiting(self, behind: str = "") -> None:
         """Calls in line, from behind this entry on."""
         ids = [id_of(one[0]) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
-        for some in _at_once(ids):
+        for some in at_once(ids):
             stretches = json.dumps(runs(some))
             self.erased.waiting += self._visit.run("purge", "log", stretches) if self._really else len(some)
 
     def lost(self) -> None:
         """Calls that are kept though they are dead or dropped."""
         entries = [one[0].decode() for one in self._visit.entries("lost", self._texts) if self._is_meant(one)]
-        for some in _at_once(entries):
+        for some in at_once(entries):
             self.erased.lost += self._visit.run("purge", "lost", *some) if self._really else len(some)
 
     def _is_meant(self, entry: Entry) -> bool:
@@ -89,8 +86,3 @@ class Search:
             return self._whose.kind == "company" and names_company(stored.call(), self._whose.id)
         except (ValueError, TypeError, AttributeError):  # damaged
             return False
-
-
-def _at_once(found: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(found), AT_ONCE):
-        yield found[start : start + AT_ONCE]

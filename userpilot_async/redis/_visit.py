@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from .._errors import OutboxError
@@ -21,6 +21,7 @@ from ._outbox import RedisOutbox
 AT_ONCE = 500  # entries a script looks at, or changes: some milliseconds
 
 Place = Literal["log", "lost"]
+T = TypeVar("T")
 
 
 class Sight:
@@ -81,6 +82,12 @@ class Visit:
             last, more, found = self.run("scan", place, self.reached, "+", AT_ONCE, *texts)
             self.reached = last.decode()
             yield from found
+
+
+def at_once(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as one script may change."""
+    for start in range(0, len(found), AT_ONCE):
+        yield found[start : start + AT_ONCE]
 
 
 @contextmanager
