@@ -10,7 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ USERS, COMPANIES = 2_000, 50
 IDENTIFIES, TRACKS = 20_000, 550  # tracks: fewer than the 600 that one minute takes
 ACTIVE = 40  # users who have events; each costs at least one identify of its own, so that its events can follow
 KNOWN_FIRST = 1_000  # lines in which every active user is introduced; their events come after these
-START = datetime(2026, 1, 5, 9, 0, tzinfo=timezone.utc)
+START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 PLANS = ("free", "team", "business", "enterprise")
 ROLES = ("owner", "admin", "member", "viewer")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Union
-
-Properties = dict[str, Union[str, int, float, bool]]
+Properties = dict[str, str | int | float | bool]
 
 EVENT = "report_exported"
 MARK = b"report_id"  # once in each event or profile, however a client wraps it: the sink counts it

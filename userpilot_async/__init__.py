@@ -6,10 +6,12 @@ async with UserpilotClient("API_KEY") as userpilot:
 """
 
 from ._api import UserpilotAPI
-from ._calls import Identify, IdentifyCompany, Track
-from ._client import UserpilotClient
+from ._calls import Call, Identify, IdentifyCompany, Track
+from ._client import Metadata, OnDead, UserpilotClient
 from ._errors import (
     ClientClosed,
+    ClientNotOpen,
+    ConfigurationError,
     DeliveryError,
     InvalidCall,
     JobFailed,
@@ -18,6 +20,7 @@ from ._errors import (
     Rejected,
     Unavailable,
     UserpilotError,
+    WrongLoop,
 )
 from ._jobs import Job, JobStatus
 from ._ledger import Outcome
@@ -29,7 +32,10 @@ from ._userpilot import DeadCall
 from ._version import __version__ as __version__
 
 __all__ = [
+    "Call",
     "ClientClosed",
+    "ClientNotOpen",
+    "ConfigurationError",
     "DeadCall",
     "DeliveryError",
     "Identify",
@@ -39,6 +45,8 @@ __all__ = [
     "JobFailed",
     "JobStatus",
     "MemoryOutbox",
+    "Metadata",
+    "OnDead",
     "Outbox",
     "OutboxError",
     "Outcome",
@@ -53,4 +61,5 @@ __all__ = [
     "UserpilotAPI",
     "UserpilotClient",
     "UserpilotError",
+    "WrongLoop",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Union
+from typing import Any
 
 import attrs
 
@@ -88,7 +88,7 @@ class IdentifyCompany:
         return {"type": "identify_company", "company_id": self.company_id, "metadata": dict(self.metadata)}
 
 
-Call = Union[Track, Identify, IdentifyCompany]
+Call = Track | Identify | IdentifyCompany
 
 
 def to_bytes(call: Call) -> bytes:

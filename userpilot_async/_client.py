@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from datetime import datetime
 from importlib import import_module
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ._http import Transport
     from .imports import ImportReport, OnProgress, Row, Series
 
-OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
-Metadata = Union[Mapping[str, Convertible], None]
+OnDead = Callable[[DeadCall], Awaitable[None] | None]
+Metadata = Mapping[str, Convertible] | None
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 

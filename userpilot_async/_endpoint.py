@@ -6,10 +6,9 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Callable
-from typing import Union
 from urllib.parse import urlsplit
 
-Key = Union[str, Callable[[], str]]
+Key = str | Callable[[], str]
 
 
 class BadKey(ValueError):

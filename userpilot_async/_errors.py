@@ -1,16 +1,17 @@
 """What can go wrong, and whose fault it is.
 
-    UserpilotError
-    ├── InvalidCall        the caller's: raised at the call; names the field, never the value
-    ├── QueueFull          the caller's choice: only with Settings(when_full="raise")
-    ├── ClientClosed       the caller's: the client is not open here (closed, other loop, forked)
-    ├── OutboxError        the machine's: a durable outbox cannot hold calls (disk full, denied, another account's)
-    └── DeliveryError      the far side's: raised by UserpilotAPI only, never by track() or identify()
-        ├── Rejected       the server answered, and said no
-        ├── Unavailable    no usable answer: network, timeout, 5xx, 429
-        └── JobFailed      a background job ended as `failed`
-
-A bad key, URL or setting is a ``ValueError`` at construction.
+UserpilotError
+├── InvalidCall        the caller's: raised at the call; names the field, never the value
+├── QueueFull          the caller's choice: only with Settings(when_full="raise")
+├── ClientNotOpen      the caller's: the client has not been opened yet
+├── ClientClosed       the caller's: the client takes no calls any more (closed, or forked)
+├── WrongLoop          the caller's: an awaited call in another event loop than the client's
+├── OutboxError        the machine's: a durable outbox cannot hold calls (disk full, denied, another account's)
+├── ConfigurationError the caller's: a key, a URL, a setting or a variable that cannot be right; a `ValueError`, too
+└── DeliveryError      the far side's: raised by UserpilotAPI only, never by track() or identify()
+    ├── Rejected       the server answered, and said no
+    ├── Unavailable    no usable answer: network, timeout, 5xx, 429
+    └── JobFailed      a background job ended as `failed`
 """
 
 from __future__ import annotations
@@ -40,8 +41,26 @@ class QueueFull(UserpilotError):
     """The queue has no room for this call, and the settings ask to be told."""
 
 
+class ClientNotOpen(UserpilotError):
+    """The client takes no calls yet: open it with ``async with``, or with ``await client.start()``."""
+
+
 class ClientClosed(UserpilotError):
-    """The client takes no calls here: not opened yet, closed, or used from another loop, thread or process."""
+    """The client takes no calls any more: it was closed, or this is a process forked from the one that opened it."""
+
+
+class WrongLoop(UserpilotError):
+    """An awaited call was made in another event loop than the one in which the client was opened.
+
+    The message says what to do: a ``…_nowait`` call, which any thread may make, or a client for this loop.
+    """
+
+
+class ConfigurationError(UserpilotError, ValueError):
+    """A key, a URL, a setting or an environment variable cannot be right; raised at construction.
+
+    The message names the argument or the variable, and shows no secret. Also a `ValueError`.
+    """
 
 
 class OutboxError(UserpilotError):
@@ -55,33 +74,54 @@ class DeliveryError(UserpilotError):
     """A request of `UserpilotAPI` did not do what was asked."""
 
 
+def _with_ids(text: str, error_code: str | None, request_id: str | None) -> str:
+    """The text, with what the vendor's support asks for behind it."""
+    ids = [f"{name} {value}" for name, value in (("error_code", error_code), ("request", request_id)) if value]
+    return f"{text} ({', '.join(ids)})" if ids else text
+
+
 class Rejected(DeliveryError):
     """The server answered with ``status`` and will not answer otherwise to the same request.
 
-    ``detail`` is the server's own message, shortened and free of control characters.
+    ``detail`` is the server's own message, shortened and free of control characters. ``error_code`` is the server's,
+    ``request_id`` its ``x-request-id``, which the vendor's support asks for; each is ``None`` if it gave none.
     """
 
-    def __init__(self, status: int, detail: str = "") -> None:
+    def __init__(
+        self, status: int, detail: str = "", *, error_code: str | None = None, request_id: str | None = None
+    ) -> None:
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
+        self.error_code = error_code
+        self.request_id = request_id
 
     def __str__(self) -> str:
-        return f"the server answered {self.status}" + (f": {self.detail}" if self.detail else "")
+        text = f"the server answered {self.status}" + (f": {self.detail}" if self.detail else "")
+        return _with_ids(text, self.error_code, self.request_id)
 
 
 class Unavailable(DeliveryError):
     """No usable answer.
 
-    ``ambiguous`` says that the request may have been carried out all the same; ``status`` is there if the
-    server did answer, with a 5xx or a 429.
+    ``ambiguous`` says that the request may have been carried out all the same; ``status`` is there if a
+    server did answer, with a 5xx, a 429, or what is no answer of this API. ``error_code`` and ``request_id`` are as in
+    `Rejected`.
     """
 
-    def __init__(self, detail: str, *, ambiguous: bool = False, status: int | None = None) -> None:
+    def __init__(
+        self, detail: str, *, ambiguous: bool = False, status: int | None = None, error_code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(detail)
         self.detail = detail
         self.ambiguous = ambiguous
         self.status = status
+        self.error_code = error_code
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return _with_ids(self.detail, self.error_code, self.request_id)
 
 
 class JobFailed(DeliveryError):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Union
 
-Event = Union[bytes, tuple[bytes, datetime]]
+Event = bytes | tuple[bytes, datetime]
 """An event as JSON, ready to go; with the time it happened, if the wire has no field for that."""
 
 Waiting = tuple[int, float, Event]

@@ -7,7 +7,7 @@ Source: docs.userpilot.com, "Background jobs" and "Bulk identify", read 2026-10.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +23,7 @@ SHORTEST_PAUSE = 1.0  # seconds between two looks
 LONGEST_PAUSE = 30.0
 
 
-class JobStatus(str, Enum):
+class JobStatus(StrEnum):
     """Only ``completed`` and ``failed`` are final. A status that is not documented reads as ``UNKNOWN``."""
 
     QUEUED = "queued"

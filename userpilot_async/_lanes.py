@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Union
+from typing import Any
 
 import attrs
 
@@ -14,15 +14,15 @@ from ._event import Event, Waiting
 Kind = str
 """Of a ticket: ``track`` is an event; a kind of rows (``user``, ``company``) is an identify; others are posts."""
 
-Key = Union[str, tuple[str, ...]]
+Key = str | tuple[str, ...]
 """Whose a call is. Several keys say that they are the same person's from now on; the first one stays."""
 
-Facts = tuple[dict[str, Any], Union[dict[str, Any], None], int, Union[tuple[str, str, dict[str, Any], int], None]]
+Facts = tuple[dict[str, Any], dict[str, Any] | None, int, tuple[str, str, dict[str, Any], int] | None]
 """What an identify says: its properties; what stands beside them on the wire; its size in bytes; and what it says of
 another, as ``(kind, key, properties, size)``, whose fate it shares.
 """
 
-Said = Union[Event, Facts]
+Said = Event | Facts
 
 Ticket = tuple[int, float, Kind, Key, Said]
 """An accepted call: its id, when it was accepted (schedule's clock), its kind, whose it is, and what it says.

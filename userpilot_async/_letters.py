@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Union
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,7 +18,7 @@ from ._notices import Notices
 MAX_LETTERS = 10_000  # of calls that found no room, which nothing else bounds; beyond that they are only counted
 
 
-OnDead = Callable[[Any], Union[Awaitable[None], None]]
+OnDead = Callable[[Any], Awaitable[None] | None]
 """`Any` is the destination's kind of `LostCall`."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Union
 
 import attrs
 
@@ -30,7 +29,7 @@ class Settlement:
     outcome: Outcome
     size: int
     """Bytes of the queue that are free again."""
-    said: Union[Event, Row, Post, None]
+    said: Event | Row | Post | None
     """What was said, unless it was delivered."""
     detail: str = ""
     """The server's own words about it, if it was refused."""

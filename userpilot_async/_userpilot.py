@@ -6,8 +6,8 @@ Source: docs.userpilot.com, read 2026-10.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
-from typing import Any, Union, cast
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import attrs
 
@@ -139,7 +139,7 @@ def import_lines(row: Row, known: Mapping[str, Any], wall: float) -> Iterator[by
 
 
 def _inserted_at(moment: float) -> str:
-    return _written(datetime.fromtimestamp(moment, timezone.utc))
+    return _written(datetime.fromtimestamp(moment, UTC))
 
 
 def _written(moment: datetime) -> str:
@@ -160,7 +160,7 @@ def call_of(kind: Kind, key: Key, said: Said) -> Call:
     return Identify(str(key), metadata, company)
 
 
-def row_call(row: Row) -> Union[Identify, IdentifyCompany]:
+def row_call(row: Row) -> Identify | IdentifyCompany:
     """The one call that says what the row says."""
     if row.kind == "company":
         return IdentifyCompany(row.key, row.metadata)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from json import encoder
-from typing import Any, Union, cast
+from typing import Any, cast
 from uuid import UUID
 
 from ._errors import InvalidCall
 
-Value = Union[str, int, float, bool, None]
+Value = str | int | float | bool | None
 """What the wire carries as a property."""
 
-Convertible = Union[Value, datetime, date, Decimal, UUID, Enum]
+Convertible = Value | datetime | date | Decimal | UUID | Enum
 """What a caller may give: a `Value`, or something with one obvious form as a `Value`."""
 
 MAX_PROPERTIES = 500
@@ -255,12 +255,12 @@ def converted_value(
 
 def iso_utc(moment: datetime) -> str:
     """ISO 8601 in UTC with a ``Z``, as the vendor's samples have it."""
-    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _in_utc(moment: datetime, field: str) -> datetime:
     try:
-        return moment.astimezone(timezone.utc)
+        return moment.astimezone(UTC)
     except OverflowError as exc:
         raise InvalidCall(field, "is a datetime outside the years 1 to 9999 in UTC") from exc
 

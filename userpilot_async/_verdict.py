@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timezone
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
@@ -149,7 +149,7 @@ def _http_date(text: str | None) -> float | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):  # what the parser raises on garbage
         return None
 

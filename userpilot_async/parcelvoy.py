@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -55,7 +55,7 @@ __all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "Parcel
 
 MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
 MAX_PHONE = 64
-Data = Union[Mapping[str, Any], None]
+Data = Mapping[str, Any] | None
 """JSON: nested mappings and lists of str, int, float, bool and None; `Any` because that cannot be said in a type."""
 
 
@@ -209,7 +209,7 @@ class Track(_Person):
         return line if self.occurred_at is None else line | {"occurred_at": iso_utc(self.occurred_at)}
 
 
-Call = Union[Identify, Alias, Device, Track]
+Call = Identify | Alias | Device | Track
 _TYPES: dict[str, Any] = {"identify": Identify, "alias": Alias, "device": Device, "track": Track}
 
 
@@ -227,7 +227,7 @@ class DeadCall(LostCall):
     """The call as it could be made again: of merged identifies, all that they said together."""
 
 
-OnDead = Callable[[DeadCall], Union[Awaitable[None], None]]
+OnDead = Callable[[DeadCall], Awaitable[None] | None]
 
 
 # ── how they look on the wire ──

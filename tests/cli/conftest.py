@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from urllib.parse import urlencode
 
 import anyio
@@ -27,7 +27,7 @@ KEY = "SECRET-KEY"
 NAMES = ("USERPILOT", "PARCELVOY")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Env = dict[str, Optional[str]]
+Env = dict[str, str | None]
 Received = Callable[[str], list[dict[str, Any]]]
 
 

@@ -6,7 +6,7 @@ import gzip
 import json
 import signal
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def test_rows_arrive_with_the_time_at_which_they_happened(run: Run, received: Re
     assert "3 rows uploaded in 1 file, 3 of them completed" in result.stdout
     assert "possible duplicates: 0" in result.stdout
     assert [{"plan": "pro"}] == [one["properties"] for one in received("users")]
-    at = [datetime.fromtimestamp(one["occurred_at"], timezone.utc).isoformat() for one in received("events")]
+    at = [datetime.fromtimestamp(one["occurred_at"], UTC).isoformat() for one in received("events")]
     assert ["2024-11-30T09:00:00+00:00", "2024-12-01T08:55:43.500000+00:00"] == at
 
 

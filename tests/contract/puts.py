@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from userpilot_async._calls import track_body
 from userpilot_async._door import Checked
@@ -10,7 +10,7 @@ from userpilot_async._userpilot import facts_of
 from userpilot_async._values import Value, size_of
 from userpilot_async.parcelvoy import Alias, Device, Identify, Track, _as_put
 
-MOMENT = datetime(2026, 11, 21, 9, 30, 15, 250_000, tzinfo=timezone.utc)
+MOMENT = datetime(2026, 11, 21, 9, 30, 15, 250_000, tzinfo=UTC)
 PROPERTIES: dict[str, Value] = {
     "plan": "pro",
     "seats": 3,

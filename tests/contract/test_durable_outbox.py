@@ -10,7 +10,7 @@ import sqlite3
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,7 @@ EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")
 DESCRIBES = "userpilot identify that describes a company"
 
-Process = Union[InlineOutbox, InlineRedisOutbox]
+Process = InlineOutbox | InlineRedisOutbox
 NewProcess = Callable[..., Process]
 
 

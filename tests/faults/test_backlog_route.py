@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -114,7 +114,7 @@ async def test_receipts_and_statistics_say_which_way_calls_went() -> None:
 
 
 async def test_what_happened_long_ago_is_imported_at_once_with_the_time_it_was_given() -> None:
-    long_ago = datetime.now(timezone.utc) - timedelta(days=3)
+    long_ago = datetime.now(UTC) - timedelta(days=3)
     dated = attrs.evolve(USERPILOT, track=partial(_track_at, long_ago))
     async with late(to=dated) as scene:
         receipt = await scene.track(person(1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import time
 
 import anyio
@@ -126,11 +125,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 11),
-    strict=True,
-    reason="on 3.10 nothing is said of the calls that the cut drain left behind",
-)
 def test_row_41_a_second_sigint_ends_the_drain_at_once_and_the_calls_are_accounted_for() -> None:
     with RawServer(silent()) as server, script(DRAINING, server.url) as program:
         program.wait_for_line("SAID ready")
@@ -146,9 +140,8 @@ def test_row_41_a_second_sigint_ends_the_drain_at_once_and_the_calls_are_account
     assert 0 == status
     assert "interrupted" in told
     assert re.search("5 calls lost, reason closed|5 accepted calls have not been delivered", program.output)
-    if sys.version_info >= (3, 11):  # 3.10 closes its loop after a second SIGINT, and runs no `finally`
-        account = Account(**told["account"])
-        assert 5 == account.dropped == judge.conservation(account)
+    account = Account(**told["account"])
+    assert 5 == account.dropped == judge.conservation(account)
 
 
 # ── 42 ──

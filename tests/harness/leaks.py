@@ -17,7 +17,7 @@ import sniffio
 import trio
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 # Both libraries keep idle worker threads for some seconds, for the next call. They are no leak.
 _POOLED_THREADS = ("AnyIO worker thread", "asyncio_", "Trio thread", "trio-", "ThreadPoolExecutor")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tests.harness.wire import Wire
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 # Real seconds for the thread to end its connections; they only have to be cancelled.
 STOP_WITHIN = 5.0

@@ -16,7 +16,7 @@ from tests.harness.script import Record, Script, Turns
 from tests.harness.wire import Wire
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class RawServer(LoopbackServer):

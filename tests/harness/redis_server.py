@@ -21,8 +21,9 @@ from urllib.parse import quote
 from tests.harness.processes import ProgramFailed
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import redis  # only for types: tests that need no Redis run without it
-    from typing_extensions import Self
 
 PROGRAM = "redis-server"
 NO_SERVER = f"no {PROGRAM} on PATH"

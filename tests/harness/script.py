@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
 R = TypeVar("R")
 
-# One value for every request; one after the other; or chosen when the request has been read. (Not `|`, which
-# 3.10 would evaluate here and cannot.)
-Script = Union[V, Sequence[V], Callable[[Any], V]]
+# One value for every request; one after the other; or chosen when the request has been read.
+Script = V | Sequence[V] | Callable[[Any], V]
 
 
 class Turns(Generic[V]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import ExitStack, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,7 @@ from tests.harness.script import Script
 from tests.harness.wire import Wire
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 Certificate = Literal["good", "wrong_name", "expired", "self_signed"]
 
@@ -126,7 +126,7 @@ def _server_context(certificate: Certificate) -> ssl.SSLContext:
     # "self_signed" stands for any authority that the client does not know, ours included.
     authority = trustme.CA() if certificate == "self_signed" else _authority()
     name = "elsewhere.test" if certificate == "wrong_name" else "127.0.0.1"
-    end = datetime.now(timezone.utc) - timedelta(days=1) if certificate == "expired" else None
+    end = datetime.now(UTC) - timedelta(days=1) if certificate == "expired" else None
     begin = None if end is None else end - timedelta(days=30)
     authority.issue_cert(
         name, "localhost" if certificate != "wrong_name" else name, not_before=begin, not_after=end

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +27,6 @@ from userpilot_async.imports._journal import Journal
 
 pytestmark = pytest.mark.slow  # hundreds of lives, each of which waits for the disk at every step
 
-if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
 
 BAD = "not json"
 LINES = [

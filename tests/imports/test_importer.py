@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ async def test_files_are_named_by_the_source_and_never_alike(run, written, emula
 async def test_events_keep_their_own_time(run, written, emulator):
     await run(written([track(1)]))
 
-    assert datetime.fromisoformat(AT).replace(tzinfo=timezone.utc).timestamp() == emulator.store.events[0].occurred_at
+    assert datetime.fromisoformat(AT).replace(tzinfo=UTC).timestamp() == emulator.store.events[0].occurred_at
 
 
 async def test_files_are_cut_by_bytes_too(run, written, emulator, cable, monkeypatch):

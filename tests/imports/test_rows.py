@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import attrs
 import pytest
@@ -446,7 +446,7 @@ def test_no_kind_of_metadata_breaks_it(value):
 
 
 def test_each_type_says_what_it_is():
-    at = datetime(2024, 12, 1, 8, 55, 43, tzinfo=timezone.utc)
+    at = datetime(2024, 12, 1, 8, 55, 43, tzinfo=UTC)
     rows = [
         IdentifyUser(user_id="u1", inserted_at=at),
         IdentifyCompany(company_id="c1", inserted_at=at),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -160,7 +160,7 @@ class Server(FaultyServer):
             self.store(row, True)
             return
         self.events.append(Event(user, row["event_name"], row["metadata"], self.company_of.get(user)))
-        moment = datetime.fromisoformat(row["inserted_at"]).replace(tzinfo=timezone.utc).timestamp()
+        moment = datetime.fromisoformat(row["inserted_at"]).replace(tzinfo=UTC).timestamp()
         self.dated.setdefault(row["metadata"]["n"], moment)
 
     def store(self, row: dict[str, Any], is_user: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -132,7 +132,7 @@ def test_nothing_goes_as_an_import_without_the_setting() -> None:
     run = Late(imports=None)
     run.many(5_000)
     run.run(400.0)
-    run.put(Track("u1", "event", {"n": 5_000}, occurred_at=datetime(2020, 1, 1, tzinfo=timezone.utc)))
+    run.put(Track("u1", "event", {"n": 5_000}, occurred_at=datetime(2020, 1, 1, tzinfo=UTC)))
     run.drain()
 
     assert [] == run.files
@@ -178,7 +178,7 @@ def test_an_outage_is_over_though_everything_went_as_an_import() -> None:
 
 def test_an_event_that_happened_long_ago_is_imported_at_once_and_one_of_just_now_is_not() -> None:
     run = Late()
-    wall = datetime.fromtimestamp(run.now, timezone.utc)
+    wall = datetime.fromtimestamp(run.now, UTC)
     run.put(Track("u1", "event", {"n": 0}, occurred_at=wall - timedelta(hours=30)))
     run.put(Track("u2", "event", {"n": 1}, occurred_at=wall - timedelta(seconds=299)))
     run.put(Track("u1", "event", {"n": 2}))
@@ -255,7 +255,7 @@ def test_an_account_without_imports_drains_the_slow_way_and_says_why(status: int
     run = Late()
     run.server.refuses_imports = status
     run.many(4_000)
-    run.put(Track("u1", "event", {"n": 4_000}, occurred_at=datetime(1960, 1, 1, tzinfo=timezone.utc)))
+    run.put(Track("u1", "event", {"n": 4_000}, occurred_at=datetime(1960, 1, 1, tzinfo=UTC)))
     run.drain()
 
     run.check()

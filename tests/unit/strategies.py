@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ class Level(IntEnum):
     HIGH = 2
 
 
-class UserId(str, Enum):
+class UserId(StrEnum):
     """A text whose `str` is not what it says."""
 
     FIRST = "u1"

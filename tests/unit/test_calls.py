@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import attrs
 import pytest
@@ -15,7 +15,7 @@ from tests.unit.strategies import anything, calls, event_names, ids, json_values
 from userpilot_async import Identify, IdentifyCompany, InvalidCall, Track
 from userpilot_async._calls import Call, from_bytes, from_dict, to_bytes, track_body, track_from_body
 
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def refusal(line: bytes | str) -> InvalidCall:

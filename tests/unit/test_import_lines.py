@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from userpilot_async._userpilot import import_lines
 from userpilot_async._values import checked_moment
 from userpilot_async.imports import checked
 
-WALL = datetime(2026, 1, 31, 23, 59, 58, tzinfo=timezone.utc).timestamp()
+WALL = datetime(2026, 1, 31, 23, 59, 58, tzinfo=UTC).timestamp()
 
 
 def row(metadata: dict[str, Any] | None = None, *events: Event, key: str = "ü1", **rest: Any) -> Row:
@@ -53,7 +53,7 @@ def test_the_identify_goes_first_and_each_event_has_its_time() -> None:
 def test_an_event_that_says_when_it_happened_has_that_time_in_utc() -> None:
     moment = datetime(2025, 12, 24, 18, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
 
-    moments = [checked_moment(moment), datetime.max.replace(tzinfo=timezone.utc)]
+    moments = [checked_moment(moment), datetime.max.replace(tzinfo=UTC)]
     lines = lines_of(row({}, *((track_body("ü1", "paid", {}), one) for one in moments), state=RowState.ANSWERED))
 
     assert ["2025-12-24T13:00:00.000000", "9999-12-31T23:59:59.999999"] == [line["inserted_at"] for line in lines]

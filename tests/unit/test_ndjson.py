@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -16,7 +16,7 @@ from userpilot_async import InvalidCall
 from userpilot_async._ndjson import call_of, line_of, object_on
 from userpilot_async._values import checked_time, iso_utc
 
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def text_of(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -17,7 +17,7 @@ from userpilot_async import InvalidCall, UserpilotError
 from userpilot_async._ndjson import line_of
 from userpilot_async.parcelvoy import Alias, Device, Identify, Track, from_line
 
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FAR_WEST = timezone(timedelta(hours=-12))
 REQUIRED = {"os": "iOS 16.3", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
 
@@ -213,7 +213,7 @@ def test_a_text_is_a_time_zone_or_refused(name):
         ("x" * 256, "has 256 characters; the limit is 255"),
         ("Europe/Berlin\ud800", "has a lone surrogate, which UTF-8 cannot carry"),
         (1, "must be str, not int"),
-        (timezone.utc, "must be str, not timezone"),
+        (UTC, "must be str, not timezone"),
         (["Europe/Berlin"], "must be str, not list"),
     ],
     ids=lambda given: ascii(given)[:20],
@@ -271,7 +271,7 @@ def test_the_time_of_an_event_is_aware(value, reason):
 def test_the_time_of_an_event_is_kept_in_utc(moment):
     kept = Track("n", external_id="e", occurred_at=moment).occurred_at
 
-    assert (moment, timezone.utc) == (kept, kept.tzinfo)
+    assert (moment, UTC) == (kept, kept.tzinfo)
 
 
 @pytest.mark.parametrize("make", COMPLETE)

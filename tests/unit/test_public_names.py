@@ -41,9 +41,10 @@ from userpilot_async import (
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 
 PUBLIC = {
-    "ClientClosed", "DeadCall", "DeliveryError", "Identify", "IdentifyCompany", "InvalidCall", "Job", "JobFailed",
-    "JobStatus", "MemoryOutbox", "Outbox", "OutboxError", "Outcome", "QueueFull", "Receipt", "Rejected", "Report",
-    "Settings", "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError",
+    "Call", "ClientClosed", "ClientNotOpen", "ConfigurationError", "DeadCall", "DeliveryError", "Identify",
+    "IdentifyCompany", "InvalidCall", "Job", "JobFailed", "JobStatus", "MemoryOutbox", "Metadata", "OnDead", "Outbox",
+    "OutboxError", "Outcome", "QueueFull", "Receipt", "Rejected", "Report", "Settings", "Statistics", "Track",
+    "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError", "WrongLoop",
 }  # fmt: skip
 
 
@@ -222,8 +223,8 @@ def test_the_api_has_no_other_methods():
             "async (path, *, converted_from=None, strict=False, rejected=None, on_progress=None, series=None)",
         ),
         (InvalidCall, "(field, reason)"),
-        (Rejected, "(status, detail='')"),
-        (Unavailable, "(detail, *, ambiguous=False, status=None)"),
+        (Rejected, "(status, detail='', *, error_code=None, request_id=None)"),
+        (Unavailable, "(detail, *, ambiguous=False, status=None, error_code=None, request_id=None)"),
         (JobFailed, "(job_id)"),
         (Receipt.outcome, "async (self, timeout=None)"),
     ],
@@ -292,7 +293,7 @@ CLASSES = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (userpilot_async, imports, parcelvoy, sqlite)
     for name in module.__all__
-    if inspect.isclass(getattr(module, name)) and not isinstance(getattr(module, name), GenericAlias)  # as on 3.10
+    if inspect.isclass(getattr(module, name)) and not isinstance(getattr(module, name), GenericAlias)
 }
 
 

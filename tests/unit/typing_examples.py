@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, assert_type
 from uuid import uuid4
 
 import httpx
-from typing_extensions import assert_type
 
 from userpilot_async import (
     DeadCall,
@@ -44,7 +43,7 @@ from userpilot_async.parcelvoy import Alias, Device, ParcelvoyClient, ParcelvoyS
 from userpilot_async.sqlite import SQLiteOutbox
 
 
-class Plan(str, Enum):
+class Plan(StrEnum):
     FREE = "free"
 
 
@@ -85,8 +84,8 @@ def make_clients(transport: httpx.AsyncBaseTransport, read_key: Callable[[], str
 def take_dead_calls(dead: DeadCall) -> None:
     assert_type(dead.status, Literal["dead", "dropped"])
     assert_type(dead.reason, str)
-    assert_type(dead.call, Union[Track, Identify, IdentifyCompany, None])
-    assert_type(dead.error, Union[InvalidCall, None])
+    assert_type(dead.call, Track | Identify | IdentifyCompany | None)
+    assert_type(dead.error, InvalidCall | None)
     assert_type(dead.arguments, Mapping[str, Any])
 
 
@@ -120,9 +119,9 @@ async def use_the_client(user: dict[str, str], row: Mapping[str, int], loose: di
         await userpilot.track("u1", "exported", user)
         await userpilot.track("u1", "exported", row)
         await userpilot.track("u1", "exported", loose)
-        await userpilot.track("u1", "exported", occurred_at=datetime.now(timezone.utc))
+        await userpilot.track("u1", "exported", occurred_at=datetime.now(UTC))
         await userpilot.identify("u1", {"born": date(2000, 1, 1), "paid": Decimal("9.90"), "key": uuid4()})
-        await userpilot.identify("u1", {"plan": Plan.FREE, "rows": Sheet.ROWS, "seen": datetime.now(timezone.utc)})
+        await userpilot.identify("u1", {"plan": Plan.FREE, "rows": Sheet.ROWS, "seen": datetime.now(UTC)})
         await userpilot.identify(Plan.FREE)
         assert_type(await userpilot.enqueue(Track("u1", "exported", {"rows": 3})), Receipt)
 
@@ -133,7 +132,7 @@ async def use_the_client(user: dict[str, str], row: Mapping[str, int], loose: di
         await userpilot.track("u1", "exported", {"raw": b"a"})  # type: ignore[dict-item]
         await userpilot.track("u1", "exported", {1: "a"})  # type: ignore[dict-item]
         await userpilot.track("u1", "exported", ["rows"])  # type: ignore[arg-type]
-        await userpilot.track("u1", "exported", {}, datetime.now(timezone.utc))  # type: ignore[call-arg]
+        await userpilot.track("u1", "exported", {}, datetime.now(UTC))  # type: ignore[call-arg]
         await userpilot.track("u1", "exported", occurred_at="2026-01-01")  # type: ignore[arg-type]
         await userpilot.identify("u1", company="acme")  # type: ignore[arg-type]
         await userpilot.identify("u1", {}, {"id": "acme"})  # type: ignore[call-arg]
@@ -145,10 +144,10 @@ async def use_the_client(user: dict[str, str], row: Mapping[str, int], loose: di
 async def follow_a_call(receipt: Receipt) -> None:
     assert_type(receipt.id, int)
     assert_type(receipt.status, Literal["pending", "submitted", "delivered", "dead", "dropped", "merged"])
-    assert_type(receipt.reason, Union[str, None])
+    assert_type(receipt.reason, str | None)
     outcome = await receipt.outcome(timeout=5)
     assert_type(outcome, Outcome)
-    assert_type(outcome.row, Union[Outcome, None])
+    assert_type(outcome.row, Outcome | None)
 
     receipt.status = "dead"  # type: ignore[misc]
 
@@ -163,8 +162,8 @@ async def read_the_numbers(userpilot: UserpilotClient) -> None:
     assert_type(statistics, Statistics)
     assert_type(statistics.pending, int)
     assert_type(statistics.reasons, Mapping[str, int])
-    assert_type(statistics.job, Union[Job, None])
-    assert_type(statistics.held, Union[str, None])
+    assert_type(statistics.job, Job | None)
+    assert_type(statistics.held, str | None)
 
     statistics.pending = 0  # type: ignore[misc]
     await userpilot.flush("5s")  # type: ignore[arg-type]
@@ -197,12 +196,12 @@ async def use_the_api(client: UserpilotClient, rows: list[dict[str, Any]]) -> No
     assert_type(await api.job(job.job_id), Job)
     assert_type(await api.wait_for_job(job, timeout=60, on_progress=print), Job)
     assert_type(await api.wait_for_job("bulk:jobs:1", on_progress=lambda seen: seen.completed_rows), Job)
-    assert_type(await api.delete_users({"u1", "u2"}), Union[Job, None])
-    assert_type(await api.delete_companies(["acme"]), Union[Job, None])
+    assert_type(await api.delete_users({"u1", "u2"}), Job | None)
+    assert_type(await api.delete_companies(["acme"]), Job | None)
     assert_type(job.status, JobStatus)
-    assert_type(job.total_rows, Union[int, None])
+    assert_type(job.total_rows, int | None)
 
-    await api.track("u1", "exported", occurred_at=datetime.now(timezone.utc))  # type: ignore[call-arg]
+    await api.track("u1", "exported", occurred_at=datetime.now(UTC))  # type: ignore[call-arg]
     await api.bulk_identify_users("rows")  # type: ignore[arg-type]
     await api.import_rows("rows.csv")  # type: ignore[arg-type]
     await api.job(job)  # type: ignore[arg-type]
@@ -212,8 +211,8 @@ async def use_the_api(client: UserpilotClient, rows: list[dict[str, Any]]) -> No
 
 async def import_history(client: UserpilotClient, at: datetime, loose: list[dict[str, Any]]) -> None:
     def show(progress: ImportProgress) -> None:
-        assert_type(progress.bytes_total, Union[int, None])
-        assert_type(progress.job, Union[Job, None])
+        assert_type(progress.bytes_total, int | None)
+        assert_type(progress.job, Job | None)
 
     async def slowly() -> AsyncIterator[TrackEvent]:
         yield TrackEvent(user_id="u1", event_name="exported", inserted_at=at)
@@ -244,7 +243,7 @@ async def meet_errors(api: UserpilotAPI) -> None:
         assert_type(error.detail, str)
     except Unavailable as error:
         assert_type(error.ambiguous, bool)
-        assert_type(error.status, Union[int, None])
+        assert_type(error.status, int | None)
     except JobFailed as error:
         assert_type(error.job_id, str)
     except DeliveryError:
@@ -255,9 +254,9 @@ async def meet_errors(api: UserpilotAPI) -> None:
 
 
 def make_calls(user: dict[str, str]) -> None:
-    call = Track("u1", "exported", user, datetime.now(timezone.utc))
+    call = Track("u1", "exported", user, datetime.now(UTC))
     assert_type(call.user_id, str)
-    assert_type(call.metadata, Mapping[str, Union[str, int, float, bool, None]])
+    assert_type(call.metadata, Mapping[str, str | int | float | bool | None])
     Identify("u1", company={"id": "acme"})
     IdentifyCompany("acme", {"seats": 3})
 
@@ -270,8 +269,8 @@ def make_calls(user: dict[str, str]) -> None:
 
 async def make_parcelvoy_calls_again(dead: parcelvoy.DeadCall) -> None:
     assert_type(dead.status, Literal["dead", "dropped"])
-    assert_type(dead.call, Union[parcelvoy.Identify, Alias, Device, parcelvoy.Track, None])
-    assert_type(dead.error, Union[InvalidCall, None])
+    assert_type(dead.call, parcelvoy.Identify | Alias | Device | parcelvoy.Track | None)
+    assert_type(dead.error, InvalidCall | None)
     async with ParcelvoyClient() as client:
         if dead.call is not None:
             await client.enqueue(dead.call)
@@ -318,7 +317,7 @@ async def use_parcelvoy(row: Mapping[str, list[int]], loose: dict[str, Any], at:
         assert_type(await client.enqueue(parcelvoy.from_line(b"{}")), Receipt)
         assert_type(await client.flush(5), Report)
         assert_type(client.statistics(), Statistics)
-        assert_type(client.budgets, Mapping[str, Union[int, None]])
+        assert_type(client.budgets, Mapping[str, int | None])
 
         await client.track()  # type: ignore[call-arg]
         await client.track("exported", "u1")  # type: ignore[call-arg]
@@ -328,7 +327,7 @@ async def use_parcelvoy(row: Mapping[str, list[int]], loose: dict[str, Any], at:
         await client.track("exported", external_id="u1", data={1: "a"})  # type: ignore[dict-item]
         await client.track("exported", external_id="u1", occurred_at="2026-01-01")  # type: ignore[arg-type]
         await client.identify("u1", {"plan": "pro"})  # type: ignore[call-arg, arg-type]
-        await client.identify("u1", timezone=timezone.utc)  # type: ignore[arg-type]
+        await client.identify("u1", timezone=UTC)  # type: ignore[arg-type]
         await client.alias("a1")  # type: ignore[call-arg]
         await client.register_device("d", external_id="u1")  # type: ignore[call-arg]
         client.register_device_nowait("d", os="iOS", model="X", app_build=465, app_version="1")  # type: ignore[arg-type]
@@ -337,7 +336,7 @@ async def use_parcelvoy(row: Mapping[str, list[int]], loose: dict[str, Any], at:
 def make_calls_for_parcelvoy(at: datetime) -> None:
     call = parcelvoy.Track("exported", external_id="u1", data={"rows": [3]}, occurred_at=at)
     assert_type(call.name, str)
-    assert_type(call.external_id, Union[str, None])
+    assert_type(call.external_id, str | None)
     assert_type(call.data, Mapping[str, Any])
     assert_type(call.as_dict(), dict[str, Any])
     parcelvoy.Identify("u1", email="ann@example.com")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import timezone
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -134,6 +134,6 @@ def skew(here: float, date: str | None) -> float | None:
     """Seconds that ``here`` is ahead of the server's Date, whose half a second that it leaves out is added."""
     try:
         there = parsedate_to_datetime(date or "")
-        return here - (there.replace(tzinfo=there.tzinfo or timezone.utc).timestamp() + 0.5)
+        return here - (there.replace(tzinfo=there.tzinfo or UTC).timestamp() + 0.5)
     except (ValueError, TypeError, IndexError, OverflowError):  # what the parser raises on garbage
         return None

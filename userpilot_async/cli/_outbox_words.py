@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,7 @@ def erased_text(erased: Erased, kind: str) -> Iterator[str]:
 
 def _moment(at: float) -> str:
     try:
-        return datetime.fromtimestamp(at, timezone.utc).isoformat(" ", "seconds").replace("+00:00", "Z")
+        return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError, TypeError):  # of a damaged row
         return "unknown"
 

@@ -6,7 +6,7 @@ Source: the vendor's page "Import event schema".
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from userpilot_async.emulator._rules import event_metadata_errors, property_errors, text_errors
 from userpilot_async.emulator._wire import Payload, WireError
@@ -58,7 +58,7 @@ def moment(text: str) -> float | None:
         text = text[:-1] + "+00:00"
     try:
         time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -74,7 +74,7 @@ class Import:
             raise self._failure
         if at_end is not None:
             await at_end()
-        await run_sync(self._journal.finish, datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
+        await run_sync(self._journal.finish, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
         self.say()
         return await run_sync(report_of, self._journal, anyio.current_time() - self._begun)
 

@@ -7,7 +7,7 @@ Source: docs.userpilot.com, "Import event schema", read 2026-10. Its samples are
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from .._errors import InvalidCall
 from .._values import iso_utc
@@ -60,7 +60,7 @@ def _converted(value: object, field: str) -> str:
         raise InvalidCall(field, "must be an ISO 8601 time, such as 2024-12-01T08:55:43.220396Z")
     part = found.groupdict(default="0")
     try:
-        day = datetime(int(part["year"]), int(part["month"]), int(part["day"]), tzinfo=timezone.utc)
+        day = datetime(int(part["year"]), int(part["month"]), int(part["day"]), tzinfo=UTC)
         moment = day.replace(
             hour=int(part["hour"]),
             minute=int(part["minute"]),

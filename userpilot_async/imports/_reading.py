@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 import attrs
 
@@ -23,7 +23,7 @@ from .._ndjson import object_on
 from .._values import quoted
 
 Format = Literal["ndjson", "csv"]
-File = Union[str, "PathLike[str]"]
+File = str | PathLike[str]
 
 MAX_LINE = 1024 * 1024  # bytes; an event has at most 10 KB, and users with 500 properties of 2 KB each are not found
 SHOWN = 1_000  # bytes that are kept of a line over the limit

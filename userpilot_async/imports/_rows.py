@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Union, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import attrs
 
@@ -286,4 +286,4 @@ class TrackEvent(_UserRow):
 FIELDS = tuple(_RULES["track"].checks)
 """Every field that a row can have; a company's are some of them."""
 
-Row = Union[IdentifyUser, IdentifyCompany, PageView, TrackEvent]
+Row = IdentifyUser | IdentifyCompany | PageView | TrackEvent

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
 from anyio.to_thread import run_sync
 
@@ -18,8 +18,8 @@ from ._reading import Line, Lines, lines
 from ._report import ImportConflict
 from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent
 
-AnyRow = Union[Row, Mapping[str, Any]]
-PathLike = Union[str, "os.PathLike[str]"]
+AnyRow = Row | Mapping[str, Any]
+PathLike = str | os.PathLike[str]
 
 BATCH_LINES = 2_000  # read, checked and written at once: one wait for the disk
 BATCH_CHARACTERS = 4 * 1024 * 1024  # or as many lines as make these

@@ -7,13 +7,13 @@ import gzip
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO, Union, cast
+from typing import Any, TextIO, cast
 
 from .._values import encode_json
 from ._reading import File
 from ._rows import FIELDS, Row
 
-Rows = Iterable[Union[Row, Mapping[str, Any]]]
+Rows = Iterable[Row | Mapping[str, Any]]
 """`Row` s, or rows that `checked` has given back."""
 
 
