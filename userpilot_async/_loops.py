@@ -9,6 +9,12 @@ from collections.abc import Callable
 import anyio
 
 
+def on_trio() -> bool:
+    """Ask whether this is called in a task of trio's."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
 def cancelled_natively() -> bool:
     """Ask in an ``except`` for a cancellation: nobody's scope did it, but `Task.cancel` on this very task.
 
@@ -19,7 +25,7 @@ def cancelled_natively() -> bool:
 
 
 def host_here() -> Callable[[], bool]:
-    """Has the task that this is called in ended? To be asked later; never true on trio, where scopes see to it."""
+    """Give a function that tells whether the task in which this is called has ended; never true on trio."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return lambda: False
@@ -33,7 +39,7 @@ def clock_here() -> Callable[[], float]:
     """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        current_time: Callable[[], float] = trio.current_time
+        current_time: Callable[[], float] = trio.lowlevel.current_clock().current_time  # also outside of trio's run
         return current_time
     import asyncio
 
