@@ -99,6 +99,7 @@ class Door(Startable):
     def __del__(self) -> None:
         if getattr(self, "_opened", False) and not self._ended and self._pid == os.getpid():
             self._sender.warn_unsent()
+            self._sender.closed = True
             self._outbox.abandon()
 
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
