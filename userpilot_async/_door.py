@@ -99,7 +99,6 @@ class Door(Startable):
     def __del__(self) -> None:
         if getattr(self, "_opened", False) and not self._ended and self._pid == os.getpid():
             self._sender.warn_unsent()
-            self._sender.closed = True
             self._outbox.abandon()
 
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
@@ -127,6 +126,7 @@ class Door(Startable):
         if self._door is DoorState.OPEN:
             self._door, self._thread, self._tasks_lost = DoorState.LOST, NO_THREAD, True
             self._sender.warn_unsent()
+            self._sender.end()
             self._outbox.abandon()
 
     def _connect(self, tasks: TaskGroup) -> None:

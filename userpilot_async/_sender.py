@@ -104,6 +104,12 @@ class Sender:
         if self.running:
             self.rouse()
 
+    def end(self) -> None:
+        """The tasks it ran in have ended, perhaps before its own took a first step: it begins no other."""
+        self.closed, self.running = True, False
+        self._ended.set()
+        self.release()
+
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
         self._scope.cancel()
