@@ -168,6 +168,8 @@ class _InItsOwnTask:
             raise error
 
     async def _run(self, opened: Opened) -> None:
+        import asyncio
+
         try:
             await self._inside.start(opened, self._opening)
             del opened  # the client's own method: this task must not keep a client that was forgotten
@@ -176,7 +178,8 @@ class _InItsOwnTask:
                 await self._wait_for_the_end()
             await self._inside.end()
         except BaseException as error:
-            self._error = error
+            if not isinstance(error, asyncio.CancelledError) or not self._started.is_set():  # then it was this task's
+                self._error = error
         finally:
             self._started.set()
             self._over.set()
