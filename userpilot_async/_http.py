@@ -94,6 +94,25 @@ def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
     return inflated if inflating.eof else None
 
 
+class _Request(httpx.Request):
+    """A request that knows whether its body was asked for, by a transport that does not trace."""
+
+    begun = False
+
+    @property
+    def content(self) -> bytes:
+        self.begun = True
+        return super().content
+
+    def read(self) -> bytes:
+        self.begun = True
+        return super().read()
+
+    async def aread(self) -> bytes:
+        self.begun = True
+        return await super().aread()
+
+
 class _Body(httpx.AsyncByteStream):
     """A request's body in pieces. Not a generator, as httpx's own is: one that is cancelled half-way is left to the
     garbage collector, and trio complains.
@@ -226,16 +245,17 @@ class Connection:
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
             files = {"file": (filename, body, kind)}
-            request = httpx.Request(method, url, headers=headers, files=files, extensions=extensions)
+            request = _Request(method, url, headers=headers, files=files, extensions=extensions)
             content = b"".join(cast("httpx.SyncByteStream", request.stream))
         else:
             if body is not None:
                 headers["Content-Type"] = "application/json"
-            request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
+            request = _Request(method, url, headers=headers, content=body, extensions=extensions)
             content = body or b""
         if content:
             stream = request.stream = _Body(content)
-            attempt.body_sent = lambda: stream.begun
+            request.begun = False
+            attempt.body_sent = lambda: request.begun or stream.begun
         return request
 
     async def _stream(self, http: Transport, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
