@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 import attrs
 import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
 import httpx
 
 from . import _verdict
 from ._endpoint import BadKey, KeyRing
+from ._loops import in_thread
 from ._verdict import Meaning, Verdict
 from ._version import __version__
 
@@ -191,7 +191,7 @@ class Connection:
             return self._transport
         async with self._connecting:
             if self._http is None:
-                self._http = await anyio.to_thread.run_sync(self._new_transport, abandon_on_cancel=True)
+                self._http = await in_thread(self._new_transport)
         return self._http
 
     def _new_transport(self) -> Transport:

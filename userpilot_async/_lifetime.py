@@ -19,7 +19,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from ._errors import ClientNotOpen
-from ._loops import on_trio
+from ._loops import loop_here, on_trio
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Startable")
@@ -45,7 +45,9 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
         self._value = value
         self._opened = opened
         self._closing = closing
+        self._lost = lost
         self._host: _Host = _InThisTask() if on_trio() else _InItsOwnTask(lost)
+        self._loop = loop_here()
 
     async def __aenter__(self) -> T:
         await self._host.start(self._opened)
@@ -54,6 +56,9 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit and loop_here() is not self._loop:
+            self._lost()  # the loop has ended, and what was in the block is garbage: nothing can be awaited any more
+            return
         try:
             with anyio.CancelScope(shield=True):
                 await self._closing()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 import anyio
+
+T = TypeVar("T")
 
 
 def on_trio() -> bool:
@@ -67,3 +72,28 @@ def soon_here() -> Callable[..., object]:
     import asyncio
 
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call the function in a daemon thread of its own, and give what it gives, or raise what it raises.
+
+    anyio keeps its threads for the next call, and the interpreter waits for them at its end: for ever, where a loop
+    was stopped in the middle.
+    """
+    done, soon = anyio.Event(), soon_here()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            soon(done.set)
+
+    threading.Thread(target=work, name="userpilot_async", daemon=True).start()
+    await done.wait()
+    if errors:
+        raise errors[0]
+    return results[0]
