@@ -397,8 +397,10 @@ class Door(Startable):
                     pass
                 self._schedule.abandon(Outcome("dropped", "closed"))
             self._sender.carry_on()
-        except Exception as bug:  # perhaps the one that ended the sending: what it keeps us from settling is pending
+        except Exception as bug:  # perhaps the one that ended the sending
             self._sender.end_with(bug)
+            if not self._outbox.durable:
+                self._sender.drop_pending(Outcome("dropped", "closed"))
         self._sender.release()
         self._outbox.ledger.release()
 

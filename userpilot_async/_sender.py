@@ -20,6 +20,7 @@ from ._destination import Destination, LostCall
 from ._inheritance import Request
 from ._jobs import quoted_job_id
 from ._lanes import Post
+from ._ledger import Outcome
 from ._letters import Letters
 from ._loops import cancelled_natively, host_here, loop_here
 from ._notices import Notices
@@ -159,14 +160,16 @@ class Sender:
         self._ended.set()
         if again:
             self.start()
-        else:
+        elif self.bug is None:  # else the client is open still, and says at its end what became of its calls
             self.warn_unsent()
 
     def end_with(self, bug: Exception) -> None:
-        """Log a bug with its traceback. Calls go on being accepted; nothing is sent any more."""
+        """Log the first bug with its traceback. Calls go on being accepted; nothing is sent any more."""
+        if self.bug is not None:
+            return
         while isinstance(bug, ExceptionGroup) and len(bug.exceptions) == 1:
             bug = bug.exceptions[0]
-        self.bug = self.bug or bug
+        self.bug = bug
         message = (
             f"userpilot: a bug of userpilot_async ({type(bug).__name__}) has ended the sending; calls are still taken,"
             " and wait. Please report it; a new client would send again"
@@ -266,6 +269,15 @@ class Sender:
         if (trouble is None) != (self._trouble is None) or self.schedule.held != self._held:
             self._say_trouble()
         self._trouble, self._held = trouble, self.schedule.held
+
+    def drop_pending(self, outcome: Outcome) -> None:
+        """Settle what a broken schedule cannot: whatever has no outcome gets this one."""
+        ledger, calls = self._outbox.ledger, 0
+        while (call_id := ledger.oldest_pending()) < ledger.next_id:
+            ledger.settle(call_id, outcome)
+            calls += 1
+        if calls:
+            self._say_lost(outcome.reason or "", calls)
 
     def _settle(self, settlement: Settlement, lost: Counter[str]) -> None:
         self._outbox.settle(settlement)
