@@ -173,6 +173,9 @@ def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
     kept = is_list(verdict.body) if promise is Promise.JOBS else is_job(verdict.body)
     if kept and verdict.meaning is Meaning.ACCEPTED:
         return verdict
+    of_rows = isinstance(verdict.body, dict) and verdict.body.get("errors")
+    if kept and of_rows and verdict.meaning is Meaning.MISCONFIGURED:  # there is a job all the same
+        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", foreign=False, ambiguous=False)
     missing = f"answered {verdict.status} with no {'list of jobs' if promise is Promise.JOBS else 'job object'}"
     came = verdict.detail.partition(" with ")[2]
     if not verdict.foreign:

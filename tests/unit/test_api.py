@@ -562,7 +562,9 @@ async def test_after_three_refused_connections_the_server_is_unavailable_and_not
 async def test_it_is_tried_as_often_as_was_asked_for(new_api, emulator, attempts):
     emulator.faults.add(Fault(status=503, times=None))
     async with new_api(attempts=attempts) as api:
-        with pytest.raises(Unavailable, match=r"^the server answered 503 \(error_code service_unavailable\)$") as caught:
+        with pytest.raises(
+            Unavailable, match=r"^the server answered 503 \(error_code service_unavailable\)$"
+        ) as caught:
             await api.track("u1", "exported")
 
     assert (False, 503) == (caught.value.ambiguous, caught.value.status)
