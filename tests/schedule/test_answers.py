@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from tests.schedule.simulation import Simulation
 from userpilot_async import Identify, Settings, Track
 from userpilot_async._bulk import BulkSlot, SlotState
-from userpilot_async._coalesce import Row
+from userpilot_async._coalesce import Row, RowState
+from userpilot_async._ledger import Outcome
 from userpilot_async._listing import Pages
+from userpilot_async._settlements import Settlement
 from userpilot_async._steps import Step
 from userpilot_async._userpilot import BULK_USERS, IDENTIFY, JOBS, TRACK
-from userpilot_async._verdict import Verdict, as_promised, of_answer, of_failure
+from userpilot_async._verdict import Verdict, Words, as_promised, of_answer, of_failure
 from userpilot_async._work import Work
 
 PAGE = (200, {"content-type": "text/html"}, b"<html>We will be back soon</html>")
@@ -223,6 +225,22 @@ def test_the_outage_says_the_ids_that_the_vendors_support_asks_for():
     assert "the server: 503 on track (error_code down, request FxZ1)" == bench.schedule.outage == bench.schedule.failure
 
 
+def test_what_an_outbox_keeps_of_a_refusal_holds_the_ids():
+    dead = Settlement((1,), (), Outcome("dead", "invalid"), 2, b"{}", Words("no such event", "unknown", "FxZ1"))
+
+    assert "no such event (error_code unknown, request FxZ1)" == dead.detail
+
+
+def test_a_row_that_its_file_was_refused_for_is_dead_with_the_servers_words():
+    slot = slot_with(Pages)
+    del slot._queue[0].rows[1:]
+    slot._queue[0].rows[0].state = RowState.BATCHED
+    body = b'{"errors": [{"message": "user_id is too long", "error_code": "long"}]}'
+    change = slot.done(file_step(slot, 0.0), answer(400, body), 0.0)
+
+    assert ("invalid", Words("user_id is too long", "long")) == (change.dead, change.words)
+
+
 # ── the slot: what the job list is a word about ──
 
 NOT_THERE = 20
@@ -405,7 +423,7 @@ def test_the_form_that_works_is_remembered():
 def test_an_array_that_is_refused_too_is_about_rows():
     slot = slot_with(Pages, takes_arrays=True)
     for row in slot._queue[0].rows:
-        row.state = row.state.BATCHED
+        row.state = RowState.BATCHED
     slot.done(file_step(slot, 0.0), answer(400), 0.0)
     slot.done(file_step(slot, 0.0), answer(400), 0.0)
     half = file_step(slot, 0.0)
@@ -419,7 +437,7 @@ def test_a_400_of_a_server_that_has_taken_a_file_is_about_rows():
     slot.done(file_step(slot, 0.0), answer(200, b'{"job_id": "j", "status": "completed"}'), 20.0)
     rows = [Row("user", f"v{n}", {}, None, [100 + n], 0.0, 10) for n in range(NOT_THERE)]
     for row in rows:
-        row.state = row.state.BATCHED
+        row.state = RowState.BATCHED
     slot.start("user", rows, len(rows))
     slot.done(file_step(slot, 20.0), answer(400), 20.0)
 
