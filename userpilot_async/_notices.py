@@ -20,7 +20,9 @@ class Notices:
         self.failures = 0
         """Lines lost because a logging handler raised."""
 
-    def say(self, level: int, reason: str, message: str, count: int | None = None) -> None:
+    def say(
+        self, level: int, reason: str, message: str, count: int | None = None, *, error: Exception | None = None
+    ) -> None:
         """Log ``message``, with the ``count`` of what happened since the last line of this ``reason`` before it."""
         if count is not None:
             self._unsaid[reason] = self._unsaid.get(reason, 0) + count
@@ -29,7 +31,7 @@ class Notices:
         self._quiet_until[reason] = self._now() + QUIET
         try:
             if count is None:
-                logger.log(level, "%s", message)
+                logger.log(level, "%s", message, exc_info=error)
             else:
                 logger.log(level, "%d %s", self._unsaid.pop(reason), message)
         except Exception:  # a handler of the application's: its failure must not stop the sender

@@ -138,7 +138,7 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_of
 def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broken_off: bool) -> Verdict:
     """A 2xx: accepted, or from somebody else, or cut off."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")  # nobody unpacked it
+    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")  # unpacked or left out
     if (kind in _PAGES and (body.strip() or encoded)) or body[:1_024].lstrip(_BEFORE_MARKUP).startswith(b"<"):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:
@@ -146,7 +146,7 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     if isinstance(verdict.body, dict) and verdict.body.get("errors"):
         said = f": {verdict.detail}" if verdict.detail else ""
         return _foreign(verdict, f"with a list of errors{said}")
-    says_json = kind.endswith(("/json", "+json")) and not encoded and body.strip() not in (b"", b"null")
+    says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
     if says_json and verdict.body is None:
         return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
