@@ -26,6 +26,7 @@ class Gate:
     def __init__(self) -> None:
         self.until = 0.0
         self._taken_at = -math.inf
+        self._newest_taken = -1
         self._refusals = 0
         self._failures = 0
         self._limits = 0
@@ -50,10 +51,15 @@ class Gate:
         """The request has ended, in whatever way."""
         self._inside -= 1
 
-    def succeeded(self, now: float) -> None:
-        """The server takes requests: everybody may go."""
+    def succeeded(self, now: float, number: int) -> None:
+        """The server takes requests: everybody may go. ``number`` counts requests as they begin."""
         self._failures = self._limits = self._refusals = 0
         self._taken_at = now
+        self._newest_taken = max(self._newest_taken, number)
+
+    def is_past(self, number: int) -> bool:
+        """A request that had begun later was taken: what is said of this one was true before that."""
+        return number < self._newest_taken
 
     def refused(self, now: float) -> bool:
         """A request was refused in a way that speaks of key or URL; true if that is to be believed.

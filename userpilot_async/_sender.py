@@ -293,7 +293,9 @@ class Sender:
             reason=outcome.reason or "",
             call=settlement.call(self._destination),
             merged=len(settlement.merged),
-            detail=settlement.detail,
+            detail=settlement.words.detail,
+            error_code=settlement.words.error_code,
+            request_id=settlement.words.request_id,
         )
 
     def mourn(self, letter: Callable[[], LostCall], reason: str) -> None:
@@ -345,7 +347,8 @@ class Sender:
                 self._outbox.landed(
                     request,
                     answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-                    lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
+                    lost=(verdict.ambiguous or verdict.meaning in (Meaning.LOST, Meaning.AGAIN))
+                    and isinstance(work.head, Post),
                 )
             self.rouse()
 
@@ -362,18 +365,23 @@ class Sender:
             body = await self._encode(work)
             if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
                 return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
-            return await self._connection.exchange(route.name, route.method, path, body, filename=work.filename)
+            filename = None if work.array else work.filename
+            return await self._connection.exchange(route.name, route.method, path, body, filename=filename)
         if work.job_id:
             path = path.format(job_id=quoted_job_id(work.job_id))
+        if work.query:
+            path = f"{path}?{work.query}"
         return await self._connection.exchange(route.name, route.method, path, work.body or None)
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""
         slices: list[bytes] = []
-        while lines := b"".join(islice(work.lines, ENCODE)):
+        between = b"," if work.array else b""  # a newline before it is white space to JSON
+        while lines := between.join(islice(work.lines, ENCODE)):
             slices.append(lines)
             await anyio.lowlevel.checkpoint()
-        return b"".join(slices)
+        body = between.join(slices)
+        return b'{"%s":[%s]}' % (work.array.encode(), body) if work.array else body
 
 
 def _noted(work: Work) -> Request:

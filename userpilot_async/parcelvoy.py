@@ -274,8 +274,7 @@ def _read(verdict: Verdict) -> Verdict:
     """
     if verdict.status == 400:
         return attrs.evolve(verdict, meaning=Meaning.LOST, doubtful=True)
-    # A page that is taken for a yes would swallow every call.
-    if verdict.page or (verdict.meaning is Meaning.INVALID and verdict.status != 422):
+    if verdict.meaning is Meaning.INVALID and verdict.status != 422:
         return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
     return verdict
 
