@@ -61,13 +61,14 @@ class Gate:
         """A request that had begun later was taken: what is said of this one was true before that."""
         return number < self._newest_taken
 
-    def refused(self, now: float) -> bool:
+    def refused(self, now: float, *, at_once: bool = True) -> bool:
         """A request was refused in a way that speaks of key or URL; true if that is to be believed.
 
-        Where others were taken within a minute it may be about the one; a second in a row is not.
+        Where others were taken within a minute it may be about the one; a second in a row is not. Nor is the first
+        one believed that may be an accident (``at_once`` is false): an answer that broke off.
         """
         self._refusals += 1
-        return self._refusals > 1 or now - self._taken_at > HOLD_PROBE
+        return self._refusals > 1 or (at_once and now - self._taken_at > HOLD_PROBE)
 
     def failed(self, now: float, asked: float, chance: float) -> None:
         """The server is not well. ``asked`` is how long it asked to be left alone, in seconds."""

@@ -468,7 +468,8 @@ class Schedule:
         if work.gate.is_past(work.number):
             return
         # Somebody on the way may mind what is in one request; 401 minds the key.
-        if verdict.status == 401 or work.gate.refused(now) or self.held is not None:
+        believed = work.gate.refused(now, at_once=not verdict.ambiguous)
+        if verdict.status == 401 or believed or self.held is not None:
             self._hold.close(why, verdict.words.ids, work.number, self._begun, now)
 
     def _failed(self, work: Work, verdict: Verdict, now: float) -> None:

@@ -138,11 +138,14 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_of
 def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broken_off: bool) -> Verdict:
     """A 2xx: accepted, or from somebody else, or cut off."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")  # unpacked or left out
+    encoded = headers.get("content-encoding", "identity").strip().lower() not in (
+        "",
+        "identity",
+    )  # unpacked or left out
     if (kind in _PAGES and (body.strip() or encoded)) or body[:1_024].lstrip(_BEFORE_MARKUP).startswith(b"<"):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:
-        return _foreign(verdict, "and broke off", Meaning.LOST)
+        return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)
     if isinstance(verdict.body, dict) and verdict.body.get("errors"):
         said = f": {verdict.detail}" if verdict.detail else ""
         return _foreign(verdict, f"with a list of errors{said}")
@@ -152,13 +155,9 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 
 
-def _foreign(
-    verdict: Verdict, what: str, meaning: Meaning = Meaning.MISCONFIGURED, *, ambiguous: bool = False
-) -> Verdict:
-    return attrs.evolve(
-        verdict, meaning=meaning, detail=f"answered {verdict.status} {what}", foreign=True,
-        ambiguous=ambiguous or meaning is Meaning.LOST,
-    )  # fmt: skip
+def _foreign(verdict: Verdict, what: str, *, ambiguous: bool = False) -> Verdict:
+    detail = f"answered {verdict.status} {what}"
+    return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED, detail=detail, foreign=True, ambiguous=ambiguous)
 
 
 def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
