@@ -138,10 +138,8 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_of
 def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broken_off: bool) -> Verdict:
     """A 2xx: accepted, or from somebody else, or cut off."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoded = headers.get("content-encoding", "identity").strip().lower() not in (
-        "",
-        "identity",
-    )  # unpacked or left out
+    # Unpacked, or left out where nobody could.
+    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
     if (kind in _PAGES and (body.strip() or encoded)) or body[:1_024].lstrip(_BEFORE_MARKUP).startswith(b"<"):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:

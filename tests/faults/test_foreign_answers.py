@@ -203,6 +203,26 @@ async def imported_once(emulator: Emulator, instead: dict[str, Any] | None, othe
     assert (20, 0) == (report.completed, report.possible_duplicates)
 
 
+@virtual
+async def test_row_82_an_import_that_no_list_can_speak_of_goes_again_after_an_hour_and_is_counted() -> None:
+    """It never arrived, and the one page that the server shows is full of others' jobs."""
+    emulator = Emulator(
+        clock=lambda: 1_600_854_600.0 + anyio.current_time(), seed=1, jobs_per_page=10, jobs_paging="hidden"
+    )
+    await busy_account(emulator, 30)
+    emulator.faults.add(Fault(name="lost", path=IMPORTS, times=1, cut="before"))
+    network = Network(emulator)
+    row = {"event_type": "track", "user_id": "u1", "event_name": "opened", "inserted_at": "2024-12-01T08:55:43"}
+    async with network.open():
+        client = UserpilotClient(KEY, base_url="https://emulator.test", transport=network)
+        async with client:
+            report = await client.import_rows([row])
+    first, second = (one.stamp for one in emulator.store.requests if one.family == "imports")
+
+    assert 3_600 <= second - first
+    assert (1, 1) == (report.completed, report.possible_duplicates)
+
+
 async def _others_come(emulator: Emulator, jobs: int) -> None:
     while not len(emulator.store.jobs):
         await anyio.sleep(0.1)
