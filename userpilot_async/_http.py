@@ -50,8 +50,8 @@ class _Attempt:
     status: int | None = None
     headers: dict[str, str] = attrs.field(factory=dict)
     body: bytearray = attrs.field(factory=bytearray)
-    whole: bool = False
-    """The answer was read to its end."""
+    broke_off: bool = False
+    """The answer ended before its end: not by our own deadline or cap, at which the status is the answer."""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """httpx's trace extension: nothing has left before the request's headers start to.
@@ -70,7 +70,7 @@ class _Attempt:
         """
         if self.status is not None:
             body = _decoded(self.headers, bytes(self.body), cap)
-            broken_off = body is None or not self.whole
+            broken_off = body is None or self.broke_off
             return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off)
         sent = self.sent if self.traced else self.body_sent()
         return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
@@ -222,7 +222,7 @@ class Connection:
                 self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
                 await self._stream(http, attempt, self._request(attempt, method, path, body, filename, key), cap)
             except Exception as exc:  # httpx maps many of its parts' errors, not all; a transport may raise anything
-                failure, error = _named(exc), exc
+                failure, error, attempt.broke_off = _named(exc), exc, True
         if scope.cancelled_caught:
             failure = "timeout"
         return attempt.verdict(failure, error, cap)
@@ -265,7 +265,6 @@ class Connection:
             attempt.status = int(response.status_code)
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]
-                attempt.whole = len(response.content) <= cap
                 return
             # Cancelled, not broken out of, when it is enough: that ends the generators inside httpx as well.
             with anyio.CancelScope() as enough:
@@ -273,7 +272,6 @@ class Connection:
                     attempt.body += chunk[: cap - len(attempt.body)]
                     if len(attempt.body) >= cap:
                         enough.cancel()
-            attempt.whole = not enough.cancel_called
         finally:
             await response.aclose()
 
