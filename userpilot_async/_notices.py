@@ -19,6 +19,7 @@ from ._losses import Losses, loss_line
 logger = logging.getLogger("userpilot_async")
 
 QUIET = 30.0  # seconds between two lines of the same reason
+MOST_REASONS = 100  # remembered before those are forgotten whose quiet time is over
 CLOSED = "closed"  # the reason whose line waits for the end of a close, which knows how many there were, and why
 
 Words = Callable[[Losses], str]
@@ -156,6 +157,8 @@ class Notices:
             now = self._moment()
             if now < self._quiet_until.get(reason, -math.inf):
                 return False
+            if len(self._quiet_until) > MOST_REASONS:  # some are whole messages, with names and numbers in them
+                self._quiet_until = {one: until for one, until in self._quiet_until.items() if until > now}
             self._quiet_until[reason] = now + QUIET
             return True
 
