@@ -9,7 +9,7 @@ from functools import partial
 import attrs
 
 from ._destination import Destination
-from ._losses import Close, closing_line, refused_words, why_lost
+from ._losses import Close, closing_line, counted, refused_words, why_lost
 from ._notices import Notices, log, logger
 from ._schedule import Schedule
 from ._settlements import Settlement
@@ -109,14 +109,11 @@ class Reporting:
 
     def request(self, work: Work) -> None:
         """A request is about to be made."""
-        calls = work.load.calls if work.load is not None else 1
-        what = (
-            f"{len(work.rows)} rows"
-            if work.rows
-            else f"{calls} calls, {len(work.body)} bytes"
-            if work.body
-            else "a look"
-        )
+        what = "a look"
+        if work.rows:
+            what = counted(len(work.rows), "row")
+        elif work.body:
+            what = f"{counted(work.load.calls if work.load is not None else 1)}, {len(work.body)} bytes"
         log(logging.DEBUG, f"request: {work.route.method} {work.route.path}, {what}")
 
     def answer(self, work: Work, verdict: Verdict, seconds: float) -> None:
@@ -130,11 +127,11 @@ class Reporting:
 
     def file(self, work: Work, size: int) -> None:
         """A file is about to be uploaded."""
-        log(logging.DEBUG, f"file: {work.filename}, {len(work.rows)} rows, {size} bytes")
+        log(logging.DEBUG, f"file: {work.filename}, {counted(len(work.rows), 'row')}, {size} bytes")
 
     def merge(self, calls: int) -> None:
         """Calls went into later ones."""
-        log(logging.DEBUG, f"merge: {calls} calls went into later ones")
+        log(logging.DEBUG, f"merge: {counted(calls)} went into later ones")
 
     def wait(self, schedule: Schedule, until: float, now: float) -> None:
         """There is nothing to do for a while."""
