@@ -20,7 +20,7 @@ from ._endpoint import Key, KeyRing, checked_base_url
 from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
 from ._gate import backoff
 from ._jobs import Job, JobStatus
-from ._lifetime import Lifetime
+from ._lifetime import Lifetime, Startable
 from ._loops import cancelled_natively, loop_here
 from ._switch import SwitchedOff, switched_off
 from ._values import Convertible, checked_id, encode_json
@@ -58,14 +58,14 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Token {key}", "X-API-Version": API_VERSION}
 
 
-class UserpilotAPI(anyio.AsyncContextManagerMixin):
+class UserpilotAPI(Startable):
     """The HTTP API, one method an endpoint, no queue.
 
-    Use it as ``async with UserpilotAPI("API_KEY") as api``, or as ``client.api``. Each method makes up to
-    ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
-    `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got
-    lost) raises `Unavailable` with ``ambiguous=True``. With ``USERPILOT_DISABLED=1``, or as the ``api`` of a client
-    that is switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
+    Use it as ``async with UserpilotAPI("API_KEY") as api``, by `start` and `aclose`, or as ``client.api``. Each method
+    makes up to ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
+    `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got lost)
+    raises `Unavailable` with ``ambiguous=True``. With ``USERPILOT_DISABLED=1``, or as the ``api`` of a client that is
+    switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
     """
 
     def __init__(
@@ -122,9 +122,10 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         self._tasks, self._loop = tasks, loop_here()
 
     async def aclose(self) -> None:
-        """Take no more requests, and close the connections."""
+        """Take no more requests, close the connections, and end what `start` began."""
         self._tasks = None
         await self._connection.aclose()
+        await self._end_start()
 
     def reserve(self, connections: int) -> Connection:
         """Keep so many connections of the pool for somebody who makes requests on their own."""
@@ -288,6 +289,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         if loop_here() is not self._loop:
             raise ClientClosed("the API client belongs to another event loop or thread")
         answers: list[T] = []
+        bugs: list[Exception] = []
         finished = anyio.Event()
         scope = anyio.CancelScope()
 
@@ -299,6 +301,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
             except anyio.get_cancelled_exc_class():
                 if not cancelled_natively():
                     raise
+            except Exception as bug:  # for who asked, and not for all who use these tasks
+                bugs.append(bug)
             finally:
                 finished.set()
 
@@ -307,6 +311,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
             await finished.wait()
         finally:
             scope.cancel()
+        if bugs:
+            raise bugs[0]
         if not answers:
             raise ClientClosed("the API client was closed, or its tasks cancelled, while this request was under way")
         return answers[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -25,9 +26,9 @@ from ._errors import ClientClosed, InvalidCall, OutboxError, QueueFull
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
-from ._lifetime import Lifetime
+from ._lifetime import Lifetime, Startable
 from ._loops import clock_here, loop_here
-from ._losses import Close, close_line
+from ._losses import NOTHING_LEFT, Close, close_line
 from ._notices import Notices, Words
 from ._outbox import DisabledOutbox, Opening, Outbox
 from ._places import outbox_at
@@ -60,13 +61,14 @@ LOOK = 0.05  # seconds between two looks of a close whether anything can still h
 class DoorState(Enum):
     """Whether calls come in; the words stand in messages."""
 
-    NEW = "is not open yet: use it with `async with`"
+    NEW = "is not open yet: use it with `async with`, or `await` its start()"
     OPEN = "is open"
     CLOSED = "is closed"
+    LOST = "has lost its tasks: its loop was shut down, or they were cancelled"
     FORKED = "was open in the parent process: open one of its own in this one"
 
 
-class Door(anyio.AsyncContextManagerMixin):
+class Door(Startable):
     """What clients share. A client of a destination adds the methods that check a call and hand it to `_accept`."""
 
     def __init__(
@@ -94,7 +96,7 @@ class Door(anyio.AsyncContextManagerMixin):
         self._now: Callable[[], float] = _no_time
         self._calls = 0
         self._room = Room(self._outbox, settings.max_wait)
-        self._opened = self._ended = False
+        self._opened = self._ended = self._tasks_lost = False
         self._closing: anyio.Event | None = None
         self._closing_words: Words | None = None
         self._limit, self._leaving_since, self._ran_out, self._silent = "", 0.0, False, False
@@ -111,7 +113,7 @@ class Door(anyio.AsyncContextManagerMixin):
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not DoorState.NEW:
             raise ClientClosed(f"a client is opened once; this one {self._door.value}")
-        return Lifetime(self, self._open, self._leave)
+        return Lifetime(self, self._open, self._leave, _weakly(self._lose_tasks))
 
     async def _leave(self) -> None:
         """Drain. No scope cuts that short; a native cancellation (a second Ctrl-C) does, and is accounted for."""
@@ -126,6 +128,16 @@ class Door(anyio.AsyncContextManagerMixin):
                 await self._outbox.aclose()
             self._notices.close(self._closing_words)
             await self._disconnect()
+        if self._sender.bug is not None:
+            raise self._sender.bug
+
+    def _lose_tasks(self) -> None:
+        """The client's tasks have ended, and it was not closed: nothing is sent any more, and others may send."""
+        if self._door is DoorState.OPEN:
+            self._door, self._thread, self._tasks_lost = DoorState.LOST, NO_THREAD, True
+            self._sender.warn_unsent()
+            self._sender.end()
+            self._outbox.abandon()
 
     def _connect(self, tasks: TaskGroup) -> None:
         self._connection.open()
@@ -134,7 +146,8 @@ class Door(anyio.AsyncContextManagerMixin):
         await self._connection.aclose()
 
     async def _open(self, tasks: TaskGroup) -> None:
-        self._now = now = clock_here()
+        self._now, self._pid = clock_here(), os.getpid()
+        now = self._now
         self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
         await self._outbox.open(
@@ -232,7 +245,7 @@ class Door(anyio.AsyncContextManagerMixin):
 
     async def _squeeze(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         """The queue is full: do with this call what the settings say."""
-        if self.settings.when_full == "wait":
+        if self.settings.when_full == "wait" and self._sends:
             async with self._room.turn(size) as has_room:
                 return await self._hold(kind, key, said, size) if has_room else self._no_room(kind, key, said)
         if not self._displace(size):
@@ -309,10 +322,11 @@ class Door(anyio.AsyncContextManagerMixin):
     async def aclose(self, timeout: float | None = None) -> Report:
         """Refuse new calls, drain for up to ``timeout`` seconds (``None``: for `Settings.close_timeout`), stop.
 
-        Returns within the timeout and a second, whatever the server does, and earlier if nothing could be sent
-        before its end. What was not delivered waits on in a durable outbox. In any other it is dropped with reason
-        ``closed``, except rows in a background job of the server's, which goes on without us. May be called again,
-        also by several tasks at once, and goes on where a cancelled call of it stopped.
+        Ends what `start` began, in whatever task. Returns within the timeout and a second, whatever the server does,
+        and earlier if nothing could be sent before its end. What was not delivered waits on in a durable outbox. In
+        any other it is dropped with reason ``closed``, except rows in a background job of the server's, which goes on
+        without us. May be called again, also by several tasks at once, and goes on where a cancelled call of it
+        stopped.
 
         With ``Settings(close_timeout=None)`` and no ``timeout`` it returns when all is sent and `on_dead` has all its
         letters, and says every ten seconds how much is left.
@@ -321,16 +335,17 @@ class Door(anyio.AsyncContextManagerMixin):
         if self._door is DoorState.FORKED or (self._door is DoorState.OPEN and elsewhere):
             raise self._refusal()
         self._door, self._thread = DoorState.CLOSED, NO_THREAD
-        if self._opened:
-            limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
-            started = self._leaving_since = self._now()
-            self._room.close()
-            with anyio.move_on_after(limit + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
-                while self._closing is not None:
-                    await self._closing.wait()
-                await self._close(started + limit)
-            return self._report(started, self._outbox.ledger.next_id)
-        return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+        if not self._opened:
+            return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+        limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
+        began = self._leaving_since = self._now()
+        self._room.close()
+        with anyio.move_on_after(limit + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
+            while self._closing is not None:
+                await self._closing.wait()
+            await self._close(began + limit)
+        await self._end_start()
+        return self._report(began, self._outbox.ledger.next_id)
 
     async def _close(self, deadline: float) -> None:
         if self._ended:
@@ -345,7 +360,8 @@ class Door(anyio.AsyncContextManagerMixin):
             with self._hurrying(), anyio.move_on_after(left):
                 with anyio.move_on_after(left - landing):
                     await self._drain(deadline - landing)
-                    await self._wait_for_letters(deadline)
+                    if self._sends:
+                        await self._wait_for_letters(deadline)
                 self._sender.lands = True
                 while self._schedule.in_flight and landing:
                     with anyio.move_on_after(LOOK):
@@ -358,15 +374,21 @@ class Door(anyio.AsyncContextManagerMixin):
             self._end()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()
-            if self._letters.wants_task():
-                self._tasks.start_soon(self._letters.deliver_all)
-            with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
-                await self._letters.wait_delivered()
+            if not self._tasks_lost:
+                if self._letters.wants_task():
+                    self._tasks.start_soon(self._letters.deliver_all)
+                with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
+                    await self._letters.wait_delivered()
             self._letters.give_up()
             self._notices.close(self._closing_words)
         finally:
             self._closing.set()
             self._closing = None
+
+    @property
+    def _sends(self) -> bool:
+        """The sender has met no bug, and its tasks live."""
+        return self._sender.bug is None and not self._tasks_lost
 
     async def _wait_for_letters(self, deadline: float) -> None:
         """Until `on_dead` has all its letters; where no deadline ends that, say what is waited for."""
@@ -385,7 +407,7 @@ class Door(anyio.AsyncContextManagerMixin):
         ledger = self._outbox.ledger
         mark, rewound = ledger.next_id, len(ledger.rewound)
         say_at = self._now() + CLOSING if deadline == math.inf else math.inf
-        while ledger.oldest_pending() < mark and self._outbox.sends and not self._sender.broken:
+        while ledger.oldest_pending() < mark and self._outbox.sends and self._sends:
             if self._now() >= say_at:
                 say_at = self._now() + CLOSING
                 self._sender.reporting.closing(ledger.pending - ledger.submitted, self._close_so_far())
@@ -400,28 +422,37 @@ class Door(anyio.AsyncContextManagerMixin):
     def _end(self) -> None:
         """Nobody sends here any more: whatever is left is dropped, and accounted for, unless it can wait."""
         self._ended = self._sender.closed = True
-        if not self._outbox.durable:
-            while self._sender.take_in():
-                pass
-            self._closing_words = partial(close_line, self._close_so_far())
-            self._schedule.abandon(Outcome("dropped", "closed"))
-        self._sender.carry_on()
+        try:
+            if not self._outbox.durable:
+                while self._sender.take_in():
+                    pass
+                self._closing_words = partial(close_line, self._close_so_far())
+                self._schedule.abandon(Outcome("dropped", "closed"))
+            self._sender.carry_on()
+        except Exception as bug:  # perhaps the one that ended the sending
+            self._sender.end_with(bug)
+            if not self._outbox.durable:
+                self._sender.drop_pending(Outcome("dropped", "closed"))
         self._sender.release()
         self._outbox.ledger.release()
 
     def _close_so_far(self) -> Close:
         """How the close has gone until now, for the log."""
-        schedule, sender = self._schedule, self._sender
+        schedule, sender, ended = self._schedule, self._sender, None
+        if sender.bug is not None:
+            ended = "the sender had ended with an error, which is raised when the client is left"
+        elif self._tasks_lost:
+            ended = "the client's tasks had been cancelled, or its loop was shut down"
         return Close(
             accepted=self._outbox.ledger.accepted,
             limit=self._limit,
             took=self._now() - self._leaving_since,
             ran_out=self._ran_out,
-            broken=sender.broken,
+            ended=ended,
             held=schedule.held,
             failure=schedule.failure,
             silent=self._connection.base_url if self._silent else None,
-            rest=sender.rest(),
+            rest=sender.rest() if ended is None else NOTHING_LEFT,
         )
 
     @contextmanager
@@ -436,7 +467,7 @@ class Door(anyio.AsyncContextManagerMixin):
     async def _wait_settled(self, mark: int) -> None:
         ledger = self._outbox.ledger
         rewound = len(ledger.rewound)
-        while (ledger.oldest_pending() < mark or ledger.pending_before(mark)) and not self._ended:
+        while (ledger.oldest_pending() < mark or ledger.pending_before(mark)) and not self._ended and self._sends:
             await self._sender.wait_settled()
             mark = min([mark, *ledger.rewound[rewound:]])
 
@@ -539,10 +570,25 @@ _doors: weakref.WeakSet[Door] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked."""
+    """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked.
+
+    Its chance must be its own: workers of one parent would all try again at the same moments.
+    """
     for door in _doors:
+        door._random.seed()
         if door._door is DoorState.OPEN:
             door._door, door._thread = DoorState.FORKED, NO_THREAD
+
+
+def _at_exit() -> None:
+    """The interpreter ends, perhaps with the loop of a client that was not closed: that must not be silent."""
+    for door in list(_doors):
+        if door._opened and not door._ended and door._pid == os.getpid():
+            door._sender.warn_unsent()
+            door._outbox.abandon()
+
+
+atexit.register(_at_exit)
 
 
 if hasattr(os, "register_at_fork"):

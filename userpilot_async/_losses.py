@@ -111,6 +111,9 @@ class Rest:
     """That are needed."""
 
 
+NOTHING_LEFT = Rest(seconds=0.0, pace="", requests=0)
+
+
 def time_text(rest: Rest) -> str:
     """How long the rest takes: ``the rest needs 21 s at 600 a minute``."""
     if not rest.pace:
@@ -130,8 +133,8 @@ class Close:
     """Seconds."""
     ran_out: bool
     """It took all the time there was, or nothing could have been sent before its end."""
-    broken: bool
-    """The sender had ended with an error of ours."""
+    ended: str | None
+    """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
     held: str | None
     failure: str | None
     """What happened to the last request, if it failed."""
@@ -146,8 +149,8 @@ def close_line(close: Close, lost: Losses) -> str:
     keeps = "use an outbox, which keeps calls for the next start"
     if lost.merged:
         keeps += f"; {lost.merged} more had been merged into {'it' if lost.calls == 1 else 'them'}"
-    if close.broken:
-        return f"{what}: the sender had ended with an error, which is raised when the client is left; {keeps}"
+    if close.ended is not None:
+        return f"{what}: {close.ended}; {keeps}"
     if close.held is not None:
         return f"{what}: nothing could be sent: {close.held}; correct that, or {keeps}"
     if not close.ran_out:

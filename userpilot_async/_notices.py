@@ -26,10 +26,10 @@ Words = Callable[[Losses], str]
 """The line about so many."""
 
 
-def log(level: int, message: str) -> bool:
+def log(level: int, message: str, error: Exception | None = None) -> bool:
     """One line; false if a handler of the application's raised, whose failure must not stop the sender."""
     try:
-        logger.log(level, "userpilot: %s", message)
+        logger.log(level, "userpilot: %s", message, exc_info=error)
     except Exception:  # whatever a handler raises
         return False
     return True
@@ -71,10 +71,10 @@ class Notices:
 
     # ── what may be said ──
 
-    def say(self, level: int, reason: str, message: str) -> None:
-        """Log ``message``, unless one of the same ``reason`` was logged within `QUIET` seconds."""
+    def say(self, level: int, reason: str, message: str, *, error: Exception | None = None) -> None:
+        """Log ``message``, with the traceback of ``error``, unless a line of ``reason`` came within `QUIET` seconds."""
         if self._may_speak(reason):
-            self._log(level, message)
+            self._log(level, message, error)
 
     def lost(
         self, reason: str, calls: int, merged: int = 0, *, why: Callable[[], str], level: int | None = None
@@ -183,6 +183,6 @@ class Notices:
             self._state_said = (state.reason, state.about)
         self._log(state.level, state.message)
 
-    def _log(self, level: int, message: str) -> None:
-        if not log(level, message):
+    def _log(self, level: int, message: str, error: Exception | None = None) -> None:
+        if not log(level, message, error):
             self.failures += 1

@@ -19,8 +19,9 @@ from ._destination import Destination, LostCall
 from ._inheritance import Request
 from ._jobs import quoted_job_id
 from ._lanes import Post
+from ._ledger import Outcome
 from ._letters import Letters
-from ._loops import cancelled_natively, host_here
+from ._loops import cancelled_natively, host_here, loop_here
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
@@ -69,8 +70,8 @@ class Sender:
         self.sleeps_until = 0.0
         """When it looks again by itself; `inf` if only something new can make it."""
         self.running = False
-        self.broken = False
-        """It ended with an exception, which is on its way out through the application's `async with`."""
+        self.bug: Exception | None = None
+        """A bug of this library's ended it: it has been logged, and is raised where the client is left."""
         self.lands = False
         """What is under way may end; nothing else begins."""
         self.closed = False
@@ -82,6 +83,7 @@ class Sender:
         self._given_out: set[Work] = set()
         self.reporting = Reporting(notices, destination, connection.base_url)
         self._no_imports: str | None = None
+        self._warned = False
 
     def start(self) -> None:
         """Run, in a task of the client's task group."""
@@ -93,7 +95,7 @@ class Sender:
         """Something has changed: look again."""
         self.asleep = False
         self._wake.set()
-        if not self.running and not self.closed and not self.broken:
+        if not self.running and not self.closed and self.bug is None:
             self.start()
 
     def look_again(self) -> None:
@@ -102,6 +104,12 @@ class Sender:
         self._settled = anyio.Event()
         if self.running:
             self.rouse()
+
+    def end(self) -> None:
+        """The tasks it ran in have ended, perhaps before its own took a first step: it begins no other."""
+        self.closed, self.running = True, False
+        self._ended.set()
+        self.release()
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -121,8 +129,8 @@ class Sender:
         """Take, send, settle, until `stop`.
 
         A native cancellation of this task (by a loop that is shut down, or an application that cancels all tasks
-        there are) does not reach the application's own tasks, and while the task that opened the client lives,
-        another one goes on here.
+        there are) does not reach the application's own tasks, and while the client's own task lives, another one goes
+        on here. Nor does an exception that nobody foresaw: it is a bug of this library's, and ends the sending.
         """
         again = False
         try:
@@ -131,27 +139,49 @@ class Sender:
                     while True:
                         await self._run(letters)
                         self._begin_anew()
+        except GeneratorExit:  # the loop has ended without us, and this coroutine is garbage: nothing of it works now
+            raise
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
             again = not self.closed and not self._host_is_done()
-        except BaseException:
-            self.broken = True
-            raise
+        except Exception as bug:
+            self.end_with(bug)
         finally:
+            self._live_no_more(again)
+
+    def _live_no_more(self, again: bool) -> None:
+        self.running, self.asleep = False, True
+        if loop_here() is None:
+            return
+        if self.bug is None:
             for work in list(self._given_out):  # of tasks that were cancelled before their first step
                 self._take_back(work, of_failure(CANCELLED, sent=False))
-            self.running, self.asleep = False, True
-            self._ended.set()
-            if again:
-                self.start()
-            else:
-                self.warn_unsent()
+        self._ended.set()
+        if again:
+            self.start()
+        elif self.bug is None:  # else the client is open still, and says at its end what became of its calls
+            self.warn_unsent()
+
+    def end_with(self, bug: Exception) -> None:
+        """Log the first bug with its traceback. Calls go on being accepted; nothing is sent any more."""
+        if self.bug is not None:
+            return
+        while isinstance(bug, ExceptionGroup) and len(bug.exceptions) == 1:
+            bug = bug.exceptions[0]
+        self.bug = bug
+        message = (
+            f"a bug of userpilot_async ({type(bug).__name__}) has ended the sending; calls are still taken,"
+            " and wait. Please report it; a new client would send again"
+        )
+        self._notices.say(logging.ERROR, "bug", message, error=bug)
+        self.release()
 
     def warn_unsent(self) -> None:
-        """Never silent: calls that nobody will send any more."""
+        """Log, once, how many calls will not be sent any more, and warn of them."""
         pending = self._outbox.ledger.pending
-        if pending and not self.closed:
+        if pending and not self.closed and not self._warned:
+            self._warned = True
             accepted = counted(pending, "accepted call")
             message = (
                 f"a {self._owner} was not closed: {accepted} {'has' if pending == 1 else 'have'} not been delivered"
@@ -246,6 +276,15 @@ class Sender:
             settled.forgotten = []
         if not self.closed:  # what fails now is what we broke off ourselves
             self.reporting.look(self.schedule, self._outbox.ledger.pending, self._now())
+
+    def drop_pending(self, outcome: Outcome) -> None:
+        """Settle what a broken schedule cannot: whatever has no outcome gets this one."""
+        ledger, calls = self._outbox.ledger, 0
+        while (call_id := ledger.oldest_pending()) < ledger.next_id:
+            ledger.settle(call_id, outcome)
+            calls += 1
+        if calls:
+            self._notices.lost(outcome.reason or "", calls, why=str)
 
     def _settle(self, settlement: Settlement) -> None:
         self._outbox.settle(settlement)

@@ -65,7 +65,7 @@ class Verdict:
     """It may be one event's fault: they go again in smaller arrays."""
 
 
-def of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
+def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_off: bool = False) -> Verdict:
     """``headers`` with lower-case names. ``body`` may be cut off or garbage: a status is a status."""
     rate = rate_of(headers)
     decoded = _decoded(body)

@@ -24,7 +24,7 @@ from userpilot_async._losses import (
 
 REST = Rest(seconds=20.1, pace="600 a minute", requests=201)
 TOO_SHORT = Close(
-    accepted=400, limit="close_timeout=10", took=10.0, ran_out=True, broken=False, held=None, failure=None, silent=None,
+    accepted=400, limit="close_timeout=10", took=10.0, ran_out=True, ended=None, held=None, failure=None, silent=None,
     rest=REST,
 )  # fmt: skip
 

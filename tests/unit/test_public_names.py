@@ -116,6 +116,7 @@ CLIENT = {
     " rebind=False, on_progress=None, max_rows=100000, series=None)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
+    "start": "async (self)",
     "statistics": "(self)",
 }
 PARCELVOY = {
@@ -128,6 +129,7 @@ PARCELVOY = {
     "enqueue": "async (self, call)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
+    "start": "async (self)",
     "statistics": "(self)",
 }
 PARCELVOY |= {f"{name}_nowait": PARCELVOY[name].removeprefix("async ") for name in list(PARCELVOY)[:4]}
@@ -143,6 +145,7 @@ API = {
     "wait_for_job": "async (self, job, *, timeout=None, on_progress=None)",
     "delete_users": "async (self, user_ids)",
     "delete_companies": "async (self, company_ids)",
+    "start": "async (self)",
 }
 # Public for the client's sake.
 API_FOR_THE_CLIENT = {"open", "aclose", "reserve"}
