@@ -89,10 +89,7 @@ def test_a_close_that_was_too_short_says_how_long_the_rest_would_have_taken_and_
         ),
         ({"silent": "URL"}, "close_timeout=10 was too short, URL has not answered since the close began; raise close"),
         ({"ran_out": False, "took": 3.21}, "the close was cancelled after 3.2 s, the rest needs 21 s at 600 a minute;"),
-        (
-            {"broken": True},
-            "the sender had ended with an error, which is raised when the client is left; use an outbox",
-        ),
+        ({"ended": "its tasks had been cancelled"}, "dropped on close: its tasks had been cancelled; use an outbox"),
         ({"rest": attrs.evolve(REST, pace="", requests=1)}, "was too short, the rest needs 1 request; flush first"),
     ],
 )
