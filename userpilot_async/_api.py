@@ -24,6 +24,7 @@ from ._jobs import Job, JobStatus
 from ._lifetime import Lifetime, Startable
 from ._listing import MAX_PAGES, Pages
 from ._loops import cancelled_natively, loop_here
+from ._switch import SwitchedOff, switched_off
 from ._values import Convertible, checked_id, encode_json
 from ._verdict import Meaning, Promise, Verdict, as_promised
 
@@ -37,6 +38,14 @@ JOBS_PATH = "/v1/background_jobs"
 # docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
 BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
 API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
+
+
+DISABLED = "USERPILOT_DISABLED"
+
+
+def keys_of(api_key: Key | None, switch: SwitchedOff | None) -> KeyRing:
+    """The key given, or the environment's; none where ``switch`` says so. Raises `ValueError`."""
+    return KeyRing(api_key if switch is None else switch, "USERPILOT_API_KEY")
 
 
 def server_of(region: str | None, base_url: str | None) -> str:
@@ -69,12 +78,13 @@ class UserpilotAPI(Startable):
     Use it as ``async with UserpilotAPI("API_KEY") as api``, by `start` and `aclose`, or as ``client.api``. Each method
     makes up to ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
     `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got lost)
-    raises `Unavailable` with ``ambiguous=True``.
+    raises `Unavailable` with ``ambiguous=True``. With ``USERPILOT_DISABLED=1``, or as the ``api`` of a client that is
+    switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
     """
 
     def __init__(
         self,
-        api_key: Key | None = None,
+        api_key: Key | KeyRing | None = None,
         *,
         region: Region | None = None,
         base_url: str | None = None,
@@ -86,10 +96,13 @@ class UserpilotAPI(Startable):
     ) -> None:
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
+        keys = api_key if isinstance(api_key, KeyRing) else keys_of(api_key, switched_off(None, DISABLED))
+        self.switch = keys.switch
+        """What switched it off, so that each method raises `Unavailable`; ``None`` where requests are made."""
         self.base_url = server_of(region, base_url)
         """Where the requests go."""
         self._connection = Connection(
-            KeyRing(api_key, "USERPILOT_API_KEY"),
+            keys,
             _headers,
             self.base_url,
             transport,
@@ -279,6 +292,8 @@ class UserpilotAPI(Startable):
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
         filename: str | None = None, repeatable: bool = False, promises: Promise = Promise.RECEIPT,
     ) -> Verdict:  # fmt: skip
+        if self.switch is not None:
+            self.switch()
         import tenacity  # 5 to 25 ms of import time that only users of the plain API need
 
         ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename)

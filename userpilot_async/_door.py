@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import logging
+import math
 import os
 import random
 import time
@@ -26,15 +28,18 @@ from ._ledger import Outcome
 from ._letters import Letters, OnDead
 from ._lifetime import Lifetime, Startable
 from ._loops import clock_here, loop_here
-from ._notices import Notices
-from ._outbox import Opening, Outbox
+from ._losses import NOTHING_LEFT, Close, close_line
+from ._notices import Notices, Words
+from ._outbox import DisabledOutbox, Opening, Outbox
 from ._places import outbox_at
 from ._receipt import Receipt
+from ._reporting import CLOSING
 from ._room import Room
 from ._schedule import Schedule
 from ._sender import Sender
 from ._settings import DeliverySettings
 from ._statistics import Report, Statistics
+from ._switch import SwitchedOff
 
 if TYPE_CHECKING:
     from ._http import Connection
@@ -73,6 +78,7 @@ class Door(Startable):
         settings: DeliverySettings,
         outbox: Outbox | str | None,
         on_dead: OnDead | None,
+        switch: SwitchedOff | None = None,
     ) -> None:
         if on_dead is not None and not callable(on_dead):
             raise ValueError(f"on_dead must be callable, not {type(on_dead).__name__}")
@@ -80,7 +86,8 @@ class Door(Startable):
         self.settings = settings
         self._destination = destination
         self._connection = connection
-        self._outbox = outbox_at(outbox)
+        # Not `outbox_at` where it is switched off: the place need not be there, nor the library that reaches it.
+        self._outbox: Outbox = outbox_at(outbox) if switch is None else DisabledOutbox(switch)
         self._on_dead = on_dead
         self._random = random.Random()
         self._pid = os.getpid()
@@ -91,6 +98,8 @@ class Door(Startable):
         self._room = Room(self._outbox, settings.max_wait)
         self._opened = self._ended = self._tasks_lost = False
         self._closing: anyio.Event | None = None
+        self._closing_words: Words | None = None
+        self._limit, self._leaving_since, self._ran_out, self._silent = "", 0.0, False, False
         _doors.add(self)
 
     def __repr__(self) -> str:
@@ -117,6 +126,7 @@ class Door(Startable):
                 self._end()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()
+            self._notices.close(self._closing_words)
             await self._disconnect()
         if self._sender.bug is not None:
             raise self._sender.bug
@@ -263,18 +273,20 @@ class Door(Startable):
             call = self._destination.call_of(kind, key, said)
             return self._destination.lost_call(status="dropped", reason=reason, call=call)
 
-        return self._lost(Outcome("dropped", reason), letter)
+        why = partial(_not_taken, self._outbox.place, self.settings.max_wait) if reason == "outbox" else None
+        return self._lost(Outcome("dropped", reason), letter, why)
 
-    def _lost(self, outcome: Outcome, letter: Callable[[], LostCall]) -> Receipt:
+    def _lost(self, outcome: Outcome, letter: Callable[[], LostCall], why: Callable[[], str] | None = None) -> Receipt:
+        """Account for a call that is not held. ``why`` is for the log, which asks it of the first one only."""
         receipt = self._outbox.refuse(outcome)
-        self._sender.mourn(letter, outcome.reason or "")
+        self._sender.mourn(letter, outcome.reason or "", why)
         return receipt
 
     def _not_held(self, kind: Kind, key: Key, said: Said, error: OutboxError) -> None:
         """A call of `track_nowait` that the outbox could not hold."""
         call = self._destination.call_of(kind, key, said)
         letter = self._destination.lost_call(status="dropped", reason="outbox", call=call, detail=str(error))
-        self._sender.mourn(lambda: letter, "outbox")
+        self._sender.mourn(lambda: letter, "outbox", lambda: str(error))
 
     # ── calls that are not to be held ──
 
@@ -282,7 +294,7 @@ class Door(Startable):
         if self.settings.on_invalid == "raise":
             raise error
         letter = self._destination.lost_call(status="dead", reason="invalid", error=error, arguments=arguments)
-        return self._lost(Outcome("dead", "invalid"), lambda: letter)
+        return self._lost(Outcome("dead", "invalid"), lambda: letter, lambda: str(error))
 
     def _refusal(self) -> ClientClosed:
         pending, name = self._outbox.ledger.pending, type(self).__name__
@@ -308,13 +320,16 @@ class Door(Startable):
         return self._report(started, mark or self._outbox.ledger.next_id)
 
     async def aclose(self, timeout: float | None = None) -> Report:
-        """Refuse new calls, drain for up to ``timeout`` seconds (default `Settings.close_timeout`), stop.
+        """Refuse new calls, drain for up to ``timeout`` seconds (``None``: for `Settings.close_timeout`), stop.
 
         Ends what `start` began, in whatever task. Returns within the timeout and a second, whatever the server does,
         and earlier if nothing could be sent before its end. What was not delivered waits on in a durable outbox. In
         any other it is dropped with reason ``closed``, except rows in a background job of the server's, which goes on
         without us. May be called again, also by several tasks at once, and goes on where a cancelled call of it
         stopped.
+
+        With ``Settings(close_timeout=None)`` and no ``timeout`` it returns when all is sent and `on_dead` has all its
+        letters, and says every ten seconds how much is left.
         """
         elsewhere = get_ident() != self._thread or loop_here() is not self._loop
         if self._door is DoorState.FORKED or (self._door is DoorState.OPEN and elsewhere):
@@ -322,13 +337,13 @@ class Door(Startable):
         self._door, self._thread = DoorState.CLOSED, NO_THREAD
         if not self._opened:
             return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
-        timeout = self.settings.close_timeout if timeout is None else timeout
-        began = self._now()
+        limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
+        began = self._leaving_since = self._now()
         self._room.close()
-        with anyio.move_on_after(timeout + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
+        with anyio.move_on_after(limit + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
             while self._closing is not None:
                 await self._closing.wait()
-            await self._close(began + timeout)
+            await self._close(began + limit)
         await self._end_start()
         return self._report(began, self._outbox.ledger.next_id)
 
@@ -339,17 +354,20 @@ class Door(Startable):
         try:
             left = deadline - self._now()
             # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
-            self._schedule.leave_by(deadline - LAST_REQUESTS if not self._outbox.durable else None)
+            hasty = not self._outbox.durable and deadline < math.inf
+            self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)
             landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
             with self._hurrying(), anyio.move_on_after(left):
                 with anyio.move_on_after(left - landing):
                     await self._drain(deadline - landing)
                     if self._sends:
-                        await self._letters.wait_delivered()
+                        await self._wait_for_letters(deadline)
                 self._sender.lands = True
                 while self._schedule.in_flight and landing:
                     with anyio.move_on_after(LOOK):
                         await self._sender.wait_settled()
+            self._ran_out = True
+            self._silent = self._schedule.in_flight > 0 and self._sender.reporting.answered_at < self._leaving_since
             with anyio.move_on_after(LAST_REQUESTS, shield=True):
                 self._sender.closed = True
                 await self._sender.stop()
@@ -362,6 +380,7 @@ class Door(Startable):
                 with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
                     await self._letters.wait_delivered()
             self._letters.give_up()
+            self._notices.close(self._closing_words)
         finally:
             self._closing.set()
             self._closing = None
@@ -371,6 +390,14 @@ class Door(Startable):
         """The sender has met no bug, and its tasks live."""
         return self._sender.bug is None and not self._tasks_lost
 
+    async def _wait_for_letters(self, deadline: float) -> None:
+        """Until `on_dead` has all its letters; where no deadline ends that, say what is waited for."""
+        while not self._letters.are_delivered:
+            with anyio.move_on_after(CLOSING if deadline == math.inf else None):
+                await self._letters.wait_delivered()
+                return
+            self._notices.tell(logging.WARNING, "closing: on_dead has not taken all lost calls yet; Ctrl-C ends that")
+
     async def _drain(self, deadline: float) -> None:
         """Until nothing that was accepted before is pending, or nothing can happen before the deadline.
 
@@ -379,13 +406,17 @@ class Door(Startable):
         await self._outbox.recorded()
         ledger = self._outbox.ledger
         mark, rewound = ledger.next_id, len(ledger.rewound)
+        say_at = self._now() + CLOSING if deadline == math.inf else math.inf
         while ledger.oldest_pending() < mark and self._outbox.sends and self._sends:
+            if self._now() >= say_at:
+                say_at = self._now() + CLOSING
+                self._sender.reporting.closing(ledger.pending - ledger.submitted, self._close_so_far())
             with anyio.move_on_after(LOOK):
                 await self._sender.wait_settled()
             mark = min([mark, *ledger.rewound[rewound:]])
             sleeps = self._sender.asleep and self._sender.running
             idle = sleeps and not self._schedule.in_flight and not self._outbox.stirs
-            if idle and self._sender.sleeps_until > deadline:
+            if idle and (self._sender.sleeps_until > deadline or self._sender.sleeps_until == math.inf):
                 return
 
     def _end(self) -> None:
@@ -395,6 +426,7 @@ class Door(Startable):
             if not self._outbox.durable:
                 while self._sender.take_in():
                     pass
+                self._closing_words = partial(close_line, self._close_so_far())
                 self._schedule.abandon(Outcome("dropped", "closed"))
             self._sender.carry_on()
         except Exception as bug:  # perhaps the one that ended the sending
@@ -404,11 +436,30 @@ class Door(Startable):
         self._sender.release()
         self._outbox.ledger.release()
 
+    def _close_so_far(self) -> Close:
+        """How the close has gone until now, for the log."""
+        schedule, sender, ended = self._schedule, self._sender, None
+        if sender.bug is not None:
+            ended = "the sender had ended with an error, which is raised when the client is left"
+        elif self._tasks_lost:
+            ended = "the client's tasks had been cancelled, or its loop was shut down"
+        return Close(
+            accepted=self._outbox.ledger.accepted,
+            limit=self._limit,
+            took=self._now() - self._leaving_since,
+            ran_out=self._ran_out,
+            ended=ended,
+            held=schedule.held,
+            failure=schedule.failure,
+            silent=self._connection.base_url if self._silent else None,
+            rest=sender.rest() if ended is None else NOTHING_LEFT,
+        )
+
     @contextmanager
     def _hurrying(self) -> Generator[None, None, None]:
         self._schedule.hurry += 1
-        self._rouse()
         try:
+            self._rouse()
             yield
         finally:
             self._schedule.hurry -= 1
@@ -465,6 +516,19 @@ class Door(Startable):
             statistics=self.statistics(),
             waits_in=self._outbox.place if self._outbox.durable else None,
         )
+
+
+def _limit_of(timeout: float | None, close_timeout: float | None) -> tuple[float, str]:
+    """Seconds that a close has, and how the user said so."""
+    if timeout is not None:
+        return timeout, f"timeout={timeout:g}"
+    if close_timeout is None:
+        return math.inf, "close_timeout=None"
+    return close_timeout, f"close_timeout={close_timeout:g}"
+
+
+def _not_taken(place: str, max_wait: float | None) -> str:
+    return f"{place} did not take them within max_wait={max_wait}"
 
 
 def _new_schedule(

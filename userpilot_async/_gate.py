@@ -33,6 +33,11 @@ class Gate:
         self._inside = 0
 
     @property
+    def failures(self) -> int:
+        """Requests in a row that came to nothing."""
+        return self._failures
+
+    @property
     def failing(self) -> bool:
         """Several requests in a row came to nothing."""
         return self._failures >= PROBE_AFTER

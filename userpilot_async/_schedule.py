@@ -29,7 +29,9 @@ from ._lanes import Facts, Lane, Place, Post, Ticket
 from ._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from ._lines import Lines
 from ._listing import Pages
+from ._losses import Rest
 from ._once import Once
+from ._outlook import Outlook
 from ._settings import DeliverySettings
 from ._settlements import Settlements
 from ._steps import Step
@@ -109,6 +111,8 @@ class Schedule:
         )
         if self.backlog is not None and self.backlog.trust.wanted:
             self._endings.known = self.backlog.known
+        gates = {"events": self._track_gate, "identifies": self._identify_gate, "files": self._bulk_gate}
+        self._outlook = Outlook(self._lines, self.buckets, gates, destination)
         self._turn = 0
         self._hold = Hold()
         self._begun = 0
@@ -605,6 +609,28 @@ class Schedule:
         """What waits is lost after this."""
         if self.backlog is not None:
             self.backlog.leave_by = deadline
+
+    @property
+    def settings(self) -> DeliverySettings:
+        """Those it keeps to."""
+        return self._settings
+
+    @property
+    def failures(self) -> int:
+        """Requests in a row that came to nothing, of the route where they are most."""
+        return max(gate.failures for gate in self._gates)
+
+    def rest(self, now: float) -> Rest:
+        """How long it will take to send all that waits, at the present budgets."""
+        return self._outlook.rest(now)
+
+    def waits_for(self, now: float) -> str:
+        """What stands before the next request, for the log at DEBUG."""
+        if self.held is not None:
+            return "nothing is sent at present"
+        if self.in_flight >= self._settings.concurrency:
+            return "as many requests are under way as may be"
+        return self._outlook.waits_for(now)
 
     @property
     def imports_closed(self) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -23,8 +22,10 @@ from ._lanes import Post
 from ._ledger import Outcome
 from ._letters import Letters
 from ._loops import cancelled_natively, host_here, loop_here
+from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
+from ._reporting import Reporting
 from ._schedule import Schedule
 from ._settlements import Settlement
 from ._verdict import CANCELLED, Meaning, Verdict, of_failure
@@ -80,8 +81,7 @@ class Sender:
         self._settled = anyio.Event()
         self._ended = anyio.Event()
         self._given_out: set[Work] = set()
-        self._held: str | None = None
-        self._trouble: str | None = None
+        self.reporting = Reporting(notices, destination, connection.base_url)
         self._no_imports: str | None = None
         self._warned = False
 
@@ -171,7 +171,7 @@ class Sender:
             bug = bug.exceptions[0]
         self.bug = bug
         message = (
-            f"userpilot: a bug of userpilot_async ({type(bug).__name__}) has ended the sending; calls are still taken,"
+            f"a bug of userpilot_async ({type(bug).__name__}) has ended the sending; calls are still taken,"
             " and wait. Please report it; a new client would send again"
         )
         self._notices.say(logging.ERROR, "bug", message, error=bug)
@@ -182,11 +182,17 @@ class Sender:
         pending = self._outbox.ledger.pending
         if pending and not self.closed and not self._warned:
             self._warned = True
-            message = f"a {self._owner} was not closed: {pending} accepted calls have not been delivered"
+            accepted = counted(pending, "accepted call")
+            message = (
+                f"a {self._owner} was not closed: {accepted} {'has' if pending == 1 else 'have'} not been delivered"
+            )
             if self._outbox.durable:
-                message += f"; they wait in {self._outbox.place}"
-            self._notices.say(logging.ERROR, "unsent", message)
+                message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
+            self._notices.say(
+                logging.ERROR, "unsent", f"{message}; leave the client by `async with`, or await aclose()"
+            )
             warnings.warn(message, ResourceWarning, stacklevel=2)
+        self._notices.say_rest()
 
     def _begin_anew(self) -> None:
         """Another one has taken over what was in hand: forget it, but for the counts."""
@@ -207,6 +213,7 @@ class Sender:
                 now = self._now()
                 step = self.schedule.next(now) if self._outbox.sends and not self.lands else math.inf
                 self.carry_on()
+                self.reporting.say_due()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
                     letters.start_soon(self._deliver_letters)
                 if isinstance(step, Work):
@@ -216,7 +223,10 @@ class Sender:
                     await anyio.lowlevel.checkpoint()
                 else:
                     self.asleep, self.sleeps_until = True, step
-                    with anyio.move_on_after(step - now if step < math.inf else None):
+                    if self.reporting.detailed:
+                        self.reporting.wait(self.schedule, step, now)
+                    wake = min(step, self.reporting.due())  # a line may be due earlier than anything to send
+                    with anyio.move_on_after(wake - now if wake < math.inf else None):
                         await self._wake.wait()
                     self.asleep = False
 
@@ -241,34 +251,31 @@ class Sender:
             merged, freed = settled.merged, settled.freed
             settled.merged, settled.freed = [], 0
             self._outbox.merged(merged, freed)
+            if merged and self.reporting.detailed:
+                self.reporting.merge(len(merged))
         if settled.marks:
             marks, settled.marks = settled.marks, []
             for ids, submitted, size in marks:
                 self._outbox.submitted(ids, submitted, size)
         if settled.done:
             done, settled.done = settled.done, []
-            lost: Counter[str] = Counter()
             for settlement in done:
-                self._settle(settlement, lost)
-            for reason, calls in lost.items():
-                self._say_lost(reason, calls)
+                self._settle(settlement)
+            self.reporting.say_losses(self.schedule)
             self._settled.set()
             self._settled = anyio.Event()
         if self.schedule.imports_closed != self._no_imports:
             self._no_imports = self.schedule.imports_closed
             if self._no_imports is not None:
-                message = (
-                    f"late events go through the realtime endpoint, which dates them on arrival: {self._no_imports}"
-                )
+                slow = "late events go through the realtime endpoint, which dates them on arrival"
+                message = f"{slow}: {self._no_imports}; one file an hour looks whether that has changed"
                 self._notices.say(logging.WARNING, "imports", message)
         if settled.forgotten:
             for filename in settled.forgotten:
                 self._outbox.forget(filename)
             settled.forgotten = []
-        trouble = self.schedule.held or self.schedule.outage
-        if (trouble is None) != (self._trouble is None) or self.schedule.held != self._held:
-            self._say_trouble()
-        self._trouble, self._held = trouble, self.schedule.held
+        if not self.closed:  # what fails now is what we broke off ourselves
+            self.reporting.look(self.schedule, self._outbox.ledger.pending, self._now())
 
     def drop_pending(self, outcome: Outcome) -> None:
         """Settle what a broken schedule cannot: whatever has no outcome gets this one."""
@@ -277,13 +284,12 @@ class Sender:
             ledger.settle(call_id, outcome)
             calls += 1
         if calls:
-            self._say_lost(outcome.reason or "", calls)
+            self._notices.lost(outcome.reason or "", calls, why=str)
 
-    def _settle(self, settlement: Settlement, lost: Counter[str]) -> None:
+    def _settle(self, settlement: Settlement) -> None:
         self._outbox.settle(settlement)
-        reason = settlement.outcome.reason
-        if settlement.carriers and reason is not None:
-            lost[reason] += 1 + len(settlement.merged)
+        self.reporting.settled(settlement)
+        if settlement.carriers and settlement.outcome.reason is not None:
             self._letters.post(partial(self._letter, settlement))
 
     def _letter(self, settlement: Settlement) -> LostCall:
@@ -298,28 +304,15 @@ class Sender:
             request_id=settlement.words.request_id,
         )
 
-    def mourn(self, letter: Callable[[], LostCall], reason: str) -> None:
-        """A call is lost that never came as far as the schedule."""
+    def mourn(self, letter: Callable[[], LostCall], reason: str, why: Callable[[], str] | None = None) -> None:
+        """A call is lost that never came as far as the schedule. ``why`` is for the log, which may not ask."""
         self._letters.post(letter, bounded=True)
-        self._say_lost(reason, 1)
+        self._notices.lost(reason, 1, why=why or (lambda: why_lost(reason, self.schedule.settings)))
         self.rouse()
 
-    def _say_lost(self, reason: str, calls: int) -> None:
-        message, failure = f"calls lost, reason {reason}", self.schedule.failure
-        if reason == "closed" and failure is not None:
-            message += f"; the last request failed: {failure}"
-        self._notices.say(logging.WARNING, reason, message, calls)
-
-    def _say_trouble(self) -> None:
-        if self.closed:  # what fails now is what we broke off ourselves
-            return
-        if self.schedule.held is not None:
-            self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self.schedule.held}")
-        elif self.schedule.outage is not None:
-            message = f"requests keep failing; calls wait and are sent again: {self.schedule.outage}"
-            self._notices.say(logging.WARNING, "outage", message)
-        else:
-            self._notices.say(logging.WARNING, "resumed", "the server takes calls again")
+    def rest(self) -> Rest:
+        """What is left to send, and how long that takes."""
+        return self.schedule.rest(self._now())
 
     async def _deliver_letters(self) -> None:
         try:
@@ -335,7 +328,12 @@ class Sender:
         try:
             if self._term == self._outbox.term and await self._outbox.sending(request):
                 verdict = of_failure(CANCELLED, sent=True)
+                detailed, began = self.reporting.detailed, self._now()
+                if detailed:
+                    self.reporting.request(work)
                 verdict = await self._exchange(work)
+                if detailed:
+                    self.reporting.answer(work, verdict, self._now() - began)
             else:
                 verdict = of_failure(f"{self._outbox.place} cannot note what is sent", sent=False)
         except anyio.get_cancelled_exc_class():
@@ -356,7 +354,9 @@ class Sender:
         self._given_out.discard(work)
         if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
             return
-        self.schedule.done(work, verdict, self._now())
+        now = self._now()
+        self.schedule.done(work, verdict, now)
+        self.reporting.answered(verdict, work, self.schedule, now)
         self.carry_on()
 
     async def _exchange(self, work: Work) -> Verdict:
@@ -365,6 +365,8 @@ class Sender:
             body = await self._encode(work)
             if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
                 return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
+            if self.reporting.detailed:
+                self.reporting.file(work, len(body))
             filename = None if work.array else work.filename
             return await self._connection.exchange(route.name, route.method, path, body, filename=filename)
         if work.job_id:

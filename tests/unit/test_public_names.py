@@ -180,11 +180,12 @@ def test_the_api_has_no_other_methods():
     [
         (
             UserpilotClient,
-            "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None)",
+            "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None,"
+            " disabled=None)",
         ),
         (
             ParcelvoyClient,
-            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None)",
+            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None, disabled=None)",
         ),
         (
             UserpilotAPI,

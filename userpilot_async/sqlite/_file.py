@@ -60,7 +60,7 @@ class File:
         *,
         pause: Callable[[float], bool],
         wall: Callable[[], float] = time.time,
-        warn: Callable[[str], object] = lambda message: None,
+        warn: Callable[..., object] = lambda message, lost=0: None,
     ) -> None:
         self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
         self.turn = Lock(path.with_name(path.name + ".lock"))
@@ -216,7 +216,7 @@ class File:
         def pause(seconds: float) -> bool:
             waited = time.monotonic() - began
             if waited > WORRY:
-                self._warn(f"{self.path} is locked: another process has had it for seconds")
+                self._warn(f"{self.path} is locked: another process has had it for seconds; see which one that is")
             return self._pause(seconds) or waited > patience
 
         if not self.turn.take(pause):
@@ -330,7 +330,8 @@ class File:
         self._heard, self._next_id = heard_to, account.next_id
         self._last, self._version = (account, oldest), version
         if forgotten:
-            self._warn(f"{self.path} keeps no more lost calls than this: {forgotten} older ones are forgotten")
+            remedy = "take them out by `userpilot-async outbox dead` or `retry`"
+            self._warn(f"{self.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
         return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     # ── reading ──
@@ -367,7 +368,7 @@ class File:
         if damaged:
             with self._changing() as account:
                 self.tables.write_news(self.tables.set_aside(damaged, account), self.tables.newest_news())
-            self._warn(f"{len(damaged)} damaged rows of {self.path} were set aside")
+            self._warn(f"damaged rows of {self.path} were set aside", len(damaged))
         return read
 
     def reconcile(self, read_to: int) -> int | None:
@@ -382,7 +383,7 @@ class File:
         with self._changing() as account:
             missing, overlooked = self.tables.reconcile(account, read_to)
         if missing:
-            self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
+            self._warn(f"{self.path} does not have them any more: it is damaged", missing)
         return overlooked
 
     @contextmanager
@@ -426,7 +427,8 @@ class File:
         if self._about is not None:
             with self._transaction():
                 self.tables.write_about(self._about)
-        self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
+        found = f"{self.path} is damaged ({_why(error)}), and is kept as {quarantine.name}"
+        self._warn(found if lost else f"{found}; no call is lost", lost)
 
     def _has_ballast(self) -> bool:
         """There is room for notes beside the calls; where there was none, look again once in a while."""
