@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from . import _clocks
+from ._calendar import Calendar
 from ._destination import Destination, LostCall
 from ._errors import ClientClosed, InvalidCall, OutboxError, QueueFull
 from ._lanes import Key, Kind, Said
@@ -127,6 +128,7 @@ class Door(anyio.AsyncContextManagerMixin):
         self._now = now = clock_here()
         self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
+        calendar = Calendar(_clocks.read, now())
         await self._outbox.open(
             Opening(
                 max_calls=self.settings.max_queue_calls,
@@ -134,6 +136,7 @@ class Door(anyio.AsyncContextManagerMixin):
                 destination=f"{self._destination.name} at {self._connection.base_url}",
                 fingerprint=self._connection.keys.fingerprint,
                 now=now,
+                calendar=calendar,
                 tasks=tasks,
                 changed=_weakly(self._outbox_changed),
                 failed=_weakly(self._not_held),
@@ -144,8 +147,9 @@ class Door(anyio.AsyncContextManagerMixin):
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
         # Not by a method: what the sender holds on to must not keep a client that was forgotten.
         new_schedule = partial(
-            _new_schedule, self.settings, self._destination, now, self._random.random, name, self._connection.base_url
-        )
+            _new_schedule, self.settings, self._destination, now, calendar, self._random.random, name,
+            self._connection.base_url,
+        )  # fmt: skip
         self._sender = Sender(
             self._outbox, new_schedule, self._destination, self._connection, self._letters, self._notices, now, tasks,
             owner=type(self).__name__,
@@ -444,6 +448,7 @@ def _new_schedule(
     settings: DeliverySettings,
     destination: Destination,
     now: Callable[[], float],
+    calendar: Calendar,
     chance: Callable[[], float],
     name: str,
     server: str,
@@ -454,7 +459,7 @@ def _new_schedule(
         chance=chance,
         filename=lambda: f"{name}-{uuid4().hex}.ndjson",
         now=now(),
-        wall=time.time() - now(),
+        calendar=calendar,
         server=server,
     )
 

@@ -22,7 +22,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import attrs
+
+from .. import _clocks
 from .._batch import Batch, Committed
+from .._calendar import EARLIEST
 from .._errors import OutboxError
 from .._inheritance import Inheritance
 from .._shared_ledger import Account
@@ -51,7 +55,10 @@ class Interrupted(Exception):
 
 
 class File:
-    """``pause`` waits for so many seconds, and is true when there is no more waiting. ``wall`` is the calendar."""
+    """``pause`` waits for so many seconds, and is true when there is no more waiting.
+
+    ``wall`` is the calendar, ``steady`` the clock that is never set, ``boot`` says in which run of the machine this is.
+    """
 
     def __init__(
         self,
@@ -59,7 +66,9 @@ class File:
         durability: Durability,
         *,
         pause: Callable[[float], bool],
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = _clocks.wall,
+        steady: Callable[[], float] = _clocks.steady,
+        boot: Callable[[], _clocks.Boot | None] = _clocks.boot_here,
         warn: Callable[[str], object] = lambda message: None,
     ) -> None:
         self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
@@ -70,6 +79,8 @@ class File:
         self._durability = durability
         self._pause = pause
         self._wall = wall
+        self._steady = steady
+        self._boot = boot
         self._warn = warn
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] = (-1, -1)
@@ -77,7 +88,7 @@ class File:
         self._next_id = 0
         self._version = -1
         self._last: tuple[Account, int | None] | None = None  # what the file held then, and the oldest call in it
-        self._ballast_tried_at = -BALLAST_PAUSE
+        self._ballast_tried_at = -math.inf
         self._about: Mapping[str, str] | None = None
         self._repair_after = 0.0
         self._busy = threading.Lock()
@@ -126,7 +137,9 @@ class File:
         self._bind(destination, fingerprint, rebind)
         self._has_ballast()
         with self._transaction():  # a file that cannot be written is no outbox
-            pass
+            step = self.tables.read_dates().opened(self._boot(), self._offset(), self.tables.account().next_id)
+            if step is not None:
+                self.tables.write_dates(step)
         self._heard = self.tables.newest_news()
         return self._read_account()
 
@@ -148,7 +161,7 @@ class File:
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._connection, self._version, self._last = connection, -1, None
-        self.tables = Tables(connection, self._wall)
+        self.tables = Tables(connection, self._wall, self._steady)
         connection.text_factory = _decoded
         found = os.stat(self.path)
         self._inode = (found.st_ino, found.st_dev)
@@ -252,6 +265,28 @@ class File:
         except (OSError, sqlite3.Error) as error:
             raise OutboxError(f"{self.path} cannot be {what}: {_why(error)}") from error
 
+    # ── the calendar ──
+
+    def _offset(self) -> float:
+        return _clocks.offset(self._wall, self._steady)
+
+    def _notice(self, next_id: int) -> None:
+        """Note, before anything else is dated or compared, that the calendar was set, if nobody has yet.
+
+        The caller has a transaction.
+        """
+        offset = self._offset()
+        if self.tables.dates.moved(offset) and self.tables.read_dates().moved(offset):
+            self.tables.write_dates(self.tables.dates.stepped(self._boot(), offset, next_id))
+
+    def _keep_dates(self) -> float:
+        """The same, outside of a transaction; the offset by which calls are dated now."""
+        offset = self._offset()
+        if self.tables.dates.moved(offset) and self.tables.read_dates().moved(offset):
+            with self._changing() as account:
+                self._notice(account.next_id)
+        return offset
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._connected()
@@ -315,6 +350,7 @@ class File:
                 account, (heard, heard_to), oldest = tables.account(), tables.news(self._heard), tables.oldest()
             if account.next_id < self._next_id:
                 raise OutboxError(f"{self.path} was replaced by an older file")
+            self._notice(account.next_id)
             first_put = account.next_id
             if batch.puts and puts_failed is None:
                 tables.put(batch.puts, account)
@@ -340,7 +376,9 @@ class File:
         return self._mending("read", self._look)
 
     def _look(self) -> Committed | None:
-        version = self._connected().execute("PRAGMA data_version").fetchone()[0]
+        db = self._connected()
+        self._keep_dates()
+        version = db.execute("PRAGMA data_version").fetchone()[0]
         if version == self._version:
             return None
         self._version = version
@@ -363,12 +401,18 @@ class File:
 
     def _read(self, reading: Reading) -> Read:
         self._connected()
+        offset = self._keep_dates()
         read, damaged = self.tables.read(reading)
+        if any(one.ticket[1] < EARLIEST for one in read.found) and self._wall() >= EARLIEST:
+            with self._changing() as account:
+                self.tables.read_dates().first_seen(self._wall(), account.next_id)
+                self.tables.write_dates(0.0)
+            read, damaged = self.tables.read(reading)
         if damaged:
             with self._changing() as account:
                 self.tables.write_news(self.tables.set_aside(damaged, account), self.tables.newest_news())
             self._warn(f"{len(damaged)} damaged rows of {self.path} were set aside")
-        return read
+        return attrs.evolve(read, offset=offset)
 
     def reconcile(self, read_to: int) -> int | None:
         """Does the file hold what the account says? For a sender that has read so far, and has nothing in hand.
@@ -400,6 +444,7 @@ class File:
 
     def _inherit(self) -> tuple[Inheritance, Committed]:
         with self._changing() as account:
+            self._notice(account.next_id)
             inheritance = self.tables.inherit(account)
         return inheritance, self._read_account()
 
@@ -432,9 +477,9 @@ class File:
         """There is room for notes beside the calls; where there was none, look again once in a while."""
         if self._ballast.exists():
             return True
-        if abs(self._wall() - self._ballast_tried_at) < BALLAST_PAUSE:
+        if self._steady() - self._ballast_tried_at < BALLAST_PAUSE:
             return False
-        self._ballast_tried_at = self._wall()
+        self._ballast_tried_at = self._steady()
         with suppress(OSError):
             folder = os.statvfs(self.path.parent)
             if folder.f_bavail * folder.f_frsize > 2 * BALLAST:
@@ -454,7 +499,7 @@ class File:
 
     def _give_up_ballast(self) -> bool:
         """The disk is full: make room for notes; false if that has been done before."""
-        self._ballast_tried_at = self._wall()
+        self._ballast_tried_at = self._steady()
         try:
             self._ballast.unlink()
         except OSError:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
+from .. import _clocks
 from .._batch import Batch, Landed, Put, Settled
 from .._inheritance import Inheritance, Request, UnfinishedFile
 from .._lanes import Kind
@@ -16,6 +17,7 @@ from .._shared_ledger import Account
 from .._stored import Concluded, Stored, has_companion, key_in, runs, sealed, unsealed
 from .._values import encode_json
 from .._window import Found, Read, Reading
+from ._dates import Dates
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
@@ -25,11 +27,20 @@ ROW = "id, at, kind, key, said, moment, size, crc"
 
 
 class Tables:
-    """One connection's; ``wall`` is the calendar. What writes does so within the caller's transaction."""
+    """One connection's; ``wall`` is the calendar, and ``steady`` the clock by which puts say when they were put.
 
-    def __init__(self, db: sqlite3.Connection, wall: Callable[[], float]) -> None:
+    What writes does so within the caller's transaction.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, wall: Callable[[], float] = _clocks.wall,
+        steady: Callable[[], float] = _clocks.steady,
+    ) -> None:  # fmt: skip
         self._db = db
         self._wall = wall
+        self._steady = steady
+        self.dates = Dates()
+        """As they were last read."""
 
     # ── whose it is, and the account ──
 
@@ -61,6 +72,22 @@ class Tables:
     def write_account(self, account: Account) -> None:
         """Instead of what was there."""
         self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
+
+    def read_dates(self) -> Dates:
+        """What is noted of the calendar; nothing, if that is damaged: then dates are what they were when written."""
+        self.dates = Dates()
+        # A file of the first version has no such table.
+        with suppress(sqlite3.OperationalError, TypeError, ValueError, KeyError):
+            row = self._db.execute("SELECT said FROM dates").fetchone()
+            if row is not None:
+                self.dates = Dates.of(unsealed(row[0]))
+        return self.dates
+
+    def write_dates(self, step: float) -> None:
+        """Note `dates`: the calendar was set by so many seconds since they were noted before."""
+        self._db.execute("INSERT OR REPLACE INTO dates VALUES (1, ?)", (sealed(self.dates.as_dict()),))
+        if step:  # or tokens would come back too early, or too late
+            self._db.execute("UPDATE requests SET at = at + ?, landed_at = landed_at + ?", (step, step))
 
     def oldest(self) -> int | None:
         """The lowest id that is held."""
@@ -95,11 +122,11 @@ class Tables:
 
     def put(self, puts: Sequence[Put], account: Account) -> None:
         """Calls, under the next ids."""
-        rows = []
+        rows, offset = [], _clocks.offset(self._wall, self._steady)
         for call_id, put in enumerate(puts, account.next_id):
-            stored = Stored.of(put.kind, put.key, put.said)
-            crc = stored.checksum(call_id, put.at, put.size)
-            rows.append((call_id, put.at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
+            stored, at = Stored.of(put.kind, put.key, put.said), put.at + offset
+            crc = stored.checksum(call_id, at, put.size)
+            rows.append((call_id, at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
             account.bytes += put.size
         self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
         account.next_id += len(rows)
@@ -210,7 +237,7 @@ class Tables:
             if call is None:
                 damaged.append(call_id)
             else:
-                found.append(Found((call_id, at, *call), bool(sent)))
+                found.append(Found((call_id, self.dates.corrected(call_id, at), *call), bool(sent)))
         return Read(found, rows[-1][0] + 1, len(rows) == reading.limit), damaged
 
     def _parts(self, first: int, last: int) -> dict[int, list[tuple[Kind, str]]]:

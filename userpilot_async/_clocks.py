@@ -1,0 +1,67 @@
+"""The machine's clocks, read together: what pure code is told of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from ._calendar import Clocks
+
+CLOSE = 0.02  # seconds; readings further apart are not of one moment: the process was stopped in between
+TRIES = 10  # to have them of one moment; a machine that is too busy for ten has clocks a little apart
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: man 4 random
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def wall() -> float:
+    """The calendar, in seconds since 1970. By its name each time: whoever sets `time.time` in a test sets this."""
+    return time.time()
+
+
+def steady() -> float:
+    """Seconds that go on while this machine sleeps, where there is such a clock: on Linux, and on macOS."""
+    return time.clock_gettime(_STEADY)
+
+
+def read() -> Clocks:
+    """All clocks, at one moment."""
+    for _ in range(TRIES):
+        before = steady()
+        seen = Clocks(wall(), before, time.monotonic())
+        if steady() - before < CLOSE:
+            break
+    return seen
+
+
+def offset(calendar: Callable[[], float] = wall, steadily: Callable[[], float] = steady) -> float:
+    """From the steady clock to the calendar, in seconds: this changes when the calendar is set, and only then."""
+    for _ in range(TRIES):
+        before = steadily()
+        difference = calendar() - before
+        if steadily() - before < CLOSE:
+            break
+    return difference
+
+
+@attrs.frozen
+class Boot:
+    """One run of a machine, from its start to its end, in which the steady clock goes on through all processes."""
+
+    id: str
+    offset: float
+    """From the steady clock to the kernel's calendar, in seconds."""
+
+
+def boot_here() -> Boot | None:
+    """This run of the machine; ``None`` where it has no name.
+
+    By the kernel's clocks, and not by `wall`: what one process makes of its `time.time` sets no machine's clock.
+    """
+    with suppress(OSError, AttributeError):
+        boot_id = BOOT_ID.read_text("ascii").strip()
+        return Boot(boot_id, offset(lambda: time.clock_gettime(time.CLOCK_REALTIME)))
+    return None
