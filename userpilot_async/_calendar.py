@@ -19,6 +19,7 @@ import attrs
 
 STEP = 0.5  # seconds; a calendar that moves by less was not set: time servers slew what is less (ntpd: 128 ms)
 SHORTEST_SLEEP = 0.1  # seconds; less may be the time between two readings of clocks on a busy machine
+AS_FAST = 0.1  # seconds that two clocks may be apart between two looks, and be taken to go as fast as one another
 MOST_SLEEPS = 1_000  # remembered: three years of a laptop that is shut every night
 EARLIEST = 1_704_067_200.0  # 2024-01-01 UTC, before this library was begun: no call was accepted earlier
 
@@ -64,10 +65,10 @@ class Calendar:
             self._napped = napped
             del self._sleeps[:-MOST_SLEEPS]
         # Tests jump the loop's clock. Whether they have their calendar jump with it is seen when nobody sets it.
-        by_loop = (seen.wall - last.wall) - (now - self._looked_at)
-        by_steady = (seen.wall - last.wall) - (seen.steady - last.steady)
-        if (abs(by_loop) < STEP) is not (abs(by_steady) < STEP):
-            self._follows_loop = abs(by_loop) < STEP
+        by_loop = abs((seen.wall - last.wall) - (now - self._looked_at))
+        by_steady = abs((seen.wall - last.wall) - (seen.steady - last.steady))
+        if min(by_loop, by_steady) < AS_FAST and max(by_loop, by_steady) >= STEP:
+            self._follows_loop = by_loop < by_steady
         if self._follows_loop:
             self._difference = seen.wall - now
         else:
