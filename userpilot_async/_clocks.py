@@ -27,11 +27,16 @@ def steady() -> float:
     return time.clock_gettime(_STEADY)
 
 
+def running() -> float:
+    """Seconds that stand still while this machine sleeps, as those of event loops do."""
+    return time.monotonic()
+
+
 def read() -> Clocks:
     """All clocks, at one moment."""
     for _ in range(TRIES):
         before = steady()
-        seen = Clocks(wall(), before, time.monotonic())
+        seen = Clocks(wall(), before, running())
         if steady() - before < CLOSE:
             break
     return seen
