@@ -67,6 +67,6 @@ def boot_here() -> Boot | None:
     By the kernel's clocks, and not by `wall`: what one process makes of its `time.time` sets no machine's clock.
     """
     with suppress(OSError, AttributeError):
-        boot_id = BOOT_ID.read_text("ascii").strip()
+        boot_id = BOOT_ID.read_bytes().decode().strip()
         return Boot(boot_id, offset(lambda: time.clock_gettime(time.CLOCK_REALTIME)))
     return None

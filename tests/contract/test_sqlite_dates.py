@@ -22,10 +22,11 @@ from userpilot_async._inheritance import Request
 from userpilot_async._lanes import Ticket
 from userpilot_async._ledger import Outcome
 from userpilot_async._settlements import Settlement
+from userpilot_async._stored import sealed, unsealed
 from userpilot_async._window import Reading
 from userpilot_async.sqlite import _inspect
 from userpilot_async.sqlite._dates import MOST_CHANGES, Dates
-from userpilot_async.sqlite._schema import APPLICATION_ID, MIGRATIONS
+from userpilot_async.sqlite._tables import Tables
 
 HOUR, DAY, YEAR = 3_600.0, 86_400.0, 31_536_000.0
 # 1970, years and hours behind, minutes; and ahead.
@@ -358,30 +359,67 @@ def dates_of(here: Host) -> Dates:
     return here.made[0].writer.errands.file.tables.read_dates()
 
 
-def test_a_file_of_the_first_version_goes_on(host: NewHost) -> None:
-    here = host()
-    with closing(sqlite3.connect(here.path)) as db:
-        db.executescript(MIGRATIONS[0])
-        db.execute("PRAGMA user_version = 1")
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    seen = _inspect.look(here.path)
-    web = here.starts(sender=False)
-    here.put(web)
-
-    assert (1, 2) == (seen.version, _inspect.look(here.path).version)
-    assert [0.0] == pytest.approx(here.dated_wrongly(here.starts()), abs=0.1)
-
-
-@pytest.mark.parametrize("said", ["", "null", "{}", '[{"boot": 1}, 0]'])
-def test_a_damaged_note_costs_no_call(host: NewHost, said: str) -> None:
+@pytest.mark.parametrize("noted", [None, 7, {}, {"boot": 1}, {"boot": "", "machine": 0, "offset": 0, "changes": [0]}])
+def test_a_file_with_no_note_or_a_damaged_one_loses_no_call_and_goes_on(host: NewHost, noted: object) -> None:
+    """It was written before there were such notes."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()
     with closing(sqlite3.connect(here.path)) as db, db:
-        db.execute("UPDATE dates SET said = ?", (said,))
+        for table in ("about", "about_again"):
+            (said,) = db.execute(f"SELECT said FROM {table}").fetchone()
+            about = {**unsealed(said), "dates": noted}
+            db.execute(f"UPDATE {table} SET said = ?", (sealed(about),))
+    web = here.starts(sender=False)
+    here.machine.set(2 * HOUR)
+    here.put(web)
+    here.machine.set()
+
+    assert [0.0, 0.0] == pytest.approx(here.dated_wrongly(here.starts()), abs=0.6)
+
+
+def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -> None:
+    here = host(-2 * HOUR)
+    web = here.starts(sender=False)
+    here.put(web)
+    here.machine.set()
+    web.look()
+    here.end()
+    _inspect.rebind(here.path, "a server", lambda salt: f"KEY {salt.hex()}")
+
+    assert [0.0] == pytest.approx(here.dated_wrongly(here.starts()), abs=0.6)
+
+
+def test_what_one_process_has_noted_is_known_to_one_whose_own_calendar_looks_as_before(host: NewHost) -> None:
+    """Wrong and right again between two looks of it, while another one has put calls."""
+    here = host()
+    first, second = here.starts(sender=False), here.starts(sender=False)
+    here.machine.set(-56.7 * YEAR)
+    here.put(first)
+    here.machine.set()
+    here.put(second)
+
+    assert [0.0, 0.0] == pytest.approx(here.dated_wrongly(here.starts()), abs=0.6)
+
+
+def test_on_a_full_disk_the_file_opens_and_the_calendar_is_noted_later(
+    host: NewHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = host(-2 * HOUR)
+    here.put(here.starts(sender=False))
+    here.end()
+    here.machine.set()
+    with monkeypatch.context() as full:
+        full.setattr(Tables, "write_dates", _has_no_room)
+        web = here.starts(sender=False)
+    here.put(web)
     sender = here.starts()
 
-    assert [0.0] == pytest.approx(here.dated_wrongly(sender), abs=0.1)
+    assert [0.0, 0.0] == pytest.approx(here.dated_wrongly(sender), abs=0.6)
+
+
+def _has_no_room(tables: Tables, step: float) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:

@@ -137,9 +137,8 @@ class File:
         self._bind(destination, fingerprint, rebind)
         self._has_ballast()
         with self._transaction():  # a file that cannot be written is no outbox
-            step = self.tables.read_dates().opened(self._boot(), self._offset(), self.tables.account().next_id)
-            if step is not None:
-                self.tables.write_dates(step)
+            pass
+        self._begin_dates()
         self._heard = self.tables.newest_news()
         return self._read_account()
 
@@ -161,7 +160,7 @@ class File:
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._connection, self._version, self._last = connection, -1, None
-        self.tables = Tables(connection, self._wall, self._steady)
+        self.tables = Tables(connection, self._wall)
         connection.text_factory = _decoded
         found = os.stat(self.path)
         self._inode = (found.st_ino, found.st_dev)
@@ -209,7 +208,11 @@ class File:
             raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
         if about is None or rebind:
             salt = os.urandom(16)
+            dates = self.tables.read_dates()
+            if dates.offset is None:
+                dates.opened(self._boot(), self._offset(), 0)
             about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
+            about["dates"] = dates.as_dict()
             with self._transaction():
                 self.tables.write_about(about)
         elif about["destination"] != destination:
@@ -270,19 +273,35 @@ class File:
     def _offset(self) -> float:
         return _clocks.offset(self._wall, self._steady)
 
-    def _notice(self, next_id: int) -> None:
+    def _begin_dates(self) -> None:
+        """Note where the calendar is now, and whether it was set since that was noted last."""
+        try:
+            with self._transaction():
+                step = self.tables.read_dates().opened(self._boot(), self._offset(), self.tables.account().next_id)
+                if step is not None:
+                    self.tables.write_dates(step)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            self._shorten_log()  # what is written next sees by the new connection that there is something to note
+
+    def _notice(self, next_id: int, *, known: bool = False) -> float:
         """Note, before anything else is dated or compared, that the calendar was set, if nobody has yet.
 
-        The caller has a transaction.
+        The caller has a transaction, and dates calls by the offset that this gives. ``known``: nobody else has written
+        since the dates were read.
         """
         offset = self._offset()
-        if self.tables.dates.moved(offset) and self.tables.read_dates().moved(offset):
-            self.tables.write_dates(self.tables.dates.stepped(self._boot(), offset, next_id))
+        dates = self.tables.dates if known else self.tables.read_dates()
+        if dates.moved(offset):
+            self.tables.write_dates(dates.stepped(self._boot(), offset, next_id))
+        return offset
 
-    def _keep_dates(self) -> float:
-        """The same, outside of a transaction; the offset by which calls are dated now."""
+    def _keep_dates(self, version: int) -> float:
+        """The same, outside of a transaction, when the file's version is this."""
         offset = self._offset()
-        if self.tables.dates.moved(offset) and self.tables.read_dates().moved(offset):
+        dates = self.tables.dates if version == self._version else self.tables.read_dates()
+        if dates.moved(offset):
             with self._changing() as account:
                 self._notice(account.next_id)
         return offset
@@ -343,17 +362,18 @@ class File:
         forgotten = 0
         with self._transaction() as db:
             tables, version = self.tables, db.execute("PRAGMA data_version").fetchone()[0]
-            if self._last is not None and version == self._version:  # nobody else has written since
+            known = self._last is not None and version == self._version  # nobody else has written since
+            if self._last is not None and known:
                 account, oldest = self._last
                 account, heard, heard_to = account.copy(), list[Concluded](), self._heard
             else:
                 account, (heard, heard_to), oldest = tables.account(), tables.news(self._heard), tables.oldest()
             if account.next_id < self._next_id:
                 raise OutboxError(f"{self.path} was replaced by an older file")
-            self._notice(account.next_id)
+            offset = self._notice(account.next_id, known=known)
             first_put = account.next_id
             if batch.puts and puts_failed is None:
-                tables.put(batch.puts, account)
+                tables.put(batch.puts, account, offset)
                 oldest = first_put if oldest is None else oldest
             said: list[Concluded] = []
             if batch.has_notes():
@@ -376,9 +396,8 @@ class File:
         return self._mending("read", self._look)
 
     def _look(self) -> Committed | None:
-        db = self._connected()
-        self._keep_dates()
-        version = db.execute("PRAGMA data_version").fetchone()[0]
+        version = self._connected().execute("PRAGMA data_version").fetchone()[0]
+        self._keep_dates(version)
         if version == self._version:
             return None
         self._version = version
@@ -400,8 +419,7 @@ class File:
         return self._mending("read", lambda: self._read(reading))
 
     def _read(self, reading: Reading) -> Read:
-        self._connected()
-        offset = self._keep_dates()
+        offset = self._keep_dates(self._connected().execute("PRAGMA data_version").fetchone()[0])
         read, damaged = self.tables.read(reading)
         if any(one.ticket[1] < EARLIEST for one in read.found) and self._wall() >= EARLIEST:
             with self._changing() as account:
@@ -470,7 +488,7 @@ class File:
         self._connect()
         if self._about is not None:
             with self._transaction():
-                self.tables.write_about(self._about)
+                self.tables.write_about(self.tables.about() or self._about)
         self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
 
     def _has_ballast(self) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from .._calendar import age
 from .._errors import OutboxError
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._shared_ledger import Account
@@ -72,7 +73,7 @@ def _noted(text: bytes) -> Holder:
     try:
         said = json.loads(text)
         since = float(said["since"])
-        return Holder(int(said["pid"]), str(said["host"]), since, time.time() - since)
+        return Holder(int(said["pid"]), str(said["host"]), since, age(since, time.time()))
     except (ValueError, TypeError, KeyError):  # it has the lease, and is just writing that down
         return Holder()
 

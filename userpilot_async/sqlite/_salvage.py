@@ -259,7 +259,7 @@ class _Restoring:
             account = self._account(old)
             with suppress(sqlite3.Error):
                 self.known.news = max(self.known.news, old.execute("SELECT max(id) FROM news").fetchone()[0] or 0)
-            for table in ("about", "about_again", "parts", "requests", "files", "damaged", "dates"):
+            for table in ("about", "about_again", "parts", "requests", "files", "damaged"):
                 with suppress(sqlite3.Error):
                     for row in old.execute(f"SELECT * FROM {table}"):
                         self._insert(table, row)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from .. import _clocks
 from .._batch import Batch, Landed, Put, Settled
 from .._inheritance import Inheritance, Request, UnfinishedFile
 from .._lanes import Kind
@@ -27,34 +26,27 @@ ROW = "id, at, kind, key, said, moment, size, crc"
 
 
 class Tables:
-    """One connection's; ``wall`` is the calendar, and ``steady`` the clock by which puts say when they were put.
+    """One connection's; ``wall`` is the calendar. What writes does so within the caller's transaction."""
 
-    What writes does so within the caller's transaction.
-    """
-
-    def __init__(
-        self, db: sqlite3.Connection, wall: Callable[[], float] = _clocks.wall,
-        steady: Callable[[], float] = _clocks.steady,
-    ) -> None:  # fmt: skip
+    def __init__(self, db: sqlite3.Connection, wall: Callable[[], float]) -> None:
         self._db = db
         self._wall = wall
-        self._steady = steady
         self.dates = Dates()
         """As they were last read."""
 
     # ── whose it is, and the account ──
 
-    def about(self) -> dict[str, str] | None:
-        """Whose calls these are; ``None`` if that is not known."""
+    def about(self) -> dict[str, Any] | None:
+        """Whose calls these are, and by which calendar they were dated; ``None`` if that is not known."""
         for table in ("about", "about_again"):
             with suppress(sqlite3.DatabaseError):
                 row = self._db.execute(f"SELECT said FROM {table}").fetchone()
-                about: dict[str, str] | None = unsealed(row[0]) if row is not None else None
+                about: dict[str, Any] | None = unsealed(row[0]) if row is not None else None
                 if about is not None:
                     return about
         return None
 
-    def write_about(self, about: Mapping[str, str]) -> None:
+    def write_about(self, about: Mapping[str, Any]) -> None:
         """On two pages: without it nobody may send what is here."""
         for table in ("about", "about_again"):
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
@@ -76,16 +68,15 @@ class Tables:
     def read_dates(self) -> Dates:
         """What is noted of the calendar; nothing, if that is damaged: then dates are what they were when written."""
         self.dates = Dates()
-        # A file of the first version has no such table.
-        with suppress(sqlite3.OperationalError, TypeError, ValueError, KeyError):
-            row = self._db.execute("SELECT said FROM dates").fetchone()
-            if row is not None:
-                self.dates = Dates.of(unsealed(row[0]))
+        with suppress(TypeError, ValueError, KeyError):
+            self.dates = Dates.of((self.about() or {})["dates"])
         return self.dates
 
     def write_dates(self, step: float) -> None:
         """Note `dates`: the calendar was set by so many seconds since they were noted before."""
-        self._db.execute("INSERT OR REPLACE INTO dates VALUES (1, ?)", (sealed(self.dates.as_dict()),))
+        about = self.about()
+        if about is not None:  # or it is damaged, and nobody would know whose calls these are
+            self.write_about({**about, "dates": self.dates.as_dict()})
         if step:  # or tokens would come back too early, or too late
             self._db.execute("UPDATE requests SET at = at + ?, landed_at = landed_at + ?", (step, step))
 
@@ -120,9 +111,9 @@ class Tables:
 
     # ── calls come in, and go ──
 
-    def put(self, puts: Sequence[Put], account: Account) -> None:
-        """Calls, under the next ids."""
-        rows, offset = [], _clocks.offset(self._wall, self._steady)
+    def put(self, puts: Sequence[Put], account: Account, offset: float) -> None:
+        """Calls, under the next ids. ``offset`` is from the steady clock, by which they were put, to the calendar."""
+        rows = []
         for call_id, put in enumerate(puts, account.next_id):
             stored, at = Stored.of(put.kind, put.key, put.said), put.at + offset
             crc = stored.checksum(call_id, at, put.size)
