@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
 from ._calendar import Clocks
+
+T = TypeVar("T")
 
 CLOSE = 0.02  # seconds; readings further apart are not of one moment: the process was stopped in between
 TRIES = 10  # to have them of one moment; a machine that is too busy for ten has clocks a little apart
@@ -34,22 +37,23 @@ def running() -> float:
 
 def read() -> Clocks:
     """All clocks, at one moment."""
-    for _ in range(TRIES):
-        before = steady()
-        seen = Clocks(wall(), before, running())
-        if steady() - before < CLOSE:
-            break
-    return seen
+    return _together(lambda: Clocks(wall(), steady(), running()), steady)
 
 
 def offset(calendar: Callable[[], float] = wall, steadily: Callable[[], float] = steady) -> float:
     """From the steady clock to the calendar, in seconds: this changes when the calendar is set, and only then."""
-    for _ in range(TRIES):
+    return _together(lambda: calendar() - steadily(), steadily)
+
+
+def _together(clocks: Callable[[], T], steadily: Callable[[], float]) -> T:
+    """What several clocks show: read again, if the process was stopped in between."""
+    tries = 0
+    while True:
+        tries += 1
         before = steadily()
-        difference = calendar() - before
-        if steadily() - before < CLOSE:
-            break
-    return difference
+        seen = clocks()
+        if steadily() - before < CLOSE or tries == TRIES:
+            return seen
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ class Machine:
 
     def _started(self, running: float) -> None:
         self._up_since = self.truth - running
-        self._asleep = 0.0
+        self._running = running  # counted by itself: a loop's clock never goes back, not even by a rounding
         self._boot = f"boot {next(self._boots)}"
 
     def wall(self) -> float:
@@ -34,7 +34,7 @@ class Machine:
 
     def running(self) -> float:
         """Since the start, without the time that it slept."""
-        return self.steady() - self._asleep
+        return self._running
 
     def clocks(self) -> Clocks:
         """As the library reads them."""
@@ -47,11 +47,11 @@ class Machine:
     def work(self, seconds: float) -> None:
         """Time passes."""
         self.truth += seconds
+        self._running += seconds
 
     def sleep(self, seconds: float) -> None:
         """Time passes, and no program notices."""
         self.truth += seconds
-        self._asleep += seconds
 
     def set(self, wrong: float = 0.0) -> None:
         """Somebody sets the calendar: it is this wrong from now on."""

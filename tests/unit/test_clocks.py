@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,25 +11,32 @@ import pytest
 from userpilot_async import _clocks
 
 
-def stopped_once(stop: float) -> Iterator[float]:
-    """What a steady clock shows to a process that is stopped, for so long, between the first two looks at it."""
-    yield 100.0
-    now = 100.0 + stop
-    while True:
-        yield now
-        now += 0.001
+class Stopped:
+    """A process that is stopped, for so long, before each of these readings of a clock; each takes a millisecond."""
+
+    def __init__(self, seconds: float, readings: Iterable[int]) -> None:
+        self.seconds, self.readings = seconds, list(readings)
+        self.now, self.read = 100.0, 0
+
+    def __call__(self) -> float:
+        self.now += 0.001 + (self.seconds if self.read in self.readings else 0.0)
+        self.read += 1
+        return self.now
 
 
-def test_a_process_that_was_stopped_between_two_clocks_reads_them_again() -> None:
-    steady = stopped_once(3_600.0)
+@pytest.mark.parametrize("reading", [0, 1, 2, 3, 4])
+def test_a_process_that_was_stopped_between_two_clocks_reads_them_again(reading: int) -> None:
+    """Or the calendar would seem to have been set by an hour."""
+    clock = Stopped(3_600.0, [reading])
 
-    assert -3_600.0 == pytest.approx(_clocks.offset(lambda: 100.0, lambda: next(steady)), abs=0.01)
+    assert 0.0 == pytest.approx(_clocks.offset(clock, clock), abs=0.01)
 
 
 def test_a_machine_that_is_too_busy_for_that_is_not_waited_for() -> None:
-    steady = iter(range(100))
+    clock = Stopped(1.0, range(1_000))
 
-    assert -100.0 < _clocks.offset(lambda: 0.0, lambda: next(steady)) <= 0.0
+    assert -1.0 == pytest.approx(_clocks.offset(clock, clock), abs=0.01)
+    assert clock.read < 100
 
 
 def test_who_sets_the_calendar_of_a_test_sets_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -89,7 +89,7 @@ class File:
         self._version = -1
         self._last: tuple[Account, int | None] | None = None  # what the file held then, and the oldest call in it
         self._ballast_tried_at = -math.inf
-        self._about: Mapping[str, str] | None = None
+        self._about: Mapping[str, Any] | None = None
         self._repair_after = 0.0
         self._busy = threading.Lock()
         _files.add(self)
@@ -211,8 +211,10 @@ class File:
             dates = self.tables.read_dates()
             if dates.offset is None:
                 dates.opened(self._boot(), self._offset(), 0)
-            about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
-            about["dates"] = dates.as_dict()
+            about = {
+                "destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt),
+                "dates": dates.as_dict(),
+            }  # fmt: skip
             with self._transaction():
                 self.tables.write_about(about)
         elif about["destination"] != destination:
