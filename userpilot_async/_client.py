@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
-from ._api import Region, UserpilotAPI
+from ._api import DISABLED, Region, UserpilotAPI, keys_of
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._door import Checked, Door
 from ._endpoint import Key
@@ -21,6 +21,7 @@ from ._event_names import EventNames
 from ._outbox import Outbox
 from ._receipt import Receipt
 from ._settings import Settings
+from ._switch import switched_off
 from ._userpilot import DeadCall, facts_of, userpilot
 from ._values import Convertible, checked_company, checked_id, checked_moment, measured
 
@@ -42,8 +43,12 @@ class UserpilotClient(Door):
     ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``. ``api_key`` may be a callable, asked before each request, so that a
     key can be rotated.
 
+    ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
+    key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
+    ``disabled``.
+
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
-    Raises `ValueError` for a key, URL or setting that cannot be right.
+    Raises `ConfigurationError` (a `ValueError`) for a key, URL, variable or setting that cannot be right.
     """
 
     settings: Settings
@@ -58,12 +63,14 @@ class UserpilotClient(Door):
         settings: Settings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
+        disabled: bool | None = None,
     ) -> None:
+        switch = switched_off(disabled, DISABLED)
         if settings is not None and not isinstance(settings, Settings):
             raise ValueError(f"settings must be Settings, not {type(settings).__name__}")
         settings = settings if settings is not None else Settings()
         self.api = UserpilotAPI(
-            api_key,
+            keys_of(api_key, switch),
             region=region,
             base_url=base_url,
             transport=transport,
@@ -74,7 +81,7 @@ class UserpilotClient(Door):
         """Every endpoint as one awaitable method, without the queue."""
         self._event_names = EventNames()
         outbox = outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX")
-        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead)
+        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)
@@ -213,7 +220,7 @@ class UserpilotClient(Door):
 
     def _new_event_name(self, event_name: str) -> None:
         if not self._event_names.fits(event_name):
-            message = "event names take more than 512 KB together, the vendor's limit: put what varies into metadata"
+            message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
             self._notices.say(logging.WARNING, "event_names", message)
 
     def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Checked | Receipt:

@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from ._errors import ConfigurationError
+from ._switch import SwitchedOff
+
 Key = str | Callable[[], str]
 
 
@@ -18,12 +21,17 @@ class BadKey(ValueError):
 class KeyRing:
     """The API key, or the callable that gives the current one; else the environment's ``variable``. Shows none."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "switch")
 
-    def __init__(self, key: Key | None, variable: str) -> None:
+    def __init__(self, key: Key | SwitchedOff | None, variable: str) -> None:
+        self.switch = key if isinstance(key, SwitchedOff) else None
+        """What switched the client off, so that there is no key, or ``None``."""
         given = key if key is not None else os.environ.get(variable)
         if given is None:
-            raise ValueError(f"api_key is missing: pass it, or set {variable}")
+            off = f"disabled=True or {variable.replace('_API_KEY', '_DISABLED')}=1"
+            raise ConfigurationError(
+                f"api_key is missing: pass it, set {variable}, or switch the client off with {off}"
+            )
         self._key: Key = given if callable(given) else checked_key(given)
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ import anyio.lowlevel
 
 from ._destination import LostCall
 from ._loops import cancelled_natively
+from ._losses import Losses, counted
 from ._notices import Notices
 
 MAX_LETTERS = 10_000  # of calls that found no room, which nothing else bounds; beyond that they are only counted
@@ -68,6 +69,11 @@ class Letters:
             if not self._waiting:
                 self._delivered.set()
 
+    @property
+    def are_delivered(self) -> bool:
+        """There are none, and none is under way."""
+        return self._delivered.is_set()
+
     def give_up(self) -> None:
         """There is no more time: count what was not delivered."""
         if self._waiting or self._delivering:
@@ -76,7 +82,7 @@ class Letters:
 
     def _undelivered(self, letters: int) -> None:
         self.failures += letters
-        self._notices.say(logging.WARNING, "on_dead_full", "dead letters not delivered: on_dead is too slow", letters)
+        self._notices.count("on_dead_full", letters, words=lambda: _undelivered_line)
 
     async def wait_delivered(self) -> None:
         """Until there are no letters left."""
@@ -90,5 +96,10 @@ class Letters:
                 await outcome
         except Exception as exc:  # the application's code: its failure must not stop the deliveries
             self.failures += 1
-            self._notices.say(logging.ERROR, "on_dead", f"on_dead raised {type(exc).__name__}")
+            message = f"on_dead raised {type(exc).__name__}; statistics().on_dead_failures counts how often; mend it"
+            self._notices.say(logging.ERROR, "on_dead", message)
         await anyio.lowlevel.checkpoint()  # a callback that never waits must not hold the loop for 10,000 letters
+
+
+def _undelivered_line(letters: Losses) -> str:
+    return f"{counted(letters.calls, 'dead letter')} not delivered: on_dead is too slow; have it only put them aside"

@@ -18,6 +18,7 @@ from ._event import Event, body_of
 from ._lanes import Facts, Key, Kind, Said
 from ._settings import Settings
 from ._values import MAX_PROPERTIES, Value, encode_json, size_of
+from ._verdict import Promise
 
 
 @attrs.frozen(kw_only=True)
@@ -31,12 +32,12 @@ class DeadCall(LostCall):
 TRACK = Route("track", "/v1/track", "track")
 IDENTIFY = Route("identify", "/v1/identify", "identify")
 IDENTIFY_COMPANY = Route("identify_company", "/v1/companies/identify", "identify")
-BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify")
-BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify")
+BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify", promises=Promise.NEW_JOB)
+BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
 SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
-IMPORTS = Route("imports", "/v1/imports", "identify")
-JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET")
-JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET")
+IMPORTS = Route("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
+JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET", promises=Promise.JOB)
+JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET", promises=Promise.JOBS)
 
 
 def userpilot(settings: Settings) -> Destination:
@@ -55,6 +56,7 @@ def userpilot(settings: Settings) -> Destination:
             look=JOB,
             listing=JOBS,
             line=bulk_line,
+            arrays={"company": "companies", "user": "users"},
             job_timeout=settings.job_timeout,
         ),
         imports=Imports(

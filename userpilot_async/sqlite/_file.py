@@ -69,7 +69,7 @@ class File:
         wall: Callable[[], float] = _clocks.wall,
         steady: Callable[[], float] = _clocks.steady,
         boot: Callable[[], _clocks.Boot | None] = _clocks.boot_here,
-        warn: Callable[[str], object] = lambda message: None,
+        warn: Callable[..., object] = lambda message, lost=0: None,
     ) -> None:
         self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
         self.turn = Lock(path.with_name(path.name + ".lock"))
@@ -234,7 +234,7 @@ class File:
         def pause(seconds: float) -> bool:
             waited = time.monotonic() - began
             if waited > WORRY:
-                self._warn(f"{self.path} is locked: another process has had it for seconds")
+                self._warn(f"{self.path} is locked: another process has had it for seconds; see which one that is")
             return self._pause(seconds) or waited > patience
 
         if not self.turn.take(pause):
@@ -388,7 +388,8 @@ class File:
         self._heard, self._next_id = heard_to, account.next_id
         self._last, self._version = (account, oldest), version
         if forgotten:
-            self._warn(f"{self.path} keeps no more lost calls than this: {forgotten} older ones are forgotten")
+            remedy = "take them out by `userpilot-async outbox dead` or `retry`"
+            self._warn(f"{self.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
         return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     # ── reading ──
@@ -431,7 +432,7 @@ class File:
         if damaged:
             with self._changing() as account:
                 self.tables.write_news(self.tables.set_aside(damaged, account), self.tables.newest_news())
-            self._warn(f"{len(damaged)} damaged rows of {self.path} were set aside")
+            self._warn(f"damaged rows of {self.path} were set aside", len(damaged))
         return attrs.evolve(read, offset=offset)
 
     def reconcile(self, read_to: int) -> int | None:
@@ -446,7 +447,7 @@ class File:
         with self._changing() as account:
             missing, overlooked = self.tables.reconcile(account, read_to)
         if missing:
-            self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
+            self._warn(f"{self.path} does not have them any more: it is damaged", missing)
         return overlooked
 
     @contextmanager
@@ -491,7 +492,8 @@ class File:
         if self._about is not None:
             with self._transaction():
                 self.tables.write_about(self.tables.about() or self._about)
-        self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
+        found = f"{self.path} is damaged ({_why(error)}), and is kept as {quarantine.name}"
+        self._warn(found if lost else f"{found}; no call is lost", lost)
 
     def _has_ballast(self) -> bool:
         """There is room for notes beside the calls; where there was none, look again once in a while."""

@@ -73,6 +73,7 @@ def _noted(text: bytes) -> Holder:
     try:
         said = json.loads(text)
         since = float(said["since"])
+        # Shown to people, and used for nothing: it is off by as much as the calendar was set since.
         return Holder(int(said["pid"]), str(said["host"]), since, age(since, time.time()))
     except (ValueError, TypeError, KeyError):  # it has the lease, and is just writing that down
         return Holder()
