@@ -119,9 +119,9 @@ class Imports:
     submit: Route
     look: Route
     listing: Route
-    lines: Callable[[Row, Mapping[str, Any], float], Iterator[bytes]]
-    """A row with its events as lines of the file. It says of the person all these properties, and the schedule's time 0
-    was at this second of the calendar.
+    lines: Callable[[Row, Mapping[str, Any], Callable[[float], float]], Iterator[bytes]]
+    """A row with its events as lines of the file. It says of the person all these properties; the function turns the
+    schedule's time into seconds since 1970.
     """
     job_timeout: float
 

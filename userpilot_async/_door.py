@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import random
-import time
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from . import _clocks
+from ._calendar import Calendar
 from ._destination import Destination, LostCall
 from ._errors import ClientClosed, InvalidCall, OutboxError, QueueFull
 from ._lanes import Key, Kind, Said
@@ -150,6 +151,7 @@ class Door(Startable):
         now = self._now
         self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
+        calendar = Calendar(_clocks.read, now())
         await self._outbox.open(
             Opening(
                 max_calls=self.settings.max_queue_calls,
@@ -157,6 +159,7 @@ class Door(Startable):
                 destination=f"{self._destination.name} at {self._connection.base_url}",
                 fingerprint=self._connection.keys.fingerprint,
                 now=now,
+                calendar=calendar,
                 tasks=tasks,
                 changed=_weakly(self._outbox_changed),
                 failed=_weakly(self._not_held),
@@ -167,8 +170,9 @@ class Door(Startable):
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
         # Not by a method: what the sender holds on to must not keep a client that was forgotten.
         new_schedule = partial(
-            _new_schedule, self.settings, self._destination, now, self._random.random, name, self._connection.base_url
-        )
+            _new_schedule, self.settings, self._destination, now, calendar, self._random.random, name,
+            self._connection.base_url,
+        )  # fmt: skip
         self._sender = Sender(
             self._outbox, new_schedule, self._destination, self._connection, self._letters, self._notices, now, tasks,
             owner=type(self).__name__,
@@ -535,6 +539,7 @@ def _new_schedule(
     settings: DeliverySettings,
     destination: Destination,
     now: Callable[[], float],
+    calendar: Calendar,
     chance: Callable[[], float],
     name: str,
     server: str,
@@ -545,7 +550,7 @@ def _new_schedule(
         chance=chance,
         filename=lambda: f"{name}-{uuid4().hex}.ndjson",
         now=now(),
-        wall=time.time() - now(),
+        calendar=calendar,
         server=server,
     )
 

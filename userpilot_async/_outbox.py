@@ -13,6 +13,7 @@ from typing import Protocol
 import attrs
 from anyio.abc import TaskGroup
 
+from ._calendar import Calendar
 from ._errors import OutboxError
 from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
@@ -36,6 +37,8 @@ class Opening:
     """Of the account's key, for a salt: two accounts must not mix."""
     now: Callable[[], float]
     """The loop's clock."""
+    calendar: Calendar
+    """Which date a moment on that clock has."""
     changed: Callable[[], object]
     """To be called when calls have come in, or have been settled: whoever sends or waits looks again."""
     tasks: TaskGroup

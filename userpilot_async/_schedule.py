@@ -17,6 +17,7 @@ from ._arrays import Arrays
 from ._backlog import FILE, Backlog
 from ._bucket import Bucket
 from ._bulk import BulkSlot, SlotState
+from ._calendar import Calendar, never_set
 from ._coalesce import Row, RowState
 from ._destination import Destination, Files, Imports, Route
 from ._endings import Endings
@@ -44,7 +45,7 @@ SUSPICIOUS = 2  # failures in a row of an array, after which it goes again in ha
 class Schedule:
     """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name.
 
-    ``wall`` is the calendar (seconds since 1970) when ``now`` was 0; ``server`` is for messages.
+    ``calendar`` dates what is imported (without one, the schedule's clock does); ``server`` is for messages.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Schedule:
         chance: Callable[[], float],
         filename: Callable[[], str],
         now: float,
-        wall: float = 0.0,
+        calendar: Calendar | None = None,
         server: str = "the server",
     ) -> None:
         self.settled = Settlements()
@@ -90,14 +91,14 @@ class Schedule:
         self._arrays = Arrays(destination.events)
         self._once = Once()
         self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate = Gate(), Gate(), Gate(), Gate()
-        self._wall = wall
+        self._calendar = calendar = calendar or never_set(now)
         self.backlog: Backlog | None = None
         """The route for late events, where there is one."""
         if imports is not None:
             self.backlog = Backlog(
                 self.import_slot, self._lines, self._arrays, self.buckets[destination.events.route.budget],
                 wanted=imports.wanted, late_after=imports.late_after,
-                linger=settings.flush_interval, wall=wall,
+                linger=settings.flush_interval, calendar=calendar,
             )  # fmt: skip
         self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
         ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
@@ -261,6 +262,7 @@ class Schedule:
 
         ``inf`` means until something is added or done.
         """
+        self._calendar.look(now)
         if self._endings.do_chores():
             return now
         earliest = min(self._endings.expire(now, self._settings.max_age), self._lines.wake(now))
@@ -327,7 +329,8 @@ class Schedule:
         if opens > now:
             return min(release, opens)
         work = self._step(step, imports.route(step), self._import_gate)
-        work.lines = (line for row in work.rows for line in imports.lines(row, backlog.known.of(row), self._wall))
+        known, date = backlog.known, self._calendar.date
+        work.lines = (line for row in work.rows for line in imports.lines(row, known.of(row), date))
         return work
 
     def _step(self, step: Step, route: Route, gate: Gate) -> Work:

@@ -5,7 +5,7 @@ Source: docs.userpilot.com, read 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -124,18 +124,19 @@ def bulk_line(row: Row) -> bytes:
     return encode_json({"user_id": row.key, **(row.fields or {}), "metadata": row.metadata}).encode() + b"\n"
 
 
-def import_lines(row: Row, known: Mapping[str, Any], wall: float) -> Iterator[bytes]:
+def import_lines(row: Row, known: Mapping[str, Any], date: Callable[[float], float]) -> Iterator[bytes]:
     """The row, if it is one, and the events behind it as lines of an import file.
 
-    An import may blank the properties that an ``identify_user`` row leaves out, so it says all that are known. Times
-    are UTC, written as in the vendor's samples: "Import event schema", read 2026-10.
+    An import may blank the properties that an ``identify_user`` row leaves out, so it says all that are known.
+    ``date`` turns the schedule's time into seconds since 1970; it is asked when a line is made. Times are UTC, written
+    as in the vendor's samples: "Import event schema", read 2026-10.
     """
     if row.state is RowState.BATCHED:
         said = {"event_type": "identify_user", "user_id": row.key, **(row.fields or {}), "source": SOURCE}
-        said.update(inserted_at=_inserted_at(wall + row.accepted_at), metadata=known)
+        said.update(inserted_at=_inserted_at(date(row.accepted_at)), metadata=known)
         yield encode_json(said).encode() + b"\n"
     for _, accepted_at, event in row.events or ():
-        moment = _inserted_at(wall + accepted_at) if isinstance(event, bytes) else _written(event[1])
+        moment = _inserted_at(date(accepted_at)) if isinstance(event, bytes) else _written(event[1])
         head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{moment}",'
         yield head.encode() + body_of(event)[1:] + b"\n"
 

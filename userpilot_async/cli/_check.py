@@ -39,7 +39,7 @@ class Listening(httpx.AsyncBaseTransport):
         self.heard = Heard()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        sent = time.time()
+        sent = time.time()  # the calendar, which is what is compared with the server's
         response = await self._inner.handle_async_request(request)
         headers = {name.lower(): value for name, value in response.headers.items()}
         self.heard = Heard(response.status_code, headers, (sent + time.time()) / 2)
