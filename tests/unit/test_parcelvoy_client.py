@@ -43,7 +43,7 @@ def base_url_of(*arguments: Any, **options: Any) -> str:
         (
             (None, URL),
             {},
-            r"^api_key is missing: pass it, set PARCELVOY_API_KEY, or switch the client off with disabled=True or PARCELVOY_DISABLED=1$",
+            r"^api_key is missing: pass it, set PARCELVOY_API_KEY, or switch the client off with disabled=True",
         ),
         (("", URL), {}, r"^api_key is empty$"),
         ((7, URL), {}, r"^api_key must be str or a callable that returns one, not int$"),
