@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -18,11 +18,12 @@ from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
 from ._endpoint import Key, KeyRing, checked_base_url
 from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
+from ._foreign import is_a, items_of, must_be, raised, type_name
 from ._gate import backoff
 from ._jobs import Job, JobStatus
 from ._lifetime import Lifetime
 from ._loops import cancelled_natively, loop_here
-from ._values import Convertible, checked_id, encode_json
+from ._values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
 from ._verdict import Meaning, Verdict
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
 
     async def track(self, user_id: str, event_name: str, metadata: Mapping[str, Convertible] | None = None) -> None:
         """Record an event, dated on arrival. 600 requests a minute. Source: "Track events API", read 2026-10."""
-        Track(user_id, event_name, metadata)
-        await self._ask("track", "POST", "/v1/track", track_body(user_id, event_name, metadata))
+        call = Track(user_id, event_name, metadata)
+        await self._ask("track", "POST", "/v1/track", track_body(call.user_id, call.event_name, call.metadata))
 
     async def bulk_identify_users(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"user_id", "company_id"?, "metadata"?}`` as one job.
@@ -151,12 +152,12 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         One bulk job at a time for one key: `Rejected` with status 409 otherwise. The rows go as an NDJSON file,
         so that the job can be found by its ``filename``. Source: "Users - Bulk Identify and Update", read 2026-10.
         """
-        lines = [_user_line(row, number) for number, row in enumerate(rows, 1)]
+        lines = [_user_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1)]
         return await self._upload("bulk_users", "/v1/users/bulk_identify", lines, filename)
 
     async def bulk_identify_companies(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"company_id", "metadata"?}``; else as `bulk_identify_users`."""
-        lines = [_company_line(row, number) for number, row in enumerate(rows, 1)]
+        lines = [_company_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1)]
         return await self._upload("bulk_companies", "/v1/companies/bulk_identify", lines, filename)
 
     async def import_rows(self, rows: Iterable[Mapping[str, Any]] | bytes, *, filename: str | None = None) -> Job:
@@ -165,7 +166,10 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         One import at a time for one key (409). A plan without imports answers 401. Source: "Import event
         schema", read 2026-10; the rows are sent as they are.
         """
-        content = rows if isinstance(rows, bytes) else b"".join(_import_line(row, n) for n, row in enumerate(rows, 1))
+        if isinstance(rows, bytes):
+            content: bytes = rows
+        else:
+            content = b"".join(_import_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1))
         return await self._upload("imports", "/v1/imports", [content], filename)
 
     async def jobs(self) -> list[Job]:
@@ -175,6 +179,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
 
     async def job(self, job_id: str) -> Job:
         """One background job as it stands now; `Rejected` with status 404 if there is none."""
+        if is_a(job_id, str):  # also of a subclass, whose methods may do anything
+            job_id = checked_id(job_id, "job_id")
         path = f"/v1/background_jobs/{_jobs.quoted_job_id(job_id)}"
         verdict = await self._ask("job", "GET", path, repeatable=True)
         return _job_in(verdict, job_id)
@@ -191,7 +197,9 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         Looks when an answer can be expected (1,800 rows a minute), then backs off to every 30 seconds; calls
         ``on_progress`` after each look. Raises `JobFailed`, or `TimeoutError` after ``timeout`` seconds.
         """
-        job_id = job if isinstance(job, str) else job.job_id
+        if not is_a(job, Job) and not is_a(job, str):
+            raise InvalidCall("job", must_be("Job or str", job))
+        job_id = job.job_id if isinstance(job, Job) else job
         looks, started = 0, anyio.current_time()
         with anyio.fail_after(timeout):
             while True:
@@ -219,9 +227,9 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=repeatable)
 
     async def _delete(self, endpoint: str, path: str, field: str, ids: Iterable[str]) -> Job | None:
-        if isinstance(ids, str):
+        if is_a(ids, str):
             raise InvalidCall(field, "must be an iterable of ids, not one str")
-        body = encode_json({field: [checked_id(one, field) for one in ids]}).encode()
+        body = encode_json({field: [checked_id(one, field) for one in _each(ids, field)]}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
         return Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
 
@@ -230,7 +238,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
             raise InvalidCall("rows", "is empty")
         if len(lines) > MAX_ROWS:
             raise InvalidCall("rows", f"has {len(lines):,} rows; the limit is {MAX_ROWS:,}")
-        name = filename or f"userpilot-async-{uuid4().hex}.ndjson"
+        name = checked_id(filename, "filename", MAX_NAME) if filename else f"userpilot-async-{uuid4().hex}.ndjson"
         verdict = await self._ask(endpoint, "POST", path, b"".join(lines), filename=name)
         return _job_in(verdict, "")
 
@@ -322,12 +330,20 @@ def _job_in(verdict: Verdict, job_id: str) -> Job:
     return attrs.evolve(job, job_id=job.job_id or job_id)
 
 
+def _each(given: Iterable[T], field: str) -> Iterator[T]:
+    """What is in an iterable; `InvalidCall` for what is none. What it raises later is the application's own."""
+    try:
+        return iter(given)
+    except TypeError:
+        raise InvalidCall(field, must_be("an iterable", given)) from None
+
+
 def _user_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number, {"user_id", "company_id", "metadata"}):
-        company_id = row.get("company_id")
+    with _at_row(row, number, {"user_id", "company_id", "metadata"}) as fields:
+        company_id = fields.get("company_id")
         call = Identify(
-            checked_id(row.get("user_id"), "user_id"),
-            row.get("metadata"),
+            checked_id(fields.get("user_id"), "user_id"),
+            fields.get("metadata"),
             None if company_id is None else {"id": company_id},
         )
     line: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
@@ -337,28 +353,34 @@ def _user_line(row: Mapping[str, Any], number: int) -> bytes:
 
 
 def _company_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number, {"company_id", "metadata"}):
-        call = IdentifyCompany(checked_id(row.get("company_id"), "company_id"), row.get("metadata"))
+    with _at_row(row, number, {"company_id", "metadata"}) as fields:
+        call = IdentifyCompany(checked_id(fields.get("company_id"), "company_id"), fields.get("metadata"))
     return encode_json({"company_id": call.company_id, "metadata": call.metadata}).encode() + b"\n"
 
 
 def _import_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number):
-        return encode_json(row).encode() + b"\n"
+    with _at_row(row, number) as fields:
+        return encode_json(fields).encode() + b"\n"
 
 
 @contextmanager
-def _at_row(row: object, number: int, known: Collection[str] | None = None) -> Generator[None, None, None]:
-    """Whatever is wrong with a row is an `InvalidCall` that names its number, from 1."""
+def _at_row(row: object, number: int, known: Collection[str] | None = None) -> Generator[dict[str, Any], None, None]:
+    """The fields of a row. Whatever is wrong with it is an `InvalidCall` that names its number, from 1."""
     field = f"rows[{number}]"
-    if not isinstance(row, Mapping):
-        raise InvalidCall(field, f"must be a mapping, not {type(row).__name__}")
-    stray = [] if known is None else [name for name in row if name not in known]
-    if stray:
-        raise InvalidCall(f"{field}[{ascii(stray[0])[:40]}]", "is no field of a row; properties go into 'metadata'")
     try:
-        yield
+        if not isinstance(row, Mapping):
+            raise InvalidCall(field, must_be("a mapping", row))
+        fields = {checked_name(name, field): value for name, value in items_of(row)}
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the row's own methods
+        raise raised(field, error) from None
+    stray = next((name for name in fields if known is not None and name not in known), None)
+    if stray is not None:
+        raise InvalidCall(f"{field}[{quoted(stray)}]", "is no field of a row; properties go into 'metadata'")
+    try:
+        yield fields
     except InvalidCall as error:
         raise InvalidCall(f"{field}.{error.field}", error.reason) from None
-    except (TypeError, ValueError, RecursionError) as error:  # what the encoder raises; its text may hold values
-        raise InvalidCall(field, f"cannot be written as JSON ({type(error).__name__})") from None
+    except Exception as error:  # the encoder's, or of values in it: its text may hold them
+        raise InvalidCall(field, f"cannot be written as JSON ({type_name(error)})") from None

@@ -18,11 +18,20 @@ from ._door import Checked, Door
 from ._endpoint import Key
 from ._errors import InvalidCall
 from ._event_names import EventNames
+from ._foreign import is_a, must_be
 from ._outbox import Outbox
 from ._receipt import Receipt
 from ._settings import Settings
 from ._userpilot import DeadCall, facts_of, userpilot
-from ._values import Convertible, checked_company, checked_id, checked_moment, measured
+from ._values import (
+    Convertible,
+    checked_company,
+    checked_company_id,
+    checked_event_name,
+    checked_moment,
+    checked_user_id,
+    measured,
+)
 
 if TYPE_CHECKING:
     from ._http import Transport
@@ -139,13 +148,13 @@ class UserpilotClient(Door):
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a call that exists as a value: from a file, or from `on_dead`."""
-        if isinstance(call, Track):
+        if is_a(call, Track):
             return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
-        if isinstance(call, Identify):
+        if is_a(call, Identify):
             return await self.identify(call.user_id, call.metadata, company=call.company)
-        if isinstance(call, IdentifyCompany):
+        if is_a(call, IdentifyCompany):
             return await self.identify_company(call.company_id, call.metadata)
-        raise InvalidCall("call", f"must be Track, Identify or IdentifyCompany, not {type(call).__name__}")
+        raise InvalidCall("call", must_be("Track, Identify or IdentifyCompany", call))
 
     # ── history ──
 
@@ -201,15 +210,17 @@ class UserpilotClient(Door):
         self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None
     ) -> Checked | Receipt:
         try:
-            body = track_body(user_id, event_name, metadata)
+            # A str that is an Enum has a hash of its own.
+            key = user_id if type(user_id) is str else checked_user_id(user_id)
+            name = event_name if type(event_name) is str else checked_event_name(event_name)
+            body = track_body(key, name, metadata)
             said = body if occurred_at is None else (body, checked_moment(occurred_at))
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
             return self._invalid(error, given)
-        if event_name not in self._event_names.known:
-            self._new_event_name(event_name)
-        # A str that is an Enum has a hash of its own.
-        return "track", user_id if type(user_id) is str else checked_id(user_id, "user_id"), said, len(body)
+        if name not in self._event_names.known:
+            self._new_event_name(name)
+        return "track", key, said, len(body)
 
     def _new_event_name(self, event_name: str) -> None:
         if not self._event_names.fits(event_name):
@@ -220,7 +231,7 @@ class UserpilotClient(Door):
         if get_ident() != self._thread:
             raise self._refusal()
         try:
-            key, (properties, size) = checked_id(user_id, "user_id"), measured(metadata)
+            key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
             return "user", key, facts, facts[2]
         except InvalidCall as error:
@@ -230,7 +241,7 @@ class UserpilotClient(Door):
         if get_ident() != self._thread:
             raise self._refusal()
         try:
-            key, (properties, size) = checked_id(company_id, "company_id"), measured(metadata)
+            key, (properties, size) = checked_company_id(company_id), measured(metadata)
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})

@@ -30,6 +30,7 @@ from ._endpoint import Key as ApiKey
 from ._endpoint import KeyRing, checked_base_url
 from ._errors import InvalidCall
 from ._event import Event, body_of
+from ._foreign import is_a, must_be
 from ._lanes import Facts, Key, Kind, Said
 from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
@@ -82,7 +83,12 @@ class ParcelvoySettings(DeliverySettings):
 
 
 def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    checked_id(value, attribute.name, MAX_TEXT)
+    _hold(instance, attribute, checked_id(value, attribute.name, MAX_TEXT))
+
+
+def _hold(instance: object, attribute: attrs.Attribute[Any], text: str) -> None:
+    """Not the instance of a subclass that was given, whose methods may do anything: the plain text."""
+    object.__setattr__(instance, attribute.name, text)
 
 
 def _name_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -91,9 +97,12 @@ def _name_or_none(instance: object, attribute: attrs.Attribute[Any], value: obje
 
 
 def _text_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Also an empty one: how else would one be taken back?"""
-    if value is not None and value != "":
-        checked_id(value, attribute.name, MAX_PHONE if attribute.name == "phone" else MAX_TEXT)
+    """As `_name`, and an empty one: how else would one be taken back?"""
+    if is_a(value, str) and not str.__str__(value):
+        _hold(instance, attribute, "")
+    elif value is not None:
+        most = MAX_PHONE if attribute.name == "phone" else MAX_TEXT
+        _hold(instance, attribute, checked_id(value, attribute.name, most))
 
 
 @lru_cache(maxsize=1_024)  # each is a look at the disk
@@ -109,7 +118,8 @@ def _is_time_zone(name: str) -> bool:
 def _time_zone_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
-    name = checked_id(value, attribute.name, MAX_TEXT)
+    _name(instance, attribute, value)
+    name = getattr(instance, attribute.name)
     if not _is_time_zone(name) and _is_time_zone("Europe/London"):  # else this machine knows none
         raise InvalidCall("timezone", "must be the IANA name of a time zone, like 'Europe/London'")
 
@@ -331,7 +341,7 @@ def _event(
         return key, f"{said}}}".encode()
     except UnicodeEncodeError:
         Track(name, external_id=external_id, anonymous_id=anonymous_id, data=data)  # says where it is
-        raise
+        raise InvalidCall("data", "has a lone surrogate, which UTF-8 cannot carry") from None
 
 
 def _origin(base_url: str) -> str:
@@ -466,8 +476,8 @@ class ParcelvoyClient(Door):
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a call that exists as a value: from a file, or from `on_dead`."""
-        if not isinstance(call, (Identify, Alias, Device, Track)):
-            raise InvalidCall("call", f"must be Identify, Alias, Device or Track, not {type(call).__name__}")
+        if not any(is_a(call, kind) for kind in (Identify, Alias, Device, Track)):
+            raise InvalidCall("call", must_be("Identify, Alias, Device or Track", call))
         if get_ident() != self._thread:
             raise self._refusal()
         try:

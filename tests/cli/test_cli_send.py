@@ -45,7 +45,10 @@ def test_a_bad_line_is_named_by_number_and_reason_never_by_value(run: Run, recei
     result = run("send", "-", stdin=IDENTIFY + BAD + TRACK)
 
     assert result.returncode == Exit.LOST
-    assert "line 2: metadata['plan'] must be str, int, float, bool or None, not list" in result.stderr
+    assert (
+        "line 2: metadata['plan'] must be str, int, float, bool, None, datetime, date, Decimal, UUID or Enum, not list"
+        in result.stderr
+    )
     assert "PRIVATE" not in result.stdout + result.stderr
     assert len(received("events")) == 1
 

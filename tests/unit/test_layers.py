@@ -17,7 +17,8 @@ NAME = ROOT.name
 
 # From the ground up; each may import those before it. A new module has to be given its floor here.
 DECIDES = [
-    "_version", "_errors", "_values", "_nested", "_ndjson", "_settings", "_ledger", "_jobs", "_bucket", "_gate",
+    "_version", "_errors", "_foreign", "_times", "_values", "_nested", "_ndjson", "_settings", "_ledger", "_jobs",
+    "_bucket", "_gate",
     "_verdict", "_event_names", "_event", "_coalesce", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger",
     "_seen", "_once", "_same", "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays",
     "_filing", "_trust", "_known", "_gathering", "_backlog", "_endings", "_schedule", "_statistics", "_calls",

@@ -266,7 +266,9 @@ async def test_a_call_for_userpilot_cannot_be_enqueued():
     from userpilot_async import Identify as Other
 
     async with ParcelvoyClient("KEY", URL) as client:
-        with pytest.raises(InvalidCall, match="call must be Identify, Alias, Device or Track, not Identify"):
+        with pytest.raises(
+            InvalidCall, match=r"call must be Identify, Alias, Device or Track, not userpilot_async\._calls\.Identify"
+        ):
             await client.enqueue(Other("u1"))  # type: ignore[arg-type]  # the mistake
 
 
