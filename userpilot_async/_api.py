@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,18 +15,21 @@ from anyio.abc import TaskGroup
 from . import _jobs
 from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
-from ._endpoint import Key, KeyRing, checked_base_url
-from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
+from ._endpoint import Key, KeyRing, Transport, checked_base_url, checked_transport
+from ._environment import given
+from ._errors import ClientClosed, ConfigurationError, InvalidCall, JobFailed, Rejected, Unavailable
 from ._foreign import is_a, items_of, must_be, raised, type_name
 from ._gate import backoff
 from ._jobs import Job, JobStatus
-from ._lifetime import Lifetime
+from ._lifetime import Enterable, Lifetime
 from ._loops import cancelled_natively, loop_here
 from ._values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
 from ._verdict import Meaning, Verdict
 
 if TYPE_CHECKING:
-    from ._http import Connection, Transport
+    from ._http import Connection
+else:  # so that `typing.get_type_hints` finds the name, and httpx need not be loaded for it
+    Connection = Any
 
 T = TypeVar("T")
 Region = Literal["us", "eu"]
@@ -38,25 +40,29 @@ API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
 
 
 def server_of(region: str | None, base_url: str | None) -> str:
-    """The URL given, or the region's; what is not given is the environment's. Raises `ValueError`."""
-    region = region if region is not None else os.environ.get("USERPILOT_REGION", "us")
-    if region not in BASE_URLS:
-        raise ValueError('region must be "us" or "eu"')
-    base_url = base_url if base_url is not None else os.environ.get("USERPILOT_BASE_URL")
-    return BASE_URLS[region] if base_url is None else checked_base_url(base_url)
+    """The URL given, or the region's; what is not given is the environment's. Raises `ConfigurationError`."""
+    where, called = given(region, "region", "USERPILOT_REGION")
+    where = "us" if where is None else where
+    if not is_a(where, str) or where not in BASE_URLS:
+        raise ConfigurationError(f'{called} must be "us" or "eu"')
+    url, called = given(base_url, "base_url", "USERPILOT_BASE_URL")
+    return BASE_URLS[where] if url is None else checked_base_url(url, called)
 
 
 def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Token {key}", "X-API-Version": API_VERSION}
 
 
-class UserpilotAPI(anyio.AsyncContextManagerMixin):
+class UserpilotAPI(Enterable):
     """The HTTP API, one method an endpoint, no queue.
 
     Use it as ``async with UserpilotAPI("API_KEY") as api``, or as ``client.api``. Each method makes up to
     ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
     `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got
     lost) raises `Unavailable` with ``ambiguous=True``.
+
+    ``request_timeout`` and ``upload_timeout`` are seconds. Raises `ConfigurationError` for a key, URL or number that
+    cannot be right.
     """
 
     def __init__(
@@ -79,17 +85,17 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
             KeyRing(api_key, "USERPILOT_API_KEY"),
             _headers,
             self.base_url,
-            transport,
+            checked_transport(transport),
             request_timeout=request_timeout,
             upload_timeout=upload_timeout,
             size=connections,
         )
         for name, seconds in (("request_timeout", request_timeout), ("upload_timeout", upload_timeout)):
             if type(seconds) not in (int, float) or not 0 < seconds < float("inf"):
-                raise ValueError(f"{name} must be a finite number above 0")
+                raise ConfigurationError(f"{name} must be a finite number above 0")
         for name, number in (("attempts", attempts), ("connections", connections)):
             if type(number) is not int or number < 1:
-                raise ValueError(f"{name} must be an int above 0")
+                raise ConfigurationError(f"{name} must be an int above 0")
         self._attempts = attempts
         self._own_connections = connections
         self._tasks: TaskGroup | None = None

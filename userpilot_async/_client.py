@@ -15,11 +15,12 @@ from anyio.abc import TaskGroup
 from ._api import Region, UserpilotAPI
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._door import Checked, Door
-from ._endpoint import Key
-from ._errors import InvalidCall
+from ._endpoint import Key, Transport
+from ._environment import given
+from ._errors import ConfigurationError, InvalidCall
 from ._event_names import EventNames
 from ._foreign import is_a, must_be
-from ._outbox import Outbox
+from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
 from ._settings import Settings
 from ._userpilot import DeadCall, facts_of, userpilot
@@ -34,8 +35,9 @@ from ._values import (
 )
 
 if TYPE_CHECKING:
-    from ._http import Transport
     from .imports import ImportReport, OnProgress, Row, Series
+else:  # so that `typing.get_type_hints` finds the names, and the room of imports need not be loaded for them
+    ImportReport = OnProgress = Row = Series = Any
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
@@ -48,11 +50,13 @@ class UserpilotClient(Door):
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
     ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``,
-    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``. ``api_key`` may be a callable, asked before each request, so that a
+    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an `Outbox`, a URL, or
+    the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each request, so that a
     key can be rotated.
 
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
-    Raises `ValueError` for a key, URL or setting that cannot be right.
+    Raises `ConfigurationError` for a key, URL, outbox or setting that cannot be right, naming the argument or the
+    variable.
     """
 
     settings: Settings
@@ -63,13 +67,13 @@ class UserpilotClient(Door):
         *,
         region: Region | None = None,
         base_url: str | None = None,
-        outbox: Outbox | str | None = None,
+        outbox: AnyPlace | None = None,
         settings: Settings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
     ) -> None:
         if settings is not None and not isinstance(settings, Settings):
-            raise ValueError(f"settings must be Settings, not {type(settings).__name__}")
+            raise ConfigurationError(f"settings {must_be('Settings', settings)}")
         settings = settings if settings is not None else Settings()
         self.api = UserpilotAPI(
             api_key,
@@ -82,7 +86,9 @@ class UserpilotClient(Door):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self._event_names = EventNames()
-        outbox = outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX")
+        place: AnyPlace | None
+        place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
+        outbox = outbox_at(place, called)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead)
 
     def _connect(self, tasks: TaskGroup) -> None:

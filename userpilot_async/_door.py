@@ -19,15 +19,16 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from ._destination import Destination, LostCall
-from ._errors import ClientClosed, InvalidCall, OutboxError, QueueFull
+from ._errors import ClientClosed, ConfigurationError, InvalidCall, OutboxError, QueueFull
+from ._foreign import must_be
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
-from ._lifetime import Lifetime
+from ._lifetime import Enterable, Lifetime
 from ._loops import clock_here, loop_here
 from ._notices import Notices
-from ._outbox import Opening, Outbox
-from ._places import outbox_at
+from ._outbox import Opening
+from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
 from ._room import Room
 from ._schedule import Schedule
@@ -37,6 +38,8 @@ from ._statistics import Report, Statistics
 
 if TYPE_CHECKING:
     from ._http import Connection
+else:  # so that `typing.get_type_hints` finds the name, and httpx need not be loaded for it
+    Connection = Any
 
 Self = TypeVar("Self", bound="Door")
 
@@ -61,7 +64,7 @@ class DoorState(Enum):
     FORKED = "was open in the parent process: open one of its own in this one"
 
 
-class Door(anyio.AsyncContextManagerMixin):
+class Door(Enterable):
     """What clients share. A client of a destination adds the methods that check a call and hand it to `_accept`."""
 
     def __init__(
@@ -69,11 +72,11 @@ class Door(anyio.AsyncContextManagerMixin):
         destination: Destination,
         connection: Connection,
         settings: DeliverySettings,
-        outbox: Outbox | str | None,
+        outbox: AnyPlace | None,
         on_dead: OnDead | None,
     ) -> None:
         if on_dead is not None and not callable(on_dead):
-            raise ValueError(f"on_dead must be callable, not {type(on_dead).__name__}")
+            raise ConfigurationError(f"on_dead {must_be('callable', on_dead)}")
         self._door = DoorState.NEW
         self.settings = settings
         self._destination = destination

@@ -17,7 +17,7 @@ import anyio
 
 from ._batch import Batch, Committed, Landed, Lead, Moment, Put, Settled
 from ._coalesce import Row
-from ._errors import OutboxError
+from ._errors import ConfigurationError, OutboxError
 from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import Outcome
@@ -48,7 +48,7 @@ class DurableOutbox:
 
     def __init__(self, *, sender: bool, max_bytes: int) -> None:
         if type(max_bytes) is not int or max_bytes < 1:
-            raise ValueError("max_bytes must be an int, 1 or more")
+            raise ConfigurationError("max_bytes must be an int, 1 or more")
         self.when_room: Callable[[], object] | None = None
         self._may_send = sender
         self._max_bytes = max_bytes

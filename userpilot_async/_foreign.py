@@ -18,8 +18,6 @@ T = TypeVar("T")
 _name_of = type.__dict__["__name__"].__get__
 _module_of = type.__dict__["__module__"].__get__
 
-_words = re.compile(r"\w+").findall
-
 
 def is_a(value: object, kind: type[T]) -> TypeGuard[T]:
     """As `isinstance`, by what the value is, and not by its ``__class__``: that may be another one's, and may raise."""
@@ -35,7 +33,7 @@ def type_name(value: object) -> str:
 def beside(allowed: str, value: object) -> str:
     """`type_name`, with the module before it if it occurs among what is ``allowed``: ``numpy.bool`` is no ``bool``."""
     name, module = type_name(value), _module_of(type(value))
-    qualified = name in _words(allowed) and type(module) is str and module != "builtins"
+    qualified = name in re.findall(r"\w+", allowed) and type(module) is str and module != "builtins"
     return f"{module}.{name}" if qualified else name
 
 

@@ -19,11 +19,9 @@ import httpcore  # noqa: F401  # httpx would import it, and h11, with the first 
 import httpx
 
 from . import _verdict
-from ._endpoint import BadKey, KeyRing
+from ._endpoint import BadKey, KeyRing, Transport
 from ._verdict import Meaning, Verdict
 from ._version import __version__
-
-Transport = httpx.AsyncBaseTransport
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
@@ -141,7 +139,7 @@ class Connection:
         timeout = httpx.Timeout(None, connect=self._request_timeout * 0.4)
         limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
         client = httpx.AsyncClient(
-            transport=self._transport,
+            transport=cast("httpx.AsyncBaseTransport | None", self._transport),
             verify=tls,
             limits=limits,
             timeout=timeout,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 T = TypeVar("T")
+E = TypeVar("E", bound="Enterable")
 
 
 class Lifetime(AbstractAsyncContextManager[T, None]):
@@ -53,3 +54,32 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
     async def _end(self) -> None:
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+
+class Enterable:
+    """``async with`` for a class that has a `Lifetime`.
+
+    Not anyio's `AsyncContextManagerMixin`, which does the same: `typing.get_type_hints` cannot resolve its annotations,
+    and so those of no class that is made of it.
+    """
+
+    _entered: Lifetime[Any] | None = None
+
+    def __asynccontextmanager__(self) -> Lifetime[Any]:
+        raise NotImplementedError
+
+    async def __aenter__(self: E) -> E:
+        if self._entered is not None:
+            raise RuntimeError(f"this {type(self).__name__} has already been entered")
+        lifetime = self.__asynccontextmanager__()
+        value: E = await lifetime.__aenter__()
+        self._entered = lifetime
+        return value
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        lifetime, self._entered = self._entered, None
+        if lifetime is None:
+            raise RuntimeError(f"this {type(self).__name__} has not been entered yet")
+        await lifetime.__aexit__(kind, error, traceback)

@@ -13,18 +13,16 @@ from datetime import UTC, datetime, timedelta
 from ._errors import InvalidCall
 from ._foreign import is_a, must_be, raised, type_name
 
-_any_form = re.compile(
-    r"""(?P<year>[0-9]{4}) (?P<dash>-?) (?P<month>[0-9]{2}) (?P=dash) (?P<day>[0-9]{2})
+# Compiled when a text is first read, and kept by `re`: that would be a millisecond of everybody's import time.
+_ANY_FORM = r"""(?P<year>[0-9]{4}) (?P<dash>-?) (?P<month>[0-9]{2}) (?P=dash) (?P<day>[0-9]{2})
     [Tt\ ]
     (?P<hour>[0-9]{2}) (?P<colon>:?) (?P<minute>[0-9]{2})
     (?: (?P=colon) (?P<second>[0-9]{2}) (?: [.,] (?P<fraction>[0-9]{1,9}) )? )?
     \ ?
     (?P<zone> [Zz] | UTC
         | (?P<sign>[+-]) (?P<hours>[01][0-9]|2[0-3]) (?: :? (?P<minutes>[0-5][0-9]) (?: :? (?P<seconds>[0-5][0-9]) )? )?
-    )?""",
-    re.VERBOSE,
-).fullmatch
-_a_date = re.compile(r"[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}").fullmatch
+    )?"""
+_A_DATE = r"[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}"
 
 
 def checked_time(value: object) -> datetime | None:
@@ -76,7 +74,7 @@ def iso_utc(moment: datetime) -> str:
 
 def parsed_time(text: str, field: str = "occurred_at") -> datetime:
     """A time written in ISO 8601, naive if no offset is; `InvalidCall` otherwise."""
-    moment = moment_in(f"{text}T00:00" if _a_date(text) else text, field)
+    moment = moment_in(f"{text}T00:00" if re.fullmatch(_A_DATE, text) else text, field)
     if moment is None:
         raise InvalidCall(field, "must be ISO 8601")
     return moment
@@ -88,7 +86,7 @@ def moment_in(text: str, field: str) -> datetime | None:
     ``None`` for a text of another form. Digits beyond a microsecond are cut off. Raises `InvalidCall` for a moment that
     does not exist, such as 24:00.
     """
-    found = _any_form(text)
+    found = re.fullmatch(_ANY_FORM, text, re.VERBOSE)
     if found is None:
         return None
     part = found.groupdict(default="0")

@@ -12,12 +12,11 @@ read 2026-10; for the lengths, the server's database schema (github.com/parcelvo
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal, cast  # noqa: F401  # Literal and WhenFull are in fields that classes here inherit
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -27,16 +26,17 @@ from ._coalesce import Row
 from ._destination import Destination, Events, LostCall, Route, as_array
 from ._door import Checked, Door
 from ._endpoint import Key as ApiKey
-from ._endpoint import KeyRing, checked_base_url
-from ._errors import InvalidCall
+from ._endpoint import KeyRing, Transport, checked_base_url, checked_transport
+from ._environment import given
+from ._errors import ConfigurationError, InvalidCall
 from ._event import Event, body_of
 from ._foreign import is_a, must_be
 from ._lanes import Facts, Key, Kind, Said
 from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
-from ._outbox import Outbox
+from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
-from ._settings import DeliverySettings, count, whole_number
+from ._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
 from ._values import (
     checked_id,
     checked_moment,
@@ -49,9 +49,6 @@ from ._values import (
 )
 from ._verdict import Meaning, Verdict
 
-if TYPE_CHECKING:
-    from ._http import Transport
-
 __all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track"]
 
 MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
@@ -62,7 +59,7 @@ Data = Mapping[str, Any] | None
 
 @attrs.frozen(kw_only=True)
 class ParcelvoySettings(DeliverySettings):
-    """Frozen; a wrong value is a `ValueError` here. Durations are seconds."""
+    """Frozen; a wrong value is a `ConfigurationError` here. Durations are seconds."""
 
     requests_per_minute: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole_number))
     """In any 60 seconds, all endpoints together. ``None``: as fast as they are answered; no limit is documented."""
@@ -344,11 +341,11 @@ def _event(
         raise InvalidCall("data", "has a lone surrogate, which UTF-8 cannot carry") from None
 
 
-def _origin(base_url: str) -> str:
+def _origin(base_url: str, called: str) -> str:
     """Where ``/api/client`` begins; people have the URL with it, with ``/api`` as Parcelvoy's own clients want it, or
     without either.
     """
-    parts = urlsplit(checked_base_url(base_url))
+    parts = urlsplit(checked_base_url(base_url, called))
     path = parts.path.rstrip("/")
     known = next((end for end in ("/api/client", "/api") if path.endswith(end)), "")
     return parts._replace(path=path.removesuffix(known).rstrip("/")).geturl()
@@ -363,7 +360,7 @@ class ParcelvoyClient(Door):
     ``api_key`` is a public key of the project, or a callable that returns it; ``base_url`` is where the server is,
     https (http for loopback). Without them ``PARCELVOY_API_KEY`` and ``PARCELVOY_BASE_URL`` are read. Else as
     `UserpilotClient`: opened by ``async with``, drained on leaving; ``on_dead`` gets a `DeadCall` for every call
-    that is lost. Raises `ValueError` for a key, URL or setting that cannot be right.
+    that is lost. Raises `ConfigurationError` for a key, URL or setting that cannot be right.
     """
 
     settings: ParcelvoySettings
@@ -373,7 +370,7 @@ class ParcelvoyClient(Door):
         api_key: ApiKey | None = None,
         base_url: str | None = None,
         *,
-        outbox: Outbox | str | None = None,
+        outbox: AnyPlace | None = None,
         settings: ParcelvoySettings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
@@ -381,22 +378,23 @@ class ParcelvoyClient(Door):
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
         if settings is not None and not isinstance(settings, ParcelvoySettings):
-            raise ValueError(f"settings must be ParcelvoySettings, not {type(settings).__name__}")
+            raise ConfigurationError(f"settings {must_be('ParcelvoySettings', settings)}")
         settings = settings if settings is not None else ParcelvoySettings()
-        base_url = base_url if base_url is not None else os.environ.get("PARCELVOY_BASE_URL")
-        if base_url is None:
-            raise ValueError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
+        url, called = given(base_url, "base_url", "PARCELVOY_BASE_URL")
+        if url is None:
+            raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
         connection = Connection(
             KeyRing(api_key, "PARCELVOY_API_KEY"),
             lambda key: {"Authorization": f"Bearer {key}"},
-            _origin(base_url),
-            transport,
+            _origin(url, called),
+            checked_transport(transport),
             request_timeout=settings.request_timeout,
             upload_timeout=settings.request_timeout,
             size=settings.concurrency,
         )
-        outbox = outbox if outbox is not None else os.environ.get("PARCELVOY_OUTBOX")
-        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead)
+        place: AnyPlace | None
+        place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
+        super().__init__(parcelvoy(settings), connection, settings, outbox_at(place, called), on_dead)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
