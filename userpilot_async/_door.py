@@ -326,6 +326,7 @@ class Door(Enterable):
         self._closing = anyio.Event()
         try:
             left = deadline - self._now()
+            self._letters.hurry()
             # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
             self._schedule.leave_by(deadline - LAST_REQUESTS if not self._outbox.durable else None)
             landing = min(LANDING, left / 4) if self._outbox.durable else 0.0

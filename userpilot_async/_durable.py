@@ -24,6 +24,7 @@ from ._ledger import Outcome
 from ._loops import cancelled_natively, soon_here
 from ._outbox import Opening
 from ._receipt import LateReceipt, Receipt
+from ._reentry import marked
 from ._settlements import Settlement
 from ._shared_ledger import SharedLedger
 from ._window import Read, Reading, Window
@@ -555,7 +556,8 @@ class DurableOutbox:
             put.receipt.failed(NOT_HELD)
             if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
                 self.ledger.refused(NOT_HELD)
-                self._opening.failed(put.kind, put.key, put.said, error)
+                with marked(put.from_on_dead):
+                    self._opening.failed(put.kind, put.key, put.said, error)
 
     def _changed(self) -> None:
         self._opening.changed()

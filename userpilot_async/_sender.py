@@ -24,6 +24,7 @@ from ._letters import Letters
 from ._loops import cancelled_natively, host_here
 from ._notices import Notices
 from ._outbox import Outbox
+from ._reentry import in_on_dead
 from ._schedule import Schedule
 from ._settlements import Settlement
 from ._verdict import CANCELLED, Meaning, Verdict, of_failure
@@ -125,6 +126,7 @@ class Sender:
         another one goes on here.
         """
         again = False
+        in_on_dead.set(False)  # whoever has roused it
         try:
             with self._scope:
                 async with anyio.create_task_group() as letters:

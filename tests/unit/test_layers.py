@@ -25,8 +25,8 @@ DECIDES = [
     "_userpilot",
 ]  # fmt: skip
 ACTS = [
-    "_environment", "_endpoint", "_notices", "_loops", "_lifetime", "_receipt", "_batch", "_outbox", "_writer",
-    "_durable", "_places", "_room", "_letters", "_http", "_api", "_sender", "_door", "_client",
+    "_environment", "_endpoint", "_notices", "_loops", "_lifetime", "_receipt", "_reentry", "_batch", "_outbox",
+    "_writer", "_durable", "_places", "_room", "_letters", "_http", "_api", "_sender", "_door", "_client",
 ]  # fmt: skip
 FLOORS = DECIDES + ACTS
 # What is Userpilot's alone. Nobody else, so what both destinations share knows neither.
