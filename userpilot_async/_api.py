@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -17,19 +16,23 @@ from anyio.abc import TaskGroup
 from . import _jobs
 from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
-from ._endpoint import Key, KeyRing, checked_base_url
-from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
+from ._endpoint import Key, KeyRing, Transport, checked_base_url, checked_transport
+from ._environment import given
+from ._errors import ClientClosed, ConfigurationError, InvalidCall, JobFailed, Rejected, Unavailable
+from ._foreign import is_a, items_of, must_be, raised, type_name
 from ._gate import backoff
 from ._jobs import Job, JobStatus
 from ._lifetime import Lifetime, Startable
 from ._listing import MAX_PAGES, Pages
 from ._loops import cancelled_natively, loop_here
 from ._switch import SwitchedOff, switched_off
-from ._values import Convertible, checked_id, encode_json
+from ._values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
 from ._verdict import Meaning, Promise, Verdict, as_promised
 
 if TYPE_CHECKING:
-    from ._http import Connection, Transport
+    from ._http import Connection
+else:  # so that `typing.get_type_hints` finds the name, and httpx need not be loaded for it
+    Connection = Any
 
 T = TypeVar("T")
 Region = Literal["us", "eu"]
@@ -49,12 +52,13 @@ def keys_of(api_key: Key | None, switch: SwitchedOff | None) -> KeyRing:
 
 
 def server_of(region: str | None, base_url: str | None) -> str:
-    """The URL given, or the region's; what is not given is the environment's. Raises `ValueError`."""
-    region = region if region is not None else os.environ.get("USERPILOT_REGION", "us")
-    if region not in BASE_URLS:
-        raise ValueError('region must be "us" or "eu"')
-    base_url = base_url if base_url is not None else os.environ.get("USERPILOT_BASE_URL")
-    return BASE_URLS[region] if base_url is None else checked_base_url(base_url)
+    """The URL given, or the region's; what is not given is the environment's. Raises `ConfigurationError`."""
+    where, called = given(region, "region", "USERPILOT_REGION")
+    where = "us" if where is None else where
+    if not is_a(where, str) or where not in BASE_URLS:
+        raise ConfigurationError(f'{called} must be "us" or "eu"')
+    url, called = given(base_url, "base_url", "USERPILOT_BASE_URL")
+    return BASE_URLS[where] if url is None else checked_base_url(url, called)
 
 
 def _headers(key: str) -> dict[str, str]:
@@ -80,6 +84,9 @@ class UserpilotAPI(Startable):
     `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got lost)
     raises `Unavailable` with ``ambiguous=True``. With ``USERPILOT_DISABLED=1``, or as the ``api`` of a client that is
     switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
+
+    ``request_timeout`` and ``upload_timeout`` are seconds. Raises `ConfigurationError` for a key, URL or number that
+    cannot be right.
     """
 
     def __init__(
@@ -105,17 +112,17 @@ class UserpilotAPI(Startable):
             keys,
             _headers,
             self.base_url,
-            transport,
+            checked_transport(transport),
             request_timeout=request_timeout,
             upload_timeout=upload_timeout,
             size=connections,
         )
         for name, seconds in (("request_timeout", request_timeout), ("upload_timeout", upload_timeout)):
             if type(seconds) not in (int, float) or not 0 < seconds < float("inf"):
-                raise ValueError(f"{name} must be a finite number above 0")
+                raise ConfigurationError(f"{name} must be a finite number above 0")
         for name, number in (("attempts", attempts), ("connections", connections)):
             if type(number) is not int or number < 1:
-                raise ValueError(f"{name} must be an int above 0")
+                raise ConfigurationError(f"{name} must be an int above 0")
         self._attempts = attempts
         self._own_connections = connections
         self._tasks: TaskGroup | None = None
@@ -170,8 +177,8 @@ class UserpilotAPI(Startable):
 
     async def track(self, user_id: str, event_name: str, metadata: Mapping[str, Convertible] | None = None) -> None:
         """Record an event, dated on arrival. 600 requests a minute. Source: "Track events API", read 2026-10."""
-        Track(user_id, event_name, metadata)
-        await self._ask("track", "POST", "/v1/track", track_body(user_id, event_name, metadata))
+        call = Track(user_id, event_name, metadata)
+        await self._ask("track", "POST", "/v1/track", track_body(call.user_id, call.event_name, call.metadata))
 
     async def bulk_identify_users(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"user_id", "company_id"?, "metadata"?}`` as one job.
@@ -179,12 +186,12 @@ class UserpilotAPI(Startable):
         One bulk job at a time for one key: `Rejected` with status 409 otherwise. The rows go as an NDJSON file,
         so that the job can be found by its ``filename``. Source: "Users - Bulk Identify and Update", read 2026-10.
         """
-        lines = [_user_line(row, number) for number, row in enumerate(rows, 1)]
+        lines = [_user_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1)]
         return await self._upload("bulk_users", "/v1/users/bulk_identify", lines, filename)
 
     async def bulk_identify_companies(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"company_id", "metadata"?}``; else as `bulk_identify_users`."""
-        lines = [_company_line(row, number) for number, row in enumerate(rows, 1)]
+        lines = [_company_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1)]
         return await self._upload("bulk_companies", "/v1/companies/bulk_identify", lines, filename)
 
     async def import_rows(self, rows: Iterable[Mapping[str, Any]] | bytes, *, filename: str | None = None) -> Job:
@@ -193,7 +200,10 @@ class UserpilotAPI(Startable):
         One import at a time for one key (409). A plan without imports answers 401. Source: "Import event
         schema", read 2026-10; the rows are sent as they are.
         """
-        content = rows if isinstance(rows, bytes) else b"".join(_import_line(row, n) for n, row in enumerate(rows, 1))
+        if isinstance(rows, bytes):
+            content: bytes = rows
+        else:
+            content = b"".join(_import_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1))
         return await self._upload("imports", "/v1/imports", [content], filename)
 
     async def jobs(self) -> list[Job]:
@@ -227,6 +237,8 @@ class UserpilotAPI(Startable):
 
     async def job(self, job_id: str) -> Job:
         """One background job as it stands now; `Rejected` with status 404 if there is none."""
+        if is_a(job_id, str):  # also of a subclass, whose methods may do anything
+            job_id = checked_id(job_id, "job_id")
         path = f"/v1/background_jobs/{_jobs.quoted_job_id(job_id)}"
         verdict = await self._ask("job", "GET", path, repeatable=True, promises=Promise.JOB)
         return _job_in(verdict, job_id)
@@ -243,7 +255,9 @@ class UserpilotAPI(Startable):
         Looks when an answer can be expected (1,800 rows a minute), then backs off to every 30 seconds; calls
         ``on_progress`` after each look. Raises `JobFailed`, or `TimeoutError` after ``timeout`` seconds.
         """
-        job_id = job if isinstance(job, str) else job.job_id
+        if not is_a(job, Job) and not is_a(job, str):
+            raise InvalidCall("job", must_be("Job or str", job))
+        job_id = job.job_id if isinstance(job, Job) else job
         looks, started = 0, anyio.current_time()
         with anyio.fail_after(timeout):
             while True:
@@ -271,9 +285,9 @@ class UserpilotAPI(Startable):
         await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=repeatable)
 
     async def _delete(self, endpoint: str, path: str, field: str, ids: Iterable[str]) -> Job | None:
-        if isinstance(ids, str):
+        if is_a(ids, str):
             raise InvalidCall(field, "must be an iterable of ids, not one str")
-        body = encode_json({field: [checked_id(one, field) for one in ids]}).encode()
+        body = encode_json({field: [checked_id(one, field) for one in _each(ids, field)]}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
         return Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
 
@@ -282,10 +296,9 @@ class UserpilotAPI(Startable):
             raise InvalidCall("rows", "is empty")
         if len(lines) > MAX_ROWS:
             raise InvalidCall("rows", f"has {len(lines):,} rows; the limit is {MAX_ROWS:,}")
-        name = filename or f"userpilot-async-{uuid4().hex}.ndjson"
-        verdict = await self._ask(
-            endpoint, "POST", path, b"".join(lines), filename=name, promises=Promise.NEW_JOB
-        )  # fmt: skip
+        name = checked_id(filename, "filename", MAX_NAME) if filename else f"userpilot-async-{uuid4().hex}.ndjson"
+        body = b"".join(lines)
+        verdict = await self._ask(endpoint, "POST", path, body, filename=name, promises=Promise.NEW_JOB)
         return _job_in(verdict, "")
 
     async def _ask(
@@ -384,12 +397,20 @@ def _job_in(verdict: Verdict, job_id: str) -> Job:
     return attrs.evolve(job, job_id=job.job_id or job_id)
 
 
+def _each(given: Iterable[T], field: str) -> Iterator[T]:
+    """What is in an iterable; `InvalidCall` for what is none. What it raises later is the application's own."""
+    try:
+        return iter(given)
+    except TypeError:
+        raise InvalidCall(field, must_be("an iterable", given)) from None
+
+
 def _user_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number, {"user_id", "company_id", "metadata"}):
-        company_id = row.get("company_id")
+    with _at_row(row, number, {"user_id", "company_id", "metadata"}) as fields:
+        company_id = fields.get("company_id")
         call = Identify(
-            checked_id(row.get("user_id"), "user_id"),
-            row.get("metadata"),
+            checked_id(fields.get("user_id"), "user_id"),
+            fields.get("metadata"),
             None if company_id is None else {"id": company_id},
         )
     line: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
@@ -399,28 +420,34 @@ def _user_line(row: Mapping[str, Any], number: int) -> bytes:
 
 
 def _company_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number, {"company_id", "metadata"}):
-        call = IdentifyCompany(checked_id(row.get("company_id"), "company_id"), row.get("metadata"))
+    with _at_row(row, number, {"company_id", "metadata"}) as fields:
+        call = IdentifyCompany(checked_id(fields.get("company_id"), "company_id"), fields.get("metadata"))
     return encode_json({"company_id": call.company_id, "metadata": call.metadata}).encode() + b"\n"
 
 
 def _import_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number):
-        return encode_json(row).encode() + b"\n"
+    with _at_row(row, number) as fields:
+        return encode_json(fields).encode() + b"\n"
 
 
 @contextmanager
-def _at_row(row: object, number: int, known: Collection[str] | None = None) -> Generator[None, None, None]:
-    """Whatever is wrong with a row is an `InvalidCall` that names its number, from 1."""
+def _at_row(row: object, number: int, known: Collection[str] | None = None) -> Generator[dict[str, Any], None, None]:
+    """The fields of a row. Whatever is wrong with it is an `InvalidCall` that names its number, from 1."""
     field = f"rows[{number}]"
-    if not isinstance(row, Mapping):
-        raise InvalidCall(field, f"must be a mapping, not {type(row).__name__}")
-    stray = [] if known is None else [name for name in row if name not in known]
-    if stray:
-        raise InvalidCall(f"{field}[{ascii(stray[0])[:40]}]", "is no field of a row; properties go into 'metadata'")
     try:
-        yield
+        if not isinstance(row, Mapping):
+            raise InvalidCall(field, must_be("a mapping", row))
+        fields = {checked_name(name, field): value for name, value in items_of(row)}
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the row's own methods
+        raise raised(field, error) from None
+    stray = next((name for name in fields if known is not None and name not in known), None)
+    if stray is not None:
+        raise InvalidCall(f"{field}[{quoted(stray)}]", "is no field of a row; properties go into 'metadata'")
+    try:
+        yield fields
     except InvalidCall as error:
         raise InvalidCall(f"{field}.{error.field}", error.reason) from None
-    except (TypeError, ValueError, RecursionError) as error:  # what the encoder raises; its text may hold values
-        raise InvalidCall(field, f"cannot be written as JSON ({type(error).__name__})") from None
+    except Exception as error:  # the encoder's, or of values in it: its text may hold them
+        raise InvalidCall(field, f"cannot be written as JSON ({type_name(error)})") from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from ._foreign import raised
 from ._ndjson import call_of, line_of, object_on
 from ._values import (
     MAX_EVENT_METADATA,
@@ -135,6 +136,8 @@ def track_body(user_id: str, event_name: str, metadata: Mapping[str, Convertible
         body = f'{{"user_id":{user},"event_name":{event},"metadata":{encode_json(properties)}}}'.encode()
     except UnicodeEncodeError:
         raise surrogate_in({"user_id": user_id, "event_name": event_name}, properties, "metadata") from None
+    except Exception as error:  # the encoder's, where another thread has changed what was checked
+        raise raised("metadata", error) from None
     if len(body) > MAX_EVENT_METADATA:
         checked_event_size(properties)
     return body

@@ -15,19 +15,30 @@ from anyio.abc import TaskGroup
 from ._api import DISABLED, Region, UserpilotAPI, keys_of
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._door import Checked, Door
-from ._endpoint import Key
-from ._errors import InvalidCall
+from ._endpoint import Key, Transport
+from ._environment import given
+from ._errors import ConfigurationError, InvalidCall
 from ._event_names import EventNames
-from ._outbox import Outbox
+from ._foreign import is_a, must_be
+from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
 from ._settings import Settings
 from ._switch import switched_off
 from ._userpilot import DeadCall, facts_of, userpilot
-from ._values import Convertible, checked_company, checked_id, checked_moment, measured
+from ._values import (
+    Convertible,
+    checked_company,
+    checked_company_id,
+    checked_event_name,
+    checked_moment,
+    checked_user_id,
+    measured,
+)
 
 if TYPE_CHECKING:
-    from ._http import Transport
     from .imports import ImportReport, OnProgress, Row, Series
+else:  # so that `typing.get_type_hints` finds the names, and the room of imports need not be loaded for them
+    ImportReport = OnProgress = Row = Series = Any
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
@@ -40,7 +51,8 @@ class UserpilotClient(Door):
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
     ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``,
-    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``. ``api_key`` may be a callable, asked before each request, so that a
+    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an `Outbox`, a URL, or
+    the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each request, so that a
     key can be rotated.
 
     ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
@@ -48,7 +60,8 @@ class UserpilotClient(Door):
     ``disabled``.
 
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
-    Raises `ConfigurationError` (a `ValueError`) for a key, URL, variable or setting that cannot be right.
+    Raises `ConfigurationError` for a key, URL, outbox or setting that cannot be right, naming the argument or the
+    variable.
     """
 
     settings: Settings
@@ -59,7 +72,7 @@ class UserpilotClient(Door):
         *,
         region: Region | None = None,
         base_url: str | None = None,
-        outbox: Outbox | str | None = None,
+        outbox: AnyPlace | None = None,
         settings: Settings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
@@ -67,7 +80,7 @@ class UserpilotClient(Door):
     ) -> None:
         switch = switched_off(disabled, DISABLED)
         if settings is not None and not isinstance(settings, Settings):
-            raise ValueError(f"settings must be Settings, not {type(settings).__name__}")
+            raise ConfigurationError(f"settings {must_be('Settings', settings)}")
         settings = settings if settings is not None else Settings()
         self.api = UserpilotAPI(
             keys_of(api_key, switch),
@@ -80,8 +93,11 @@ class UserpilotClient(Door):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self._event_names = EventNames()
-        outbox = outbox if outbox is not None else os.environ.get("USERPILOT_OUTBOX")
-        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead, switch)
+        place: AnyPlace | None
+        place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
+        # Not where it is switched off: the place need not be there, nor the library that reaches it.
+        where = outbox_at(place, called) if switch is None else None
+        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, where, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)
@@ -146,13 +162,13 @@ class UserpilotClient(Door):
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a call that exists as a value: from a file, or from `on_dead`."""
-        if isinstance(call, Track):
+        if is_a(call, Track):
             return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
-        if isinstance(call, Identify):
+        if is_a(call, Identify):
             return await self.identify(call.user_id, call.metadata, company=call.company)
-        if isinstance(call, IdentifyCompany):
+        if is_a(call, IdentifyCompany):
             return await self.identify_company(call.company_id, call.metadata)
-        raise InvalidCall("call", f"must be Track, Identify or IdentifyCompany, not {type(call).__name__}")
+        raise InvalidCall("call", must_be("Track, Identify or IdentifyCompany", call))
 
     # ── history ──
 
@@ -208,15 +224,17 @@ class UserpilotClient(Door):
         self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None
     ) -> Checked | Receipt:
         try:
-            body = track_body(user_id, event_name, metadata)
+            # A str that is an Enum has a hash of its own.
+            key = user_id if type(user_id) is str else checked_user_id(user_id)
+            name = event_name if type(event_name) is str else checked_event_name(event_name)
+            body = track_body(key, name, metadata)
             said = body if occurred_at is None else (body, checked_moment(occurred_at))
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
             return self._invalid(error, given)
-        if event_name not in self._event_names.known:
-            self._new_event_name(event_name)
-        # A str that is an Enum has a hash of its own.
-        return "track", user_id if type(user_id) is str else checked_id(user_id, "user_id"), said, len(body)
+        if name not in self._event_names.known:
+            self._new_event_name(name)
+        return "track", key, said, len(body)
 
     def _new_event_name(self, event_name: str) -> None:
         if not self._event_names.fits(event_name):
@@ -227,7 +245,7 @@ class UserpilotClient(Door):
         if get_ident() != self._thread:
             raise self._refusal()
         try:
-            key, (properties, size) = checked_id(user_id, "user_id"), measured(metadata)
+            key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
             return "user", key, facts, facts[2]
         except InvalidCall as error:
@@ -237,7 +255,7 @@ class UserpilotClient(Door):
         if get_ident() != self._thread:
             raise self._refusal()
         try:
-            key, (properties, size) = checked_id(company_id, "company_id"), measured(metadata)
+            key, (properties, size) = checked_company_id(company_id), measured(metadata)
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})

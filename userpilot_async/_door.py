@@ -23,7 +23,8 @@ from anyio.abc import TaskGroup
 from . import _clocks
 from ._calendar import Calendar
 from ._destination import Destination, LostCall
-from ._errors import ClientClosed, InvalidCall, OutboxError, QueueFull
+from ._errors import ClientClosed, ConfigurationError, InvalidCall, OutboxError, QueueFull
+from ._foreign import must_be
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
@@ -32,7 +33,7 @@ from ._loops import clock_here, loop_here
 from ._losses import NOTHING_LEFT, Close, close_line
 from ._notices import Notices, Words
 from ._outbox import DisabledOutbox, Opening, Outbox
-from ._places import outbox_at
+from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
 from ._reporting import CLOSING
 from ._room import Room
@@ -44,6 +45,8 @@ from ._switch import SwitchedOff
 
 if TYPE_CHECKING:
     from ._http import Connection
+else:  # so that `typing.get_type_hints` finds the name, and httpx need not be loaded for it
+    Connection = Any
 
 Self = TypeVar("Self", bound="Door")
 
@@ -77,17 +80,16 @@ class Door(Startable):
         destination: Destination,
         connection: Connection,
         settings: DeliverySettings,
-        outbox: Outbox | str | None,
+        outbox: AnyPlace | None,
         on_dead: OnDead | None,
         switch: SwitchedOff | None = None,
     ) -> None:
         if on_dead is not None and not callable(on_dead):
-            raise ValueError(f"on_dead must be callable, not {type(on_dead).__name__}")
+            raise ConfigurationError(f"on_dead {must_be('callable', on_dead)}")
         self._door = DoorState.NEW
         self.settings = settings
         self._destination = destination
         self._connection = connection
-        # Not `outbox_at` where it is switched off: the place need not be there, nor the library that reaches it.
         self._outbox: Outbox = outbox_at(outbox) if switch is None else DisabledOutbox(switch)
         self._on_dead = on_dead
         self._random = random.Random()
@@ -357,6 +359,7 @@ class Door(Startable):
         self._closing = anyio.Event()
         try:
             left = deadline - self._now()
+            self._letters.hurry()
             # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
             hasty = not self._outbox.durable and deadline < math.inf
             self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)

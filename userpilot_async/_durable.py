@@ -18,13 +18,14 @@ from . import _clocks
 from ._batch import Batch, Committed, Landed, Lead, Moment, Put, Settled
 from ._calendar import age
 from ._coalesce import Row
-from ._errors import OutboxError
+from ._errors import ConfigurationError, OutboxError
 from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import Outcome
 from ._loops import cancelled_natively, soon_here
 from ._outbox import Opening
 from ._receipt import LateReceipt, Receipt
+from ._reentry import marked
 from ._settlements import Settlement
 from ._shared_ledger import SharedLedger
 from ._window import Read, Reading, Window
@@ -49,7 +50,7 @@ class DurableOutbox:
 
     def __init__(self, *, sender: bool, max_bytes: int) -> None:
         if type(max_bytes) is not int or max_bytes < 1:
-            raise ValueError("max_bytes must be an int, 1 or more")
+            raise ConfigurationError("max_bytes must be an int, 1 or more")
         self.when_room: Callable[[], object] | None = None
         self._may_send = sender
         self._max_bytes = max_bytes
@@ -566,7 +567,8 @@ class DurableOutbox:
             put.receipt.failed(NOT_HELD)
             if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
                 self.ledger.refused(NOT_HELD)
-                self._opening.failed(put.kind, put.key, put.said, error)
+                with marked(put.from_on_dead):
+                    self._opening.failed(put.kind, put.key, put.said, error)
 
     def _changed(self) -> None:
         self._opening.changed()

@@ -23,12 +23,10 @@ import httpcore  # noqa: F401  # httpx would import it, and h11, with the first 
 import httpx
 
 from . import _verdict
-from ._endpoint import BadKey, KeyRing
+from ._endpoint import BadKey, KeyRing, Transport
 from ._loops import in_thread
 from ._verdict import Meaning, Verdict
 from ._version import __version__
-
-Transport = httpx.AsyncBaseTransport
 
 logger = logging.getLogger("userpilot_async")
 

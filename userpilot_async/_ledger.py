@@ -45,6 +45,9 @@ class Outcome:
         return (self.by or "realtime") if self.is_delivered else None
 
 
+# The `__init__` that attrs makes does not find the class's own name, which `typing.get_type_hints` asks it for.
+Outcome.__init__.__annotations__["row"] = Outcome | None
+
 PENDING = Outcome("pending")
 SUBMITTED = Outcome("submitted")
 DELIVERED = Outcome("delivered")

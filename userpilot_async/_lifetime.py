@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -66,10 +66,34 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
             await self._host.end()
 
 
-class Startable(anyio.AsyncContextManagerMixin):
-    """What is opened by ``async with``, and on asyncio also by `start`, which its ``aclose`` ends."""
+class Startable:
+    """What is opened by ``async with``, and on asyncio also by `start`, which its ``aclose`` ends.
 
+    Not anyio's `AsyncContextManagerMixin`, which does the same: `typing.get_type_hints` cannot resolve its annotations,
+    and so those of no class that is made of it.
+    """
+
+    _entered: Lifetime[Any] | None = None
     _was_started = False
+
+    def __asynccontextmanager__(self) -> Lifetime[Any]:
+        raise NotImplementedError
+
+    async def __aenter__(self: S) -> S:
+        if self._entered is not None:
+            raise RuntimeError(f"this {type(self).__name__} has already been entered")
+        lifetime = self.__asynccontextmanager__()
+        value: S = await lifetime.__aenter__()
+        self._entered = lifetime
+        return value
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        lifetime, self._entered = self._entered, None
+        if lifetime is None:
+            raise RuntimeError(f"this {type(self).__name__} has not been entered yet")
+        await lifetime.__aexit__(kind, error, traceback)
 
     async def start(self: S) -> S:
         """Open it without ``async with``, for hooks that start and stop; ``await … .aclose()`` ends what this begins.

@@ -7,8 +7,11 @@ from enum import Enum
 from typing import Any
 
 from ._errors import InvalidCall
-from ._values import MAX_INTEGER, check_encodable, converted_value, encode_json, quoted
+from ._foreign import is_a, items_of, must_be, raised
+from ._values import MAX_INTEGER, check_encodable, checked_name, converted_value, encode_json, quoted
 
+TAKEN = "str, int, float, bool, None, datetime, date, Decimal, UUID, Enum, a list, a tuple or a mapping"
+"""What a value may be, for messages."""
 MAX_DEPTH = 100  # levels; readers may set a limit of their own (RFC 8259, section 9), and a cycle has none
 
 
@@ -23,7 +26,12 @@ def encoded_data(data: Mapping[str, Any] | None, field: str = "data") -> str:
     """
     if data is None:
         return "{}"
-    return encode_json(data if type(data) is dict and _is_plain(data, MAX_DEPTH) else _object(data, field, 1))
+    try:
+        return encode_json(data if type(data) is dict and _is_plain(data, MAX_DEPTH) else _object(data, field, 1))
+    except InvalidCall:
+        raise
+    except Exception as error:  # another thread changes it; or the caller has left no room on the stack
+        raise raised(field, error) from None
 
 
 def _is_plain(value: Any, levels: int) -> bool:
@@ -50,28 +58,37 @@ def _is_plain(value: Any, levels: int) -> bool:
 
 
 def _object(value: Mapping[str, Any], field: str, depth: int) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidCall(field, f"must be a mapping, not {type(value).__name__}")
     copied: dict[str, Any] = {}
-    for name, item in value.items():
-        if not isinstance(name, str):
-            raise InvalidCall(field, f"has a name of type {type(name).__name__}; names must be str")
-        check_encodable(name, f"a name in {field}")
-        copied[str.__str__(name)] = _value(item, f"{field}[{quoted(name)}]", depth + 1)
+    try:
+        if not isinstance(value, Mapping):
+            raise InvalidCall(field, must_be("a mapping", value))
+        for name, item in items_of(value):
+            text = checked_name(name, field)
+            check_encodable(text, f"a name in {field}")
+            copied[text] = _value(item, f"{field}[{quoted(text)}]", depth + 1)
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the mapping's own methods
+        raise raised(field, error) from None
     return copied
 
 
 def _value(value: object, field: str, depth: int) -> Any:
-    if isinstance(value, Enum) and not isinstance(value.value, Enum):
-        value = value.value
-    if depth > MAX_DEPTH + 1:
-        start = field[: field.find("[", 60)] + "..."
-        raise InvalidCall(start, f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
-    if isinstance(value, Mapping):
-        return _object(value, field, depth)
-    if isinstance(value, (list, tuple)):
-        return [_value(item, f"{field}[{n}]", depth + 1) for n, item in enumerate(value)]
-    plain = converted_value(value, field, "str, int, float, bool, None, a list or a mapping", None)
+    try:
+        if is_a(value, Enum) and not is_a(value.value, Enum):
+            value = value.value
+        if depth > MAX_DEPTH + 1:
+            start = field[: field.find("[", 60)] + "..."
+            raise InvalidCall(start, f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        if isinstance(value, Mapping):
+            return _object(value, field, depth)
+        if is_a(value, list) or is_a(value, tuple):
+            return [_value(item, f"{field}[{n}]", depth + 1) for n, item in enumerate(value)]
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the value's own methods
+        raise raised(field, error) from None
+    plain = converted_value(value, field, TAKEN, None)
     if isinstance(plain, str):
         check_encodable(plain, field)
     return plain

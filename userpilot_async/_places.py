@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ._errors import ConfigurationError
+from ._foreign import must_be
 from ._outbox import MemoryOutbox, Outbox
 
 # By scheme: a module, and what in it makes an outbox of a URL. By name, so that nobody loads what is not asked for.
@@ -14,18 +17,22 @@ _SCHEMES = {
     "sqlite": ("sqlite", "SQLiteOutbox"), "redis": _REDIS, "rediss": _REDIS, "unix": _REDIS,
     "redis+sentinel": _REDIS, "rediss+sentinel": _REDIS, "redis+cluster": _REDIS, "rediss+cluster": _REDIS,
 }  # fmt: skip
+_METHODS = ("open", "put", "hold", "take", "settle", "aclose")  # of an `Outbox`: what else has all of these?
+AnyPlace = Outbox | str | os.PathLike[str]
+"""An outbox, its URL, or the path of its file."""
+
 T = TypeVar("T")
 
 
 def word_in_url(name: str, value: str) -> str:
-    """An option as it is written. Raises `ValueError`, as the others do."""
+    """An option as it is written. Raises `ConfigurationError`, as the others do."""
     return value
 
 
 def flag_in_url(name: str, value: str) -> bool:
     """``true`` or ``false``."""
     if value not in ("true", "false"):
-        raise ValueError(f"{name} must be true or false, not {value}")
+        raise ConfigurationError(f"{name} must be true or false, not {value}")
     return value == "true"
 
 
@@ -36,26 +43,43 @@ def number_in_url(kind: Callable[[str], T]) -> Callable[[str, str], T]:
         try:
             return kind(value)
         except ValueError:
-            raise ValueError(f"{name} must be a{' whole' if kind is int else ''} number, not {value}") from None
+            raise ConfigurationError(f"{name} must be a{' whole' if kind is int else ''} number, not {value}") from None
 
     return number
 
 
-def outbox_at(place: Outbox | str | None) -> Outbox:
-    """The outbox itself, or the one at a URL: ``memory://``, ``sqlite:///events.db``, ``redis://host/0``.
+def outbox_at(place: AnyPlace | None, called: str = "outbox") -> Outbox:
+    """The outbox itself, or the one at a URL (``memory://``, ``sqlite:///events.db``, ``redis://host/0``) or path.
 
-    Raises `ValueError`; `ImportError` where an extra is not installed.
+    Raises `ConfigurationError`, in which the place is ``called`` so; `ImportError` where an extra is not installed.
     """
     if place is None or place == "memory://":
         return MemoryOutbox()
+    if isinstance(place, os.PathLike):
+        made: Outbox = _maker("sqlite")(place)
+        return made
     if not isinstance(place, str):
+        if isinstance(place, type) or not all(callable(getattr(place, name, None)) for name in _METHODS):
+            raise ConfigurationError(f"{called} {must_be('an Outbox, a URL, or the path of a file', place)}")
         return place
     scheme = place.partition("://")[0]
+    if ":memory:" in place:
+        raise ConfigurationError(f"{called} in memory is memory://, or none at all")
     if "://" not in place:
-        raise ValueError(f"outbox must be an Outbox or a URL; a file is sqlite:///{place}")
+        file = place if "@" not in place and place.isprintable() else "path"  # it may be a URL with a password
+        raise ConfigurationError(f"{called} must be an Outbox or a URL; a file is sqlite:///{file}")
     if scheme not in _SCHEMES:
         known = ", ".join(f"{name}://…" for name in ("memory", *_SCHEMES))
-        raise ValueError(f"outbox is {scheme}://…, and this version knows {known}")
-    module, name = _SCHEMES[scheme]
-    made: Outbox = getattr(import_module(f".{module}", __package__), name).from_url(place)
+        raise ConfigurationError(f"{called} is {scheme}://…, and this version knows {known}")
+    try:
+        made = _maker(scheme).from_url(place)
+    except ConfigurationError as error:
+        if called == "outbox":
+            raise
+        raise ConfigurationError(f"{called}: {error}") from None
     return made
+
+
+def _maker(scheme: str) -> Any:
+    module, name = _SCHEMES[scheme]
+    return getattr(import_module(f".{module}", __package__), name)

@@ -25,6 +25,7 @@ from ._loops import cancelled_natively, host_here, loop_here
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
+from ._reentry import in_on_dead
 from ._reporting import Reporting
 from ._schedule import Schedule
 from ._settlements import Settlement
@@ -133,6 +134,7 @@ class Sender:
         on here. Nor does an exception that nobody foresaw: it is a bug of this library's, and ends the sending.
         """
         again = False
+        in_on_dead.set(False)  # whoever has roused it
         try:
             with self._scope:
                 async with anyio.create_task_group() as letters:

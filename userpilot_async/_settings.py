@@ -6,17 +6,20 @@ from typing import Any, Literal
 
 import attrs
 
+from ._errors import ConfigurationError
+from ._foreign import is_a
+
 WhenFull = Literal["wait", "drop_newest", "drop_oldest", "raise"]
 
 
 def _positive(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: float) -> None:
     if not (type(value) in (int, float) and 0 < value < float("inf")):
-        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be a finite number above 0")
+        raise ConfigurationError(f"{type(instance).__name__}.{attribute.name} must be a finite number above 0")
 
 
 def _not_negative(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not (type(value) in (int, float) and 0 <= value < float("inf")):
-        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be a finite number, 0 or more")
+        raise ConfigurationError(f"{type(instance).__name__}.{attribute.name} must be a finite number, 0 or more")
 
 
 def _not_negative_or_none(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -25,17 +28,18 @@ def _not_negative_or_none(instance: DeliverySettings, attribute: attrs.Attribute
 
 
 def whole_number(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: int) -> None:
-    """A validator: `ValueError` for what is no number of things."""
+    """A validator: `ConfigurationError` for what is no number of things."""
     least = 0 if attribute.name == "bulk_threshold" else 1
     if type(value) is not int or value < least:
-        raise ValueError(f"{type(instance).__name__}.{attribute.name} must be an int, {least} or more")
+        raise ConfigurationError(f"{type(instance).__name__}.{attribute.name} must be an int, {least} or more")
 
 
 def _one_of(*choices: str | None) -> Any:
     def check(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value not in choices:
+        said = str.__str__(value) if is_a(value, str) else value
+        if not (said is None or type(said) is str) or said not in choices:  # others may compare as they like
             allowed = ", ".join(map(repr, choices))
-            raise ValueError(f"{type(instance).__name__}.{attribute.name} must be one of {allowed}")
+            raise ConfigurationError(f"{type(instance).__name__}.{attribute.name} must be one of {allowed}")
 
     return check
 
@@ -96,7 +100,7 @@ class DeliverySettings:
 
 @attrs.frozen(kw_only=True)
 class Settings(DeliverySettings):
-    """Frozen; a wrong value is a `ValueError` here, not a surprise later. Durations are seconds."""
+    """Frozen; a wrong value is a `ConfigurationError` here, not a surprise later. Durations are seconds."""
 
     track_per_minute: int = count(600)
     """Requests to ``/v1/track`` in any 60 seconds; the vendor allows one key 600."""

@@ -7,10 +7,9 @@ from typing import NoReturn
 
 import attrs
 
+from ._environment import flag
 from ._errors import ConfigurationError, Unavailable
-
-ON = ("true", "1", "yes", "on")
-OFF = ("false", "0", "no", "off")
+from ._foreign import must_be
 
 
 @attrs.frozen
@@ -41,11 +40,6 @@ def switched_off(disabled: bool | None, variable: str) -> SwitchedOff | None:
     """
     if disabled is not None:
         if not isinstance(disabled, bool):
-            raise ConfigurationError(f"disabled must be a bool or None, not {type(disabled).__name__}")
+            raise ConfigurationError(f"disabled {must_be('a bool or None', disabled)}")
         return SwitchedOff("disabled=True") if disabled else None
-    text = os.environ.get(variable, "").strip()
-    if not text or text.lower() in OFF:
-        return None
-    if text.lower() not in ON:
-        raise ConfigurationError(f"{variable} must be one of {', '.join(ON)}, or one of {', '.join(OFF)}")
-    return SwitchedOff(f"{variable}={text}")
+    return SwitchedOff(f"{variable}={os.environ[variable]}") if flag(variable) else None

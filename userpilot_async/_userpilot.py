@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Literal, cast  # noqa: F401  # Literal and InvalidCall are in fields that DeadCall inherits
 
 import attrs
 
 from ._calls import Call, Identify, IdentifyCompany, track_from_body
 from ._coalesce import Row, RowState
 from ._destination import Destination, Events, Files, Imports, LostCall, Route
+from ._errors import InvalidCall  # noqa: F401  # as Literal
 from ._event import Event, body_of
 from ._lanes import Facts, Key, Kind, Said
 from ._settings import Settings

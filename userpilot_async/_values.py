@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from json import encoder
@@ -16,12 +16,21 @@ from typing import Any, cast
 from uuid import UUID
 
 from ._errors import InvalidCall
+from ._foreign import beside, is_a, items_of, must_be, raised
+from ._times import checked_moment as checked_moment
+from ._times import checked_time as checked_time
+from ._times import in_utc
+from ._times import iso_utc as iso_utc
+from ._times import parsed_time as parsed_time
 
 Value = str | int | float | bool | None
 """What the wire carries as a property."""
 
 Convertible = Value | datetime | date | Decimal | UUID | Enum
 """What a caller may give: a `Value`, or something with one obvious form as a `Value`."""
+
+TAKEN = "str, int, float, bool, None, datetime, date, Decimal, UUID or Enum"
+"""The same, for messages."""
 
 MAX_PROPERTIES = 500
 MAX_NAME = 255  # characters
@@ -51,14 +60,29 @@ encode_text: Callable[[str], str] = encoder.encode_basestring
 
 def checked_id(value: object, field: str, most: int = MAX_VALUE) -> str:
     """A non-blank string of at most so many characters, or `InvalidCall`."""
-    if not isinstance(value, str):
-        raise InvalidCall(field, f"must be str, not {type(value).__name__}")
-    if not value or value.isspace():
+    if not is_a(value, str):
+        raise InvalidCall(field, must_be("str", value))
+    text = value if type(value) is str else _own_text(value, field)
+    if not text or text.isspace():
         raise InvalidCall(field, "must not be empty or blank")
-    if len(value) > most:
-        raise InvalidCall(field, f"has {len(value):,} characters; the limit is {most:,}")
-    check_encodable(value, field)
-    return str.__str__(value)  # str() of a str that is an Enum is its name
+    if len(text) > most:
+        raise InvalidCall(field, f"has {len(text):,} characters; the limit is {most:,}")
+    check_encodable(text, field)
+    return text
+
+
+def _own_text(value: str, field: str) -> str:
+    """The text of an instance of a subclass; not by `str`, which makes a name of an Enum."""
+    try:
+        # One that says another length, or none, stands for a text that it has not got.
+        text = str.__str__(value)
+        if len(value) != len(text):
+            raise InvalidCall(field, "is a str whose length is not that of its text")
+    except InvalidCall:
+        raise
+    except Exception as error:  # of its own methods
+        raise raised(field, error) from None
+    return text
 
 
 def checked_user_id(value: object) -> str:
@@ -76,56 +100,47 @@ def checked_event_name(value: object) -> str:
     return checked_id(value, "event_name", MAX_NAME)
 
 
-def checked_time(value: object) -> datetime | None:
-    """An aware datetime in UTC, or ``None``; a naive one is `InvalidCall`, because its zone would be a guess."""
-    return None if value is None else checked_moment(value)
-
-
-def checked_moment(value: object) -> datetime:
-    """`checked_time` for a time that is there."""
-    if not isinstance(value, datetime):
-        raise InvalidCall("occurred_at", f"must be an aware datetime, not {type(value).__name__}")
-    if value.utcoffset() is None:
-        raise InvalidCall("occurred_at", "must be an aware datetime: this one has no time zone")
-    return _in_utc(value, "occurred_at")
-
-
 def checked_metadata(metadata: Mapping[str, Convertible] | None, field: str = "metadata") -> dict[str, Value]:
     """A copy of the properties with every value in its wire form; raises `InvalidCall`."""
     if metadata is None:
         return {}
     properties = plain(metadata, field)
+    if properties is metadata:  # before it is looked at again: another thread may change it
+        properties = properties.copy()
     for name, value in properties.items():
         if not name.isascii() or (type(value) is str and not value.isascii()):
             check_encodable(name, f"a name in {field}")
             if type(value) is str:
                 check_encodable(value, f"{field}[{quoted(name)}]")
-    return properties.copy() if properties is metadata else properties
+    return properties
 
 
 def measured(metadata: Mapping[str, Convertible] | None) -> tuple[dict[str, Value], int]:
     """`checked_metadata` and `size_of` in one pass, where everything is plain and ASCII: the hot path of identify."""
-    if type(metadata) is dict and len(metadata) <= MAX_PROPERTIES:
-        size = PER_PROPERTY * (len(metadata) + 1)
-        for name, value in metadata.items():
-            kind = type(value)
-            if type(name) is not str or not 0 < len(name) <= MAX_NAME or not name.isascii():
-                break
-            size += len(name)
-            if kind is str:
-                if len(value) > MAX_VALUE or not value.isascii():
+    try:
+        if type(metadata) is dict and len(metadata) <= MAX_PROPERTIES:
+            size = PER_PROPERTY * (len(metadata) + 1)
+            for name, value in metadata.items():
+                kind = type(value)
+                if type(name) is not str or not 0 < len(name) <= MAX_NAME or not name.isascii():
                     break
-                size += len(value)
-            elif kind is int:
-                if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                size += len(name)
+                if kind is str:
+                    if len(value) > MAX_VALUE or not value.isascii():
+                        break
+                    size += len(value)
+                elif kind is int:
+                    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                        break
+                elif kind is float:
+                    if value - value != 0.0:
+                        break
+                elif kind is not bool and value is not None:
                     break
-            elif kind is float:
-                if value - value != 0.0:
-                    break
-            elif kind is not bool and value is not None:
-                break
-        else:
-            return cast("dict[str, Value]", metadata.copy()), size
+            else:
+                return cast("dict[str, Value]", metadata.copy()), size
+    except RuntimeError as error:  # another thread changes it
+        raise raised("metadata", error) from None
     properties = checked_metadata(metadata)
     return properties, size_of(properties)
 
@@ -161,10 +176,15 @@ def checked_company(company: Mapping[str, Convertible] | None) -> dict[str, Valu
     """``{"id": …, **properties}``; takes ``id`` or ``company_id``, because the sources name it both ways."""
     if company is None:
         return None
-    if not isinstance(company, Mapping):
-        raise InvalidCall("company", f"must be a mapping with an 'id', not {type(company).__name__}")
-    properties: dict[str, Convertible] = dict(company)
-    given = [properties.pop(name) for name in ("id", "company_id") if name in properties]
+    try:
+        if not isinstance(company, Mapping):
+            raise InvalidCall("company", must_be("a mapping with an 'id'", company))
+        properties: dict[str, Convertible] = dict(items_of(company))
+        given = [properties.pop(name) for name in ("id", "company_id") if name in properties]
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the mapping's own methods, or its names'
+        raise raised("company", error) from None
     if not given:
         raise InvalidCall("company['id']", "is missing: a company needs its id")
     ids = {checked_id(value, "company['id']") for value in given}
@@ -178,99 +198,102 @@ def plain(metadata: Mapping[str, Convertible], field: str) -> dict[str, Value]:
 
     The caller copies if it keeps the result. Lone surrogates are not looked for here: encoding finds them.
     """
-    if type(metadata) is dict and len(metadata) <= MAX_PROPERTIES:
-        for name, value in metadata.items():
-            kind = type(value)
-            if type(name) is not str or not 0 < len(name) <= MAX_NAME:
-                break
-            if kind is str:
-                if len(value) > MAX_VALUE:
+    try:
+        if type(metadata) is dict and len(metadata) <= MAX_PROPERTIES:
+            for name, value in metadata.items():
+                kind = type(value)
+                if type(name) is not str or not 0 < len(name) <= MAX_NAME:
                     break
-            elif kind is int:
-                if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                if kind is str:
+                    if len(value) > MAX_VALUE:
+                        break
+                elif kind is int:
+                    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                        break
+                elif kind is float:
+                    if value - value != 0.0:  # NaN and Infinity fail this
+                        break
+                elif kind is not bool and value is not None:
                     break
-            elif kind is float:
-                if value - value != 0.0:  # NaN and Infinity fail this
-                    break
-            elif kind is not bool and value is not None:
-                break
-        else:
-            return cast("dict[str, Value]", metadata)
-    return _converted(metadata, field)
+            else:
+                return cast("dict[str, Value]", metadata)
+        return _converted(metadata, field)
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the mapping's own methods; or another thread changes it
+        raise raised(field, error) from None
 
 
 def _converted(metadata: Mapping[str, Convertible], field: str) -> dict[str, Value]:
     if not isinstance(metadata, Mapping):
-        raise InvalidCall(field, f"must be a mapping of properties, not {type(metadata).__name__}")
+        raise InvalidCall(field, must_be("a mapping of properties", metadata))
     if len(metadata) > MAX_PROPERTIES:
         raise InvalidCall(field, f"has {len(metadata):,} properties; the limit is {MAX_PROPERTIES}")
     properties: dict[str, Value] = {}
-    for name, value in metadata.items():
-        if not isinstance(name, str):
-            raise InvalidCall(field, f"has a name of type {type(name).__name__}; names must be str")
-        if not name:
+    for name, value in items_of(metadata):
+        text = checked_name(name, field)
+        if not text:
             raise InvalidCall(field, "has an empty name")
-        if len(name) > MAX_NAME:
-            raise InvalidCall(field, f"has a name of {len(name):,} characters; the limit is {MAX_NAME}")
-        properties[str.__str__(name)] = converted_value(value, f"{field}[{quoted(name)}]")
+        if len(text) > MAX_NAME:
+            raise InvalidCall(field, f"has a name of {len(text):,} characters; the limit is {MAX_NAME}")
+        properties[text] = converted_value(value, f"{field}[{quoted(text)}]")
     return properties
 
 
-def converted_value(
-    value: object, field: str, allowed: str = "str, int, float, bool or None", most: int | None = MAX_VALUE
-) -> Value:
+def checked_name(name: object, field: str) -> str:
+    """The name of a property as it is; `InvalidCall` if it is none."""
+    if not is_a(name, str):
+        raise InvalidCall(field, f"has a name of type {beside('str', name)}; names must be str")
+    return name if type(name) is str else _own_text(name, f"a name in {field}")
+
+
+def converted_value(value: object, field: str, allowed: str = TAKEN, most: int | None = MAX_VALUE) -> Value:
     """The value in its wire form; `InvalidCall` for one that has none, or a text of more characters than ``most``."""
-    if isinstance(value, Enum):
+    try:
+        return _wire_form(value, field, allowed, most)
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the value's own methods
+        raise raised(field, error) from None
+
+
+def _wire_form(value: object, field: str, allowed: str, most: int | None) -> Value:
+    if is_a(value, Enum):
         value = value.value
-        if isinstance(value, Enum):
+        if is_a(value, Enum):
             raise InvalidCall(field, "is an Enum of an Enum")
-    if value is None or isinstance(value, bool):
+    if value is None or type(value) is bool:
         return value
-    if isinstance(value, str):
-        if most is not None and len(value) > most:
-            raise InvalidCall(field, f"has {len(value):,} characters; the limit is {most:,}")
-        return str.__str__(value)
-    if isinstance(value, int):
-        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+    if is_a(value, str):
+        return _short_enough(_own_text(value, field), field, most)
+    if is_a(value, int):
+        number = int(value)
+        # Both, because a subclass may compare otherwise than the number that it is turned into.
+        if not (-MAX_INTEGER <= value <= MAX_INTEGER and -MAX_INTEGER <= number <= MAX_INTEGER):
             raise InvalidCall(field, "is an int beyond ±(2**53 - 1), which JSON readers round; send it as str")
-        return int(value)
-    if isinstance(value, float):
-        if value - value != 0.0:
+        return number
+    if is_a(value, float):
+        real = float(value)
+        if value - value != 0.0 or real - real != 0.0:
             raise InvalidCall(field, "is a float that is not finite; JSON has no NaN or Infinity")
-        return float(value)
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidCall(field, "is a naive datetime: give it a time zone")
-        return iso_utc(_in_utc(value, field))
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
+        return real
+    if is_a(value, datetime):
+        return iso_utc(in_utc(value, field))
+    if is_a(value, date):
+        return _short_enough(str.__str__(value.isoformat()), field, most)
+    if is_a(value, Decimal):
         if not value.is_finite():
             raise InvalidCall(field, "is a Decimal that is not finite")
-        return converted_value(str(value), field, allowed, most)
-    if isinstance(value, UUID):
-        return str(value)
-    raise InvalidCall(field, f"must be {allowed}, not {type(value).__name__}")
+        return _short_enough(str.__str__(str(value)), field, most)
+    if is_a(value, UUID):
+        return _short_enough(str.__str__(str(value)), field, most)
+    raise InvalidCall(field, must_be(allowed, value))
 
 
-def iso_utc(moment: datetime) -> str:
-    """ISO 8601 in UTC with a ``Z``, as the vendor's samples have it."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _in_utc(moment: datetime, field: str) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as exc:
-        raise InvalidCall(field, "is a datetime outside the years 1 to 9999 in UTC") from exc
-
-
-def parsed_time(text: str, field: str = "occurred_at") -> datetime:
-    """A time written in ISO 8601; `InvalidCall` otherwise."""
-    try:  # Python 3.10's fromisoformat knows no "Z"
-        return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-    except ValueError:  # its text holds the value
-        raise InvalidCall(field, "must be ISO 8601") from None
+def _short_enough(text: str, field: str, most: int | None) -> str:
+    if most is not None and len(text) > most:
+        raise InvalidCall(field, f"has {len(text):,} characters; the limit is {most:,}")
+    return text
 
 
 def check_encodable(text: str, field: str) -> None:
@@ -292,4 +315,5 @@ def surrogate_in(ids: Mapping[str, str], properties: Mapping[str, Value], field:
 
 def quoted(name: str) -> str:
     """A property's name for a message: shortened, and printable."""
+    name = str.__str__(name)  # an instance of a subclass may have a `repr` of its own
     return ascii(name if len(name) <= 40 else name[:37] + "...")

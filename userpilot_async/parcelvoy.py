@@ -12,12 +12,11 @@ read 2026-10; for the lengths, the server's database schema (github.com/parcelvo
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal, cast  # noqa: F401  # Literal and WhenFull are in fields that classes here inherit
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -27,15 +26,17 @@ from ._coalesce import Row
 from ._destination import Destination, Events, LostCall, Route, as_array
 from ._door import Checked, Door
 from ._endpoint import Key as ApiKey
-from ._endpoint import KeyRing, checked_base_url
-from ._errors import InvalidCall
+from ._endpoint import KeyRing, Transport, checked_base_url, checked_transport
+from ._environment import given
+from ._errors import ConfigurationError, InvalidCall
 from ._event import Event, body_of
+from ._foreign import is_a, must_be
 from ._lanes import Facts, Key, Kind, Said
 from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
-from ._outbox import Outbox
+from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
-from ._settings import DeliverySettings, count, whole_number
+from ._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
 from ._switch import switched_off
 from ._values import (
     checked_id,
@@ -49,9 +50,6 @@ from ._values import (
 )
 from ._verdict import Meaning, Verdict
 
-if TYPE_CHECKING:
-    from ._http import Transport
-
 __all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track"]
 
 MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
@@ -63,7 +61,7 @@ Data = Mapping[str, Any] | None
 
 @attrs.frozen(kw_only=True)
 class ParcelvoySettings(DeliverySettings):
-    """Frozen; a wrong value is a `ValueError` here. Durations are seconds."""
+    """Frozen; a wrong value is a `ConfigurationError` here. Durations are seconds."""
 
     requests_per_minute: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole_number))
     """In any 60 seconds, all endpoints together. ``None``: as fast as they are answered; no limit is documented."""
@@ -84,7 +82,12 @@ class ParcelvoySettings(DeliverySettings):
 
 
 def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    checked_id(value, attribute.name, MAX_TEXT)
+    _hold(instance, attribute, checked_id(value, attribute.name, MAX_TEXT))
+
+
+def _hold(instance: object, attribute: attrs.Attribute[Any], text: str) -> None:
+    """Not the instance of a subclass that was given, whose methods may do anything: the plain text."""
+    object.__setattr__(instance, attribute.name, text)
 
 
 def _name_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -93,9 +96,12 @@ def _name_or_none(instance: object, attribute: attrs.Attribute[Any], value: obje
 
 
 def _text_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Also an empty one: how else would one be taken back?"""
-    if value is not None and value != "":
-        checked_id(value, attribute.name, MAX_PHONE if attribute.name == "phone" else MAX_TEXT)
+    """As `_name`, and an empty one: how else would one be taken back?"""
+    if is_a(value, str) and not str.__str__(value):
+        _hold(instance, attribute, "")
+    elif value is not None:
+        most = MAX_PHONE if attribute.name == "phone" else MAX_TEXT
+        _hold(instance, attribute, checked_id(value, attribute.name, most))
 
 
 @lru_cache(maxsize=1_024)  # each is a look at the disk
@@ -111,7 +117,8 @@ def _is_time_zone(name: str) -> bool:
 def _time_zone_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
-    name = checked_id(value, attribute.name, MAX_TEXT)
+    _name(instance, attribute, value)
+    name = getattr(instance, attribute.name)
     if not _is_time_zone(name) and _is_time_zone("Europe/London"):  # else this machine knows none
         raise InvalidCall("timezone", "must be the IANA name of a time zone, like 'Europe/London'")
 
@@ -332,14 +339,14 @@ def _event(
         return key, f"{said}}}".encode()
     except UnicodeEncodeError:
         Track(name, external_id=external_id, anonymous_id=anonymous_id, data=data)  # says where it is
-        raise
+        raise InvalidCall("data", "has a lone surrogate, which UTF-8 cannot carry") from None
 
 
-def _origin(base_url: str) -> str:
+def _origin(base_url: str, called: str) -> str:
     """Where ``/api/client`` begins; people have the URL with it, with ``/api`` as Parcelvoy's own clients want it, or
     without either.
     """
-    parts = urlsplit(checked_base_url(base_url))
+    parts = urlsplit(checked_base_url(base_url, called))
     path = parts.path.rstrip("/")
     known = next((end for end in ("/api/client", "/api") if path.endswith(end)), "")
     return parts._replace(path=path.removesuffix(known).rstrip("/")).geturl()
@@ -365,7 +372,7 @@ class ParcelvoyClient(Door):
         api_key: ApiKey | None = None,
         base_url: str | None = None,
         *,
-        outbox: Outbox | str | None = None,
+        outbox: AnyPlace | None = None,
         settings: ParcelvoySettings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
@@ -375,24 +382,26 @@ class ParcelvoyClient(Door):
 
         switch = switched_off(disabled, "PARCELVOY_DISABLED")
         if settings is not None and not isinstance(settings, ParcelvoySettings):
-            raise ValueError(f"settings must be ParcelvoySettings, not {type(settings).__name__}")
+            raise ConfigurationError(f"settings {must_be('ParcelvoySettings', settings)}")
         settings = settings if settings is not None else ParcelvoySettings()
-        base_url = base_url if base_url is not None else os.environ.get("PARCELVOY_BASE_URL")
-        if base_url is None and switch is not None:
-            base_url = NOWHERE
-        if base_url is None:
-            raise ValueError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
+        url, called = given(base_url, "base_url", "PARCELVOY_BASE_URL")
+        if url is None and switch is not None:
+            url = NOWHERE
+        if url is None:
+            raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
         connection = Connection(
             KeyRing(api_key if switch is None else switch, "PARCELVOY_API_KEY"),
             lambda key: {"Authorization": f"Bearer {key}"},
-            _origin(base_url),
-            transport,
+            _origin(url, called),
+            checked_transport(transport),
             request_timeout=settings.request_timeout,
             upload_timeout=settings.request_timeout,
             size=settings.concurrency,
         )
-        outbox = outbox if outbox is not None else os.environ.get("PARCELVOY_OUTBOX")
-        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead, switch)
+        place: AnyPlace | None
+        place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
+        where = outbox_at(place, called) if switch is None else None
+        super().__init__(parcelvoy(settings), connection, settings, where, on_dead, switch)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
@@ -472,8 +481,8 @@ class ParcelvoyClient(Door):
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a call that exists as a value: from a file, or from `on_dead`."""
-        if not isinstance(call, (Identify, Alias, Device, Track)):
-            raise InvalidCall("call", f"must be Identify, Alias, Device or Track, not {type(call).__name__}")
+        if not any(is_a(call, kind) for kind in (Identify, Alias, Device, Track)):
+            raise InvalidCall("call", must_be("Identify, Alias, Device or Track", call))
         if get_ident() != self._thread:
             raise self._refusal()
         try:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.cli.conftest import KEY, Env, Received, Run
-from tests.harness.processes import emulator_process, python
+from tests.harness.processes import REPOSITORY, emulator_process, program, python
 from tests.harness.raw_server import RefusedPort
 from userpilot_async.cli._exits import Exit
 
@@ -45,7 +48,10 @@ def test_a_bad_line_is_named_by_number_and_reason_never_by_value(run: Run, recei
     result = run("send", "-", stdin=IDENTIFY + BAD + TRACK)
 
     assert result.returncode == Exit.LOST
-    assert "line 2: metadata['plan'] must be str, int, float, bool or None, not list" in result.stderr
+    assert (
+        "line 2: metadata['plan'] must be str, int, float, bool, None, datetime, date, Decimal, UUID or Enum, not list"
+        in result.stderr
+    )
     assert "PRIVATE" not in result.stdout + result.stderr
     assert len(received("events")) == 1
 
@@ -84,10 +90,15 @@ def test_time_up_is_no_success_even_if_nothing_was_read(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("to", "line", "events"), [("userpilot", TRACK, "events"), ("parcelvoy", PARCELVOY_TRACK, "parcelvoy/events")]
+    ("to", "line", "events", "end"),
+    [
+        ("userpilot", TRACK, "events", signal.SIGINT),
+        ("userpilot", TRACK, "events", signal.SIGHUP),
+        ("parcelvoy", PARCELVOY_TRACK, "parcelvoy/events", signal.SIGINT),
+    ],
 )
-def test_calls_leave_while_the_pipe_is_open_and_ctrl_c_ends_it_with_a_report(
-    environment: Env, received: Received, tmp_path: Path, to: str, line: str, events: str
+def test_calls_leave_while_the_pipe_is_open_and_a_signal_ends_it_with_a_report(
+    environment: Env, received: Received, tmp_path: Path, to: str, line: str, events: str, end: signal.Signals
 ) -> None:
     """`tail -f calls.ndjson | userpilot-async send -` must not wait for a buffer to fill."""
     pipe = tmp_path / "pipe"
@@ -97,12 +108,80 @@ def test_calls_leave_while_the_pipe_is_open_and_ctrl_c_ends_it_with_a_report(
         with python("-m", "userpilot_async", "send", "--to", to, str(pipe), env=environment) as sending:
             os.write(writer, line.encode())
             wait_until(lambda: len(received(events)) == 1)
-            sending.send_signal(signal.SIGINT)
+            sending.send_signal(end)
 
             assert sending.wait() == Exit.INTERRUPTED
             assert "1 accepted = 1 delivered" in sending.output
     finally:
         os.close(writer)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A pipe that `send` reads, and the end at which a test writes."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    yield path, writer
+    os.close(writer)
+
+
+def test_a_terminal_that_is_closed_costs_no_call(tmp_path: Path, pipe: tuple[Path, int]) -> None:
+    """What was read is delivered, though every word about it fails."""
+    path, writer = pipe
+    terminal, theirs = os.openpty()
+    with emulator_process("--latency", "0.3", "--api-key", KEY) as url:
+        env = {**os.environ, "USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY, "PYTHONPATH": str(REPOSITORY)}
+        sending = subprocess.Popen(
+            [sys.executable, "-c", IN_TERMINAL, str(path)], cwd=REPOSITORY, env=env, stdin=theirs, stdout=theirs,
+            stderr=theirs, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        try:
+            with httpx.Client(base_url=url, trust_env=False) as http:
+                events = lambda: http.get("/__emulator__/events").json()["items"]  # noqa: E731
+                os.write(writer, TRACK.encode() * 9)  # all at once: eight of them go, and one waits
+                wait_until(lambda: len(events()) > 0)
+                os.close(terminal)
+
+                assert sending.wait(20) == Exit.INTERRUPTED
+                assert len(events()) == 9
+        finally:
+            sending.kill()
+            sending.wait()
+
+
+IN_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # it is this process's, which hears of its end
+from userpilot_async.__main__ import main
+sys.argv[1:] = ["send", sys.argv[1]]
+main()
+"""
+
+
+def test_nohup_keeps_it_from_hearing_that_the_terminal_is_closed(
+    environment: Env, received: Received, pipe: tuple[Path, int]
+) -> None:
+    path, writer = pipe
+    command = f'trap "" HUP; exec "{sys.executable}" -m userpilot_async send "{path}"'
+    with program(["sh", "-c", command], env=environment) as sending:
+        os.write(writer, TRACK.encode())
+        wait_until(lambda: len(received("events")) == 1)
+        sending.send_signal(signal.SIGHUP)
+        os.write(writer, TRACK.encode())
+        wait_until(lambda: len(received("events")) == 2)
+        sending.send_signal(signal.SIGINT)
+
+        assert sending.wait() == Exit.INTERRUPTED
+        assert "2 accepted = 2 delivered" in sending.output
+
+
+def test_stdin_that_is_closed_is_said_in_one_sentence(environment: Env) -> None:
+    command = f'exec "{sys.executable}" -m userpilot_async send - <&-'
+    with program(["sh", "-c", command], env=environment) as sending:
+        assert sending.wait() == Exit.USAGE
+        assert "Error: stdin is closed: there is nothing to read\n" == sending.output
 
 
 def test_an_interrupt_with_calls_waiting_is_ended_at_once_by_a_second_one(tmp_path: Path) -> None:

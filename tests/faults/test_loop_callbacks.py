@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ import pytest
 from tests.faults._loops import client_of, markers, running, virtual_emulator
 from tests.harness import judge
 from userpilot_async import ClientClosed, UserpilotClient
-from userpilot_async.emulator import Fault
+from userpilot_async.emulator import Emulator, Fault
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
 
@@ -207,6 +208,147 @@ async def test_row_51_every_call_a_close_gives_up_reaches_on_dead() -> None:
 
     assert set(range(500)) == {letter.call.metadata["n"] for letter in letters}
     assert {"closed"} == {letter.reason for letter in letters}
+
+
+# ── 51: makes each lost call again ──
+
+MOST = 1_000  # letters, after which a test's callback gives in: it would go round for ever, and no clock would go on
+
+
+def again_by_awaiting(letters: list[Any], client: Callable[[], UserpilotClient]) -> Any:
+    async def on_dead(letter: Any) -> None:
+        letters.append(letter)
+        if len(letters) < MOST:
+            await client().enqueue(letter.call)
+
+    return on_dead
+
+
+def again_at_once(letters: list[Any], client: Callable[[], UserpilotClient]) -> Any:
+    def on_dead(letter: Any) -> None:
+        letters.append(letter)
+        if len(letters) < MOST:
+            client().track_nowait(letter.call.user_id, letter.call.event_name, letter.call.metadata)
+
+    return on_dead
+
+
+def again_in_a_task(letters: list[Any], client: Callable[[], UserpilotClient]) -> Any:
+    tasks: set[Any] = set()
+
+    async def soon(letter: Any) -> None:
+        await asyncio.sleep(0.01)
+        with suppress(ClientClosed):
+            await client().enqueue(letter.call)
+
+    def on_dead(letter: Any) -> None:
+        letters.append(letter)
+        if len(letters) < MOST:
+            task = asyncio.get_running_loop().create_task(soon(letter))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    return on_dead
+
+
+AGAIN = pytest.mark.parametrize("again", [again_by_awaiting, again_at_once], ids=["awaits", "at once"])
+FULL: dict[str, Any] = {"max_queue_calls": 5, "when_full": "drop_newest", "close_timeout": 3.0}
+
+
+@asynccontextmanager
+async def full(again: Any, letters: list[Any], **settings: Any) -> AsyncIterator[tuple[UserpilotClient, Emulator]]:
+    """A client of a server that is away, whose queue has room for five of eight calls."""
+    emulator = virtual_emulator()
+    emulator.faults.add(Fault(name="away", path="/v1/track", status=503, times=None))
+    client = client_of(emulator, on_dead=again(letters, lambda: client), **{**FULL, **settings})
+    async with running(client):
+        for n in range(8):
+            client.track_nowait(f"u{n}", "clicked", {"n": n})
+        yield client, emulator
+
+
+@AGAIN
+@pytest.mark.parametrize("when_full", ["drop_newest", "drop_oldest"])
+async def test_row_51_an_on_dead_that_makes_each_lost_call_again_does_not_go_round_at_full_speed(
+    again: Any, when_full: Any
+) -> None:
+    letters: list[Any] = []
+    async with full(again, letters, when_full=when_full) as (client, _):
+        await anyio.sleep(600)
+
+        # Three at once; one after 1, 2, 4, 8, 16 and 32 s; then one a minute.
+        assert 12 <= len(letters) <= 20
+        statistics = client.statistics()
+        # Three wait for their turn.
+        assert {"queue_full": len(letters) + 3} == statistics.reasons
+        assert 5 + len(letters) + 3 == judge.conservation(statistics)
+
+
+@ON_ASYNCIO
+async def test_row_51_calls_that_a_task_of_on_dead_makes_do_not_go_round_at_full_speed() -> None:
+    letters: list[Any] = []
+    async with full(again_in_a_task, letters) as (client, _):
+        await anyio.sleep(600)
+
+        assert 12 <= len(letters) <= 24
+        judge.conservation(client.statistics())
+
+
+@AGAIN
+async def test_row_51_calls_made_again_arrive_when_there_is_room_again(again: Any) -> None:
+    letters: list[Any] = []
+    async with full(again, letters) as (client, emulator):
+        await anyio.sleep(100)
+        emulator.faults.remove("away")
+        await anyio.sleep(200)
+
+        assert set(range(8)) == set(markers(emulator))
+        assert 0 == client.statistics().pending
+        judge.conservation(client.statistics())
+
+
+@AGAIN
+async def test_row_51_a_letter_that_on_dead_has_not_caused_does_not_wait(again: Any) -> None:
+    letters: list[Any] = []
+    async with full(again, letters, on_invalid="dead") as (client, _):
+        await anyio.sleep(100)
+        before = len(letters)
+        client.track_nowait("other", "clicked", {"n": "other"})
+        await anyio.sleep(0.1)
+
+        assert ["other"] == [letter.call.user_id for letter in letters[before:]]
+
+
+@AGAIN
+async def test_row_51_a_close_waits_for_no_pause(again: Any) -> None:
+    """And what it finds waiting is delivered all the same, to a client that takes no calls any more."""
+    letters: list[Any] = []
+    async with full(again, letters) as (client, _):
+        await anyio.sleep(100)
+        closing = anyio.current_time()
+
+    judge.within_bound(anyio.current_time() - closing, 3.0)
+    statistics = client.statistics()
+    judge.conservation(statistics)
+    assert statistics.dropped == len(letters)
+    assert 0 == statistics.pending
+
+
+async def test_row_51_an_on_dead_whose_own_call_is_invalid_does_not_go_round_at_full_speed() -> None:
+    letters: list[Any] = []
+
+    def reports(letter: Any) -> None:
+        letters.append(letter)
+        if len(letters) < MOST:
+            client.track_nowait("", "call_lost")
+
+    client = client_of(virtual_emulator(), on_dead=reports, on_invalid="dead")
+    async with running(client) as userpilot:
+        await userpilot.track("", "clicked")
+        await anyio.sleep(600)
+
+        assert 10 <= len(letters) <= 20
+        assert len(letters) + 1 == judge.conservation(userpilot.statistics())
 
 
 # ── 52 ──

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from tests.imports.conftest import AT, company, doubled, marks, rejected, track, uploads, user
+from tests.unit.awkward import Late, Lazy, Liar, Misbehaves, NaTType
 from userpilot_async import InvalidCall, Rejected, UserpilotAPI, UserpilotClient
 from userpilot_async.emulator import Fault
 from userpilot_async.imports import (
@@ -706,6 +707,25 @@ async def test_typed_rows_and_mappings_are_imported(new_api, emulator):
     assert [0, 1] == marks(emulator)
     assert {"plan": "pro"} == emulator.store.users["u1"].properties
     assert (3, 3, True) == (report.read, report.completed, report.complete)
+
+
+async def test_a_row_whose_own_code_fails_is_refused_and_the_others_go_on(new_api, emulator):
+    """pandas' NaT in one row ended the whole import."""
+    rows = [
+        track(1),
+        track(2, inserted_at=NaTType(1, 1, 1)),
+        Lazy("items", ValueError),
+        Liar(Misbehaves),
+        track(5, metadata={"at": Late.PRO}),
+        track(6),
+    ]
+    async with new_api() as api:
+        report = await import_rows(api, rows)
+
+    assert ([1, 6], 2, 4) == (marks(emulator), report.valid, report.refused)
+    assert [(2, "inserted_at"), (3, "row"), (4, "row"), (5, "metadata['at']")] == [
+        (number, field) for number, field, _ in report.first_errors
+    ]
 
 
 @pytest.mark.parametrize("rows", ["history.ndjson", b"x", Path("history.ndjson")])

@@ -221,7 +221,7 @@ def test_any_other_time_is_turned_into_utc(text, sent):
         ("9999-12-31T23:59:59-01:00", "lies outside the years 1 to 9999 in UTC"),
         (datetime(2024, 12, 1), "is a naive datetime: give it a time zone"),
         (datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "lies outside the years 1 to 9999 in UTC"),
-        (1733043343, "must be an ISO 8601 time, not int"),
+        (1733043343, "must be an aware datetime, or a str with an ISO 8601 time, not int"),
         (None, "is missing"),
         ("", "is missing"),
     ],
@@ -329,8 +329,8 @@ def test_texts_are_not_endless(field, length, limit):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (True, "must be int, not bool"),
-        (859.5, "must be int, not float"),
+        (True, "must be int, or a str of digits, not bool"),
+        (859.5, "must be int, or a str of digits, not float"),
         (-1, "must be from 0 to 9007199254740991"),
         (2**53, "must be from 0 to 9007199254740991"),
         ("wide", "must be a whole number of pixels"),
@@ -348,7 +348,11 @@ def test_a_size_is_a_number_of_pixels(value, reason):
     ("metadata", "field", "reason"),
     [
         (["a"], "metadata", "must be a mapping of properties, not list"),
-        ({"a": [1]}, "metadata['a']", "must be str, int, float, bool or None, not list"),
+        (
+            {"a": [1]},
+            "metadata['a']",
+            "must be str, int, float, bool, None, datetime, date, Decimal, UUID or Enum, not list",
+        ),
         ({"a": float("nan")}, "metadata['a']", "is a float that is not finite; JSON has no NaN or Infinity"),
         ({"a": 2**53}, "metadata['a']", "is an int beyond ±(2**53 - 1), which JSON readers round; send it as str"),
         ({"a": "\ud800"}, "metadata['a']", "has a lone surrogate, which UTF-8 cannot carry"),

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from userpilot_async import UserpilotAPI, UserpilotClient
+from userpilot_async import ConfigurationError, UserpilotAPI, UserpilotClient
 from userpilot_async._api import server_of
 from userpilot_async._endpoint import KeyRing, checked_base_url
 
@@ -89,10 +89,9 @@ def test_a_key_that_is_given_wins_over_the_environment(monkeypatch):
     assert SECRET == KeyRing(SECRET, VARIABLE).current()
 
 
-@pytest.mark.parametrize("key", ["", SECRET + "\n"], ids=["empty", "newline"])
-def test_a_bad_key_in_the_environment_is_refused_without_showing_it(monkeypatch, key):
-    monkeypatch.setenv("USERPILOT_API_KEY", key)
-    with pytest.raises(ValueError, match=r"^api_key ") as caught:
+def test_a_bad_key_in_the_environment_is_refused_without_showing_it(monkeypatch):
+    monkeypatch.setenv("USERPILOT_API_KEY", SECRET + "\n")
+    with pytest.raises(ConfigurationError, match=r"^USERPILOT_API_KEY has characters that no key has") as caught:
         KeyRing(None, VARIABLE)
 
     assert SECRET not in all_it_says(caught.value)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import SENT_AS, Count, Plan, Share, Shouted, anything, plain_values, text, values
 from userpilot_async import InvalidCall
-from userpilot_async._nested import MAX_DEPTH, checked_data, encoded_data
+from userpilot_async._nested import MAX_DEPTH, TAKEN, checked_data, encoded_data
 
 LARGEST = 2**53 - 1
 
@@ -231,7 +231,7 @@ def test_a_value_of_a_type_that_json_does_not_know_is_refused_with_the_way_to_it
     for data in everywhere(value):
         error = refusal(data)
 
-        what = f"must be str, int, float, bool, None, a list or a mapping, not {type(value).__name__}"
+        what = f"must be {TAKEN}, not {type(value).__name__}"
         assert ("data['a'][3]['b']", what) == (error.field, error.reason)
 
 

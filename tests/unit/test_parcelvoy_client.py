@@ -97,7 +97,7 @@ def test_what_is_given_wins_over_the_environment(monkeypatch):
 def test_what_cannot_be_right_in_the_environment_is_refused(monkeypatch, name):
     for variable, value in (("PARCELVOY_API_KEY", SECRET), ("PARCELVOY_BASE_URL", URL), (name, "no such\nthing")):
         monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=r"^(api_key|base_url|outbox) "):
+    with pytest.raises(ValueError, match=f"^{name} "):
         ParcelvoyClient()
 
 
@@ -270,7 +270,9 @@ async def test_a_call_for_userpilot_cannot_be_enqueued():
     from userpilot_async import Identify as Other
 
     async with ParcelvoyClient("KEY", URL) as client:
-        with pytest.raises(InvalidCall, match="call must be Identify, Alias, Device or Track, not Identify"):
+        with pytest.raises(
+            InvalidCall, match=r"call must be Identify, Alias, Device or Track, not userpilot_async\._calls\.Identify"
+        ):
             await client.enqueue(Other("u1"))  # type: ignore[arg-type]  # the mistake
 
 

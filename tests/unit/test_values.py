@@ -34,7 +34,14 @@ from tests.unit.strategies import (
 )
 from userpilot_async import Identify, IdentifyCompany, InvalidCall, Track
 from userpilot_async._calls import track_body
-from userpilot_async._values import checked_company, checked_event_metadata, checked_metadata, checked_time, encode_json
+from userpilot_async._values import (
+    TAKEN,
+    checked_company,
+    checked_event_metadata,
+    checked_metadata,
+    checked_time,
+    encode_json,
+)
 from userpilot_async.emulator import Emulator
 
 LARGEST = 2**53 - 1
@@ -272,7 +279,7 @@ def test_a_value_that_is_no_primitive_is_refused_by_its_type(given):
 
     unwrapped = given.value if isinstance(given, Enum) else given
     assert "metadata['plan']" == error.field
-    assert f"must be str, int, float, bool or None, not {type(unwrapped).__name__}" == error.reason
+    assert f"must be {TAKEN}, not {type(unwrapped).__name__}" == error.reason
 
 
 @pytest.mark.parametrize("given", [2**53, -(2**53), 2**70, Count(2**53), Enum("Big", {"A": 2**53}).A], ids=repr)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import anyio
 import attrs
@@ -18,7 +20,7 @@ from ._recipients import Recipient
 from ._report import waiting_text
 from ._source import Rejections, Source, Unreadable
 
-GRACE = 10.0  # seconds to deliver what was accepted before a Ctrl-C; a second one ends it at once
+GRACE = 10.0  # seconds to deliver what was accepted before a signal; a second one ends it at once
 PATIENCE = 150.0  # seconds that a hold is waited out: two looks, a minute apart, have found it no better
 LOOK = 1.0  # seconds between two looks whether the client is held, and who sends
 REACH = 10.0  # seconds for an outbox in Redis to answer, before a command that is to end gives up
@@ -174,9 +176,15 @@ class Delivery:
             await helpers.start(self._heed_signals)
 
     async def _heed_signals(self, *, task_status: TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup, which means that it goes on
+            heeded.append(signal.SIGHUP)
+        terminals = [number for number in (1, 2) if os.isatty(number)]
+        with anyio.open_signal_receiver(*heeded) as signals:
             task_status.started()
-            async for _ in signals:
+            async for received in signals:
+                if received == signal.SIGHUP:
+                    _forsake(terminals)
                 self.interrupted = True
                 self._phase.cancel()
 
@@ -203,6 +211,14 @@ class Delivery:
             elif now != before:
                 self.progress.say(f"{place}: {NEWS[now, before]}")
             before = now
+
+
+def _forsake(terminals: Sequence[int]) -> None:
+    """Write no more to these: the terminal is gone, and whatever is written to it fails."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in terminals:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def since(before: Statistics, now: Statistics) -> Statistics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import quote
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import anyio
 import click
 
+from .._environment import given
 from .._errors import OutboxError
 from .._outbox import Outbox
 from .._places import outbox_at
@@ -50,8 +50,8 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the outbox. With
     --once, a server that cannot be reached, or refuses the key, ends it as it does `send`.
     """
-    place = place or os.environ.get("PARCELVOY_OUTBOX" if to == "parcelvoy" else "USERPILOT_OUTBOX")
-    outbox = outbox_there(place)
+    place, called = given(place or None, "--outbox", "PARCELVOY_OUTBOX" if to == "parcelvoy" else "USERPILOT_OUTBOX")
+    outbox = outbox_there(place, called)
     if outbox is None or not outbox.durable:
         raise click.UsageError(
             "--outbox is missing: the file to drain, or the URL of one (sqlite:///path, redis://host/0)"
@@ -87,13 +87,13 @@ def _look_first(outbox: RedisOutbox) -> None:
         click.echo(f"{error}; going on all the same", err=True)
 
 
-def outbox_there(place: str | None) -> Outbox | None:
+def outbox_there(place: str | None, called: str = "--outbox") -> Outbox | None:
     """The outbox at a URL, or in a file; what is wrong with that is wrong usage. ``None``: as the environment says."""
     if not place:
         return None
     if re.match(r"[\w.-]+:\d+(/|$)", place):
         raise click.UsageError(f"{place} is no file; in Redis it is redis://{place}")
     try:
-        return outbox_at(place if "://" in place else f"sqlite:///{quote(place)}")
+        return outbox_at(place if "://" in place else f"sqlite:///{quote(place)}", called)
     except (ValueError, ImportError) as exc:
         raise click.UsageError(str(exc)) from exc

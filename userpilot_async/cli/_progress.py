@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import anyio
 from rich.console import Console, RenderableType
@@ -41,7 +42,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays, above the live table; as it is, whatever brackets and colons it has."""
-        self._console.print(Text(text), soft_wrap=True)
+        with suppress(OSError):  # the terminal is gone; that is no reason to lose calls
+            self._console.print(Text(text), soft_wrap=True)
 
     async def follow(self, client: Door) -> None:
         """Show where its calls are, again and again; and a last time when it is cancelled."""
@@ -58,7 +60,8 @@ class Progress:
         """Show a moment, as one line or as a picture of so many seconds after the start; else as `follow`."""
         started = anyio.current_time()
         if self._live:
-            await self._watch_live(drawn, started)
+            with suppress(OSError):  # the same
+                await self._watch_live(drawn, started)
         last = ""
         while True:
             await anyio.sleep(self._pause)

@@ -7,11 +7,12 @@ import click
 
 from ._delivery import Delivery
 from ._drain import outbox_there
+from ._exits import NotPossible
 from ._progress import Progress, stderr
 from ._recipients import recipient_at
 from ._report import as_dict, as_text, encoded
 from ._server import Server, json_option, late_option, talks_to_server, to_option
-from ._source import Rejections, Source
+from ._source import Rejections, Source, Unreadable
 
 
 @click.command()
@@ -46,10 +47,15 @@ def send(
     With --outbox, the report is of all calls that waited or came in meanwhile, whoever else uses it.
 
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
-    Ctrl-C stops reading and delivers what was read for up to 10 seconds; a second one stops at once.
+    Ctrl-C, SIGTERM, or the end of the terminal stops reading and delivers what was read for up to 10 seconds; a second
+    one stops at once.
     """  # noqa: E501  # a line that is to be copied stays one
     recipient = recipient_at(server, to, outbox_there(place), late_after)
-    with Source(file) as source:
+    try:
+        opened = Source(file)
+    except Unreadable as exc:
+        raise NotPossible(str(exc)) from None
+    with opened as source:
         progress = Progress(stderr())
         delivery = Delivery(recipient, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
         anyio.run(delivery.run)

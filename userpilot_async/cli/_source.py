@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sys
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -23,18 +24,21 @@ KEPT = 1_000  # bad lines that the JSON report lists
 
 
 class Unreadable(Exception):
-    """The source broke off: a disk error, or a gzip file that is damaged or cut short."""
+    """The source broke off: a disk error, or a gzip file that is damaged or cut short. Or stdin is closed."""
 
 
 class Source:
     """The lines of a file, of a gzip file by its name, or of stdin for ``-``; numbered from 1.
 
-    Yields what there is without waiting for more, so that `tail -f … | userpilot-async send -` works.
+    Yields what there is without waiting for more, so that `tail -f … | userpilot-async send -` works. Raises
+    `Unreadable` where there is no stdin, and `OSError`.
     """
 
     def __init__(self, path: str, max_line: int = MAX_LINE) -> None:
         self._max_line = max_line
         # Unbuffered: a thread that hangs in a buffered stdin makes the interpreter abort when it leaves.
+        if path == "-" and sys.stdin is None:  # what has been opened since may have its number
+            raise Unreadable("stdin is closed: there is nothing to read")
         if path == "-":
             self._file: Any = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
             self._read: Callable[[int], bytes | None] = self._file.read

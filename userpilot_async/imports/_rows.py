@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 import attrs
 
 from .._errors import InvalidCall
+from .._foreign import is_a, items_of, must_be, raised
 from .._values import (
     MAX_EVENT_METADATA,
     MAX_INTEGER,
@@ -44,12 +45,13 @@ _ESCAPED = 6  # bytes of JSON that a character takes at most, where all are ASCI
 
 
 def _source(value: object) -> Source:
-    if isinstance(value, str):
+    if is_a(value, str):
+        text = str.__str__(value)
         for source in SOURCES:
-            if value == source:
+            if text == source:
                 return source
         raise InvalidCall("source", f"must be one of {', '.join(SOURCES)}")
-    raise InvalidCall("source", f"must be str, not {type(value).__name__}")
+    raise InvalidCall("source", must_be("str", value))
 
 
 def _text(field: str) -> Callable[[Any], str]:
@@ -58,12 +60,13 @@ def _text(field: str) -> Callable[[Any], str]:
     def text(value: Any) -> str:
         if type(value) is str and len(value) <= MAX_VALUE and value.isascii():
             return value
-        if not isinstance(value, str):
-            raise InvalidCall(field, f"must be str, not {type(value).__name__}")
+        if not is_a(value, str):
+            raise InvalidCall(field, must_be("str", value))
         if len(value) > MAX_VALUE:
             raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
-        check_encodable(value, field)
-        return str.__str__(value)
+        text = str.__str__(value)
+        check_encodable(text, field)
+        return text
 
     return text
 
@@ -74,16 +77,18 @@ def _pixels(field: str) -> Callable[[Any], int]:
     def pixels(value: Any) -> int:
         if type(value) is int and 0 <= value <= MAX_INTEGER:
             return value
-        if isinstance(value, str):
+        if is_a(value, str):
+            value = str.__str__(value)
             # int() knows other scripts' digits, and refuses very long texts with an error of its own.
             if value.isascii() and value.isdigit() and len(value) < len(str(MAX_INTEGER)):
                 return int(value)
             raise InvalidCall(field, "must be a whole number of pixels")
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise InvalidCall(field, f"must be int, not {type(value).__name__}")
-        if not 0 <= value <= MAX_INTEGER:
+        if not is_a(value, int) or type(value) is bool:
+            raise InvalidCall(field, must_be("int, or a str of digits", value))
+        number = int(value)
+        if not 0 <= value <= MAX_INTEGER or not 0 <= number <= MAX_INTEGER:
             raise InvalidCall(field, f"must be from 0 to {MAX_INTEGER}")
-        return int(value)
+        return number
 
     return pixels
 
@@ -111,7 +116,7 @@ _PIXELS = ("screen_width", "screen_height")
 
 
 def _event_type(value: Any) -> Any:
-    return value  # it is known, or its checks would not have been found
+    return str.__str__(value)  # it is known, or its checks would not have been found
 
 
 _ANY: dict[str, Callable[[Any], Any]] = {
@@ -158,20 +163,30 @@ def checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     `url` stands for `hostname` and `pathname`, which are then left out. A field that no row has is refused, because it
     is a typo that would lose data without a word; only of `identify_company` rows the rest is ignored, as documented.
     """
-    kind = fields.get("event_type")
-    rules = _RULES.get(kind) if isinstance(kind, str) else None
-    if rules is None:
-        raise InvalidCall("event_type", f"must be one of {', '.join(_RULES)}")
-    checks = rules.checks
-    row: dict[str, Any] = {}
-    for name, value in fields.items():
-        if value is None or (isinstance(value, str) and not value):
-            continue
-        check = checks.get(name)
-        if check is not None:
-            row[name] = check(value)
-        elif not rules.ignores_others:
-            raise InvalidCall(quoted(name) if isinstance(name, str) else "row", "is no field of an import row")
+    at = "row"
+    try:
+        event_type = fields.get("event_type")
+        rules = _RULES.get(str.__str__(event_type)) if is_a(event_type, str) else None
+        if rules is None:
+            raise InvalidCall("event_type", f"must be one of {', '.join(_RULES)}")
+        checks = rules.checks
+        row: dict[str, Any] = {}
+        for given, value in fields.items() if type(fields) is dict else items_of(fields):
+            kind = type(value)
+            if value is None or (not value if kind is str else issubclass(kind, str) and not str.__str__(value)):
+                continue
+            name = given if type(given) is str else str.__str__(given) if is_a(given, str) else ""
+            check = checks.get(name)
+            if check is not None:
+                at = name
+                row[name] = check(value)
+                at = "row"
+            elif not rules.ignores_others:
+                raise InvalidCall(quoted(name) if is_a(given, str) else "row", "is no field of an import row")
+    except InvalidCall:
+        raise
+    except Exception as error:  # of the row's own methods, or of a value's
+        raise raised(at, error) from None
     for name in rules.required:
         if name not in row:
             raise InvalidCall(name, "is missing")

@@ -7,11 +7,12 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from anyio.to_thread import run_sync
 
 from .._errors import InvalidCall
+from .._foreign import items_of, must_be, raised
 from ._cutting import Cutter
 from ._journal import Journal
 from ._reading import Line, Lines, lines
@@ -218,8 +219,11 @@ def _next_of(rows: Iterable[AnyRow] | AsyncIterable[AnyRow]) -> Callable[[], Awa
 
 
 def _line_of(number: int, row: object) -> Line:
-    if isinstance(row, (IdentifyUser, IdentifyCompany, PageView, TrackEvent)):
-        return Line(number, row.as_dict(), None, "")
-    if isinstance(row, Mapping):
-        return Line(number, dict(row), None, "")
-    return Line(number, None, InvalidCall("row", f"must be a row or a mapping, not {type(row).__name__}"), "")
+    try:
+        if issubclass(type(row), (IdentifyUser, IdentifyCompany, PageView, TrackEvent)):
+            return Line(number, cast("Row", row).as_dict(), None, "")
+        if isinstance(row, Mapping):
+            return Line(number, dict(items_of(row)), None, "")
+    except Exception as error:  # of the row's own methods
+        return Line(number, None, raised("row", error), "")
+    return Line(number, None, InvalidCall("row", must_be("a row or a mapping", row)), "")

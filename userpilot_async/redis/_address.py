@@ -14,6 +14,8 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from .._errors import ConfigurationError
+
 SENTINEL_PORT = 26379
 PLAIN = ("redis", "rediss", "unix")
 FIXED = (
@@ -21,6 +23,7 @@ FIXED = (
     "retry", "health_check_interval", "single_connection_client",
 )  # fmt: skip
 """Options of redis-py that are not to be chosen here; in its own URLs they win over what a program says."""
+CONNECTIONS = 2  # that an outbox holds at once: one for its scripts, and one for what redis-py asks beside them
 FORMS = (
     "redis://host:6379/0, rediss://… (TLS), unix:///path, redis+sentinel://host,host/service/0, redis+cluster://host"
 )
@@ -37,7 +40,7 @@ class Address:
     def client(self, timeout: float, connected: Callable[[Any], None]) -> Any:
         """A client that has not connected yet, and tries nothing twice by itself; ``connected`` is told when it has.
 
-        Raises `ValueError`.
+        Raises `ConfigurationError`.
         """
         once: dict[str, Any] = {
             "protocol": 2,  # answers of scripts look the same whatever redis-py's default is
@@ -107,38 +110,44 @@ def _host(text: str) -> tuple[str, int]:
     except ValueError:
         port = 0
     if not parts.hostname or port == 0:
-        raise ValueError("a sentinel is host or host:port, and several are separated by commas")
+        raise ConfigurationError("a sentinel is host or host:port, and several are separated by commas")
     return parts.hostname, port or SENTINEL_PORT
 
 
 def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
-    """The address, and those options of the query that are ours, by name; all the rest is redis-py's. `ValueError`."""
+    """The address, and those options of the query that are ours, by name; all the rest is redis-py's.
+
+    Raises `ConfigurationError`.
+    """
     try:
         parts = urlsplit(url)
         if "," not in parts.netloc:  # several sentinels, each looked at by itself
             _ = parts.port  # raises where that is no number
     except ValueError:  # whose words may have a part of the password
-        raise ValueError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
+        raise ConfigurationError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
     if "@" in parts.path + parts.query + parts.fragment:
-        raise ValueError(
+        raise ConfigurationError(
             "in the URL of a Redis outbox, /, ? and # within user or password are written %2F, %3F and %23"
         )
     base, _, how = parts.scheme.partition("+")
     if base not in PLAIN or how not in ("", "cluster", "sentinel") or (how and base == "unix"):
-        raise ValueError(f"a Redis outbox is at {FORMS}")
+        raise ConfigurationError(f"a Redis outbox is at {FORMS}")
     database = parts.path.strip("/").partition("/")[2] if how == "sentinel" else parts.path.strip("/")
     if base != "unix" and database and not database.isdecimal():
-        raise ValueError(f"the database of a Redis outbox is a number; its name is written as ?name={database}")
+        raise ConfigurationError(f"the database of a Redis outbox is a number; its name is written as ?name={database}")
     if how == "sentinel" and not parts.path.strip("/"):
-        raise ValueError("redis+sentinel://host,host/service: the name of the service is missing")
+        raise ConfigurationError("redis+sentinel://host,host/service: the name of the service is missing")
     options: dict[str, Any] = {}
     theirs = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in own:
             options[name] = own[name](name, value)
         elif name in FIXED:
-            raise ValueError(f"{name} is not to be set for an outbox" + (": say timeout" if "timeout" in name else ""))
+            instead = ": say timeout" if "timeout" in name else ""
+            raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
         else:
+            if name == "max_connections" and not (value.isdecimal() and CONNECTIONS <= int(value[:9])):
+                raise ConfigurationError(f"max_connections must be a whole number, {CONNECTIONS} or more")
             theirs.append((name, value))
     where = parts.netloc.rpartition("@")[2]  # no user, no password
     shown = f"{parts.scheme}://{where or parts.path}"
@@ -156,4 +165,9 @@ def _try(address: Address, theirs: list[str]) -> None:
     try:
         address.client(1.0, lambda connection: None).connection_pool.make_connection()
     except TypeError:
-        raise ValueError(f"no option of RedisOutbox, and not all of them redis-py's: {', '.join(theirs)}") from None
+        names = ", ".join(theirs)
+        raise ConfigurationError(f"no option of RedisOutbox, and not all of them redis-py's: {names}") from None
+    except ConfigurationError:
+        raise
+    except (ValueError, redis.RedisError):  # whose words may have the value
+        raise ConfigurationError(f"redis-py refuses the value of an option: {', '.join(theirs)}") from None

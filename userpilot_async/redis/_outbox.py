@@ -10,7 +10,8 @@ import anyio
 
 from .._batch import Batch, Committed, Put
 from .._durable import DurableOutbox
-from .._errors import OutboxError
+from .._errors import ConfigurationError, OutboxError
+from .._foreign import must_be
 from .._inheritance import Request
 from .._lanes import Key, Kind, Said
 from .._outbox import Opening
@@ -99,25 +100,25 @@ class RedisOutbox(DurableOutbox):
 
     def _check(self) -> None:
         if not isinstance(self.name, str) or not self.name or any(one in "{}: \n" for one in self.name):
-            raise ValueError("name must be a word, without braces and colons")
+            raise ConfigurationError("name must be a word, without braces and colons")
         if type(self._max_calls) is not int or self._max_calls < 1:
-            raise ValueError("max_calls must be an int, 1 or more")
+            raise ConfigurationError("max_calls must be an int, 1 or more")
         for name, flag in (("sender", self._may_send), ("rebind", self._rebind)):
             if type(flag) is not bool:
-                raise ValueError(f"{name} must be True or False, not {type(flag).__name__}")
+                raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
         for name, value, least, most in (
             ("lease_ttl", self._lease_ttl, SHORTEST_LEASE, 86_400.0),
             ("timeout", self._timeout, 0.01, 60.0),
             ("keep_lost", self._keep_lost, 0.0, 1e9),
         ):
             if type(value) not in (int, float) or not least <= value <= most:
-                raise ValueError(f"{name} must be {least:g} to {most:,.0f} seconds")
+                raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
         if type(self._replicas) is not int or self._replicas < 0:
-            raise ValueError("replicas must be an int, 0 or more")
+            raise ConfigurationError("replicas must be an int, 0 or more")
         if self._replicas and self._address.is_cluster:
-            raise ValueError("replicas cannot be waited for in a cluster")
+            raise ConfigurationError("replicas cannot be waited for in a cluster")
         if self._fallback not in (None, "memory"):
-            raise ValueError('fallback must be None or "memory"')
+            raise ConfigurationError('fallback must be None or "memory"')
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
@@ -131,7 +132,7 @@ class RedisOutbox(DurableOutbox):
 
         ``redis+sentinel://host,host:26379/service/0`` asks Sentinels for the master, ``redis+cluster://host:6379`` is
         one node of a cluster; ``rediss+…`` are the same with TLS. Our options are written as
-        ``?name=shop&sender=false&lease_ttl=5``; all others are redis-py's. Raises `ValueError`.
+        ``?name=shop&sender=false&lease_ttl=5``; all others are redis-py's. Raises `ConfigurationError`.
         """
         return cls(url)
 

@@ -8,11 +8,25 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .._durable import DurableOutbox
+from .._errors import ConfigurationError
+from .._foreign import must_be
 from .._places import flag_in_url
 from ._errands import Errands
 from ._file import SYNCHRONOUS, Durability, File
 
 MAX_BYTES = 1024**3
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    try:
+        file = Path(path)
+    except TypeError:
+        raise ConfigurationError(f"path {must_be('str or os.PathLike', path)}") from None
+    if not file.name or "\0" in str(file):
+        raise ConfigurationError("path is no name of a file")
+    if str(file) == ":memory:":  # SQLite's own word
+        raise ConfigurationError("an outbox in memory is memory://, or none at all")
+    return file.absolute()
 
 
 class SQLiteOutbox(DurableOutbox):
@@ -23,7 +37,8 @@ class SQLiteOutbox(DurableOutbox):
     one sender; when that ends, in whatever way, another one goes on. With ``sender=False`` this process only puts.
 
     ``max_bytes`` of encoded calls wait at most (the file is about a quarter larger); then `Settings.when_full` decides.
-    ``rebind`` gives the file to the account and the server of the client that opens it. Opening raises `OutboxError`.
+    ``rebind`` gives the file to the account and the server of the client that opens it. Raises `ConfigurationError`;
+    opening raises `OutboxError`.
     The file must be on a local disk.
     """
 
@@ -36,10 +51,13 @@ class SQLiteOutbox(DurableOutbox):
         max_bytes: int = MAX_BYTES,
         rebind: bool = False,
     ) -> None:
-        if durability not in SYNCHRONOUS:
-            raise ValueError('durability must be "power" or "process"')
+        if not isinstance(durability, str) or durability not in SYNCHRONOUS:
+            raise ConfigurationError('durability must be "power" or "process"')
+        for name, flag in (("sender", sender), ("rebind", rebind)):
+            if type(flag) is not bool:
+                raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
         super().__init__(sender=sender, max_bytes=max_bytes)
-        self.path = Path(path).absolute()
+        self.path = _file(path)
         self.place = str(self.path)
         self._durability: Durability = durability
         self._rebind = rebind
@@ -48,12 +66,16 @@ class SQLiteOutbox(DurableOutbox):
     def from_url(cls, url: str) -> SQLiteOutbox:
         """``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db``.
 
-        Options are written as ``?durability=process&sender=false&max_bytes=1000000``. Raises `ValueError`.
+        Options are written as ``?durability=process&sender=false&max_bytes=1000000``. Raises `ConfigurationError`.
         """
-        parts = urlsplit(url)
+        forms = "a SQLite outbox is sqlite:///events.db, or sqlite:////var/lib/app/events.db; in memory it is memory://"
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ConfigurationError(forms) from None
         path = unquote(parts.path)[1:]
         if parts.netloc or parts.fragment or not path:
-            raise ValueError("a SQLite outbox is sqlite:///events.db, or sqlite:////var/lib/app/events.db")
+            raise ConfigurationError(forms)
         options: dict[str, Any] = {}
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
             if name == "durability":
@@ -61,11 +83,12 @@ class SQLiteOutbox(DurableOutbox):
             elif name == "sender":
                 options[name] = flag_in_url(name, value)
             elif name == "max_bytes":
-                if not value.isdecimal():
-                    raise ValueError(f"max_bytes must be a whole number of bytes, not {value}")
+                if not value.isdecimal() or len(value) > 18:
+                    raise ConfigurationError(f"max_bytes must be a whole number of bytes, not {value}")
                 options[name] = int(value)
             else:
-                raise ValueError(f"{name} is no option of a SQLite outbox; those are durability, sender and max_bytes")
+                known = "durability, sender and max_bytes"
+                raise ConfigurationError(f"{name} is no option of a SQLite outbox; those are {known}")
         return cls(path, **options)
 
     def that_sends(self) -> SQLiteOutbox:
