@@ -60,8 +60,8 @@ class UserpilotClient(Door):
     ``disabled``.
 
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
-    Raises `ConfigurationError` for a key, URL, outbox or setting that cannot be right, naming the argument or the
-    variable.
+    Raises `ConfigurationError` (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right, with
+    the name of the argument or the variable.
     """
 
     settings: Settings
@@ -96,8 +96,8 @@ class UserpilotClient(Door):
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
         # Not where it is switched off: the place need not be there, nor the library that reaches it.
-        where = outbox_at(place, called) if switch is None else None
-        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, where, on_dead, switch)
+        outbox = outbox_at(place, called) if switch is None else None
+        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)

@@ -22,6 +22,7 @@ from ._errors import ClientNotOpen
 from ._loops import loop_here, on_trio
 
 T = TypeVar("T")
+E = TypeVar("E", bound="Enterable")
 S = TypeVar("S", bound="Startable")
 Opened = Callable[[TaskGroup], Awaitable[object]]
 
@@ -66,24 +67,23 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
             await self._host.end()
 
 
-class Startable:
-    """What is opened by ``async with``, and on asyncio also by `start`, which its ``aclose`` ends.
+class Enterable:
+    """``async with`` for a class that has a `Lifetime`.
 
     Not anyio's `AsyncContextManagerMixin`, which does the same: `typing.get_type_hints` cannot resolve its annotations,
     and so those of no class that is made of it.
     """
 
     _entered: Lifetime[Any] | None = None
-    _was_started = False
 
     def __asynccontextmanager__(self) -> Lifetime[Any]:
         raise NotImplementedError
 
-    async def __aenter__(self: S) -> S:
+    async def __aenter__(self: E) -> E:
         if self._entered is not None:
             raise RuntimeError(f"this {type(self).__name__} has already been entered")
         lifetime = self.__asynccontextmanager__()
-        value: S = await lifetime.__aenter__()
+        value: E = await lifetime.__aenter__()
         self._entered = lifetime
         return value
 
@@ -94,6 +94,12 @@ class Startable:
         if lifetime is None:
             raise RuntimeError(f"this {type(self).__name__} has not been entered yet")
         await lifetime.__aexit__(kind, error, traceback)
+
+
+class Startable(Enterable):
+    """What is opened by ``async with``, and on asyncio also by `start`, which its ``aclose`` ends."""
+
+    _was_started = False
 
     async def start(self: S) -> S:
         """Open it without ``async with``, for hooks that start and stop; ``await … .aclose()`` ends what this begins.

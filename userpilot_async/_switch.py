@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import NoReturn
 
 import attrs
 
-from ._environment import flag
+from ._environment import flag, variable
 from ._errors import ConfigurationError, Unavailable
 from ._foreign import must_be
 
@@ -32,14 +31,13 @@ class SwitchedOff:
         return "leave disabled=True out to send" if variable == "disabled" else f"unset {variable} to send"
 
 
-def switched_off(disabled: bool | None, variable: str) -> SwitchedOff | None:
-    """What switches the client off, or ``None`` if nothing does. ``disabled`` wins over the environment's ``variable``.
+def switched_off(disabled: bool | None, name: str) -> SwitchedOff | None:
+    """What switches the client off, or ``None`` if nothing does. ``disabled`` wins over the variable of this name.
 
-    Raises `ConfigurationError` for a ``disabled`` that is no bool, and for a variable that is neither one of
-    true, 1, yes, on nor one of false, 0, no, off (in any case). An empty variable is one that is not set.
+    Raises `ConfigurationError` for a ``disabled`` that is no bool, and for a variable that is no `flag`.
     """
     if disabled is not None:
         if not isinstance(disabled, bool):
             raise ConfigurationError(f"disabled {must_be('a bool or None', disabled)}")
         return SwitchedOff("disabled=True") if disabled else None
-    return SwitchedOff(f"{variable}={os.environ[variable]}") if flag(variable) else None
+    return SwitchedOff(f"{name}={(variable(name) or '').strip()}") if flag(name) else None

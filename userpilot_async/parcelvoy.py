@@ -362,7 +362,7 @@ class ParcelvoyClient(Door):
     https (http for loopback). Without them ``PARCELVOY_API_KEY`` and ``PARCELVOY_BASE_URL`` are read. Else as
     `UserpilotClient`: opened by ``async with``, drained on leaving; ``on_dead`` gets a `DeadCall` for every call
     that is lost; ``disabled=True``, or ``PARCELVOY_DISABLED=1``, switches the client off. Raises `ConfigurationError`
-    (a `ValueError`) for a key, URL, variable or setting that cannot be right.
+    (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right.
     """
 
     settings: ParcelvoySettings
@@ -400,8 +400,8 @@ class ParcelvoyClient(Door):
         )
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
-        where = outbox_at(place, called) if switch is None else None
-        super().__init__(parcelvoy(settings), connection, settings, where, on_dead, switch)
+        outbox = outbox_at(place, called) if switch is None else None
+        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead, switch)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
