@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import anyio
@@ -21,10 +22,12 @@ from ._errors import ClientClosed, ConfigurationError, InvalidCall, JobFailed, R
 from ._foreign import is_a, items_of, must_be, raised, type_name
 from ._gate import backoff
 from ._jobs import Job, JobStatus
-from ._lifetime import Enterable, Lifetime
+from ._lifetime import Lifetime, Startable
+from ._listing import MAX_PAGES, Pages
 from ._loops import cancelled_natively, loop_here
+from ._switch import SwitchedOff, switched_off
 from ._values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
-from ._verdict import Meaning, Verdict
+from ._verdict import Meaning, Promise, Verdict, as_promised
 
 if TYPE_CHECKING:
     from ._http import Connection
@@ -34,9 +37,18 @@ else:  # so that `typing.get_type_hints` finds the name, and httpx need not be l
 T = TypeVar("T")
 Region = Literal["us", "eu"]
 
+JOBS_PATH = "/v1/background_jobs"
 # docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
 BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
 API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
+
+
+DISABLED = "USERPILOT_DISABLED"
+
+
+def keys_of(api_key: Key | None, switch: SwitchedOff | None) -> KeyRing:
+    """The key given, or the environment's; none where ``switch`` says so. Raises `ValueError`."""
+    return KeyRing(api_key if switch is None else switch, "USERPILOT_API_KEY")
 
 
 def server_of(region: str | None, base_url: str | None) -> str:
@@ -53,13 +65,25 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Token {key}", "X-API-Version": API_VERSION}
 
 
-class UserpilotAPI(Enterable):
+@attrs.frozen
+class JobList:
+    """The job list as far as it could be read."""
+
+    jobs: list[Job]
+    whole: bool
+    """The list's end was seen: what is not in ``jobs`` is not there."""
+    read: int
+    """Pages."""
+
+
+class UserpilotAPI(Startable):
     """The HTTP API, one method an endpoint, no queue.
 
-    Use it as ``async with UserpilotAPI("API_KEY") as api``, or as ``client.api``. Each method makes up to
-    ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
-    `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got
-    lost) raises `Unavailable` with ``ambiguous=True``.
+    Use it as ``async with UserpilotAPI("API_KEY") as api``, by `start` and `aclose`, or as ``client.api``. Each method
+    makes up to ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
+    `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got lost)
+    raises `Unavailable` with ``ambiguous=True``. With ``USERPILOT_DISABLED=1``, or as the ``api`` of a client that is
+    switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
 
     ``request_timeout`` and ``upload_timeout`` are seconds. Raises `ConfigurationError` for a key, URL or number that
     cannot be right.
@@ -67,7 +91,7 @@ class UserpilotAPI(Enterable):
 
     def __init__(
         self,
-        api_key: Key | None = None,
+        api_key: Key | KeyRing | None = None,
         *,
         region: Region | None = None,
         base_url: str | None = None,
@@ -79,10 +103,13 @@ class UserpilotAPI(Enterable):
     ) -> None:
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
+        keys = api_key if isinstance(api_key, KeyRing) else keys_of(api_key, switched_off(None, DISABLED))
+        self.switch = keys.switch
+        """What switched it off, so that each method raises `Unavailable`; ``None`` where requests are made."""
         self.base_url = server_of(region, base_url)
         """Where the requests go."""
         self._connection = Connection(
-            KeyRing(api_key, "USERPILOT_API_KEY"),
+            keys,
             _headers,
             self.base_url,
             checked_transport(transport),
@@ -116,9 +143,10 @@ class UserpilotAPI(Enterable):
         self._tasks, self._loop = tasks, loop_here()
 
     async def aclose(self) -> None:
-        """Take no more requests, and close the connections."""
+        """Take no more requests, close the connections, and end what `start` began."""
         self._tasks = None
         await self._connection.aclose()
+        await self._end_start()
 
     def reserve(self, connections: int) -> Connection:
         """Keep so many connections of the pool for somebody who makes requests on their own."""
@@ -179,16 +207,40 @@ class UserpilotAPI(Enterable):
         return await self._upload("imports", "/v1/imports", [content], filename)
 
     async def jobs(self) -> list[Job]:
-        """The background jobs the server lists. Its pages are undocumented: this is the first."""
-        verdict = await self._ask("jobs", "GET", "/v1/background_jobs", repeatable=True)
-        return _jobs.listed(verdict.body)
+        """The background jobs the server lists, as far as its pages can be read: how to ask for them is undocumented.
+
+        Follows links, or asks for ``?page=2`` and so on where a page looks full; 100 pages at most.
+        """
+        return (await self._read_jobs()).jobs
+
+    async def _read_jobs(self, filename: str | None = None, *, most_pages: int = MAX_PAGES) -> JobList:
+        """The same, and whether the list's end was seen; until a page shows a job of this ``filename``, if given.
+
+        Raises as the other methods do. A page after the first that the server does not know ends the list.
+        """
+        pages = Pages(urlsplit(self.base_url).hostname or "", JOBS_PATH, most_pages)
+        found: list[Job] = []
+        while not pages.over:
+            path = f"{JOBS_PATH}?{pages.query}" if pages.query else JOBS_PATH
+            try:
+                verdict = await self._ask("jobs", "GET", path, repeatable=True, promises=Promise.JOBS)
+            except Rejected:
+                if not pages.read:
+                    raise
+                pages.refused()
+                break
+            new = pages.take_in(verdict.body)
+            found += new
+            if filename is not None and any(job.filename == filename for job in new):
+                break
+        return JobList(found, pages.whole, pages.read)
 
     async def job(self, job_id: str) -> Job:
         """One background job as it stands now; `Rejected` with status 404 if there is none."""
         if is_a(job_id, str):  # also of a subclass, whose methods may do anything
             job_id = checked_id(job_id, "job_id")
         path = f"/v1/background_jobs/{_jobs.quoted_job_id(job_id)}"
-        verdict = await self._ask("job", "GET", path, repeatable=True)
+        verdict = await self._ask("job", "GET", path, repeatable=True, promises=Promise.JOB)
         return _job_in(verdict, job_id)
 
     async def wait_for_job(
@@ -245,19 +297,23 @@ class UserpilotAPI(Enterable):
         if len(lines) > MAX_ROWS:
             raise InvalidCall("rows", f"has {len(lines):,} rows; the limit is {MAX_ROWS:,}")
         name = checked_id(filename, "filename", MAX_NAME) if filename else f"userpilot-async-{uuid4().hex}.ndjson"
-        verdict = await self._ask(endpoint, "POST", path, b"".join(lines), filename=name)
+        verdict = await self._ask(
+            endpoint, "POST", path, b"".join(lines), filename=name, promises=Promise.NEW_JOB
+        )  # fmt: skip
         return _job_in(verdict, "")
 
     async def _ask(
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
-        filename: str | None = None, repeatable: bool = False,
+        filename: str | None = None, repeatable: bool = False, promises: Promise = Promise.RECEIPT,
     ) -> Verdict:  # fmt: skip
+        if self.switch is not None:
+            self.switch()
         import tenacity  # 5 to 25 ms of import time that only users of the plain API need
 
         ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename)
 
         async def once() -> Verdict:
-            verdict = await self._in_own_task(ask)
+            verdict = as_promised(await self._in_own_task(ask), promises)
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
             raise _Refused(verdict)
@@ -287,6 +343,7 @@ class UserpilotAPI(Enterable):
         if loop_here() is not self._loop:
             raise ClientClosed("the API client belongs to another event loop or thread")
         answers: list[T] = []
+        bugs: list[Exception] = []
         finished = anyio.Event()
         scope = anyio.CancelScope()
 
@@ -298,6 +355,8 @@ class UserpilotAPI(Enterable):
             except anyio.get_cancelled_exc_class():
                 if not cancelled_natively():
                     raise
+            except Exception as bug:  # for who asked, and not for all who use these tasks
+                bugs.append(bug)
             finally:
                 finished.set()
 
@@ -306,6 +365,8 @@ class UserpilotAPI(Enterable):
             await finished.wait()
         finally:
             scope.cancel()
+        if bugs:
+            raise bugs[0]
         if not answers:
             raise ClientClosed("the API client was closed, or its tasks cancelled, while this request was under way")
         return answers[0]
@@ -320,18 +381,19 @@ class _Refused(Exception):
 
     def translated(self) -> Rejected | Unavailable:
         verdict = self.verdict
+        ids = {"error_code": verdict.error_code, "request_id": verdict.request_id}
         if verdict.meaning is Meaning.DENIED:
             hint = "wrong API key, the browser's App Token in its place, or a feature your plan does not have"
-            return Rejected(verdict.status or 401, f"{hint} ({verdict.detail})" if verdict.detail else hint)
-        if verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED) or verdict.status is None:
+            return Rejected(verdict.status or 401, f"{hint} ({verdict.detail})" if verdict.detail else hint, **ids)
+        later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
+        if later or verdict.foreign or verdict.status is None:
             detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-            return Unavailable(detail, ambiguous=verdict.meaning is Meaning.LOST, status=verdict.status)
-        return Rejected(verdict.status, verdict.detail)
+            detail = f"the server {verdict.detail}" if verdict.foreign else detail
+            return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
+        return Rejected(verdict.status, verdict.detail, **ids)
 
 
 def _job_in(verdict: Verdict, job_id: str) -> Job:
-    if not isinstance(verdict.body, dict):
-        raise Unavailable("the server's answer is no job object", ambiguous=True)
     job = Job.from_wire(verdict.body)
     return attrs.evolve(job, job_id=job.job_id or job_id)
 

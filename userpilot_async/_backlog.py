@@ -16,6 +16,7 @@ from itertools import islice
 from ._arrays import Arrays
 from ._bucket import Bucket
 from ._bulk import BulkSlot, SlotState
+from ._calendar import Calendar
 from ._coalesce import Row, RowState
 from ._event import Waiting
 from ._gathering import Gathering, no_row
@@ -38,11 +39,11 @@ FILE = "track"  # the kind of its files: of the calls that they are found again 
 
 
 class Backlog:
-    """Decides which events are late, and fills the import slot with them. ``wall`` is the calendar at the time 0."""
+    """Decides which events are late, and fills the import slot with them."""
 
     def __init__(
         self, slot: BulkSlot, lines: Lines, arrays: Arrays, bucket: Bucket, *,
-        wanted: bool, late_after: float, linger: float, wall: float,
+        wanted: bool, late_after: float, linger: float, calendar: Calendar,
     ) -> None:  # fmt: skip
         self.slot = slot
         self.trust = Trust(wanted)
@@ -58,8 +59,7 @@ class Backlog:
         self._bucket = bucket
         self._late_after = late_after
         self._linger = linger
-        self.wall = wall
-        """The calendar when the schedule's clock was 0."""
+        self._calendar = calendar
         self._since = math.inf  # when a file was wanted first
         self._gathering: Gathering | None = None
         self._not_before = -math.inf
@@ -79,14 +79,19 @@ class Backlog:
         return self.slot.takes_rows(now) and self.leave_by - now >= SHORTEST_UPLOAD
 
     def _is_late(self, lane: Lane, now: float) -> bool:
-        """Its first event would be dated wrongly by now. Who said when it happened waits longer for files to work."""
+        """Its first event would be dated wrongly by now: by the calendar, which goes on while the machine sleeps.
+
+        Who said when it happened waits longer for files to work.
+        """
         first = lane.first_event
         if first is None or first[0] <= lane.slow_until:
             return False
         _, accepted_at, event = first
         if isinstance(event, bytes):
-            return now - accepted_at > self._late_after and self._works(now, PATIENCE)
-        return self.wall + now - event[1].timestamp() > self._late_after and self._works(now, MOST_PATIENCE)
+            happened, patience = self._calendar.date(accepted_at), PATIENCE
+        else:
+            happened, patience = event[1].timestamp(), MOST_PATIENCE
+        return self._calendar.date(now) - happened > self._late_after and self._works(now, patience)
 
     def sets_aside(self, lane: Lane, now: float) -> bool:
         """This lane's turn has come: it waits for a file instead, if it is too late."""

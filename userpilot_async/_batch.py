@@ -48,7 +48,7 @@ class Put:
     now: float
     """The loop's clock, for this process's own sender."""
     at: float
-    """As the outbox stamps calls."""
+    """The machine's steady clock, which nobody sets: the place dates the call by how long ago this was."""
     receipt: LateReceipt
     awaited: bool
     """Somebody waits for it, and is told if it fails."""

@@ -7,7 +7,7 @@
       └──409, 429, 5xx, network: the rows go back and merge on────┘
 
 There is no idempotency key on the wire. The unique filename is ours: after an ambiguous answer the job list
-is searched for it before the file is submitted again.
+is searched for it before the file is submitted again; a list whose end was not seen is no word.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import math
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from ._coalesce import MAX_FILE_BYTES, Row, RowState, halves
 from ._gate import backoff
-from ._jobs import Job, JobStatus, expected_duration, first_look, listed, next_look
+from ._jobs import Job, JobStatus, expected_duration, first_look, next_look
+from ._listing import Pages
+from ._steps import Batch, Change, Forms, Step
 from ._verdict import Meaning, Verdict
 
 SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
@@ -34,6 +36,7 @@ LONGEST_SULK = 1_800.0  # seconds until the next one, when even those come to no
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
 VANISHED = 3  # looks in a row answered 404 before the job is taken for gone
+PACE = 3.0  # seconds a page until a list whose end was not seen is read again: a thirtieth of the budget
 
 
 class SlotState(Enum):
@@ -45,68 +48,23 @@ class SlotState(Enum):
     RUNNING = "running"
 
 
-@attrs.define(eq=False)
-class Batch:
-    """Rows that share a file."""
-
-    kind: str
-    rows: list[Row]
-    lines: int
-    """As the server counts them."""
-    filename: str = ""
-    failures: int = 0
-    """Jobs that failed with these rows: the first time they are tried once more as they are."""
-    searches: int = 0
-    losses: int = 0
-    """Submissions whose answer got lost, and of which the server knows nothing."""
-    lost: bool = False
-    """An answer to its submission got lost: the server may have it."""
-
-    @property
-    def size(self) -> int:
-        """About how many bytes its file has."""
-        return sum(row.file_size for row in self.rows)
-
-
-@attrs.frozen
-class Step:
-    """What the slot wants done now."""
-
-    what: Literal["submit", "search", "look"]
-    batch: Batch
-    job_id: str = ""
-
-
-@attrs.define(eq=False)
-class Change:
-    """What became of rows: for the schedule to carry out."""
-
-    submitted: list[Row] = attrs.field(factory=list)
-    """The server has accepted a job with them."""
-    withdrawn: list[Row] = attrs.field(factory=list)
-    """That job came to nothing."""
-    ended: list[Row] = attrs.field(factory=list)
-    """No file carries them any more: they are delivered, dead, or go back to wait."""
-    delivered: bool = False
-    """All of the ended ones."""
-    dead: str | None = None
-    """Or dead, for this reason."""
-    repeated: list[Row] = attrs.field(factory=list)
-    """They go again, after an answer that got lost: no job with their filename was found."""
-
-
 class BulkSlot:
     """Knows files and jobs; knows nothing of users, tracks, budgets or gates."""
 
     def __init__(
         self, filename: Callable[[], str], chance: Callable[[], float], job_timeout: float, *,
-        idempotent: bool = True, repeats: bool = True,
+        idempotent: bool = True, repeats: bool = True, takes_arrays: bool = False,
+        new_pages: Callable[[], Pages] = Pages,
     ) -> None:  # fmt: skip
         self._filename = filename
         self._chance = chance
         self._job_timeout = job_timeout
         self._idempotent = idempotent  # rows twice are the same rows; one that is refused alone is dead
         self._repeats = repeats  # what the server may have worked off goes again
+        self._forms = Forms(takes_arrays)  # the endpoint is documented to take JSON, too
+        self._new_pages = new_pages
+        self._pages = new_pages()
+        self._unread = 0  # times in a row that the list was not read to its end
         self._pauses = SEARCH_PAUSES if idempotent else (*SEARCH_PAUSES, LATE_SEARCH)
         self.state = SlotState.FREE
         self.batch: Batch | None = None
@@ -192,9 +150,9 @@ class BulkSlot:
             self._free([], Change())
             return now
         if self.state is SlotState.SUBMITTING:
-            return Step("submit", self.batch)
+            return Step("submit", self.batch, form=self._forms.current)
         if self.state is SlotState.SEARCHING or not (self.job and self.job.job_id):
-            return Step("search", self.batch)
+            return Step("search", self.batch, query=self._pages.query)
         return Step("look", self.batch, self.job.job_id)
 
     def asked(self) -> None:
@@ -206,11 +164,11 @@ class BulkSlot:
         self._asking = False
         change = Change()
         if step.what == "submit":
-            self._submitted(step.batch, verdict, change, now)
+            self._submitted(step, verdict, change, now)
         elif verdict.meaning is Meaning.ACCEPTED:
             self._attempts = 0
             if step.what == "search":
-                self._searched(step.batch, verdict.body, change, now)
+                self._paged(step.batch, verdict.body, change, now)
             else:
                 self._vanished = 0
                 self._looked(step.batch, _job_of(verdict.body), change, now)
@@ -220,35 +178,49 @@ class BulkSlot:
                 self.job, self.state, step.batch.searches = None, SlotState.SEARCHING, 0
             self._due = now + next_look(None, step.batch.lines, 0.0, self._vanished)
         else:
-            self._attempts += 1
-            self._due = now + max(verdict.delay, backoff(self._attempts, self._chance()))
-            if verdict.status in (404, 405) and self._attempts >= VANISHED:  # there is no job list here
-                self._searched(step.batch, [], change, now)
-            else:
-                self._give_up_if_overdue(step.batch, change, now)
+            self._not_told(step, verdict, change, now)
         return change
+
+    def _not_told(self, step: Step, verdict: Verdict, change: Change, now: float) -> None:
+        """A look or a search came to nothing: it is made again."""
+        self._attempts += 1
+        self._due = now + max(verdict.delay, backoff(self._attempts, self._chance()))
+        if step.query and verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED):
+            self._pages.refused()
+            self._walked(step.batch, change, now)
+        elif verdict.status in (404, 405) and self._attempts >= VANISHED and self._idempotent:
+            self._searched(step.batch, change, now)  # there is no job list here; rows twice are the same rows
+        else:
+            self._give_up_if_overdue(step.batch, change, now)
 
     # ── answers ──
 
-    def _submitted(self, batch: Batch, verdict: Verdict, change: Change, now: float) -> None:
-        meaning = verdict.meaning
+    def _submitted(self, step: Step, verdict: Verdict, change: Change, now: float) -> None:
+        batch, meaning = step.batch, verdict.meaning
         if meaning is Meaning.ACCEPTED:
+            self._forms.taken(step.form)
             self._fitting += 1
             if not self._fitting % TRY_LARGER:  # what was too large once may have been one row's fault
                 self.max_bytes = min(MAX_FILE_BYTES, 2 * self.max_bytes)
             self._run(batch, _job_of(verdict.body), change, now)
-        elif meaning is Meaning.LOST or (meaning is Meaning.BUSY and batch.lost):
-            batch.lost, batch.searches = True, 0
-            self.state, self._due = SlotState.SEARCHING, now + self._pauses[0]
-            self._give_up_at = min(self._give_up_at, now + self._job_timeout)
+        elif meaning is Meaning.LOST and step.form == "array":  # it has no name to look for, and twice is once
+            self._lost_on_its_way(batch, change, now)
+            self._wait(Meaning.AGAIN, verdict.delay, now)
+        elif meaning is Meaning.LOST or (meaning is Meaning.BUSY and batch.lost and step.form == "file"):
+            batch.lost = True
+            self._search(batch, now)
+        elif meaning is Meaning.INVALID and self._forms.refused(step.form, verdict.status, len(batch.rows)):
+            self._due = now  # it goes again in the other form
         elif meaning in (Meaning.INVALID, Meaning.TOO_LARGE) and not self._idempotent:
             self._go_smaller(batch, change, too_large=meaning is Meaning.TOO_LARGE)
         elif meaning is Meaning.INVALID:
+            change.words = verdict.words
             self._split(batch, "invalid", change)
         elif meaning is Meaning.TOO_LARGE:
             self._fitting = 0
             if len(batch.rows) > 1:
                 self._learn_size(batch)
+            change.words = verdict.words
             self._split(batch, "too_large", change)
         else:
             self._wait(meaning, verdict.delay, now)
@@ -259,6 +231,13 @@ class BulkSlot:
                 for row in batch.rows if batch.failures else ():
                     row.alone = True
                 self._free(batch.rows, change)
+
+    def _search(self, batch: Batch, now: float) -> None:
+        """The server may have it: it is looked for by its name before anything else is done about it."""
+        batch.searches = self._unread = 0
+        self._pages = self._new_pages()
+        self.state, self._due = SlotState.SEARCHING, now + self._pauses[0]
+        self._give_up_at = min(self._give_up_at, now + self._job_timeout)
 
     def _wait(self, meaning: Meaning, asked: float, now: float) -> None:
         if meaning is Meaning.BUSY:
@@ -277,13 +256,33 @@ class BulkSlot:
         self._give_up_at = min(self._give_up_at, now + 2 * expected_duration(rows) + self._job_timeout)
         change.submitted = batch.rows
 
-    def _searched(self, batch: Batch, listing: Any, change: Change, now: float) -> None:
-        found = next((job for job in listed(listing) if job.filename == batch.filename), None)
+    def _paged(self, batch: Batch, body: Any, change: Change, now: float) -> None:
+        """One page of the list is here."""
+        found = next((job for job in self._pages.take_in(body) if job.filename == batch.filename), None)
         if found is not None:
+            self._pages, self._unread = self._new_pages(), 0
             if self.state is SlotState.SEARCHING:
                 self._run(batch, found, change, now)
             self._looked(batch, found, change, now)
+        elif self._pages.over:
+            self._walked(batch, change, now)
+        else:
+            self._due = now
+            self._give_up_if_overdue(batch, change, now)
+
+    def _walked(self, batch: Batch, change: Change, now: float) -> None:
+        """The list does not show it, as far as it could be read."""
+        pages, self._pages = self._pages, self._new_pages()
+        if pages.whole:
+            self._unread = 0
+            self._searched(batch, change, now)
             return
+        self._unread += 1
+        self._due = now + max(next_look(None, batch.lines, 0.0, self._unread), PACE * pages.read)
+        self._give_up_if_overdue(batch, change, now)
+
+    def _searched(self, batch: Batch, change: Change, now: float) -> None:
+        """The server knows nothing of it."""
         batch.searches += 1
         if batch.searches < len(self._pauses):
             self._due = now + self._pauses[batch.searches]
@@ -379,7 +378,8 @@ class BulkSlot:
         change.ended = ended
         self.state, self.batch, self.job = SlotState.FREE, None, None
         self._give_up_at = math.inf
-        self._vanished = 0
+        self._vanished = self._unread = 0
+        self._pages = self._new_pages()
 
 
 def _job_of(body: Any) -> Job | None:

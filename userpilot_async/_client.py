@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
-from ._api import Region, UserpilotAPI
+from ._api import DISABLED, Region, UserpilotAPI, keys_of
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._door import Checked, Door
 from ._endpoint import Key, Transport
@@ -23,6 +23,7 @@ from ._foreign import is_a, must_be
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
 from ._settings import Settings
+from ._switch import switched_off
 from ._userpilot import DeadCall, facts_of, userpilot
 from ._values import (
     Convertible,
@@ -54,9 +55,13 @@ class UserpilotClient(Door):
     the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each request, so that a
     key can be rotated.
 
+    ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
+    key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
+    ``disabled``.
+
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
-    Raises `ConfigurationError` for a key, URL, outbox or setting that cannot be right, naming the argument or the
-    variable.
+    Raises `ConfigurationError` (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right, with
+    the name of the argument or the variable.
     """
 
     settings: Settings
@@ -71,12 +76,14 @@ class UserpilotClient(Door):
         settings: Settings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
+        disabled: bool | None = None,
     ) -> None:
+        switch = switched_off(disabled, DISABLED)
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigurationError(f"settings {must_be('Settings', settings)}")
         settings = settings if settings is not None else Settings()
         self.api = UserpilotAPI(
-            api_key,
+            keys_of(api_key, switch),
             region=region,
             base_url=base_url,
             transport=transport,
@@ -88,8 +95,9 @@ class UserpilotClient(Door):
         self._event_names = EventNames()
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
-        outbox = outbox_at(place, called)
-        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead)
+        # Not where it is switched off: the place need not be there, nor the library that reaches it.
+        outbox = outbox_at(place, called) if switch is None else None
+        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)
@@ -230,7 +238,7 @@ class UserpilotClient(Door):
 
     def _new_event_name(self, event_name: str) -> None:
         if not self._event_names.fits(event_name):
-            message = "event names take more than 512 KB together, the vendor's limit: put what varies into metadata"
+            message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
             self._notices.say(logging.WARNING, "event_names", message)
 
     def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Checked | Receipt:

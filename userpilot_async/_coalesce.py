@@ -16,6 +16,7 @@ import attrs
 from ._event import Waiting, body_of
 from ._ledger import Outcome
 from ._values import size_of
+from ._verdict import NO_WORDS, Words
 
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
 _SMALL = 2_048  # bytes by which the size of a row may be off
@@ -60,8 +61,8 @@ class Row:
     """The row itself, and each row that came with its calls."""
     outcome: Outcome | None = None
     """The worst outcome of its parts so far."""
-    detail: str = ""
-    """The server's own words, if it refused the row."""
+    words: Words = NO_WORDS
+    """What the server said, if it refused the row."""
     settled: bool = False
     """Its outcome is final."""
     needs: tuple[Row, ...] = ()

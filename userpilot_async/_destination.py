@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
-from ._bulk import Step
 from ._coalesce import Row
 from ._errors import InvalidCall
 from ._lanes import Facts, Key, Kind, Said
-from ._verdict import Verdict
+from ._steps import Step
+from ._verdict import Promise, Verdict
 
 
 class Call(Protocol):
@@ -43,6 +43,10 @@ class LostCall:
     """What an invalid call was made with."""
     detail: str = ""
     """The server's own words, if it refused the call and said why; shortened, and printable."""
+    error_code: str | None = None
+    """The server's code for its refusal; ``None`` if it gave none."""
+    request_id: str | None = None
+    """The header ``x-request-id`` of that answer, which the vendor's support asks for; ``None`` if it had none."""
 
 
 @attrs.frozen
@@ -56,6 +60,8 @@ class Route:
     budget: str
     """Whose tokens its requests take: a key of `Destination.budgets`."""
     method: str = "POST"
+    promises: Promise = Promise.RECEIPT
+    """What it answers with, if all is well; anything else is the answer of somebody in between."""
 
 
 def alone(bodies: Sequence[bytes]) -> bytes:
@@ -92,6 +98,8 @@ class Files:
     listing: Route
     line: Callable[[Row], bytes]
     """A row as one line of the file, with its newline."""
+    arrays: Mapping[Kind, str] = attrs.field(factory=dict)
+    """By kind of row: the name under which ``submit`` takes the same rows as an array in a JSON object, if it does."""
     job_timeout: float
     """Seconds past its expected end that a job is believed in."""
 
@@ -111,9 +119,9 @@ class Imports:
     submit: Route
     look: Route
     listing: Route
-    lines: Callable[[Row, Mapping[str, Any], float], Iterator[bytes]]
-    """A row with its events as lines of the file. It says of the person all these properties, and the schedule's time 0
-    was at this second of the calendar.
+    lines: Callable[[Row, Mapping[str, Any], Callable[[float], float]], Iterator[bytes]]
+    """A row with its events as lines of the file. It says of the person all these properties; the function turns the
+    schedule's time into seconds since 1970.
     """
     job_timeout: float
 

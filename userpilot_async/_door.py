@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
+import math
 import os
 import random
-import time
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -18,23 +20,28 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from . import _clocks
+from ._calendar import Calendar
 from ._destination import Destination, LostCall
 from ._errors import ClientClosed, ConfigurationError, InvalidCall, OutboxError, QueueFull
 from ._foreign import must_be
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
-from ._lifetime import Enterable, Lifetime
+from ._lifetime import Lifetime, Startable
 from ._loops import clock_here, loop_here
-from ._notices import Notices
-from ._outbox import Opening
+from ._losses import NOTHING_LEFT, Close, close_line
+from ._notices import Notices, Words
+from ._outbox import DisabledOutbox, Opening, Outbox
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
+from ._reporting import CLOSING
 from ._room import Room
 from ._schedule import Schedule
 from ._sender import Sender
 from ._settings import DeliverySettings
 from ._statistics import Report, Statistics
+from ._switch import SwitchedOff
 
 if TYPE_CHECKING:
     from ._http import Connection
@@ -58,13 +65,14 @@ LOOK = 0.05  # seconds between two looks of a close whether anything can still h
 class DoorState(Enum):
     """Whether calls come in; the words stand in messages."""
 
-    NEW = "is not open yet: use it with `async with`"
+    NEW = "is not open yet: use it with `async with`, or `await` its start()"
     OPEN = "is open"
     CLOSED = "is closed"
+    LOST = "has lost its tasks: its loop was shut down, or they were cancelled"
     FORKED = "was open in the parent process: open one of its own in this one"
 
 
-class Door(Enterable):
+class Door(Startable):
     """What clients share. A client of a destination adds the methods that check a call and hand it to `_accept`."""
 
     def __init__(
@@ -74,6 +82,7 @@ class Door(Enterable):
         settings: DeliverySettings,
         outbox: AnyPlace | None,
         on_dead: OnDead | None,
+        switch: SwitchedOff | None = None,
     ) -> None:
         if on_dead is not None and not callable(on_dead):
             raise ConfigurationError(f"on_dead {must_be('callable', on_dead)}")
@@ -81,7 +90,8 @@ class Door(Enterable):
         self.settings = settings
         self._destination = destination
         self._connection = connection
-        self._outbox = outbox_at(outbox)
+        # Not `outbox_at` where it is switched off: the place need not be there, nor the library that reaches it.
+        self._outbox: Outbox = outbox_at(outbox) if switch is None else DisabledOutbox(switch)
         self._on_dead = on_dead
         self._random = random.Random()
         self._pid = os.getpid()
@@ -90,8 +100,10 @@ class Door(Enterable):
         self._now: Callable[[], float] = _no_time
         self._calls = 0
         self._room = Room(self._outbox, settings.max_wait)
-        self._opened = self._ended = False
+        self._opened = self._ended = self._tasks_lost = False
         self._closing: anyio.Event | None = None
+        self._closing_words: Words | None = None
+        self._limit, self._leaving_since, self._ran_out, self._silent = "", 0.0, False, False
         _doors.add(self)
 
     def __repr__(self) -> str:
@@ -105,7 +117,7 @@ class Door(Enterable):
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not DoorState.NEW:
             raise ClientClosed(f"a client is opened once; this one {self._door.value}")
-        return Lifetime(self, self._open, self._leave)
+        return Lifetime(self, self._open, self._leave, _weakly(self._lose_tasks))
 
     async def _leave(self) -> None:
         """Drain. No scope cuts that short; a native cancellation (a second Ctrl-C) does, and is accounted for."""
@@ -118,7 +130,18 @@ class Door(Enterable):
                 self._end()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()
+            self._notices.close(self._closing_words)
             await self._disconnect()
+        if self._sender.bug is not None:
+            raise self._sender.bug
+
+    def _lose_tasks(self) -> None:
+        """The client's tasks have ended, and it was not closed: nothing is sent any more, and others may send."""
+        if self._door is DoorState.OPEN:
+            self._door, self._thread, self._tasks_lost = DoorState.LOST, NO_THREAD, True
+            self._sender.warn_unsent()
+            self._sender.end()
+            self._outbox.abandon()
 
     def _connect(self, tasks: TaskGroup) -> None:
         self._connection.open()
@@ -127,9 +150,11 @@ class Door(Enterable):
         await self._connection.aclose()
 
     async def _open(self, tasks: TaskGroup) -> None:
-        self._now = now = clock_here()
+        self._now, self._pid = clock_here(), os.getpid()
+        now = self._now
         self._notices = Notices(now)
         self._letters = Letters(self._on_dead, self._notices)
+        calendar = Calendar(_clocks.read, now())
         await self._outbox.open(
             Opening(
                 max_calls=self.settings.max_queue_calls,
@@ -137,6 +162,7 @@ class Door(Enterable):
                 destination=f"{self._destination.name} at {self._connection.base_url}",
                 fingerprint=self._connection.keys.fingerprint,
                 now=now,
+                calendar=calendar,
                 tasks=tasks,
                 changed=_weakly(self._outbox_changed),
                 failed=_weakly(self._not_held),
@@ -147,8 +173,9 @@ class Door(Enterable):
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
         # Not by a method: what the sender holds on to must not keep a client that was forgotten.
         new_schedule = partial(
-            _new_schedule, self.settings, self._destination, now, self._random.random, name, self._connection.base_url
-        )
+            _new_schedule, self.settings, self._destination, now, calendar, self._random.random, name,
+            self._connection.base_url,
+        )  # fmt: skip
         self._sender = Sender(
             self._outbox, new_schedule, self._destination, self._connection, self._letters, self._notices, now, tasks,
             owner=type(self).__name__,
@@ -225,7 +252,7 @@ class Door(Enterable):
 
     async def _squeeze(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         """The queue is full: do with this call what the settings say."""
-        if self.settings.when_full == "wait":
+        if self.settings.when_full == "wait" and self._sends:
             async with self._room.turn(size) as has_room:
                 return await self._hold(kind, key, said, size) if has_room else self._no_room(kind, key, said)
         if not self._displace(size):
@@ -253,18 +280,20 @@ class Door(Enterable):
             call = self._destination.call_of(kind, key, said)
             return self._destination.lost_call(status="dropped", reason=reason, call=call)
 
-        return self._lost(Outcome("dropped", reason), letter)
+        why = partial(_not_taken, self._outbox.place, self.settings.max_wait) if reason == "outbox" else None
+        return self._lost(Outcome("dropped", reason), letter, why)
 
-    def _lost(self, outcome: Outcome, letter: Callable[[], LostCall]) -> Receipt:
+    def _lost(self, outcome: Outcome, letter: Callable[[], LostCall], why: Callable[[], str] | None = None) -> Receipt:
+        """Account for a call that is not held. ``why`` is for the log, which asks it of the first one only."""
         receipt = self._outbox.refuse(outcome)
-        self._sender.mourn(letter, outcome.reason or "")
+        self._sender.mourn(letter, outcome.reason or "", why)
         return receipt
 
     def _not_held(self, kind: Kind, key: Key, said: Said, error: OutboxError) -> None:
         """A call of `track_nowait` that the outbox could not hold."""
         call = self._destination.call_of(kind, key, said)
         letter = self._destination.lost_call(status="dropped", reason="outbox", call=call, detail=str(error))
-        self._sender.mourn(lambda: letter, "outbox")
+        self._sender.mourn(lambda: letter, "outbox", lambda: str(error))
 
     # ── calls that are not to be held ──
 
@@ -272,7 +301,7 @@ class Door(Enterable):
         if self.settings.on_invalid == "raise":
             raise error
         letter = self._destination.lost_call(status="dead", reason="invalid", error=error, arguments=arguments)
-        return self._lost(Outcome("dead", "invalid"), lambda: letter)
+        return self._lost(Outcome("dead", "invalid"), lambda: letter, lambda: str(error))
 
     def _refusal(self) -> ClientClosed:
         pending, name = self._outbox.ledger.pending, type(self).__name__
@@ -298,27 +327,32 @@ class Door(Enterable):
         return self._report(started, mark or self._outbox.ledger.next_id)
 
     async def aclose(self, timeout: float | None = None) -> Report:
-        """Refuse new calls, drain for up to ``timeout`` seconds (default `Settings.close_timeout`), stop.
+        """Refuse new calls, drain for up to ``timeout`` seconds (``None``: for `Settings.close_timeout`), stop.
 
-        Returns within the timeout and a second, whatever the server does, and earlier if nothing could be sent
-        before its end. What was not delivered waits on in a durable outbox. In any other it is dropped with reason
-        ``closed``, except rows in a background job of the server's, which goes on without us. May be called again,
-        also by several tasks at once, and goes on where a cancelled call of it stopped.
+        Ends what `start` began, in whatever task. Returns within the timeout and a second, whatever the server does,
+        and earlier if nothing could be sent before its end. What was not delivered waits on in a durable outbox. In
+        any other it is dropped with reason ``closed``, except rows in a background job of the server's, which goes on
+        without us. May be called again, also by several tasks at once, and goes on where a cancelled call of it
+        stopped.
+
+        With ``Settings(close_timeout=None)`` and no ``timeout`` it returns when all is sent and `on_dead` has all its
+        letters, and says every ten seconds how much is left.
         """
         elsewhere = get_ident() != self._thread or loop_here() is not self._loop
         if self._door is DoorState.FORKED or (self._door is DoorState.OPEN and elsewhere):
             raise self._refusal()
         self._door, self._thread = DoorState.CLOSED, NO_THREAD
-        if self._opened:
-            timeout = self.settings.close_timeout if timeout is None else timeout
-            started = self._now()
-            self._room.close()
-            with anyio.move_on_after(timeout + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
-                while self._closing is not None:
-                    await self._closing.wait()
-                await self._close(started + timeout)
-            return self._report(started, self._outbox.ledger.next_id)
-        return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+        if not self._opened:
+            return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+        limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
+        began = self._leaving_since = self._now()
+        self._room.close()
+        with anyio.move_on_after(limit + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
+            while self._closing is not None:
+                await self._closing.wait()
+            await self._close(began + limit)
+        await self._end_start()
+        return self._report(began, self._outbox.ledger.next_id)
 
     async def _close(self, deadline: float) -> None:
         if self._ended:
@@ -328,30 +362,49 @@ class Door(Enterable):
             left = deadline - self._now()
             self._letters.hurry()
             # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
-            self._schedule.leave_by(deadline - LAST_REQUESTS if not self._outbox.durable else None)
+            hasty = not self._outbox.durable and deadline < math.inf
+            self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)
             landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
             with self._hurrying(), anyio.move_on_after(left):
                 with anyio.move_on_after(left - landing):
                     await self._drain(deadline - landing)
-                    await self._letters.wait_delivered()
+                    if self._sends:
+                        await self._wait_for_letters(deadline)
                 self._sender.lands = True
                 while self._schedule.in_flight and landing:
                     with anyio.move_on_after(LOOK):
                         await self._sender.wait_settled()
+            self._ran_out = True
+            self._silent = self._schedule.in_flight > 0 and self._sender.reporting.answered_at < self._leaving_since
             with anyio.move_on_after(LAST_REQUESTS, shield=True):
                 self._sender.closed = True
                 await self._sender.stop()
             self._end()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()
-            if self._letters.wants_task():
-                self._tasks.start_soon(self._letters.deliver_all)
-            with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
-                await self._letters.wait_delivered()
+            if not self._tasks_lost:
+                if self._letters.wants_task():
+                    self._tasks.start_soon(self._letters.deliver_all)
+                with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
+                    await self._letters.wait_delivered()
             self._letters.give_up()
+            self._notices.close(self._closing_words)
         finally:
             self._closing.set()
             self._closing = None
+
+    @property
+    def _sends(self) -> bool:
+        """The sender has met no bug, and its tasks live."""
+        return self._sender.bug is None and not self._tasks_lost
+
+    async def _wait_for_letters(self, deadline: float) -> None:
+        """Until `on_dead` has all its letters; where no deadline ends that, say what is waited for."""
+        while not self._letters.are_delivered:
+            with anyio.move_on_after(CLOSING if deadline == math.inf else None):
+                await self._letters.wait_delivered()
+                return
+            self._notices.tell(logging.WARNING, "closing: on_dead has not taken all lost calls yet; Ctrl-C ends that")
 
     async def _drain(self, deadline: float) -> None:
         """Until nothing that was accepted before is pending, or nothing can happen before the deadline.
@@ -361,31 +414,60 @@ class Door(Enterable):
         await self._outbox.recorded()
         ledger = self._outbox.ledger
         mark, rewound = ledger.next_id, len(ledger.rewound)
-        while ledger.oldest_pending() < mark and self._outbox.sends and not self._sender.broken:
+        say_at = self._now() + CLOSING if deadline == math.inf else math.inf
+        while ledger.oldest_pending() < mark and self._outbox.sends and self._sends:
+            if self._now() >= say_at:
+                say_at = self._now() + CLOSING
+                self._sender.reporting.closing(ledger.pending - ledger.submitted, self._close_so_far())
             with anyio.move_on_after(LOOK):
                 await self._sender.wait_settled()
             mark = min([mark, *ledger.rewound[rewound:]])
             sleeps = self._sender.asleep and self._sender.running
             idle = sleeps and not self._schedule.in_flight and not self._outbox.stirs
-            if idle and self._sender.sleeps_until > deadline:
+            if idle and (self._sender.sleeps_until > deadline or self._sender.sleeps_until == math.inf):
                 return
 
     def _end(self) -> None:
         """Nobody sends here any more: whatever is left is dropped, and accounted for, unless it can wait."""
         self._ended = self._sender.closed = True
-        if not self._outbox.durable:
-            while self._sender.take_in():
-                pass
-            self._schedule.abandon(Outcome("dropped", "closed"))
-        self._sender.carry_on()
+        try:
+            if not self._outbox.durable:
+                while self._sender.take_in():
+                    pass
+                self._closing_words = partial(close_line, self._close_so_far())
+                self._schedule.abandon(Outcome("dropped", "closed"))
+            self._sender.carry_on()
+        except Exception as bug:  # perhaps the one that ended the sending
+            self._sender.end_with(bug)
+            if not self._outbox.durable:
+                self._sender.drop_pending(Outcome("dropped", "closed"))
         self._sender.release()
         self._outbox.ledger.release()
+
+    def _close_so_far(self) -> Close:
+        """How the close has gone until now, for the log."""
+        schedule, sender, ended = self._schedule, self._sender, None
+        if sender.bug is not None:
+            ended = "the sender had ended with an error, which is raised when the client is left"
+        elif self._tasks_lost:
+            ended = "the client's tasks had been cancelled, or its loop was shut down"
+        return Close(
+            accepted=self._outbox.ledger.accepted,
+            limit=self._limit,
+            took=self._now() - self._leaving_since,
+            ran_out=self._ran_out,
+            ended=ended,
+            held=schedule.held,
+            failure=schedule.failure,
+            silent=self._connection.base_url if self._silent else None,
+            rest=sender.rest() if ended is None else NOTHING_LEFT,
+        )
 
     @contextmanager
     def _hurrying(self) -> Generator[None, None, None]:
         self._schedule.hurry += 1
-        self._rouse()
         try:
+            self._rouse()
             yield
         finally:
             self._schedule.hurry -= 1
@@ -393,7 +475,7 @@ class Door(Enterable):
     async def _wait_settled(self, mark: int) -> None:
         ledger = self._outbox.ledger
         rewound = len(ledger.rewound)
-        while (ledger.oldest_pending() < mark or ledger.pending_before(mark)) and not self._ended:
+        while (ledger.oldest_pending() < mark or ledger.pending_before(mark)) and not self._ended and self._sends:
             await self._sender.wait_settled()
             mark = min([mark, *ledger.rewound[rewound:]])
 
@@ -444,10 +526,24 @@ class Door(Enterable):
         )
 
 
+def _limit_of(timeout: float | None, close_timeout: float | None) -> tuple[float, str]:
+    """Seconds that a close has, and how the user said so."""
+    if timeout is not None:
+        return timeout, f"timeout={timeout:g}"
+    if close_timeout is None:
+        return math.inf, "close_timeout=None"
+    return close_timeout, f"close_timeout={close_timeout:g}"
+
+
+def _not_taken(place: str, max_wait: float | None) -> str:
+    return f"{place} did not take them within max_wait={max_wait}"
+
+
 def _new_schedule(
     settings: DeliverySettings,
     destination: Destination,
     now: Callable[[], float],
+    calendar: Calendar,
     chance: Callable[[], float],
     name: str,
     server: str,
@@ -458,7 +554,7 @@ def _new_schedule(
         chance=chance,
         filename=lambda: f"{name}-{uuid4().hex}.ndjson",
         now=now(),
-        wall=time.time() - now(),
+        calendar=calendar,
         server=server,
     )
 
@@ -483,10 +579,25 @@ _doors: weakref.WeakSet[Door] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked."""
+    """A child has the parent's calls and none of its tasks: it must send nothing, and say so when asked.
+
+    Its chance must be its own: workers of one parent would all try again at the same moments.
+    """
     for door in _doors:
+        door._random.seed()
         if door._door is DoorState.OPEN:
             door._door, door._thread = DoorState.FORKED, NO_THREAD
+
+
+def _at_exit() -> None:
+    """The interpreter ends, perhaps with the loop of a client that was not closed: that must not be silent."""
+    for door in list(_doors):
+        if door._opened and not door._ended and door._pid == os.getpid():
+            door._sender.warn_unsent()
+            door._outbox.abandon()
+
+
+atexit.register(_at_exit)
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import anyio
 
+from . import _clocks
 from ._batch import Batch, Committed, Landed, Lead, Moment, Put, Settled
+from ._calendar import age
 from ._coalesce import Row
 from ._errors import ConfigurationError, OutboxError
 from ._inheritance import Inheritance, Request
@@ -53,8 +54,9 @@ class DurableOutbox:
         self.when_room: Callable[[], object] | None = None
         self._may_send = sender
         self._max_bytes = max_bytes
-        self._wall: Callable[[], float] = time.time
-        """The calendar, as the place has it."""
+        self._wall: Callable[[], float] = _clocks.wall
+        """The calendar, where the place has one of its own: such a one is never set."""
+        self._steady: Callable[[], float] = _clocks.steady
         self._in_use = False
         self._writer: Writer | None = None
         self._errands: Chores | None = None
@@ -141,8 +143,8 @@ class DurableOutbox:
     # ── calls ──
 
     def stamp(self) -> float:
-        """By which calls are dated when they are put."""
-        return self._wall()
+        """When a call is put, by the steady clock: its date is made when it is written, by the calendar of then."""
+        return self._steady()
 
     @property
     def only_puts(self) -> bool:
@@ -472,9 +474,18 @@ class DurableOutbox:
     def arrived(self, read: Read) -> None:
         """Calls were read."""
         self._sent.update(one.ticket[0] for one in read.found if one.sent)
-        self._window.arrived(read, self._opening.now(), self._wall())
+        self._window.arrived(read, self._times(read))
         self._ask()
         self._changed()
+
+    def _times(self, read: Read) -> Callable[[float], float]:
+        """What turns the dates of calls that were read into the schedule's times."""
+        now, calendar = self._opening.now(), self._opening.calendar
+        calendar.look(now)
+        date, moment = calendar.date(now), calendar.moment
+        # Of the calendar as it was when they were read: it may have been set since.
+        today = self._wall() if read.offset is None else self._steady() + read.offset
+        return lambda at: moment(date - age(at, today))
 
     def written(self, batch: Batch, now: Committed, noted: bool = True) -> None:
         """A batch is recorded; or all of it but the calls; or, not ``noted``, nothing but those."""

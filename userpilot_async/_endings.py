@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 
 from ._arrays import Arrays
-from ._bulk import BulkSlot, Change
+from ._bulk import BulkSlot
 from ._coalesce import Row, RowState
 from ._known import Known
 from ._lanes import Lane, Place, Post
@@ -15,6 +15,8 @@ from ._ledger import Outcome
 from ._lines import Lines
 from ._once import Once
 from ._settlements import Settlements
+from ._steps import Change
+from ._verdict import NO_WORDS, Words
 
 WEIGHT = 10  # events of a file are as much work as one row
 _CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
@@ -40,8 +42,8 @@ class Endings:
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
 
-    def head(self, lane: Lane, outcome: Outcome, detail: str = "") -> None:
-        """The head of this lane has met its fate; ``detail`` is what the server said of it."""
+    def head(self, lane: Lane, outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """The head of this lane has met its fate; ``words`` are what the server said of it."""
         head = lane.calls[0]
         if isinstance(head, Post):
             self._once.left(head, outcome)
@@ -49,7 +51,7 @@ class Endings:
             self._arrays.waiting -= 1
         elif self.known is not None and lane.kind == "user" and outcome.is_delivered:
             self.known.learn(head.key, head.metadata)
-        self._settled.head(lane, outcome, detail)
+        self._settled.head(lane, outcome, words)
 
     # ── rows leave the job slot ──
 
@@ -66,7 +68,7 @@ class Endings:
         if change.repeated:
             self._chores = chain(self._chores, self._repeat(change.repeated))
         if change.ended:
-            self._chores = chain(self._chores, self._end(change.ended, fate))
+            self._chores = chain(self._chores, self._end(change.ended, fate, change.words))
         if over:
             self._chores = chain(self._chores, self._forget(over))
         work = change.withdrawn or change.repeated or change.submitted or change.ended or over
@@ -106,7 +108,7 @@ class Endings:
                 self._lines.let_go(lane)
             yield
 
-    def _end(self, rows: Iterable[Row], fate: Outcome | None) -> Iterator[None]:
+    def _end(self, rows: Iterable[Row], fate: Outcome | None, words: Words) -> Iterator[None]:
         for row in rows:
             lane = self._lines.lanes[row.kind][row.key]  # not by `lane`, which knows who has become whom
             while row.events and fate is not None:
@@ -116,7 +118,7 @@ class Endings:
                 self._put_back(lane, row)
             if row.state is RowState.BATCHED:
                 if fate is not None:
-                    self.head(lane, fate)
+                    self.head(lane, fate, NO_WORDS if fate.is_delivered else words)
                 else:
                     row.state = RowState.SENDING if lane.place is Place.BUSY else RowState.WAITING
                     if all(isinstance(call, tuple) for call in lane.calls[1:]):

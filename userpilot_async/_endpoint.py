@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ._environment import given
 from ._errors import ConfigurationError
 from ._foreign import must_be
+from ._switch import SwitchedOff
 
 Key = str | Callable[[], str]
 
@@ -42,12 +43,17 @@ class BadKey(ConfigurationError):
 class KeyRing:
     """The API key, or the callable that gives the current one; else the environment's ``variable``. Shows none."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "switch")
 
-    def __init__(self, key: Key | None, variable: str) -> None:
+    def __init__(self, key: Key | SwitchedOff | None, variable: str) -> None:
+        self.switch = key if isinstance(key, SwitchedOff) else None
+        """What switched the client off, so that there is no key, or ``None``."""
         found, called = given(key, "api_key", variable)
         if found is None:
-            raise ConfigurationError(f"api_key is missing: pass it, or set {variable}")
+            off = f"disabled=True or {variable.replace('_API_KEY', '_DISABLED')}=1"
+            raise ConfigurationError(
+                f"api_key is missing: pass it, set {variable}, or switch the client off with {off}"
+            )
         if callable(found) and _is_async(found):
             raise BadKey("api_key must be str or a callable that returns one; this one is async, and nobody awaits it")
         self._key: Key = found if callable(found) else checked_key(found, called)

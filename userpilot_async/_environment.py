@@ -9,10 +9,8 @@ from ._errors import ConfigurationError
 
 T = TypeVar("T")
 
-_FLAGS = {
-    "true": True, "1": True, "yes": True, "on": True,
-    "false": False, "0": False, "no": False, "off": False,
-}  # fmt: skip
+ON = ("true", "1", "yes", "on")
+OFF = ("false", "0", "no", "off")
 
 
 def variable(name: str) -> str | None:
@@ -21,13 +19,16 @@ def variable(name: str) -> str | None:
 
 
 def flag(name: str) -> bool | None:
-    """What a variable says that is true or false; ``None`` as `variable`. Raises `ConfigurationError` with its name."""
-    text = variable(name)
-    if text is None:
+    """What a variable says that is true or false, in any case; ``None`` if it is unset, or blank.
+
+    Raises `ConfigurationError` with its name.
+    """
+    text = (variable(name) or "").strip().lower()
+    if not text:
         return None
-    if text.lower() not in _FLAGS:
-        raise ConfigurationError(f"{name} must be true, 1, yes or on; or false, 0, no or off")
-    return _FLAGS[text.lower()]
+    if text not in (*ON, *OFF):
+        raise ConfigurationError(f"{name} must be one of {', '.join(ON)}, or one of {', '.join(OFF)}")
+    return text in ON
 
 
 def given(value: T | None, argument: str, name: str) -> tuple[T | str | None, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ._bulk import Batch, BulkSlot, SlotState
+from ._bulk import BulkSlot, SlotState
 from ._coalesce import MAX_ROWS, Row, RowState, cut
 from ._destination import Files
 from ._inheritance import UnfinishedFile
 from ._jobs import expected_duration
 from ._lanes import Lane, Place
 from ._lines import Lines
+from ._steps import Batch
 
 LONGEST_RESUME = 30.0  # seconds until the rows of a file that was taken over have to be there
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333

@@ -26,10 +26,16 @@ class Gate:
     def __init__(self) -> None:
         self.until = 0.0
         self._taken_at = -math.inf
+        self._newest_taken = -1
         self._refusals = 0
         self._failures = 0
         self._limits = 0
         self._inside = 0
+
+    @property
+    def failures(self) -> int:
+        """Requests in a row that came to nothing."""
+        return self._failures
 
     @property
     def failing(self) -> bool:
@@ -50,18 +56,24 @@ class Gate:
         """The request has ended, in whatever way."""
         self._inside -= 1
 
-    def succeeded(self, now: float) -> None:
-        """The server takes requests: everybody may go."""
+    def succeeded(self, now: float, number: int) -> None:
+        """The server takes requests: everybody may go. ``number`` counts requests as they begin."""
         self._failures = self._limits = self._refusals = 0
         self._taken_at = now
+        self._newest_taken = max(self._newest_taken, number)
 
-    def refused(self, now: float) -> bool:
+    def is_past(self, number: int) -> bool:
+        """A request that had begun later was taken: what is said of this one was true before that."""
+        return number < self._newest_taken
+
+    def refused(self, now: float, *, at_once: bool = True) -> bool:
         """A request was refused in a way that speaks of key or URL; true if that is to be believed.
 
-        Where others were taken within a minute it may be about the one; a second in a row is not.
+        Where others were taken within a minute it may be about the one; a second in a row is not. Nor is the first
+        one believed that may be an accident (``at_once`` is false): an answer that broke off.
         """
         self._refusals += 1
-        return self._refusals > 1 or now - self._taken_at > HOLD_PROBE
+        return self._refusals > 1 or (at_once and now - self._taken_at > HOLD_PROBE)
 
     def failed(self, now: float, asked: float, chance: float) -> None:
         """The server is not well. ``asked`` is how long it asked to be left alone, in seconds."""

@@ -3,30 +3,38 @@
 httpx 0.28 leaks a slot of its pool when a task is cancelled natively while it waits for one, until every request
 raises `PoolTimeout`. So requests run only in tasks that anyio scopes cancel, and never more of them than the pool
 has connections.
+
+Requests go to httpx's transport, not through its `AsyncClient`: that one builds the next request of a redirect, even
+where none is followed, and what the server wrote into ``Location`` may not survive it (``http://xn--/`` raises an
+error of idna's). It would also keep cookies, which are none of ours.
 """
 
 from __future__ import annotations
 
+import logging
 import ssl
+import zlib
 from collections.abc import Callable, Mapping
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 import attrs
 import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
 import httpx
 
 from . import _verdict
 from ._endpoint import BadKey, KeyRing, Transport
+from ._loops import in_thread
 from ._verdict import Meaning, Verdict
 from ._version import __version__
+
+logger = logging.getLogger("userpilot_async")
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
 _PIECE = 64 * 1024  # bytes of an upload handed over at once
 FAREWELL = 0.3  # seconds to close connections politely
+MAX_CAUSES = 10  # of an exception that are looked through: a chain may be a ring
 
 
 @attrs.define
@@ -35,26 +43,72 @@ class _Attempt:
 
     traced: bool = False
     sent: bool = False
+    body_sent: Callable[[], bool] = attrs.field(default=lambda: False)
+    """Whether any of the request's body was asked for."""
     status: int | None = None
     headers: dict[str, str] = attrs.field(factory=dict)
     body: bytearray = attrs.field(factory=bytearray)
+    broke_off: bool = False
+    """The answer ended before its end: not by our own deadline or cap, at which the status is the answer."""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpx's trace extension: nothing has left before the request's headers start to."""
+        """httpx's trace extension: nothing has left before the request's headers start to.
+
+        It also speaks of the CONNECT by which a proxy is asked for a tunnel: that is not our request.
+        """
         self.traced = True
         if event.endswith("send_request_headers.started"):
-            self.sent = True
+            self.sent = self.sent or getattr(info.get("request"), "method", b"") != b"CONNECT"
 
-    def verdict(self, failure: str | None, error: BaseException | None = None) -> Verdict:
-        """A status is a status, even if its body broke off; otherwise it matters whether anything had left."""
+    def verdict(self, failure: str | None, error: BaseException | None, cap: int) -> Verdict:
+        """A status is a status; without one it matters whether anything of the request had left.
+
+        A transport that does not trace has sent nothing before it asked for the body: without its body, no server
+        can carry out a request that has one.
+        """
         if self.status is not None:
-            encoded = self.headers.get("content-encoding", "identity").strip().lower() != "identity"
-            return _verdict.of_answer(self.status, self.headers, b"" if encoded else bytes(self.body))
-        early = isinstance(
-            error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-        )
-        sent = self.sent if self.traced else not early
+            body = _decoded(self.headers, bytes(self.body), cap)
+            broken_off = body is None or self.broke_off
+            return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off)
+        sent = self.sent if self.traced else self.body_sent()
         return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
+
+
+def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
+    """The answer without the compression that nobody asked for; ``None`` if it is broken, or larger than ``cap`` bytes.
+
+    A kind of compression that zlib does not know leaves nothing to read.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower() or "identity"
+    if encoding == "identity" or not body:
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return b""
+    try:
+        inflating = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: of either kind, as its header says
+        inflated = inflating.decompress(body, cap)
+    except zlib.error:
+        return None
+    return inflated if inflating.eof else None
+
+
+class _Request(httpx.Request):
+    """A request that knows whether its body was asked for, by a transport that does not trace."""
+
+    begun = False
+
+    @property
+    def content(self) -> bytes:
+        self.begun = True
+        return super().content
+
+    def read(self) -> bytes:
+        self.begun = True
+        return super().read()
+
+    async def aread(self) -> bytes:
+        self.begun = True
+        return await super().aread()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -65,6 +119,11 @@ class _Body(httpx.AsyncByteStream):
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._sent = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of it was asked for."""
+        return self._sent > 0
 
     def __aiter__(self) -> _Body:
         return self
@@ -103,7 +162,7 @@ class Connection:
         self._request_timeout = request_timeout
         self._upload_timeout = upload_timeout
         self._size = size
-        self._http: httpx.AsyncClient | None = None
+        self._http: Transport | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
@@ -115,39 +174,28 @@ class Connection:
     async def aclose(self) -> None:
         """Close all connections; politely, if that is quick."""
         http, self._http = self._http, None
-        if http is not None:
+        if http is None:
+            return
+        try:
             with anyio.move_on_after(FAREWELL):
                 await http.aclose()
+        except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
+            logger.warning("userpilot: closing the connections raised %s: they are left to the system", _named(error))
 
-    async def _connected(self) -> httpx.AsyncClient:
-        """The HTTP client, built by whoever comes first; its TLS context takes 20 to 125 ms, too long for the loop."""
+    async def _connected(self) -> Transport:
+        """The transport, built by the first request; its TLS context takes 20 to 125 ms, too long for the loop."""
+        if self._transport is not None:
+            self._http = self._transport
+            return self._transport
         async with self._connecting:
             if self._http is None:
-                self._http = await self._built()
+                self._http = await in_thread(self._new_transport)
         return self._http
 
-    async def _built(self) -> httpx.AsyncClient:
-        if self._transport is not None:
-            return self._new_client()
-        return await anyio.to_thread.run_sync(self._new_client, abandon_on_cancel=True)
-
-    def _new_client(self) -> httpx.AsyncClient:
-        plain = self._transport is not None or self.base_url.startswith("http:")
-        tls = False if plain else httpx.create_ssl_context(trust_env=False)
-        # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: httpcore
-        # closes the socket of one that times out, but not of one that is cancelled.
-        timeout = httpx.Timeout(None, connect=self._request_timeout * 0.4)
+    def _new_transport(self) -> Transport:
+        tls = False if self.base_url.startswith("http:") else httpx.create_ssl_context(trust_env=False)
         limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
-        client = httpx.AsyncClient(
-            transport=cast("httpx.AsyncBaseTransport | None", self._transport),
-            verify=tls,
-            limits=limits,
-            timeout=timeout,
-            trust_env=False,
-            follow_redirects=False,
-        )
-        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a proxy's would grow without end
-        return client
+        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
     async def exchange(
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *, filename: str | None = None
@@ -164,46 +212,55 @@ class Connection:
             did = f"returned what is no key: {exc}" if isinstance(exc, BadKey) else f"raised {type(exc).__name__}"
             return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable {did}")
         cap = MAX_LISTING if method == "GET" else MAX_ANSWER
-        failure, error = None, None
+        failure: str | None = None
+        error: BaseException | None = None
         with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
-            http = self._http or await self._connected()
-            self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
             try:
-                await self._stream(http, attempt, self._request(http, method, path, body, filename, key), cap)
-            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
-                failure, error = _named(exc), exc
+                http = self._http or await self._connected()
+                self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
+                await self._stream(http, attempt, self._request(attempt, method, path, body, filename, key), cap)
+            except Exception as exc:  # httpx maps many of its parts' errors, not all; a transport may raise anything
+                failure, error, attempt.broke_off = _named(exc), exc, True
         if scope.cancelled_caught:
             failure = "timeout"
-        return attempt.verdict(failure, error)
+        return attempt.verdict(failure, error, cap)
 
     def _request(
-        self, http: httpx.AsyncClient, method: str, path: str, body: bytes | None, filename: str | None, key: str
+        self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: str
     ) -> httpx.Request:
         headers = {
             **self._headers(key),
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
+            "Connection": "keep-alive",
             "User-Agent": f"userpilot-async/{__version__}",
         }
+        # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: httpcore
+        # closes the socket of one that times out, but not of one that is cancelled.
+        timeouts = {"connect": self._request_timeout * 0.4, "read": None, "write": None, "pool": None}
+        extensions = {"trace": attempt.trace, "timeout": timeouts}
+        url = self.base_url + path
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
             files = {"file": (filename, body, kind)}
-            request = http.build_request(method, self.base_url + path, headers=headers, files=files)
-            request.stream = _Body(b"".join(cast("httpx.SyncByteStream", request.stream)))
-            return request
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        request = http.build_request(method, self.base_url + path, headers=headers, content=body)
-        if body is not None:
-            request.stream = _Body(body)
+            request = _Request(method, url, headers=headers, files=files, extensions=extensions)
+            content = b"".join(cast("httpx.SyncByteStream", request.stream))
+        else:
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            request = _Request(method, url, headers=headers, content=body, extensions=extensions)
+            content = body or b""
+        if content:
+            stream = request.stream = _Body(content)
+            request.begun = False
+            attempt.body_sent = lambda: request.begun or stream.begun
         return request
 
-    async def _stream(self, http: httpx.AsyncClient, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
-        request.extensions["trace"] = attempt.trace
-        response = await http.send(request, stream=True)
+    async def _stream(self, http: Transport, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
+        response = await http.handle_async_request(request)
         try:
-            attempt.status = response.status_code
             attempt.headers = {name.lower(): value for name, value in response.headers.items()}
+            attempt.status = int(response.status_code)
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]
                 return
@@ -218,19 +275,31 @@ class Connection:
 
 
 def _named(error: BaseException) -> str:
-    """The error and its root, by their types: `ConnectError` alone may be a name, a port, or a protocol."""
-    root, seen = error, 0
-    while (cause := root.__cause__ or root.__context__) is not None and seen < 10:
-        root, seen = cause, seen + 1
+    """The error and its root, by their types: `ConnectError` alone may be a name, a port, or a protocol.
+
+    Never by its text, which may hold a URL or a header; and with care: an exception of somebody else's may lack what
+    its class promises (``ssl.SSLError("…")`` has no ``reason``).
+    """
+    root = _root(error)
     name = type(error).__name__
-    told = root.reason if isinstance(root, ssl.SSLError) and root.reason else type(root).__name__
+    reason = getattr(root, "reason", None) if isinstance(root, ssl.SSLError) else None
+    told = reason if isinstance(reason, str) and reason else type(root).__name__
     return name if told in (name, "OSError", "CancelledError", "Cancelled") else f"{name}, {told}"
 
 
+def _root(error: BaseException) -> BaseException:
+    """What the error began with: the last of its causes, or the first of a group's."""
+    for _ in range(MAX_CAUSES):
+        within = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+        if within is None:
+            break
+        error = within
+    return error
+
+
 def _is_certificate_error(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 10:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False
+    for _ in range(MAX_CAUSES):
+        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+            break
+        error = error.__cause__ or error.__context__
+    return isinstance(error, ssl.SSLCertVerificationError)

@@ -6,6 +6,7 @@ Source: docs.userpilot.com, "Background jobs" and "Bulk identify", read 2026-10.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -17,6 +18,9 @@ from ._errors import InvalidCall
 
 ROWS_PER_SECOND = 1_800 / 60  # documented speed of bulk jobs; an older page says 1,200 a minute
 MAX_JOB_ID = 1_024  # characters; real ones have about 60
+MAX_LINKS = 4_096  # characters of a job's links as JSON; the documented one is a path
+
+_NO_JOBS = ("errors", "links", "_links", "warnings")  # lists beside the one of jobs
 
 LATEST_FIRST_LOOK = 10.0  # seconds after the submission; the look costs one request and tells the real speed
 SHORTEST_PAUSE = 1.0  # seconds between two looks
@@ -60,6 +64,8 @@ class Job:
     start_time: str | None = None
     end_time: str | None = None
     elapsed_time: float | None = None
+    links: Any = attrs.field(default=None, hash=False)
+    """Where the server says that there is more about it: whatever JSON it gives; ``None`` if that is over 4 kB."""
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Job:
@@ -73,20 +79,46 @@ class Job:
             total_rows=_integer(fields.get("total_rows")),
             completed_rows=_integer(fields.get("completed_rows")),
             elapsed_time=_number(fields.get("elapsed_time")),
+            links=_bounded(fields.get("links")),
             **{
                 name: _text(fields.get(name)) for name in ("type", "filename", "submitted_at", "start_time", "end_time")
             },
         )
 
 
-def listed(body: Any) -> list[Job]:
-    """The jobs in a listing; total on anything.
+def is_job(body: Any) -> bool:
+    """It can be followed: it has an id that can be asked for, or at least a status, and is no list of errors."""
+    if not isinstance(body, dict):
+        return False
+    job_id, status = body.get("job_id"), body.get("status")
+    if isinstance(job_id, str) and usable_job_id(job_id):
+        return True
+    return isinstance(status, str) and bool(status) and not body.get("errors")
+
+
+def list_in(body: Any) -> list[Any] | None:
+    """The list, or the one in the object around it; ``None`` if there is none, or if it is one of errors.
 
     The vendor paginates the list in some undocumented way, so an object around it is looked into.
     """
-    if isinstance(body, dict):
-        body = next((value for value in body.values() if isinstance(value, list)), [])
-    return [Job.from_wire(fields) for fields in body if isinstance(fields, dict)] if isinstance(body, list) else []
+    if isinstance(body, list):
+        return body
+    if not isinstance(body, dict) or body.get("errors"):
+        return None
+    lists = [value for name, value in body.items() if isinstance(value, list) and name not in _NO_JOBS]
+    if not lists:
+        return next((found for inner in body.values() if isinstance(inner, dict) and (found := _inner(inner))), None)
+    return max(lists, key=lambda found: any(map(is_job, found)))
+
+
+def _inner(body: dict[str, Any]) -> list[Any] | None:
+    """A list of jobs one level deeper: ``{"data": {"jobs": […]}}``."""
+    return next((one for one in body.values() if isinstance(one, list) and any(map(is_job, one))), None)
+
+
+def is_list(body: Any) -> bool:
+    """`list_in` finds one."""
+    return list_in(body) is not None
 
 
 def usable_job_id(job_id: str) -> bool:
@@ -140,6 +172,14 @@ def _number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if number - number == 0.0 else None
+
+
+def _bounded(value: Any) -> Any:
+    """JSON that is short enough to keep, or ``None``."""
+    try:
+        return value if value is not None and len(json.dumps(value)) <= MAX_LINKS else None
+    except (ValueError, TypeError, RecursionError):  # what the encoder raises for what no JSON decoder gave
+        return None
 
 
 def _text(value: object) -> str | None:

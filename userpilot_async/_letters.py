@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from ._destination import LostCall
 from ._loops import cancelled_natively
+from ._losses import Losses, counted
 from ._notices import Notices
 from ._reentry import in_on_dead, marked
 
@@ -135,6 +136,11 @@ class Letters:
         await self._deliver(self._caused.popleft())
         self._seems_well = self._relapses == self._known_relapses
 
+    @property
+    def are_delivered(self) -> bool:
+        """There are none, and none is under way."""
+        return self._delivered.is_set()
+
     def give_up(self) -> None:
         """There is no more time: count what was not delivered."""
         if self._left or self._in_hand:
@@ -144,7 +150,7 @@ class Letters:
 
     def _undelivered(self, letters: int) -> None:
         self.failures += letters
-        self._notices.say(logging.WARNING, "on_dead_full", "dead letters not delivered: on_dead is too slow", letters)
+        self._notices.count("on_dead_full", letters, words=lambda: _undelivered_line)
 
     async def wait_delivered(self) -> None:
         """Until there are no letters left."""
@@ -160,6 +166,11 @@ class Letters:
                     await outcome
         except Exception as exc:  # the application's code: its failure must not stop the deliveries
             self.failures += 1
-            self._notices.say(logging.ERROR, "on_dead", f"on_dead raised {type(exc).__name__}")
+            message = f"on_dead raised {type(exc).__name__}; statistics().on_dead_failures counts how often; mend it"
+            self._notices.say(logging.ERROR, "on_dead", message)
         self._in_hand = False
         await anyio.lowlevel.checkpoint()  # a callback that never waits must not hold the loop for 10,000 letters
+
+
+def _undelivered_line(letters: Losses) -> str:
+    return f"{counted(letters.calls, 'dead letter')} not delivered: on_dead is too slow; have it only put them aside"

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 import anyio
+
+T = TypeVar("T")
+
+
+def on_trio() -> bool:
+    """Ask whether this is called in a task of trio's."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
 
 
 def cancelled_natively() -> bool:
@@ -19,7 +30,7 @@ def cancelled_natively() -> bool:
 
 
 def host_here() -> Callable[[], bool]:
-    """Has the task that this is called in ended? To be asked later; never true on trio, where scopes see to it."""
+    """Give a function that tells whether the task in which this is called has ended; never true on trio."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return lambda: False
@@ -33,7 +44,7 @@ def clock_here() -> Callable[[], float]:
     """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        current_time: Callable[[], float] = trio.current_time
+        current_time: Callable[[], float] = trio.lowlevel.current_clock().current_time  # also outside of trio's run
         return current_time
     import asyncio
 
@@ -61,3 +72,28 @@ def soon_here() -> Callable[..., object]:
     import asyncio
 
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call the function in a daemon thread of its own, and give what it gives, or raise what it raises.
+
+    anyio keeps its threads for the next call, and the interpreter waits for them at its end: for ever, where a loop
+    was stopped in the middle.
+    """
+    done, soon = anyio.Event(), soon_here()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            soon(done.set)
+
+    threading.Thread(target=work, name="userpilot_async", daemon=True).start()
+    await done.wait()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -5,6 +5,7 @@ Anyone may put; exactly one sender takes and settles. `MemoryOutbox` is the one 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,12 +13,15 @@ from typing import Protocol
 import attrs
 from anyio.abc import TaskGroup
 
+from ._calendar import Calendar
 from ._errors import OutboxError
 from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import Ledger, Outcome
+from ._notices import Notices
 from ._receipt import Receipt
 from ._settlements import Settlement
+from ._switch import SwitchedOff
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +37,8 @@ class Opening:
     """Of the account's key, for a salt: two accounts must not mix."""
     now: Callable[[], float]
     """The loop's clock."""
+    calendar: Calendar
+    """Which date a moment on that clock has."""
     changed: Callable[[], object]
     """To be called when calls have come in, or have been settled: whoever sends or waits looks again."""
     tasks: TaskGroup
@@ -303,3 +309,31 @@ class MemoryOutbox:
         self.waiting_bytes -= size
         if self.when_room is not None:
             self.when_room()
+
+
+DISABLED = Outcome("dropped", "disabled")
+
+
+class DisabledOutbox(MemoryOutbox):
+    """Counts calls as ``dropped``, reason ``disabled``, and holds none: for a client that is switched off."""
+
+    def __init__(self, switch: SwitchedOff) -> None:
+        super().__init__()
+        self.place = "nowhere"
+        self._switch = switch
+
+    def __repr__(self) -> str:
+        return f"<DisabledOutbox by {self._switch.by}>"
+
+    async def open(self, opening: Opening) -> None:
+        """Say once, at INFO, that nothing is sent; the calls that are dropped need no line of their own."""
+        message = f"the client is switched off ({self._switch.by}): calls are checked, counted as dropped, and not sent"
+        Notices(opening.now).say(logging.INFO, "disabled", f"{message}; {self._switch.undo}")
+
+    def has_room(self, size: int) -> bool:
+        """Always: nothing is held."""
+        return True
+
+    def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Count the call as dropped."""
+        return self.refuse(DISABLED)

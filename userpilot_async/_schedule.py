@@ -10,25 +10,33 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
+from functools import partial
+from urllib.parse import urlsplit
 
 from ._arrays import Arrays
 from ._backlog import FILE, Backlog
 from ._bucket import Bucket
-from ._bulk import BulkSlot, SlotState, Step
+from ._bulk import BulkSlot, SlotState
+from ._calendar import Calendar, never_set
 from ._coalesce import Row, RowState
-from ._destination import Destination, Route
+from ._destination import Destination, Files, Imports, Route
 from ._endings import Endings
 from ._event import Event
 from ._filing import LONGEST_LINGER, Filing
-from ._gate import HOLD_PROBE, Gate, backoff
+from ._gate import Gate, backoff
+from ._hold import Hold
 from ._inheritance import Inheritance
 from ._lanes import Facts, Lane, Place, Post, Ticket
 from ._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from ._lines import Lines
+from ._listing import Pages
+from ._losses import Rest
 from ._once import Once
+from ._outlook import Outlook
 from ._settings import DeliverySettings
 from ._settlements import Settlements
-from ._verdict import CANCELLED, Meaning, Verdict
+from ._steps import Step
+from ._verdict import CANCELLED, NO_WORDS, Meaning, Verdict, Words, as_promised
 from ._work import Load, Work
 
 SUSPICIOUS = 2  # failures in a row of an array, after which it goes again in halves
@@ -37,7 +45,7 @@ SUSPICIOUS = 2  # failures in a row of an array, after which it goes again in ha
 class Schedule:
     """See the module. ``chance`` gives 0 … 1 for jitter, ``filename`` a new unique name.
 
-    ``wall`` is the calendar (seconds since 1970) when ``now`` was 0; ``server`` is for messages.
+    ``calendar`` dates what is imported (without one, the schedule's clock does); ``server`` is for messages.
     """
 
     def __init__(
@@ -48,21 +56,22 @@ class Schedule:
         chance: Callable[[], float],
         filename: Callable[[], str],
         now: float,
-        wall: float = 0.0,
+        calendar: Calendar | None = None,
         server: str = "the server",
     ) -> None:
         self.settled = Settlements()
         self.buckets = {name: Bucket(limit, destination.burst, now) for name, limit in destination.budgets.items()}
         """By the names that routes use."""
-        self.slot = BulkSlot(filename, chance, destination.files.job_timeout if destination.files else 0.0)
-        imports = destination.imports
+        files, imports = destination.files, destination.imports
+        self.slot = BulkSlot(
+            filename, chance, files.job_timeout if files else 0.0, takes_arrays=bool(files and files.arrays),
+            new_pages=_pages_of(files, server),
+        )  # fmt: skip
         self.import_slot = BulkSlot(
             filename, chance, imports.job_timeout if imports else 0.0, idempotent=False,
-            repeats=settings.on_ambiguous == "send",
+            repeats=settings.on_ambiguous == "send", new_pages=_pages_of(imports, server),
         )  # fmt: skip
         self.slots = (self.slot, self.import_slot)
-        self.held: str | None = None
-        """Why nothing is sent; one request a minute looks whether it is still so."""
         self.outage: str | None = None
         """What keeps happening to requests, while several in a row have failed."""
         self.failure: str | None = None
@@ -82,14 +91,14 @@ class Schedule:
         self._arrays = Arrays(destination.events)
         self._once = Once()
         self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate = Gate(), Gate(), Gate(), Gate()
-        self._wall = wall
+        self._calendar = calendar = calendar or never_set(now)
         self.backlog: Backlog | None = None
         """The route for late events, where there is one."""
         if imports is not None:
             self.backlog = Backlog(
                 self.import_slot, self._lines, self._arrays, self.buckets[destination.events.route.budget],
                 wanted=imports.wanted, late_after=imports.late_after,
-                linger=settings.flush_interval, wall=wall,
+                linger=settings.flush_interval, calendar=calendar,
             )  # fmt: skip
         self._filing = Filing(destination.files, self.slot, self._lines, settings.flush_interval, now)
         ways: list[Callable[[float], Work | float]] = [self._next_identify, self._next_events]
@@ -103,9 +112,16 @@ class Schedule:
         )
         if self.backlog is not None and self.backlog.trust.wanted:
             self._endings.known = self.backlog.known
+        gates = {"events": self._track_gate, "identifies": self._identify_gate, "files": self._bulk_gate}
+        self._outlook = Outlook(self._lines, self.buckets, gates, destination)
         self._turn = 0
-        self._probe_at = 0.0
-        self._probing = False
+        self._hold = Hold()
+        self._begun = 0
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing is sent; one request a minute looks whether it is still so."""
+        return self._hold.why
 
     @property
     def possible_duplicates(self) -> int:
@@ -246,13 +262,14 @@ class Schedule:
 
         ``inf`` means until something is added or done.
         """
+        self._calendar.look(now)
         if self._endings.do_chores():
             return now
         earliest = min(self._endings.expire(now, self._settings.max_age), self._lines.wake(now))
         if self.in_flight >= self._settings.concurrency:
             return earliest
-        if self.held is not None and (self._probing or now < self._probe_at):
-            return earliest if self._probing else min(earliest, self._probe_at)
+        if self._hold.opens_at(now) > now:
+            return min(earliest, self._hold.opens_at(now))
         self._turn = (self._turn + 1) % len(self._turns)  # so that no route starves another of connections
         for way in self._turns[self._turn]:
             found = way(now)
@@ -263,11 +280,12 @@ class Schedule:
         return earliest
 
     def _begin(self, work: Work, now: float) -> None:
-        work.begun_at = now
+        self._begun += 1
+        work.begun_at, work.number = now, self._begun
         work.bucket.take(now)
         work.gate.enter()
         self.in_flight += 1
-        self._probing = self.held is not None
+        self._hold.began(work.number, now)
         if work.lane is not None:
             work.head = work.lane.calls[0]
             self._lines.take(work.lane, Place.BUSY)
@@ -311,14 +329,17 @@ class Schedule:
         if opens > now:
             return min(release, opens)
         work = self._step(step, imports.route(step), self._import_gate)
-        work.lines = (line for row in work.rows for line in imports.lines(row, backlog.known.of(row), self._wall))
+        known, date = backlog.known, self._calendar.date
+        work.lines = (line for row in work.rows for line in imports.lines(row, known.of(row), date))
         return work
 
     def _step(self, step: Step, route: Route, gate: Gate) -> Work:
         work = Work(route, bucket=self.buckets[route.budget], gate=gate, step=step)
-        work.filename, work.job_id = step.batch.filename, step.job_id
+        work.filename, work.job_id, work.query = step.batch.filename, step.job_id, step.query
         if step.what == "submit":
             work.rows = step.batch.rows
+            if step.form == "array" and self._to.files is not None:
+                work.array = self._to.files.arrays[step.batch.kind]
         return work
 
     def _next_identify(self, now: float) -> Work | float:
@@ -385,7 +406,7 @@ class Schedule:
 
     def done(self, work: Work, verdict: Verdict, now: float) -> None:
         """Take in what became of a request that `next` gave out."""
-        verdict = self._to.reads(verdict)
+        verdict = self._to.reads(as_promised(verdict, work.route.promises))
         self.in_flight -= 1
         self._return_token(work, verdict, now)
         work.gate.leave()
@@ -423,43 +444,63 @@ class Schedule:
             work.bucket.heard(verdict.rate.limit, verdict.rate.remaining, verdict.rate.reset, now)
 
     def _tell_gate(self, work: Work, verdict: Verdict, now: float) -> None:
-        self._probing = False
+        self._hold.ended(work.number)
         meaning = verdict.meaning
         missing_job = work.step is not None and work.step.what != "submit" and verdict.status in (404, 405)
+        answered = verdict.status is not None and not verdict.foreign
         imports = self.backlog is not None and work.gate is self._import_gate and work.rows and self.held is None
-        if imports and verdict.status is not None and meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
+        if imports and answered and meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
             assert self.backlog is not None
             self.backlog.trust.close(self._why_no_imports(verdict, work.route), now)
             return
-        if self.backlog is not None and verdict.status is not None:
+        if self.backlog is not None and answered:
             self.backlog.trust.heard(denied=meaning is Meaning.DENIED, begun_at=work.begun_at)
         if meaning in (Meaning.DENIED, Meaning.MISCONFIGURED) and not missing_job:
-            # Somebody on the way may mind what is in one request; 401 minds the key.
-            self.failure = self._why_held(verdict, work.route)
-            if verdict.status == 401 or work.gate.refused(now) or self.held is not None:
-                self.held, self._probe_at = self.failure, now + HOLD_PROBE
+            self._refused(work, verdict, now)
             return
-        if verdict.status is not None:
-            self.held = None
+        if answered and not missing_job:
+            self._hold.lift(work.number, taken=meaning is Meaning.ACCEPTED)
         if meaning is Meaning.LIMITED:
             self.rate_limited += 1
             work.gate.limited(now, verdict.delay)
         elif meaning in (Meaning.AGAIN, Meaning.LOST, Meaning.UNSENT):
-            self.retries += 1
-            work.gate.failed(now, verdict.delay, self._chance())
-            if verdict.detail != CANCELLED:
-                self.failure = f"{self._server}: {verdict.status or verdict.detail} on {work.route.name}"
-            if work.gate.failing:
-                self.outage = self.failure
+            self._failed(work, verdict, now)
         else:
-            self.failure = None
-            if self.backlog is not None and work.gate.failing:
-                self.backlog.trust.forgive()  # an outage is over: it was none of files
-            work.gate.succeeded(now)
-            if work.gate is self._import_gate and not self._arrays.waiting:
-                self._track_gate.succeeded(now)  # nobody is left whose request could tell that the outage is over
-            if not any(gate.failing for gate in self._gates):
-                self.outage = None
+            self._taken(work, now)
+
+    def _refused(self, work: Work, verdict: Verdict, now: float) -> None:
+        """The answer speaks of key or URL."""
+        why = self._why_held(verdict, work.route)
+        self.failure = f"{why} {verdict.words.ids}".rstrip()
+        if work.gate.is_past(work.number):
+            return
+        # Somebody on the way may mind what is in one request; 401 minds the key.
+        believed = work.gate.refused(now, at_once=not verdict.ambiguous)
+        if verdict.status == 401 or believed or self.held is not None:
+            self._hold.close(why, verdict.words.ids, work.number, self._begun, now)
+
+    def _failed(self, work: Work, verdict: Verdict, now: float) -> None:
+        """The server is not well, or nothing came from it."""
+        self.retries += 1
+        work.gate.failed(now, verdict.delay, self._chance())
+        if verdict.detail != CANCELLED:
+            what = f"{self._server}: {verdict.status or verdict.detail} on {work.route.name}"
+            what = self._foreign(verdict, work.route) if verdict.foreign else what
+            self.failure = f"{what} {verdict.words.ids}".rstrip()
+        if work.gate.failing:
+            self.outage = self.failure
+
+    def _taken(self, work: Work, now: float) -> None:
+        """The server is well."""
+        self.failure = None
+        if self.backlog is not None and work.gate.failing:
+            self.backlog.trust.forgive()  # an outage is over: it was none of files
+        work.gate.succeeded(now, work.number)
+        if work.gate is self._import_gate and not self._arrays.waiting:
+            # Nobody is left whose request could tell that the outage is over.
+            self._track_gate.succeeded(now, work.number)
+        if not any(gate.failing for gate in self._gates):
+            self.outage = None
 
     @property
     def _gates(self) -> tuple[Gate, ...]:
@@ -475,7 +516,12 @@ class Schedule:
             return f"{refused}; {self._to.wrong_key}"
         if verdict.status is None:
             return f"{self._server}: {verdict.detail}"
+        if verdict.foreign:
+            return self._foreign(verdict, route)
         return f"{self._server} answers {verdict.status} on {route.name}: {self._to.wrong_url}"
+
+    def _foreign(self, verdict: Verdict, route: Route) -> str:
+        return f"{self._server}, asked for {route.name}, {verdict.detail}"
 
     def _load_done(self, work: Work, load: Load, verdict: Verdict, now: float) -> None:
         meaning = verdict.meaning
@@ -485,16 +531,17 @@ class Schedule:
             for lane, _ in load.parts:
                 self._lines.came_back(lane)
             return
+        ambiguous = meaning is Meaning.LOST or verdict.ambiguous
         self._arrays.waiting += load.calls
         if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) and load.calls > 1:
             (self._arrays.refused if meaning is Meaning.INVALID else self._arrays.too_large)(load)
             self._back_in_line(load)
         elif meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
-            self._lose(load, Outcome("dead", meaning.value), verdict.detail)
-        elif meaning is Meaning.LOST and self._settings.on_ambiguous == "drop" and not verdict.doubtful:
+            self._lose(load, Outcome("dead", meaning.value), verdict.words)
+        elif ambiguous and self._settings.on_ambiguous == "drop" and not verdict.doubtful:
             self._lose(load, Outcome("dropped", "ambiguous"))
         else:
-            self._repeated += load.calls if meaning is Meaning.LOST else 0
+            self._repeated += load.calls if ambiguous else 0
             # What fails again and again may be one event's fault, and the others must not die of its company.
             if load.calls > 1 and (verdict.doubtful or self._fails_again(load, meaning)):
                 self._arrays.refused(load)
@@ -509,10 +556,10 @@ class Schedule:
         for lane, _ in reversed(load.parts):
             self._lines.came_back(lane, first=True)
 
-    def _lose(self, load: Load, outcome: Outcome, detail: str = "") -> None:
+    def _lose(self, load: Load, outcome: Outcome, words: Words = NO_WORDS) -> None:
         for lane, calls in load.parts:
             for _ in range(calls):
-                self._endings.head(lane, outcome, detail)
+                self._endings.head(lane, outcome, words)
             self._lines.came_back(lane)
 
     def _wait_for_better(self, load: Load, verdict: Verdict, now: float) -> None:
@@ -532,7 +579,7 @@ class Schedule:
             return
         fate = self._fate(head, verdict)
         if fate is not None:
-            self._endings.head(lane, fate, "" if fate is DELIVERED else verdict.detail)
+            self._endings.head(lane, fate, NO_WORDS if fate is DELIVERED else verdict.words)
             self._lines.came_back(lane)
             return
         if isinstance(head, Row) and head.state is RowState.SENDING:
@@ -550,7 +597,8 @@ class Schedule:
         if isinstance(head, Post):
             if meaning is Meaning.INVALID and head.lost and head.kind in self._to.once:
                 return DELIVERED  # what is done once is refused the second time: the lost answer was a yes
-            head.lost = head.lost or meaning in (Meaning.LOST, Meaning.AGAIN)  # a 500 may have come after the deed
+            # A 500 may have come after the deed.
+            head.lost = head.lost or verdict.ambiguous or meaning in (Meaning.LOST, Meaning.AGAIN)
         return Outcome("dead", meaning.value) if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) else None
 
     # ── calls leave unsent ──
@@ -564,6 +612,28 @@ class Schedule:
         """What waits is lost after this."""
         if self.backlog is not None:
             self.backlog.leave_by = deadline
+
+    @property
+    def settings(self) -> DeliverySettings:
+        """Those it keeps to."""
+        return self._settings
+
+    @property
+    def failures(self) -> int:
+        """Requests in a row that came to nothing, of the route where they are most."""
+        return max(gate.failures for gate in self._gates)
+
+    def rest(self, now: float) -> Rest:
+        """How long it will take to send all that waits, at the present budgets."""
+        return self._outlook.rest(now)
+
+    def waits_for(self, now: float) -> str:
+        """What stands before the next request, for the log at DEBUG."""
+        if self.held is not None:
+            return "nothing is sent at present"
+        if self.in_flight >= self._settings.concurrency:
+            return "as many requests are under way as may be"
+        return self._outlook.waits_for(now)
 
     @property
     def imports_closed(self) -> str | None:
@@ -583,3 +653,9 @@ class Schedule:
 
 def _ids(call_id: int | None) -> array[int]:
     return array("Q") if call_id is None else array("Q", (call_id,))
+
+
+def _pages_of(files: Files | Imports | None, server: str) -> Callable[[], Pages]:
+    """What begins a walk through the job list at this server: nowhere else does a link lead."""
+    host = urlsplit(server).hostname or ""
+    return partial(Pages, host, files.listing.path) if files is not None else Pages

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -20,11 +19,14 @@ from ._destination import Destination, LostCall
 from ._inheritance import Request
 from ._jobs import quoted_job_id
 from ._lanes import Post
+from ._ledger import Outcome
 from ._letters import Letters
-from ._loops import cancelled_natively, host_here
+from ._loops import cancelled_natively, host_here, loop_here
+from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
 from ._reentry import in_on_dead
+from ._reporting import Reporting
 from ._schedule import Schedule
 from ._settlements import Settlement
 from ._verdict import CANCELLED, Meaning, Verdict, of_failure
@@ -69,8 +71,8 @@ class Sender:
         self.sleeps_until = 0.0
         """When it looks again by itself; `inf` if only something new can make it."""
         self.running = False
-        self.broken = False
-        """It ended with an exception, which is on its way out through the application's `async with`."""
+        self.bug: Exception | None = None
+        """A bug of this library's ended it: it has been logged, and is raised where the client is left."""
         self.lands = False
         """What is under way may end; nothing else begins."""
         self.closed = False
@@ -80,9 +82,9 @@ class Sender:
         self._settled = anyio.Event()
         self._ended = anyio.Event()
         self._given_out: set[Work] = set()
-        self._held: str | None = None
-        self._trouble: str | None = None
+        self.reporting = Reporting(notices, destination, connection.base_url)
         self._no_imports: str | None = None
+        self._warned = False
 
     def start(self) -> None:
         """Run, in a task of the client's task group."""
@@ -94,7 +96,7 @@ class Sender:
         """Something has changed: look again."""
         self.asleep = False
         self._wake.set()
-        if not self.running and not self.closed and not self.broken:
+        if not self.running and not self.closed and self.bug is None:
             self.start()
 
     def look_again(self) -> None:
@@ -103,6 +105,12 @@ class Sender:
         self._settled = anyio.Event()
         if self.running:
             self.rouse()
+
+    def end(self) -> None:
+        """The tasks it ran in have ended, perhaps before its own took a first step: it begins no other."""
+        self.closed, self.running = True, False
+        self._ended.set()
+        self.release()
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -122,8 +130,8 @@ class Sender:
         """Take, send, settle, until `stop`.
 
         A native cancellation of this task (by a loop that is shut down, or an application that cancels all tasks
-        there are) does not reach the application's own tasks, and while the task that opened the client lives,
-        another one goes on here.
+        there are) does not reach the application's own tasks, and while the client's own task lives, another one goes
+        on here. Nor does an exception that nobody foresaw: it is a bug of this library's, and ends the sending.
         """
         again = False
         in_on_dead.set(False)  # whoever has roused it
@@ -133,32 +141,60 @@ class Sender:
                     while True:
                         await self._run(letters)
                         self._begin_anew()
+        except GeneratorExit:  # the loop has ended without us, and this coroutine is garbage: nothing of it works now
+            raise
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
             again = not self.closed and not self._host_is_done()
-        except BaseException:
-            self.broken = True
-            raise
+        except Exception as bug:
+            self.end_with(bug)
         finally:
+            self._live_no_more(again)
+
+    def _live_no_more(self, again: bool) -> None:
+        self.running, self.asleep = False, True
+        if loop_here() is None:
+            return
+        if self.bug is None:
             for work in list(self._given_out):  # of tasks that were cancelled before their first step
                 self._take_back(work, of_failure(CANCELLED, sent=False))
-            self.running, self.asleep = False, True
-            self._ended.set()
-            if again:
-                self.start()
-            else:
-                self.warn_unsent()
+        self._ended.set()
+        if again:
+            self.start()
+        elif self.bug is None:  # else the client is open still, and says at its end what became of its calls
+            self.warn_unsent()
+
+    def end_with(self, bug: Exception) -> None:
+        """Log the first bug with its traceback. Calls go on being accepted; nothing is sent any more."""
+        if self.bug is not None:
+            return
+        while isinstance(bug, ExceptionGroup) and len(bug.exceptions) == 1:
+            bug = bug.exceptions[0]
+        self.bug = bug
+        message = (
+            f"a bug of userpilot_async ({type(bug).__name__}) has ended the sending; calls are still taken,"
+            " and wait. Please report it; a new client would send again"
+        )
+        self._notices.say(logging.ERROR, "bug", message, error=bug)
+        self.release()
 
     def warn_unsent(self) -> None:
-        """Never silent: calls that nobody will send any more."""
+        """Log, once, how many calls will not be sent any more, and warn of them."""
         pending = self._outbox.ledger.pending
-        if pending and not self.closed:
-            message = f"a {self._owner} was not closed: {pending} accepted calls have not been delivered"
+        if pending and not self.closed and not self._warned:
+            self._warned = True
+            accepted = counted(pending, "accepted call")
+            message = (
+                f"a {self._owner} was not closed: {accepted} {'has' if pending == 1 else 'have'} not been delivered"
+            )
             if self._outbox.durable:
-                message += f"; they wait in {self._outbox.place}"
-            self._notices.say(logging.ERROR, "unsent", message)
+                message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
+            self._notices.say(
+                logging.ERROR, "unsent", f"{message}; leave the client by `async with`, or await aclose()"
+            )
             warnings.warn(message, ResourceWarning, stacklevel=2)
+        self._notices.say_rest()
 
     def _begin_anew(self) -> None:
         """Another one has taken over what was in hand: forget it, but for the counts."""
@@ -179,6 +215,7 @@ class Sender:
                 now = self._now()
                 step = self.schedule.next(now) if self._outbox.sends and not self.lands else math.inf
                 self.carry_on()
+                self.reporting.say_due()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
                     letters.start_soon(self._deliver_letters)
                 if isinstance(step, Work):
@@ -188,7 +225,10 @@ class Sender:
                     await anyio.lowlevel.checkpoint()
                 else:
                     self.asleep, self.sleeps_until = True, step
-                    with anyio.move_on_after(step - now if step < math.inf else None):
+                    if self.reporting.detailed:
+                        self.reporting.wait(self.schedule, step, now)
+                    wake = min(step, self.reporting.due())  # a line may be due earlier than anything to send
+                    with anyio.move_on_after(wake - now if wake < math.inf else None):
                         await self._wake.wait()
                     self.asleep = False
 
@@ -213,40 +253,45 @@ class Sender:
             merged, freed = settled.merged, settled.freed
             settled.merged, settled.freed = [], 0
             self._outbox.merged(merged, freed)
+            if merged and self.reporting.detailed:
+                self.reporting.merge(len(merged))
         if settled.marks:
             marks, settled.marks = settled.marks, []
             for ids, submitted, size in marks:
                 self._outbox.submitted(ids, submitted, size)
         if settled.done:
             done, settled.done = settled.done, []
-            lost: Counter[str] = Counter()
             for settlement in done:
-                self._settle(settlement, lost)
-            for reason, calls in lost.items():
-                self._say_lost(reason, calls)
+                self._settle(settlement)
+            self.reporting.say_losses(self.schedule)
             self._settled.set()
             self._settled = anyio.Event()
         if self.schedule.imports_closed != self._no_imports:
             self._no_imports = self.schedule.imports_closed
             if self._no_imports is not None:
-                message = (
-                    f"late events go through the realtime endpoint, which dates them on arrival: {self._no_imports}"
-                )
+                slow = "late events go through the realtime endpoint, which dates them on arrival"
+                message = f"{slow}: {self._no_imports}; one file an hour looks whether that has changed"
                 self._notices.say(logging.WARNING, "imports", message)
         if settled.forgotten:
             for filename in settled.forgotten:
                 self._outbox.forget(filename)
             settled.forgotten = []
-        trouble = self.schedule.held or self.schedule.outage
-        if (trouble is None) != (self._trouble is None) or self.schedule.held != self._held:
-            self._say_trouble()
-        self._trouble, self._held = trouble, self.schedule.held
+        if not self.closed:  # what fails now is what we broke off ourselves
+            self.reporting.look(self.schedule, self._outbox.ledger.pending, self._now())
 
-    def _settle(self, settlement: Settlement, lost: Counter[str]) -> None:
+    def drop_pending(self, outcome: Outcome) -> None:
+        """Settle what a broken schedule cannot: whatever has no outcome gets this one."""
+        ledger, calls = self._outbox.ledger, 0
+        while (call_id := ledger.oldest_pending()) < ledger.next_id:
+            ledger.settle(call_id, outcome)
+            calls += 1
+        if calls:
+            self._notices.lost(outcome.reason or "", calls, why=str)
+
+    def _settle(self, settlement: Settlement) -> None:
         self._outbox.settle(settlement)
-        reason = settlement.outcome.reason
-        if settlement.carriers and reason is not None:
-            lost[reason] += 1 + len(settlement.merged)
+        self.reporting.settled(settlement)
+        if settlement.carriers and settlement.outcome.reason is not None:
             self._letters.post(partial(self._letter, settlement))
 
     def _letter(self, settlement: Settlement) -> LostCall:
@@ -256,31 +301,20 @@ class Sender:
             reason=outcome.reason or "",
             call=settlement.call(self._destination),
             merged=len(settlement.merged),
-            detail=settlement.detail,
+            detail=settlement.words.detail,
+            error_code=settlement.words.error_code,
+            request_id=settlement.words.request_id,
         )
 
-    def mourn(self, letter: Callable[[], LostCall], reason: str) -> None:
-        """A call is lost that never came as far as the schedule."""
+    def mourn(self, letter: Callable[[], LostCall], reason: str, why: Callable[[], str] | None = None) -> None:
+        """A call is lost that never came as far as the schedule. ``why`` is for the log, which may not ask."""
         self._letters.post(letter, bounded=True)
-        self._say_lost(reason, 1)
+        self._notices.lost(reason, 1, why=why or (lambda: why_lost(reason, self.schedule.settings)))
         self.rouse()
 
-    def _say_lost(self, reason: str, calls: int) -> None:
-        message, failure = f"calls lost, reason {reason}", self.schedule.failure
-        if reason == "closed" and failure is not None:
-            message += f"; the last request failed: {failure}"
-        self._notices.say(logging.WARNING, reason, message, calls)
-
-    def _say_trouble(self) -> None:
-        if self.closed:  # what fails now is what we broke off ourselves
-            return
-        if self.schedule.held is not None:
-            self._notices.say(logging.ERROR, "held", f"nothing is sent, and nothing is lost: {self.schedule.held}")
-        elif self.schedule.outage is not None:
-            message = f"requests keep failing; calls wait and are sent again: {self.schedule.outage}"
-            self._notices.say(logging.WARNING, "outage", message)
-        else:
-            self._notices.say(logging.WARNING, "resumed", "the server takes calls again")
+    def rest(self) -> Rest:
+        """What is left to send, and how long that takes."""
+        return self.schedule.rest(self._now())
 
     async def _deliver_letters(self) -> None:
         try:
@@ -296,7 +330,12 @@ class Sender:
         try:
             if self._term == self._outbox.term and await self._outbox.sending(request):
                 verdict = of_failure(CANCELLED, sent=True)
+                detailed, began = self.reporting.detailed, self._now()
+                if detailed:
+                    self.reporting.request(work)
                 verdict = await self._exchange(work)
+                if detailed:
+                    self.reporting.answer(work, verdict, self._now() - began)
             else:
                 verdict = of_failure(f"{self._outbox.place} cannot note what is sent", sent=False)
         except anyio.get_cancelled_exc_class():
@@ -308,7 +347,8 @@ class Sender:
                 self._outbox.landed(
                     request,
                     answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
-                    lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),
+                    lost=(verdict.ambiguous or verdict.meaning in (Meaning.LOST, Meaning.AGAIN))
+                    and isinstance(work.head, Post),
                 )
             self.rouse()
 
@@ -316,7 +356,9 @@ class Sender:
         self._given_out.discard(work)
         if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
             return
-        self.schedule.done(work, verdict, self._now())
+        now = self._now()
+        self.schedule.done(work, verdict, now)
+        self.reporting.answered(verdict, work, self.schedule, now)
         self.carry_on()
 
     async def _exchange(self, work: Work) -> Verdict:
@@ -325,18 +367,25 @@ class Sender:
             body = await self._encode(work)
             if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
                 return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
-            return await self._connection.exchange(route.name, route.method, path, body, filename=work.filename)
+            if self.reporting.detailed:
+                self.reporting.file(work, len(body))
+            filename = None if work.array else work.filename
+            return await self._connection.exchange(route.name, route.method, path, body, filename=filename)
         if work.job_id:
             path = path.format(job_id=quoted_job_id(work.job_id))
+        if work.query:
+            path = f"{path}?{work.query}"
         return await self._connection.exchange(route.name, route.method, path, work.body or None)
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""
         slices: list[bytes] = []
-        while lines := b"".join(islice(work.lines, ENCODE)):
+        between = b"," if work.array else b""  # a newline before it is white space to JSON
+        while lines := between.join(islice(work.lines, ENCODE)):
             slices.append(lines)
             await anyio.lowlevel.checkpoint()
-        return b"".join(slices)
+        body = between.join(slices)
+        return b'{"%s":[%s]}' % (work.array.encode(), body) if work.array else body
 
 
 def _noted(work: Work) -> Request:

@@ -78,8 +78,12 @@ class DeliverySettings:
     max_age: float = _number(86_400.0)
     """A call older than this dies with reason ``expired``. Nothing ever dies of a number of attempts."""
 
-    close_timeout: float = attrs.field(default=10.0, validator=_not_negative)
-    """How long `aclose` drains. Below the 30 s that Kubernetes and most supervisors wait after SIGTERM."""
+    close_timeout: float | None = attrs.field(default=10.0, validator=_not_negative_or_none)
+    """How long `aclose` drains. Below the 30 s that Kubernetes and most supervisors wait after SIGTERM.
+
+    ``None``: until all is sent, however long that takes, which is right for scripts and wrong for services. Calls still
+    die of `max_age`, and a second Ctrl-C ends it.
+    """
 
     request_timeout: float = _number(15.0)
     """From the first byte sent to the last byte read, whatever the server does in between."""

@@ -12,6 +12,7 @@ from ._destination import Call, Destination
 from ._event import Event, Waiting, body_of
 from ._lanes import Lane, Post
 from ._ledger import DELIVERED, Outcome
+from ._verdict import NO_WORDS, Words
 
 MARKED = 1_000  # calls marked at once
 
@@ -31,12 +32,17 @@ class Settlement:
     """Bytes of the queue that are free again."""
     said: Event | Row | Post | None
     """What was said, unless it was delivered."""
-    detail: str = ""
-    """The server's own words about it, if it was refused."""
+    words: Words = NO_WORDS
+    """What the server said about it, if it was refused."""
     riders: Sequence[int] = ()
     """Calls that are not settled, although the server has been told what they say of this row: of the company, while
     the user's own row waits, or the other way round.
     """
+
+    @property
+    def detail(self) -> str:
+        """The same as one text, with the ids that the vendor's support asks for."""
+        return str(self.words)
 
     def call(self, destination: Destination) -> Call:
         """The call as one would make it again."""
@@ -63,20 +69,20 @@ class Settlements:
         """Files, all of whose calls have been settled, or go another way."""
         self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
-    def head(self, lane: Lane, outcome: Outcome, detail: str = "") -> None:
+    def head(self, lane: Lane, outcome: Outcome, words: Words = NO_WORDS) -> None:
         """The head of this lane has met its fate; it leaves the lane."""
         head = lane.calls[0]
         lane.pop_heads()
         if isinstance(head, Row):
-            head.state, head.detail = RowState.ANSWERED, detail
+            head.state, head.words = RowState.ANSWERED, words
             self._part(head, outcome)
             if not head.settled and outcome.status == "delivered":
                 self.done.append(Settlement((), (), outcome, 0, head, riders=list(head.ids)))
         elif isinstance(head, Post):
-            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head, detail))
+            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head, words))
         else:
             call_id, _, event = head
-            self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, detail))
+            self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, words))
 
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
         """An event has met its fate before it came into a lane."""
@@ -125,7 +131,7 @@ class Settlements:
         row.settled = True
         outcome = row.outcome or DELIVERED
         riders = [call_id for rider in row.riders or () for call_id in row.said_with(rider)]
-        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.detail, riders))
+        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.words, riders))
         if row.riders:
             self._waves.append((list(reversed(row.riders)), outcome))
 

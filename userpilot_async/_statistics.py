@@ -22,7 +22,9 @@ class Statistics:
     dead: int
     """Calls given up for a reason that lies in the call (`invalid`, `too_large`) or in its age (`expired`)."""
     dropped: int
-    """Calls given up for want of room, time, or an answer (`queue_full`, `closed`, `ambiguous`)."""
+    """Calls given up for want of room, time, or an answer (`queue_full`, `closed`, `ambiguous`), or not wanted
+    (`disabled`).
+    """
     merged: int
     """Identifies that went into a later one of the same user; their data travels with it, and shares its fate."""
     merged_lost: int = 0

@@ -5,7 +5,7 @@ Source: docs.userpilot.com, read 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, cast  # noqa: F401  # Literal and InvalidCall are in fields that DeadCall inherits
 
@@ -19,6 +19,7 @@ from ._event import Event, body_of
 from ._lanes import Facts, Key, Kind, Said
 from ._settings import Settings
 from ._values import MAX_PROPERTIES, Value, encode_json, size_of
+from ._verdict import Promise
 
 
 @attrs.frozen(kw_only=True)
@@ -32,12 +33,12 @@ class DeadCall(LostCall):
 TRACK = Route("track", "/v1/track", "track")
 IDENTIFY = Route("identify", "/v1/identify", "identify")
 IDENTIFY_COMPANY = Route("identify_company", "/v1/companies/identify", "identify")
-BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify")
-BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify")
+BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify", promises=Promise.NEW_JOB)
+BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
 SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
-IMPORTS = Route("imports", "/v1/imports", "identify")
-JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET")
-JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET")
+IMPORTS = Route("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
+JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET", promises=Promise.JOB)
+JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET", promises=Promise.JOBS)
 
 
 def userpilot(settings: Settings) -> Destination:
@@ -56,6 +57,7 @@ def userpilot(settings: Settings) -> Destination:
             look=JOB,
             listing=JOBS,
             line=bulk_line,
+            arrays={"company": "companies", "user": "users"},
             job_timeout=settings.job_timeout,
         ),
         imports=Imports(
@@ -123,18 +125,19 @@ def bulk_line(row: Row) -> bytes:
     return encode_json({"user_id": row.key, **(row.fields or {}), "metadata": row.metadata}).encode() + b"\n"
 
 
-def import_lines(row: Row, known: Mapping[str, Any], wall: float) -> Iterator[bytes]:
+def import_lines(row: Row, known: Mapping[str, Any], date: Callable[[float], float]) -> Iterator[bytes]:
     """The row, if it is one, and the events behind it as lines of an import file.
 
-    An import may blank the properties that an ``identify_user`` row leaves out, so it says all that are known. Times
-    are UTC, written as in the vendor's samples: "Import event schema", read 2026-10.
+    An import may blank the properties that an ``identify_user`` row leaves out, so it says all that are known.
+    ``date`` turns the schedule's time into seconds since 1970; it is asked when a line is made. Times are UTC, written
+    as in the vendor's samples: "Import event schema", read 2026-10.
     """
     if row.state is RowState.BATCHED:
         said = {"event_type": "identify_user", "user_id": row.key, **(row.fields or {}), "source": SOURCE}
-        said.update(inserted_at=_inserted_at(wall + row.accepted_at), metadata=known)
+        said.update(inserted_at=_inserted_at(date(row.accepted_at)), metadata=known)
         yield encode_json(said).encode() + b"\n"
     for _, accepted_at, event in row.events or ():
-        moment = _inserted_at(wall + accepted_at) if isinstance(event, bytes) else _written(event[1])
+        moment = _inserted_at(date(accepted_at)) if isinstance(event, bytes) else _written(event[1])
         head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{moment}",'
         yield head.encode() + body_of(event)[1:] + b"\n"
 

@@ -2,6 +2,9 @@
 
 Total: any status, any headers, any bytes. Sources: the vendor's API reference, read 2026-10 (statuses, error
 body, rate headers); RFC 9110 for ``Retry-After`` and ``Date``.
+
+A 2xx is not yet a yes: a proxy's maintenance page and a sign-in page are 200, too. `of_answer` knows what no endpoint
+answers; `as_promised` adds what the one that was asked has promised.
 """
 
 from __future__ import annotations
@@ -16,10 +19,15 @@ from typing import Any
 import attrs
 
 from ._bucket import LONGEST_RESET
+from ._jobs import is_job, is_list
 
 MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an hour
 CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
 _MAX_DETAIL = 200  # characters of the server's own words
+_MAX_ID = 100  # characters of an id to quote to the vendor's support; a real x-request-id has 20 to 36
+_PAGES = ("text/html", "application/xhtml+xml")
+# Byte order marks, and the zeros of UTF-16; what can stand before the first character of a page.
+_BEFORE_MARKUP = b"\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f"
 
 
 class Meaning(Enum):
@@ -46,6 +54,40 @@ class Rate:
     reset: float | None = None
 
 
+class Promise(Enum):
+    """What an endpoint gives with a 2xx, by the vendor's API reference."""
+
+    RECEIPT = "receipt"  # a realtime call or a deletion: nothing, or words
+    NEW_JOB = "new job"  # a file that was taken: the job object it has become
+    JOB = "job"
+    JOBS = "jobs"  # a list of them, or an object around one
+
+
+@attrs.frozen
+class Words:
+    """What a server said beside the status: for people, and for the vendor's support."""
+
+    detail: str = ""
+    """Its own words, shortened and printable; or the kind of network error."""
+    error_code: str | None = None
+    """Of the first error in the body, if it has one."""
+    request_id: str | None = None
+    """The header ``x-request-id``."""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.detail, self.ids)))
+
+    @property
+    def ids(self) -> str:
+        """Both ids in brackets, or nothing."""
+        named = (("error_code", self.error_code), ("request", self.request_id))
+        ids = ", ".join(f"{name} {value}" for name, value in named if value)
+        return f"({ids})" if ids else ""
+
+
+NO_WORDS = Words()
+
+
 @attrs.frozen
 class Verdict:
     """The meaning of one attempt, and what the schedule needs beside it."""
@@ -59,31 +101,94 @@ class Verdict:
     rate: Rate = Rate()
     body: Any = None
     """The decoded JSON of the answer, if it was any."""
-    page: bool = False
-    """The answer is a web page: what a website says to everything."""
+    foreign: bool = False
+    """A 2xx that is no answer of this API: a web page, half a body, a list of errors. ``detail`` says what came."""
+    ambiguous: bool = False
+    """It may have been carried out all the same."""
+    error_code: str | None = None
+    request_id: str | None = None
+    """As in `Words`."""
     doubtful: bool = False
     """It may be one event's fault: they go again in smaller arrays."""
 
+    @property
+    def words(self) -> Words:
+        """What to tell people about it."""
+        return Words(self.detail, self.error_code, self.request_id)
 
-def of_answer(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
-    """``headers`` with lower-case names. ``body`` may be cut off or garbage: a status is a status."""
-    rate = rate_of(headers)
-    decoded = _decoded(body)
-    asked = retry_after(headers)
+
+def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_off: bool = False) -> Verdict:
+    """What a status, ``headers`` with lower-case names and a body mean, whichever endpoint was asked.
+
+    ``body`` may be garbage; ``broken_off`` says that its end never came. A status is a status, but for a 2xx.
+    """
+    rate, asked, decoded = rate_of(headers), retry_after(headers), _decoded(body)
+    first = _first_error(decoded)
+    verdict = Verdict(
+        _MEANINGS.get(status) or _by_class(status), status, _detail(first), asked or 0.0, rate, decoded,
+        error_code=_id(first.get("error_code")), request_id=_id(headers.get("x-request-id")),
+    )  # fmt: skip
     if 200 <= status < 300:
-        page = headers.get("content-type", "").lower().startswith("text/html") and bool(body.strip())
-        return Verdict(Meaning.ACCEPTED, status, rate=rate, body=decoded, page=page)
-    detail = _detail(decoded)
+        return _of_success(verdict, headers, body, broken_off)
     if status == 429:
-        return Verdict(Meaning.LIMITED, status, detail, max(1.0, asked or 0.0, rate.reset or 0.0), rate, decoded)
-    return Verdict(_MEANINGS.get(status) or _by_class(status), status, detail, asked or 0.0, rate, decoded)
+        return attrs.evolve(verdict, delay=max(1.0, asked or 0.0, rate.reset or 0.0))
+    return attrs.evolve(verdict, ambiguous=verdict.meaning is Meaning.LOST)
+
+
+def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broken_off: bool) -> Verdict:
+    """A 2xx: accepted, or from somebody else, or cut off."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    # Unpacked, or left out where nobody could.
+    encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+    if (kind in _PAGES and (body.strip() or encoded)) or body[:1_024].lstrip(_BEFORE_MARKUP).startswith(b"<"):
+        return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
+    if broken_off:
+        return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)
+    if isinstance(verdict.body, dict) and verdict.body.get("errors"):
+        said = f": {verdict.detail}" if verdict.detail else ""
+        return _foreign(verdict, f"with a list of errors{said}")
+    says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
+    if says_json and verdict.body is None:
+        return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
+    return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
+
+
+def _foreign(verdict: Verdict, what: str, *, ambiguous: bool = False) -> Verdict:
+    detail = f"answered {verdict.status} {what}"
+    return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED, detail=detail, foreign=True, ambiguous=ambiguous)
+
+
+def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
+    """The same, for an endpoint that answers so.
+
+    What is no answer of this API says of a realtime call that the URL is not that of one (`Meaning.MISCONFIGURED`); of
+    a file, that it may have been taken (`Meaning.LOST`); of a look at jobs nothing, so that it is made again
+    (`Meaning.AGAIN`).
+    """
+    if verdict.status is None or not 200 <= verdict.status < 300 or promise is Promise.RECEIPT:
+        return verdict
+    kept = is_list(verdict.body) if promise is Promise.JOBS else is_job(verdict.body)
+    if kept and verdict.meaning is Meaning.ACCEPTED:
+        return verdict
+    of_rows = isinstance(verdict.body, dict) and verdict.body.get("errors")
+    if kept and of_rows and verdict.meaning is Meaning.MISCONFIGURED:  # there is a job all the same
+        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", foreign=False, ambiguous=False)
+    missing = f"answered {verdict.status} with no {'list of jobs' if promise is Promise.JOBS else 'job object'}"
+    came = verdict.detail.partition(" with ")[2]
+    if not verdict.foreign:
+        verdict = attrs.evolve(verdict, foreign=True, detail=f"{missing}: is this the URL of Userpilot's API?")
+    elif came:
+        verdict = attrs.evolve(verdict, detail=f"{missing}, but with {came}")
+    if promise is Promise.NEW_JOB:
+        return attrs.evolve(verdict, meaning=Meaning.LOST, ambiguous=True)
+    return attrs.evolve(verdict, meaning=Meaning.AGAIN, ambiguous=False)
 
 
 def of_failure(kind: str, *, sent: bool, certificate: bool = False) -> Verdict:
     """No usable answer. ``kind`` names the exception; ``sent`` says whether any byte of the request had left."""
     if certificate:
         return Verdict(Meaning.MISCONFIGURED, detail="the server's certificate is not trusted")
-    return Verdict(Meaning.LOST if sent else Meaning.UNSENT, detail=kind)
+    return Verdict(Meaning.LOST if sent else Meaning.UNSENT, detail=kind, ambiguous=sent)
 
 
 _MEANINGS = {
@@ -98,6 +203,7 @@ _MEANINGS = {
     413: Meaning.TOO_LARGE,
     422: Meaning.INVALID,
     425: Meaning.AGAIN,
+    429: Meaning.LIMITED,
     # A gateway speaks for a server that may well have applied the request before its answer went missing.
     502: Meaning.LOST,
     504: Meaning.LOST,
@@ -176,11 +282,24 @@ def _decoded(body: bytes) -> Any:
         return None
 
 
-def _detail(decoded: Any) -> str:
-    """The first error's message: ``{"errors": [{"error", "error_code", "message", "details"}]}``, each optional."""
+def _first_error(decoded: Any) -> Mapping[str, Any]:
+    """Of ``{"errors": [{"error", "error_code", "message", "details"}]}``, each optional; empty if there is none."""
     errors = decoded.get("errors") if isinstance(decoded, dict) else None
     first = errors[0] if isinstance(errors, list) and errors else decoded
-    if not isinstance(first, dict):
-        return ""
+    return first if isinstance(first, dict) else {}
+
+
+def _detail(first: Mapping[str, Any]) -> str:
     words = [first[name] for name in ("message", "error", "details") if isinstance(first.get(name), str)]
-    return "".join(c if c.isprintable() else " " for c in words[0][:_MAX_DETAIL]) if words else ""
+    return _printable(words[0][:_MAX_DETAIL]) if words else ""
+
+
+def _id(value: object) -> str | None:
+    """An id that people can copy into a letter to the vendor's support: short and printable, or ``None``."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        value = str(value)
+    return (_printable(value[:_MAX_ID]).strip() or None) if isinstance(value, str) else None
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

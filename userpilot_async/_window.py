@@ -9,7 +9,7 @@ ids, that is not certain. Reading stops in front of such a call until there is n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -56,6 +56,10 @@ class Read:
     """All calls before this have been read, or were passed over."""
     full: bool
     """There may be more of what was asked for."""
+    offset: float | None = None
+    """From the machine's steady clock to the calendar of this reading, in seconds: the times in it are corrected to
+    that. ``None`` where the place has a calendar of its own.
+    """
 
 
 class Window:
@@ -144,13 +148,13 @@ class Window:
             return self.reading
         return None
 
-    def arrived(self, read: Read, now: float, wall: float) -> None:
-        """That was read, with calendar times; ``now`` is ``wall`` on the schedule's clock."""
+    def arrived(self, read: Read, accepted_at: Callable[[float], float]) -> None:
+        """That was read, with calendar times, which ``accepted_at`` turns into the schedule's."""
         reading, self.reading = self.reading, None
         assert reading is not None
         if reading.only is not None:
             for one in read.found:
-                self._add(one.ticket, now, wall)
+                self._add(one.ticket, accepted_at)
             if read.full:
                 self._passed[reading.only] = read.read_to
             else:
@@ -169,7 +173,7 @@ class Window:
             if key not in self._passed and self._in_hand.get(key, 0) >= LONG and not self._persons:
                 self._passed[key] = call_id
             if key not in self._passed:
-                self._add(one.ticket, now, wall)
+                self._add(one.ticket, accepted_at)
             elif other is not None:
                 self._touched.setdefault(key, set()).add(other)
 
@@ -188,9 +192,9 @@ class Window:
             self._hold(ticket)
             self.read_to += 1
 
-    def _add(self, ticket: Ticket, now: float, wall: float) -> None:
+    def _add(self, ticket: Ticket, accepted_at: Callable[[float], float]) -> None:
         call_id, at, kind, key, said = ticket
-        self._hold((call_id, now - max(0.0, wall - at), kind, key, said))
+        self._hold((call_id, accepted_at(at), kind, key, said))
 
     def _hold(self, ticket: Ticket) -> None:
         call_id, _, _, key, _ = ticket

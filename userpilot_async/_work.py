@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import attrs
 
 from ._bucket import Bucket
-from ._bulk import Step
 from ._coalesce import Row
 from ._destination import Route
 from ._event import Waiting
 from ._gate import Gate
 from ._lanes import Lane, Post
+from ._steps import Step
 
 
 @attrs.define(eq=False)
@@ -28,7 +28,7 @@ class Load:
 
 @attrs.define(eq=False)
 class Work:
-    """One request to make. The sender reads the first six fields; the rest is the schedule's."""
+    """One request to make. The sender reads the first eight fields; the rest is the schedule's."""
 
     route: Route
     body: bytes = b""
@@ -38,7 +38,11 @@ class Work:
     lines: Iterator[bytes] = attrs.field(factory=lambda: iter(()))
     """Of that file, made as they are asked for."""
     filename: str = ""
+    array: str = ""
+    """The lines go as an array of this name in a JSON object instead."""
     job_id: str = ""
+    query: str = ""
+    """Of the URL: which page of a list."""
     bucket: Bucket = attrs.field(kw_only=True)
     gate: Gate = attrs.field(kw_only=True)
     load: Load | None = None
@@ -47,6 +51,8 @@ class Work:
     """Or the lane of a row, or of a post."""
     head: Waiting | Row | Post | None = None
     begun_at: float = 0.0
+    number: int = -1
+    """It counts requests, as they begin."""
     step: Step | None = None
     """Or a step of the job slot."""
 

@@ -37,6 +37,7 @@ from ._nested import checked_data, encoded_data
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
 from ._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
+from ._switch import switched_off
 from ._values import (
     checked_id,
     checked_moment,
@@ -53,6 +54,7 @@ __all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "Parcel
 
 MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
 MAX_PHONE = 64
+NOWHERE = "https://parcelvoy.invalid"  # of a client that is switched off, and was not told where its server is
 Data = Mapping[str, Any] | None
 """JSON: nested mappings and lists of str, int, float, bool and None; `Any` because that cannot be said in a type."""
 
@@ -281,8 +283,7 @@ def _read(verdict: Verdict) -> Verdict:
     """
     if verdict.status == 400:
         return attrs.evolve(verdict, meaning=Meaning.LOST, doubtful=True)
-    # A page that is taken for a yes would swallow every call.
-    if verdict.page or (verdict.meaning is Meaning.INVALID and verdict.status != 422):
+    if verdict.meaning is Meaning.INVALID and verdict.status != 422:
         return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
     return verdict
 
@@ -360,7 +361,8 @@ class ParcelvoyClient(Door):
     ``api_key`` is a public key of the project, or a callable that returns it; ``base_url`` is where the server is,
     https (http for loopback). Without them ``PARCELVOY_API_KEY`` and ``PARCELVOY_BASE_URL`` are read. Else as
     `UserpilotClient`: opened by ``async with``, drained on leaving; ``on_dead`` gets a `DeadCall` for every call
-    that is lost. Raises `ConfigurationError` for a key, URL or setting that cannot be right.
+    that is lost; ``disabled=True``, or ``PARCELVOY_DISABLED=1``, switches the client off. Raises `ConfigurationError`
+    (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right.
     """
 
     settings: ParcelvoySettings
@@ -374,17 +376,21 @@ class ParcelvoyClient(Door):
         settings: ParcelvoySettings | None = None,
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
+        disabled: bool | None = None,
     ) -> None:
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
+        switch = switched_off(disabled, "PARCELVOY_DISABLED")
         if settings is not None and not isinstance(settings, ParcelvoySettings):
             raise ConfigurationError(f"settings {must_be('ParcelvoySettings', settings)}")
         settings = settings if settings is not None else ParcelvoySettings()
         url, called = given(base_url, "base_url", "PARCELVOY_BASE_URL")
+        if url is None and switch is not None:
+            url = NOWHERE
         if url is None:
             raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
         connection = Connection(
-            KeyRing(api_key, "PARCELVOY_API_KEY"),
+            KeyRing(api_key if switch is None else switch, "PARCELVOY_API_KEY"),
             lambda key: {"Authorization": f"Bearer {key}"},
             _origin(url, called),
             checked_transport(transport),
@@ -394,7 +400,8 @@ class ParcelvoyClient(Door):
         )
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
-        super().__init__(parcelvoy(settings), connection, settings, outbox_at(place, called), on_dead)
+        outbox = outbox_at(place, called) if switch is None else None
+        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead, switch)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,

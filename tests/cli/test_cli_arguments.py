@@ -122,3 +122,17 @@ def test_without_its_packages_the_emulator_says_what_to_install(package: str, co
     assert result.returncode == Exit.USAGE
     assert 'pip install "userpilot-async[emulator]"' in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["send", "-"], ["jobs"], ["check"], ["send", "--to", "parcelvoy", "-"]])
+def test_a_command_that_would_send_nothing_says_so_instead(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """`USERPILOT_DISABLED=1` in CI must not make a nightly import end with 0 and no data."""
+    variable = "PARCELVOY_DISABLED" if "parcelvoy" in command else "USERPILOT_DISABLED"
+    monkeypatch.setenv(variable, "1")
+
+    result = invoke(*command)
+
+    assert Exit.USAGE == result.exit_code
+    assert f"{variable}=1 switches the client off" in result.output

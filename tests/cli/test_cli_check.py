@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.cli.conftest import KEY, Run
+from tests.harness import RawServer, answer
 from tests.harness.raw_server import RefusedPort
 from userpilot_async.cli._check import Finding, Heard, as_text, skew
 from userpilot_async.cli._exits import Exit
@@ -63,3 +64,23 @@ def test_a_clock_that_is_off_is_told_with_its_direction() -> None:
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 99 Jan 1970 00:00:00 GMT"])
 def test_a_missing_or_senseless_date_gives_no_skew(date: str | None) -> None:
     assert skew(0.0, date) is None
+
+
+def test_a_web_page_is_exit_code_3_and_says_what_came(run: Run) -> None:
+    """A sign-in page says 200 to everything: `check` was content."""
+    with RawServer([], then=answer(200, b"<html>please log in</html>", {"content-type": "text/html"})) as page:
+        result = run("check", "--base-url", page.url)
+
+    assert result.returncode == Exit.UNREACHABLE
+    assert "key      unknown" in result.stdout
+    assert "does not look like a Userpilot server: the server answered 200" in result.stderr
+    assert "a web page: is a proxy or a sign-in page in between?" in result.stderr
+
+
+def test_it_asks_once_however_many_jobs_there_are(run: Run) -> None:
+    jobs = [{"job_id": f"j{n}", "status": "completed"} for n in range(10)]
+    page = answer(200, json.dumps(jobs).encode(), {"content-type": "application/json"})
+    with RawServer([], then=page) as server:
+        result = run("check", "--base-url", server.url)
+
+    assert (Exit.FINE, 1) == (result.returncode, len(server.requests))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import attrs
 from anyio.abc import TaskGroup
 
+from userpilot_async import _clocks
 from userpilot_async._batch import Batch, Committed
+from userpilot_async._calendar import Calendar, Clocks
 from userpilot_async._errors import OutboxError
 from userpilot_async._lanes import Key, Kind, Said
 from userpilot_async._outbox import Opening, Outbox
@@ -37,6 +38,7 @@ class Client:
     """Who opens an outbox: a clock to set, and what it was told."""
 
     time: float = 0.0
+    clocks: Callable[[], Clocks] = _clocks.read
     key: str = "KEY"
     destination: str = "a server"
     changes: int = 0
@@ -50,6 +52,7 @@ class Client:
             destination=self.destination,
             fingerprint=lambda salt: f"{self.key} {salt.hex()}",
             now=lambda: self.time,
+            calendar=Calendar(self.clocks, self.time),
             changed=self._changed,
             tasks=tasks or _NoTasks(),  # type: ignore[arg-type]  # all that is asked of it
             failed=lambda *call: self.not_held.append(call),
@@ -158,14 +161,20 @@ class Inline:
 class InlineOutbox(Inline, SQLiteOutbox):
     """A file."""
 
-    wall = staticmethod(time.time)
-    """The calendar by which tokens come back."""
+    wall = staticmethod(_clocks.wall)
+    steady = staticmethod(_clocks.steady)
+    boot = staticmethod(_clocks.boot_here)
+    """The clocks by which calls are dated, and tokens come back."""
 
     def _start(self) -> None:
         self._errands = errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
         self.writer = InlineWriter(errands)
         self._writer = self.writer  # type: ignore[assignment]  # it looks like one
-        errands.file = File(self.path, self._durability, pause=self.writer.pause, wall=self.wall, warn=errands.warn)
+        self._steady = self.steady
+        errands.file = File(
+            self.path, self._durability, pause=self.writer.pause, wall=self.wall, steady=self.steady, boot=self.boot,
+            warn=errands.warn,
+        )  # fmt: skip
         self.writer.start()
 
     def die(self) -> None:

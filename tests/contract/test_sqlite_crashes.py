@@ -166,7 +166,10 @@ class TwoProcesses(RuleBasedStateMachine):
         return folder
 
     def start(self) -> Process:
-        file = File(self.folder / "events.db", "process", pause=_nobody_waits, wall=lambda: self.time, warn=_no_warning)
+        file = File(
+            self.folder / "events.db", "process", pause=_nobody_waits, wall=lambda: self.time,
+            steady=lambda: self.time, warn=_no_warning,
+        )  # fmt: skip
         now = file.open("a server", lambda salt: f"KEY {salt.hex()}")
         process = Process(file, SharedLedger(), base=now.account.next_id)
         process.ledger.start(now.account.next_id)

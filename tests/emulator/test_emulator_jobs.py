@@ -231,3 +231,45 @@ async def test_deletions_hold_no_slot(client):
 @pytest.mark.parametrize("payload", [{}, {"users": []}, {"users": "u1"}, {"users": [7]}, {"users": [""]}])
 async def test_a_deletion_needs_ids(client, payload):
     assert 400 == (await client.request("DELETE", "/v1/users", json=payload)).status_code
+
+
+# ── the pages of the list ──
+
+
+async def shown(client, query):
+    answer = (await client.get("/v1/background_jobs", params=query)).json()
+    jobs = answer["jobs"] if isinstance(answer, dict) else answer
+    following = answer["links"]["next"] if isinstance(answer, dict) else None
+    return [job["filename"] for job in jobs], following
+
+
+async def seven_jobs(client):
+    for n in range(7):
+        assert 202 == (await client.request("DELETE", "/v1/users", json={"users": [f"u{n}"]})).status_code
+    return [f"delete_users_{n}.json" for n in range(7, 0, -1)]
+
+
+@pytest.mark.parametrize("jobs_paging", ["page", "links", "hidden"])
+async def test_the_list_shows_so_many_jobs_a_page_newest_first(connect, clock, jobs_paging):
+    async with connect(Emulator(clock=clock, jobs_per_page=3, jobs_paging=jobs_paging)) as client:
+        names = await seven_jobs(client)
+        pages = [await shown(client, query) for query in ({}, {"page": "2"}, {"page": "3"}, {"page": "4"})]
+
+    there = [names[:3], names[3:6], names[6:], []] if jobs_paging != "hidden" else [names[:3]] * 4
+    assert there == [page for page, _ in pages]
+    to = [f"/v1/background_jobs?page={n}" for n in (2, 3)]
+    assert ([*to, None, None] if jobs_paging == "links" else [None] * 4) == [following for _, following in pages]
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "many", ""])
+async def test_a_page_that_is_no_number_is_the_first(connect, clock, page):
+    async with connect(Emulator(clock=clock, jobs_per_page=3)) as client:
+        names = await seven_jobs(client)
+
+        assert names[:3] == (await shown(client, {"page": page}))[0]
+
+
+@pytest.mark.parametrize("options", [{"jobs_per_page": 0}, {"jobs_paging": "cursor"}])
+def test_a_list_cannot_be_paged_in_another_way(options):
+    with pytest.raises(ValueError, match="must be"):
+        Emulator(**options)

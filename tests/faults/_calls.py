@@ -56,18 +56,21 @@ def marks_in(body: Any) -> Iterator[tuple[str, int]]:
 
 
 class Log(logging.Handler):
-    """Every line that anybody logs inside the block, at DEBUG, with the stamp of the test's clock."""
+    """Every line that anybody logs inside the block, with the stamp of the test's clock; those at DEBUG apart."""
 
     _NAMES = ("userpilot_async", "httpx", "httpcore")
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.lines: list[tuple[float, str]] = []  # the library's own
+        self.details: list[str] = []  # those of them at DEBUG
         self.others: list[str] = []
         self._now: Callable[[], float] = anyio.current_time
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name.startswith("userpilot_async"):
+        if record.name.startswith("userpilot_async") and record.levelno <= logging.DEBUG:
+            self.details.append(self.format(record))
+        elif record.name.startswith("userpilot_async"):
             self.lines.append((self._now(), self.format(record)))
         else:
             self.others.append(self.format(record))
@@ -164,10 +167,14 @@ class Calls:
         assert self.losses == statistics.reasons
         told_of = sum(1 + letter.merged for letter in self.letters)
         assert sum(self.losses.values()) + statistics.merged_lost == told_of
+        assert all(line.startswith("userpilot: ") for _, line in self.log.lines), self.log.lines
+        assert all(line.startswith("userpilot: ") for line in self.log.details), self.log.details
+        self.judge_log(statistics)
         judge.one_line_per_reason((stamp, re.sub(r" \(\d+\)$", "", line)) for stamp, line in self.log.lines)
         api = getattr(self.client, "api", self.client)  # not every side has one
         texts = {
             "the log": "\n".join(line for _, line in self.log.lines),
+            "the log at DEBUG": "\n".join(self.log.details),
             "other logs": "\n".join(self.log.others),
             "repr(client)": repr(self.client) + repr(api) + repr(vars(api)),
             "statistics": repr(statistics) + repr(report) + str(report),
@@ -176,6 +183,19 @@ class Calls:
             "exceptions": "\n".join(f"{error!r} {error}" for error in self.errors),
         }
         judge.no_canary(texts, [KEY, PERSON])
+
+    def judge_log(self, statistics: Statistics) -> None:
+        """What the log says of losses adds up to them: by reason, and with what had been merged into them."""
+        said: Counter[str] = Counter()
+        for _, line in self.log.lines:
+            found = re.match(r"userpilot: (\d+) (?:calls? lost, reason (\w+):|of \d+ calls? dropped on close:)", line)
+            if found is not None:
+                said[found[2] or "closed"] += int(found[1])
+        merged = sum(
+            int(more) for _, line in self.log.lines for more in re.findall(r"(\d+) more had been merged", line)
+        )
+        assert said == statistics.reasons, self.log.lines
+        assert merged == statistics.merged_lost, self.log.lines
 
     def _next(self, user: str) -> int:
         self._count[user] += 1

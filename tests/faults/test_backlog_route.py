@@ -579,6 +579,7 @@ class VirtualFile(InlineOutbox):
     """A file without a thread, whose calendar is the server's."""
 
     wall = staticmethod(lambda: EPOCH + anyio.current_time())
+    steady = staticmethod(lambda: anyio.current_time())
 
 
 @asynccontextmanager

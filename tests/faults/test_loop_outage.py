@@ -34,6 +34,7 @@ async def test_an_outage_is_said_once_and_its_end_too(caplog: pytest.LogCaptureF
     assert during == "http://127.0.0.1:1: ConnectError on track"
     assert (None, 20) == (after.outage, after.delivered)
     assert [
-        f"requests keep failing; calls wait and are sent again: {during}",
-        "the server takes calls again",
+        f"userpilot: requests fail, 20 calls wait and are sent again: {during}; if that lasts, see whether the server"
+        " is up, and the URL right",
+        "userpilot: http://127.0.0.1:1 answers again, and takes calls",
     ] == [record.getMessage() for record in caplog.records]

@@ -467,6 +467,18 @@ async def test_row_12_a_broken_answer_loses_nothing_and_leaves_the_next_ones_alo
             assert BROKEN[kind].name in [request.behaviour for request in server.requests]
 
 
+async def test_row_82_a_success_whose_body_broke_off_may_have_been_one_and_is_counted() -> None:
+    """It was a delivery; whoever cut it off may have cut off anything."""
+    with RawServer([answer(), BROKEN["truncated"]]) as server:
+        async with on_sockets(server) as scene:
+            for _ in range(2):
+                await scene.track(person(1))
+                await scene.drained()
+
+            assert 3 == len(scene.marks())
+            assert 1 == scene.statistics.possible_duplicates
+
+
 @pytest.mark.parametrize("each_bytes", [8_000, 300_000], ids=["many", "one"])
 @both
 async def test_row_13_300_kb_of_headers(each_bytes: int, to: Side) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.faults._outbox_host import told_by
 from tests.harness import emulator_process, judge, program
 from userpilot_async import UserpilotClient
 from userpilot_async._batch import Batch, Put
+from userpilot_async._clocks import steady
 from userpilot_async._outbox import Opening
 from userpilot_async._receipt import LateReceipt
 from userpilot_async._shared_ledger import SharedLedger
@@ -62,7 +62,7 @@ def some_calls(numbers: range) -> Iterator[Put]:
     receipt = LateReceipt(SharedLedger())
     for n in numbers:
         said = b'{"user_id":"user-%d","event_name":"clicked","metadata":{"n":%d}}' % (n % USERS, n)
-        yield Put("track", f"user-{n % USERS}", said, len(said), 0.0, time.time(), receipt, True)
+        yield Put("track", f"user-{n % USERS}", said, len(said), 0.0, steady(), receipt, True)
 
 
 @attrs.frozen

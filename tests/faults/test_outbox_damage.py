@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -315,7 +316,9 @@ async def test_row_56_a_call_with_a_wrong_number_is_set_aside_and_nobody_is_misl
 
 
 @ON_ASYNCIO
-async def test_row_56_a_damaged_row_is_set_aside_counted_and_the_rest_is_sent(tmp_path: Path) -> None:
+async def test_row_56_a_damaged_row_is_set_aside_counted_and_the_rest_is_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = await a_file(tmp_path)
     with closing(sqlite3.connect(file)) as db, db:
         db.execute("UPDATE calls SET said = replace(said, 'clicked', 'klicked') WHERE id IN (3, 50, 239)")
@@ -326,6 +329,8 @@ async def test_row_56_a_damaged_row_is_set_aside_counted_and_the_rest_is_sent(tm
     assert CALLS - 4 == len(after.arrived)
     assert not after.quarantined
     assert [(3,), (50,), (60,), (239,)] == look_into(file, "SELECT id FROM damaged ORDER BY id")
+    said = [re.match(r"userpilot: (\d+) calls? lost, reason damaged: ", one.getMessage()) for one in caplog.records]
+    assert 4 == sum(int(found[1]) for found in said if found is not None), caplog.text
 
 
 @pytest.mark.parametrize("what", ["header", "everything"])

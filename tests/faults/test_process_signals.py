@@ -139,7 +139,7 @@ def test_row_41_a_second_sigint_ends_the_drain_at_once_and_the_calls_are_account
     judge.within_bound(took, 1.0)
     assert 0 == status
     assert "interrupted" in told
-    assert re.search("5 calls lost, reason closed|5 accepted calls have not been delivered", program.output)
+    assert re.search("userpilot: 5 of 5 calls dropped on close: the close was cancelled after ", program.output)
     account = Account(**told["account"])
     assert 5 == account.dropped == judge.conservation(account)
 

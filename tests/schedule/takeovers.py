@@ -43,7 +43,7 @@ class Heirs(Simulation):
 
     def _start(self) -> None:
         self.file = InlineOutbox(self.path, durability="process")
-        self.file.wall = self.file._wall = lambda: self.now  # the simulation's clock is the calendar, too
+        self.file.wall = self.file.steady = lambda: self.now  # the simulation's clock is the calendar, too
         self._client.time = self.now
         open_now(self.file, self._client.opening())
         bury_the_dead()

@@ -98,7 +98,7 @@ def test_a_bad_key_in_the_environment_is_refused_without_showing_it(monkeypatch)
 
 
 def test_without_any_key_the_error_says_where_one_may_be_put():
-    with pytest.raises(ValueError, match="pass it, or set USERPILOT_API_KEY"):
+    with pytest.raises(ValueError, match="pass it, set USERPILOT_API_KEY, or switch the client off"):
         UserpilotClient()
 
 

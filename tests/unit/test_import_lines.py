@@ -30,7 +30,7 @@ def row(metadata: dict[str, Any] | None = None, *events: Event, key: str = "ü1"
 
 
 def lines_of(row: Row, known: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    lines = list(import_lines(row, row.metadata if known is None else known, WALL))
+    lines = list(import_lines(row, row.metadata if known is None else known, lambda at: WALL + at))
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
     return [json.loads(line) for line in lines]
 

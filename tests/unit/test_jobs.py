@@ -15,7 +15,9 @@ from userpilot_async._jobs import (
     SHORTEST_PAUSE,
     expected_duration,
     first_look,
-    listed,
+    is_job,
+    is_list,
+    list_in,
     next_look,
     usable_job_id,
 )
@@ -45,6 +47,7 @@ READ = Job(
     start_time="2026-01-02T03:04:05Z",
     elapsed_time=12.0,
     submitted_at="2026-01-02T03:04:04Z",
+    links="/v1/background_jobs/1",
 )
 
 
@@ -65,7 +68,7 @@ def test_a_number_read_from_a_string_is_an_int():
     assert int is type(Job.from_wire({"total_rows": "100"}).total_rows)
 
 
-@pytest.mark.parametrize("missing", [name for name in DOCUMENTED if name not in ("job_id", "status", "links")])
+@pytest.mark.parametrize("missing", [name for name in DOCUMENTED if name not in ("job_id", "status")])
 def test_any_other_field_may_be_missing(missing):
     fields = {name: value for name, value in DOCUMENTED.items() if name != missing}
 
@@ -115,6 +118,19 @@ def test_a_text_of_a_megabyte_is_cut():
     assert 1_024 == len(Job.from_wire({"filename": "x" * 1_000_000}).filename)
 
 
+@pytest.mark.parametrize("links", ["/v1/background_jobs/1", {"self": {"href": "/1"}}, ["/1", None], 7], ids=repr)
+def test_links_are_kept_as_they_came(links):
+    assert links == Job.from_wire({"links": links}).links
+
+
+def test_links_of_a_megabyte_are_not():
+    assert None is Job.from_wire({"links": {"self": "x" * 1_000_000}}).links
+
+
+def test_a_job_with_links_can_be_in_a_set():
+    assert 1 == len({Job.from_wire({"links": {"self": "/1"}})})
+
+
 @given(st.dictionaries(st.sampled_from(sorted(DOCUMENTED)) | st.text(), json_values, max_size=12))
 def test_any_json_object_is_some_job(fields):
     job = Job.from_wire(fields)
@@ -145,12 +161,70 @@ def test_any_numbers_make_some_job(fields):
     ids=["array", "object", "page", "garbage between"],
 )
 def test_the_jobs_of_a_listing_are_found(body):
-    assert [READ] == listed(body)
+    assert [READ] == [Job.from_wire(one) for one in list_in(body) if isinstance(one, dict)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None, "jobs", 7, {}, {"jobs": None}, {"errors": []}, {"errors": [{"message": "no"}]},
+        {"errors": [{"message": "no"}], "jobs": [DOCUMENTED]},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_holds_no_list_of_jobs_is_no_empty_list(body):
+    assert list_in(body) is None
+    assert not is_list(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"warnings": [{"code": 1}], "jobs": [DOCUMENTED]},
+        {"links": [{"rel": "self"}], "jobs": [DOCUMENTED]},
+        {"filters": [{"name": "all"}], "jobs": [DOCUMENTED]},
+        {"data": {"jobs": [DOCUMENTED], "total": 1}},
+    ],
+    ids=lambda body: next(iter(body)),
+)
+def test_the_list_of_jobs_is_told_from_other_lists(body):
+    assert [DOCUMENTED] == list_in(body)
 
 
 @given(json_values)
-def test_any_json_is_some_listing(body):
-    assert all(isinstance(job, Job) for job in listed(body))
+def test_a_list_is_found_in_any_json_or_not(body):
+    found = list_in(body)
+
+    assert is_list(body) == (found is not None)
+    assert found is None or isinstance(found, list)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_one"),
+    [
+        (DOCUMENTED, True),
+        ({"job_id": "j"}, True),
+        ({"status": "queued"}, True),
+        ({"job_id": "x" * 1_000_000, "status": "queued"}, True),
+        ({"job_id": "j", "errors": [{"message": "row 3"}]}, True),
+        ({"status": "error", "errors": [{"message": "no"}]}, False),
+        ({"job_id": None, "status": None}, False),
+        ({"job_id": "", "status": ""}, False),
+        ({"job_id": 7}, False),
+        ({"message": "ok"}, False),
+        ({}, False),
+        ([DOCUMENTED], False),
+        ("queued", False),
+        (None, False),
+    ],
+)
+def test_a_job_object_can_be_followed(body, is_one):
+    assert is_one == is_job(body)
+
+
+@given(json_values)
+def test_any_json_is_a_job_object_or_not(body):
+    assert is_job(body) in (True, False)
 
 
 # ── when to look ──

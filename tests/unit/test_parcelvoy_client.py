@@ -40,7 +40,11 @@ def base_url_of(*arguments: Any, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((None, URL), {}, r"^api_key is missing: pass it, or set PARCELVOY_API_KEY$"),
+        (
+            (None, URL),
+            {},
+            r"^api_key is missing: pass it, set PARCELVOY_API_KEY, or switch the client off with disabled=True",
+        ),
         (("", URL), {}, r"^api_key is empty$"),
         ((7, URL), {}, r"^api_key must be str or a callable that returns one, not int$"),
         ((SECRET.encode(), URL), {}, r"not bytes$"),

@@ -116,6 +116,7 @@ CLIENT = {
     " rebind=False, on_progress=None, max_rows=100000, series=None)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
+    "start": "async (self)",
     "statistics": "(self)",
 }
 PARCELVOY = {
@@ -128,6 +129,7 @@ PARCELVOY = {
     "enqueue": "async (self, call)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
+    "start": "async (self)",
     "statistics": "(self)",
 }
 PARCELVOY |= {f"{name}_nowait": PARCELVOY[name].removeprefix("async ") for name in list(PARCELVOY)[:4]}
@@ -143,6 +145,7 @@ API = {
     "wait_for_job": "async (self, job, *, timeout=None, on_progress=None)",
     "delete_users": "async (self, user_ids)",
     "delete_companies": "async (self, company_ids)",
+    "start": "async (self)",
 }
 # Public for the client's sake.
 API_FOR_THE_CLIENT = {"open", "aclose", "reserve"}
@@ -177,11 +180,12 @@ def test_the_api_has_no_other_methods():
     [
         (
             UserpilotClient,
-            "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None)",
+            "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None,"
+            " disabled=None)",
         ),
         (
             ParcelvoyClient,
-            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None)",
+            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None, disabled=None)",
         ),
         (
             UserpilotAPI,
@@ -243,11 +247,12 @@ def test_the_client_has_an_api():
     [
         (Receipt, {"id", "status", "reason", "outcome"}),
         (Job, {"job_id", "status", "type", "filename", "file_size", "total_rows", "completed_rows", "submitted_at",
-               "start_time", "end_time", "elapsed_time"}),
+               "start_time", "end_time", "elapsed_time", "links"}),
         (Outcome, {"status", "reason", "row"}),
         (Report, {"complete", "elapsed", "left", "jobs", "statistics"}),
-        (DeadCall, {"status", "reason", "call", "merged", "error", "arguments"}),
-        (parcelvoy.DeadCall, {"status", "reason", "call", "merged", "error", "arguments"}),
+        (DeadCall, {"status", "reason", "call", "merged", "error", "arguments", "detail", "error_code", "request_id"}),
+        (parcelvoy.DeadCall, {"status", "reason", "call", "merged", "error", "arguments", "detail", "error_code",
+                              "request_id"}),
         (Statistics, {"accepted", "delivered", "dead", "dropped", "merged", "pending", "submitted", "reasons"}),
         (Settings, {"track_per_minute", "identify_per_minute", "flush_interval", "bulk_threshold", "max_queue_calls",
                     "max_queue_bytes", "when_full", "burst", "max_wait", "close_timeout", "request_timeout", "max_age",

@@ -11,8 +11,8 @@ COUNTS = [
     "track_per_minute", "identify_per_minute", "burst", "max_queue_calls", "max_queue_bytes", "concurrency",
 ]  # fmt: skip
 ABOVE_0 = ["max_age", "late_after", "request_timeout", "upload_timeout", "job_timeout"]
-FROM_0 = ["flush_interval", "bulk_threshold", "close_timeout"]
-OR_NONE = ["max_wait"]
+FROM_0 = ["flush_interval", "bulk_threshold"]
+OR_NONE = ["max_wait", "close_timeout"]
 CHOICES = {
     "when_full": ["wait", "drop_newest", "drop_oldest", "raise"],
     "on_invalid": ["raise", "dead"],

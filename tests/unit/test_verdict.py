@@ -9,7 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from userpilot_async._verdict import Meaning, Rate, of_answer, of_failure, rate_of, retry_after
+from userpilot_async._verdict import (
+    Meaning,
+    Promise,
+    Rate,
+    Words,
+    as_promised,
+    of_answer,
+    of_failure,
+    rate_of,
+    retry_after,
+)
 
 # 09:50:00 UTC on 2020-09-23: the minute whose end is the reset of the vendor's sample, 1600854660000.
 NOW = 1_600_854_600.0
@@ -206,6 +216,192 @@ def test_an_accepted_answer_brings_its_json():
     assert {"job_id": "j"} == of_answer(202, {}, b'{"job_id": "j"}').body
 
 
+# ── a yes, and what only looks like one ──
+
+PAGES = ["text/html", "text/html; charset=utf-8", "TEXT/HTML", "application/xhtml+xml"]
+JSON = ["application/json", "application/json; charset=utf-8", "application/vnd.api+json", "text/json"]
+ERRORS = b'{"errors": [{"message": "user_id is required", "error_code": "missing"}]}'
+
+
+@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize("promise", [Promise.RECEIPT, Promise.NEW_JOB, Promise.JOB, Promise.JOBS])
+def test_a_page_is_no_yes_whatever_was_asked(kind, promise):
+    """A maintenance page, a captive portal and a sign-in page say 200 to everything."""
+    verdict = as_promised(of_answer(200, {"content-type": kind}, b"<!doctype html><title>Sorry</title>"), promise)
+
+    meanings = {Promise.RECEIPT: Meaning.MISCONFIGURED, Promise.NEW_JOB: Meaning.LOST}
+    assert meanings.get(promise, Meaning.AGAIN) is verdict.meaning
+    assert "a web page: is a proxy or a sign-in page in between?" in verdict.detail
+    assert (promise is Promise.NEW_JOB) == verdict.ambiguous
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"  \r\n\t<!DOCTYPE html>",
+        b"\xef\xbb\xbf<html>",
+        "<html>".encode("utf-16"),
+        b'<?xml version="1.0"?><html/>',
+    ],
+)
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/json", "application/octet-stream"])
+def test_a_body_that_begins_like_markup_is_a_page_whatever_it_is_called(body, kind):
+    assert Meaning.MISCONFIGURED is of_answer(200, {"content-type": kind}, body).meaning
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("", b""),
+        ("text/html", b""),
+        ("text/html", b" \r\n"),
+        ("application/json", b""),
+        ("application/json", b"{}"),
+        ("application/json", b"null"),
+        ("application/json", b'"accepted"'),
+        ("application/json", b'{"message": "1 user was scheduled for deletion"}'),
+        ("application/json", b'{"errors": []}'),
+        ("application/json", b'{"errors": null}'),
+        ("application/json", "{}".encode("utf-16")),
+        ("text/plain", b"OK"),
+        ("", b"OK"),
+        ("text/plain", b'{"cut": '),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_realtime_call_may_be_answered_with_nothing_or_with_words(kind, body, status):
+    verdict = as_promised(of_answer(status, {"content-type": kind}, body), Promise.RECEIPT)
+
+    assert (Meaning.ACCEPTED, "", False) == (verdict.meaning, verdict.detail, verdict.foreign)
+
+
+@pytest.mark.parametrize("kind", JSON)
+@pytest.mark.parametrize("body", [b"OK", b'{"status": "acce', b"\xff\xfe\x00", b"[" * 100_000])
+def test_what_is_called_json_and_is_none_is_not_from_this_api(kind, body):
+    """Somebody has changed the answer on its way; the request may have arrived."""
+    verdict = of_answer(202, {"content-type": kind}, body)
+
+    assert (Meaning.MISCONFIGURED, True, True) == (verdict.meaning, verdict.foreign, verdict.ambiguous)
+
+
+def test_an_answer_that_nobody_unpacked_is_believed_but_for_a_page():
+    """We ask for none; who sends gzip all the same has its body thrown away unread."""
+    packed = {"content-encoding": "gzip"}
+
+    assert Meaning.ACCEPTED is of_answer(202, {"content-type": "application/json", **packed}, b"").meaning
+    assert Meaning.MISCONFIGURED is of_answer(200, {"content-type": "text/html", **packed}, b"").meaning
+
+
+@pytest.mark.parametrize("errors", [b'[{"message": "no"}]', b'["no"]', b'{"user_id": "missing"}', b'"no"'])
+def test_a_success_that_lists_errors_is_none(errors):
+    verdict = of_answer(200, {"content-type": "application/json"}, b'{"errors": ' + errors + b"}")
+
+    assert (Meaning.MISCONFIGURED, False) == (verdict.meaning, verdict.ambiguous)
+    assert "a list of errors" in verdict.detail
+
+
+def test_the_servers_words_about_them_are_kept():
+    verdict = of_answer(200, {}, ERRORS)
+
+    assert verdict.detail == "answered 200 with a list of errors: user_id is required"
+    assert "missing" == verdict.error_code
+
+
+@pytest.mark.parametrize("body", [b"", b'{"job_id": "x", "sta', b'{"job_id": "x"}'])
+@pytest.mark.parametrize("promise", [Promise.RECEIPT, Promise.NEW_JOB])
+def test_a_success_that_broke_off_may_have_been_carried_out(body, promise):
+    verdict = as_promised(of_answer(202, {}, body, broken_off=True), promise)
+
+    expected = Meaning.LOST if promise is Promise.NEW_JOB else Meaning.MISCONFIGURED
+    assert (expected, True, 202) == (verdict.meaning, verdict.ambiguous, verdict.status)
+
+
+@pytest.mark.parametrize("promise", [Promise.JOB, Promise.JOBS])
+def test_a_look_that_broke_off_is_made_again(promise):
+    verdict = as_promised(of_answer(200, {}, b'[{"job_id": "x"}]', broken_off=True), promise)
+
+    assert (Meaning.AGAIN, False) == (verdict.meaning, verdict.ambiguous)
+
+
+def test_a_page_that_broke_off_is_a_page():
+    verdict = of_answer(200, {"content-type": "text/html"}, b"<html><bo", broken_off=True)
+
+    assert (Meaning.MISCONFIGURED, False) == (verdict.meaning, verdict.ambiguous)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 429, 500, 503])
+def test_any_other_status_is_a_status_even_if_its_body_broke_off(status):
+    assert of_answer(status, {}, b"", broken_off=True) == of_answer(status, {}, b"")
+
+
+@pytest.mark.parametrize(
+    ("promise", "body", "kept"),
+    [
+        (Promise.NEW_JOB, b'{"job_id": "j", "status": "queued"}', True),
+        (Promise.NEW_JOB, b'{"status": "queued"}', True),
+        (Promise.NEW_JOB, b'{"job_id": "j", "errors": [{"message": "row 3"}]}', True),
+        (Promise.NEW_JOB, b"", False),
+        (Promise.NEW_JOB, b"{}", False),
+        (Promise.NEW_JOB, b'{"message": "ok"}', False),
+        (Promise.NEW_JOB, b"OK", False),
+        (Promise.NEW_JOB, b'[{"job_id": "j"}]', False),
+        (Promise.NEW_JOB, ERRORS, False),
+        (Promise.JOB, b'{"job_id": "j", "status": "queued"}', True),
+        (Promise.JOB, b"", False),
+        (Promise.JOBS, b"[]", True),
+        (Promise.JOBS, b'{"jobs": []}', True),
+        (Promise.JOBS, b"", False),
+        (Promise.JOBS, b"{}", False),
+        (Promise.JOBS, b"null", False),
+        (Promise.JOBS, ERRORS, False),
+    ],
+)
+def test_what_promises_jobs_has_to_give_them(promise, body, kept):
+    verdict = as_promised(of_answer(200, {}, body), promise)
+
+    otherwise = Meaning.LOST if promise is Promise.NEW_JOB else Meaning.AGAIN
+    assert (Meaning.ACCEPTED if kept else otherwise) is verdict.meaning
+
+
+def test_no_answer_is_judged_by_no_promise():
+    verdict = of_failure("ReadError", sent=True)
+
+    assert verdict == as_promised(verdict, Promise.JOBS)
+
+
+# ── what the vendor's support asks for ──
+
+
+@pytest.mark.parametrize(
+    ("code", "read"),
+    [
+        (b'"invalid_key"', "invalid_key"),
+        (b"1234", "1234"),
+        (b'"a\\u0000b"', "a b"),
+        (b'"' + b"x" * 5_000 + b'"', "x" * 100),
+        (b'" "', None),
+        (b"null", None),
+        (b"true", None),
+        (b'["a"]', None),
+        (b"1" + b"0" * 400, None),
+    ],
+)
+def test_the_error_code_is_short_and_printable(code, read):
+    assert read == of_answer(401, {}, b'{"errors": [{"error_code": ' + code + b"}]}").error_code
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 503])
+def test_every_answer_has_the_servers_id_of_the_request(status):
+    assert "FxZ1" == of_answer(status, {"x-request-id": " FxZ1 "}, b"").request_id
+
+
+def test_words_are_one_text_with_the_ids_behind():
+    assert "no (error_code e1, request r1)" == str(Words("no", "e1", "r1"))
+    assert "(request r1)" == str(Words("", None, "r1"))
+    assert "" == str(Words())
+
+
 # ── whatever comes ──
 
 numbers = st.one_of(st.integers(), st.floats()).map(str)
@@ -225,7 +421,7 @@ json_like = st.recursive(
     st.none() | st.integers() | st.text(),
     lambda inner: (
         st.lists(inner, max_size=2)
-        | st.dictionaries(st.sampled_from(["errors", "error", "message", "details"]), inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["errors", "error", "error_code", "message", "details"]), inner, max_size=3)
     ),
 ).map(lambda value: json.dumps(value).encode())
 
@@ -243,7 +439,7 @@ def test_every_answer_means_something_and_every_number_in_it_is_clamped(status, 
     assert 0 <= (verdict.rate.remaining or 0) < 1e9
 
 
-@given(statuses, headers, st.binary() | json_like)
+@given(statuses.filter(lambda status: not 200 <= status < 300), headers, st.binary() | json_like)
 def test_the_detail_is_always_short_and_printable(status, headers, body):
     detail = of_answer(status, headers, body).detail
 
@@ -251,6 +447,33 @@ def test_the_detail_is_always_short_and_printable(status, headers, body):
     assert detail.isprintable()
 
 
-@given(st.integers(200, 299), headers, st.binary())
-def test_no_header_and_no_body_makes_a_success_a_failure(status, headers, body):
-    assert Meaning.ACCEPTED is of_answer(status, headers, body).meaning
+@given(
+    st.integers(200, 299),
+    headers | st.fixed_dictionaries({"content-type": st.sampled_from([*PAGES, *JSON, "text/plain", ""]) | st.text()}),
+    st.binary() | json_like | st.sampled_from([b"<html>", b"{", b""]),
+    st.booleans(),
+    st.sampled_from(Promise),
+)
+def test_a_success_is_a_yes_or_says_what_came_instead(status, headers, body, broken_off, promise):
+    verdict = as_promised(of_answer(status, headers, body, broken_off=broken_off), promise)
+
+    assert (verdict.meaning is not Meaning.ACCEPTED) == verdict.foreign
+    assert verdict.detail.startswith(f"answered {status} ") == verdict.foreign
+    assert 400 >= len(verdict.detail)
+    assert not verdict.foreign or verdict.meaning in (Meaning.MISCONFIGURED, Meaning.LOST, Meaning.AGAIN)
+
+
+@given(statuses.filter(lambda status: not 200 <= status < 300), headers, st.binary(), st.sampled_from(Promise))
+def test_what_an_endpoint_promises_changes_nothing_about_other_answers(status, headers, body, promise):
+    verdict = of_answer(status, headers, body)
+
+    assert verdict == as_promised(verdict, promise)
+    assert not verdict.foreign
+
+
+@given(headers, json_like)
+def test_whatever_ids_come_are_short_and_printable_or_none(headers, body):
+    verdict = of_answer(400, {"x-request-id": headers.get("date", ""), **headers}, body)
+
+    for one in (verdict.error_code, verdict.request_id):
+        assert one is None or (0 < len(one) <= 100 and one.isprintable() and one.strip() == one)

@@ -104,7 +104,7 @@ async def perform(sample: Path) -> Performance:
     progress = Progress(stderr())
     async with emulator_process() as url:
         progress.say(f"emulator on {url}, a process of its own; sending {sample.name}")
-        server = Server(api_key="demo", region="us", base_url=url)
+        server = Server(api_key="demo", region="us", base_url=url, disabled=False)
         settings = Settings(burst=BURST, when_full="wait", max_wait=None)
         userpilot = Userpilot(server.client(settings, outbox="memory://"))
         with Source(str(sample)) as source:

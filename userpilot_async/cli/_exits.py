@@ -57,6 +57,8 @@ def failure_of(error: DeliveryError | TimeoutError) -> Failed:
 
 def failure_of_listing(error: DeliveryError) -> Failed:
     """The same for the job list, which every Userpilot server has: where it is missing, this is none."""
+    if isinstance(error, Unavailable) and error.status is not None and 200 <= error.status < 300:
+        return Unreachable(f"this does not look like a Userpilot server: {error.detail}")
     if isinstance(error, Rejected) and (error.status in (404, 405) or 300 <= error.status < 400):
         return Unreachable(f"this does not look like a Userpilot server: it answered {error.status}")
     return failure_of(error)

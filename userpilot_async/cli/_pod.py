@@ -37,7 +37,7 @@ async def send(url: str, place: str) -> None:
 def client_of(url: str, place: str) -> UserpilotClient:
     """Not open yet."""
     settings = Settings(burst=_victim.BURST, when_full="wait", max_wait=None)
-    return UserpilotClient("demo", region="us", base_url=url, outbox=place, settings=settings)
+    return UserpilotClient("demo", region="us", base_url=url, outbox=place, settings=settings, disabled=False)
 
 
 def shares(calls: Sequence[Call], pods: int) -> list[list[Call]]:

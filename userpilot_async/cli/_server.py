@@ -17,6 +17,7 @@ from .._client import UserpilotClient
 from .._errors import DeliveryError
 from .._outbox import Outbox
 from .._settings import Settings
+from .._switch import SwitchedOff
 from ..parcelvoy import ParcelvoyClient, ParcelvoySettings
 from ._exits import failure_of
 
@@ -31,6 +32,8 @@ class Server:
     api_key: str | None = attrs.field(default=None, repr=False)
     region: Region | None = None
     base_url: str | None = None
+    disabled: bool | None = None
+    """``False``: send, whatever the environment says; ``None``: refuse to run where that switches clients off."""
 
     def over(self, other: Server) -> Server:
         """These options, and those of ``other`` where these are silent."""
@@ -39,23 +42,36 @@ class Server:
     def client(self, settings: Settings, outbox: Outbox | str | None = None) -> UserpilotClient:
         """A client that is not open yet; a key or URL that cannot be right is a usage error."""
         with _usage_errors():
-            return UserpilotClient(
-                self.api_key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings
-            )
+            client = UserpilotClient(
+                self.api_key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings,
+                disabled=self.disabled,
+            )  # fmt: skip
+            return _switched_on(client, client.api.switch)
 
     def parcelvoy(self, settings: ParcelvoySettings, outbox: Outbox | str | None = None) -> ParcelvoyClient:
         """A client for Parcelvoy; else as `client`."""
         if self.region is not None:
             raise click.UsageError("--region is Userpilot's: a Parcelvoy server is where --base-url says")
         with _usage_errors():
-            return ParcelvoyClient(self.api_key, self.base_url, outbox=outbox, settings=settings)
+            client = ParcelvoyClient(
+                self.api_key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled
+            )
+            return _switched_on(client, client._connection.keys.switch)
 
     def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
         """The endpoints without a queue; else as `client`."""
         with _usage_errors():
-            return UserpilotAPI(
+            api = UserpilotAPI(
                 self.api_key, region=self.region, base_url=self.base_url, transport=transport, attempts=attempts
             )
+            return _switched_on(api, api.switch)
+
+
+def _switched_on(made: T, switch: SwitchedOff | None) -> T:
+    """What was made, unless it would drop all calls: a command that does nothing, and says that all is well, lies."""
+    if switch is not None:
+        raise click.UsageError(f"{switch.by} switches the client off: nothing would be sent; {switch.undo}")
+    return made
 
 
 @contextmanager

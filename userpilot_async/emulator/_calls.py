@@ -25,6 +25,7 @@ class Call:
     now: float
     apply: bool | None = None  # what a fault says about changing the store; None for a call without fault
     script: JobScript = attrs.field(factory=JobScript)
+    query: str = ""
 
     @property
     def content_type(self) -> str:

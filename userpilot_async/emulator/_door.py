@@ -25,6 +25,7 @@ class Visitor:
     headers: Mapping[str, str] = attrs.field(repr=False)  # lower-case names; the key is in there
     body: bytes = attrs.field(repr=False)
     route: Route
+    query: str = ""
 
     @property
     def key(self) -> str:
@@ -92,6 +93,7 @@ class Door:
             now,
             fault.apply,
             fault.script(),
+            visitor.query,
         )
         return fault.disguise(visitor.route.endpoint(self._store, call), api)
 

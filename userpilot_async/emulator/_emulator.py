@@ -16,7 +16,7 @@ from userpilot_async.emulator._cut import cut_connection
 from userpilot_async.emulator._door import Door, Visitor
 from userpilot_async.emulator._faults import Faults
 from userpilot_async.emulator._routes import find_route
-from userpilot_async.emulator._store import Store
+from userpilot_async.emulator._store import JOBS_PER_PAGE, Paging, Store
 from userpilot_async.emulator._windows import Windows
 
 
@@ -45,6 +45,8 @@ class Emulator:
         clock: Callable[[], float] = time.time,
         latency: float = 0.0,
         imports_enabled: bool = True,
+        jobs_per_page: int = JOBS_PER_PAGE,
+        jobs_paging: Paging = "page",
         seed: int | None = None,
     ) -> None:
         """Start with an empty account on either side.
@@ -52,10 +54,16 @@ class Emulator:
         `api_keys=None` accepts any key that is not empty. Jobs run `speed` times as fast as the vendor's; the minutes
         of the rate limit, which is Userpilot's only, stay minutes. `clock` gives seconds since the epoch. Every answer
         is held back by `latency`, after the call was applied. `imports_enabled=False` refuses imports with 401, as a
-        plan without them does. `seed` makes the faults' probabilities repeatable.
+        plan without them does. The job list shows `jobs_per_page`; `jobs_paging` is how to see the rest: "page" takes
+        `?page=2`, "links" puts an object with a link to the next page around the list, "hidden" knows no way. `seed`
+        makes the faults' probabilities repeatable.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")
+        if jobs_per_page < 1:
+            raise ValueError("jobs_per_page must be 1 or more")
+        if jobs_paging not in ("page", "links", "hidden"):
+            raise ValueError('jobs_paging must be "page", "links" or "hidden"')
         if isinstance(api_keys, str):
             raise TypeError("api_keys must be a collection of keys, not one key")
         self.clock = clock
@@ -64,13 +72,15 @@ class Emulator:
         self._api_keys = api_keys
         self._speed = speed
         self._imports_enabled = imports_enabled
+        self._jobs_per_page = jobs_per_page
+        self._jobs_paging: Paging = jobs_paging
         self._chance = random.Random(seed)
         self._control = Control(self).app()
         self.reset()
 
     def reset(self) -> None:
         """An empty account again: a new `store`, fresh rate windows, no faults."""
-        self.store = Store(self._speed)
+        self.store = Store(self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging)
         self.faults = Faults(self._chance)
         self._door = Door(
             self.store, Windows(self.rate_limit), api_keys=self._api_keys, imports_enabled=self._imports_enabled
@@ -106,7 +116,8 @@ class Emulator:
 
 def _visitor(request: Request, body: bytes) -> Visitor:
     path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
-    return Visitor(request.method, path, request.headers, body, find_route(request.method, path))
+    route = find_route(request.method, path)
+    return Visitor(request.method, path, request.headers, body, route, request.url.query)
 
 
 async def _pause(seconds: float) -> None:

@@ -6,7 +6,7 @@ Each checks its call, changes the store and says the answer. Pure: nothing here 
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import attrs
 
@@ -18,8 +18,6 @@ from userpilot_async.emulator._jobs import JobKind
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._wire import USERPILOT, Answer, Payload, json_answer, obey, refuse
 from userpilot_async.emulator.parcelvoy import _routes as parcelvoy
-
-JOBS_SHOWN = 100  # ours: the vendor pages its list and documents neither the size nor the parameters
 
 
 def find_route(method: str, path: str) -> Route:
@@ -80,8 +78,18 @@ def import_rows(store: Store, call: Call) -> Answer:
 
 
 def list_jobs(store: Store, call: Call) -> Answer:
-    """Source: analytex OpenAPI, `GET /v1/background_jobs`: 200, newest first."""
-    return json_answer(200, [job.as_json(call.now) for job in store.jobs.newest_first()[:JOBS_SHOWN]])
+    """Source: analytex OpenAPI, `GET /v1/background_jobs`: 200, newest first.
+
+    The vendor pages its list and documents neither the size nor the parameters: ours are told at construction.
+    """
+    jobs, size, paging = store.jobs.newest_first(), store.jobs_per_page, store.jobs_paging
+    asked = parse_qs(call.query).get("page", ["1"])[0]
+    page = int(asked) if asked.isdecimal() and int(asked) and paging != "hidden" else 1
+    shown = [job.as_json(call.now) for job in jobs[(page - 1) * size : page * size]]
+    if paging != "links":
+        return json_answer(200, shown)
+    following = f"{call.path}?page={page + 1}" if page * size < len(jobs) else None
+    return json_answer(200, {"jobs": shown, "links": {"next": following}})
 
 
 def show_job(store: Store, call: Call) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from hashlib import blake2b
+from typing import Literal, TypeAlias
 
 from userpilot_async.emulator import parcelvoy
 from userpilot_async.emulator._import_rows import moment
@@ -22,6 +23,9 @@ from userpilot_async.emulator._records import (
 from userpilot_async.emulator._rules import MAX_EVENT_NAME_BYTES, company_id_of, company_properties
 from userpilot_async.emulator._wire import Payload
 
+Paging: TypeAlias = Literal["page", "links", "hidden"]
+JOBS_PER_PAGE = 100  # ours: the vendor documents no number
+
 
 class Store:
     """Users, companies, events and logs; in `parcelvoy` what came by the other API.
@@ -31,7 +35,9 @@ class Store:
     Read the attributes freely; only `advance`, `identify` and their neighbours should change them.
     """
 
-    def __init__(self, speed: float = 1.0) -> None:
+    def __init__(self, speed: float = 1.0, *, jobs_per_page: int = JOBS_PER_PAGE, jobs_paging: Paging = "page") -> None:
+        self.jobs_per_page = jobs_per_page
+        self.jobs_paging: Paging = jobs_paging
         self.users: dict[str, User] = {}
         self.companies: dict[str, Company] = {}
         self.events: list[Event] = []

@@ -74,6 +74,7 @@ class Import:
             raise self._failure
         if at_end is not None:
             await at_end()
+        # Shown to people who import the file again, and compared with nothing.
         await run_sync(self._journal.finish, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
         self.say()
         return await run_sync(report_of, self._journal, anyio.current_time() - self._begun)

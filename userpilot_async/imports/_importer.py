@@ -77,7 +77,7 @@ async def import_file(
 
     Raises `UnreadableFile`, `ImportConflict` (`AlreadyImported`), `JournalError`; `Rejected` as soon as the server
     takes no imports from this account (401, 402, 403), or takes none of a thousand files in a row; `JobFailed` if a
-    hundred jobs in a row fail. The journal stays.
+    hundred jobs in a row fail. The journal stays. A client that is switched off raises `Unavailable`, and makes none.
     """
     path = Path(path)
     convert = _converter(converted_from)
@@ -87,6 +87,8 @@ async def import_file(
     _check_max_rows(max_rows)
     begun = anyio.current_time()
     await run_sync(lambda: lines(path).close())
+    if dry_run is None:
+        _raise_if_off(api)
     rejected_file = RejectedFile(None if dry_run is not None and rejected is None else rejects)
     await run_sync(rejected_file.check)
     about = About(
@@ -163,6 +165,7 @@ async def import_rows(
     if isinstance(rows, (str, bytes, os.PathLike)):
         raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}: a path is for import_file")
     _check_max_rows(max_rows)
+    _raise_if_off(api)
     begun = anyio.current_time()
     about = About(name=new_name("rows"), source=ROWS)
     if journal is None:
@@ -204,6 +207,12 @@ async def check_file(
         if series is None:
             with anyio.CancelScope(shield=True):
                 await run_sync(into.close)
+
+
+def _raise_if_off(api: UserpilotAPI | None) -> None:
+    """An outage is waited out; a client that is switched off would be waited for without end."""
+    if api is not None and api.switch is not None:
+        api.switch()
 
 
 def _converter(converted_from: str | None) -> Convert | None:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from .._api import UserpilotAPI
+from .._api import JobList, UserpilotAPI
 from .._errors import JobFailed, Rejected, Unavailable
 from .._gate import backoff
 from .._jobs import Job, JobStatus, next_look
@@ -21,6 +21,9 @@ T = TypeVar("T")
 SEARCHES = (2.0, 10.0)  # seconds before each look for a lost upload; it may still be on its way in
 LATE_SEARCH = 30.0  # and before one more, for a file that a server needs time to read
 LARGE = 1024 * 1024  # bytes of such a file
+# Seconds that a job list is read again whose end was not seen; as long as `Settings.job_timeout` believes in a job.
+LONGEST_SEARCH = 3_600.0
+PACE = 3.0  # seconds a page until it is read again: a thirtieth of the budget
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 VANISHED = 3  # looks in a row that know nothing of a job before it is taken for forgotten
 # In a row, and not one file taken (one job completed) in between: it is not about rows, then, and to go on would put
@@ -130,12 +133,25 @@ class Uploader:
 
     async def _search(self, part: Part) -> None:
         pauses = (*SEARCHES, LATE_SEARCH) if part.size > LARGE else SEARCHES
-        for seconds in pauses:
-            await self._around.pause(
-                seconds, "the answer to an upload got lost: its file is looked for in the job list"
-            )
-            if await self._adopt(part):
+        began, unread = anyio.current_time(), 0
+        seconds, left = pauses[0], list(pauses[1:])
+        why = "the answer to an upload got lost: its file is looked for in the job list"
+        while True:
+            await self._around.pause(seconds, why)
+            found = await self._look_for(part)
+            if isinstance(found, Job):
+                await self._taken(part, found)
                 return
+            if found.whole:
+                if not left:
+                    break
+                seconds = left.pop(0)
+            else:
+                unread += 1
+                if anyio.current_time() - began >= LONGEST_SEARCH:
+                    break
+                seconds = max(next_look(None, part.rows, 0.0, unread), PACE * found.read)
+                why = "the answer to an upload got lost, and the job list was not read to its end: it is read again"
         await run_sync(self._journal.not_found, part)
 
     async def _adopt(self, part: Part) -> bool:
@@ -146,9 +162,15 @@ class Uploader:
         return job is not None
 
     async def _listed(self, part: Part) -> Job | None:
+        found = await self._look_for(part)
+        return found if isinstance(found, Job) else None
+
+    async def _look_for(self, part: Part) -> Job | JobList:
+        """The job with the part's filename, or the list that does not show it."""
         filename = self._journal.filename(part)
-        found = [job for job in await self._asked(self._api.jobs) if job.filename == filename]
-        return next((job for job in found if job.status is not JobStatus.FAILED), found[0] if found else None)
+        listed = await self._asked(lambda: self._api._read_jobs(filename))  # says if it was whole
+        found = [job for job in listed.jobs if job.filename == filename]
+        return next((job for job in found if job.status is not JobStatus.FAILED), found[0] if found else listed)
 
     # ── watching ──
 

@@ -54,6 +54,10 @@ class Errands:
         """Into the log, once in a while."""
         self._notices.say(logging.WARNING, message, message)
 
+    def _say_lost(self, calls: int, why: str) -> None:
+        """Calls are lost that can be counted: the log's numbers add up to the account's."""
+        self._notices.lost("damaged", calls, why=lambda: why)
+
     def _tell(self, function: Callable[..., object], *arguments: object) -> None:
         self._outbox.tell(self, function, *arguments)
 
@@ -93,14 +97,16 @@ class Errands:
             access.forget()
         now = access.learned(state)
         if self._away and before:
-            self._notices.say(logging.WARNING, "back", f"{self._outbox.place} answers again")
+            self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")
         self._away, self._pause = False, FIRST_PAUSE
         if not before:
             self._tell(self._outbox.began, now)
         elif before != access.generation:
             if fate == b"lost":
                 self.lease.lose()
-                message = f"{self._outbox.place} has lost calls: it started again, or was emptied; how many is unknown"
+                happened = "it started again, or was emptied; how many is unknown; statistics().resets counts how often"
+                remedy = "have Redis keep what it has (appendonly yes), and flush no database that an outbox is in"
+                message = f"{self._outbox.place} has lost calls: {happened}; {remedy}"
                 self._notices.say(logging.ERROR, "lost", message)
             self._tell(self._outbox.started_again, now, int(lost_from), fate == b"lost")
         self._tell(self._outbox.is_back, now)
@@ -134,10 +140,12 @@ class Errands:
             self._away, self._retry_at = True, 0.0
             return
         if isinstance(error, OutboxError):
-            self._notices.say(logging.ERROR, "unusable", f"calls wait, and cannot be put: {error}")
+            message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
+            self._notices.state(logging.ERROR, "unusable", message, str(error))
         elif not self._away:
             full = "takes no more calls" if isinstance(error, Full) else "does not answer"
-            self._notices.say(logging.WARNING, "away", f"{self._outbox.place} {full} ({error}); calls wait meanwhile")
+            message = f"{self._outbox.place} {full} ({error}); calls wait meanwhile; see whether Redis is up"
+            self._notices.state(logging.WARNING, "away", message)
         if not self._away:
             self._tell(self._outbox.is_away)
         self._away = True
@@ -149,6 +157,7 @@ class Errands:
 
     def look(self) -> None:
         """See what others have done, and to the lease; or whether Redis is back."""
+        self._notices.say_due()
         self.lease.lapse()
         if self._away and steady() < self._retry_at:
             return
@@ -183,7 +192,7 @@ class Errands:
         if read_to is not None:
             missing, first = access.run("reconcile", lease.token, read_to)
             if missing:
-                self.warn(f"{missing} calls are not in {self._outbox.place} any more: somebody has deleted them")
+                self._say_lost(missing, f"{self._outbox.place} does not have them any more, they were deleted there")
             if first:
                 self._tell(self._outbox.overlooked, read_to, int(first.partition(b"-")[0]))
 
@@ -212,7 +221,7 @@ class Errands:
         read, damaged = read_of(reading, self.access.run("read", reading.start, last, asked_for(reading)))
         if damaged:
             self.access.run("aside", self.lease.token, *damaged)
-            self.warn(f"{len(damaged)} damaged calls of {self._outbox.place} were set aside")
+            self._say_lost(len(damaged), f"what {self._outbox.place} has of them cannot be read, and was set aside")
         self._last_read = reading
         self._tell(self._outbox.arrived_for, reading, read)
 
@@ -230,4 +239,5 @@ class Errands:
 
     def ended(self) -> None:
         """Whoever still waits is told."""
+        self._notices.close()
         self._tell(self._outbox.closed)

@@ -129,7 +129,9 @@ class Lease:
             self._access.run("finish", self.token, *done)
         unknown = max(0.0, float(unknown_until) - now) if unknown_until else 0.0
         if unknown:
-            message = "nobody knows what was sent before Redis started again, or was emptied"
+            message = (
+                "what was sent before Redis started again, or was emptied, is unknown, and the budget may be spent"
+            )
             self._warn(f"nothing is sent for {unknown:.0f} s: {message}")
         return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
 

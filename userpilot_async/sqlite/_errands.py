@@ -34,9 +34,12 @@ class Errands:
         self._notices = Notices(time.monotonic)
         self._last_read: Reading | None = None
 
-    def warn(self, message: str) -> None:
-        """Into the log, once in a while."""
-        self._notices.say(logging.WARNING, message, message)
+    def warn(self, message: str, lost: int = 0) -> None:
+        """Into the log, once in a while; of calls that are ``lost``, ``message`` says why, and they are counted."""
+        if lost:
+            self._notices.lost("damaged", lost, why=lambda: message)
+        else:
+            self._notices.say(logging.WARNING, message, message)
 
     def begin(self) -> bool:
         """Open the file, and take the lease if nobody has it."""
@@ -52,10 +55,11 @@ class Errands:
 
     def look(self) -> None:
         """See what others have done, and whether the lease is free."""
+        self._notices.say_due()
         try:
             if self._leading and not self.file.lease.still_held():
                 self._leading = self._may_send = False
-                self.warn(f"{self.file.lease.path} was deleted: this process sends no more")
+                self.warn(f"{self.file.lease.path} was deleted: this process sends no more; start it anew")
                 self._outbox.tell(self, self._outbox.lost_lease)
             lead = self._lead()
             if lead is not None:
@@ -135,6 +139,7 @@ class Errands:
 
     def ended(self) -> None:
         """Whoever still waits is told."""
+        self._notices.close()
         self._outbox.tell(self, self._outbox.closed)
 
 

@@ -20,9 +20,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import attrs
+
+from .. import _clocks
 from .._batch import Batch, Committed
+from .._calendar import EARLIEST
 from .._errors import OutboxError
 from .._inheritance import Inheritance
 from .._shared_ledger import Account
@@ -51,7 +55,10 @@ class Interrupted(Exception):
 
 
 class File:
-    """``pause`` waits for so many seconds, and is true when there is no more waiting. ``wall`` is the calendar."""
+    """``pause`` waits for so many seconds, and is true when there is no more waiting.
+
+    ``wall`` is the calendar, ``steady`` the clock that is never set, ``boot`` says in which run of the machine this is.
+    """
 
     def __init__(
         self,
@@ -59,8 +66,10 @@ class File:
         durability: Durability,
         *,
         pause: Callable[[float], bool],
-        wall: Callable[[], float] = time.time,
-        warn: Callable[[str], object] = lambda message: None,
+        wall: Callable[[], float] = _clocks.wall,
+        steady: Callable[[], float] = _clocks.steady,
+        boot: Callable[[], _clocks.Boot | None] = _clocks.boot_here,
+        warn: Callable[..., object] = lambda message, lost=0: None,
     ) -> None:
         self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
         self.turn = Lock(path.with_name(path.name + ".lock"))
@@ -70,6 +79,8 @@ class File:
         self._durability = durability
         self._pause = pause
         self._wall = wall
+        self._steady = steady
+        self._boot = boot
         self._warn = warn
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] = (-1, -1)
@@ -77,8 +88,8 @@ class File:
         self._next_id = 0
         self._version = -1
         self._last: tuple[Account, int | None] | None = None  # what the file held then, and the oldest call in it
-        self._ballast_tried_at = -BALLAST_PAUSE
-        self._about: Mapping[str, str] | None = None
+        self._ballast_tried_at = -math.inf
+        self._about: Mapping[str, Any] | None = None
         self._repair_after = 0.0
         self._busy = threading.Lock()
         _files.add(self)
@@ -127,6 +138,7 @@ class File:
         self._has_ballast()
         with self._transaction():  # a file that cannot be written is no outbox
             pass
+        self._begin_dates()
         self._heard = self.tables.newest_news()
         return self._read_account()
 
@@ -196,7 +208,13 @@ class File:
             raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
         if about is None or rebind:
             salt = os.urandom(16)
-            about = {"destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt)}
+            dates = self.tables.read_dates()
+            if dates.offset is None:
+                dates.opened(self._boot(), self._offset(), 0)
+            about = {
+                "destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt),
+                "dates": dates.as_dict(),
+            }  # fmt: skip
             with self._transaction():
                 self.tables.write_about(about)
         elif about["destination"] != destination:
@@ -216,7 +234,7 @@ class File:
         def pause(seconds: float) -> bool:
             waited = time.monotonic() - began
             if waited > WORRY:
-                self._warn(f"{self.path} is locked: another process has had it for seconds")
+                self._warn(f"{self.path} is locked: another process has had it for seconds; see which one that is")
             return self._pause(seconds) or waited > patience
 
         if not self.turn.take(pause):
@@ -251,6 +269,44 @@ class File:
                     raise
         except (OSError, sqlite3.Error) as error:
             raise OutboxError(f"{self.path} cannot be {what}: {_why(error)}") from error
+
+    # ── the calendar ──
+
+    def _offset(self) -> float:
+        return _clocks.offset(self._wall, self._steady)
+
+    def _begin_dates(self) -> None:
+        """Note where the calendar is now, and whether it was set since that was noted last."""
+        try:
+            with self._transaction():
+                step = self.tables.read_dates().opened(self._boot(), self._offset(), self.tables.account().next_id)
+                if step is not None:
+                    self.tables.write_dates(step)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            self._shorten_log()  # what is written next sees by the new connection that there is something to note
+
+    def _notice(self, next_id: int, *, known: bool = False) -> float:
+        """Note, before anything else is dated or compared, that the calendar was set, if nobody has yet.
+
+        The caller has a transaction, and dates calls by the offset that this gives. ``known``: nobody else has written
+        since the dates were read.
+        """
+        offset = self._offset()
+        dates = self.tables.dates if known else self.tables.read_dates()
+        if dates.moved(offset):
+            self.tables.write_dates(dates.stepped(self._boot(), offset, next_id))
+        return offset
+
+    def _keep_dates(self, version: int) -> float:
+        """The same, outside of a transaction, when the file's version is this."""
+        offset = self._offset()
+        dates = self.tables.dates if version == self._version else self.tables.read_dates()
+        if dates.moved(offset):
+            with self._changing() as account:
+                self._notice(account.next_id)
+        return offset
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -308,16 +364,18 @@ class File:
         forgotten = 0
         with self._transaction() as db:
             tables, version = self.tables, db.execute("PRAGMA data_version").fetchone()[0]
-            if self._last is not None and version == self._version:  # nobody else has written since
+            known = self._last is not None and version == self._version  # nobody else has written since
+            if self._last is not None and known:
                 account, oldest = self._last
                 account, heard, heard_to = account.copy(), list[Concluded](), self._heard
             else:
                 account, (heard, heard_to), oldest = tables.account(), tables.news(self._heard), tables.oldest()
             if account.next_id < self._next_id:
                 raise OutboxError(f"{self.path} was replaced by an older file")
+            offset = self._notice(account.next_id, known=known)
             first_put = account.next_id
             if batch.puts and puts_failed is None:
-                tables.put(batch.puts, account)
+                tables.put(batch.puts, account, offset)
                 oldest = first_put if oldest is None else oldest
             said: list[Concluded] = []
             if batch.has_notes():
@@ -330,7 +388,8 @@ class File:
         self._heard, self._next_id = heard_to, account.next_id
         self._last, self._version = (account, oldest), version
         if forgotten:
-            self._warn(f"{self.path} keeps no more lost calls than this: {forgotten} older ones are forgotten")
+            remedy = "take them out by `userpilot-async outbox dead` or `retry`"
+            self._warn(f"{self.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
         return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     # ── reading ──
@@ -341,6 +400,7 @@ class File:
 
     def _look(self) -> Committed | None:
         version = self._connected().execute("PRAGMA data_version").fetchone()[0]
+        self._keep_dates(version)
         if version == self._version:
             return None
         self._version = version
@@ -362,13 +422,18 @@ class File:
         return self._mending("read", lambda: self._read(reading))
 
     def _read(self, reading: Reading) -> Read:
-        self._connected()
+        offset = self._keep_dates(self._connected().execute("PRAGMA data_version").fetchone()[0])
         read, damaged = self.tables.read(reading)
+        if any(one.ticket[1] < EARLIEST for one in read.found) and self._wall() >= EARLIEST:
+            with self._changing() as account:
+                self.tables.read_dates().first_seen(self._wall(), account.next_id)
+                self.tables.write_dates(0.0)
+            read, damaged = self.tables.read(reading)
         if damaged:
             with self._changing() as account:
                 self.tables.write_news(self.tables.set_aside(damaged, account), self.tables.newest_news())
-            self._warn(f"{len(damaged)} damaged rows of {self.path} were set aside")
-        return read
+            self._warn(f"damaged rows of {self.path} were set aside", len(damaged))
+        return attrs.evolve(read, offset=offset)
 
     def reconcile(self, read_to: int) -> int | None:
         """Does the file hold what the account says? For a sender that has read so far, and has nothing in hand.
@@ -382,7 +447,7 @@ class File:
         with self._changing() as account:
             missing, overlooked = self.tables.reconcile(account, read_to)
         if missing:
-            self._warn(f"{missing} calls are not in {self.path} any more: it is damaged")
+            self._warn(f"{self.path} does not have them any more: it is damaged", missing)
         return overlooked
 
     @contextmanager
@@ -400,6 +465,7 @@ class File:
 
     def _inherit(self) -> tuple[Inheritance, Committed]:
         with self._changing() as account:
+            self._notice(account.next_id)
             inheritance = self.tables.inherit(account)
         return inheritance, self._read_account()
 
@@ -425,16 +491,17 @@ class File:
         self._connect()
         if self._about is not None:
             with self._transaction():
-                self.tables.write_about(self._about)
-        self._warn(f"{self.path} is damaged ({_why(error)}): {lost} calls are lost, it is kept as {quarantine.name}")
+                self.tables.write_about(self.tables.about() or self._about)
+        found = f"{self.path} is damaged ({_why(error)}), and is kept as {quarantine.name}"
+        self._warn(found if lost else f"{found}; no call is lost", lost)
 
     def _has_ballast(self) -> bool:
         """There is room for notes beside the calls; where there was none, look again once in a while."""
         if self._ballast.exists():
             return True
-        if abs(self._wall() - self._ballast_tried_at) < BALLAST_PAUSE:
+        if self._steady() - self._ballast_tried_at < BALLAST_PAUSE:
             return False
-        self._ballast_tried_at = self._wall()
+        self._ballast_tried_at = self._steady()
         with suppress(OSError):
             folder = os.statvfs(self.path.parent)
             if folder.f_bavail * folder.f_frsize > 2 * BALLAST:
@@ -454,7 +521,7 @@ class File:
 
     def _give_up_ballast(self) -> bool:
         """The disk is full: make room for notes; false if that has been done before."""
-        self._ballast_tried_at = self._wall()
+        self._ballast_tried_at = self._steady()
         try:
             self._ballast.unlink()
         except OSError:

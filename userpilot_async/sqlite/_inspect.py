@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from .._calendar import age
 from .._errors import OutboxError
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._shared_ledger import Account
 from .._stored import Stored, runs
+from ._dates import Dates
 from ._schema import MIGRATIONS, version_of
 from ._tables import checked
 from ._visit import about_of, opened, with_suffix
@@ -24,12 +26,13 @@ def look(path: Path) -> Seen:
     with opened(path, as_it_is=True) as file:
         db = file._db
         version = version_of(db, len(MIGRATIONS))
-        account, oldest, counts = Account(), None, {"requests": 0, "lost": 0, "damaged": 0}
+        account, oldest, dates, counts = Account(), None, Dates(), {"requests": 0, "lost": 0, "damaged": 0}
         about: Mapping[str, str] = {}
         if version:
             db.execute("BEGIN")
             account, about = file.tables.account(), about_of(file)
-            oldest = db.execute("SELECT at FROM calls ORDER BY id LIMIT 1").fetchone()
+            oldest = db.execute("SELECT id, at FROM calls ORDER BY id LIMIT 1").fetchone()
+            dates = file.tables.read_dates()
             for table in counts:
                 under_way = "WHERE landed_at IS NULL" if table == "requests" else ""
                 counts[table] = db.execute(f"SELECT count(*) FROM {table} {under_way}").fetchone()[0]
@@ -41,7 +44,7 @@ def look(path: Path) -> Seen:
             destination=about.get("destination"),
             sender=holder(path),
             account=account,
-            oldest=oldest[0] if oldest is not None and isinstance(oldest[0], float) else None,
+            oldest=dates.corrected(*oldest) if oldest is not None and isinstance(oldest[1], float) else None,
             now=time.time(),
             under_way=counts["requests"],
             lost=counts["lost"],
@@ -70,7 +73,8 @@ def _noted(text: bytes) -> Holder:
     try:
         said = json.loads(text)
         since = float(said["since"])
-        return Holder(int(said["pid"]), str(said["host"]), since, time.time() - since)
+        # Shown to people, and used for nothing: it is off by as much as the calendar was set since.
+        return Holder(int(said["pid"]), str(said["host"]), since, age(since, time.time()))
     except (ValueError, TypeError, KeyError):  # it has the lease, and is just writing that down
         return Holder()
 
@@ -92,13 +96,14 @@ def lost(path: Path, reasons: Sequence[str] = ()) -> tuple[str | None, list[Lost
         db = file._db
         if not version_of(db, len(MIGRATIONS)):
             return None, []
-        about = about_of(file)
+        about, dates = about_of(file), file.tables.read_dates()
         fields = "id, at, size, kind, key, said, moment, crc, lost_at, status, reason, detail"
         rows = db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
     found = []
     for call_id, at, size, *stored, crc, lost_at, status, reason, detail in rows:
         if not reasons or reason in reasons:
             call = checked(call_id, at, size, stored, crc, ())
+            at = dates.corrected(call_id, at) if call is not None else at
             found.append(Lost(call_id, at, stored[0], _plain(stored[1]), lost_at, status, reason, detail, call))
     return about.get("destination"), found
 
@@ -119,12 +124,13 @@ def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> R
     with opened(path) as file, file._transaction() as db:
         rows = db.execute("SELECT id, at, size, kind, key, said, moment, crc, reason FROM lost ORDER BY id").fetchall()
         chosen = [row for row in rows if (not reasons or row[-1] in reasons) and (not ids or row[0] in ids)]
-        account = file.tables.account()
+        account, dates = file.tables.account(), file.tables.read_dates()
         back, damaged = [], 0
         for call_id, at, size, *stored, crc, _ in chosen:
             if checked(call_id, at, size, stored, crc, ()) is None:
                 damaged += 1
                 continue
+            at = dates.corrected(call_id, at)
             crc = Stored(*stored).checksum(account.next_id, at, size)
             back.append((account.next_id, at, *stored, size, crc))
             db.execute("DELETE FROM lost WHERE id = ?", (call_id,))

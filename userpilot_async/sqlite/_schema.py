@@ -31,10 +31,11 @@ CREATE TABLE requests (
 );
 CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TEXT NOT NULL) WITHOUT ROWID;
 """
-# about: to which account the file belongs, on two pages. account: the counts. calls: what waits. parts: what the server
-# has been told already of what a call says. lost: dead and dropped calls. damaged: rows whose checksum is wrong. news:
-# what became of calls, for all who have the file open. requests: of the last minutes. files: of rows, that the server
-# may have. What is JSON, and no call, is sealed with a checksum of its own.
+# about: to which account the file belongs, on two pages, and by which calendar calls were dated. account: the counts.
+# calls: what waits. parts: what the server has been told already of what a call says. lost: dead and dropped calls.
+# damaged: rows whose checksum is wrong. news: what became of calls, for all who have the file open. requests: of the
+# last minutes. files: of rows, that the server may have. What is JSON, and no call, is sealed with a checksum of its
+# own.
 
 MIGRATIONS: Sequence[str] = (_FIRST,)
 """What makes version n + 1 of version n; the first one makes an empty file version 1."""

@@ -16,6 +16,7 @@ from .._shared_ledger import Account
 from .._stored import Concluded, Stored, has_companion, key_in, runs, sealed, unsealed
 from .._values import encode_json
 from .._window import Found, Read, Reading
+from ._dates import Dates
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
@@ -30,20 +31,22 @@ class Tables:
     def __init__(self, db: sqlite3.Connection, wall: Callable[[], float]) -> None:
         self._db = db
         self._wall = wall
+        self.dates = Dates()
+        """As they were last read."""
 
     # ── whose it is, and the account ──
 
-    def about(self) -> dict[str, str] | None:
-        """Whose calls these are; ``None`` if that is not known."""
+    def about(self) -> dict[str, Any] | None:
+        """Whose calls these are, and by which calendar they were dated; ``None`` if that is not known."""
         for table in ("about", "about_again"):
             with suppress(sqlite3.DatabaseError):
                 row = self._db.execute(f"SELECT said FROM {table}").fetchone()
-                about: dict[str, str] | None = unsealed(row[0]) if row is not None else None
+                about: dict[str, Any] | None = unsealed(row[0]) if row is not None else None
                 if about is not None:
                     return about
         return None
 
-    def write_about(self, about: Mapping[str, str]) -> None:
+    def write_about(self, about: Mapping[str, Any]) -> None:
         """On two pages: without it nobody may send what is here."""
         for table in ("about", "about_again"):
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
@@ -61,6 +64,21 @@ class Tables:
     def write_account(self, account: Account) -> None:
         """Instead of what was there."""
         self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
+
+    def read_dates(self) -> Dates:
+        """What is noted of the calendar; nothing, if that is damaged: then dates are what they were when written."""
+        self.dates = Dates()
+        with suppress(TypeError, ValueError, KeyError):
+            self.dates = Dates.of((self.about() or {})["dates"])
+        return self.dates
+
+    def write_dates(self, step: float) -> None:
+        """Note `dates`: the calendar was set by so many seconds since they were noted before."""
+        about = self.about()
+        if about is not None:  # or it is damaged, and nobody would know whose calls these are
+            self.write_about({**about, "dates": self.dates.as_dict()})
+        if step:  # or tokens would come back too early, or too late
+            self._db.execute("UPDATE requests SET at = at + ?, landed_at = landed_at + ?", (step, step))
 
     def oldest(self) -> int | None:
         """The lowest id that is held."""
@@ -93,13 +111,13 @@ class Tables:
 
     # ── calls come in, and go ──
 
-    def put(self, puts: Sequence[Put], account: Account) -> None:
-        """Calls, under the next ids."""
+    def put(self, puts: Sequence[Put], account: Account, offset: float) -> None:
+        """Calls, under the next ids. ``offset`` is from the steady clock, by which they were put, to the calendar."""
         rows = []
         for call_id, put in enumerate(puts, account.next_id):
-            stored = Stored.of(put.kind, put.key, put.said)
-            crc = stored.checksum(call_id, put.at, put.size)
-            rows.append((call_id, put.at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
+            stored, at = Stored.of(put.kind, put.key, put.said), put.at + offset
+            crc = stored.checksum(call_id, at, put.size)
+            rows.append((call_id, at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
             account.bytes += put.size
         self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
         account.next_id += len(rows)
@@ -210,7 +228,7 @@ class Tables:
             if call is None:
                 damaged.append(call_id)
             else:
-                found.append(Found((call_id, at, *call), bool(sent)))
+                found.append(Found((call_id, self.dates.corrected(call_id, at), *call), bool(sent)))
         return Read(found, rows[-1][0] + 1, len(rows) == reading.limit), damaged
 
     def _parts(self, first: int, last: int) -> dict[int, list[tuple[Kind, str]]]:

@@ -37,7 +37,7 @@ def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
                 file._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)
                 file._connection.isolation_level = None
                 file._connection.text_factory = _decoded
-                file.tables = Tables(file._connection, time.time)
+                file.tables = Tables(file._connection, file._wall)
                 version_of(file._connection, len(MIGRATIONS))  # what is refused stays untouched
                 if not as_it_is:
                     file._disconnect()

@@ -1,0 +1,89 @@
+"""When the log says that requests fail: soon, once, and not of every hiccup."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from userpilot_async._trouble import LASTING, Trouble
+
+URL = "https://example.com"
+FAILURE = f"{URL}: ConnectError on track"
+
+
+@pytest.fixture
+def trouble() -> Trouble:
+    return Trouble(URL)
+
+
+def test_nothing_is_said_while_all_is_well(trouble):
+    assert trouble.look(0.0, None, 0, None, 5) is None
+    assert math.inf == trouble.due()
+
+
+def test_the_first_failure_of_all_is_said_at_once(trouble):
+    news = trouble.look(0.0, None, 1, FAILURE, 1)
+
+    assert ("outage", True) == (news.kind, "requests fail, 1 call waits and is sent again: " + FAILURE in news.words)
+
+
+def test_where_requests_have_been_answered_one_failure_is_not_said_before_it_lasts(trouble):
+    trouble.answered()
+
+    assert trouble.look(5.0, None, 1, FAILURE, 2) is None
+    assert 5.0 + LASTING == trouble.due()
+    assert trouble.look(trouble.due() - 0.01, None, 1, FAILURE, 2) is None
+    news = trouble.look(trouble.due(), None, 1, FAILURE, 2)
+    assert "2 calls wait and are sent again" in news.words
+    assert math.inf == trouble.due()
+
+
+def test_the_second_failure_in_a_row_is_said_at_once(trouble):
+    trouble.answered()
+
+    assert trouble.look(5.0, None, 1, FAILURE, 2) is None
+    assert "outage" == trouble.look(5.1, None, 2, FAILURE, 2).kind
+
+
+def test_a_failure_that_is_over_soon_is_not_said_at_all(trouble):
+    trouble.answered()
+    trouble.look(5.0, None, 1, FAILURE, 2)
+
+    assert trouble.look(5.5, None, 0, None, 2) is None
+    assert math.inf == trouble.due()
+    assert trouble.look(60.0, None, 1, FAILURE, 2) is None, "counted from the first one"
+
+
+def test_an_outage_is_said_once_and_its_end_once(trouble):
+    said = [trouble.look(float(n), None, failures, FAILURE if failures else None, 3)
+            for n, failures in enumerate([1, 2, 3, 9, 0, 0])]  # fmt: skip
+
+    assert ["outage", None, None, None, "resumed", None] == [news and news.kind for news in said]
+    assert f"{URL} answers again, and takes calls" == said[4].words
+
+
+def test_another_route_that_works_does_not_make_it_over(trouble):
+    trouble.look(0.0, None, 2, FAILURE, 3)
+
+    assert trouble.look(1.0, None, 3, None, 3) is None
+
+
+def test_requests_that_we_broke_off_ourselves_are_no_failure(trouble):
+    assert trouble.look(0.0, None, 3, None, 3) is None
+
+
+def test_what_is_held_is_said_with_what_to_do_and_again_only_if_it_is_something_else(trouble):
+    refused = "it refuses the API key (401 on track); is it the browser's App Token?"
+    first, again, other = (trouble.look(0.0, held, 0, held, 1) for held in (refused, refused, "answers 404"))
+
+    assert f"nothing is sent, and nothing is lost: {refused}; 1 call waits; correct that" in first.words
+    assert again is None
+    assert "answers 404" in other.words
+    assert f"{URL} takes calls again" == trouble.look(1.0, None, 0, None, 0).words
+
+
+def test_a_hold_that_becomes_an_outage_is_said(trouble):
+    trouble.look(0.0, "a wrong key", 0, "a wrong key", 1)
+
+    assert "outage" == trouble.look(1.0, None, 1, FAILURE, 1).kind
