@@ -20,13 +20,15 @@ import pytest
 
 from tests.faults._loops import KEY, markers_at
 from tests.faults._outbox_host import wait_for
-from tests.harness import RawServer, python, silent
+from tests.harness import RawServer, loops, python, silent
 from tests.harness.processes import REPOSITORY
 
 CALLS = 17
 LOUDLY = ("-W", "always")  # else Python hides every ResourceWarning
 
-PROLOGUE = """
+PROLOGUE = (
+    loops.IN_A_PROGRAM
+    + """
 import asyncio, gc, json, os, signal, sys, threading, time
 from userpilot_async import ClientClosed, Settings, UserpilotAPI, UserpilotClient
 from userpilot_async.parcelvoy import ParcelvoyClient
@@ -35,6 +37,7 @@ def say(what, value=None):
     os.write(1, f"SAID {what} {json.dumps(value)}\\n".encode())
 
 """
+)
 
 
 def environment(url: str, **more: str) -> dict[str, str]:
@@ -46,7 +49,7 @@ def run(source: str, url: str, *options: str, **more: str) -> subprocess.Complet
     """Run the program to its end, with stdout and stderr apart."""
     command = [sys.executable, *options, "-c", PROLOGUE + source]
     return subprocess.run(
-        command, env=environment(url, **more), cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(url, **more), cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False
     )
 
 
