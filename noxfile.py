@@ -95,7 +95,7 @@ def foreign(session: nox.Session) -> None:
     folder = session.create_tmp()
     session.install(*group("foreign"))
     session.run("hatchling", "build", "--clean", "--target", "wheel", "--directory", folder)
-    (wheel,) = Path(folder).glob("*.whl")
+    (wheel,) = Path(folder).resolve().glob("*.whl")
     session.install("--force-reinstall", f"userpilot-async[emulator] @ {wheel.as_uri()}")
     # Nothing but what is installed is to be found.
     session.run("python", "tests/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
