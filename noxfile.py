@@ -1,15 +1,17 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
-Slow tiers have sessions of their own: `nox -s everything`, `nox -s kill_cycles`, `nox -s redis_swarm`,
-`nox -s benchmarks`.
+Slow tiers have sessions of their own: `nox -s everything`, `nox -s foreign`, `nox -s loops`, `nox -s fuzz`,
+`nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s benchmarks`.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nox
 
@@ -48,6 +50,10 @@ def works(version: str) -> bool:
 
 CURRENT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FOUND = [version for version in SUPPORTED if works(version)]
+LOOP_TESTS = (
+    "tests/harness_tests/test_harness_loops.py", "tests/apps/test_ends_of_loops.py", "tests/contract/test_outbox*.py",
+    "tests/faults/test_loop_*.py", "tests/faults/test_process_*.py",
+)  # fmt: skip
 EDGES = [version for version in FOUND if version in (FOUND[0], CURRENT, FOUND[-1])]
 
 
@@ -81,6 +87,37 @@ def everything(session: nox.Session) -> None:
     """Every test on every interpreter found."""
     session.install("-e", ".[demo]", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def foreign(session: nox.Session) -> None:
+    """What users of other test runners and frameworks write, run by those, against the wheel as they install it."""
+    folder = session.create_tmp()
+    session.install(*group("foreign"))
+    session.run("hatchling", "build", "--clean", "--target", "wheel", "--directory", folder)
+    (wheel,) = Path(folder).resolve().glob("*.whl")
+    session.install("--force-reinstall", f"userpilot-async[emulator] @ {wheel.as_uri()}")
+    # Nothing but what is installed is to be found.
+    session.run("python", "tests/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
+
+
+@nox.session(python=EDGES or None)
+@nox.parametrize("loop", ["uvloop", "eager"])
+def loops(session: nox.Session, loop: str) -> None:
+    """What depends on the loop, on uvloop and with the eager tasks of Python 3.12."""
+    if loop == "eager" and (session.python or CURRENT) == "3.11":
+        session.skip("Python 3.11 has no eager tasks")
+    session.install("-e", ".[demo]", *group("loops"))
+    chosen = session.posargs or [name for pattern in LOOP_TESTS for name in sorted(glob.glob(pattern))]
+    session.run("pytest", "-n", "2", *chosen, env={"LOOP": loop})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The tests of faults that draw their own examples, with ten thousand of them."""
+    session.install("-e", ".[demo]", *group("test"))
+    chosen = session.posargs or ["-k", "fuzz"]
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=3600", "tests/faults", *chosen, env={"FUZZ": "10000"})
 
 
 @nox.session

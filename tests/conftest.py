@@ -21,7 +21,7 @@ import hypothesis
 import pytest
 
 from tests.contract.inline import bury_the_dead
-from tests.harness import clock
+from tests.harness import clock, loops
 from tests.harness.processes import emulator_process
 from tests.harness.redis_server import RedisServer, missing, temporary
 
@@ -65,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background by a shell without job control: every program of ours would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    loops.install()
     config.addinivalue_line(
         "markers", "virtual(jump_after=0.0, deadlock_after=10.0): run this async test on a clock that jumps."
     )
@@ -80,7 +81,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     marker = request.node.get_closest_marker("virtual")
     if marker is not None:
         return clock.virtual_backend(request.param, **marker.kwargs)
-    return request.param, {"loop_factory": clock.WatchedLoop} if request.param == "asyncio" else {}
+    return request.param, {"loop_factory": clock.watched_loop} if request.param == "asyncio" else {}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

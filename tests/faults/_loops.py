@@ -13,7 +13,7 @@ import anyio
 import attrs
 import httpx
 
-from tests.harness import Program, python
+from tests.harness import Program, loops, python
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async.emulator import ConnectionCut, Emulator
 
@@ -180,7 +180,7 @@ def account(userpilot):
 def script(source: str, url: str) -> Iterator[Program]:
     """Run a program that finds a client's key and URL in its environment, and may `say` things to the test."""
     env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": url}
-    with python("-c", PROGRAM + textwrap.dedent(source), env=env) as running:
+    with python("-c", loops.IN_A_PROGRAM + PROGRAM + textwrap.dedent(source), env=env) as running:
         yield running
 
 

@@ -25,6 +25,8 @@ import sniffio
 import trio
 import trio.testing
 
+from tests.harness import loops
+
 T = TypeVar("T")
 
 # Real seconds. Far above what a thread or a loopback answer takes in a test, far below a person's patience.
@@ -39,12 +41,35 @@ class VirtualTimeDeadlock(RuntimeError):
 unhandled: list[str] = []
 
 
+def note_unhandled(context: Mapping[str, Any]) -> None:
+    """Keep what a loop reports."""
+    # As text: a report that kept its task or its traceback alive would disturb the counting of leaks.
+    unhandled.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+def watched_loop() -> asyncio.AbstractEventLoop:
+    """A new loop for a test in real time: a `WatchedLoop`, or uvloop's, watched likewise."""
+    if loops.CHOSEN != "uvloop":
+        return WatchedLoop()
+    import uvloop
+
+    class WatchedUvloop(uvloop.Loop):
+        def call_exception_handler(self, context: dict[str, Any]) -> None:
+            note_unhandled(context)
+            super().call_exception_handler(context)
+
+    return WatchedUvloop()
+
+
 class WatchedLoop(asyncio.SelectorEventLoop):
     """The ordinary loop, which also notes in `unhandled` every exception and every task that got lost."""
 
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        super().__init__(selector)
+        loops.hasten(self)
+
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        # As text: a report that kept its task or its traceback alive would disturb the counting of leaks.
-        unhandled.append(f"{context.get('message')}: {context.get('exception')!r}")
+        note_unhandled(context)
         super().call_exception_handler(context)
 
 
