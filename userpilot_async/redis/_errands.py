@@ -16,9 +16,11 @@ from .._notices import Notices
 from .._outbox import Opening
 from .._window import Reading
 from ._access import Access, steady
+from ._answers import Opened, Owner, opened_of, reconciled_of
 from ._attempts import Attempts
+from ._failures import Away, Full, OddAnswer, OtherGeneration
 from ._lease import Lease
-from ._link import Answer, Away, Full, Link, OtherGeneration, Step
+from ._link import Link, Step
 from ._log import asked_for, read_of
 
 if TYPE_CHECKING:
@@ -80,48 +82,55 @@ class Errands:
             )
         salt = os.urandom(16)
         # fmt: off
-        generation, fate, lost_from, owner, _, state = self._open(
+        opened = self._open(
             access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
             self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
             access.heard, access.resets,
         )
         # fmt: on
-        self._check(*(one.decode() for one in owner))
+        self._check(opened.owner)
         self._rebind = False
-        before, access.generation = access.generation, generation.decode()
-        if before and fate == b"lost":
+        before, access.generation = access.generation, opened.generation
+        lost = opened.fate == "lost"
+        if before and lost:
             access.forget()
-        now = access.learned(state)
+        now = access.learned(opened.state)
         if self._away and before:
             self._notices.say(logging.WARNING, "back", f"{self._outbox.place} answers again")
         self._away, self._pause = False, FIRST_PAUSE
         if not before:
             self._tell(self._outbox.began, now)
         elif before != access.generation:
-            if fate == b"lost":
+            if lost:
                 self.lease.lose()
                 message = f"{self._outbox.place} has lost calls: it started again, or was emptied; how many is unknown"
                 self._notices.say(logging.ERROR, "lost", message)
-            self._tell(self._outbox.started_again, now, int(lost_from), fate == b"lost")
+            self._tell(self._outbox.started_again, now, opened.lost_from, lost)
         self._tell(self._outbox.is_back, now)
         self.lease.keep()
 
-    def _open(self, *arguments: str | float) -> Answer:
+    def _open(self, *arguments: str | float) -> Opened:
         try:
-            return self.access.link.run(Step("open", *arguments))
+            return opened_of(self.access.link.run(Step("open", *arguments)))
         except OutboxError as error:
             words = str(error)
             if "OWNER" in words:
-                raise OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it") from None
+                raise self._nobodys() from None
             if "VERSION" in words:
                 raise OutboxError(f"{self._outbox.place} is of a newer version than this one, {VERSION}") from None
             raise
 
-    def _check(self, destination: str, salt: str, fingerprint: str) -> None:
+    def _nobodys(self) -> OutboxError:
+        return OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it")
+
+    def _check(self, owner: Owner | None) -> None:
         """Raises `OutboxError` if these are somebody else's calls."""
-        if destination != self._opening.destination:
-            raise OutboxError(f"{self._outbox.place} has calls for {destination}, not for {self._opening.destination}")
-        if fingerprint != self._opening.fingerprint(bytes.fromhex(salt)):
+        if owner is None:
+            raise self._nobodys()
+        if owner.destination != self._opening.destination:
+            words = f"has calls for {owner.destination}, not for {self._opening.destination}"
+            raise OutboxError(f"{self._outbox.place} {words}")
+        if owner.fingerprint != self._opening.fingerprint(owner.salt):
             raise OutboxError(
                 f"{self._outbox.place} has calls for the account of another API key. If it is the same one, with a new "
                 "key, say so: `userpilot-async outbox rebind`, or RedisOutbox(..., rebind=True)"
@@ -136,8 +145,9 @@ class Errands:
         if isinstance(error, OutboxError):
             self._notices.say(logging.ERROR, "unusable", f"calls wait, and cannot be put: {error}")
         elif not self._away:
-            full = "takes no more calls" if isinstance(error, Full) else "does not answer"
-            self._notices.say(logging.WARNING, "away", f"{self._outbox.place} {full} ({error}); calls wait meanwhile")
+            does = "takes no more calls" if isinstance(error, Full) else "does not answer"
+            does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
+            self._notices.say(logging.WARNING, "away", f"{self._outbox.place} {does} ({error}); calls wait meanwhile")
         if not self._away:
             self._tell(self._outbox.is_away)
         self._away = True
@@ -157,6 +167,7 @@ class Errands:
                 self._begin()
             self._look()
         except OtherGeneration:
+            self.access.link.close()
             self._away, self._retry_at = True, 0.0
             try:
                 self._begin()
@@ -181,11 +192,11 @@ class Errands:
             return
         read_to = self._outbox.misses_calls if lease.leading else None
         if read_to is not None:
-            missing, first = access.run("reconcile", lease.token, read_to)
+            missing, first = reconciled_of(access.run("reconcile", lease.token, read_to))
             if missing:
                 self.warn(f"{missing} calls are not in {self._outbox.place} any more: somebody has deleted them")
-            if first:
-                self._tell(self._outbox.overlooked, read_to, int(first.partition(b"-")[0]))
+            if first is not None:
+                self._tell(self._outbox.overlooked, read_to, first)
 
     # ── writing ──
 
