@@ -17,6 +17,8 @@ from ._values import encode_json
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What reading something damaged raises, which may be anything: other programs write into a file or a database, too."""
 
+END = 2**63  # no id of SQLite or of Redis reaches it
+
 Runs = list[tuple[int, int]]
 """Ids as first and last of each stretch without a gap, in order."""
 
@@ -169,7 +171,7 @@ class Concluded:
         status, label, carriers, merged = said
         if status not in ("delivered", "dead", "dropped") or not (label is None or type(label) is str):
             raise ValueError("no outcome")
-        return cls(status, label, _stretches(carriers), _stretches(merged))
+        return cls(status, label, stretches_in(carriers), stretches_in(merged))
 
     @property
     def outcome(self) -> Outcome:
@@ -183,9 +185,9 @@ class Concluded:
         return [self.status, self.label, self.carriers, self.merged]
 
 
-def _stretches(said: Any) -> Runs:
+def stretches_in(said: Any) -> Runs:
     """Ids, each alone or as the first and the last of a stretch. Raises one of `UNREADABLE` if they are damaged."""
     stretches = [(one, one) if type(one) is int else (one[0], one[1]) for one in said]
-    if not all(type(first) is int is type(last) and 0 <= first <= last for first, last in stretches):
+    if not all(type(first) is int is type(last) and 0 <= first <= last < END for first, last in stretches):
         raise ValueError("no stretches of ids")
     return stretches

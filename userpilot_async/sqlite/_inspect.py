@@ -9,11 +9,12 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .._errors import OutboxError
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._shared_ledger import Account
-from .._stored import Stored, runs
+from .._stored import UNREADABLE, Stored, runs
 from ._schema import MIGRATIONS, version_of
 from ._tables import checked
 from ._visit import about_of, opened, with_suffix
@@ -71,7 +72,7 @@ def _noted(text: bytes) -> Holder:
         said = json.loads(text)
         since = float(said["since"])
         return Holder(int(said["pid"]), str(said["host"]), since, time.time() - since)
-    except (ValueError, TypeError, KeyError):  # it has the lease, and is just writing that down
+    except (*UNREADABLE, OverflowError):  # it has the lease, and is just writing that down
         return Holder()
 
 
@@ -99,15 +100,22 @@ def lost(path: Path, reasons: Sequence[str] = ()) -> tuple[str | None, list[Lost
     for call_id, at, size, *stored, crc, lost_at, status, reason, detail in rows:
         if not reasons or reason in reasons:
             call = checked(call_id, at, size, stored, crc, ())
-            found.append(Lost(call_id, at, stored[0], _plain(stored[1]), lost_at, status, reason, detail, call))
+            whose = str(stored[0]), _plain(stored[1])
+            why = str(status), str(reason), str(detail)
+            found.append(Lost(call_id, _moment(at), *whose, _moment(lost_at), *why, call))
     return about.get("destination"), found
 
 
-def _plain(key: str) -> str:
+def _plain(key: Any) -> str:
     try:
         return ", ".join(keys_in(key))
-    except ValueError:
-        return key
+    except UNREADABLE:
+        return str(key)
+
+
+def _moment(at: Any) -> float:
+    """`Any`: of a damaged row, or another program's. It was never, then."""
+    return float(at) if isinstance(at, (int, float)) else 0.0
 
 
 def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> Retried:

@@ -38,6 +38,8 @@ class SQLiteOutbox(DurableOutbox):
     ) -> None:
         if durability not in SYNCHRONOUS:
             raise ValueError('durability must be "power" or "process"')
+        if "\0" in os.fspath(path):
+            raise ValueError("path must not have a NUL in it")
         super().__init__(sender=sender, max_bytes=max_bytes)
         self.path = Path(path).absolute()
         self.place = str(self.path)
