@@ -118,8 +118,10 @@ class Attempts:
         """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
         try:
             self._end_doubt(attempt)
-        except Full:  # before Redis 7 nothing is written then, not even that the step will never be made
-            attempt.seq = 0
+        except Full:
+            if self._access.link.unbound:
+                raise
+            attempt.seq = 0  # Redis 6 writes nothing then, not even that the step is never to be made
         if not attempt.held:
             self._fail_puts(attempt, error)
 

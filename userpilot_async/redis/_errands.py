@@ -69,8 +69,10 @@ class Errands:
             self._leave(error)
             self._tell(self._outbox.began_away)
         except OutboxError as error:
-            self._tell(self._outbox.refused, error)
-            return False
+            if self._outbox.is_refused(error):
+                self._tell(self._outbox.refused, error)
+                return False
+            self._leave(error)
         return True
 
     def _begin(self) -> None:

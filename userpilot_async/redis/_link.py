@@ -62,6 +62,8 @@ class Link:
         self._connecting = False
         self.evicts = False
         """Redis may throw keys away when its memory is full."""
+        self.unbound = False
+        """What makes room runs on when its memory is full."""
         self._asked = 0
         """How many scripts were run on these connections: each answer says which of them it is for."""
         self._busy_since: float | None = None
@@ -92,7 +94,8 @@ class Link:
         if server.version < OLDEST:
             version = ".".join(str(part) for part in server.version)
             raise OutboxError(f"{self._address.shown} is Redis {version}, and 6.2 is needed")
-        self._texts = _texts(server.version[0] >= UNBOUND_NOTES)
+        self.unbound = server.version[0] >= UNBOUND_NOTES
+        self._texts = _texts(self.unbound)
         return server.run_id
 
     def _client(self) -> Any:
@@ -195,15 +198,18 @@ class Link:
 
     def close(self) -> None:
         """Let go of the connections, whatever has come on them."""
-        connected, self._redis, self._sockets = self._redis, None, []
+        connected, self._redis = self._redis, None
         connection, self._connection = self._connection, None
-        if connected is None:
-            return
-        if connection is not None:
-            with suppress(Exception):  # what it raises is of no use any more
+        sockets, self._sockets = self._sockets, []
+        with suppress(Exception):  # whatever redis-py raises, the sockets are closed
+            if connection is not None:
                 connected.connection_pool.release(connection)
         with suppress(Exception):  # the same
-            connected.close()
+            if connected is not None:
+                connected.close()
+        for one in sockets:
+            with suppress(OSError):
+                one.close()
 
 
 def _connection_of(pool: Any) -> Any:

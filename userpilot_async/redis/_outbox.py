@@ -244,12 +244,22 @@ class RedisOutbox(DurableOutbox):
             self._in_hand, self._parked = batch, None
             batch.puts = [put for put in batch.puts if not put.withdrawn]
 
+    def is_refused(self, error: OutboxError) -> bool:
+        """Whoever opens it is told; false if nobody is any more, because it took so long that it is open already."""
+        with self._lock:
+            if self._opened.past:
+                return False
+            self._refusal = error
+            return True
+
     # ── what the thread has done ──
 
     def began_away(self) -> None:
         """It is not, yet: the client is open all the same."""
-        self.away = True
-        self._opened.come()
+        with self._lock:
+            if self._refusal is None:
+                self.away = True
+                self._opened.come()
 
     def is_away(self) -> None:
         """Redis does not answer."""
