@@ -624,13 +624,14 @@ class DurableOutbox:
 
     def _give_back(self, batch: Batch) -> None:
         """What is not told to be held by now is told to have failed. The loop met a bug in the middle of that."""
-        self._let_go(batch)
         if not batch.done.past:
             batch.error = self._bug_met()
             with suppress(Exception):  # the same, most likely
                 self._not_held([put for put in batch.puts if put.receipt.id < 0 and not put.withdrawn], batch.error)
         batch.come()
         with self._lock:
+            if self._in_hand is batch:
+                self._in_hand = None
             puts = [put for one in self._all() if not one.done.past for put in one.puts if not put.withdrawn]
         self.unheld, self._unwritten = len(puts), sum(put.size for put in puts)
 
