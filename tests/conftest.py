@@ -38,8 +38,8 @@ HERE = Path(__file__).parent
 SLOW = (
     "apps", "cli", "harness_tests", "test_network_", "test_parcelvoy_sockets", "test_process_", "test_readme",
     "test_emulator_server", "test_outbox_backlog", "test_outbox_callers", "test_outbox_damage", "test_outbox_disk",
-    "test_outbox_kills", "test_outbox_signals", "test_redis_callers", "test_redis_lease", "test_redis_outages",
-    "test_redis_places", "test_redis_resets", "test_redis_slow", "test_redis_swarm",
+    "test_outbox_kills", "test_outbox_signals", "test_redis_callers", "test_redis_fuzz", "test_redis_lease",
+    "test_redis_outages", "test_redis_places", "test_redis_resets", "test_redis_slow", "test_redis_swarm",
 )  # fmt: skip
 # Pure logic, hundreds of worlds of it: one interpreter is enough.
 HEAVY = (

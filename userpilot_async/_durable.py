@@ -11,6 +11,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -23,6 +24,7 @@ from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import Outcome
 from ._loops import cancelled_natively, soon_here
+from ._notices import logger
 from ._outbox import Opening
 from ._receipt import LateReceipt, Receipt
 from ._reentry import marked
@@ -84,7 +86,10 @@ class DurableOutbox:
     # ── opening and closing ──
 
     async def open(self, opening: Opening) -> None:
-        """Start the thread, and wait until it is open. Raises `ValueError` if it is in use, and `OutboxError`."""
+        """Start the thread, and wait until it is open. Raises `ValueError` if it is in use, and `OutboxError`.
+
+        A bug of this library is an `OutboxError` here, too, with the bug as its cause.
+        """
         if self._in_use:
             raise ValueError(f"this {type(self).__name__} is in use by another client: give each client one of its own")
         while self._writer is not None and self._writer.runs:  # noqa: ASYNC110  # its loop may be another one, and gone
@@ -92,13 +97,15 @@ class DurableOutbox:
         self._begin_anew()
         self._opening, self._soon, self._in_use = opening, soon_here(), True
         self._waiting = anyio.Event()
-        self._start()
         try:
+            try:
+                self._start()
+            except (RuntimeError, OSError, MemoryError) as error:
+                raise OutboxError(f"{self.place}: no thread can be started ({type(error).__name__})") from error
             await self._opened.wait()
-            error = self._refusal or self._bug
-            if error is not None:
+            if self._refusal is not None or self._bug is not None:
                 await self._closed.wait()
-                raise error
+                raise self._refusal or self._bug_met()
             opening.tasks.start_soon(self._watch)
         except BaseException:
             self._in_use = False
@@ -164,14 +171,21 @@ class DurableOutbox:
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty outbox.
 
-        What cannot be written yet waits in memory, which has the client's own limit.
+        What cannot be written yet waits in memory, which has the client's own limit. After a bug nobody need wait for
+        room: no call is held any more.
         """
+        if self._bug is not None:
+            return True
         if self._unwritten + size > self._opening.max_bytes and self._unwritten:
             return False
         return self.waiting_bytes + size <= self._max_bytes or not self.waiting_bytes
 
     def put(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
-        """Hold a call as soon as can be."""
+        """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
+        if self._bug is not None:
+            put = Put(kind, key, said, size, now, now, LateReceipt(self.ledger), awaited=False)
+            self._not_held([put], self._bug_met())
+            return put.receipt
         return self._put(kind, key, said, size, now, awaited=False)[0].receipt
 
     def _put(self, kind: Kind, key: Key, said: Said, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
@@ -197,7 +211,8 @@ class DurableOutbox:
         withdrawn. Afterwards this waits for the end of that try, however long that takes; a scope is left with the
         receipt then, and a native cancellation goes on, and says that the call was accepted.
         """
-        self._raise_bug()
+        if self._bug is not None:
+            raise self._bug_met()
         put, batch = self._put(kind, key, said, size, now, awaited=True)
         if not self._waiting.is_set():
             self._waiting.set()
@@ -281,13 +296,16 @@ class DurableOutbox:
         receipt = LateReceipt(self.ledger)
         receipt.failed(outcome)  # known at once; the number follows
         self.ledger.refused(outcome)
-        with self._lock:
-            self._batches[-1].refused.append((outcome, receipt))
-        self._wake()
+        if self._bug is None:  # or nobody would ever write it
+            with self._lock:
+                self._batches[-1].refused.append((outcome, receipt))
+            self._wake()
         return receipt
 
     async def recorded(self) -> None:
         """Until all that was done before this is recorded, or has failed."""
+        if self._closed.past:  # the thread has ended: nothing is recorded any more
+            return
         with self._lock:
             batches = self._all()
         for batch in batches:
@@ -323,6 +341,8 @@ class DurableOutbox:
 
     async def sending(self, request: Request) -> bool:
         """Note in the outbox that a request is about to be made; false if that failed."""
+        if self._closed.past:
+            return False
         with self._lock:
             batch = self._batches[-1]
             batch.requests.append(request)
@@ -545,11 +565,21 @@ class DurableOutbox:
 
     def closed(self) -> None:
         """The thread has ended. Who still waits for it has waited in vain."""
-        for batch in self._all():
-            if not batch.is_empty():
-                self.failed(batch, OutboxError(f"{self.place} was closed"))
-        self._closed.come()
-        self._opened.come()
+        error = OutboxError(f"{self.place} was closed") if self._bug is None else self._bug_met()
+        self.sends = False
+        with self._lock:
+            batches = self._all()
+        try:
+            for batch in batches:
+                if not batch.is_empty():
+                    self.failed(batch, error)
+        finally:  # also where that meets a bug: nobody waits for a thread that is gone
+            for batch in batches:
+                if not batch.done.past:
+                    batch.error = error
+                batch.come()
+            self._closed.come()
+            self._opened.come()
 
     def _learn(self, now: Committed) -> None:
         self._bytes = now.account.bytes
@@ -575,16 +605,57 @@ class DurableOutbox:
         if self.when_room is not None:
             self.when_room()
 
+    # ── a bug of this library ──
+
+    @property
+    def bug(self) -> BaseException | None:
+        """What has ended the sending here, if a bug of this library has: to be raised where the client is left."""
+        return self._bug
+
     def _broke(self, bug: BaseException, *concerned: object) -> None:
-        self._bug = bug
-        for batch in (*concerned, *self._all()):
+        """The thread met a bug, or the loop did in what the thread told it: of these batches, perhaps.
+
+        Nothing is sent or put any more. Where the thread is still there, it writes what it has, lets another process
+        send, and ends; `closed` then tells all who wait.
+        """
+        if self._bug is None:
+            self._bug = bug
+            with suppress(Exception):  # a handler of the application's: its failure must keep nobody waiting
+                logger.error(
+                    "userpilot: %s met a bug of this library (%s): it sends nothing and takes no calls any more, and "
+                    "what it holds stays there; please report this, and open the client again",
+                    self.place, type(bug).__name__, exc_info=bug,
+                )  # fmt: skip
+        self.sends = False
+        self.abandon()
+        for batch in concerned:
             if isinstance(batch, Batch):
-                batch.error = OutboxError(f"{self.place}: {type(bug).__name__}")
-                batch.come()
+                self._give_back(batch)
         self._opened.come()
-        self._opening.changed()
+        with suppress(Exception):  # who listens may be what is broken, and that has been said
+            self._changed()
+
+    def _give_back(self, batch: Batch) -> None:
+        """What is not told to be held by now is told to have failed. The loop met a bug in the middle of that."""
+        if not batch.done.past:
+            batch.error = self._bug_met()
+            with suppress(Exception):  # the same, most likely
+                self._not_held([put for put in batch.puts if put.receipt.id < 0 and not put.withdrawn], batch.error)
+        batch.come()
+        with self._lock:
+            if self._in_hand is batch:
+                self._in_hand = None
+            puts = [put for one in self._all() if not one.done.past for put in one.puts if not put.withdrawn]
+        self.unheld, self._unwritten = len(puts), sum(put.size for put in puts)
+
+    def _bug_met(self) -> OutboxError:
+        """For whoever waits for a call to be held."""
+        error = OutboxError(f"{self.place} met a bug of this library; see the log")
+        error.__cause__ = self._bug
+        return error
 
     def _raise_bug(self) -> None:
+        """For the sender, which ends with it."""
         if self._bug is not None:
             raise self._bug
 

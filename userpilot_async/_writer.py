@@ -51,9 +51,14 @@ class Writer:
 
     def start(self) -> None:
         """Begin."""
-        self.runs = True
         # A daemon: where a disk never answers, the interpreter must be able to leave. What is written is whole, or not.
-        threading.Thread(target=self._run, name="userpilot-outbox", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="userpilot-outbox", daemon=True)
+        self.runs = True
+        try:
+            thread.start()
+        except BaseException:  # there are too many; or whoever opens it next would wait for this one
+            self.runs = False
+            raise
 
     def wake(self) -> None:
         """Do not wait for the next look."""
@@ -76,14 +81,22 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            if self._chores.begin():
-                self._work()
-        except BaseException as bug:
-            self._failed(bug)
+            self._guarded(self._live)
+            self._guarded(self._chores.end)
         finally:
-            self._chores.end()
             self.runs = False
             self._chores.ended()
+
+    def _live(self) -> None:
+        if self._chores.begin():
+            self._work()
+
+    def _guarded(self, do: Callable[[], object]) -> None:
+        """Whatever it raises is a bug: said where somebody listens, and no reason to leave the rest undone."""
+        try:
+            do()
+        except BaseException as bug:
+            self._failed(bug)
 
     def _work(self) -> None:
         look_at = time.monotonic() + POLL

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from .._batch import Committed
-from ._link import Answer, Link, OtherGeneration, Step
+from ._failures import OtherGeneration
+from ._link import Answer, Link, Step
 from ._log import State
 
 
@@ -44,9 +45,8 @@ class Access:
         self._steps += 1
         return self._steps
 
-    def learned(self, answer: Answer) -> Committed:
+    def learned(self, state: State) -> Committed:
         """What a script says of the outbox. Raises `OtherGeneration` if it is older than what was known."""
-        state = State(answer)
         if state.revision < self.revision:  # before anybody has noticed
             raise OtherGeneration
         self.revision, self.heard = state.revision, state.heard
@@ -59,11 +59,11 @@ class Access:
         """What has been done since the last answer; ``None`` if nothing has."""
         known = self.revision if self.heard == self.revision else -1  # there is more to hear
         answer = self.run("look", self.heard, known)
-        return self.learned(answer) if answer is not None else None
+        return self.learned(State(answer)) if answer is not None else None
 
     def look_now(self) -> Committed:
         """How it is, whether anything was done or not."""
-        return self.learned(self.run("look", self.heard, -1))
+        return self.learned(State(self.run("look", self.heard, -1)))
 
     def forget(self) -> None:
         """What was known is not there any more."""

@@ -10,8 +10,9 @@ import attrs
 from .._batch import Batch, Committed, Put
 from .._errors import OutboxError
 from ._access import Access
+from ._answers import Made, resolved_of, written_of
+from ._failures import Away, Full, OtherGeneration
 from ._lease import Lease
-from ._link import Away, Full, OtherGeneration
 from ._log import encoded
 from ._notes import Notes, notes_of
 
@@ -100,19 +101,29 @@ class Attempts:
         access = self._access
         head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes)
         try:
-            answer = access.run("write" if puts else "note", *head, *calls, wait=bool(puts))
+            written = written_of(access.run("write" if puts else "note", *head, *calls, wait=bool(puts)))
         except Full as error:
             if not puts:
                 raise
-            attempt.seq = 0
-            self._fail_puts(attempt, error)
+            self._refused(attempt, error)
             return
-        if answer is None:
+        if written is None:
             raise Away("a step came late")
-        first_put, first_refused, fenced, forgotten, state = answer
+        made, forgotten, state = written
         if forgotten:
             self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
-        self._step_made(attempt, self._access.learned(state), first_put, first_refused, bool(fenced))
+        self._step_made(attempt, self._access.learned(state), made)
+
+    def _refused(self, attempt: Attempt, error: Full) -> None:
+        """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
+        try:
+            self._end_doubt(attempt)
+        except Full:
+            if self._access.link.unbound:
+                raise
+            attempt.seq = 0  # Redis 6 writes nothing then, not even that the step is never to be made
+        if not attempt.held:
+            self._fail_puts(attempt, error)
 
     def _end_doubt(self, attempt: Attempt) -> None:
         """The answer to a step got lost: was it made? Calls that nobody waits for any more are taken back."""
@@ -120,29 +131,28 @@ class Attempts:
         if not seq:
             return
         gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
-        done = self._access.run("resolve", seq, *gone, wait=not attempt.held)
-        if done is None:
+        made = resolved_of(self._access.run("resolve", seq, *gone, wait=not attempt.held))
+        if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             return
-        first_put, first_refused, fenced = done
-        self._step_made(attempt, self._access.look_now(), first_put, first_refused, bool(fenced))
+        self._step_made(attempt, self._access.look_now(), made)
 
-    def _step_made(self, attempt: Attempt, now: Committed, first_put: int, first_refused: int, fenced: bool) -> None:
+    def _step_made(self, attempt: Attempt, now: Committed, made: Made) -> None:
         attempt.seq = 0
         if attempt.notes:
             notes = attempt.notes.pop(0)
             if notes.refused:  # all of them are in the first step
-                now = attrs.evolve(now, first_refused=first_refused)
-            if fenced and notes.needs_lease and attempt.term == self._lease.term:
+                now = attrs.evolve(now, first_refused=made.first_refused)
+            if made.fenced and notes.needs_lease and attempt.term == self._lease.term:
                 self._lease.lose()
         if not attempt.held:
             attempt.held = True
-            ids = range(first_put, first_put + len(attempt.puts))
+            ids = range(made.first_put, made.first_put + len(attempt.puts))
             if len(attempt.puts) > len(attempt.batch.puts):
                 now = attrs.evolve(now, ids=[one for one, put in zip(ids, attempt.puts, strict=True)
                                              if not put.withdrawn])  # fmt: skip
             else:
-                now = attrs.evolve(now, first_put=first_put)
+                now = attrs.evolve(now, first_put=made.first_put)
         if attempt.term != self._lease.term:
             self._drop_notes(attempt)
         self._tell(self._outbox.written, attempt.batch, now, not attempt.notes)

@@ -16,9 +16,11 @@ from .._notices import Notices
 from .._outbox import Opening
 from .._window import Reading
 from ._access import Access, steady
+from ._answers import Opened, Owner, opened_of, reconciled_of
 from ._attempts import Attempts
+from ._failures import Away, Full, OddAnswer, OtherGeneration
 from ._lease import Lease
-from ._link import Answer, Away, Full, Link, OtherGeneration, Step
+from ._link import Link, Step
 from ._log import asked_for, read_of
 
 if TYPE_CHECKING:
@@ -71,8 +73,10 @@ class Errands:
             self._leave(error)
             self._tell(self._outbox.began_away)
         except OutboxError as error:
-            self._tell(self._outbox.refused, error)
-            return False
+            if self._outbox.is_refused(error):
+                self._tell(self._outbox.refused, error)
+                return False
+            self._leave(error)
         return True
 
     def _begin(self) -> None:
@@ -84,50 +88,57 @@ class Errands:
             )
         salt = os.urandom(16)
         # fmt: off
-        generation, fate, lost_from, owner, _, state = self._open(
+        opened = self._open(
             access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
             self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
             access.heard, access.resets,
         )
         # fmt: on
-        self._check(*(one.decode() for one in owner))
+        self._check(opened.owner)
         self._rebind = False
-        before, access.generation = access.generation, generation.decode()
-        if before and fate == b"lost":
+        before, access.generation = access.generation, opened.generation
+        lost = opened.fate == "lost"
+        if before and lost:
             access.forget()
-        now = access.learned(state)
+        now = access.learned(opened.state)
         if self._away and before:
             self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")
         self._away, self._pause = False, FIRST_PAUSE
         if not before:
             self._tell(self._outbox.began, now)
         elif before != access.generation:
-            if fate == b"lost":
+            if lost:
                 self.lease.lose()
                 happened = "it started again, or was emptied; how many is unknown; statistics().resets counts how often"
                 remedy = "have Redis keep what it has (appendonly yes), and flush no database that an outbox is in"
                 message = f"{self._outbox.place} has lost calls: {happened}; {remedy}"
                 self._notices.say(logging.ERROR, "lost", message)
-            self._tell(self._outbox.started_again, now, int(lost_from), fate == b"lost")
+            self._tell(self._outbox.started_again, now, opened.lost_from, lost)
         self._tell(self._outbox.is_back, now)
         self.lease.keep()
 
-    def _open(self, *arguments: str | float) -> Answer:
+    def _open(self, *arguments: str | float) -> Opened:
         try:
-            return self.access.link.run(Step("open", *arguments))
+            return opened_of(self.access.link.run(Step("open", *arguments)))
         except OutboxError as error:
             words = str(error)
             if "OWNER" in words:
-                raise OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it") from None
+                raise self._nobodys() from None
             if "VERSION" in words:
                 raise OutboxError(f"{self._outbox.place} is of a newer version than this one, {VERSION}") from None
             raise
 
-    def _check(self, destination: str, salt: str, fingerprint: str) -> None:
+    def _nobodys(self) -> OutboxError:
+        return OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it")
+
+    def _check(self, owner: Owner | None) -> None:
         """Raises `OutboxError` if these are somebody else's calls."""
-        if destination != self._opening.destination:
-            raise OutboxError(f"{self._outbox.place} has calls for {destination}, not for {self._opening.destination}")
-        if fingerprint != self._opening.fingerprint(bytes.fromhex(salt)):
+        if owner is None:
+            raise self._nobodys()
+        if owner.destination != self._opening.destination:
+            words = f"has calls for {owner.destination}, not for {self._opening.destination}"
+            raise OutboxError(f"{self._outbox.place} {words}")
+        if owner.fingerprint != self._opening.fingerprint(owner.salt):
             raise OutboxError(
                 f"{self._outbox.place} has calls for the account of another API key. If it is the same one, with a new "
                 "key, say so: `userpilot-async outbox rebind`, or RedisOutbox(..., rebind=True)"
@@ -143,8 +154,9 @@ class Errands:
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
             self._notices.state(logging.ERROR, "unusable", message, str(error))
         elif not self._away:
-            full = "takes no more calls" if isinstance(error, Full) else "does not answer"
-            message = f"{self._outbox.place} {full} ({error}); calls wait meanwhile; see whether Redis is up"
+            does = "takes no more calls" if isinstance(error, Full) else "does not answer"
+            does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
+            message = f"{self._outbox.place} {does} ({error}); calls wait meanwhile; see whether Redis is up"
             self._notices.state(logging.WARNING, "away", message)
         if not self._away:
             self._tell(self._outbox.is_away)
@@ -166,6 +178,7 @@ class Errands:
                 self._begin()
             self._look()
         except OtherGeneration:
+            self.access.link.close()
             self._away, self._retry_at = True, 0.0
             try:
                 self._begin()
@@ -190,11 +203,11 @@ class Errands:
             return
         read_to = self._outbox.misses_calls if lease.leading else None
         if read_to is not None:
-            missing, first = access.run("reconcile", lease.token, read_to)
+            missing, first = reconciled_of(access.run("reconcile", lease.token, read_to))
             if missing:
                 self._say_lost(missing, f"{self._outbox.place} does not have them any more, they were deleted there")
-            if first:
-                self._tell(self._outbox.overlooked, read_to, int(first.partition(b"-")[0]))
+            if first is not None:
+                self._tell(self._outbox.overlooked, read_to, first)
 
     # ── writing ──
 

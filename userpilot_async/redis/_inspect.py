@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
@@ -11,11 +12,14 @@ import attrs
 from .._errors import OutboxError
 from .._ledger import CHUNK
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
-from .._stored import runs
+from .._stored import UNREADABLE, runs
+from ._answers import Sight, retried_of, sender_of
 from ._lease import holder_of
-from ._log import Entry, accepted_at, account_of, counts_of, decoded, fields_of
+from ._log import Entry, accepted_at, account_of, decoded
 from ._outbox import RedisOutbox
-from ._visit import Sight, at_once, visiting
+from ._visit import at_once, visiting
+
+NUMBER = re.compile(rb"\d{1,15}(\.\d{1,15})?")  # a moment, as the scripts write it
 
 
 def look(outbox: RedisOutbox) -> Seen:
@@ -26,12 +30,12 @@ def look(outbox: RedisOutbox) -> Seen:
         place=outbox.place,
         destination=sight.destination,
         sender=_holder(sight),
-        account=account_of(counts_of(sight.counts)),
+        account=account_of(sight.counts),
         oldest=None if sight.first is None else _accepted(sight.first),
         now=sight.now,
         under_way=sight.under_way,
         lost=sight.lost,
-        version=int(sight.about.get("version", 0)),
+        version=sight.version,
         bytes_in_memory=sight.memory,
     )
 
@@ -51,15 +55,15 @@ def _noted(lease: bytes, now: float) -> Holder:
         said = holder_of(lease)
         since = float(said["since"])
         return Holder(int(said["pid"]), str(said["host"]), since, now - since)
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (*UNREADABLE, OverflowError):
         return Holder()
 
 
 def _accepted(entry: Entry) -> float | None:
-    fields = fields_of(entry)
+    fields = entry[1]
     try:
-        return accepted_at(fields, decoded(fields[b"c"])[1])
-    except (ValueError, KeyError):
+        return accepted_at(fields[b"t"], decoded(fields[b"c"])[1])
+    except UNREADABLE:
         return None
 
 
@@ -77,23 +81,30 @@ def lost(outbox: RedisOutbox, reasons: Sequence[str] = ()) -> tuple[str | None, 
     With ``reasons``, only those. Raises `OutboxError`.
     """
     with visiting(outbox) as visit:
-        kept = [kept_in(entry) for entry in visit.entries("lost")]
+        kept = [kept_in(entry) for entry in visit.entries("lost") if is_ours(entry)]
         destination = visit.sight.destination
     found = [one.lost for one in kept if not reasons or one.lost.reason in reasons]
     return destination, sorted(found, key=lambda one: one.id)
 
 
+def is_ours(entry: Entry) -> bool:
+    """An entry of the lost calls, and none that somebody else has put among them."""
+    fields = entry[1]
+    numbers = [fields.get(name, b"") for name in (b"t", b"l")]
+    return fields.get(b"i", b"").isdigit() and all(NUMBER.fullmatch(one) for one in numbers)
+
+
 def kept_in(entry: Entry) -> Kept:
     """What an entry of the lost calls says."""
-    fields = fields_of(entry)
+    fields = entry[1]
     at, lost_at, kind, key, call = float(fields[b"t"]), float(fields[b"l"]), "", "", None
     try:
         stored, age = decoded(fields[b"c"])
-        at, kind, key = accepted_at(fields, age), stored.kind, stored.key
+        at, kind, key = accepted_at(fields[b"t"], age), stored.kind, stored.key
         key, call = ", ".join(keys_in(key)), stored.call()
-    except (ValueError, TypeError, AttributeError):  # damaged
+    except UNREADABLE:  # damaged
         pass
-    status, reason, detail = (fields[name].decode("utf-8", "replace") for name in (b"u", b"r", b"d"))
+    status, reason, detail = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"u", b"r", b"d"))
     return Kept(entry[0].decode(), Lost(int(fields[b"i"]), at, kind, key, lost_at, status, reason, detail, call))
 
 
@@ -105,13 +116,14 @@ def retry(outbox: RedisOutbox, reasons: Sequence[str] = (), ids: Sequence[int] =
     """
     with visiting(outbox) as visit:
         visit.begin_to_change()
-        kept = sorted((kept_in(entry) for entry in visit.entries("lost")), key=lambda one: one.lost.id)
+        entries = [entry for entry in visit.entries("lost") if is_ours(entry)]
+        kept = sorted(map(kept_in, entries), key=lambda one: one.lost.id)
         chosen = [one for one in kept if not reasons or one.lost.reason in reasons]
         chosen = [one for one in chosen if not ids or one.lost.id in ids]
         back = [one.entry for one in chosen if one.lost.call is not None]
         wait_again: list[int] = []
         for some in at_once(back):
-            first, count = visit.run("retry", *some)
+            first, count = retried_of(visit.run("retry", *some))
             wait_again += range(first, first + count)
     return Retried(runs(wait_again), len(chosen) - len(back), sorted(set(ids) - {one.lost.id for one in kept}))
 
@@ -120,13 +132,13 @@ def rebind(outbox: RedisOutbox, destination: str, fingerprint: Callable[[bytes],
     """Give the outbox to another account, or to the same one with another key. Raises `OutboxError`."""
     with visiting(outbox) as visit:
         sight = visit.sight
-        waiting = account_of(counts_of(sight.counts)).waiting
+        waiting = account_of(sight.counts).waiting
         check_kinds(outbox.place, sight.destination, destination, waiting + sight.lost)
         if sight.lease is None:
             visit.begin_to_change(destination, fingerprint)
         salt = os.urandom(16)
         owner = (destination, salt.hex(), fingerprint(salt))
-        lease = sight.lease or visit.run("rebind", *owner, uuid4().hex, CHUNK)
+        lease = sight.lease or sender_of(visit.run("rebind", *owner, uuid4().hex, CHUNK))
         if lease is not None:
             raise OutboxError(f"{outbox.place} has a sender, which would go on with the old key: end it first")
     return Rebound(sight.destination, waiting)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from .._batch import Lead
 from .._inheritance import Inheritance, UnfinishedFile
-from .._stored import key_in
+from .._stored import UNREADABLE, key_in
 from ._access import Access, steady
+from ._answers import Left, left_of
 from ._link import Step
-from ._log import decoded, fields_of
+from ._log import Entry, decoded
+from ._shapes import text
 
 if TYPE_CHECKING:
     from ._outbox import RedisOutbox
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 RENEWALS = 5  # in the time that a lease lasts
 TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
 LOOP_PATIENCE = 60.0  # seconds in which the event loop does nothing, after which somebody else had better send
+LOST_TOKEN = 90.0  # seconds until a token comes back at the latest, as in the scripts: what says more is damaged
 AT_ONCE = 500  # calls looked up in one round trip
 
 
@@ -92,8 +95,7 @@ class Lease:
         access = self._access
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": access.ago(0.0) / 1_000}
         ttl = round(self._ttl * 1_000)
-        token: bytes = access.run("lease", self.token, access.client, ttl, json.dumps(about), wants)
-        return token.decode()
+        return text(access.run("lease", self.token, access.client, ttl, json.dumps(about), wants))
 
     def _renewed(self, now: float) -> None:
         self.valid_until, self.renew_at = now + TRUSTED * self._ttl, now + self._ttl / RENEWALS
@@ -107,27 +109,25 @@ class Lease:
 
     def _take_over(self, token: str, now: float) -> None:
         self.token = self.last_token = token
-        left = self._access.run("inherit", token, self._access.heard)
+        left = left_of(self._access.run("inherit", token, self._access.heard))
         if left is None:
             return
         self._renewed(now)
-        spent, files, unknown_until, state = left
-        inheritance = self._inheritance(spent, files, unknown_until, float(state[3]))
-        committed = self._access.learned(state)
+        inheritance = self._inheritance(left)
+        committed = self._access.learned(left.state)
         self.leading = True
         self._tell(self._outbox.leads, Lead(inheritance, committed))
 
-    def _inheritance(
-        self, spent: Sequence[bytes], files: Sequence[bytes], unknown_until: bytes | None, now: float
-    ) -> Inheritance:
+    def _inheritance(self, left: Left) -> Inheritance:
+        now = left.state.time
         tokens: dict[str, list[float]] = {}
-        for name, back in zip(spent[::2], spent[1::2], strict=True):
-            tokens.setdefault(name.decode().partition(" ")[2], []).append(float(back) - now)
-        found = [self._unfinished(*one) for one in zip(files[::2], files[1::2], strict=True)]
+        for budget, back in left.tokens:
+            tokens.setdefault(budget, []).append(min(back - now, LOST_TOKEN))
+        found = [self._unfinished(*one) for one in left.files]
         done = [file.filename for file in found if not file.last_calls]
         if done:  # their end could not be noted any more
             self._access.run("finish", self.token, *done)
-        unknown = max(0.0, float(unknown_until) - now) if unknown_until else 0.0
+        unknown = max(0.0, min(left.unknown_until - now, LOST_TOKEN))
         if unknown:
             message = (
                 "what was sent before Redis started again, or was emptied, is unknown, and the budget may be spent"
@@ -135,20 +135,26 @@ class Lease:
             self._warn(f"nothing is sent for {unknown:.0f} s: {message}")
         return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
 
-    def _unfinished(self, filename: bytes, text: bytes) -> UnfinishedFile:
-        kind, last_calls = json.loads(text)
-        last_calls = [int(one) for one in last_calls or ()]
+    def _unfinished(self, filename: str, kind: str, last_calls: Sequence[int]) -> UnfinishedFile:
         keys: dict[str, int] = {}
         for start in range(0, len(last_calls), AT_ONCE):
             some = last_calls[start : start + AT_ONCE]
             for call_id, entry in zip(some, self._access.link.calls(some), strict=True):
-                key = key_in(decoded(fields_of(entry)[b"c"])[0], kind) if entry is not None else None
+                key = _key_of(entry, kind) if entry is not None else None
                 if key is not None:
                     keys[key] = call_id
             now = steady()  # a file may have 10,000 rows, and the way to Redis may be long
             if now >= self.renew_at and self._ask(0):
                 self._renewed(now)
-        return UnfinishedFile(filename.decode(), kind, keys)
+        return UnfinishedFile(filename, kind, keys)
+
+
+def _key_of(entry: Entry, kind: str) -> str | None:
+    """Whose row of this kind a call belongs to; nobody's, if it is damaged."""
+    try:
+        return key_in(decoded(entry[1][b"c"])[0], kind)
+    except UNREADABLE:
+        return None
 
 
 def holder_of(value: bytes) -> Mapping[str, Any]:

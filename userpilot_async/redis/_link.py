@@ -13,28 +13,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
-from typing import Any, cast
+from typing import Any
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    ConnectionError,
-    DataError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-    TryAgainError,
-)
+from redis.exceptions import ConnectionError, NoScriptError
 
 from .._errors import OutboxError
 from ._address import Address, OnePiece
+from ._answers import echoed, evicts, found_of, replicas_of, server_of
+from ._failures import Away, OddAnswer, OtherGeneration, meaning_of, words_of
+from ._log import Entry
+from ._shapes import listed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
@@ -47,24 +35,8 @@ FILES = {"note": "write"}  # the same without calls, which runs also when the me
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
 
-PASSING = (
-    ConnectionError, TimeoutError, ReadOnlyError, NoScriptError, ClusterDownError, MasterDownError, TryAgainError,
-)  # fmt: skip
-
-Answer = Any
-"""What a script gives: numbers, bytes, ``None``, and lists of these."""
-
-
-class Away(Exception):
-    """Redis does not answer, or not now. A step that was under way may have been done."""
-
-
-class OtherGeneration(Exception):
-    """Redis has started again, or was emptied."""
-
-
-class Full(Away):
-    """Redis has no memory left, or may not use more."""
+Answer = object
+"""What a script gives: numbers, bytes, ``None``, and lists of these. `_answers` says which, and what is odd."""
 
 
 class Step:
@@ -90,6 +62,10 @@ class Link:
         self._connecting = False
         self.evicts = False
         """Redis may throw keys away when its memory is full."""
+        self.unbound = False
+        """What makes room runs on when its memory is full."""
+        self._asked = 0
+        """How many scripts were run on these connections: each answer says which of them it is for."""
         self._busy_since: float | None = None
         self._sockets: list[socket.socket] = []
         self._connection: Any = None
@@ -103,23 +79,32 @@ class Link:
         try:
             with self._asking():
                 if self._redis is None:
-                    self._redis = self._address.client(self._deadline, self._connected)
+                    self._redis = self._client()
                 if not self._address.is_cluster:
                     self._connection = _connection_of(self._redis.connection_pool)
-                about = self._about("server")
-                self.evicts = self._about("memory").get("maxmemory_policy", "noeviction") != "noeviction"
+                server = server_of(self._about("server"))
+                self.evicts = evicts(self._about("memory"))
+        except OddAnswer:
+            raise
         except Away as error:
             tls = self._address.shown.startswith("rediss") and "Timeout" in str(error)
             raise Away(f"{error}; does it speak TLS there?") if tls else error from None
-        except TypeError as error:  # of redis-py's cluster, which looks at options no earlier
-            raise OutboxError(f"{self._address.shown}: {_first_words(error)}") from error
         finally:
             self._connecting = False
-        version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
-        if version < OLDEST:
-            raise OutboxError(f"{self._address.shown} is Redis {about['redis_version']}, and 6.2 is needed")
-        self._texts = _texts(version[0] >= UNBOUND_NOTES)
-        return str(about["run_id"])
+        if server.version < OLDEST:
+            version = ".".join(str(part) for part in server.version)
+            raise OutboxError(f"{self._address.shown} is Redis {version}, and 6.2 is needed")
+        self.unbound = server.version[0] >= UNBOUND_NOTES
+        self._texts = _texts(self.unbound)
+        return server.run_id
+
+    def _client(self) -> Any:
+        try:
+            return self._address.client(self._deadline, self._connected)
+        except TypeError as error:  # of redis-py's cluster, which looks at options no earlier
+            if "keyword argument" not in str(error):
+                raise
+            raise OutboxError(f"{self._address.shown}: {words_of(error, self._address)}") from error
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -127,15 +112,10 @@ class Link:
         self._busy_since = time.monotonic()
         try:
             yield
-        except RedisError as error:
-            raise self._meaning(error) from error
-        except RedisClusterException as error:
-            words = _first_words(error)
-            if "not enabled" in words:
-                raise OutboxError(f"{self._address.shown} is no node of a cluster") from error
-            raise Away(words) from error
-        except OSError as error:
-            raise Away(_why(error)) from error
+        except (Away, OtherGeneration, OutboxError):
+            raise
+        except Exception as error:  # whatever bytes may make redis-py raise, they are this step's failure
+            raise meaning_of(error, self._address) from error
         finally:
             self._busy_since = None
 
@@ -143,32 +123,41 @@ class Link:
         """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
         if not self._connecting:
             raise ConnectionError("the connection was lost")
-        self._sockets.append(connection._sock)
+        sock = getattr(connection, "_sock", None)
+        if isinstance(sock, socket.socket):
+            self._sockets.append(sock)
         if not self._address.is_cluster:  # where redis-py has done that before it tells us
             connection.on_connect()
 
-    def _about(self, section: str) -> Mapping[str, Any]:
+    def _about(self, section: str) -> object:
         if not self._address.is_cluster:
-            return cast("Mapping[str, Any]", self._redis.info(section))
+            return self._redis.info(section)
         node = self._redis.get_node_from_key(self._keys[0])
-        return cast("Mapping[str, Any]", self._redis.info(section, target_nodes=node))
+        return self._redis.info(section, target_nodes=node)
 
     def run(self, step: Step, *, wait: bool = False) -> Answer:
         """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,
         `OutboxError`.
+
+        The answer is this script's, and no other command's: after an answer too many, all that come are another's.
         """
+        self._asked += 1
+        asked = b"%d" % self._asked
+        command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments, asked)
+        wait = wait and self._replicas > 0
+        packed = PACKER.pack(*command) if not wait and self._connection is not None else None
         with self._asking():
             try:
-                return self._run(step, wait and self._replicas > 0)
+                return echoed(self._run(command, packed, wait), asked)
             except NoScriptError:  # nobody has used it yet, or they were flushed
                 self._redis.script_load(self._texts[step.name])
                 self._busy_since = time.monotonic()
-                return self._run(step, wait and self._replicas > 0)
+                return echoed(self._run(command, packed, wait), asked)
 
-    def _run(self, step: Step, wait: bool) -> Answer:
-        command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments)
-        if not wait and self._connection is not None:
-            self._connection.send_packed_command(PACKER.pack(*command))
+    def _run(self, command: Sequence[Any], packed: Sequence[bytes] | None, wait: bool) -> Answer:
+        """``packed``: on the connection that is ours, for redis-py's other ways cost more."""
+        if packed is not None:
+            self._connection.send_packed_command(packed)
             return self._connection.read_response()
         if not wait:
             return self._redis.execute_command(*command)
@@ -177,23 +166,25 @@ class Link:
             pipeline.execute_command(*command)
             # On the same connection, or it would wait for what another one has written.
             pipeline.execute_command("WAIT", self._replicas, max(1, int(self._deadline * 500)))
-            answer, reached = pipeline.execute(raise_on_error=False)  # or redis-py writes the command into the message
+            # Not to be raised, or redis-py writes the command into the message.
+            answer, reached = listed(pipeline.execute(raise_on_error=False), 2)
         finally:
             pipeline.reset()
         for one in (answer, reached):
             if isinstance(one, Exception):
                 raise one
-        if reached < self._replicas:
+        if replicas_of(reached) < self._replicas:
             raise Away(f"{reached} of {self._replicas} replicas have it")
         return answer
 
-    def calls(self, ids: Sequence[int]) -> list[Answer]:
+    def calls(self, ids: Sequence[int]) -> list[Entry | None]:
         """The entries of the log with these ids, or ``None``. Raises as `run` does."""
         with self._asking():
             pipeline = self._redis.pipeline(transaction=False)
             for call_id in ids:
                 pipeline.execute_command("XRANGE", self._keys[2], f"{call_id}-1", f"{call_id}-1")
-            return [entries[0] if entries else None for entries in pipeline.execute()]
+            answers = listed(pipeline.execute(), len(ids))
+        return [found_of(call_id, answer) for call_id, answer in zip(ids, answers, strict=True)]
 
     def break_off_if_older(self, seconds: float) -> None:
         """End the command that is under way, if it has been for so long. May be called in any thread."""
@@ -206,30 +197,19 @@ class Link:
                     socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection."""
-        connected, self._redis, self._sockets = self._redis, None, []
+        """Let go of the connections, whatever has come on them."""
+        connected, self._redis = self._redis, None
         connection, self._connection = self._connection, None
-        if connected is not None:
-            with suppress(RedisError, OSError):
-                if connection is not None:
-                    connected.connection_pool.release(connection)
+        sockets, self._sockets = self._sockets, []
+        with suppress(Exception):  # whatever redis-py raises, the sockets are closed
+            if connection is not None:
+                connected.connection_pool.release(connection)
+        with suppress(Exception):  # the same
+            if connected is not None:
                 connected.close()
-
-    def _meaning(self, error: RedisError) -> Exception:
-        """What a failure means, without a word of what was sent."""
-        if isinstance(error, ResponseError) and str(error).startswith("GENERATION"):
-            return OtherGeneration()
-        if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)):
-            return OutboxError(f"{self._address.shown} does not let us in: {_first_words(error)}")
-        if isinstance(error, OutOfMemoryError) or str(error).startswith(("OOM", "MISCONF")):
-            return Full(_first_words(error))
-        if isinstance(error, PASSING) or str(error).startswith(("BUSY", "NOREPLICAS")):
-            return Away(_first_words(error))
-        if "unknown command 'SENTINEL'" in str(error):
-            return OutboxError(f"{self._address.shown}: what answers there is no Sentinel")
-        if isinstance(error, (ResponseError, DataError)):
-            return OutboxError(f"{self._address.shown}: {_first_words(error)}")
-        return Away(_first_words(error))
+        for one in sockets:
+            with suppress(OSError):
+                one.close()
 
 
 def _connection_of(pool: Any) -> Any:
@@ -238,14 +218,6 @@ def _connection_of(pool: Any) -> Any:
         return pool.get_connection()
     except TypeError:  # redis-py before 5.3 wants to know what for
         return pool.get_connection("EVALSHA")
-
-
-def _first_words(error: Exception) -> str:
-    return str(error)[:200] or type(error).__name__
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or type(error).__name__
 
 
 def _sha(text: str) -> str:
@@ -261,10 +233,10 @@ _shas: dict[str, str] = {}
 def _texts(unbound: bool) -> Mapping[str, str]:
     """The scripts. ``unbound``: notes and all that makes room run on when the memory is full; new calls never do."""
     folder = resources.files("userpilot_async.redis") / "scripts"
-    prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
+    prelude, coda = ((folder / f"{name}.lua").read_text(encoding="utf-8") for name in ("prelude", "coda"))
     texts = {}
     for name in SCRIPTS:
         flags = "#!lua flags=allow-oom\n" if unbound and name != "write" else "#!lua\n" if unbound else ""
         text = (folder / f"{FILES.get(name, name)}.lua").read_text(encoding="utf-8")
-        texts[name] = flags + prelude + text
+        texts[name] = f"{flags}{prelude}\nlocal function answer()\n{text}\nend\n{coda}"
     return texts

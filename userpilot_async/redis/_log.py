@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from .._batch import Committed, Put
 from .._lanes import Kind
 from .._shared_ledger import Account
-from .._stored import Concluded, Stored
+from .._stored import UNREADABLE, Concluded, Stored
 from .._values import encode_json
 from .._window import Found, Read, Reading
+from ._failures import OddAnswer
+from ._shapes import entry_name, listed, measured, number, pairs, raw, text, texts, whole
 
-Entry = Sequence[Any]
-"""An id, and the fields of one entry of the log: the call, its size, when it was put."""
+Entry = tuple[bytes, Mapping[bytes, bytes]]
+"""Its name, and its fields: of the log, the call (``c``), its size (``s``), and when it was put (``t``)."""
 
 
 def encoded(put: Put, age: float) -> bytes:
@@ -36,44 +39,62 @@ def id_of(name: bytes) -> int:
     return int(name.partition(b"-")[0])
 
 
-def fields_of(entry: Entry) -> dict[bytes, bytes]:
-    """What stands in an entry."""
-    fields = entry[1]
-    return dict(fields) if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=True))
+def entry_of(answer: object) -> Entry:
+    """One entry of a stream, as a script or as redis-py gives it. Raises `OddAnswer`."""
+    name, fields = listed(list(answer) if isinstance(answer, tuple) else answer, 2)
+    held = pairs(fields) if not isinstance(fields, dict) else fields.items()
+    return entry_name(name), {raw(field): raw(value) for field, value in held}
 
 
-def accepted_at(fields: Mapping[bytes, bytes], age: float) -> float:
-    """By the server's clock."""
-    return float(fields[b"t"]) - age
+def accepted_at(put_at: bytes, age: float) -> float:
+    """When a call was made, by the server's clock. Raises `ValueError` if that is damaged."""
+    at = float(put_at) - age
+    if not math.isfinite(at):
+        raise ValueError("no moment")
+    return at
 
 
-def read_of(reading: Reading, answer: Any) -> tuple[Read, list[int]]:
-    """The calls that were asked for, and ids of such as cannot be read."""
-    flat, sent_ids, part_texts, stopped = answer
+def read_of(reading: Reading, answer: object) -> tuple[Read, list[int]]:
+    """The calls that were asked for, and ids of such as cannot be read. Raises `OddAnswer`."""
+    entries, sent_ids, part_texts, stopped = listed(answer, 4)
+    flat = texts(entries)
+    if len(flat) % 3:
+        raise OddAnswer("calls were expected, and a list of another length came")
     if not flat:
         return Read([], reading.start, full=False), []
-    sent = {int(one) for one in sent_ids}
-    parts: dict[int, list[tuple[Kind, str]]] = {}
-    for text in part_texts:
-        call_id, kind, key = json.loads(text)
-        parts.setdefault(call_id, []).append((kind, key))
+    sent = {int(one) for one in texts(sent_ids) if one.isdigit()}
+    parts = _parts_in(texts(part_texts))
     only = encode_json(reading.only) if reading.only is not None else None
     without = {encode_json(key) for key in reading.without}
     found, damaged = [], []
-    call_id = reading.start
+    before = reading.start - 1
     for name, call_text, put_at in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-        call_id = id_of(name)
+        call_id = id_of(entry_name(name))
         try:
+            if call_id <= before:
+                raise ValueError("somebody else's entry beside a call")
             stored, age = decoded(call_text)
+            before = call_id
             if (only is not None and stored.key != only) or (stored.key in without and not stored.has_companion()):
                 continue
             call = stored.call(parts.get(call_id, ()))
-            at = float(put_at) - age
-        except (ValueError, TypeError, AttributeError):
+            at = accepted_at(put_at, age)
+        except UNREADABLE:
             damaged.append(call_id)
         else:
             found.append(Found((call_id, at, *call), call_id in sent))
-    return Read(found, call_id + 1, bool(stopped)), damaged
+        before = max(before, call_id)
+    return Read(found, before + 1, bool(number(stopped))), damaged
+
+
+def _parts_in(noted: Sequence[bytes]) -> Mapping[int, Sequence[tuple[Kind, str]]]:
+    """What the server has been told already, by call. What is no such note was put there by somebody else."""
+    parts: dict[int, list[tuple[Kind, str]]] = {}
+    for one in noted:
+        with suppress(*UNREADABLE):
+            call_id, kind, key = json.loads(one)
+            parts.setdefault(call_id, []).append((kind, key))
+    return parts
 
 
 def asked_for(reading: Reading) -> int:
@@ -81,9 +102,9 @@ def asked_for(reading: Reading) -> int:
     return reading.limit if reading.only is None else max(reading.limit, 1_000)
 
 
-def counts_of(flat: Sequence[bytes]) -> dict[str, int]:
-    """The account's fields."""
-    return {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+def counts_of(answer: object) -> dict[str, int]:
+    """The account's fields. Raises `OddAnswer`."""
+    return {text(name): whole(count) for name, count in pairs(answer)}
 
 
 def account_of(counts: Mapping[str, int]) -> Account:
@@ -100,17 +121,20 @@ def account_of(counts: Mapping[str, int]) -> Account:
 
 
 class State:
-    """What a script says of the outbox: the account, the first call, what became of calls, the time."""
+    """What a script says of the outbox: the account, the first call, what became of calls, the time.
 
-    def __init__(self, answer: Any) -> None:
-        counts, oldest, news, time, heard = answer
+    Raises `OddAnswer` if it says something else.
+    """
+
+    def __init__(self, answer: object) -> None:
+        counts, oldest, news, time, heard = listed(answer, 5)
         self._counts = counts_of(counts)
         self.revision = self._counts.get("revision", 0)
-        self.time = float(time)
-        self.heard = int(heard)
+        self.time = measured(time)
+        self.heard = whole(heard)
         """What has been heard by this."""
-        self._oldest = id_of(oldest) if oldest else None
-        self._news = news
+        self._oldest = id_of(entry_name(oldest)) if oldest is not None else None
+        self._news = texts(news)
 
     def committed(self) -> Committed:
         """For the loop."""
@@ -119,11 +143,10 @@ class State:
         return Committed(account_of(self._counts), self._oldest, heard, complete=all_heard)
 
 
-def concluded(text: bytes) -> Iterable[Concluded]:
-    """What became of calls. Lua's JSON does not know an empty array from an empty object."""
-    for status, label, carriers, merged in json.loads(text):
-        yield Concluded(status, label, _stretches(carriers), _stretches(merged))
-
-
-def _stretches(listed: Any) -> list[tuple[int, int]]:
-    return [(one, one) if isinstance(one, int) else (one[0], one[1]) for one in listed or ()]
+def concluded(news: bytes) -> Sequence[Concluded]:
+    """What became of calls; nothing, where somebody else has written. Lua writes an empty array as an empty object."""
+    try:
+        said = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
+        return [Concluded.read(one) for one in said]
+    except UNREADABLE:
+        return ()

@@ -199,7 +199,9 @@ class RedisOutbox(DurableOutbox):
         return steady()
 
     def has_room(self, size: int) -> bool:
-        """A call of so many bytes may be put, as far as this process knows."""
+        """A call of so many bytes may be put, as far as this process knows. After a bug nobody need wait for room."""
+        if self.bug is not None:
+            return True
         waiting = self.ledger.waiting + self.unheld - self._leaving
         return waiting < self._max_calls and super().has_room(size)
 
@@ -243,12 +245,22 @@ class RedisOutbox(DurableOutbox):
             self._in_hand, self._parked = batch, None
             batch.puts = [put for put in batch.puts if not put.withdrawn]
 
+    def is_refused(self, error: OutboxError) -> bool:
+        """Whoever opens it is told; false if nobody is any more, because it took so long that it is open already."""
+        with self._lock:
+            if self._opened.past:
+                return False
+            self._refusal = error
+            return True
+
     # ── what the thread has done ──
 
     def began_away(self) -> None:
         """It is not, yet: the client is open all the same."""
-        self.away = True
-        self._opened.come()
+        with self._lock:
+            if self._refusal is None:
+                self.away = True
+                self._opened.come()
 
     def is_away(self) -> None:
         """Redis does not answer."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from .._seen import Erased, Whose, keys_in, names_company
-from .._stored import Stored, runs
+from .._stored import UNREADABLE, Stored, runs
 from .._values import encode_json
-from ._log import Entry, decoded, fields_of, id_of
+from ._log import Entry, decoded, id_of
 from ._outbox import RedisOutbox
+from ._shapes import number
 from ._visit import Visit, at_once, visiting
 
 MOST_SWEPT, MOST_BYTES_SWEPT = 2_000, 1024**2  # entries and bytes written anew in one step: about 10 ms
@@ -31,7 +32,7 @@ def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
         search.waiting(reached)
         if really:
             search.erased.done = True
-            swept = [visit.run("sweep", place, MOST_SWEPT, MOST_BYTES_SWEPT) for place in ("log", "lost")]
+            swept = [number(visit.run("sweep", place, MOST_SWEPT, MOST_BYTES_SWEPT)) for place in ("log", "lost")]
             search.erased.swept = all(swept)
     return search.erased
 
@@ -52,20 +53,20 @@ class Search:
         ids = [id_of(one[0]) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
         for some in at_once(ids):
             stretches = json.dumps(runs(some))
-            self.erased.waiting += self._visit.run("purge", "log", stretches) if self._really else len(some)
+            self.erased.waiting += number(self._visit.run("purge", "log", stretches)) if self._really else len(some)
 
     def lost(self) -> None:
         """Calls that are kept though they are dead or dropped."""
         entries = [one[0].decode() for one in self._visit.entries("lost", self._texts) if self._is_meant(one)]
         for some in at_once(entries):
-            self.erased.lost += self._visit.run("purge", "lost", *some) if self._really else len(some)
+            self.erased.lost += number(self._visit.run("purge", "lost", *some)) if self._really else len(some)
 
     def _is_meant(self, entry: Entry) -> bool:
-        call = fields_of(entry).get(b"c", b"")
+        call = entry[1].get(b"c", b"")
         try:
             stored, _ = decoded(call)
             known = set(keys_in(stored.key))
-        except (ValueError, AttributeError):  # damaged: that the id stands there is enough
+        except UNREADABLE:  # damaged: that the id stands there is enough
             return self._is_meant_by(call)
         if (stored.kind == "company") is not (self._whose.kind == "company"):
             self.erased.unchanged += self._names(stored)
@@ -84,5 +85,5 @@ class Search:
         """A user's identify names the company, and goes on doing so."""
         try:
             return self._whose.kind == "company" and names_company(stored.call(), self._whose.id)
-        except (ValueError, TypeError, AttributeError):  # damaged
+        except UNREADABLE:  # damaged
             return False

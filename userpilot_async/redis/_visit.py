@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 from .._errors import OutboxError
 from .._ledger import CHUNK
+from ._answers import opened_of, scanned_of, sight_of
 from ._errands import VERSION
-from ._link import Answer, Away, Link, OtherGeneration, Step
+from ._failures import Away, OddAnswer, OtherGeneration
+from ._link import Answer, Link, Step
 from ._log import Entry
 from ._outbox import RedisOutbox
 
@@ -22,22 +24,6 @@ AT_ONCE = 500  # entries a script looks at, or changes: some milliseconds
 
 Place = Literal["log", "lost"]
 T = TypeVar("T")
-
-
-class Sight:
-    """One look at all of it."""
-
-    def __init__(self, answer: Any) -> None:
-        about, self.counts, first, self.lease, self.under_way, self.lost, self.memory, time = answer
-        self.about = {name.decode(): value.decode() for name, value in zip(about[::2], about[1::2], strict=True)}
-        self.first: Entry | None = first[0] if first else None
-        self.now = float(time)
-        """By the clock of the server."""
-
-    @property
-    def destination(self) -> str | None:
-        """To which server its calls go; ``None`` if that is not known any more."""
-        return self.about.get("destination")
 
 
 class Visit:
@@ -48,10 +34,10 @@ class Visit:
         self._run_id = link.connect()
         self.reached = ""
         """The last entry that `entries` has looked at."""
-        self.sight = Sight(link.run(Step("show")))
+        self.sight = sight_of(link.run(Step("show")))
         if not self.sight.about and not self.sight.counts:
             raise OutboxError(f"{place} has no outbox: no client has opened it yet, or Redis was emptied")
-        if int(self.sight.about.get("version", VERSION)) > VERSION:
+        if self.sight.version > VERSION:
             raise OutboxError(f"{place} is of a newer version than this one, {VERSION}")
         self._generation = self.sight.about.get("generation", "")
 
@@ -66,10 +52,8 @@ class Visit:
         if takes and fingerprint is not None:
             owner = (destination, salt.hex(), fingerprint(salt))
         # No generation is known here, and no revision: whether calls went missing is for those to say who know.
-        answer = self._link.run(
-            Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), CHUNK, 0)
-        )
-        self._generation = answer[0].decode()
+        step = Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), CHUNK, 0)
+        self._generation = opened_of(self._link.run(step)).generation
 
     def run(self, name: str, *arguments: str | bytes | float) -> Answer:
         """One script, under the guard of the generation."""
@@ -77,10 +61,9 @@ class Visit:
 
     def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
         """All entries that are there, or those in whose calls one of these texts stands, and damaged ones."""
-        self.reached, more = behind, 1
+        self.reached, more = behind, True
         while more:
-            last, more, found = self.run("scan", place, self.reached, "+", AT_ONCE, *texts)
-            self.reached = last.decode()
+            self.reached, more, found = scanned_of(self.run("scan", place, self.reached, "+", AT_ONCE, *texts))
             yield from found
 
 
@@ -96,6 +79,8 @@ def visiting(outbox: RedisOutbox) -> Iterator[Visit]:
     link = outbox.link()
     try:
         yield Visit(link, outbox.place)
+    except OddAnswer as error:
+        raise OutboxError(f"{outbox.place} answers what nobody can read ({error})") from error
     except Away as error:
         raise OutboxError(f"{outbox.place} does not answer ({error})") from error
     except OtherGeneration as error:

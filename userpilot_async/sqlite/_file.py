@@ -47,6 +47,8 @@ BALLAST_PAUSE = 1.0  # seconds between two tries to have it again; without it th
 PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
 REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again at once, and each keeps a copy
+FAILURES = (OSError, sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError)
+"""What disk, file and SQLite raise, whatever is wrong with them. What is not among these is a bug of this library."""
 REBIND = "say so: `userpilot-async outbox rebind`, or SQLiteOutbox(..., rebind=True)"
 
 
@@ -144,7 +146,7 @@ class File:
 
     def close(self) -> None:
         """Let go of everything. The last one to do so leaves one file behind, without a log beside it."""
-        with suppress(OSError, Interrupted), self._in_turn():
+        with suppress(*FAILURES, Interrupted), self._in_turn():
             self._disconnect()
         with self._busy:
             self._disconnect()
@@ -185,7 +187,7 @@ class File:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*FAILURES):
                 connection.close()
 
     @property
@@ -264,10 +266,10 @@ class File:
                         else:
                             raise
                         return do()
-                except (OSError, sqlite3.Error, OutboxError):
+                except (*FAILURES, OutboxError):
                     self._disconnect()
                     raise
-        except (OSError, sqlite3.Error) as error:
+        except FAILURES as error:
             raise OutboxError(f"{self.path} cannot be {what}: {_why(error)}") from error
 
     # ── the calendar ──
@@ -316,7 +318,7 @@ class File:
             yield db
             db.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):
+            with suppress(*FAILURES):
                 if db.in_transaction:
                     db.execute("ROLLBACK")
             raise
@@ -348,6 +350,8 @@ class File:
                 raise failed
         try:
             return self._write(batch, failed)
+        except sqlite3.IntegrityError:
+            self._set_strangers_aside()
         except (OSError, sqlite3.OperationalError):
             self._shorten_log()
         try:
@@ -391,6 +395,13 @@ class File:
             remedy = "take them out by `userpilot-async outbox dead` or `retry`"
             self._warn(f"{self.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
         return Committed(account, oldest, heard, said, first_put, puts_failed)
+
+    def _set_strangers_aside(self) -> None:
+        """Another program has written rows under ids that nobody was given yet: they are in the way of our calls."""
+        with self._changing() as account:
+            strangers = self.tables.strangers(account)
+            self.tables.set_aside(strangers, account)
+        self._warn(f"{len(strangers)} rows of {self.path} that are no calls of ours were set aside")
 
     # ── reading ──
 
@@ -531,7 +542,7 @@ class File:
     def _shorten_log(self) -> None:
         """Begin it anew, if it cannot grow; on a new connection, in case it is the connection that is at fault."""
         self._disconnect()
-        with suppress(sqlite3.Error, OSError):
+        with suppress(*FAILURES):
             self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -549,7 +560,9 @@ def _is_full(error: Exception) -> bool:
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return f"{error} (is the disk full?)" if str(error) == "disk I/O error" else str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"{error} (is the disk full?)" if str(error) == "disk I/O error" else str(error) or type(error).__name__
 
 
 _files: weakref.WeakSet[File] = weakref.WeakSet()

@@ -9,12 +9,13 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .._calendar import age
 from .._errors import OutboxError
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._shared_ledger import Account
-from .._stored import Stored, runs
+from .._stored import UNREADABLE, Stored, runs
 from ._dates import Dates
 from ._schema import MIGRATIONS, version_of
 from ._tables import checked
@@ -75,7 +76,7 @@ def _noted(text: bytes) -> Holder:
         since = float(said["since"])
         # Shown to people, and used for nothing: it is off by as much as the calendar was set since.
         return Holder(int(said["pid"]), str(said["host"]), since, age(since, time.time()))
-    except (ValueError, TypeError, KeyError):  # it has the lease, and is just writing that down
+    except (*UNREADABLE, OverflowError):  # it has the lease, and is just writing that down
         return Holder()
 
 
@@ -104,15 +105,22 @@ def lost(path: Path, reasons: Sequence[str] = ()) -> tuple[str | None, list[Lost
         if not reasons or reason in reasons:
             call = checked(call_id, at, size, stored, crc, ())
             at = dates.corrected(call_id, at) if call is not None else at
-            found.append(Lost(call_id, at, stored[0], _plain(stored[1]), lost_at, status, reason, detail, call))
+            whose = str(stored[0]), _plain(stored[1])
+            why = str(status), str(reason), str(detail)
+            found.append(Lost(call_id, _moment(at), *whose, _moment(lost_at), *why, call))
     return about.get("destination"), found
 
 
-def _plain(key: str) -> str:
+def _plain(key: Any) -> str:
     try:
         return ", ".join(keys_in(key))
-    except ValueError:
-        return key
+    except UNREADABLE:
+        return str(key)
+
+
+def _moment(at: Any) -> float:
+    """`Any`: of a damaged row, or another program's. It was never, then."""
+    return float(at) if isinstance(at, (int, float)) else 0.0
 
 
 def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> Retried:

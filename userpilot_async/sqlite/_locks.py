@@ -61,14 +61,18 @@ class Lock:
         """Others may have it."""
         if self.held:
             self.held = False
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            except OSError:  # what was done under the lock is done: without the descriptor nobody holds it, either
+                self.close()
 
     def close(self) -> None:
         """The same, for good."""
         self.held = False
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):  # of a disk that fails: the descriptor is gone all the same
+                os.close(descriptor)
 
     def note(self, text: str) -> None:
         """Write into the file who holds it: for people, so a full disk is no reason not to hold it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._errors import OutboxError
 from .._seen import PURGED, Erased, Whose, keys_in, names_company
-from .._stored import Stored, unsealed
+from .._stored import UNREADABLE, Stored, unsealed
 from .._values import encode_json, size_of
 from ._file import File
 from ._inspect import quarantined
@@ -82,7 +82,7 @@ class Search:
         ):
             try:
                 known = keys_in(key)
-            except ValueError:  # a damaged row: the id stands there, which is enough
+            except UNREADABLE:  # a damaged row: the id stands there, which is enough
                 known = list(self._keys)
             yield call_id, set(known)
 
@@ -126,7 +126,7 @@ class Search:
         self._delete("parts", waiting)
         if self._whose.kind == "company":
             parts = self._db.execute("SELECT id, key FROM parts").fetchall()
-            told = [(call_id, key) for call_id, key in parts if (unsealed(key) or [0, "", ""])[2] == self._whose.id]
+            told = [(call_id, key) for call_id, key in parts if _told_of(key) == self._whose.id]
             self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", told)
         for table, rows in self._rewritten.items():
             self._db.executemany(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", rows)
@@ -138,6 +138,14 @@ class Search:
 
     def _delete(self, table: str, ids: list[int]) -> None:
         self._db.executemany(f"DELETE FROM {table} WHERE id = ?", [(one,) for one in ids])
+
+
+def _told_of(key: Any) -> Any:
+    """Of whom the server has been told; of nobody, where a part is damaged."""
+    try:
+        return unsealed(key)[2]
+    except UNREADABLE:
+        return None
 
 
 def _as_bytes(value: Any) -> bytes:

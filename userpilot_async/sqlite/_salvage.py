@@ -15,8 +15,9 @@ import attrs
 
 from .._ledger import Outcome
 from .._shared_ledger import Account
-from .._stored import Stored, sealed, unsealed
+from .._stored import UNREADABLE, Stored, sealed
 from ._schema import prepare
+from ._tables import account_in
 
 # Where things are in a file: sqlite.org/fileformat.html, read 2026-11.
 PAGE = 4096  # bytes; SQLite's own choice
@@ -276,12 +277,11 @@ class _Restoring:
     def _account(self, old: sqlite3.Connection) -> Account | None:
         with suppress(sqlite3.Error, TypeError, AttributeError):
             row = old.execute("SELECT said FROM account").fetchone()
-            said = unsealed(row[0]) if row is not None else None
-            return Account.of(said) if said is not None else None
+            return account_in(row[0]) if row is not None else None
         return None
 
     def _insert(self, table: str, row: tuple[Any, ...]) -> bool:
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error, ValueError):  # it is not worse than that: text that is none
             query = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})"
             return self.db.execute(query, row).rowcount == 1
         return False
@@ -310,5 +310,5 @@ def _is_whole(row: tuple[Any, ...]) -> bool:
     try:
         call_id, at, *stored, size, crc, sent = row
         return sent in (0, 1) and type(sent) is int and Stored(*stored).checksum(call_id, at, size) == crc
-    except (TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return False

@@ -13,7 +13,18 @@ from .._inheritance import Inheritance, Request, UnfinishedFile
 from .._lanes import Kind
 from .._ledger import Outcome
 from .._shared_ledger import Account
-from .._stored import Concluded, Stored, has_companion, key_in, runs, sealed, unsealed
+from .._stored import (
+    UNREADABLE,
+    Concluded,
+    Runs,
+    Stored,
+    has_companion,
+    key_in,
+    runs,
+    sealed,
+    stretches_in,
+    unsealed,
+)
 from .._values import encode_json
 from .._window import Found, Read, Reading
 from ._dates import Dates
@@ -23,6 +34,8 @@ MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls k
 TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
 DAMAGED = Outcome("dead", "damaged")
 ROW = "id, at, kind, key, said, moment, size, crc"
+BYTES = "total(CASE WHEN typeof(size) = 'integer' THEN size ELSE 0 END)"  # what another program wrote may be anything
+OWNER = ("destination", "salt", "fingerprint")
 
 
 class Tables:
@@ -41,7 +54,7 @@ class Tables:
         for table in ("about", "about_again"):
             with suppress(sqlite3.DatabaseError):
                 row = self._db.execute(f"SELECT said FROM {table}").fetchone()
-                about: dict[str, Any] | None = unsealed(row[0]) if row is not None else None
+                about = _owner_in(row[0]) if row is not None else None
                 if about is not None:
                     return about
         return None
@@ -56,10 +69,10 @@ class Tables:
         row = self._db.execute("SELECT said FROM account").fetchone()
         if row is None:
             return Account()
-        said = unsealed(row[0])
-        if said is None:
+        account = account_in(row[0])
+        if account is None:
             raise sqlite3.DatabaseError("the account is damaged")
-        return Account.of(said)
+        return account
 
     def write_account(self, account: Account) -> None:
         """Instead of what was there."""
@@ -87,7 +100,7 @@ class Tables:
 
     def total_size(self) -> int:
         """Of all calls, counted anew."""
-        return int(self._db.execute("SELECT total(size) FROM calls").fetchone()[0])
+        return int(self._db.execute(f"SELECT {BYTES} FROM calls").fetchone()[0])
 
     def newest_news(self) -> int:
         """The number of the last that was written."""
@@ -96,7 +109,10 @@ class Tables:
     def news(self, since: int) -> tuple[list[Concluded], int]:
         """What became of calls after this number, and the number of the last of it."""
         rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (since,)).fetchall()
-        heard = [Concluded(*one) for _, said in rows for one in unsealed(said) or ()]
+        heard: list[Concluded] = []
+        for _, said in rows:
+            with suppress(*UNREADABLE):  # damaged, or another program's: what became of those calls is not known
+                heard += [Concluded.read(one) for one in unsealed(said) or ()]
         return heard, rows[-1][0] if rows else since
 
     def write_news(self, said: Sequence[Concluded], since: int) -> int:
@@ -149,12 +165,13 @@ class Tables:
         missing: set[int] = set()
         for stretch in runs([*carriers, *merged]):
             within = "WHERE id BETWEEN ? AND ?"
-            held, size = self._db.execute(f"SELECT count(*), total(size) FROM calls {within}", stretch).fetchone()
+            held, size = self._db.execute(f"SELECT count(*), {BYTES} FROM calls {within}", stretch).fetchone()
             if held <= stretch[1] - stretch[0]:  # somebody has purged some
                 there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", stretch)}
                 missing.update(set(range(stretch[0], stretch[1] + 1)) - there)
             if not settled.outcome.is_delivered:
-                values = (self._wall(), settled.outcome.status, settled.outcome.reason, settled.detail, *stretch)
+                detail = settled.detail.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogate
+                values = (self._wall(), settled.outcome.status, settled.outcome.reason, detail, *stretch)
                 self._db.execute(f"INSERT OR REPLACE INTO lost SELECT {ROW}, ?, ?, ?, ? FROM calls {within}", values)
             self._db.execute(f"DELETE FROM calls {within}", stretch)
             self._db.execute(f"DELETE FROM parts {within}", stretch)
@@ -167,7 +184,7 @@ class Tables:
         """Keep no more lost calls than may be kept; how many of the oldest had to go."""
         forgotten = 0
         while True:
-            held, size = self._db.execute("SELECT count(*), total(size) FROM lost").fetchone()
+            held, size = self._db.execute(f"SELECT count(*), {BYTES} FROM lost").fetchone()
             if held <= MAX_LOST and size <= MAX_LOST_BYTES:
                 break
             oldest = f"SELECT id FROM lost ORDER BY id LIMIT {max(1, held // 20)}"
@@ -234,18 +251,30 @@ class Tables:
     def _parts(self, first: int, last: int) -> dict[int, list[tuple[Kind, str]]]:
         parts: dict[int, list[tuple[Kind, str]]] = {}
         for call_id, key in self._db.execute("SELECT id, key FROM parts WHERE id BETWEEN ? AND ?", (first, last)):
-            part = unsealed(key)
-            if part is not None and part[0] == call_id:
-                parts.setdefault(call_id, []).append((part[1], part[2]))
+            with suppress(*UNREADABLE):
+                its_id, kind, whose = unsealed(key)
+                if its_id == call_id:
+                    parts.setdefault(call_id, []).append((kind, whose))
         return parts
 
     def set_aside(self, ids: Sequence[int], account: Account) -> list[Concluded]:
-        """Rows that cannot be sent."""
+        """Rows that cannot be sent; what became of those that had been given these ids.
+
+        Rows that another program has added count as accepted, or our calls beside them would be accounted for as gone.
+        """
+        ours = [call_id for call_id in ids if 0 <= call_id < account.next_id]
+        there = self._db.execute("SELECT count(*) FROM calls").fetchone()[0] - (len(ids) - len(ours))
+        account.accepted += max(0, min(len(ours), there - account.waiting))
         for call_id in ids:
             self._db.execute(f"INSERT OR REPLACE INTO damaged SELECT {ROW} FROM calls WHERE id = ?", (call_id,))
             self._db.execute("DELETE FROM calls WHERE id = ?", (call_id,))
         account.bytes = self.total_size()  # theirs may be wrong
-        return [conclude(account, DAMAGED, ids, [])]
+        return [conclude(account, DAMAGED, ours, [])] if ours else []
+
+    def strangers(self, account: Account) -> list[int]:
+        """Ids of rows that nobody was given: another program wrote them."""
+        query = "SELECT id FROM calls WHERE id < 0 OR id >= ? ORDER BY id"
+        return [row[0] for row in self._db.execute(query, (account.next_id,))]
 
     def reconcile(self, account: Account, read_to: int) -> tuple[int, int | None]:
         """How many calls of the account are not there; and the first one, if any, that lies before ``read_to``."""
@@ -263,7 +292,7 @@ class Tables:
         now = self._wall()
         under_way = self._db.execute("SELECT id, calls FROM requests WHERE landed_at IS NULL").fetchall()
         for number, calls in under_way:
-            account.ambiguous += self._mark_sent(unsealed(calls) or ())
+            account.ambiguous += self._mark_sent(_stretches_in(calls))
             # From now on, and not from when it was noted: its sender may have been stopped in between.
             landed_at = now + LOST_TOKEN - TOKEN
             self._db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
@@ -272,12 +301,15 @@ class Tables:
         for budget, landed_at in self._db.execute(f"SELECT budget, landed_at FROM requests WHERE {typed}"):
             if landed_at + TOKEN > now:
                 spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
-        files = [self._unfinished(*row) for row in self._db.execute("SELECT * FROM files").fetchall()]
+        rows = self._db.execute("SELECT filename, kind, last_calls FROM files").fetchall()
+        files = [self._unfinished(*row) for row in rows]
         return Inheritance(spent, [file for file in files if file.last_calls])
 
-    def _unfinished(self, filename: str, kind: Kind, last_calls: str) -> UnfinishedFile:
+    def _unfinished(self, filename: Any, kind: Any, last_calls: Any) -> UnfinishedFile:
+        """`Any`: what is damaged, or another program's, may be anything. It is forgotten."""
         keys: dict[str, int] = {}
-        for call_id in unsealed(last_calls) or ():
+        readable = isinstance(filename, str) and isinstance(kind, str)
+        for call_id, _ in _stretches_in(last_calls) if readable else ():
             row = self._db.execute("SELECT kind, key, said, moment FROM calls WHERE id = ?", (call_id,)).fetchone()
             key = key_in(Stored(*row), kind) if row is not None else None
             if key is not None:
@@ -294,8 +326,40 @@ def checked(
     try:
         call = Stored(*stored)
         return call.call(parts) if call.checksum(call_id, at, size) == crc else None
-    except (TypeError, ValueError, AttributeError):
+    except UNREADABLE:
         return None
+
+
+def account_in(sealed_text: Any) -> Account | None:
+    """The counts as they are kept; ``None`` if they are damaged."""
+    said = unsealed(sealed_text)
+    if not isinstance(said, dict):
+        return None
+    account = Account.of(said)
+    counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
+    for labelled in (account.by, account.dead, account.dropped):
+        if not isinstance(labelled, dict):
+            return None
+        counts += labelled.values()
+    return account if all(type(count) is int for count in counts) else None
+
+
+def _owner_in(sealed_text: Any) -> dict[str, str] | None:
+    """Whose calls these are; ``None`` if that is damaged."""
+    try:
+        said = unsealed(sealed_text)
+        bytes.fromhex(said["salt"])
+        return dict(said) if all(isinstance(said[name], str) for name in OWNER) else None
+    except UNREADABLE:
+        return None
+
+
+def _stretches_in(sealed_text: Any) -> Runs:
+    """Ids; none, if what is kept of them is damaged."""
+    try:
+        return stretches_in(unsealed(sealed_text) or ())
+    except UNREADABLE:
+        return []
 
 
 def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:

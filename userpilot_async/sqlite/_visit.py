@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .._errors import OutboxError
-from ._file import File, Interrupted, _decoded, _why
+from ._file import FAILURES, File, Interrupted, _decoded, _why
 from ._schema import MIGRATIONS, version_of
 from ._tables import Tables
 
@@ -27,8 +27,9 @@ def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
 
     ``as_it_is`` is for those who only read: it is not even brought to the newest version.
     """
-    if not path.is_file():
-        raise OutboxError(f"{path} does not exist, or is no file")
+    with _own_errors(path):
+        if not path.is_file():
+            raise OutboxError(f"{path} does not exist, or is no file")
     file = File(path, "power", pause=_patience())
     try:
         with _own_errors(path), file._in_turn():
@@ -71,7 +72,7 @@ def _own_errors(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         mended = "a client or `drain` that opens it puts it aside, and saves what can be read"
         raise OutboxError(f"{path} is damaged ({error}): {mended}") from error
-    except OSError as error:
+    except FAILURES as error:
         raise OutboxError(f"{path} cannot be used: {_why(error)}") from error
     except OutboxError as error:
         if str(path) in str(error):

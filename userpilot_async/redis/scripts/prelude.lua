@@ -1,5 +1,6 @@
 -- Every script begins with this: the names of the keys, and what several of them do. A script is one step for all
 -- others: nobody sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
+local asked = table.remove(ARGV) -- the number of the question, which the answer says again
 local about, account, log, news, lease, requests, spent, files, sent, parts, lost, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others

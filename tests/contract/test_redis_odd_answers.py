@@ -1,0 +1,434 @@
+"""An outbox that gets odd answers from Redis, or odd exceptions from redis-py: a lost answer, and nothing worse."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.contract.inline import Client, at_once, open_now
+from tests.contract.inline_redis import InlineRedisOutbox
+from tests.harness.redis_server import RedisServer
+from userpilot_async import OutboxError
+from userpilot_async._inheritance import Request
+from userpilot_async._ledger import DELIVERED, Outcome
+from userpilot_async._receipt import Receipt
+from userpilot_async._seen import Whose
+from userpilot_async._settlements import Settlement
+from userpilot_async.redis import RedisOutbox
+from userpilot_async.redis import _inspect as inspection
+from userpilot_async.redis._link import Link, _sha
+from userpilot_async.redis._purge import purge
+from userpilot_async.redis._visit import visiting
+
+redis = pytest.importorskip("redis")
+
+NAME = "userpilot_async"
+LOG = f"{{{NAME}}}:log"
+NO_ROOM = Outcome("dropped", "queue_full")
+
+
+@attrs.define
+class Tampering:
+    """Stands before redis-py's connection: the next answer of one script is another one, or an exception."""
+
+    link: Link
+    script: str
+    instead: Any
+    echoes: bool
+    """It is an answer to the right question."""
+    met: int = 0
+    _real: Any = None
+    _asked: bytes | None = None
+
+    def install(self) -> None:
+        self._real, self.link._connection = self.link._connection, self
+
+    def send_packed_command(self, packed: Any, **more: Any) -> None:
+        (command,) = packed
+        words = command.split(b"\r\n")[2::2]
+        is_meant = words[0] == b"EVALSHA" and words[1].decode() == _sha(self.link._texts[self.script])
+        self._asked = words[-1] if is_meant and not self.met else None
+        self._real.send_packed_command(packed, **more)
+
+    def read_response(self, **more: Any) -> Any:
+        answer = self._real.read_response(**more)
+        if self._asked is None:
+            return answer
+        self.met += 1
+        if isinstance(self.instead, Exception):
+            raise self.instead
+        return [self._asked, self.instead] if self.echoes else self.instead
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+Process = Callable[..., InlineRedisOutbox]
+
+
+@pytest.fixture
+def process(redis_url: str) -> Iterator[Process]:
+    """Opens the same outbox with each call, as another process would."""
+    made: list[InlineRedisOutbox] = []
+
+    def process(client: Client | None = None, **options: Any) -> InlineRedisOutbox:
+        outbox = InlineRedisOutbox(redis_url, **options)
+        made.append(outbox)
+        open_now(outbox, (client or Client()).opening())
+        return outbox
+
+    yield process
+    for outbox in made:
+        at_once(outbox.aclose())
+
+
+def link_of(outbox: InlineRedisOutbox) -> Link:
+    link: Link = outbox.writer.errands.access.link
+    return link
+
+
+def put(outbox: InlineRedisOutbox, count: int = 1) -> list[Receipt]:
+    return [outbox.put("track", f"u{n}", b"{}", 2, 0.0) for n in range(count)]
+
+
+def look(outbox: InlineRedisOutbox) -> None:
+    """At once, though it would have waited for a while."""
+    outbox.writer.errands._retry_at = 0.0
+    outbox.writer.errands.lease.renew_at = 0.0
+    outbox.look()
+
+
+def recover(outbox: InlineRedisOutbox) -> None:
+    for _ in range(4):
+        look(outbox)
+
+
+# ── one scene for each script ──
+
+
+def writes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    put(outbox)
+
+
+def notes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    ids = [ticket[0] for ticket in outbox.take(1)]
+    outbox.settle(Settlement(ids, (), DELIVERED, 2, None))
+
+
+def looks(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    look(outbox)
+
+
+def takes_over(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    outbox.end_lease_of(server)
+    look(outbox)
+
+
+def reads(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    takes_over(outbox, server)
+    outbox.writer.wake()
+
+
+def reconciles(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    with closing(server.client()) as client:
+        client.xdel(LOG, "0-1")
+    outbox.take(10)
+    outbox.settle(Settlement([0, 1], (), DELIVERED, 4, None))
+    look(outbox)
+    look(outbox)
+
+
+def forgets(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    outbox.writer.errands._forget_at = 0.0
+    look(outbox)
+
+
+def sets_aside(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    with closing(server.client()) as client:
+        client.xadd(LOG, {"c": "somebody else's"}, id="7-1")
+    put(outbox)
+    reads(outbox, server)
+
+
+def finishes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    assert at_once(outbox.sending(Request("track", [], filename="f", kind="user", last_calls=[77])))
+    takes_over(outbox, server)
+
+
+SCENES: dict[str, Callable[[InlineRedisOutbox, RedisServer], None]] = {
+    "write": writes, "note": notes, "look": looks, "lease": looks, "inherit": takes_over, "read": reads,
+    "reconcile": reconciles, "forget": forgets, "aside": sets_aside, "finish": finishes,
+}  # fmt: skip
+NEEDS = {"lease", "note", "inherit", "read", "reconcile", "forget", "aside", "finish"}
+
+ODD: dict[str, Any] = {
+    "nothing": None, "an empty list": [], "a list of nothing": [None] * 5, "a number": 7, "a status": b"OK",
+    "other bytes": b"\xff", "too deep": [[[[1]]]], "numbers": [1, 2, 3, 4, 5], "texts": [b"x"] * 6,
+    "an error within": [redis.ResponseError("odd")] * 5, "a str": "OK",
+}  # fmt: skip
+RAISED: dict[str, Exception] = {
+    "ValueError": ValueError("invalid literal"), "IndexError": IndexError(), "TypeError": TypeError(),
+    "AttributeError": AttributeError(), "KeyError": KeyError("x"), "RecursionError": RecursionError(),
+    "MemoryError": MemoryError(), "OSError": OSError(5, "Input/output error"),
+    "InvalidResponse": redis.InvalidResponse("Protocol Error"), "an odd error": redis.ResponseError("odd"),
+    "no words": redis.ResponseError(""), "no room": redis.exceptions.OutOfMemoryError("OOM"),
+    "loading": redis.BusyLoadingError("loading"), "no script": redis.exceptions.NoScriptError("none"),
+}  # fmt: skip
+
+
+def judge(outbox: InlineRedisOutbox, accepted: int, process: Process) -> None:
+    """Nobody saw anything, a fresh call is held, each call is there once, and the account is right."""
+    recover(outbox)
+    (fresh,) = put(outbox)
+    recover(outbox)
+    ledger = outbox.ledger
+
+    assert outbox.bug is None
+    assert not outbox.away
+    assert fresh.id >= 0, "it is not held"
+    assert 0 == outbox.unheld
+    assert accepted + 1 == ledger.accepted
+    assert ledger.accepted == ledger.delivered + ledger.pending + ledger.merged + sum(ledger.losses().values())
+    outbox.die()
+    left = []
+    other = process()
+    while tickets := other.take(100):
+        left += [ticket[0] for ticket in tickets]
+    assert ledger.pending == len(left) == len(set(left))
+
+
+@pytest.mark.parametrize("echoes", [False, True], ids=["of another question", "of this question"])
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("script", SCENES)
+def test_an_odd_answer_is_a_lost_one(
+    process: Process, redis_server: RedisServer, script: str, odd: str, echoes: bool
+) -> None:
+    _play(process, redis_server, script, ODD[odd], echoes)
+
+
+@pytest.mark.parametrize("raised", RAISED)
+@pytest.mark.parametrize("script", SCENES)
+def test_whatever_redis_py_raises_is_a_lost_answer(
+    process: Process, redis_server: RedisServer, script: str, raised: str
+) -> None:
+    _play(process, redis_server, script, RAISED[raised], echoes=False)
+
+
+def _play(process: Process, server: RedisServer, script: str, instead: Any, echoes: bool) -> None:
+    outbox = process()
+    put(outbox, 2)
+    tampering = Tampering(link_of(outbox), script, instead, echoes)
+    tampering.install()
+    SCENES[script](outbox, server)
+
+    assert tampering.met, "the script was not run"
+    judge(outbox, _accepted(server), process)
+
+
+def _accepted(server: RedisServer) -> int:
+    with closing(server.client()) as client:
+        return int(client.hget(f"{{{NAME}}}:account", "accepted"))
+
+
+# ── out of step ──
+
+
+@attrs.define
+class OneTooMany:
+    """A connection on which one answer came twice: from then on each command gets the answer of the one before."""
+
+    real: Any
+    answers: deque[Any] = attrs.field(factory=deque)
+    doubled: bool = False
+
+    def read_response(self, **more: Any) -> Any:
+        self.answers.append(self.real.read_response(**more))
+        if not self.doubled:
+            self.doubled = True
+            self.answers.append(self.answers[-1])
+        return self.answers.popleft()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+def test_a_connection_that_is_out_of_step_is_dropped_though_its_answers_look_right(process: Process) -> None:
+    """Two calls would have one number otherwise, and what is said of one be said of the other."""
+    outbox = process()
+    link = link_of(outbox)
+    shifted = link._connection = OneTooMany(link._connection)
+    first, second = put(outbox), put(outbox)
+
+    assert shifted.doubled
+    assert ([0], [-1]) == ([one.id for one in first], [one.id for one in second])
+    recover(outbox)
+    assert link._connection is not shifted
+    assert [1] == [one.id for one in second]
+
+
+# ── opening ──
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("script", ["open", "lease", "inherit"])
+def test_a_client_opens_though_the_answers_are_odd_and_goes_on_when_they_are_right(
+    process: Process, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, script: str, odd: str
+) -> None:
+    connect, installed = Link.connect, []
+
+    def connected(link: Link) -> str:
+        run_id = connect(link)
+        if not installed:
+            installed.append(Tampering(link, script, ODD[odd], echoes=True))
+            installed[0].install()
+        return run_id
+
+    monkeypatch.setattr(Link, "connect", connected)
+    outbox = process()
+    put(outbox, 2)
+    recover(outbox)
+
+    assert [1] == [one.met for one in installed]
+    judge(outbox, 2, process)
+
+
+@pytest.mark.parametrize("about", [None, [], 7, b"OK", {}, {"redis_version": "x", "run_id": "y"}, ValueError("x")])
+def test_a_server_that_is_odd_about_itself_is_waited_for(
+    process: Process, monkeypatch: pytest.MonkeyPatch, about: Any
+) -> None:
+    def odd(link: Link, section: str) -> Any:
+        if isinstance(about, Exception):
+            raise about
+        return about
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Link, "_about", odd)
+        outbox = process()
+        put(outbox)
+        assert outbox.away
+
+    recover(outbox)
+    assert not outbox.away
+    assert (1, 0) == (outbox.ledger.accepted, outbox.unheld)
+
+
+def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_end_the_outbox(
+    process: Process, redis_url: str, redis_server: RedisServer
+) -> None:
+    """Nobody is told of it any more: calls would wait in this process for ever, without a word."""
+    process(Client(key="of somebody else"))
+
+    class Late(InlineRedisOutbox):
+        def _start(self) -> None:
+            self.began_away()
+            super()._start()
+
+    late = Late(redis_url)
+    open_now(late, Client().opening())
+    put(late)
+    redis_server.flushall()
+    recover(late)
+
+    assert (1, 0) == (late.ledger.accepted, late.unheld)
+    at_once(late.aclose())
+
+
+# ── what is said ──
+
+
+def test_one_line_says_what_came_and_none_of_it_holds_what_was_sent_or_a_repr(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = process()
+    for _ in range(3):
+        Tampering(link_of(outbox), "write", ValueError("of u1"), echoes=False).install()
+        put(outbox)
+        recover(outbox)
+    lines = [record.getMessage() for record in caplog.records if record.name == "userpilot_async"]
+
+    assert 1 == len([line for line in lines if "ValueError" in line]), lines
+    assert not [line for line in lines if "u1" in line]
+
+
+def test_a_refusal_of_redis_that_is_not_true_tells_nobody_that_his_call_is_not_there(process: Process) -> None:
+    """ "No memory" may be the answer to another question: the step is asked about before anybody is told."""
+    outbox = process()
+    Tampering(link_of(outbox), "write", redis.exceptions.OutOfMemoryError("OOM"), echoes=False).install()
+    (receipt,) = put(outbox)
+
+    assert (0, {}) == (receipt.id, dict(outbox.ledger.losses()))
+
+
+# ── visits of people ──
+
+
+@pytest.mark.parametrize("script", ["show", "scan", "retry", "purge", "sweep", "open", "rebind"])
+@pytest.mark.parametrize("odd", ["nothing", "a number", "other bytes", "numbers"])
+def test_people_are_told_that_the_answer_was_odd(
+    process: Process, monkeypatch: pytest.MonkeyPatch, redis_url: str, script: str, odd: str
+) -> None:
+    sender = process()
+    put(sender, 2)
+    sender.take(1)
+    sender.settle(Settlement([0], (), Outcome("dead", "rejected"), 2, None))
+    sender.die()
+    run, met = Link.run, []
+
+    def tampered(link: Link, step: Any, **more: Any) -> Any:
+        answer = run(link, step, **more)
+        if step.name != script:
+            return answer
+        met.append(step.name)
+        return ODD[odd]
+
+    monkeypatch.setattr(Link, "run", tampered)
+    outbox = RedisOutbox(redis_url)
+    visit: dict[str, Callable[[], Any]] = {
+        "show": lambda: inspection.look(outbox), "scan": lambda: inspection.lost(outbox),
+        "retry": lambda: inspection.retry(outbox), "open": lambda: inspection.retry(outbox),
+        "rebind": lambda: inspection.rebind(outbox, "a server", lambda salt: "x"),
+        "purge": lambda: purge(outbox, Whose("user", "u1")), "sweep": lambda: purge(outbox, Whose("user", "u1")),
+    }  # fmt: skip
+    is_one = {("purge", "a number"), ("sweep", "a number"), ("rebind", "nothing")}  # an answer, and none that is odd
+    if (script, odd) in is_one:
+        visit[script]()
+    else:
+        with pytest.raises(OutboxError):
+            visit[script]()
+
+    assert met
+
+
+@pytest.mark.parametrize(
+    "fields", [{"x": "y"}, {"i": "7"}, {"i": "x", "t": "1", "l": "1"}, {"i": "7", "t": "nan", "l": "inf"}]
+)
+def test_entries_of_somebody_else_among_the_lost_calls_are_passed_over(
+    process: Process, redis_server: RedisServer, fields: dict[str, str]
+) -> None:
+    outbox = process()
+    put(outbox)
+    outbox.take(1)
+    outbox.settle(Settlement([0], (), Outcome("dead", "rejected"), 2, None))
+    with closing(redis_server.client()) as client:
+        client.xadd(f"{{{NAME}}}:lost", fields)  # type: ignore[arg-type]  # it takes these
+    _, found = inspection.lost(outbox)
+
+    assert [0] == [one.id for one in found]
+    assert 1 == inspection.retry(outbox).calls
+
+
+def test_what_a_visit_cannot_read_is_said_without_the_url(redis_url: str) -> None:
+    with pytest.raises(OutboxError, match="no outbox") as raised, visiting(InlineRedisOutbox(redis_url)):
+        pass
+    assert "@" not in str(raised.value)
+
+
+@pytest.fixture(autouse=True)
+def all_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)

@@ -1,0 +1,235 @@
+"""What Redis answers to each command and script, checked and typed: the border at which answers become ours.
+
+Whatever has another shape raises `OddAnswer`. What is stored may be damaged all the same, by other programs that write
+into the database: that is no odd answer, which a new connection would mend, and is passed over or set aside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import attrs
+
+from .._stored import UNREADABLE
+from ._failures import OddAnswer
+from ._log import Entry, State, entry_of
+from ._shapes import entry_name, listed, measured, number, pairs, raw, text, whole
+
+
+@attrs.frozen
+class Server:
+    """What INFO says of it."""
+
+    version: tuple[int, ...]
+    run_id: str
+    """New each time it starts."""
+
+
+def server_of(about: object) -> Server:
+    """Of the section ``server``, as redis-py reads it."""
+    said = about if isinstance(about, dict) else {}
+    version = str(said.get("redis_version", "")).split(".")[:2]
+    run_id = str(said.get("run_id", ""))
+    if not run_id or not all(part.isdecimal() and len(part) < 10 for part in version):
+        raise OddAnswer("its version and its run id were expected, and something else came")
+    return Server(tuple(int(part) for part in version), run_id)
+
+
+def evicts(about: object) -> bool:
+    """Redis may throw keys away when its memory is full; of the section ``memory``."""
+    said = about if isinstance(about, dict) else {}
+    return bool(said.get("maxmemory_policy", "noeviction") != "noeviction")
+
+
+@attrs.frozen
+class Owner:
+    """Whose calls these are."""
+
+    destination: str
+    salt: bytes
+    fingerprint: str
+
+
+@attrs.frozen
+class Opened:
+    """The answer of ``open``."""
+
+    generation: str
+    fate: str
+    """Of what was known before: ``same``, ``kept`` or ``lost``."""
+    lost_from: int
+    owner: Owner | None
+    """``None`` if that was deleted, or is damaged."""
+    state: State
+
+
+def opened_of(answer: object) -> Opened:
+    """Of ``open``."""
+    generation, fate, lost_from, owner, _, state = listed(answer, 6)
+    if text(fate) not in ("same", "kept", "lost"):
+        raise OddAnswer("what became of the calls was expected, and another text came")
+    return Opened(text(generation), text(fate), number(lost_from), _owner_of(listed(owner, 3)), State(state))
+
+
+def _owner_of(said: Sequence[object]) -> Owner | None:
+    if None in said:
+        return None
+    destination, salt, fingerprint = (raw(one) for one in said)
+    try:
+        return Owner(destination.decode(), bytes.fromhex(salt.decode()), fingerprint.decode())
+    except ValueError:
+        return None
+
+
+@attrs.frozen
+class Made:
+    """A step was made."""
+
+    first_put: int
+    first_refused: int
+    fenced: bool
+    """But for the sender's notes: somebody else has the lease."""
+
+
+def written_of(answer: object) -> tuple[Made, bool, State] | None:
+    """Of ``write`` and ``note``: with whether lost calls were forgotten; ``None`` if the step came late."""
+    if answer is None:
+        return None
+    *made, forgotten, state = listed(answer, 5)
+    return _made_of(made), bool(number(forgotten)), State(state)
+
+
+def resolved_of(answer: object) -> Made | None:
+    """Of ``resolve``: ``None`` if the step was not made, and never will be."""
+    return None if answer is None else _made_of(listed(answer, 3))
+
+
+def _made_of(said: Sequence[object]) -> Made:
+    first_put, first_refused, fenced = (number(one) for one in said)
+    return Made(first_put, first_refused, bool(fenced))
+
+
+@attrs.frozen
+class Left:
+    """What the sender before has left: the answer of ``inherit``."""
+
+    tokens: Sequence[tuple[str, float]]
+    """Budgets, and when each token comes back."""
+    files: Sequence[tuple[str, str, Sequence[int]]]
+    """Names, kinds of rows, and the last calls in them."""
+    unknown_until: float
+    """Until then tokens may be spent of which nothing is known."""
+    state: State
+
+
+def left_of(answer: object) -> Left | None:
+    """Of ``inherit``: ``None`` if the lease was lost meanwhile."""
+    if answer is None:
+        return None
+    spent, files, unknown_until, state = listed(answer, 4)
+    tokens = [(text(name).partition(" ")[2], measured(back)) for name, back in pairs(spent)]
+    unknown = 0.0
+    with suppress(OddAnswer):  # "" is written there where all is known, and what is damaged says nothing
+        unknown = measured(unknown_until)
+    found = [_file_of(name, noted) for name, noted in pairs(files)]
+    return Left(tokens, [one for one in found if one is not None], unknown, State(state))
+
+
+def _file_of(name: bytes, noted: bytes) -> tuple[str, str, Sequence[int]] | None:
+    try:
+        kind, last_calls = json.loads(noted)
+        if type(kind) is str:
+            return name.decode(), kind, [int(one) for one in last_calls or ()]
+    except (*UNREADABLE, OverflowError):
+        pass
+    return None  # nobody of ours has noted that: there is no such file
+
+
+def reconciled_of(answer: object) -> tuple[int, int | None]:
+    """Of ``reconcile``: how many calls are missing, and the first that is to be read again."""
+    missing, first = listed(answer, 2)
+    return number(missing), None if first is None else int(entry_name(first).partition(b"-")[0])
+
+
+def retried_of(answer: object) -> tuple[int, int]:
+    """Of ``retry``: the first id, and how many calls wait again."""
+    first, count = listed(answer, 2)
+    return number(first), number(count)
+
+
+def scanned_of(answer: object) -> tuple[str, bool, Sequence[Entry]]:
+    """Of ``scan``: the last entry that was looked at, whether there may be more, and those that were found."""
+    last, more, found = listed(answer, 3)
+    return text(last), bool(number(more)), [entry_of(one) for one in listed(found)]
+
+
+def sender_of(answer: object) -> bytes | None:
+    """Of ``rebind``, and what is noted of a lease: who sends, if anybody does."""
+    return None if answer is None else raw(answer)
+
+
+def replicas_of(answer: object) -> int:
+    """Of ``WAIT``: how many have it."""
+    return number(answer)
+
+
+def found_of(call_id: int, answer: object) -> Entry | None:
+    """Of ``XRANGE`` for one call: its entry, if it is there."""
+    entries = listed(answer)
+    if not entries:
+        return None
+    entry = entry_of(entries[0])
+    if entry[0] != b"%d-1" % call_id:
+        raise OddAnswer("one call was expected, and another one came")
+    return entry
+
+
+@attrs.frozen
+class Sight:
+    """One look at all of it: the answer of ``show``."""
+
+    about: Mapping[str, str]
+    counts: Mapping[str, int]
+    first: Entry | None
+    lease: bytes | None
+    under_way: int
+    lost: int
+    memory: int | None
+    now: float
+    """By the clock of the server."""
+
+    @property
+    def destination(self) -> str | None:
+        """To which server its calls go; ``None`` if that is not known any more."""
+        return self.about.get("destination")
+
+    @property
+    def version(self) -> int:
+        """Of keys and scripts; 0 where nothing is. Raises `OddAnswer`."""
+        return whole(self.about.get("version", "0").encode())
+
+
+def sight_of(answer: object) -> Sight:
+    """Of ``show``."""
+    about, counts, first, lease, under_way, lost, memory, now = listed(answer, 8)
+    entries = [entry_of(one) for one in listed(first)]
+    return Sight(
+        about={text(name): text(value) for name, value in pairs(about)},
+        counts={text(name): whole(count) for name, count in pairs(counts)},
+        first=entries[0] if entries else None,
+        lease=sender_of(lease),
+        under_way=number(under_way),
+        lost=number(lost),
+        memory=None if memory is None else number(memory),
+        now=measured(now),
+    )
+
+
+def echoed(answer: object, asked: bytes) -> object:
+    """What a script answers, if that is its answer to ``asked``, and to no other command on this connection."""
+    echo, said = listed(answer, 2)
+    if raw(echo) != asked:
+        raise OddAnswer("the answer to another command came")
+    return said
