@@ -17,11 +17,11 @@ from . import _jobs
 from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
 from ._endpoint import Key, KeyRing, checked_base_url
-from ._errors import ClientClosed, InvalidCall, JobFailed, Rejected, Unavailable
+from ._errors import ClientClosed, ClientNotOpen, InvalidCall, JobFailed, Rejected, Unavailable, WrongLoop
 from ._gate import backoff
 from ._jobs import Job, JobStatus
 from ._lifetime import Lifetime
-from ._loops import cancelled_natively, loop_here
+from ._loops import HomeLoop, cancelled_natively
 from ._values import Convertible, checked_id, encode_json
 from ._verdict import Meaning, Verdict
 
@@ -55,7 +55,8 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
     Use it as ``async with UserpilotAPI("API_KEY") as api``, or as ``client.api``. Each method makes up to
     ``attempts`` requests where that is safe (nothing had left, or the server said "later"), and raises
     `InvalidCall`, `Rejected` or `Unavailable`. What is not safe to repeat (an event or a file whose answer got
-    lost) raises `Unavailable` with ``ambiguous=True``.
+    lost) raises `Unavailable` with ``ambiguous=True``. Where it cannot be used at all, each raises `ClientNotOpen`,
+    `ClientClosed`, or `WrongLoop` in another event loop than its own.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         self._attempts = attempts
         self._own_connections = connections
         self._tasks: TaskGroup | None = None
+        self._home: HomeLoop | None = None
 
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
@@ -106,7 +108,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         """Make requests in ``tasks`` from now on: what ``async with`` does, for those who have a task group."""
         self._connection.open()
         self._limiter = anyio.Semaphore(self._own_connections)
-        self._tasks, self._loop = tasks, loop_here()
+        self._tasks, self._home = tasks, HomeLoop.here()
 
     async def aclose(self) -> None:
         """Take no more requests, and close the connections."""
@@ -266,12 +268,26 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
         except _Refused as refused:
             raise refused.translated() from None
 
+    def _tasks_here(self) -> TaskGroup:
+        """Where requests are made; raises if that is not in this loop, and open."""
+        home = self._home
+        if home is None:
+            message = "the API client is not open yet: use it as `async with UserpilotAPI(...) as api`"
+            raise ClientNotOpen(f"{message}, or open the client that it belongs to")
+        if self._tasks is None:
+            raise ClientClosed("the API client is not open any more: it was closed")
+        if home.runs_here():
+            return self._tasks
+        if home.pid != os.getpid():
+            raise ClientClosed("the API client was open in the parent process: open one of its own after the fork")
+        if home.has_ended():
+            raise ClientClosed("the API client was not closed before its event loop ended")
+        message = "the API client belongs to another event loop or thread: open one for this loop"
+        raise WrongLoop(f"{message}, or, in a worker thread of that loop, call `anyio.from_thread.run(api.track, ...)`")
+
     async def _in_own_task(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Run ``ask`` in a task of our own, so that a native cancellation of the caller cannot break the pool."""
-        if self._tasks is None:
-            raise ClientClosed("the API client is not open: use it as `async with UserpilotAPI(...) as api`")
-        if loop_here() is not self._loop:
-            raise ClientClosed("the API client belongs to another event loop or thread")
+        tasks = self._tasks_here()
         answers: list[T] = []
         finished = anyio.Event()
         scope = anyio.CancelScope()
@@ -287,7 +303,7 @@ class UserpilotAPI(anyio.AsyncContextManagerMixin):
             finally:
                 finished.set()
 
-        self._tasks.start_soon(run)
+        tasks.start_soon(run)
         try:
             await finished.wait()
         finally:

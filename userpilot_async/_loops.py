@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
+from threading import get_ident
 
 import anyio
+import attrs
 
 
 def cancelled_natively() -> bool:
@@ -33,7 +36,7 @@ def clock_here() -> Callable[[], float]:
     """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        current_time: Callable[[], float] = trio.current_time
+        current_time: Callable[[], float] = trio.lowlevel.current_clock().current_time  # also outside of trio's run
         return current_time
     import asyncio
 
@@ -61,3 +64,43 @@ def soon_here() -> Callable[..., object]:
     import asyncio
 
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+@attrs.frozen(eq=False)
+class HomeLoop:
+    """The event loop in which a client was opened, as other threads, other loops and forked children see it."""
+
+    loop: object
+    """What `loop_here` gives in it."""
+    thread: int
+    """The `get_ident` of the thread in which it runs."""
+    pid: int
+    """The process in which it runs."""
+    soon: Callable[..., object]
+    """What `soon_here` gives in it."""
+
+    @classmethod
+    def here(cls) -> HomeLoop:
+        """The loop in which this is called; raises `RuntimeError` outside of any."""
+        return cls(loop_here(), get_ident(), os.getpid(), soon_here())
+
+    def runs_here(self) -> bool:
+        """Whoever asks is in a task or a callback of this very loop."""
+        return loop_here() is self.loop
+
+    def has_ended(self) -> bool:
+        """Nothing will run in it any more: it was closed, or this is a forked child, which has nothing of it."""
+        if self.pid != os.getpid():
+            return True
+        is_closed: Callable[[], bool] | None = getattr(self.loop, "is_closed", None)
+        if is_closed is not None:
+            return is_closed()
+        try:  # trio's token has no such question
+            self.soon(_nothing)
+        except RuntimeError:
+            return True
+        return False
+
+
+def _nothing() -> None:
+    """For whoever only asks whether it would be called."""

@@ -74,6 +74,8 @@ class Sender:
         """What is under way may end; nothing else begins."""
         self.closed = False
         """Its end is meant: calls left are somebody else's to report."""
+        self.before_end: Callable[[], object] = lambda: None
+        """To be called before it says what is left: takes in what is on its way."""
         self._scope = anyio.CancelScope()
         self._wake = anyio.Event()
         self._settled = anyio.Event()
@@ -146,6 +148,7 @@ class Sender:
             if again:
                 self.start()
             else:
+                self.before_end()
                 self.warn_unsent()
 
     def warn_unsent(self) -> None:
