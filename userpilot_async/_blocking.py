@@ -22,8 +22,11 @@ from ._receipt import Receipt
 from ._statistics import Report, Statistics
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from anyio.from_thread import BlockingPortal
 
+LOOK = 0.5  # seconds: a signal that comes just before a lock is waited for is seen by Python no sooner than after that
 Backend = Literal["asyncio", "trio"]
 C = TypeVar("C", bound=Door)
 S = TypeVar("S")
@@ -143,19 +146,24 @@ class Blocking(Runner[C]):
     aclose = close
 
     def _close(self, portal: BlockingPortal, timeout: float | None) -> None:
-        client = self._subject
         try:
-            closing = portal.start_task_soon(client.aclose, timeout)
             try:
-                self.report = closing.result()
+                _result(portal.start_task_soon(self._drain, timeout))
             except BaseException:
-                closing.cancel()
-                self.report = portal.call(client.aclose, 0.0)
+                portal.call(self._give_up)
                 raise
         finally:
             self._stop(cancel=False)
         if self._error is not None:
             raise self._error
+
+    async def _drain(self, timeout: float | None) -> None:
+        with self._draining:
+            self.report = await self._subject.aclose(timeout)
+
+    async def _give_up(self) -> None:
+        self._draining.cancel()  # perhaps before it has begun: whoever began it may have been interrupted right then
+        self.report = await self._subject.aclose(0.0)
 
     def _stop(self, *, cancel: bool) -> None:
         if self._portal is not None:
@@ -176,6 +184,7 @@ class Blocking(Runner[C]):
     async def _run_client(self) -> None:
         from anyio.from_thread import BlockingPortal  # 9 ms of import time that only those pay who use it
 
+        self._draining = anyio.CancelScope()
         async with BlockingPortal() as self._portal:
             try:
                 async with self._subject:
@@ -222,7 +231,7 @@ class Blocking(Runner[C]):
         except RuntimeError:  # its loop has ended
             raise client._refusal() from None
         try:
-            answer: R = running.result()
+            answer: R = _result(running)
         except BaseException:
             if running.cancelled():
                 raise client._refusal() from None
@@ -251,6 +260,18 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
     if getattr(client, "_blocking", None) is None:
         raise ValueError(f"client must be a UserpilotClient or a ParcelvoyClient, not {type(client).__name__}")
     return client._blocking(backend)
+
+
+def _result(running: Future[R]) -> R:
+    """What becomes of something in the client's loop, as soon as it is known."""
+    while True:
+        try:
+            answer: R = running.result(LOOK)
+        except TimeoutError:
+            if running.done():  # its own
+                raise
+        else:
+            return answer
 
 
 def _at_once(coroutine: Coroutine[Any, Any, R]) -> R:

@@ -177,7 +177,7 @@ class Door(anyio.AsyncContextManagerMixin):
         self._inbox.open(
             self._home, outbox.ledger, has_room=has_room, take=_weakly(self._take_from_threads), letter=self._letter_of
         )
-        self._sender.before_end = _weakly(self._take_rest)
+        self._sender.before_end = _weakly(self._take_last)
 
     @property
     def _schedule(self) -> Schedule:
@@ -386,6 +386,11 @@ class Door(anyio.AsyncContextManagerMixin):
                     self._sender.mourn(letter, outcome.reason or "")
             for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
                 receipt.follow(self._outbox.put(kind, key, said, size, now))
+
+    def _take_last(self) -> None:
+        """The sender ends, and the client was not closed: its loop is being shut down, most likely."""
+        self._take_rest()
+        self._inbox.be_wary()
 
     async def _catch_up(self) -> None:
         """Take in what other threads have put before this."""

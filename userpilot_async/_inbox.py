@@ -74,6 +74,8 @@ class Inbox:
         """
         self._home, self._ledger, self._has_room, self._take, self._letter = home, ledger, has_room, take, letter
         self._context = contextvars.copy_context()  # not that of the thread which happens to wake the loop
+        # Trio's loop does not end before the client's tasks have: see `be_wary`.
+        self._is_closed: Callable[[], bool] = getattr(home.loop, "is_closed", None) or (lambda: False)
         self._pid, self._open = os.getpid(), True
 
     def shut(self) -> None:
@@ -115,7 +117,7 @@ class Inbox:
             self.came += 1
             self._came_bytes += size
             self.calls.append(call)  # last: the loop may take it at once
-        if not self._awake and not self.wake():
+        if (not self._awake or self._is_closed()) and not self.wake():
             self._take_back(call)
         return receipt
 
@@ -129,9 +131,13 @@ class Inbox:
             if not self._open:
                 raise Shut
             self._refuse(outcome, letter, receipt)
-        if not self._awake and not self.wake():
+        if (not self._awake or self._is_closed()) and not self.wake():
             raise Shut
         return receipt
+
+    def be_wary(self) -> None:
+        """The loop may end without a word: ask it each time whether it is still there."""
+        self._is_closed = lambda: True
 
     def wake(self) -> bool:
         """Have the loop look here; false if it has ended."""
