@@ -30,16 +30,17 @@ LOOK = 0.5  # seconds: a signal that comes just before a lock is waited for is s
 Backend = Literal["asyncio", "trio"]
 C = TypeVar("C", bound=Door)
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 R = TypeVar("R")
 P = ParamSpec("P")
 B_co = TypeVar("B_co", covariant=True)
 Self = TypeVar("Self", bound="Blocking[Any]")
 
 
-class Runner(Generic[S]):
+class Runner(Generic[S_co]):
     """Whoever has the methods of ``_subject`` without ``await``."""
 
-    _subject: S
+    _subject: S_co
 
     def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """What the coroutine function gives, run in the client's loop while this thread waits."""
