@@ -21,7 +21,7 @@ from ._loops import HomeLoop
 from ._notices import logger
 from ._receipt import LateReceipt
 
-SLICE = 100  # calls taken in one go: a quarter of a millisecond of the application's loop, in which the sender takes 250, too
+SLICE = 100  # calls taken in one go: a quarter of a millisecond of the loop, beside the 250 that the sender takes
 MOST_REFUSED = 10_000  # refused calls kept until the loop accounts for them, as `_letters.MAX_LETTERS`
 FULL = Outcome("dropped", "queue_full")
 
