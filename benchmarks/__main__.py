@@ -33,6 +33,7 @@ from benchmarks import (
     redis_calls,
     redis_drain,
     sample_requests,
+    threads,
     track_cost,
     waiting_memory,
     web_endpoint,
@@ -41,9 +42,9 @@ from benchmarks.fresh import ROOT
 from benchmarks.results import HEADINGS, Row
 
 ROWS: list[ModuleType] = [
-    track_cost, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing, sample_requests,
-    parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows, import_memory, backlog,
-    redis_calls, redis_drain,
+    track_cost, threads, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing,
+    sample_requests, parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows,
+    import_memory, backlog, redis_calls, redis_drain,
 ]  # fmt: skip
 PEERS = (
     "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",

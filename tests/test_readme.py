@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
-SCRIPTS = [code for code in PYTHON if "asyncio.run(" in code]
+SCRIPTS = [code for code in PYTHON if "asyncio.run(" in code or "with blocking(" in code]
 IN_REDIS = "redis://localhost:6379/0"
 CONSOLE = [line[2:] for language, code in BLOCKS if language == "console" for line in code.splitlines()]
 HISTORY, SEGMENT, CALLS, PEOPLE = [code for language, code in BLOCKS if language == "json"]
@@ -42,7 +42,7 @@ def run_script(script: str, url: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "script", [one for one in SCRIPTS if IN_REDIS not in one], ids=lambda code: re.findall(r"\w+", code)[-40]
+    "script", [one for one in SCRIPTS if IN_REDIS not in one], ids=lambda code: re.findall(r"\w+", code)[-40:][0]
 )
 def test_each_script_runs_as_written(script: str, emulator_url: str, tmp_path: Path) -> None:
     assert "Traceback" not in run_script(script, emulator_url, tmp_path)
@@ -83,6 +83,15 @@ def test_the_script_without_a_framework_delivers_what_it_says(emulator_url: str)
 
     assert "2 accepted = 2 delivered" in running.output
     assert "acme" == httpx.get(f"{emulator_url}/__emulator__/users/u1").json()["company_id"]
+
+
+def test_the_script_without_a_loop_delivers_what_it_says(emulator_url: str) -> None:
+    script = next(code for code in SCRIPTS if "with blocking(" in code)
+
+    with python("-c", script, env=surroundings(emulator_url)) as running:
+        assert 0 == running.wait(60.0), running.output
+
+    assert "delivered\n2 accepted = 2 delivered" in running.output
 
 
 def test_the_script_that_imports_uploads_what_it_says(emulator_url: str, tmp_path: Path) -> None:

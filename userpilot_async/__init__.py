@@ -6,6 +6,7 @@ async with UserpilotClient("API_KEY") as userpilot:
 """
 
 from ._api import UserpilotAPI
+from ._blocking import blocking
 from ._calls import Call, Identify, IdentifyCompany, Track
 from ._client import Metadata, OnDead, UserpilotClient
 from ._errors import (
@@ -62,4 +63,5 @@ __all__ = [
     "UserpilotClient",
     "UserpilotError",
     "WrongLoop",
+    "blocking",
 ]

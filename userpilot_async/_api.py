@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +19,22 @@ from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
 from ._endpoint import Key, KeyRing, Transport, checked_base_url, checked_transport
 from ._environment import given
-from ._errors import ClientClosed, ConfigurationError, InvalidCall, JobFailed, Rejected, Unavailable
+from ._errors import (
+    ClientClosed,
+    ClientNotOpen,
+    ConfigurationError,
+    InvalidCall,
+    JobFailed,
+    Rejected,
+    Unavailable,
+    WrongLoop,
+)
 from ._foreign import is_a, items_of, must_be, raised, type_name
 from ._gate import backoff
 from ._jobs import Job, JobStatus
 from ._lifetime import Lifetime, Startable
 from ._listing import MAX_PAGES, Pages
-from ._loops import cancelled_natively, loop_here
+from ._loops import HomeLoop, cancelled_natively
 from ._switch import SwitchedOff, switched_off
 from ._values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
 from ._verdict import Meaning, Promise, Verdict, as_promised
@@ -86,7 +96,8 @@ class UserpilotAPI(Startable):
     switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
 
     ``request_timeout`` and ``upload_timeout`` are seconds. Raises `ConfigurationError` for a key, URL or number that
-    cannot be right.
+    cannot be right; where it cannot be used at all, each method raises `ClientNotOpen`, `ClientClosed`, or `WrongLoop`
+    in another event loop than its own.
     """
 
     def __init__(
@@ -126,6 +137,7 @@ class UserpilotAPI(Startable):
         self._attempts = attempts
         self._own_connections = connections
         self._tasks: TaskGroup | None = None
+        self._home: HomeLoop | None = None
 
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
@@ -140,7 +152,7 @@ class UserpilotAPI(Startable):
         """Make requests in ``tasks`` from now on: what ``async with`` does, for those who have a task group."""
         self._connection.open()
         self._limiter = anyio.Semaphore(self._own_connections)
-        self._tasks, self._loop = tasks, loop_here()
+        self._tasks, self._home = tasks, HomeLoop.here()
 
     async def aclose(self) -> None:
         """Take no more requests, close the connections, and end what `start` began."""
@@ -335,12 +347,26 @@ class UserpilotAPI(Startable):
         except _Refused as refused:
             raise refused.translated() from None
 
+    def _tasks_here(self) -> TaskGroup:
+        """Where requests are made; raises if that is not in this loop, and open."""
+        home = self._home
+        if home is None:
+            message = "the API client is not open yet: use it as `async with UserpilotAPI(...) as api`"
+            raise ClientNotOpen(f"{message}, or open the client that it belongs to")
+        if self._tasks is None:
+            raise ClientClosed("the API client is not open any more: it was closed")
+        if home.runs_here():
+            return self._tasks
+        if home.pid != os.getpid():
+            raise ClientClosed("the API client was open in the parent process: open one of its own after the fork")
+        if home.has_ended():
+            raise ClientClosed("the API client was not closed before its event loop ended")
+        message = "the API client belongs to another event loop or thread: open one for this loop"
+        raise WrongLoop(f"{message}, or, in a worker thread of that loop, call `anyio.from_thread.run(api.track, ...)`")
+
     async def _in_own_task(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Run ``ask`` in a task of our own, so that a native cancellation of the caller cannot break the pool."""
-        if self._tasks is None:
-            raise ClientClosed("the API client is not open: use it as `async with UserpilotAPI(...) as api`")
-        if loop_here() is not self._loop:
-            raise ClientClosed("the API client belongs to another event loop or thread")
+        tasks = self._tasks_here()
         answers: list[T] = []
         bugs: list[Exception] = []
         finished = anyio.Event()
@@ -359,7 +385,7 @@ class UserpilotAPI(Startable):
             finally:
                 finished.set()
 
-        self._tasks.start_soon(run)
+        tasks.start_soon(run)
         try:
             await finished.wait()
         finally:

@@ -115,6 +115,14 @@ class Bucket:
         free = min(self.limit - self._in_flight - len(self._returning), self._server_left)
         return None if free == math.inf else max(0, int(free))
 
+    def glance(self, now: float) -> int | None:
+        """As `left`, and changes nothing: for a thread that looks while another one takes."""
+        returning = sum(at > now for at in list(self._returning))
+        free = min(
+            self.limit - self._in_flight - returning, math.inf if self._server_until <= now else self._server_left
+        )
+        return None if free == math.inf else max(0, int(free))
+
     def _comes_back(self, at: float) -> None:
         self._in_flight -= 1
         if self.limit < math.inf:  # without one, 2,000 a second would be remembered for a minute

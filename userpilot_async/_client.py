@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
 from ._api import DISABLED, Region, UserpilotAPI, keys_of
+from ._blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._door import Checked, Door
 from ._endpoint import Key, Transport
@@ -92,7 +93,7 @@ class UserpilotClient(Door):
             upload_timeout=settings.upload_timeout,
         )
         """Every endpoint as one awaitable method, without the queue."""
-        self._event_names = EventNames()
+        self._event_names, self._naming = EventNames(), Lock()
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
         # Not where it is switched off: the place need not be there, nor the library that reaches it.
@@ -114,7 +115,8 @@ class UserpilotClient(Door):
 
         ``occurred_at`` (aware) is kept with the call; the realtime endpoint has no field for it and dates
         events on arrival, an import has (`Settings.imports`). A full queue is met as `Settings.when_full` says.
-        Raises `InvalidCall`, `ClientClosed`, and `QueueFull` only if the settings ask for it.
+        Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only
+        if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
@@ -126,9 +128,13 @@ class UserpilotClient(Door):
     def track_nowait(
         self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
     ) -> Receipt:
-        """As `track`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
+        """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
+
+        From another thread than the client's it is on its way to the loop when this returns, and counted in
+        `Statistics.unheld` until it is there; `Receipt.wait` waits there for what becomes of it.
+        """
         if get_ident() != self._thread:
-            raise self._refusal()
+            return self._from_elsewhere(self._tracked, user_id, event_name, metadata, occurred_at)
         checked = self._tracked(user_id, event_name, metadata, occurred_at)
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
@@ -138,25 +144,33 @@ class UserpilotClient(Door):
         ``company`` needs its ``id`` (or ``company_id``), may have the company's own properties beside it, and
         moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
         """
+        if get_ident() != self._thread:
+            raise self._refusal()
         checked = self._identified(user_id, metadata, company)
         if isinstance(checked, Receipt):
             return checked
         return self._accept(*checked) or await self._take(*checked)
 
     def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
-        """As `identify`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
+        """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        if get_ident() != self._thread:
+            return self._from_elsewhere(self._identified, user_id, metadata, company)
         checked = self._identified(user_id, metadata, company)
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
     async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """Accept what is known of a company; else as `identify`."""
+        if get_ident() != self._thread:
+            raise self._refusal()
         checked = self._company_identified(company_id, metadata)
         if isinstance(checked, Receipt):
             return checked
         return self._accept(*checked) or await self._take(*checked)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
-        """As `identify_company`, for code that cannot await; a full queue never makes it wait."""
+        """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        if get_ident() != self._thread:
+            return self._from_elsewhere(self._company_identified, company_id, metadata)
         checked = self._company_identified(company_id, metadata)
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
@@ -221,7 +235,7 @@ class UserpilotClient(Door):
     # ── checking ──
 
     def _tracked(
-        self, user_id: str, event_name: str, metadata: Metadata, occurred_at: datetime | None
+        self, user_id: str, event_name: str, metadata: Metadata = None, occurred_at: datetime | None = None
     ) -> Checked | Receipt:
         try:
             # A str that is an Enum has a hash of its own.
@@ -237,13 +251,13 @@ class UserpilotClient(Door):
         return "track", key, said, len(body)
 
     def _new_event_name(self, event_name: str) -> None:
-        if not self._event_names.fits(event_name):
+        with self._naming:
+            fits = self._event_names.fits(event_name)
+        if not fits:
             message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
             self._notices.say(logging.WARNING, "event_names", message)
 
-    def _identified(self, user_id: str, metadata: Metadata, company: Metadata) -> Checked | Receipt:
-        if get_ident() != self._thread:
-            raise self._refusal()
+    def _identified(self, user_id: str, metadata: Metadata = None, company: Metadata = None) -> Checked | Receipt:
         try:
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
@@ -251,14 +265,56 @@ class UserpilotClient(Door):
         except InvalidCall as error:
             return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
 
-    def _company_identified(self, company_id: str, metadata: Metadata) -> Checked | Receipt:
-        if get_ident() != self._thread:
-            raise self._refusal()
+    def _company_identified(self, company_id: str, metadata: Metadata = None) -> Checked | Receipt:
         try:
             key, (properties, size) = checked_company_id(company_id), measured(metadata)
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})
+
+    def _blocking(self, backend: Backend) -> BlockingClient:
+        return BlockingClient(self, backend)
+
+
+class BlockingAPI(Runner[UserpilotAPI]):
+    """The HTTP API without the queue and without ``await``: `BlockingClient.api`."""
+
+    def __init__(self, client: BlockingClient) -> None:
+        self._client, self._subject = client, client._subject.api
+
+    identify = without_await(UserpilotAPI.identify)
+    identify_company = without_await(UserpilotAPI.identify_company)
+    track = without_await(UserpilotAPI.track)
+    bulk_identify_users = without_await(UserpilotAPI.bulk_identify_users)
+    bulk_identify_companies = without_await(UserpilotAPI.bulk_identify_companies)
+    import_rows = without_await(UserpilotAPI.import_rows)
+    jobs = without_await(UserpilotAPI.jobs)
+    job = without_await(UserpilotAPI.job)
+    wait_for_job = without_await(UserpilotAPI.wait_for_job)
+    delete_users = without_await(UserpilotAPI.delete_users)
+    delete_companies = without_await(UserpilotAPI.delete_companies)
+
+    def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._client._run(function, *args, **kwargs)
+
+
+class BlockingClient(Blocking[UserpilotClient]):
+    """A `UserpilotClient` for code without an event loop: ``with blocking(UserpilotClient()) as userpilot:``.
+
+    The calls are those of `UserpilotClient`, without ``await``, in any thread.
+    """
+
+    def __init__(self, client: UserpilotClient, backend: Backend) -> None:
+        super().__init__(client, backend)
+        self.api = BlockingAPI(self)
+        """Every endpoint as one method, without the queue."""
+
+    track = handed_in(UserpilotClient.track, UserpilotClient._tracked)
+    identify = handed_in(UserpilotClient.identify, UserpilotClient._identified)
+    identify_company = handed_in(UserpilotClient.identify_company, UserpilotClient._company_identified)
+    enqueue = without_await(UserpilotClient.enqueue)
+    import_rows = without_await(UserpilotClient.import_rows)
+    import_file = without_await(UserpilotClient.import_file)
 
 
 def _imports() -> Any:

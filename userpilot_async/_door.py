@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import random
+import time
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -23,13 +24,23 @@ from anyio.abc import TaskGroup
 from . import _clocks
 from ._calendar import Calendar
 from ._destination import Destination, LostCall
-from ._errors import ClientClosed, ConfigurationError, InvalidCall, OutboxError, QueueFull
+from ._errors import (
+    ClientClosed,
+    ClientNotOpen,
+    ConfigurationError,
+    InvalidCall,
+    OutboxError,
+    QueueFull,
+    UserpilotError,
+    WrongLoop,
+)
 from ._foreign import must_be
+from ._inbox import FULL, SLICE, Inbox, Shut
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
 from ._lifetime import Lifetime, Startable
-from ._loops import clock_here, loop_here
+from ._loops import HomeLoop, clock_here, loop_here
 from ._losses import NOTHING_LEFT, Close, close_line
 from ._notices import Notices, Words
 from ._outbox import DisabledOutbox, Opening, Outbox
@@ -59,17 +70,21 @@ LANDING = 1.0  # seconds at the end of a close in which requests may end, and no
 LAST_LETTERS = 0.4  # for letters about what was dropped
 LAST_RECORDS = 0.15  # and to record what was delivered; all together are less than the second promised
 NO_THREAD = -1  # no thread has this id: calls are refused
+SNAPSHOTS = 1_000  # tries of another thread to see the account balanced: the loop is never long between two numbers
 LOOK = 0.05  # seconds between two looks of a close whether anything can still happen before its end
 
 
 class DoorState(Enum):
     """Whether calls come in; the words stand in messages."""
 
-    NEW = "is not open yet: use it with `async with`, or `await` its start()"
+    NEW = "is not open yet: open it with `async with`, or with `await client.start()`"
     OPEN = "is open"
     CLOSED = "is closed"
     LOST = "has lost its tasks: its loop was shut down, or they were cancelled"
-    FORKED = "was open in the parent process: open one of its own in this one"
+    FORKED = (
+        "was open in the parent process: open one of its own in this one, after the fork, e.g. in gunicorn's post_fork "
+        "or Celery's worker_process_init"
+    )
 
 
 class Door(Startable):
@@ -99,6 +114,9 @@ class Door(Startable):
         self._now: Callable[[], float] = _no_time
         self._calls = 0
         self._room = Room(self._outbox, settings.max_wait)
+        self._inbox = Inbox(type(self).__name__, settings.max_queue_calls, settings.max_queue_bytes)
+        # The same objects for good; `_accept` has one attribute less to ask for.
+        self._waiters, self._coming = self._room.waiters, self._inbox.calls
         self._opened = self._ended = self._tasks_lost = False
         self._closing: anyio.Event | None = None
         self._closing_words: Words | None = None
@@ -138,6 +156,8 @@ class Door(Startable):
         """The client's tasks have ended, and it was not closed: nothing is sent any more, and others may send."""
         if self._door is DoorState.OPEN:
             self._door, self._thread, self._tasks_lost = DoorState.LOST, NO_THREAD, True
+            self._inbox.shut()
+            self._take_rest()
             self._sender.warn_unsent()
             self._sender.end()
             self._outbox.abandon()
@@ -180,8 +200,24 @@ class Door(Startable):
             owner=type(self).__name__,
         )  # fmt: skip
         self._door, self._thread, self._loop = DoorState.OPEN, get_ident(), loop_here()
+        self._open_inbox()
         self._opened = True
         self._sender.start()
+
+    def _open_inbox(self) -> None:
+        outbox, waiters, max_calls = self._outbox, self._waiters, self.settings.max_queue_calls
+        self._home = HomeLoop.here()
+        outbox.ledger.home, outbox.ledger.released = self._home, False
+
+        def has_room(size: int, calls: int, waiting: int) -> bool:
+            return not waiters and calls + outbox.held_calls < max_calls and outbox.has_room(size + waiting)
+
+        self._letter_of = partial(_letter, self._destination, self._on_dead is not None)
+        # Weakly: a client that was forgotten must be collected, whoever is about to wake its loop.
+        self._inbox.open(
+            self._home, outbox.ledger, has_room=has_room, take=_weakly(self._take_from_threads), letter=self._letter_of
+        )
+        self._sender.before_end = _weakly(self._take_last)
 
     @property
     def _schedule(self) -> Schedule:
@@ -200,7 +236,13 @@ class Door(Startable):
         """
         self._calls += 1
         outbox = self._outbox
-        if not self._calls % PAUSE_EVERY or outbox.durable or self._room.waiters or not outbox.has_room(size):
+        if (
+            not self._calls % PAUSE_EVERY
+            or outbox.durable
+            or self._waiters
+            or self._coming
+            or not outbox.has_room(size)
+        ):
             return None
         if self._sender.asleep:  # `_put`, without the call: a fortieth of what track() costs
             self._rouse()
@@ -208,7 +250,7 @@ class Door(Startable):
 
     async def _take(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         """Hold a call that `_accept` did not."""
-        if not self._calls % PAUSE_EVERY:
+        if self._coming or not self._calls % PAUSE_EVERY:
             await self._pause()
         if self._room.waiters or not self._outbox.has_room(size):
             return await self._squeeze(kind, key, said, size)
@@ -228,10 +270,18 @@ class Door(Startable):
         return self._no_room(kind, key, said, "outbox")
 
     async def _pause(self) -> None:
-        """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left."""
-        await anyio.lowlevel.checkpoint()
-        if get_ident() != self._thread or loop_here() is not self._loop:
-            raise self._refusal()
+        """Before the call is accepted: a caller cancelled here has not been accepted, and no third case is left.
+
+        What other threads have put before goes in first: this may be the next call of somebody who put one there.
+        """
+        coming = self._inbox.came
+        while True:
+            await anyio.lowlevel.checkpoint()
+            if get_ident() != self._thread or loop_here() is not self._loop:
+                raise self._refusal()
+            if self._inbox.gone >= coming:
+                return
+            self._take_from_threads()
 
     def _put(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
         if self._sender.asleep:
@@ -239,6 +289,8 @@ class Door(Startable):
         return self._outbox.put(kind, key, said, size, self._now())
 
     def _put_nowait(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        if self._coming or (self._sender.asleep and loop_here() is not self._loop):
+            return self._post(kind, key, said, size)  # behind what other threads have put before
         if (self._room.waiters or not self._outbox.has_room(size)) and not self._displace(size):
             return self._no_room(kind, key, said)
         return self._put(kind, key, said, size)
@@ -262,7 +314,7 @@ class Door(Startable):
         """Make room by giving up the oldest calls, if the settings say so."""
         settings = self.settings
         if settings.when_full == "raise":
-            raise QueueFull(f"{self._outbox.place} has no room: {self._outbox.ledger.pending:,} calls wait")
+            raise self._full()
         if settings.when_full != "drop_oldest":
             return False
         self._sender.take_in()
@@ -294,19 +346,129 @@ class Door(Startable):
         letter = self._destination.lost_call(status="dropped", reason="outbox", call=call, detail=str(error))
         self._sender.mourn(lambda: letter, "outbox", lambda: str(error))
 
+    # ── calls from other threads ──
+
+    def _from_elsewhere(self, check: Callable[..., Checked | Receipt], *arguments: Any) -> Receipt:
+        """Check a call of a ``_nowait`` method here, in whatever thread this is, and hand it in."""
+        if self._door is not DoorState.OPEN:
+            raise self._refusal()
+        checked = check(*arguments)
+        return checked if isinstance(checked, Receipt) else self._post(*checked)
+
+    def _post(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        displaces = self.settings.when_full == "drop_oldest"
+        try:
+            receipt = self._inbox.put(kind, key, said, size, self._now(), displaces=displaces)
+        except Shut:
+            raise self._shut_out() from None
+        if receipt is not None:
+            return receipt
+        if self.settings.when_full == "raise":
+            raise self._full()
+        return self._refuse_elsewhere(FULL, self._letter_of(kind, key, said, FULL))
+
+    def _hand_over(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt | None:
+        """Hand in a call from another thread if it is held by that; ``None`` if there is something to wait for."""
+        if self._outbox.durable:
+            return None
+        try:
+            return self._inbox.put(kind, key, said, size, self._now())
+        except Shut:
+            raise self._shut_out() from None
+
+    async def _hold_in_turn(self, kind: Kind, key: Key, said: Said, size: int) -> Receipt:
+        """What the calls that are awaited do with a call that has been checked."""
+        return self._accept(kind, key, said, size) or await self._take(kind, key, said, size)
+
+    def _refuse_elsewhere(self, outcome: Outcome, letter: Callable[[], LostCall]) -> Receipt:
+        try:
+            return self._inbox.refuse(outcome, letter)
+        except Shut:
+            raise self._shut_out() from None
+
+    def _shut_out(self) -> UserpilotError:
+        """Why the inbox is shut. If its loop has ended, nobody else will say what becomes of the calls in it."""
+        if self._door is DoorState.OPEN and (left := len(self._inbox.calls)):
+            self._take_rest()
+            self._inbox.say_lost(left)
+        return self._refusal()
+
+    def _take_from_threads(self) -> None:
+        """Take in what other threads have put, a slice of it."""
+        for outcome, letter, receipt in self._inbox.next_refused(SLICE):
+            lost = self._lost(outcome, letter or partial(_bare_letter, self._destination, outcome))
+            if receipt is not None:
+                receipt.follow(lost)
+        for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
+            try:
+                receipt.follow(self._take_one(kind, key, said, size, now))
+            except Exception as bug:  # of ours, or a store's: raised out of here it would end an application on trio
+                self._notices.say(logging.ERROR, "inbox", f"a call from a thread was not held: {type(bug).__name__}")
+                receipt.follow(self._outbox.refuse(Outcome("dropped", "outbox")))
+
+    def _take_one(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
+        """Hold a call that another thread has put. In memory, room was kept for it, except among the oldest."""
+        displaces = self.settings.when_full == "drop_oldest"
+        is_full = (displaces or self._outbox.durable) and not self._outbox.has_room(size)
+        if is_full and not (displaces and self._displace(size)):
+            return self._no_room(kind, key, said)
+        if self._sender.asleep:
+            self._rouse()
+        return self._outbox.put(kind, key, said, size, now)
+
+    def _take_rest(self) -> None:
+        """Take in all that other threads have put, where nothing is sent any more: it must be in the account."""
+        while self._inbox.waits:
+            for outcome, letter, receipt in self._inbox.next_refused(SLICE):
+                refused = self._outbox.refuse(outcome)
+                if receipt is not None:
+                    receipt.follow(refused)
+                if self._ended:
+                    letter = letter or partial(_bare_letter, self._destination, outcome)
+                    self._sender.mourn(letter, outcome.reason or "")
+            for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
+                receipt.follow(self._outbox.put(kind, key, said, size, now))
+
+    def _take_last(self) -> None:
+        """The sender ends, and the client was not closed: its loop is being shut down, most likely."""
+        self._take_rest()
+        self._inbox.be_wary()
+
+    async def _catch_up(self) -> None:
+        """Take in what other threads have put before this."""
+        inbox, coming, refused = self._inbox, self._inbox.came, self._inbox.refused_came
+        while inbox.gone < coming or inbox.refused_gone < refused:
+            self._take_from_threads()
+            if inbox.gone < coming or inbox.refused_gone < refused:
+                await anyio.lowlevel.checkpoint()
+
     # ── calls that are not to be held ──
 
     def _invalid(self, error: InvalidCall, arguments: Mapping[str, Any]) -> Receipt:
         if self.settings.on_invalid == "raise":
             raise error
         letter = self._destination.lost_call(status="dead", reason="invalid", error=error, arguments=arguments)
+        if get_ident() != self._thread:
+            return self._refuse_elsewhere(Outcome("dead", "invalid"), lambda: letter)
         return self._lost(Outcome("dead", "invalid"), lambda: letter, lambda: str(error))
 
-    def _refusal(self) -> ClientClosed:
-        pending, name = self._outbox.ledger.pending, type(self).__name__
+    def _refusal(self) -> UserpilotError:
+        pending, name = self._outbox.ledger.pending + self._inbox.on_its_way, type(self).__name__
+        if self._door is DoorState.NEW:
+            return ClientNotOpen(f"this {name} {self._door.value}")
         if self._door is not DoorState.OPEN:
             return ClientClosed(f"this {name} {self._door.value} ({pending} calls pending)")
-        return ClientClosed(f"this {name} belongs to another event loop or thread, where {pending} calls are pending")
+        if self._home.has_ended():
+            return ClientClosed(f"this {name} was not closed before its event loop ended ({pending} calls pending)")
+        return WrongLoop(
+            f"this {name} belongs to another event loop or thread, where {pending} calls are pending: make the call by "
+            "its `_nowait` twin, which any thread may use, or, in a worker thread of that loop, by "
+            "`anyio.from_thread.run(client.track, ...)`; or open a client for this loop"
+        )
+
+    def _full(self) -> QueueFull:
+        waiting = self._outbox.ledger.pending + self._inbox.on_its_way
+        return QueueFull(f"{self._outbox.place} has no room: {waiting:,} calls wait")
 
     # ── waiting and leaving ──
 
@@ -314,16 +476,17 @@ class Door(Startable):
         """Wait until everything accepted before this has an outcome, or ``timeout`` seconds are over.
 
         Meanwhile identifies do not linger for others to merge with. The report says what is left. Raises
-        `ClientClosed` if the client is not open.
+        `ClientNotOpen`, `ClientClosed`, and `WrongLoop` in another event loop.
         """
         if get_ident() != self._thread:
             raise self._refusal()
-        started, mark = self._now(), 0
+        started, mark, coming = self._now(), 0, self._inbox.came
         with self._hurrying(), anyio.move_on_after(timeout):
+            await self._catch_up()
             await self._outbox.recorded()
             mark = self._outbox.ledger.next_id
             await self._wait_settled(mark)
-        return self._report(started, mark or self._outbox.ledger.next_id)
+        return self._report(started, mark or self._outbox.ledger.next_id, max(0, coming - self._inbox.gone))
 
     async def aclose(self, timeout: float | None = None) -> Report:
         """Refuse new calls, drain for up to ``timeout`` seconds (``None``: for `Settings.close_timeout`), stop.
@@ -341,6 +504,7 @@ class Door(Startable):
         if self._door is DoorState.FORKED or (self._door is DoorState.OPEN and elsewhere):
             raise self._refusal()
         self._door, self._thread = DoorState.CLOSED, NO_THREAD
+        self._inbox.shut()
         if not self._opened:
             return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
         limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
@@ -366,6 +530,7 @@ class Door(Startable):
             landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
             with self._hurrying(), anyio.move_on_after(left):
                 with anyio.move_on_after(left - landing):
+                    await self._catch_up()
                     await self._drain(deadline - landing)
                     if self._sends:
                         await self._wait_for_letters(deadline)
@@ -429,6 +594,8 @@ class Door(Startable):
     def _end(self) -> None:
         """Nobody sends here any more: whatever is left is dropped, and accounted for, unless it can wait."""
         self._ended = self._sender.closed = True
+        self._inbox.shut()
+        self._take_rest()
         try:
             if not self._outbox.durable:
                 while self._sender.take_in():
@@ -486,7 +653,21 @@ class Door(Startable):
         return self._destination.budgets
 
     def statistics(self) -> Statistics:
-        """A frozen snapshot, in which ``accepted == delivered + dead + dropped + merged + pending``."""
+        """A frozen snapshot, in which ``accepted == delivered + dead + dropped + merged + pending``; in any thread."""
+        if self._door is not DoorState.OPEN or get_ident() == self._thread:
+            return self._snapshot(elsewhere=False)
+        for _ in range(SNAPSHOTS):
+            try:
+                seen = self._snapshot(elsewhere=True)
+            except RuntimeError:  # a dict that the loop has just written to
+                pass
+            else:
+                if seen.accepted == seen.delivered + seen.dead + seen.dropped + seen.merged + seen.pending:
+                    return seen
+            time.sleep(0)  # lets the loop write the other half
+        raise RuntimeError("the account does not balance")
+
+    def _snapshot(self, *, elsewhere: bool) -> Statistics:
         ledger = self._outbox.ledger
         if not self._opened:
             return Statistics.of(ledger, self._outbox.waiting_bytes)
@@ -503,16 +684,18 @@ class Door(Startable):
             job=schedule.slot.job,
             import_job=schedule.import_slot.job,
             imports_closed=schedule.imports_closed,
-            budgets={name: bucket.left(now) for name, bucket in schedule.buckets.items()},
+            budgets={
+                name: bucket.glance(now) if elsewhere else bucket.left(now) for name, bucket in schedule.buckets.items()
+            },
             held=schedule.held,
             outage=schedule.outage,
             on_dead_failures=self._letters.failures,
             sends=self._outbox.sends,
-            unheld=self._outbox.unheld,
+            unheld=self._outbox.unheld + self._inbox.on_its_way,
         )
 
-    def _report(self, started: float, mark: int) -> Report:
-        left = self._outbox.ledger.pending_before(mark)
+    def _report(self, started: float, mark: int, coming: int = 0) -> Report:
+        left = self._outbox.ledger.pending_before(mark) + coming
         slots = [slot for slot in self._schedule.slots if slot.job is not None and slot.batch is not None]
         jobs = tuple((slot.job and slot.job.job_id) or (slot.batch and slot.batch.filename) or "" for slot in slots)
         return Report(
@@ -558,6 +741,20 @@ def _new_schedule(
     )
 
 
+def _letter(
+    destination: Destination, is_read: bool, kind: Kind, key: Key, said: Said, outcome: Outcome
+) -> Callable[[], LostCall]:
+    """What `on_dead` gets of a call that was never held, made when it is delivered; without it if nobody reads that."""
+    if not is_read:
+        return partial(_bare_letter, destination, outcome)
+    return lambda: _bare_letter(destination, outcome, call=destination.call_of(kind, key, said))
+
+
+def _bare_letter(destination: Destination, outcome: Outcome, **known: Any) -> LostCall:
+    status = "dead" if outcome.status == "dead" else "dropped"
+    return destination.lost_call(status=status, reason=outcome.reason or "", **known)
+
+
 def _weakly(method: Callable[..., object]) -> Callable[..., object]:
     """For those who outlive a client that was forgotten: it must be collected, or nobody would hear of it."""
     weak = weakref.WeakMethod(method)
@@ -586,12 +783,15 @@ def _after_fork() -> None:
         door._random.seed()
         if door._door is DoorState.OPEN:
             door._door, door._thread = DoorState.FORKED, NO_THREAD
+            door._sender.end_in_child()
 
 
 def _at_exit() -> None:
     """The interpreter ends, perhaps with the loop of a client that was not closed: that must not be silent."""
     for door in list(_doors):
         if door._opened and not door._ended and door._pid == os.getpid():
+            door._inbox.shut()
+            door._take_rest()
             door._sender.warn_unsent()
             door._outbox.abandon()
 

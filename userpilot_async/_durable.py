@@ -45,6 +45,7 @@ class DurableOutbox:
     """
 
     durable = True
+    held_calls = 0
     term = 0
     most_at_once = math.inf
     """Bytes of calls that are written together."""

@@ -14,7 +14,12 @@ class EventNames:
         self._size = 0
 
     def fits(self, name: str) -> bool:
-        """Count a name that is not known yet; false if it does not fit under the limit any more."""
+        """Count a name that is not known yet; false if it does not fit under the limit any more.
+
+        Two threads may look at `known` at the same time and come here with the same name, one after the other.
+        """
+        if name in self.known:
+            return True
         size = len(name.encode())
         if self._size + size > MAX_TOTAL:
             return False

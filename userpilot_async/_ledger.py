@@ -89,6 +89,10 @@ class Ledger:
         self._outcomes: list[Outcome] = [PENDING, SUBMITTED, DELIVERED, MERGED]
         self._codes: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(self._outcomes)}
         self._watchers: dict[int, list[Callable[[Outcome], object]]] = {}
+        self.home: object = None
+        """The event loop in which calls are settled, for receipts to ask; `None` until a client is open."""
+        self.released = False
+        """Nobody settles anything any more."""
         self._oldest = 0
         self.page = bytearray()
         """Where the newest calls are written: what a receipt holds on to, so that it can answer for ever."""
@@ -174,7 +178,10 @@ class Ledger:
                 self._tell(call_id, outcome)
 
     def watch(self, call_id: int, tell: Callable[[Outcome], object]) -> Callable[[], None]:
-        """Call ``tell`` once the call has its final outcome; the returned function takes that back."""
+        """Call ``tell`` once the call has its final outcome; the returned function takes that back.
+
+        In another thread than the one that settles, look at the outcome once more after this: it may have come before.
+        """
         self._watchers.setdefault(call_id, []).append(tell)
 
         def forget() -> None:
@@ -182,15 +189,17 @@ class Ledger:
             if tell in tellers:
                 tellers.remove(tell)
                 if not tellers:
-                    del self._watchers[call_id]
+                    self._watchers.pop(call_id, None)
 
         return forget
 
     def release(self) -> None:
         """Nobody will settle anything any more: tell all who wait what is known of their calls."""
+        self.released = True
         for call_id in list(self._watchers):
-            page = self._chunks[call_id // CHUNK]
-            self._tell(call_id, self._outcomes[page[call_id % CHUNK]])
+            page = self._chunks.get(call_id // CHUNK)
+            if page is not None:  # else it was settled long ago, and its watcher sees that without us
+                self._tell(call_id, self._outcomes[page[call_id % CHUNK]])
 
     def oldest_pending(self) -> int:
         """The lowest id that is pending, or merged into a row that is; `accepted` when none is."""
@@ -245,7 +254,7 @@ class Ledger:
         return code
 
     def _tell(self, call_id: int, outcome: Outcome) -> None:
-        for tell in self._watchers.pop(call_id, ()):
+        for tell in tuple(self._watchers.pop(call_id, ())):  # a copy: another thread may take its own back meanwhile
             tell(outcome)
 
     def _turn_page(self) -> None:

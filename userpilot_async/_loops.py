@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import TypeVar
 
 import anyio
+import attrs
 
 T = TypeVar("T")
 
@@ -97,3 +100,43 @@ async def in_thread(function: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+@attrs.frozen(eq=False)
+class HomeLoop:
+    """The event loop in which a client was opened, as other threads, other loops and forked children see it."""
+
+    loop: object
+    """What `loop_here` gives in it."""
+    thread: int
+    """The `get_ident` of the thread in which it runs."""
+    pid: int
+    """The process in which it runs."""
+    soon: Callable[..., object]
+    """What `soon_here` gives in it."""
+
+    @classmethod
+    def here(cls) -> HomeLoop:
+        """The loop in which this is called; raises `RuntimeError` outside of any."""
+        return cls(loop_here(), get_ident(), os.getpid(), soon_here())
+
+    def runs_here(self) -> bool:
+        """Whoever asks is in a task or a callback of this very loop."""
+        return loop_here() is self.loop
+
+    def has_ended(self) -> bool:
+        """Nothing will run in it any more: it was closed, or this is a forked child, which has nothing of it."""
+        if self.pid != os.getpid():
+            return True
+        is_closed: Callable[[], bool] | None = getattr(self.loop, "is_closed", None)
+        if is_closed is not None:
+            return is_closed()
+        try:  # trio's token has no such question
+            self.soon(_nothing)
+        except RuntimeError:
+            return True
+        return False
+
+
+def _nothing() -> None:
+    """For whoever only asks whether it would be called."""

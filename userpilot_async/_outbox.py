@@ -68,6 +68,11 @@ class Outbox(Protocol):
         ...
 
     @property
+    def held_calls(self) -> int:
+        """Calls that take room in this process, against `Opening.max_calls`; 0 where another limit holds."""
+        ...
+
+    @property
     def unheld(self) -> int:
         """Calls that are not held yet, and not in the account: on their way, or waiting until the place is back."""
         ...
@@ -218,6 +223,11 @@ class MemoryOutbox:
     async def aclose(self) -> None:
         """Another client may open it."""
         self._in_use = False
+
+    @property
+    def held_calls(self) -> int:
+        """Calls that count against the limit: those that a job of the server has do not."""
+        return self.waiting_calls - self._filed_calls
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty queue."""

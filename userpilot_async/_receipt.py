@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+
 import anyio
 
-from ._ledger import CHUNK, DeliveryRoute, Ledger, Outcome, Status
+from ._errors import ClientClosed, WrongLoop
+from ._ledger import PENDING, DeliveryRoute, Ledger, Outcome, Status
+from ._loops import HomeLoop
+
+LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's loop is still there
 
 
 class Receipt:
-    """Says what became of one call, whenever it is asked. Costs nothing when nobody asks."""
+    """Says what became of one call, whenever it is asked, in any thread. Costs nothing when nobody asks."""
 
     __slots__ = ("_ledger", "_page", "id")
 
@@ -16,7 +24,7 @@ class Receipt:
         self._ledger = ledger
         self._page = ledger.page
         self.id = call_id
-        """The call's number in the order of acceptance, from 0."""
+        """The call's number in the order of acceptance, from 0; -1 until the client's loop has taken the call."""
 
     def __repr__(self) -> str:
         return f"<Receipt {self.id} {self.status}>"
@@ -24,26 +32,33 @@ class Receipt:
     @property
     def status(self) -> Status:
         """``pending``, ``submitted``, ``delivered``, ``dead``, ``dropped`` or ``merged``."""
-        return self._ledger.outcome(self.id, self._page).status
+        return self._known().status
 
     @property
     def reason(self) -> str | None:
         """Why the call is dead or dropped."""
-        return self._ledger.outcome(self.id, self._page).reason
+        return self._known().reason
 
     @property
     def route(self) -> DeliveryRoute | None:
         """By which way it was delivered: ``realtime``, or by a ``bulk`` or ``import`` job; ``None`` while it is not."""
-        return self._ledger.outcome(self.id, self._page).route
+        return self._known().route
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """What became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
 
-        For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that.
+        For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that. After the
+        client was closed it is what is known, perhaps ``pending``. In another event loop than the client's it raises
+        `WrongLoop`, and `ClientClosed` if the client's loop has ended without a close: use `wait`.
         """
-        now = self._ledger.outcome(self.id, self._page)
-        if _is_final(now):
-            return now
+        home, known = self._home_elsewhere(), self._known()
+        if home is not None:
+            if not home.has_ended():
+                raise WrongLoop("a receipt is awaited in the client's own event loop: elsewhere call receipt.wait()")
+            if not _is_final(known):
+                raise _never_settled(known)
+        if _is_final(known):
+            return known
         final: list[Outcome] = []
         arrived = anyio.Event()
 
@@ -51,7 +66,7 @@ class Receipt:
             final.append(outcome)
             arrived.set()
 
-        forget = self._ledger.watch(self.id, tell)
+        forget = self._watch(tell)
         try:
             with anyio.fail_after(timeout):
                 await arrived.wait()
@@ -59,22 +74,91 @@ class Receipt:
             forget()
         return final[0]
 
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """As `outcome`, for a plain thread, which it blocks: what became of the call in the end.
+
+        Raises `TimeoutError` after ``timeout`` seconds; `WrongLoop` in the client's own loop, which it would stop;
+        `ClientClosed` if that loop has ended without a close, so that nobody will ever know.
+        """
+        home = self._ledger.home if isinstance(self._ledger.home, HomeLoop) else None
+        if home is not None and home.runs_here():
+            raise WrongLoop("receipt.wait() would stop the client's own event loop: there, await receipt.outcome()")
+        known = self._known()
+        if _is_final(known) or self._ledger.released:
+            return known
+        if home is not None and home.has_ended():
+            raise _never_settled(known)
+        if home is not None and home.thread == threading.get_ident():
+            raise WrongLoop("receipt.wait() would stop the thread of the client's own event loop: run that loop")
+        final: list[Outcome] = []
+        arrived = threading.Event()
+
+        def tell(outcome: Outcome) -> None:
+            final.append(outcome)
+            arrived.set()
+
+        forget = self._watch(tell)
+        try:
+            self._wait_for(arrived, timeout, home)
+        finally:
+            forget()
+        return final[0]
+
+    def _wait_for(self, arrived: threading.Event, timeout: float | None, home: HomeLoop | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LOOK if deadline is None else deadline - time.monotonic()
+            if arrived.wait(max(0.0, min(LOOK, left))):
+                return
+            if left <= 0:
+                raise TimeoutError(f"call {self.id} is still {self.status} after {timeout} s")
+            if home is not None and home.has_ended() and not arrived.is_set():
+                raise _never_settled(self._known())
+
+    def _known(self) -> Outcome:
+        return self._ledger.outcome(self.id, self._page)
+
+    def _home_elsewhere(self) -> HomeLoop | None:
+        """The loop that settles this call, if it is another than the one here."""
+        home = self._ledger.home
+        if self._ledger.released or not isinstance(home, HomeLoop) or home.runs_here():
+            return None
+        return home
+
+    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Have ``tell`` called with the final outcome, at once if there is one; the returned function ends that.
+
+        It may be called twice. In any thread.
+        """
+        with _registering:
+            forget = self._ledger.watch(self.id, tell)
+        known = self._known()
+        if _is_final(known) or self._ledger.released:  # it came while we were not watching yet
+            tell(known)
+
+        def forget_safely() -> None:
+            with _registering:
+                forget()
+
+        return forget_safely
+
 
 class LateReceipt(Receipt):
     """For a call whose number is not known before it is held, a moment later; until then it is -1."""
 
-    __slots__ = ("_fate", "_held")
+    __slots__ = ("_fate", "_listeners")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._page = _UNKNOWN
+        self._page = _NO_PAGE
         self._fate: Outcome | None = None
-        self._held: anyio.Event | None = None
+        self._listeners: list[Callable[[], object]] | None = None
         self.id = -1
 
     def held(self, call_id: int, page: bytearray) -> None:
         """The call is held under this number; ``page`` is where the ledger writes what becomes of it."""
-        self.id, self._page = call_id, page
+        self._page = page  # before the number, by which other threads see that there is one
+        self.id = call_id
         self._tell()
 
     def failed(self, outcome: Outcome) -> None:
@@ -82,41 +166,63 @@ class LateReceipt(Receipt):
         self._fate = outcome
         self._tell()
 
+    def follow(self, other: Receipt) -> None:
+        """This is a receipt for the same call, given out earlier."""
+        if isinstance(other, LateReceipt):
+            if other._fate is not None:
+                self.failed(other._fate)
+            if other.id < 0:
+                other.when_known(lambda: self.follow(other))
+                return
+        self.held(other.id, other._page)
+
+    def when_known(self, known: Callable[[], object]) -> None:
+        """Have ``known`` called when this is held, and when it has failed; in the thread that knows it then."""
+        with _registering:
+            if self._listeners is None:
+                self._listeners = []
+            self._listeners.append(known)
+
     def _tell(self) -> None:
-        if self._held is not None:
-            self._held.set()
+        for known in tuple(self._listeners or ()):
+            known()
 
-    @property
-    def status(self) -> Status:
-        """As `Receipt.status`."""
-        return self._now().status
+    def _known(self) -> Outcome:
+        return self._fate or (PENDING if self.id < 0 else super()._known())
 
-    @property
-    def reason(self) -> str | None:
-        """As `Receipt.reason`."""
-        return self._now().reason
+    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+        forgets: list[Callable[[], object]] = []
 
-    @property
-    def route(self) -> DeliveryRoute | None:
-        """As `Receipt.route`."""
-        return self._now().route
+        def known() -> None:
+            if self._fate is not None:
+                tell(self._fate)
+            elif not forgets:
+                forgets.append(super(LateReceipt, self)._watch(tell))
 
-    def _now(self) -> Outcome:
-        return self._fate or self._ledger.outcome(self.id, self._page)
+        self.when_known(known)
+        if self.id >= 0 or self._fate is not None or self._ledger.released:
+            known()
 
-    async def outcome(self, timeout: float | None = None) -> Outcome:
-        """As `Receipt.outcome`."""
-        with anyio.fail_after(timeout):
-            if self.id < 0 and self._fate is None:
-                self._held = self._held or anyio.Event()
-                await self._held.wait()
-            return self._fate or await super().outcome()
+        def forget() -> None:
+            with _registering:
+                if self._listeners is not None and known in self._listeners:
+                    self._listeners.remove(known)
+            for forget_it in forgets:
+                forget_it()
+
+        return forget
 
 
-_UNKNOWN = bytearray(CHUNK)  # on which every call is pending
+_NO_PAGE = bytearray()
+_registering = threading.Lock()
+"""Held for a moment by whoever begins or ends to watch a call: threads of one client may do so at the same time."""
 
 
 def _is_final(outcome: Outcome) -> bool:
     if outcome.status == "merged":
         return outcome.row is not None
     return outcome.status not in ("pending", "submitted")
+
+
+def _never_settled(known: Outcome) -> ClientClosed:
+    return ClientClosed(f"the client's event loop has ended, or is the parent process's: the call stays {known.status}")

@@ -21,7 +21,7 @@ from ._jobs import quoted_job_id
 from ._lanes import Post
 from ._ledger import Outcome
 from ._letters import Letters
-from ._loops import cancelled_natively, host_here, loop_here
+from ._loops import cancelled_natively, host_here, loop_here, on_trio
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
@@ -77,6 +77,8 @@ class Sender:
         """What is under way may end; nothing else begins."""
         self.closed = False
         """Its end is meant: calls left are somebody else's to report."""
+        self.before_end: Callable[[], object] = lambda: None
+        """To be called before it says what is left: takes in what is on its way."""
         self._scope = anyio.CancelScope()
         self._wake = anyio.Event()
         self._settled = anyio.Event()
@@ -112,6 +114,12 @@ class Sender:
         self._ended.set()
         self.release()
 
+    def end_in_child(self) -> None:
+        """This is a forked child, which may go on in a copy of the parent's loop: what is under way is the parent's."""
+        self.closed = self.lands = True
+        if not on_trio():
+            self._scope.cancel()
+
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
         self._scope.cancel()
@@ -135,6 +143,7 @@ class Sender:
         """
         again = False
         in_on_dead.set(False)  # whoever has roused it
+        cancelled = anyio.get_cancelled_exc_class()  # asked now: where the loop has ended, nobody would know
         try:
             with self._scope:
                 async with anyio.create_task_group() as letters:
@@ -143,8 +152,8 @@ class Sender:
                         self._begin_anew()
         except GeneratorExit:  # the loop has ended without us, and this coroutine is garbage: nothing of it works now
             raise
-        except anyio.get_cancelled_exc_class():
-            if not cancelled_natively():
+        except cancelled:
+            if loop_here() is None or not cancelled_natively():
                 raise
             again = not self.closed and not self._host_is_done()
         except Exception as bug:
@@ -163,6 +172,7 @@ class Sender:
         if again:
             self.start()
         elif self.bug is None:  # else the client is open still, and says at its end what became of its calls
+            self.before_end()
             self.warn_unsent()
 
     def end_with(self, bug: Exception) -> None:

@@ -225,7 +225,7 @@ class SharedLedger(Ledger):
                 self._open[number] -= sum(part[new:].count(one) for one in UNSETTLED_CODES)
             page[start:end] = part.translate(_becoming(code))
         if self._watchers:
-            for call_id in [one for one in self._watchers if first <= one <= last]:
+            for call_id in [one for one in list(self._watchers) if first <= one <= last]:
                 self._tell(call_id, outcome)
 
     def oldest_pending(self) -> int:

@@ -70,8 +70,9 @@ class Statistics:
     on_dead_failures: int = 0
     """How often `on_dead` raised or could not be called."""
     unheld: int = 0
-    """Calls on their way into a durable outbox, or, with ``fallback="memory"``, in memory until it is back: a crash
-    loses them, and the account has them as soon as they are held.
+    """Calls on their way from another thread into the client's loop, or into a durable outbox, or, with
+    ``fallback="memory"``, in memory until it is back: a crash loses them, and the account has them as soon as they are
+    held.
     """
     resets: int = 0
     """How often the outbox came back without calls that it had held: how many those were is unknown, and they are in

@@ -15,6 +15,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from inspect import signature
 from threading import get_ident
 from typing import Any, Literal, cast  # noqa: F401  # Literal and WhenFull are in fields that classes here inherit
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from ._blocking import Backend, Blocking, handed_in, without_await
 from ._coalesce import Row
 from ._destination import Destination, Events, LostCall, Route, as_array
 from ._door import Checked, Door
@@ -409,9 +411,11 @@ class ParcelvoyClient(Door):
     ) -> Receipt:  # fmt: skip
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
-        One of the two ids is required; ``data`` may be nested. Raises `InvalidCall`, `ClientClosed`, and
-        `QueueFull` only if the settings ask for it.
+        One of the two ids is required; ``data`` may be nested. Raises `InvalidCall`, `ClientNotOpen`,
+        `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only if the settings ask for it.
         """
+        if get_ident() != self._thread:
+            raise self._refusal()
         checked = self._tracked(name, external_id, anonymous_id, data, occurred_at)
         if isinstance(checked, Receipt):
             return checked
@@ -421,7 +425,13 @@ class ParcelvoyClient(Door):
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
         occurred_at: datetime | None = None,
     ) -> Receipt:  # fmt: skip
-        """As `track`, for code that cannot await; a full queue never makes it wait: the call is dropped."""
+        """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
+
+        From another thread than the client's it is on its way to the loop when this returns, and counted in
+        `Statistics.unheld` until it is there; `Receipt.wait` waits there for what becomes of it.
+        """
+        if get_ident() != self._thread:
+            return self._from_elsewhere(self._tracked, name, external_id, anonymous_id, data, occurred_at)
         checked = self._tracked(name, external_id, anonymous_id, data, occurred_at)
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
@@ -433,6 +443,8 @@ class ParcelvoyClient(Door):
 
         With both ids, what waits under either goes first. Raises as `track` does.
         """
+        if get_ident() != self._thread:
+            raise self._refusal()
         checked = self._said(Identify, locals())
         if isinstance(checked, Receipt):
             return checked
@@ -442,7 +454,9 @@ class ParcelvoyClient(Door):
         self, external_id: str | None = None, *, anonymous_id: str | None = None, email: str | None = None,
         phone: str | None = None, timezone: str | None = None, locale: str | None = None, data: Data = None,
     ) -> Receipt:  # fmt: skip
-        """As `identify`, for code that cannot await; a full queue never makes it wait."""
+        """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        if get_ident() != self._thread:
+            return self._from_elsewhere(self._said, Identify, locals())
         checked = self._said(Identify, locals())
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
@@ -451,13 +465,17 @@ class ParcelvoyClient(Door):
 
         The server does this once: the same alias again is not sent, and shares the first one's fate.
         """
+        if get_ident() != self._thread:
+            raise self._refusal()
         checked = self._said(Alias, locals())
         if isinstance(checked, Receipt):
             return checked
         return self._accept(*checked) or await self._take(*checked)
 
     def alias_nowait(self, anonymous_id: str, external_id: str) -> Receipt:
-        """As `alias`, for code that cannot await; a full queue never makes it wait."""
+        """As `alias`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        if get_ident() != self._thread:
+            return self._from_elsewhere(self._said, Alias, locals())
         checked = self._said(Alias, locals())
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
@@ -466,6 +484,8 @@ class ParcelvoyClient(Door):
         app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
     ) -> Receipt:  # fmt: skip
         """Accept a device of a person's; ``token`` is its address for push notifications. Raises as `track` does."""
+        if get_ident() != self._thread:
+            raise self._refusal()
         checked = self._said(Device, locals())
         if isinstance(checked, Receipt):
             return checked
@@ -475,7 +495,9 @@ class ParcelvoyClient(Door):
         self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
         app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
     ) -> Receipt:  # fmt: skip
-        """As `register_device`, for code that cannot await; a full queue never makes it wait."""
+        """As `register_device`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        if get_ident() != self._thread:
+            return self._from_elsewhere(self._said, Device, locals())
         checked = self._said(Device, locals())
         return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
 
@@ -494,10 +516,13 @@ class ParcelvoyClient(Door):
     # ── checking ──
 
     def _tracked(
-        self, name: str, external_id: str | None, anonymous_id: str | None, data: Data, occurred_at: datetime | None
+        self,
+        name: str,
+        external_id: str | None = None,
+        anonymous_id: str | None = None,
+        data: Data = None,
+        occurred_at: datetime | None = None,
     ) -> Checked | Receipt:
-        if get_ident() != self._thread:
-            raise self._refusal()
         try:
             key, body = _event(name, external_id, anonymous_id, data, occurred_at)
         except InvalidCall as error:
@@ -507,13 +532,39 @@ class ParcelvoyClient(Door):
 
     def _said(self, make: type[Call], arguments: dict[str, Any]) -> Checked | Receipt:
         """``arguments`` are the `locals` of a method whose parameters are the call's fields."""
-        if get_ident() != self._thread:
-            raise self._refusal()
         del arguments["self"]
         try:
             return _as_put(make(**arguments))
         except InvalidCall as error:
             return self._invalid(error, arguments)
+
+    def _blocking(self, backend: Backend) -> BlockingParcelvoyClient:
+        return BlockingParcelvoyClient(self, backend)
+
+
+def _check_as(make: type[Call], method: Callable[..., object]) -> Callable[..., Checked | Receipt]:
+    """What checks the arguments of ``method``, whose parameters are the call's fields."""
+    takes = signature(method)
+
+    def check(client: ParcelvoyClient, *args: Any, **kwargs: Any) -> Checked | Receipt:
+        given = takes.bind(client, *args, **kwargs)
+        given.apply_defaults()
+        return client._said(make, given.arguments)
+
+    return check
+
+
+class BlockingParcelvoyClient(Blocking[ParcelvoyClient]):
+    """A `ParcelvoyClient` for code without an event loop: ``with blocking(ParcelvoyClient()) as parcelvoy:``.
+
+    The calls are those of `ParcelvoyClient`, without ``await``, in any thread.
+    """
+
+    track = handed_in(ParcelvoyClient.track, ParcelvoyClient._tracked)
+    identify = handed_in(ParcelvoyClient.identify, _check_as(Identify, ParcelvoyClient.identify))
+    alias = handed_in(ParcelvoyClient.alias, _check_as(Alias, ParcelvoyClient.alias))
+    register_device = handed_in(ParcelvoyClient.register_device, _check_as(Device, ParcelvoyClient.register_device))
+    enqueue = without_await(ParcelvoyClient.enqueue)
 
 
 def _as_put(call: Call) -> Checked:

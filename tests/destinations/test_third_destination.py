@@ -13,7 +13,7 @@ import pytest
 from tests.destinations import webhook
 from tests.destinations.webhook import Happened, WebhookClient
 from tests.harness import judge
-from userpilot_async import ClientClosed, InvalidCall
+from userpilot_async import ClientClosed, ClientNotOpen, InvalidCall
 from userpilot_async._destination import LostCall
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
@@ -94,13 +94,15 @@ async def test_one_poison_event_is_found_and_the_others_are_delivered(hook: Hook
 
 async def test_a_bad_call_is_refused_at_the_call_and_a_closed_client_takes_none(hook: Hook) -> None:
     client = client_of(hook)
-    with pytest.raises(ClientClosed):
+    with pytest.raises(ClientNotOpen):
         await client.track("exported", "u1")
     async with client:
         with pytest.raises(InvalidCall, match="properties"):
             await client.track("exported", "u1", {"n": float("nan")})
         with pytest.raises(InvalidCall, match="user"):
             await client.identify("", {})
+    with pytest.raises(ClientClosed):
+        await client.track("exported", "u1")
 
     assert 0 == client.statistics().accepted
 

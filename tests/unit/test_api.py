@@ -16,6 +16,7 @@ import pytest
 from tests.harness import TLSServer
 from userpilot_async import (
     ClientClosed,
+    ClientNotOpen,
     InvalidCall,
     Job,
     JobFailed,
@@ -724,7 +725,7 @@ async def test_native_timeouts_of_callers_leave_the_api_usable(new_api, cable, e
 @pytest.mark.virtual
 @each(ENDPOINTS)
 async def test_an_api_that_is_not_open_says_so(new_api, cable, ask):
-    with pytest.raises(ClientClosed, match="async with UserpilotAPI"):
+    with pytest.raises(ClientNotOpen, match="async with UserpilotAPI"):
         await ask(new_api())
 
     assert [] == cable.requests

@@ -25,8 +25,8 @@ DECIDES = [
 ]  # fmt: skip
 ACTS = [
     "_clocks", "_environment", "_switch", "_endpoint", "_notices", "_loops", "_lifetime", "_receipt", "_reentry",
-    "_batch", "_outbox", "_writer", "_durable", "_places", "_room", "_letters", "_http", "_api", "_reporting",
-    "_sender", "_door", "_client",
+    "_batch", "_outbox", "_writer", "_durable", "_places", "_room", "_letters", "_inbox", "_http", "_api", "_reporting",
+    "_sender", "_door", "_blocking", "_client",
 ]  # fmt: skip
 FLOORS = DECIDES + ACTS
 # What is Userpilot's alone. Nobody else, so what both destinations share knows neither.

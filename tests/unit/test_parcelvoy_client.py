@@ -13,7 +13,16 @@ from typing import Any
 import anyio
 import pytest
 
-from userpilot_async import ClientClosed, InvalidCall, MemoryOutbox, QueueFull, Receipt, Settings
+from userpilot_async import (
+    ClientClosed,
+    ClientNotOpen,
+    InvalidCall,
+    MemoryOutbox,
+    QueueFull,
+    Receipt,
+    Settings,
+    WrongLoop,
+)
 from userpilot_async.parcelvoy import Alias, DeadCall, Device, Identify, ParcelvoyClient, ParcelvoySettings, Track
 
 SECRET = "hjk" + "mnp"
@@ -296,14 +305,14 @@ def attempt(client: ParcelvoyClient, name: str) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("name", ENQUEUED)
 def test_a_client_that_is_not_open_yet_takes_no_calls(name):
-    with pytest.raises(ClientClosed, match="this ParcelvoyClient is not open yet"):
+    with pytest.raises(ClientNotOpen, match="this ParcelvoyClient is not open yet: open it with `async with`"):
         attempt(ParcelvoyClient("KEY", URL), name)()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_closed_door_is_noticed_before_a_bad_argument(name):
     arguments, options, _ = INVALID[plain(name)]
-    with pytest.raises(ClientClosed):
+    with pytest.raises(ClientNotOpen):
         returned = getattr(ParcelvoyClient("KEY", URL), name)(*arguments, **options)
         returned.send(None)
 
@@ -324,25 +333,60 @@ async def test_a_client_that_is_closed_takes_no_calls(cable, name):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ENQUEUED)
-async def test_a_client_takes_no_calls_from_another_thread(name):
-    refusals: list[ClientClosed] = []
+@pytest.mark.parametrize("name", [name for name in ENQUEUED if not name.endswith("_nowait")])
+async def test_an_awaited_call_from_another_thread_is_refused(name):
+    refusals: list[WrongLoop] = []
 
     def elsewhere() -> None:
         try:
             attempt(client, name)()
-        except ClientClosed as error:
+        except WrongLoop as error:
             refusals.append(error)
 
     async with ParcelvoyClient("KEY", URL) as client:
-        thread = Thread(target=elsewhere)
-        thread.start()
-        thread.join()
+        in_a_thread(elsewhere)
         assert 0 == client.statistics().accepted
 
-    assert ["this ParcelvoyClient belongs to another event loop or thread, where 0 calls are pending"] == [
-        str(error) for error in refusals
-    ]
+    (refusal,) = refusals
+    assert "this ParcelvoyClient belongs to another event loop or thread, where 0 calls are pending" in str(refusal)
+    assert "`_nowait`" in str(refusal)
+
+
+@pytest.mark.anyio
+@pytest.mark.virtual
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_nowait")])
+async def test_a_call_that_does_not_wait_is_taken_from_another_thread(cable, name):
+    async with ParcelvoyClient("KEY", "https://emulator", transport=cable) as client:
+        receipts: list[Receipt] = []
+        in_a_thread(lambda: receipts.append(attempt(client, name)()))
+
+        assert ("pending", 1, 0) == (receipts[0].status, client.statistics().unheld, client.statistics().accepted)
+        assert "delivered" == (await receipts[0].outcome()).status
+        assert (0, 1) == (client.statistics().unheld, client.statistics().delivered)
+
+
+@pytest.mark.anyio
+@pytest.mark.virtual
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_nowait")])
+async def test_an_invalid_call_from_another_thread_is_refused_there(cable, name):
+    arguments, options, field = INVALID[plain(name)]
+    caught: list[InvalidCall] = []
+
+    def elsewhere() -> None:
+        with pytest.raises(InvalidCall) as error:
+            getattr(client, name)(*arguments, **options)
+        caught.append(error.value)
+
+    async with ParcelvoyClient("KEY", "https://emulator", transport=cable) as client:
+        in_a_thread(elsewhere)
+
+    assert [field] == [error.field for error in caught]
+
+
+def in_a_thread(function: Callable[[], object]) -> None:
+    thread = Thread(target=function)
+    thread.start()
+    thread.join()
 
 
 # ── a full queue ──

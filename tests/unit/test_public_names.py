@@ -12,6 +12,7 @@ import pytest
 import userpilot_async
 from userpilot_async import (
     ClientClosed,
+    ClientNotOpen,
     DeadCall,
     DeliveryError,
     Identify,
@@ -34,6 +35,7 @@ from userpilot_async import (
     UserpilotAPI,
     UserpilotClient,
     UserpilotError,
+    WrongLoop,
     imports,
     parcelvoy,
     sqlite,
@@ -44,7 +46,7 @@ PUBLIC = {
     "Call", "ClientClosed", "ClientNotOpen", "ConfigurationError", "DeadCall", "DeliveryError", "Identify",
     "IdentifyCompany", "InvalidCall", "Job", "JobFailed", "JobStatus", "MemoryOutbox", "Metadata", "OnDead", "Outbox",
     "OutboxError", "Outcome", "QueueFull", "Receipt", "Rejected", "Report", "Settings", "Statistics", "Track",
-    "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError", "WrongLoop",
+    "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError", "WrongLoop", "blocking",
 }  # fmt: skip
 
 
@@ -231,6 +233,8 @@ def test_the_api_has_no_other_methods():
         (Unavailable, "(detail, *, ambiguous=False, status=None, error_code=None, request_id=None)"),
         (JobFailed, "(job_id)"),
         (Receipt.outcome, "async (self, timeout=None)"),
+        (Receipt.wait, "(self, timeout=None)"),
+        (userpilot_async.blocking, "(client, backend='asyncio')"),
     ],
     ids=lambda given: getattr(given, "__qualname__", None),
 )
@@ -245,7 +249,7 @@ def test_the_client_has_an_api():
 @pytest.mark.parametrize(
     ("cls", "names"),
     [
-        (Receipt, {"id", "status", "reason", "outcome"}),
+        (Receipt, {"id", "status", "reason", "outcome", "wait"}),
         (Job, {"job_id", "status", "type", "filename", "file_size", "total_rows", "completed_rows", "submitted_at",
                "start_time", "end_time", "elapsed_time", "links"}),
         (Outcome, {"status", "reason", "row"}),
@@ -285,7 +289,11 @@ def test_what_is_said_is_frozen(cls):
 
 
 @pytest.mark.parametrize(
-    "error", [InvalidCall, QueueFull, ClientClosed, OutboxError, DeliveryError, Rejected, Unavailable, JobFailed]
+    "error",
+    [
+        *(InvalidCall, QueueFull, ClientNotOpen, ClientClosed, WrongLoop, OutboxError),
+        *(DeliveryError, Rejected, Unavailable, JobFailed),
+    ],
 )
 def test_every_error_is_a_userpilot_error(error):
     assert issubclass(error, UserpilotError)

@@ -36,6 +36,7 @@ from userpilot_async import (
     Unavailable,
     UserpilotAPI,
     UserpilotClient,
+    blocking,
     parcelvoy,
 )
 from userpilot_async.imports import IdentifyUser, ImportProgress, ImportReport, TrackEvent, check_file, import_file
@@ -174,6 +175,41 @@ async def lifespan(app: object) -> AsyncIterator[dict[str, UserpilotClient]]:
     """What a FastAPI or Starlette application does."""
     async with UserpilotClient() as userpilot:
         yield {"userpilot": userpilot}
+
+
+# ── without a loop ──
+
+
+def use_it_without_a_loop(client: UserpilotClient, rows: list[dict[str, Any]]) -> None:
+    with blocking(client) as userpilot:
+        assert_type(userpilot.track("u1", "exported", {"rows": 3}, occurred_at=datetime.now(UTC)), Receipt)
+        assert_type(userpilot.identify("u1", {"plan": "pro"}, company={"id": "acme"}), Receipt)
+        assert_type(userpilot.identify_company("acme", {"seats": 3}), Receipt)
+        assert_type(userpilot.enqueue(Track("u1", "exported")), Receipt)
+        assert_type(userpilot.flush(timeout=5), Report)
+        assert_type(userpilot.statistics(), Statistics)
+        assert_type(userpilot.budgets, Mapping[str, int | None])
+        assert_type(userpilot.import_rows(rows, strict=True), ImportReport)
+        assert_type(userpilot.api.jobs(), list[Job])
+        assert_type(userpilot.api.wait_for_job("bulk:jobs:1", timeout=60), Job)
+        assert_type(userpilot.track("u1", "exported").wait(5), Outcome)
+        assert_type(userpilot.close(timeout=5), Report)
+        assert_type(userpilot.report, Report | None)
+
+        userpilot.track("u1")  # type: ignore[call-arg]
+        userpilot.track("u1", "exported", {"raw": b"a"})  # type: ignore[dict-item]
+        userpilot.track("u1", "exported", {}, datetime.now(UTC))  # type: ignore[call-arg]
+        userpilot.track("u1", "exported", timeout=1)  # type: ignore[call-arg]
+        userpilot.api.jobs(1)  # type: ignore[call-arg]
+        userpilot.alias("a1", "u1")  # type: ignore[attr-defined]
+    with blocking(ParcelvoyClient(), backend="trio") as parcelvoy_client:
+        assert_type(parcelvoy_client.track("exported", external_id="u1"), Receipt)
+        assert_type(parcelvoy_client.alias("a1", "u1"), Receipt)
+
+        parcelvoy_client.track("exported", "u1")  # type: ignore[call-arg]
+        parcelvoy_client.identify_company("acme")  # type: ignore[attr-defined]
+    blocking(UserpilotAPI())  # type: ignore[arg-type]
+    blocking(client, backend="gevent")  # type: ignore[arg-type]
 
 
 # ── the API without the queue ──
