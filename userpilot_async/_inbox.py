@@ -91,7 +91,7 @@ class Inbox:
         """Log and warn that the loop has ended before it could take these calls."""
         message = f"a {self._owner} was not closed: {calls} calls of other threads have not been taken into its loop"
         with suppress(Exception):  # a handler of the application's: the warning is still to come
-            logger.error("%s", message)
+            logger.error("userpilot: %s", message)
         warnings.warn(message, ResourceWarning, stacklevel=2)
 
     # ── in any thread ──
