@@ -46,6 +46,7 @@ from ._notices import Notices, Words
 from ._outbox import DisabledOutbox, Opening, Outbox
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
+from ._reentry import marked
 from ._reporting import CLOSING
 from ._room import Room
 from ._schedule import Schedule
@@ -396,12 +397,14 @@ class Door(Startable):
     def _take_from_threads(self) -> None:
         """Take in what other threads have put, a slice of it."""
         for outcome, letter, receipt in self._inbox.next_refused(SLICE):
-            lost = self._lost(outcome, letter or partial(_bare_letter, self._destination, outcome))
+            with marked(receipt is not None and receipt.from_on_dead):
+                lost = self._lost(outcome, letter or partial(_bare_letter, self._destination, outcome))
             if receipt is not None:
                 receipt.follow(lost)
         for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
             try:
-                receipt.follow(self._take_one(kind, key, said, size, now))
+                with marked(receipt.from_on_dead):
+                    receipt.follow(self._take_one(kind, key, said, size, now))
             except Exception as bug:  # of ours, or a store's: raised out of here it would end an application on trio
                 self._notices.say(logging.ERROR, "inbox", f"a call from a thread was not held: {type(bug).__name__}")
                 receipt.follow(self._outbox.refuse(Outcome("dropped", "outbox")))
