@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -198,7 +199,7 @@ def test_a_key_that_would_have_to_be_awaited_is_refused(make, key):
         (RedisOutbox, {"url": "redis://cache?db=first"}),
         (RedisOutbox, {"url": "rediss://cache?ssl_cert_reqs=perhaps"}),
     ],
-    ids=lambda given: str(given)[:50] if isinstance(given, dict) else given.__name__,
+    ids=lambda given: re.sub(r" id='\d+'", "", str(given))[:50] if isinstance(given, dict) else given.__name__,
 )
 def test_what_cannot_be_right_is_one_kind_of_error(make, options):
     assert refusal(make, **options)
