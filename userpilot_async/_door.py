@@ -316,7 +316,7 @@ class Door(Startable):
         settings = self.settings
         if settings.when_full == "raise":
             raise self._full()
-        if settings.when_full != "drop_oldest":
+        if settings.when_full != "drop_oldest" or not self._sends:
             return False
         self._sender.take_in()
         while not self._outbox.has_room(size):
