@@ -779,11 +779,12 @@ def _after_fork() -> None:
 
     Its chance must be its own: workers of one parent would all try again at the same moments.
     """
-    for door in _doors:
+    for door in list(_doors):
         door._random.seed()
         if door._door is DoorState.OPEN:
+            loop = door._loop if door._thread == get_ident() else None  # another thread's loop has not come along
             door._door, door._thread = DoorState.FORKED, NO_THREAD
-            door._sender.end_in_child()
+            door._sender.end_in_child(loop)
 
 
 def _at_exit() -> None:
