@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 import anyio
 
 from ._door import Checked, Door, DoorState
-from ._errors import ClientClosed, WrongLoop
+from ._errors import ClientClosed, ConfigurationError, WrongLoop
 from ._receipt import Receipt
 from ._statistics import Report, Statistics
 
@@ -80,7 +80,7 @@ class Blocking(Runner[C]):
 
     def __init__(self, client: C, backend: Backend) -> None:
         if backend not in ("asyncio", "trio"):
-            raise ValueError('backend must be "asyncio" or "trio"')
+            raise ConfigurationError('backend must be "asyncio" or "trio"')
         self._subject = client
         self._backend = backend
         self._portal: BlockingPortal | None = None
@@ -256,10 +256,10 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
 
     ``client`` is a `UserpilotClient` or a `ParcelvoyClient` that has not been opened. It runs on a loop of ``backend``
     (``"asyncio"`` or ``"trio"``) in a thread of its own from ``with``, or `Blocking.start`, on. After a fork a child
-    needs one of its own. Raises `ValueError` for anything else.
+    needs one of its own. Raises `ConfigurationError` for anything else.
     """
     if getattr(client, "_blocking", None) is None:
-        raise ValueError(f"client must be a UserpilotClient or a ParcelvoyClient, not {type(client).__name__}")
+        raise ConfigurationError(f"client must be a UserpilotClient or a ParcelvoyClient, not {type(client).__name__}")
     return client._blocking(backend)
 
 

@@ -77,7 +77,9 @@ LOOK = 0.05  # seconds between two looks of a close whether anything can still h
 class DoorState(Enum):
     """Whether calls come in; the words stand in messages."""
 
-    NEW = "is not open yet: open it with `async with`, or with `await client.start()`"
+    NEW = (
+        "is not open yet: open it with `async with`, or `await client.start()`; without a loop, `with blocking(client)`"
+    )
     OPEN = "is open"
     CLOSED = "is closed"
     LOST = "has lost its tasks: its loop was shut down, or they were cancelled"

@@ -205,9 +205,8 @@ class Sender:
             )
             if self._outbox.durable:
                 message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
-            self._notices.say(
-                logging.ERROR, "unsent", f"{message}; leave the client by `async with`, or await aclose()"
-            )
+            remedy = "leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
+            self._notices.say(logging.ERROR, "unsent", f"{message}; {remedy}")
             warnings.warn(message, ResourceWarning, stacklevel=2)
         self._notices.say_rest()
 
