@@ -78,7 +78,9 @@ LOOK = 0.05  # seconds between two looks of a close whether anything can still h
 class DoorState(Enum):
     """Whether calls come in; the words stand in messages."""
 
-    NEW = "is not open yet: open it with `async with`, or with `await client.start()`"
+    NEW = (
+        "is not open yet: open it with `async with`, or `await client.start()`; without a loop, `with blocking(client)`"
+    )
     OPEN = "is open"
     CLOSED = "is closed"
     LOST = "has lost its tasks: its loop was shut down, or they were cancelled"
@@ -782,11 +784,12 @@ def _after_fork() -> None:
 
     Its chance must be its own: workers of one parent would all try again at the same moments.
     """
-    for door in _doors:
+    for door in list(_doors):
         door._random.seed()
         if door._door is DoorState.OPEN:
+            loop = door._loop if door._thread == get_ident() else None  # another thread's loop has not come along
             door._door, door._thread = DoorState.FORKED, NO_THREAD
-            door._sender.end_in_child()
+            door._sender.end_in_child(loop)
 
 
 def _at_exit() -> None:

@@ -32,6 +32,21 @@ def cancelled_natively() -> bool:
     return anyio.current_effective_deadline() != -math.inf
 
 
+def cancel_in(loop: object, scope: anyio.CancelScope) -> None:
+    """Cancel a scope of this asyncio loop, from outside of its tasks and callbacks, but in its thread.
+
+    anyio asks asyncio for the running loop. That is none between two `run_until_complete`, and none in a forked child.
+    """
+    import asyncio
+
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)  # type: ignore[arg-type]  # it is what `loop_here` gave
+    try:
+        scope.cancel()
+    finally:
+        asyncio._set_running_loop(running)
+
+
 def host_here() -> Callable[[], bool]:
     """Give a function that tells whether the task in which this is called has ended; never true on trio."""
     trio = sys.modules.get("trio")

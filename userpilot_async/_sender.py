@@ -21,7 +21,7 @@ from ._jobs import quoted_job_id
 from ._lanes import Post
 from ._ledger import Outcome
 from ._letters import Letters
-from ._loops import cancelled_natively, host_here, loop_here, on_trio
+from ._loops import cancel_in, cancelled_natively, host_here, loop_here, on_trio
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
@@ -77,6 +77,7 @@ class Sender:
         """What is under way may end; nothing else begins."""
         self.closed = False
         """Its end is meant: calls left are somebody else's to report."""
+        self._in_child = False
         self.before_end: Callable[[], object] = lambda: None
         """To be called before it says what is left: takes in what is on its way."""
         self._scope = anyio.CancelScope()
@@ -114,11 +115,14 @@ class Sender:
         self._ended.set()
         self.release()
 
-    def end_in_child(self) -> None:
-        """This is a forked child, which may go on in a copy of the parent's loop: what is under way is the parent's."""
-        self.closed = self.lands = True
-        if not on_trio():
-            self._scope.cancel()
+    def end_in_child(self, loop: object) -> None:
+        """This is a forked child: what is under way is the parent's.
+
+        ``loop`` is the child's copy of the parent's loop, in which it may go on, or ``None`` if it has none.
+        """
+        self.closed = self.lands = self._in_child = True
+        if loop is not None and not on_trio():
+            cancel_in(loop, self._scope)
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -157,7 +161,8 @@ class Sender:
                 raise
             again = not self.closed and not self._host_is_done()
         except Exception as bug:
-            self.end_with(bug)
+            if not self._in_child:  # there, asyncio takes a loop that goes on for none
+                self.end_with(bug)
         finally:
             self._live_no_more(again)
 
@@ -200,9 +205,8 @@ class Sender:
             )
             if self._outbox.durable:
                 message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
-            self._notices.say(
-                logging.ERROR, "unsent", f"{message}; leave the client by `async with`, or await aclose()"
-            )
+            remedy = "leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
+            self._notices.say(logging.ERROR, "unsent", f"{message}; {remedy}")
             warnings.warn(message, ResourceWarning, stacklevel=2)
         self._notices.say_rest()
 

@@ -100,7 +100,7 @@ async def test_a_call_that_the_server_refuses_is_said_with_its_status_and_withou
         assert "analytex.userpilot.io answered 400 on track" in line
         assert words in line
         assert "kowalska" not in line + "".join(log.details)
-        assert line.endswith("mend the code that makes such calls; their dead letters have them")
+        assert line.endswith("mend the code that makes such calls; on_dead gets each of them")
 
 
 @pytest.mark.parametrize(
