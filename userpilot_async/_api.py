@@ -32,7 +32,7 @@ from ._errors import (
 from ._foreign import is_a, items_of, must_be, raised, type_name
 from ._gate import backoff
 from ._jobs import Job, JobStatus
-from ._lifetime import Lifetime, Startable
+from ._lifetime import Lifetime, Startable, weakly
 from ._listing import MAX_PAGES, Pages
 from ._loops import HomeLoop, cancelled_natively
 from ._switch import SwitchedOff, switched_off
@@ -143,7 +143,7 @@ class UserpilotAPI(Startable):
         return f"<UserpilotAPI {self.base_url}>"
 
     def __asynccontextmanager__(self) -> Lifetime[UserpilotAPI]:
-        return Lifetime(self, self._open, self.aclose)
+        return Lifetime(self, self._open, self.aclose, weakly(self.lose_tasks))
 
     async def _open(self, tasks: TaskGroup) -> None:
         self.open(tasks)
@@ -153,6 +153,10 @@ class UserpilotAPI(Startable):
         self._connection.open()
         self._limiter = anyio.Semaphore(self._own_connections)
         self._tasks, self._home = tasks, HomeLoop.here()
+
+    def lose_tasks(self) -> None:
+        """The tasks have ended in which requests are made: take no more of them."""
+        self._tasks = None
 
     async def aclose(self) -> None:
         """Take no more requests, close the connections, and end what `start` began."""
@@ -354,7 +358,7 @@ class UserpilotAPI(Startable):
             message = "the API client is not open yet: use it as `async with UserpilotAPI(...) as api`"
             raise ClientNotOpen(f"{message}, or open the client that it belongs to")
         if self._tasks is None:
-            raise ClientClosed("the API client is not open any more: it was closed")
+            raise ClientClosed("the API client is not open any more: it was closed, or its tasks were cancelled")
         if home.runs_here():
             return self._tasks
         if home.pid != os.getpid():

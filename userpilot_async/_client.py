@@ -106,6 +106,9 @@ class UserpilotClient(Door):
     async def _disconnect(self) -> None:
         await self.api.aclose()
 
+    def _lose_connection(self) -> None:
+        self.api.lose_tasks()
+
     # ── calls ──
 
     async def track(

@@ -39,7 +39,7 @@ from ._inbox import FULL, SLICE, Inbox, Shut
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._letters import Letters, OnDead
-from ._lifetime import Lifetime, Startable
+from ._lifetime import Lifetime, Startable, weakly
 from ._loops import HomeLoop, clock_here, loop_here
 from ._losses import NOTHING_LEFT, Close, close_line
 from ._notices import Notices, Words
@@ -137,7 +137,7 @@ class Door(Startable):
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not DoorState.NEW:
             raise ClientClosed(f"a client is opened once; this one {self._door.value}")
-        return Lifetime(self, self._open, self._leave, _weakly(self._lose_tasks))
+        return Lifetime(self, self._open, self._leave, weakly(self._lose_tasks))
 
     async def _leave(self) -> None:
         """Drain. No scope cuts that short; a native cancellation (a second Ctrl-C) does, and is accounted for."""
@@ -164,6 +164,10 @@ class Door(Startable):
             self._sender.warn_unsent()
             self._sender.end()
             self._outbox.abandon()
+            self._lose_connection()
+
+    def _lose_connection(self) -> None:
+        """The tasks have ended in which requests were made."""
 
     def _connect(self, tasks: TaskGroup) -> None:
         self._connection.open()
@@ -186,10 +190,13 @@ class Door(Startable):
                 now=now,
                 calendar=calendar,
                 tasks=tasks,
-                changed=_weakly(self._outbox_changed),
-                failed=_weakly(self._not_held),
+                changed=weakly(self._outbox_changed),
+                failed=weakly(self._not_held),
             )
         )
+        if self._door is not DoorState.NEW:  # closed while the outbox was being opened
+            await self._outbox.aclose()
+            raise self._refusal()
         self._connect(tasks)
         self._tasks = tasks
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
@@ -218,9 +225,9 @@ class Door(Startable):
         self._letter_of = partial(_letter, self._destination, self._on_dead is not None)
         # Weakly: a client that was forgotten must be collected, whoever is about to wake its loop.
         self._inbox.open(
-            self._home, outbox.ledger, has_room=has_room, take=_weakly(self._take_from_threads), letter=self._letter_of
+            self._home, outbox.ledger, has_room=has_room, take=weakly(self._take_from_threads), letter=self._letter_of
         )
-        self._sender.before_end = _weakly(self._take_last)
+        self._sender.before_end = weakly(self._take_last)
 
     @property
     def _schedule(self) -> Schedule:
@@ -758,18 +765,6 @@ def _letter(
 def _bare_letter(destination: Destination, outcome: Outcome, **known: Any) -> LostCall:
     status = "dead" if outcome.status == "dead" else "dropped"
     return destination.lost_call(status=status, reason=outcome.reason or "", **known)
-
-
-def _weakly(method: Callable[..., object]) -> Callable[..., object]:
-    """For those who outlive a client that was forgotten: it must be collected, or nobody would hear of it."""
-    weak = weakref.WeakMethod(method)
-
-    def call(*arguments: object) -> None:
-        method = weak()
-        if method is not None:
-            method(*arguments)
-
-    return call
 
 
 def _no_time() -> float:

@@ -32,7 +32,8 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
 
     ``opened`` runs in the task that has the task group, ``closing`` in the task that leaves. What the application
     raises inside travels out as it is. ``lost()`` is called where the tasks end before anybody leaves: the loop is
-    being shut down, or the application has cancelled them. Not an async generator: the loop finishes one that was
+    being shut down, the application has cancelled them, or whoever opens it was cancelled when ``opened`` had done its
+    work. Not an async generator: the loop finishes one that was
     forgotten in a task of the loop's own, where a task group cannot be left.
     """
 
@@ -51,7 +52,11 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
         self._loop = loop_here()
 
     async def __aenter__(self) -> T:
-        await self._host.start(self._opened)
+        try:
+            await self._host.start(self._opened)
+        except BaseException:
+            self._lost()
+            raise
         return self._value
 
     async def __aexit__(
@@ -65,6 +70,18 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
                 await self._closing()
         finally:
             await self._host.end()
+
+
+def weakly(method: Callable[..., object]) -> Callable[..., object]:
+    """For those who outlive a client that was forgotten: it must be collected, or nobody would hear of it."""
+    weak = weakref.WeakMethod(method)
+
+    def call(*arguments: object) -> None:
+        method = weak()
+        if method is not None:
+            method(*arguments)
+
+    return call
 
 
 class Enterable:
@@ -82,9 +99,12 @@ class Enterable:
     async def __aenter__(self: E) -> E:
         if self._entered is not None:
             raise RuntimeError(f"this {type(self).__name__} has already been entered")
-        lifetime = self.__asynccontextmanager__()
-        value: E = await lifetime.__aenter__()
-        self._entered = lifetime
+        lifetime = self._entered = self.__asynccontextmanager__()  # before the wait: another task may come meanwhile
+        try:
+            value: E = await lifetime.__aenter__()
+        except BaseException:
+            self._entered = None
+            raise
         return value
 
     async def __aexit__(

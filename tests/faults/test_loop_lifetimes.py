@@ -12,7 +12,8 @@ import pytest
 
 from tests.faults._loops import KEY, cancel_all_other_tasks, client_of, markers, virtual_emulator
 from tests.harness import judge, run_virtual
-from userpilot_async import ClientClosed, ClientNotOpen, UserpilotAPI, UserpilotClient
+from userpilot_async import ClientClosed, ClientNotOpen, MemoryOutbox, UserpilotAPI, UserpilotClient
+from userpilot_async._outbox import Opening
 from userpilot_async.emulator import Emulator
 from userpilot_async.parcelvoy import ParcelvoyClient
 
@@ -142,3 +143,65 @@ async def test_row_86_what_the_application_raises_inside_travels_out_as_it_is() 
             raise KeyError("mine")
 
     assert [1] == markers(emulator)
+
+
+@pytest.mark.virtual
+async def test_row_86_an_opening_that_is_cancelled_at_its_very_end_takes_no_calls() -> None:
+    """Else they would wait in a client whose tasks are gone."""
+    client, api = client_of(virtual_emulator()), UserpilotAPI(KEY)
+    for opened in (client, api):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await opened.__aenter__()
+
+    with pytest.raises(ClientClosed, match="lost its tasks"):
+        await client.track("u", "clicked")
+    with pytest.raises(ClientClosed, match="tasks were cancelled"):
+        await api.jobs()
+
+
+@pytest.mark.virtual
+@ON_ASYNCIO
+async def test_row_86_of_two_tasks_that_start_a_client_at_once_one_does_and_it_works() -> None:
+    client = client_of(emulator := virtual_emulator())
+    first, second = await asyncio.gather(client.start(), client.start(), return_exceptions=True)
+    await client.track("u", "clicked", {"n": 1})
+    await client.aclose()
+
+    assert (client, [1]) == (first, markers(emulator))
+    assert isinstance(second, RuntimeError)
+
+
+@pytest.mark.virtual
+@ON_ASYNCIO
+async def test_row_86_a_client_that_is_closed_while_it_opens_stays_closed() -> None:
+    class Slow(MemoryOutbox):
+        async def open(self, opening: Opening) -> None:
+            await anyio.sleep(1)
+            await super().open(opening)
+
+    before = asyncio.all_tasks()
+    client = client_of(virtual_emulator())
+    client._outbox = Slow()
+    opening = asyncio.create_task(client.start())
+    await asyncio.sleep(0.5)
+    await client.aclose()
+    with pytest.raises(ClientClosed):
+        await opening
+    with pytest.raises(ClientClosed):
+        await client.track("u", "clicked")
+
+    assert before == asyncio.all_tasks()
+
+
+def test_row_86_the_plain_api_of_a_client_that_lost_its_tasks_says_so() -> None:
+    async def scene() -> None:
+        client = client_of(virtual_emulator())
+        await in_a_task_of_its_own(client.start)
+        cancel_all_other_tasks()
+        await asyncio.sleep(1)
+        with pytest.raises(ClientClosed, match="tasks were cancelled"):
+            await client.api.jobs()
+        await client.aclose()
+
+    run_virtual(scene)
