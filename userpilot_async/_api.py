@@ -301,7 +301,8 @@ class UserpilotAPI(Startable):
             raise InvalidCall(field, "must be an iterable of ids, not one str")
         body = encode_json({field: [checked_id(one, field) for one in _each(ids, field)]}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
-        return Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
+        job = Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
+        return job if job is not None and job.job_id else None
 
     async def _upload(self, endpoint: str, path: str, lines: list[bytes], filename: str | None) -> Job:
         if not lines or not lines[0]:

@@ -173,6 +173,25 @@ def test_a_page_is_held_with_one_line_that_says_what_came():
     )  # fmt: skip
 
 
+QUOTING = (200, {"content-type": "application/json"}, b'{"errors": [{"message": "anna@example.com is unknown"}]}')
+
+
+@pytest.mark.parametrize("file", [False, True], ids=["an event", "a file"])
+def test_what_the_server_quotes_of_a_call_is_in_no_line_of_the_log(file):
+    bench = Bench(Settings(flush_interval=0, bulk_threshold=1))
+    if file:
+        for n in range(5):
+            bench.run.put(Identify(f"u{n}", {"n": n}))
+        bench.run.take_in()
+    else:
+        bench.tracks(1)
+    bench.done(bench.begins(), of_answer(*QUOTING))
+
+    lines = f"{bench.schedule.held} {bench.schedule.failure}"
+    assert "a list of errors" in lines
+    assert "anna" not in lines
+
+
 def test_one_odd_page_among_good_answers_concerns_one_request():
     bench = Bench()
     bench.tracks(5)
