@@ -111,7 +111,7 @@ class Verdict:
     doubtful: bool = False
     """It may be one event's fault: they go again in smaller arrays."""
     said: str = ""
-    """The server's own words, where ``detail`` is ours. They may quote ids and values: for who asked, and for no log."""
+    """The server's own words, where ``detail`` is ours. They may quote ids and values: no log may hold them."""
 
     @property
     def words(self) -> Words:
