@@ -176,6 +176,26 @@ def test_a_page_is_held_with_one_line_that_says_what_came():
 QUOTING = (200, {"content-type": "application/json"}, b'{"errors": [{"message": "anna@example.com is unknown"}]}')
 
 
+@pytest.mark.parametrize("verdict", [of_answer(*PAGE), answer(401), answer(404)], ids=["a page", "401", "404"])
+def test_what_goes_on_is_the_same_news_whichever_route_looks(verdict):
+    """Each minute another one does: a hold of an hour was sixty lines, first of identify, then of track."""
+    bench = Bench()
+    bench.run.put(Identify("anna", {"n": 1}))
+    bench.tracks(3)
+    said, routes = set(), set()
+    for _ in range(8):
+        work = bench.begin()
+        while not isinstance(work, Work):
+            bench.now = max(bench.now, work)
+            work = bench.begin()
+        bench.done(work, verdict)
+        said.add(bench.schedule.held)
+        routes.add(work.route)
+
+    assert {TRACK, IDENTIFY} == routes
+    assert 1 == len(said)
+
+
 @pytest.mark.parametrize("file", [False, True], ids=["an event", "a file"])
 def test_what_the_server_quotes_of_a_call_is_in_no_line_of_the_log(file):
     bench = Bench(Settings(flush_interval=0, bulk_threshold=1))
