@@ -228,7 +228,8 @@ class UserpilotAPI(Startable):
     async def _read_jobs(self, filename: str | None = None, *, most_pages: int = MAX_PAGES) -> JobList:
         """The same, and whether the list's end was seen; until a page shows a job of this ``filename``, if given.
 
-        Raises as the other methods do. A page after the first that the server does not know ends the list.
+        Raises as the other methods do. A page after the first that the server does not know ends the list, and so does
+        one that it has no sensible answer for: how to ask for it was a guess.
         """
         pages = Pages(urlsplit(self.base_url).hostname or "", JOBS_PATH, most_pages)
         found: list[Job] = []
@@ -236,8 +237,8 @@ class UserpilotAPI(Startable):
             path = f"{JOBS_PATH}?{pages.query}" if pages.query else JOBS_PATH
             try:
                 verdict = await self._ask("jobs", "GET", path, repeatable=True, promises=Promise.JOBS)
-            except Rejected:
-                if not pages.read:
+            except (Rejected, Unavailable) as error:
+                if not pages.read or error.status is None:
                     raise
                 pages.refused()
                 break

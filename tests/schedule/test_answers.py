@@ -375,6 +375,32 @@ def test_each_page_is_a_step_of_its_own_and_the_file_is_found_on_the_last():
     assert "ours" == (slot.job and slot.job.job_id)
 
 
+@pytest.mark.parametrize(
+    "second", [answer(500), as_promised(answer(200, b"{}"), JOBS.promises), of_failure("ReadTimeout", sent=True)],
+    ids=["500", "no list", "no answer"],
+)  # fmt: skip
+def test_a_file_that_shows_late_is_found_although_the_second_page_never_comes(second):
+    """The walk asked for that page again and again, never saw the first one anew, and sent the file twice."""
+    slot = slot_with(Pages, idempotent=False)
+    now, submissions = 0.0, 0
+    while slot.state is not SlotState.RUNNING and now < 7_200.0:
+        step = slot.next(now)
+        if not isinstance(step, Step):
+            now = max(now, step)
+            continue
+        slot.asked()
+        mine = [{"job_id": "ours", "status": "processing", "filename": "mine-0"}] if now > 60.0 else []
+        submissions += step.what == "submit"
+        if step.what == "submit":
+            verdict = of_failure("ReadError", sent=True)
+        else:
+            verdict = second if step.query else answer(200, json.dumps([*mine, *others(0, 10 - len(mine))]).encode())
+        slot.done(step, verdict, now)
+
+    assert 1 == submissions
+    assert now < 180.0
+
+
 pages = st.sampled_from(["two pages", "whole without", *WORDLESS])
 
 
