@@ -149,7 +149,9 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     if isinstance(verdict.body, dict) and verdict.body.get("errors"):
         return _foreign(attrs.evolve(verdict, said=verdict.detail), "with a list of errors")
     says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
-    if says_json and verdict.body is None:
+    # OpenAPI, "Event tracking successful": type JSON, and no content; "Track events API": "202 Accepted". Both read
+    # 2026-10. A server that writes that word out must not be held for ever.
+    if says_json and verdict.body is None and body.strip().lower() != b"accepted":
         return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 

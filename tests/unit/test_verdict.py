@@ -260,6 +260,7 @@ def test_a_body_that_begins_like_markup_is_a_page_whatever_it_is_called(body, ki
         ("application/json", b"{}"),
         ("application/json", b"null"),
         ("application/json", b'"accepted"'),
+        ("application/json", b"Accepted"),
         ("application/json", b'{"message": "1 user was scheduled for deletion"}'),
         ("application/json", b'{"errors": []}'),
         ("application/json", b'{"errors": null}'),
