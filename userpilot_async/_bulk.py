@@ -185,7 +185,9 @@ class BulkSlot:
         """A look or a search came to nothing: it is made again."""
         self._attempts += 1
         self._due = now + max(verdict.delay, backoff(self._attempts, self._chance()))
-        if step.query and verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED):
+        unknown = verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED)
+        # Also where one page is never answered: a file that is worked off late shows on the first.
+        if step.query and (unknown or self._attempts % VANISHED == 0):
             self._pages.refused()
             self._walked(step.batch, change, now)
         elif verdict.status in (404, 405) and self._attempts >= VANISHED and self._idempotent:
@@ -278,7 +280,8 @@ class BulkSlot:
             self._searched(batch, change, now)
             return
         self._unread += 1
-        self._due = now + max(next_look(None, batch.lines, 0.0, self._unread), PACE * pages.read)
+        pause = max(next_look(None, batch.lines, 0.0, self._unread), PACE * pages.read)
+        self._due = max(self._due, now + pause)
         self._give_up_if_overdue(batch, change, now)
 
     def _searched(self, batch: Batch, change: Change, now: float) -> None:

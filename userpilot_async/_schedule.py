@@ -477,7 +477,9 @@ class Schedule:
         # Somebody on the way may mind what is in one request; 401 minds the key.
         believed = work.gate.refused(now, at_once=not verdict.ambiguous)
         if verdict.status == 401 or believed or self.held is not None:
-            self._hold.close(why, verdict.words.ids, work.number, self._begun, now)
+            ours = verdict.detail if verdict.foreign or verdict.status is None else ""
+            about = (verdict.meaning, verdict.status, ours)
+            self._hold.close(why, verdict.words.ids, work.number, self._begun, now, about=about)
 
     def _failed(self, work: Work, verdict: Verdict, now: float) -> None:
         """The server is not well, or nothing came from it."""

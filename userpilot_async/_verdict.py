@@ -110,6 +110,8 @@ class Verdict:
     """As in `Words`."""
     doubtful: bool = False
     """It may be one event's fault: they go again in smaller arrays."""
+    said: str = ""
+    """The server's own words, where ``detail`` is ours. They may quote ids and values: no log may hold them."""
 
     @property
     def words(self) -> Words:
@@ -145,10 +147,11 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     if broken_off:
         return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)
     if isinstance(verdict.body, dict) and verdict.body.get("errors"):
-        said = f": {verdict.detail}" if verdict.detail else ""
-        return _foreign(verdict, f"with a list of errors{said}")
+        return _foreign(attrs.evolve(verdict, said=verdict.detail), "with a list of errors")
     says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
-    if says_json and verdict.body is None:
+    # OpenAPI, "Event tracking successful": type JSON, and no content; "Track events API": "202 Accepted". Both read
+    # 2026-10. A server that writes that word out must not be held for ever.
+    if says_json and verdict.body is None and body.strip().lower() != b"accepted":
         return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 
@@ -172,7 +175,7 @@ def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
         return verdict
     of_rows = isinstance(verdict.body, dict) and verdict.body.get("errors")
     if kept and of_rows and verdict.meaning is Meaning.MISCONFIGURED:  # there is a job all the same
-        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", foreign=False, ambiguous=False)
+        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", said="", foreign=False, ambiguous=False)
     missing = f"answered {verdict.status} with no {'list of jobs' if promise is Promise.JOBS else 'job object'}"
     came = verdict.detail.partition(" with ")[2]
     if not verdict.foreign:

@@ -54,8 +54,12 @@ class Dates:
         return self.offset is None or abs(offset - self.offset) >= STEP
 
     def stepped(self, boot: Boot | None, offset: float, next_id: int) -> float:
-        """The calendar may have been set while the file was in use: by how much, if nobody has noted that yet."""
-        step = offset - self.offset if self.offset is not None else 0.0
+        """The calendar may have been set while the file was in use: by how much, if nobody has noted that yet.
+
+        A machine that was started again in between has another steady clock, which tells nothing of the calendar.
+        """
+        started_again = boot is not None and self.boot not in ("", boot.id)
+        step = 0.0 if self.offset is None or started_again else offset - self.offset
         if self.moved(offset):
             self.boot, self.machine = (boot.id, boot.offset) if boot is not None else ("", 0.0)
             self.offset = offset
