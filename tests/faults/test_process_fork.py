@@ -162,7 +162,7 @@ async def main():
             await userpilot.track("u", "clicked", {"n": n})
         if os.fork() == 0:
             sys.exit(0)  # SystemExit goes up through the parent's `async with`, in the child
-        os.wait()
+        say("exitcode", os.waitstatus_to_exitcode(os.wait()[1]))
     say("account", account(userpilot))
 
 asyncio.run(main())
@@ -174,7 +174,8 @@ def test_row_49_a_child_that_leaves_through_the_parents_block_sends_nothing(emul
         status = program.wait(20)
 
     account = Account(**said(program)["account"])
-    assert 0 == status
+    assert (0, 0) == (status, said(program)["exitcode"])
+    assert "Traceback" not in program.output
     assert [0, 1, 2] == markers_at(emulator_url)
     assert 3 == account.delivered == judge.conservation(account)
 
