@@ -161,6 +161,9 @@ class Door(Startable):
             self._sender.warn_unsent()
             self._sender.end()
             self._outbox.abandon()
+        elif self._opened and not self._ended:  # while it is being closed: that has nothing to wait for any more
+            self._tasks_lost = True
+            self._sender.end()
 
     def _connect(self, tasks: TaskGroup) -> None:
         self._connection.open()
@@ -187,6 +190,9 @@ class Door(Startable):
                 failed=_weakly(self._not_held),
             )
         )
+        if self._door is not DoorState.NEW:
+            await self._outbox.aclose()
+            raise ClientClosed(f"a client is opened once; this one {self._door.value}")
         self._connect(tasks)
         self._tasks = tasks
         name = f"{self._destination.name}-async-{uuid4().hex[:12]}"
@@ -779,7 +785,7 @@ def _after_fork() -> None:
 
     Its chance must be its own: workers of one parent would all try again at the same moments.
     """
-    for door in _doors:
+    for door in list(_doors):
         door._random.seed()
         if door._door is DoorState.OPEN:
             door._door, door._thread = DoorState.FORKED, NO_THREAD

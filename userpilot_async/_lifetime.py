@@ -82,9 +82,12 @@ class Enterable:
     async def __aenter__(self: E) -> E:
         if self._entered is not None:
             raise RuntimeError(f"this {type(self).__name__} has already been entered")
-        lifetime = self.__asynccontextmanager__()
-        value: E = await lifetime.__aenter__()
-        self._entered = lifetime
+        self._entered = lifetime = self.__asynccontextmanager__()  # at once: nobody else may enter it meanwhile
+        try:
+            value: E = await lifetime.__aenter__()
+        except BaseException:
+            self._entered = None
+            raise
         return value
 
     async def __aexit__(

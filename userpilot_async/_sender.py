@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -83,7 +84,10 @@ class Sender:
         self._wake = anyio.Event()
         self._settled = anyio.Event()
         self._ended = anyio.Event()
-        self._given_out: set[Work] = set()
+        # With what performs it: a task that is cancelled natively before its first step leaves that to the garbage
+        # collector, which warns of a coroutine that was never awaited.
+        self._given_out: dict[Work, Coroutine[Any, Any, None]] = {}
+        self._delivery: Coroutine[Any, Any, None] | None = None
         self.reporting = Reporting(notices, destination, connection.base_url)
         self._no_imports: str | None = None
         self._warned = False
@@ -118,7 +122,8 @@ class Sender:
         """This is a forked child, which may go on in a copy of the parent's loop: what is under way is the parent's."""
         self.closed = self.lands = True
         if not on_trio():
-            self._scope.cancel()
+            with suppress(RuntimeError):  # anyio's: no loop runs in a child, as asyncio has it. It is cancelled, though
+                self._scope.cancel()
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -163,6 +168,8 @@ class Sender:
 
     def _live_no_more(self, again: bool) -> None:
         self.running, self.asleep = False, True
+        for begun in [*self._given_out.values(), *([self._delivery] if self._delivery else ())]:
+            begun.close()  # what has not begun: all else has ended
         if loop_here() is None:
             return
         if self.bug is None:
@@ -227,10 +234,11 @@ class Sender:
                 self.carry_on()
                 self.reporting.say_due()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
-                    letters.start_soon(self._deliver_letters)
+                    self._delivery = delivery = self._deliver_letters()
+                    letters.start_soon(partial(_itself, delivery), name="userpilot_async: on_dead")
                 if isinstance(step, Work):
-                    self._given_out.add(step)
-                    requests.start_soon(self._perform, step)
+                    self._given_out[step] = performing = self._perform(step)
+                    requests.start_soon(partial(_itself, performing), name="userpilot_async: a request")
                 elif taken or step <= now:
                     await anyio.lowlevel.checkpoint()
                 else:
@@ -363,7 +371,7 @@ class Sender:
             self.rouse()
 
     def _take_back(self, work: Work, verdict: Verdict) -> None:
-        self._given_out.discard(work)
+        self._given_out.pop(work, None)
         if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
             return
         now = self._now()
@@ -396,6 +404,11 @@ class Sender:
             await anyio.lowlevel.checkpoint()
         body = between.join(slices)
         return b'{"%s":[%s]}' % (work.array.encode(), body) if work.array else body
+
+
+def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+    """For a task group, which starts functions."""
+    return coroutine
 
 
 def _noted(work: Work) -> Request:
