@@ -258,7 +258,7 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
     (``"asyncio"`` or ``"trio"``) in a thread of its own from ``with``, or `Blocking.start`, on. After a fork a child
     needs one of its own. Raises `ValueError` for anything else.
     """
-    if getattr(client, "_blocking", None) is None:
+    if isinstance(client, type) or getattr(client, "_blocking", None) is None:
         raise ValueError(f"client must be a UserpilotClient or a ParcelvoyClient, not {type(client).__name__}")
     return client._blocking(backend)
 

@@ -326,8 +326,14 @@ class Sender:
 
     def mourn(self, letter: Callable[[], LostCall], reason: str, why: Callable[[], str] | None = None) -> None:
         """A call is lost that never came as far as the schedule. ``why`` is for the log, which may not ask."""
+
+        def reasons() -> str:
+            if reason == "invalid" and (error := letter().error) is not None:  # of a call from a thread
+                return str(error)
+            return why_lost(reason, self.schedule.settings)
+
         self._letters.post(letter, bounded=True)
-        self._notices.lost(reason, 1, why=why or (lambda: why_lost(reason, self.schedule.settings)))
+        self._notices.lost(reason, 1, why=why or reasons)
         self.rouse()
 
     def rest(self) -> Rest:

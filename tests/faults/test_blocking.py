@@ -327,6 +327,8 @@ def test_an_exception_in_the_block_drains_and_goes_on(backend: Any) -> None:
 def test_only_a_client_can_be_made_blocking(backend: Any) -> None:
     with pytest.raises(ValueError, match="not str"):
         blocking("client", backend)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ValueError, match="not type"):
+        blocking(UserpilotClient, backend)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(ValueError, match="backend"):
         blocking(UserpilotClient(KEY), "gevent")  # type: ignore[arg-type]  # the mistake
 
