@@ -259,7 +259,7 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
     (``"asyncio"`` or ``"trio"``) in a thread of its own from ``with``, or `Blocking.start`, on. After a fork a child
     needs one of its own. Raises `ConfigurationError` for anything else.
     """
-    if getattr(client, "_blocking", None) is None:
+    if isinstance(client, type) or getattr(client, "_blocking", None) is None:
         raise ConfigurationError(f"client {must_be('a UserpilotClient or a ParcelvoyClient', client)}")
     return client._blocking(backend)
 

@@ -165,6 +165,9 @@ class Door(Startable):
             self._sender.end()
             self._outbox.abandon()
             self._lose_connection()
+        elif self._opened and not self._ended:  # while it is being closed: that has nothing to wait for any more
+            self._tasks_lost = True
+            self._sender.end()
 
     def _lose_connection(self) -> None:
         """The tasks have ended in which requests were made."""

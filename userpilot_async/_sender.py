@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -84,7 +84,10 @@ class Sender:
         self._wake = anyio.Event()
         self._settled = anyio.Event()
         self._ended = anyio.Event()
-        self._given_out: set[Work] = set()
+        # With what performs it: a task that is cancelled natively before its first step leaves that to the garbage
+        # collector, which warns of a coroutine that was never awaited.
+        self._given_out: dict[Work, Coroutine[Any, Any, None]] = {}
+        self._delivery: Coroutine[Any, Any, None] | None = None
         self.reporting = Reporting(notices, destination, connection.base_url)
         self._no_imports: str | None = None
         self._warned = False
@@ -168,6 +171,8 @@ class Sender:
 
     def _live_no_more(self, again: bool) -> None:
         self.running, self.asleep = False, True
+        for begun in [*self._given_out.values(), *([self._delivery] if self._delivery else ())]:
+            begun.close()  # what has not begun: all else has ended
         if loop_here() is None:
             return
         if self.bug is None:
@@ -231,10 +236,11 @@ class Sender:
                 self.carry_on()
                 self.reporting.say_due()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
-                    letters.start_soon(self._deliver_letters)
+                    self._delivery = delivery = self._deliver_letters()
+                    letters.start_soon(partial(_itself, delivery), name="userpilot_async: on_dead")
                 if isinstance(step, Work):
-                    self._given_out.add(step)
-                    requests.start_soon(self._perform, step)
+                    self._given_out[step] = performing = self._perform(step)
+                    requests.start_soon(partial(_itself, performing), name="userpilot_async: a request")
                 elif taken or step <= now:
                     await anyio.lowlevel.checkpoint()
                 else:
@@ -322,8 +328,14 @@ class Sender:
 
     def mourn(self, letter: Callable[[], LostCall], reason: str, why: Callable[[], str] | None = None) -> None:
         """A call is lost that never came as far as the schedule. ``why`` is for the log, which may not ask."""
+
+        def reasons() -> str:
+            if reason == "invalid" and (error := letter().error) is not None:  # of a call from a thread
+                return str(error)
+            return why_lost(reason, self.schedule.settings)
+
         self._letters.post(letter, bounded=True)
-        self._notices.lost(reason, 1, why=why or (lambda: why_lost(reason, self.schedule.settings)))
+        self._notices.lost(reason, 1, why=why or reasons)
         self.rouse()
 
     def rest(self) -> Rest:
@@ -367,7 +379,7 @@ class Sender:
             self.rouse()
 
     def _take_back(self, work: Work, verdict: Verdict) -> None:
-        self._given_out.discard(work)
+        self._given_out.pop(work, None)
         if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
             return
         now = self._now()
@@ -400,6 +412,11 @@ class Sender:
             await anyio.lowlevel.checkpoint()
         body = between.join(slices)
         return b'{"%s":[%s]}' % (work.array.encode(), body) if work.array else body
+
+
+def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+    """For a task group, which starts functions."""
+    return coroutine
 
 
 def _noted(work: Work) -> Request:

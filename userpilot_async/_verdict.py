@@ -10,6 +10,7 @@ answers; `as_promised` adds what the one that was asked has promised.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -26,8 +27,8 @@ CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
 _MAX_DETAIL = 200  # characters of the server's own words
 _MAX_ID = 100  # characters of an id to quote to the vendor's support; a real x-request-id has 20 to 36
 _PAGES = ("text/html", "application/xhtml+xml")
-# Byte order marks, and the zeros of UTF-16; what can stand before the first character of a page.
-_BEFORE_MARKUP = b"\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f"
+# Byte order marks, and the zeros of UTF-16, are what can stand before the first character of a page.
+_MARKUP = re.compile(rb"[\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f]*+<")
 
 
 class Meaning(Enum):
@@ -142,7 +143,7 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     # Unpacked, or left out where nobody could.
     encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
-    if (kind in _PAGES and (body.strip() or encoded)) or body[:1_024].lstrip(_BEFORE_MARKUP).startswith(b"<"):
+    if (kind in _PAGES and (body.strip() or encoded)) or _MARKUP.match(body):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:
         return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)

@@ -335,6 +335,8 @@ def test_a_client_that_is_not_open_names_the_way_without_a_loop(backend: Any) ->
 def test_only_a_client_can_be_made_blocking(backend: Any) -> None:
     with pytest.raises(ConfigurationError, match="not str"):
         blocking("client", backend)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ConfigurationError, match="not type"):
+        blocking(UserpilotClient, backend)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(ConfigurationError, match="backend"):
         blocking(UserpilotClient(KEY), "gevent")  # type: ignore[arg-type]  # the mistake
 

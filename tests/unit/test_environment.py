@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ from userpilot_async import (
     UserpilotClient,
     UserpilotError,
 )
+from userpilot_async._endpoint import KeyRing
 from userpilot_async._environment import flag, variable
 from userpilot_async._places import outbox_at
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
@@ -156,6 +158,13 @@ class KeyVault:
 @pytest.mark.parametrize("make", [UserpilotClient, UserpilotAPI, lambda key: ParcelvoyClient(key, SERVER)])
 def test_a_key_that_would_have_to_be_awaited_is_refused(make, key):
     assert "this one is async, and nobody awaits it" in refusal(make, key)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_key_that_turns_out_to_be_a_coroutine_is_refused_without_a_warning_of_pythons():
+    with pytest.raises(ConfigurationError, match="not coroutine"):
+        KeyRing(lambda: key_later(), "USERPILOT_API_KEY").current()  # type: ignore[arg-type, return-value]  # the mistake
+    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,7 @@ def test_a_page_is_no_yes_whatever_was_asked(kind, promise):
         b"\xef\xbb\xbf<html>",
         "<html>".encode("utf-16"),
         b'<?xml version="1.0"?><html/>',
+        b"\n" * 5_000 + b"<html>",  # templates leave blank lines where their conditions were
     ],
 )
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/json", "application/octet-stream"])
