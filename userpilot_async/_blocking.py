@@ -88,6 +88,8 @@ class Blocking(Runner[C]):
         self._error: Exception | None = None
         self._began = threading.Event()
         self._closing = threading.Lock()
+        self._unwanted = False
+        """Whoever started it was interrupted, perhaps before there was a portal by which to say so."""
         self.report: Report | None = None
         """What `close`, or leaving the ``with``, reported in the end; ``None`` until then."""
 
@@ -117,6 +119,7 @@ class Blocking(Runner[C]):
         try:
             self._began.wait()
         except BaseException:  # Ctrl-C
+            self._unwanted = True
             self._stop(cancel=True)
             raise
         if self._error is not None:
@@ -139,6 +142,8 @@ class Blocking(Runner[C]):
             if self.report is None:
                 if self._portal is not None and self._thread is not None and self._thread.is_alive():
                     self._close(self._portal, timeout)
+                elif client._opened and client._door is not DoorState.OPEN:  # its thread ended early, and closed it
+                    self.report = client._report(client._now(), client._outbox.ledger.next_id)
                 else:
                     self.report = _at_once(client.aclose(timeout))
             assert self.report is not None
@@ -187,6 +192,8 @@ class Blocking(Runner[C]):
 
         self._draining = anyio.CancelScope()
         async with BlockingPortal() as self._portal:
+            if self._unwanted:
+                return
             try:
                 async with self._subject:
                     self._began.set()
