@@ -539,7 +539,8 @@ class Door(Startable):
         try:
             self._letters.hurry()
             if not self._ended:
-                await self._send_last(deadline)
+                if not self._tasks_lost:  # perhaps with their loop, and this is another one
+                    await self._send_last(deadline)
                 self._end()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()

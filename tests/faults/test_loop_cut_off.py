@@ -101,3 +101,19 @@ async def test_letters_that_a_cancelled_close_has_left_are_delivered_by_the_next
     report = await client.aclose()
 
     assert (3, 0) == (len(dead), report.statistics.on_dead_failures)
+
+
+@pytest.mark.filterwarnings("ignore:a UserpilotClient was not closed")
+def test_a_client_whose_loop_was_shut_down_is_closed_in_the_next_one_and_the_account_is_complete() -> None:
+    client = silent_client()
+
+    async def leave_open() -> None:
+        await client.start()
+        await client.track("u", "clicked")
+        await asyncio.sleep(1)
+
+    run_virtual(leave_open)
+    reports = [run_virtual(client.aclose) for _ in range(2)]
+
+    assert [1, 1] == [judge.conservation(report.statistics) for report in reports]
+    assert 1 == client.statistics().dropped
