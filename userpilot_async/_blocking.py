@@ -89,6 +89,8 @@ class Blocking(Runner[C]):
         self._error: Exception | None = None
         self._began = threading.Event()
         self._closing = threading.Lock()
+        self._unwanted = False
+        """Whoever started it was interrupted, perhaps before there was a portal by which to say so."""
         self.report: Report | None = None
         """What `close`, or leaving the ``with``, reported in the end; ``None`` until then."""
 
@@ -118,6 +120,7 @@ class Blocking(Runner[C]):
         try:
             self._began.wait()
         except BaseException:  # Ctrl-C
+            self._unwanted = True
             self._stop(cancel=True)
             raise
         if self._error is not None:
@@ -140,6 +143,8 @@ class Blocking(Runner[C]):
             if self.report is None:
                 if self._portal is not None and self._thread is not None and self._thread.is_alive():
                     self._close(self._portal, timeout)
+                elif client._opened and client._door is not DoorState.OPEN:  # its thread ended early, and closed it
+                    self.report = client._report(client._now(), client._outbox.ledger.next_id)
                 else:
                     self.report = _at_once(client.aclose(timeout))
             assert self.report is not None
@@ -188,6 +193,8 @@ class Blocking(Runner[C]):
 
         self._draining = anyio.CancelScope()
         async with BlockingPortal() as self._portal:
+            if self._unwanted:
+                return
             try:
                 async with self._subject:
                     self._began.set()

@@ -120,7 +120,7 @@ class Door(Startable):
         self._inbox = Inbox(type(self).__name__, settings.max_queue_calls, settings.max_queue_bytes)
         # The same objects for good; `_accept` has one attribute less to ask for.
         self._waiters, self._coming = self._room.waiters, self._inbox.calls
-        self._opened = self._ended = self._tasks_lost = False
+        self._opened = self._ended = self._is_left = self._tasks_lost = False
         self._closing: anyio.Event | None = None
         self._closing_words: Words | None = None
         self._limit, self._leaving_since, self._ran_out, self._silent = "", 0.0, False, False
@@ -165,9 +165,16 @@ class Door(Startable):
             self._sender.end()
             self._outbox.abandon()
             self._lose_connection()
+            if loop_here() is self._loop:  # else it has ended, and with it who waited there
+                self._release_waiters()
         elif self._opened and not self._ended:  # while it is being closed: that has nothing to wait for any more
             self._tasks_lost = True
             self._sender.end()
+
+    def _release_waiters(self) -> None:
+        """Nothing is sent any more: nobody need wait for room, or for what becomes of a call."""
+        self._room.close()
+        self._outbox.ledger.release()
 
     def _lose_connection(self) -> None:
         """The tasks have ended in which requests were made."""
@@ -231,6 +238,7 @@ class Door(Startable):
             self._home, outbox.ledger, has_room=has_room, take=weakly(self._take_from_threads), letter=self._letter_of
         )
         self._sender.before_end = weakly(self._take_last)
+        self._sender.gave_up = weakly(self._release_waiters)
 
     @property
     def _schedule(self) -> Schedule:
@@ -533,49 +541,63 @@ class Door(Startable):
         return self._report(began, self._outbox.ledger.next_id)
 
     async def _close(self, deadline: float) -> None:
-        if self._ended:
+        if self._is_left:
             return
         self._closing = anyio.Event()
         try:
-            left = deadline - self._now()
             self._letters.hurry()
-            # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
-            hasty = not self._outbox.durable and deadline < math.inf
-            self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)
-            landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
-            with self._hurrying(), anyio.move_on_after(left):
-                with anyio.move_on_after(left - landing):
-                    await self._catch_up()
-                    await self._drain(deadline - landing)
-                    if self._sends:
-                        await self._wait_for_letters(deadline)
-                self._sender.lands = True
-                while self._schedule.in_flight and landing:
-                    with anyio.move_on_after(LOOK):
-                        await self._sender.wait_settled()
-            self._ran_out = True
-            self._silent = self._schedule.in_flight > 0 and self._sender.reporting.answered_at < self._leaving_since
-            with anyio.move_on_after(LAST_REQUESTS, shield=True):
-                self._sender.closed = True
-                await self._sender.stop()
-            self._end()
+            if not self._ended:
+                if not self._tasks_lost:  # perhaps with their loop, and this is another one
+                    await self._send_last(deadline)
+                self._end()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()
-            if not self._tasks_lost:
-                if self._letters.wants_task():
-                    self._tasks.start_soon(self._letters.deliver_all)
-                with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
-                    await self._letters.wait_delivered()
+            with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
+                await self._deliver_last_letters()
             self._letters.give_up()
             self._notices.close(self._closing_words)
+            self._is_left = True
         finally:
             self._closing.set()
             self._closing = None
 
+    async def _send_last(self, deadline: float) -> None:
+        """Drain, and stop what is in flight then."""
+        left = deadline - self._now()
+        # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
+        hasty = not self._outbox.durable and deadline < math.inf
+        self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)
+        landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
+        with self._hurrying(), anyio.move_on_after(left):
+            with anyio.move_on_after(left - landing):
+                await self._catch_up()
+                await self._drain(deadline - landing)
+                if self._sends:
+                    await self._wait_for_letters(deadline)
+            self._sender.lands = True
+            while self._schedule.in_flight and landing:
+                with anyio.move_on_after(LOOK):
+                    await self._sender.wait_settled()
+        self._ran_out = True
+        self._silent = self._schedule.in_flight > 0 and self._sender.reporting.answered_at < self._leaving_since
+        with anyio.move_on_after(LAST_REQUESTS, shield=True):
+            self._sender.closed = True
+            await self._sender.stop()
+
+    async def _deliver_last_letters(self) -> None:
+        """In the client's tasks, so that nobody's cancellation breaks a callback off; where those have ended, here."""
+        if self._letters.wants_task():
+            if self._tasks_lost or self._sender.cut_off:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._letters.deliver_all)
+                return
+            self._tasks.start_soon(self._letters.deliver_all)
+        await self._letters.wait_delivered()
+
     @property
     def _sends(self) -> bool:
         """The sender has met no bug, and its tasks live."""
-        return self._sender.bug is None and not self._tasks_lost
+        return self._sender.sends and not self._tasks_lost
 
     async def _wait_for_letters(self, deadline: float) -> None:
         """Until `on_dead` has all its letters; where no deadline ends that, say what is waited for."""
@@ -630,7 +652,7 @@ class Door(Startable):
         schedule, sender, ended = self._schedule, self._sender, None
         if sender.bug is not None:
             ended = "the sender had ended with an error, which is raised when the client is left"
-        elif self._tasks_lost:
+        elif not self._sends:
             ended = "the client's tasks had been cancelled, or its loop was shut down"
         return Close(
             accepted=self._outbox.ledger.accepted,

@@ -63,7 +63,8 @@ class DurableOutbox:
         self._in_use = False
         self._writer: Writer | None = None
         self._errands: Chores | None = None
-        self._lock = threading.Lock()
+        # A signal handler, or a finaliser, may put a call while this very thread holds it.
+        self._lock = threading.RLock()
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -411,7 +412,7 @@ class DurableOutbox:
     def has_batch(self) -> bool:
         """There is something to write."""
         with self._lock:
-            return not all(batch.is_empty() for batch in self._batches)
+            return not all(batch.is_empty() for batch in tuple(self._batches))  # a copy, as a signal may add one
 
     def next_batch(self) -> Batch:
         """What has been collected, to be written now."""

@@ -54,7 +54,8 @@ class Inbox:
         """Those of them that the loop has accounted for."""
         self._owner, self._pid = owner, os.getpid()
         self._max_calls, self._max_bytes = max_calls, max_bytes
-        self._lock = threading.Lock()
+        # A signal handler, or a finaliser, may put a call while this very thread puts one.
+        self._lock = threading.RLock()
         self._open = self._awake = False
 
     def open(

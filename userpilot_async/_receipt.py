@@ -49,8 +49,8 @@ class Receipt:
         """What became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
 
         For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that. After the
-        client was closed it is what is known, perhaps ``pending``. In another event loop than the client's it raises
-        `WrongLoop`, and `ClientClosed` if the client's loop has ended without a close: use `wait`.
+        client was closed, or can send no more, it is what is known, perhaps ``pending``. In another event loop than the
+        client's it raises `WrongLoop`, and `ClientClosed` if the client's loop has ended without a close: use `wait`.
         """
         home, known = self._home_elsewhere(), self._known()
         if home is not None:

@@ -73,6 +73,8 @@ class Sender:
         self.running = False
         self.bug: Exception | None = None
         """A bug of this library's ended it: it has been logged, and is raised where the client is left."""
+        self.cut_off = False
+        """On trio: a scope around the client was cancelled, and with it the tasks in which this runs."""
         self.lands = False
         """What is under way may end; nothing else begins."""
         self.closed = False
@@ -80,6 +82,8 @@ class Sender:
         self._in_child = False
         self.before_end: Callable[[], object] = lambda: None
         """To be called before it says what is left: takes in what is on its way."""
+        self.gave_up: Callable[[], object] = lambda: None
+        """To be called when nothing is sent any more, though the client is open: nobody need wait for that."""
         self._scope = anyio.CancelScope()
         self._wake = anyio.Event()
         self._settled = anyio.Event()
@@ -102,8 +106,13 @@ class Sender:
         """Something has changed: look again."""
         self.asleep = False
         self._wake.set()
-        if not self.running and not self.closed and self.bug is None:
+        if not self.running and not self.closed and self.sends:
             self.start()
+
+    @property
+    def sends(self) -> bool:
+        """It does, or would if it were roused."""
+        return self.bug is None and not self.cut_off
 
     def look_again(self) -> None:
         """Something has changed in the outbox."""
@@ -161,6 +170,7 @@ class Sender:
             raise
         except cancelled:
             if loop_here() is None or not cancelled_natively():
+                self.cut_off = not self.closed
                 raise
             again = not self.closed and not self._host_is_done()
         except Exception as bug:
@@ -184,6 +194,12 @@ class Sender:
         elif self.bug is None:  # else the client is open still, and says at its end what became of its calls
             self.before_end()
             self.warn_unsent()
+        if self.cut_off:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.release()
+        self.gave_up()
 
     def end_with(self, bug: Exception) -> None:
         """Log the first bug with its traceback. Calls go on being accepted; nothing is sent any more."""
@@ -197,7 +213,7 @@ class Sender:
             " and wait. Please report it; a new client would send again"
         )
         self._notices.say(logging.ERROR, "bug", message, error=bug)
-        self.release()
+        self._give_up()
 
     def warn_unsent(self) -> None:
         """Log, once, how many calls will not be sent any more, and warn of them."""

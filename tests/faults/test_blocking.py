@@ -33,6 +33,7 @@ from userpilot_async import (
     WrongLoop,
     blocking,
 )
+from userpilot_async._client import BlockingClient
 from userpilot_async.emulator import Emulator
 from userpilot_async.parcelvoy import Alias, ParcelvoyClient
 
@@ -400,6 +401,55 @@ def test_row_41_ctrl_c_while_it_drains_gives_up_the_rest_and_accounts_for_it(bac
     assert (0, 3) == (status, account.dropped)
     assert 3 == judge.conservation(account)
     assert "interrupted" in said(program)
+
+
+class InterruptedEvent(Event):
+    """Whoever waits for it gets a Ctrl-C."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+
+class SlowToBegin(BlockingClient):
+    """Its thread is not there yet when its starter is interrupted."""
+
+    async def _run_client(self) -> None:
+        await anyio.sleep(0.2)
+        await super()._run_client()
+
+
+def test_row_41_ctrl_c_before_its_thread_has_begun_ends_that(backend: Any) -> None:
+    userpilot = SlowToBegin(client_of(Emulator()), backend)
+    userpilot._began = InterruptedEvent()
+    raised: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            userpilot.start()
+        except BaseException as error:
+            raised.append(error)
+
+    starting = Thread(target=start, daemon=True)
+    starting.start()
+    starting.join(5)
+
+    assert [KeyboardInterrupt] == [type(error) for error in raised]
+    with pytest.raises(ClientNotOpen):
+        userpilot.track("u", "clicked")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_whose_thread_an_on_dead_has_ended_closes_and_reports(backend: Any) -> None:
+    def leave(_: Any) -> None:
+        raise SystemExit
+
+    userpilot = blocking(client_of(Emulator(), on_dead=leave, on_invalid="dead"), backend).start()
+    userpilot.track("", "clicked")
+    assert userpilot._thread is not None
+    userpilot._thread.join(5)
+
+    assert 1 == judge.conservation(userpilot.close().statistics)
+    assert userpilot.close().complete
 
 
 FORKED = """

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ from userpilot_async._inbox import MOST_REFUSED, SLICE, Inbox, Shut
 from userpilot_async._ledger import Ledger, Outcome
 from userpilot_async._loops import HomeLoop
 from userpilot_async._receipt import LateReceipt
+from userpilot_async.sqlite import SQLiteOutbox
 
 FULL = Outcome("dropped", "queue_full")
 INVALID = Outcome("dead", "invalid")
@@ -243,3 +245,38 @@ def test_a_loop_knows_in_any_thread_whether_it_runs_here_and_whether_it_has_ende
     home, within = run(scene())
 
     assert ([True, False], [False, True]) == (within, [home.runs_here(), home.has_ended()])
+
+
+def in_a_thread_that_may_hang(work: Callable[[], object]) -> bool:
+    """Whether it came to its end."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(5)
+    return not thread.is_alive()
+
+
+def test_a_call_that_interrupts_one_of_its_own_thread_is_taken():
+    """As a signal handler's does, that counts why the application ends, or a finaliser's."""
+    owner, interruptions = Owner(), ["of a signal handler"]
+
+    def has_room(size: int, calls: int, waiting: int) -> bool:
+        if interruptions:
+            owner.put(interruptions.pop())
+        return True
+
+    owner.inbox._has_room = has_room
+
+    assert in_a_thread_that_may_hang(lambda: owner.put("interrupted"))
+    owner.loop.turn()
+    assert ["of a signal handler", "interrupted"] == owner.taken
+
+
+def test_a_call_that_interrupts_the_collecting_of_a_durable_outbox_is_collected(tmp_path: Path):
+    outbox = SQLiteOutbox(tmp_path / "outbox.db")
+
+    def interrupted() -> None:
+        with outbox._lock:
+            outbox.put("track", "u", b"{}", 2, 0.0)
+
+    assert in_a_thread_that_may_hang(interrupted)
+    assert 1 == outbox.unheld
