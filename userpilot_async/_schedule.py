@@ -117,6 +117,7 @@ class Schedule:
         self._turn = 0
         self._hold = Hold()
         self._begun = 0
+        self._last_taken = -math.inf  # when the server was well
 
     @property
     def held(self) -> str | None:
@@ -420,6 +421,7 @@ class Schedule:
 
     def _step_done(self, work: Work, step: Step, verdict: Verdict, now: float) -> None:
         slot = self._slot_of(work)
+        slot.outlast(self._last_taken, now, self._settings.max_age)
         change = slot.done(step, verdict, now)
         self.jobs_completed += change.delivered
         if slot is self.import_slot and self.backlog is not None:
@@ -494,7 +496,7 @@ class Schedule:
 
     def _taken(self, work: Work, now: float) -> None:
         """The server is well."""
-        self.failure = None
+        self.failure, self._last_taken = None, now
         if self.backlog is not None and work.gate.failing:
             self.backlog.trust.forgive()  # an outage is over: it was none of files
         work.gate.succeeded(now, work.number)
