@@ -84,6 +84,11 @@ def refused_words(words: str, call: Mapping[str, Any]) -> str:
     return "" if quotes or partly or OPAQUE.search(said) else words
 
 
+def told(words: str) -> str:
+    """The server's words in brackets, to be put behind ours; empty if there are none, or if a key may be among them."""
+    return f" ({words})" if words and not OPAQUE.search(words) else ""
+
+
 def _values(call: Mapping[str, Any]) -> Iterator[str]:
     """Every value in a call, as text. Its names are the application's own, and may be said."""
     for name, value in call.items():

@@ -30,7 +30,7 @@ from ._lanes import Facts, Lane, Place, Post, Ticket
 from ._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from ._lines import Lines
 from ._listing import Pages
-from ._losses import Rest
+from ._losses import Rest, told
 from ._once import Once
 from ._outlook import Outlook
 from ._settings import DeliverySettings
@@ -511,7 +511,7 @@ class Schedule:
         return self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate
 
     def _why_no_imports(self, verdict: Verdict, route: Route) -> str:
-        said = f" ({verdict.detail})" if verdict.detail else ""
+        said = told(verdict.detail)
         return f"{self._server} answers {verdict.status} on {route.name}{said}: does the plan have imports?"
 
     def _why_held(self, verdict: Verdict, route: Route) -> str:
