@@ -113,7 +113,7 @@ class Rest:
     pace: str
     """What sets that: ``600 a minute``; empty where there is no limit."""
     requests: int
-    """That are needed."""
+    """How many requests are needed."""
 
 
 NOTHING_LEFT = Rest(seconds=0.0, pace="", requests=0)
@@ -137,7 +137,7 @@ class Close:
     took: float
     """Seconds."""
     ran_out: bool
-    """It took all the time there was, or nothing could have been sent before its end."""
+    """The close took all the time there was, or nothing could have been sent before its end."""
     ended: str | None
     """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
     held: str | None

@@ -619,7 +619,7 @@ class Schedule:
 
     @property
     def settings(self) -> DeliverySettings:
-        """Those it keeps to."""
+        """The settings that the schedule keeps to."""
         return self._settings
 
     @property
