@@ -159,13 +159,18 @@ class BulkSlot:
         return Step("look", self.batch, self.job.job_id)
 
     def outlast(self, last_taken: float, now: float, max_age: float) -> None:
-        """What got lost is not given up while nothing gets through: since ``last_taken`` the server took no request.
+        """No file is given up while nothing gets through: at ``last_taken`` the server took a request, and none since.
 
         To send it again before anybody could look for it would double it. But nobody waits for longer than ``max_age``.
         """
-        if self.state is SlotState.SEARCHING and last_taken < self._lost_at + IN_FLIGHT:
-            until = min(now + self._job_timeout, self._lost_at + max_age)
-            self._give_up_at = max(self._give_up_at, until)
+        if self.state is SlotState.SEARCHING:
+            since, is_silent = self._lost_at, last_taken < self._lost_at + IN_FLIGHT
+        elif self.state is SlotState.RUNNING:
+            since, is_silent = self._running_since, last_taken < now - IN_FLIGHT
+        else:
+            return
+        if is_silent:
+            self._give_up_at = max(self._give_up_at, min(now + self._job_timeout, since + max_age))
 
     def asked(self) -> None:
         """The step is being carried out."""
