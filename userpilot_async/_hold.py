@@ -33,7 +33,7 @@ class Hold:
             self._probe, self._probe_at = number, now + HOLD_PROBE
 
     def ended(self, number: int) -> None:
-        """That request has ended, in whatever way."""
+        """The request of this number has ended, in whatever way."""
         if number == self._probe:
             self._probe = -1
 

@@ -84,6 +84,11 @@ def refused_words(words: str, call: Mapping[str, Any]) -> str:
     return "" if quotes or partly or OPAQUE.search(said) else words
 
 
+def told(words: str) -> str:
+    """The server's words in brackets, to be put behind ours; empty if there are none, or if a key may be among them."""
+    return f" ({words})" if words and not OPAQUE.search(words) else ""
+
+
 def _values(call: Mapping[str, Any]) -> Iterator[str]:
     """Every value in a call, as text. Its names are the application's own, and may be said."""
     for name, value in call.items():
@@ -108,7 +113,7 @@ class Rest:
     pace: str
     """What sets that: ``600 a minute``; empty where there is no limit."""
     requests: int
-    """That are needed."""
+    """How many requests are needed."""
 
 
 NOTHING_LEFT = Rest(seconds=0.0, pace="", requests=0)
@@ -132,7 +137,7 @@ class Close:
     took: float
     """Seconds."""
     ran_out: bool
-    """It took all the time there was, or nothing could have been sent before its end."""
+    """The close took all the time there was, or nothing could have been sent before its end."""
     ended: str | None
     """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
     held: str | None

@@ -105,7 +105,7 @@ class Verdict:
     foreign: bool = False
     """A 2xx that is no answer of this API: a web page, half a body, a list of errors. ``detail`` says what came."""
     ambiguous: bool = False
-    """It may have been carried out all the same."""
+    """The server may have carried out the request all the same."""
     error_code: str | None = None
     request_id: str | None = None
     """As in `Words`."""
@@ -163,7 +163,7 @@ def _foreign(verdict: Verdict, what: str, *, ambiguous: bool = False) -> Verdict
 
 
 def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
-    """The same, for an endpoint that answers so.
+    """The verdict as the endpoint that was asked makes it: a 2xx has to give what that endpoint promises.
 
     What is no answer of this API says of a realtime call that the URL is not that of one (`Meaning.MISCONFIGURED`); of
     a file, that it may have been taken (`Meaning.LOST`); of a look at jobs nothing, so that it is made again

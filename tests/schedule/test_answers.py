@@ -339,6 +339,23 @@ def test_a_file_of_events_that_no_whole_list_has_denied_is_not_sent_again_for_an
     assert 10 <= looks <= 600  # it goes on looking, and spends little of the budget on it
 
 
+@pytest.mark.parametrize(("last_taken", "hours"), [(-1.0, 24), (30.0, 24), (300.0, 1)])
+def test_a_file_is_looked_for_as_long_as_nothing_gets_through_and_calls_may_wait(last_taken, hours):
+    slot = slot_with(Pages, idempotent=False)
+    now, submissions = 0.0, 0
+    while not submissions or slot.state is SlotState.SEARCHING:
+        step = slot.next(now)
+        if not isinstance(step, Step):
+            now = max(now, step)
+            continue
+        slot.asked()
+        submissions += step.what == "submit"
+        slot.outlast(last_taken, now, 24 * 3_600.0)
+        slot.done(step, of_failure("ReadError", sent=True) if step.what == "submit" else listed("503", ""), now)
+
+    assert hours * 3_600.0 == pytest.approx(now, abs=90.0)
+
+
 def test_a_whole_list_that_does_not_show_a_file_sends_it_again_soon():
     slot = slot_with(Pages, idempotent=False)
     now, submissions = 0.0, 0

@@ -24,14 +24,14 @@ was there, by a machine that did not know the time, and were seen first at this 
 
 @attrs.define
 class Dates:
-    """What is noted in the file."""
+    """What a file notes of the calendar by which its calls were dated."""
 
     boot: str = ""
     """The run of the machine in which that was, where it has a name."""
     machine: float = 0.0
     """From the steady clock to the kernel's calendar, then."""
     offset: float | None = None
-    """The same, to the calendar by which calls were dated; ``None`` if none were yet."""
+    """From the steady clock to the calendar by which calls were dated; ``None`` if none were yet."""
     changes: list[Change] = attrs.field(factory=list)
     """In their order."""
 
