@@ -246,7 +246,7 @@ class UserpilotAPI(Startable):
                     raise
                 pages.refused()
                 break
-            new = pages.take_in(verdict.body)
+            new = pages.take_in(verdict.body, verdict.next_page)
             found += new
             if filename is not None and any(job.filename == filename for job in new):
                 break

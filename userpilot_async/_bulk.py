@@ -185,7 +185,7 @@ class BulkSlot:
         elif verdict.meaning is Meaning.ACCEPTED:
             self._attempts = 0
             if step.what == "search":
-                self._paged(step.batch, verdict.body, change, now)
+                self._paged(step.batch, verdict, change, now)
             else:
                 self._vanished = 0
                 self._looked(step.batch, _job_of(verdict.body), change, now)
@@ -275,9 +275,10 @@ class BulkSlot:
         self._give_up_at = min(self._give_up_at, now + 2 * expected_duration(rows) + self._job_timeout)
         change.submitted = batch.rows
 
-    def _paged(self, batch: Batch, body: Any, change: Change, now: float) -> None:
+    def _paged(self, batch: Batch, verdict: Verdict, change: Change, now: float) -> None:
         """One page of the list is here."""
-        found = next((job for job in self._pages.take_in(body) if job.filename == batch.filename), None)
+        jobs = self._pages.take_in(verdict.body, verdict.next_page)
+        found = next((job for job in jobs if job.filename == batch.filename), None)
         if found is not None:
             self._pages, self._unread = self._new_pages(), 0
             if self.state is SlotState.SEARCHING:

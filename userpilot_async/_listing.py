@@ -100,9 +100,14 @@ class Pages:
         self._asked: set[str] = set()
         self._largest = self._total = self._pages = 0
 
-    def take_in(self, body: Any) -> list[Job]:
-        """The jobs of the page that was asked for, which earlier ones have not shown."""
+    def take_in(self, body: Any, link: str = "") -> list[Job]:
+        """The jobs of the page that was asked for, which earlier ones have not shown.
+
+        ``link`` is where the answer's headers say that the next page is, if they do.
+        """
         page = listing(body, self._host, self._path)
+        if link and page.next is None:
+            page = attrs.evolve(page, next=_query(link, self._host, self._path), claims_more=True)
         self._asked.add(self.query)
         self.read += 1
         new = []

@@ -26,6 +26,10 @@ MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an
 CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
 _MAX_DETAIL = 200  # characters of the server's own words
 _MAX_ID = 100  # characters of an id to quote to the vendor's support; a real x-request-id has 20 to 36
+_MAX_LINKS = 2_000  # characters of a header that are looked at: what stands there may be meant to take long
+_NEXT = re.compile(
+    r"<([^<>]*)>[^<>]*?;\s*rel\s*=\s*(?:\"[^\"<>]*(?<![^\s\"])next(?![^\s\"])|next(?![^\s,;]))", re.IGNORECASE
+)
 _PAGES = ("text/html", "application/xhtml+xml")
 # Byte order marks, and the zeros of UTF-16, are what can stand before the first character of a page.
 _MARKUP = re.compile(rb"[\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f]*+<")
@@ -102,6 +106,8 @@ class Verdict:
     rate: Rate = Rate()
     body: Any = None
     """The decoded JSON of the answer, if it was any."""
+    next_page: str = ""
+    """Where the header ``Link`` says that the next page of a list is (RFC 8288)."""
     foreign: bool = False
     """A 2xx that is no answer of this API: a web page, half a body, a list of errors. ``detail`` says what came."""
     ambiguous: bool = False
@@ -130,6 +136,7 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_of
     verdict = Verdict(
         _MEANINGS.get(status) or _by_class(status), status, _detail(first), asked or 0.0, rate, decoded,
         error_code=_id(first.get("error_code")), request_id=_id(headers.get("x-request-id")),
+        next_page=_next_page(headers.get("link", "")),
     )  # fmt: skip
     if 200 <= status < 300:
         return _of_success(verdict, headers, body, broken_off)
@@ -262,6 +269,12 @@ def _http_date(text: str | None) -> float | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):  # what the parser raises on garbage
         return None
+
+
+def _next_page(links: str) -> str:
+    """The target of the first link to what is next, of a header such as ``<https://…?page=2>; rel="next"``."""
+    found = _NEXT.search(links[:_MAX_LINKS]) if links else None
+    return found[1].strip() if found is not None else ""
 
 
 def _number(text: str | None) -> float | None:

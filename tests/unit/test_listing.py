@@ -260,3 +260,14 @@ def test_so_is_a_bare_list_with_pages_of_the_sizes_that_people_choose(way, count
     pages, shown, _ = walk(lambda query: way(have, size, query))
 
     assert not pages.whole or [one["job_id"] for one in have] == shown
+
+
+def test_a_link_in_the_headers_is_followed_and_one_that_leads_elsewhere_leaves_the_end_unknown():
+    pages, elsewhere = Pages(HOST, PATH), Pages(HOST, PATH)
+    pages.take_in(jobs(3), NEXT)
+    elsewhere.take_in([], "https://other.test/?page=2")
+
+    assert ("page=2", False) == (pages.query, pages.over)
+    assert not elsewhere.whole
+    pages.take_in(jobs(2, 3))
+    assert pages.whole

@@ -481,3 +481,19 @@ def test_whatever_ids_come_are_short_and_printable_or_none(headers, body):
 
     for one in (verdict.error_code, verdict.request_id):
         assert one is None or (0 < len(one) <= 100 and one.isprintable() and one.strip() == one)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ('<https://api.test/jobs?page=2>; rel="next"', "https://api.test/jobs?page=2"),
+        ('</jobs?page=1>; rel="prev", </jobs?page=3>; title="x"; rel=next, </jobs?page=9>; rel=last', "/jobs?page=3"),
+        ('</jobs?page=3>; REL = "last next"', "/jobs?page=3"),
+        ('</jobs?page=1>; rel="prev"', ""),
+        ('</jobs?page=1>; rel="nextish"', ""),
+        ("<next>", ""),
+        ("", ""),
+    ],
+)
+def test_the_header_link_names_the_next_page(link, target):
+    assert target == of_answer(200, {"link": link}, b"[]").next_page
