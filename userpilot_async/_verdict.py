@@ -30,6 +30,7 @@ _MAX_LINKS = 2_000  # characters of a header that are looked at: what stands the
 _NEXT = re.compile(
     r"<([^<>]*)>[^<>]*?;\s*rel\s*=\s*(?:\"[^\"<>]*(?<![^\s\"])next(?![^\s\"])|next(?![^\s,;]))", re.IGNORECASE
 )
+_MAX_PLAIN = 64  # bytes of plain text that may be a yes, such as "OK"; a notice of maintenance is longer
 _PAGES = ("text/html", "application/xhtml+xml")
 # Byte order marks, and the zeros of UTF-16, are what can stand before the first character of a page.
 _MARKUP = re.compile(rb"[\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f]*+<")
@@ -154,13 +155,15 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:
         return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)
-    if isinstance(verdict.body, dict) and verdict.body.get("errors"):
+    if isinstance(verdict.body, dict) and (verdict.body.get("errors") or verdict.body.get("error")):
         return _foreign(attrs.evolve(verdict, said=verdict.detail), "with a list of errors")
     says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
     # OpenAPI, "Event tracking successful": type JSON, and no content; "Track events API": "202 Accepted". Both read
     # 2026-10. A server that writes that word out must not be held for ever.
     if says_json and verdict.body is None and body.strip().lower() != b"accepted":
         return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
+    if kind and verdict.body is None and len(body.strip()) > (_MAX_PLAIN if kind == "text/plain" else 0):
+        return _foreign(verdict, f"with a document ({_printable(kind[:_MAX_ID])}): is a proxy in between?")
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 
 
