@@ -162,7 +162,12 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     # 2026-10. A server that writes that word out must not be held for ever.
     if says_json and verdict.body is None and body.strip().lower() != b"accepted":
         return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
-    if kind and verdict.body is None and len(body.strip()) > (_MAX_PLAIN if kind == "text/plain" else 0):
+    if (
+        kind
+        and not kind.endswith(("/json", "+json"))
+        and verdict.body is None
+        and len(body.strip()) > (_MAX_PLAIN if kind == "text/plain" else 0)
+    ):
         return _foreign(verdict, f"with a document ({_printable(kind[:_MAX_ID])}): is a proxy in between?")
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 
