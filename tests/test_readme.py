@@ -128,13 +128,16 @@ def test_parcelvoy_has_what_the_script_for_it_says(emulator_url: str) -> None:
     assert ("u1", {"plan": "pro"}, ["5e356e66"]) == (user["external_id"], user["data"], user["devices"])
 
 
-@pytest.mark.parametrize("name", ["fastapi_app.py", "aiohttp_app.py"])
+APPLICATIONS = ["fastapi_app.py", "aiohttp_app.py", "foreign/suite_readme.py"]
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_the_applications_are_the_ones_that_the_tests_run(name: str) -> None:
     assert (ROOT / "tests" / "apps" / name).read_text(encoding="utf-8") in PYTHON
 
 
 def test_no_python_block_is_left_out() -> None:
-    assert len(PYTHON) == len(SCRIPTS) + 2
+    assert len(PYTHON) == len(SCRIPTS) + len(APPLICATIONS)
 
 
 def run(command: str, url: str, folder: Path) -> str:

@@ -232,7 +232,8 @@ class UserpilotAPI(Startable):
     async def _read_jobs(self, filename: str | None = None, *, most_pages: int = MAX_PAGES) -> JobList:
         """The same, and whether the list's end was seen; until a page shows a job of this ``filename``, if given.
 
-        Raises as the other methods do. A page after the first that the server does not know ends the list.
+        Raises as the other methods do. A page after the first that the server does not know ends the list, and so does
+        one that it has no sensible answer for: how to ask for it was a guess.
         """
         pages = Pages(urlsplit(self.base_url).hostname or "", JOBS_PATH, most_pages)
         found: list[Job] = []
@@ -240,8 +241,8 @@ class UserpilotAPI(Startable):
             path = f"{JOBS_PATH}?{pages.query}" if pages.query else JOBS_PATH
             try:
                 verdict = await self._ask("jobs", "GET", path, repeatable=True, promises=Promise.JOBS)
-            except Rejected:
-                if not pages.read:
+            except (Rejected, Unavailable) as error:
+                if not pages.read or error.status is None:
                     raise
                 pages.refused()
                 break
@@ -305,7 +306,8 @@ class UserpilotAPI(Startable):
             raise InvalidCall(field, "must be an iterable of ids, not one str")
         body = encode_json({field: [checked_id(one, field) for one in _each(ids, field)]}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
-        return Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
+        job = Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
+        return job if job is not None and job.job_id else None
 
     async def _upload(self, endpoint: str, path: str, lines: list[bytes], filename: str | None) -> Job:
         if not lines or not lines[0]:
@@ -417,7 +419,8 @@ class _Refused(Exception):
         later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
         if later or verdict.foreign or verdict.status is None:
             detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-            detail = f"the server {verdict.detail}" if verdict.foreign else detail
+            said = f": {verdict.said}" if verdict.said else ""
+            detail = f"the server {verdict.detail}{said}" if verdict.foreign else detail
             return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
         return Rejected(verdict.status, verdict.detail, **ids)
 

@@ -12,7 +12,6 @@ from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said
 from ._ledger import Outcome
 from ._receipt import LateReceipt
-from ._reentry import in_on_dead
 from ._shared_ledger import Account
 from ._stored import Concluded
 
@@ -54,8 +53,6 @@ class Put:
     """Somebody waits for it, and is told if it fails."""
     withdrawn: bool = False
     """It was taken back while its batch waited for another try."""
-    from_on_dead: bool = attrs.field(factory=in_on_dead.get)
-    """`on_dead` has made it."""
 
 
 @attrs.define(eq=False, slots=True)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 import anyio
 
 from ._door import Checked, Door, DoorState
-from ._errors import ClientClosed, WrongLoop
+from ._errors import ClientClosed, ConfigurationError, WrongLoop
+from ._foreign import must_be
 from ._receipt import Receipt
 from ._statistics import Report, Statistics
 
@@ -80,7 +81,7 @@ class Blocking(Runner[C]):
 
     def __init__(self, client: C, backend: Backend) -> None:
         if backend not in ("asyncio", "trio"):
-            raise ValueError('backend must be "asyncio" or "trio"')
+            raise ConfigurationError('backend must be "asyncio" or "trio"')
         self._subject = client
         self._backend = backend
         self._portal: BlockingPortal | None = None
@@ -263,10 +264,10 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
 
     ``client`` is a `UserpilotClient` or a `ParcelvoyClient` that has not been opened. It runs on a loop of ``backend``
     (``"asyncio"`` or ``"trio"``) in a thread of its own from ``with``, or `Blocking.start`, on. After a fork a child
-    needs one of its own. Raises `ValueError` for anything else.
+    needs one of its own. Raises `ConfigurationError` for anything else.
     """
-    if getattr(client, "_blocking", None) is None:
-        raise ValueError(f"client must be a UserpilotClient or a ParcelvoyClient, not {type(client).__name__}")
+    if isinstance(client, type) or getattr(client, "_blocking", None) is None:
+        raise ConfigurationError(f"client {must_be('a UserpilotClient or a ParcelvoyClient', client)}")
     return client._blocking(backend)
 
 

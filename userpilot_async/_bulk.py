@@ -35,6 +35,7 @@ MOST_LOSSES = 2  # submissions of a file that came to nothing, before smaller on
 LONGEST_SULK = 1_800.0  # seconds until the next one, when even those come to nothing
 BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
+IN_FLIGHT = 60.0  # seconds; a server that took its last request so soon after a loss went down with that file
 VANISHED = 3  # looks in a row answered 404 before the job is taken for gone
 PACE = 3.0  # seconds a page until a list whose end was not seen is read again: a thirtieth of the budget
 
@@ -88,6 +89,7 @@ class BulkSlot:
         self._fitting = 0  # files in a row that were not too large
         self._running_since = 0.0
         self._give_up_at = math.inf
+        self._lost_at = math.inf
 
     @property
     def submitted(self) -> list[Row]:
@@ -123,6 +125,7 @@ class BulkSlot:
         """
         self.batch = Batch(kind, [], 0, filename, lost=True)
         self.state, self._due, self._give_up_at = SlotState.SEARCHING, until, until + self._job_timeout
+        self._lost_at = until
         return self.batch
 
     def resumed(self, now: float) -> None:
@@ -155,6 +158,20 @@ class BulkSlot:
             return Step("search", self.batch, query=self._pages.query)
         return Step("look", self.batch, self.job.job_id)
 
+    def outlast(self, last_taken: float, now: float, max_age: float) -> None:
+        """No file is given up while nothing gets through: at ``last_taken`` the server took a request, and none since.
+
+        To send it again before anybody could look for it would double it. But nobody waits for longer than ``max_age``.
+        """
+        if self.state is SlotState.SEARCHING:
+            since, is_silent = self._lost_at, last_taken < self._lost_at + IN_FLIGHT
+        elif self.state is SlotState.RUNNING:
+            since, is_silent = self._running_since, last_taken < now - IN_FLIGHT
+        else:
+            return
+        if is_silent:
+            self._give_up_at = max(self._give_up_at, min(now + self._job_timeout, since + max_age))
+
     def asked(self) -> None:
         """The step is being carried out."""
         self._asking = True
@@ -185,7 +202,9 @@ class BulkSlot:
         """A look or a search came to nothing: it is made again."""
         self._attempts += 1
         self._due = now + max(verdict.delay, backoff(self._attempts, self._chance()))
-        if step.query and verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED):
+        unknown = verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED)
+        # Also where one page is never answered: a file that is worked off late shows on the first.
+        if step.query and (unknown or self._attempts % VANISHED == 0):
             self._pages.refused()
             self._walked(step.batch, change, now)
         elif verdict.status in (404, 405) and self._attempts >= VANISHED and self._idempotent:
@@ -237,7 +256,7 @@ class BulkSlot:
         batch.searches = self._unread = 0
         self._pages = self._new_pages()
         self.state, self._due = SlotState.SEARCHING, now + self._pauses[0]
-        self._give_up_at = min(self._give_up_at, now + self._job_timeout)
+        self._give_up_at, self._lost_at = min(self._give_up_at, now + self._job_timeout), now
 
     def _wait(self, meaning: Meaning, asked: float, now: float) -> None:
         if meaning is Meaning.BUSY:
@@ -278,7 +297,8 @@ class BulkSlot:
             self._searched(batch, change, now)
             return
         self._unread += 1
-        self._due = now + max(next_look(None, batch.lines, 0.0, self._unread), PACE * pages.read)
+        pause = max(next_look(None, batch.lines, 0.0, self._unread), PACE * pages.read)
+        self._due = max(self._due, now + pause)
         self._give_up_if_overdue(batch, change, now)
 
     def _searched(self, batch: Batch, change: Change, now: float) -> None:

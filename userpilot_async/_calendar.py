@@ -37,7 +37,10 @@ class Clocks:
 
 
 class Calendar:
-    """See the module. ``clocks`` reads them; ``now`` is the schedule's clock at this moment."""
+    """The date of a moment, and the other way round: see the module.
+
+    ``clocks`` reads the three clocks; ``now`` is the schedule's clock at this moment.
+    """
 
     def __init__(self, clocks: Callable[[], Clocks], now: float) -> None:
         self._clocks = clocks

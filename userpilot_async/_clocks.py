@@ -17,7 +17,7 @@ T = TypeVar("T")
 CLOSE = 0.02  # seconds; readings further apart are not of one moment: the process was stopped in between
 TRIES = 10  # to have them of one moment; a machine that is too busy for ten has clocks a little apart
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: man 4 random
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))  # Windows has neither
 
 
 def wall() -> float:
@@ -27,7 +27,7 @@ def wall() -> float:
 
 def steady() -> float:
     """Seconds that go on while this machine sleeps, where there is such a clock: on Linux, and on macOS."""
-    return time.clock_gettime(_STEADY)
+    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
 
 def running() -> float:

@@ -46,7 +46,7 @@ from ._notices import Notices, Words
 from ._outbox import DisabledOutbox, Opening, Outbox
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
-from ._reentry import in_on_dead
+from ._reentry import in_on_dead, marked
 from ._reporting import CLOSING
 from ._room import Room
 from ._schedule import Schedule
@@ -78,7 +78,9 @@ LOOK = 0.05  # seconds between two looks of a close whether anything can still h
 class DoorState(Enum):
     """Whether calls come in; the words stand in messages."""
 
-    NEW = "is not open yet: open it with `async with`, or with `await client.start()`"
+    NEW = (
+        "is not open yet: open it with `async with`, or `await client.start()`; without a loop, `with blocking(client)`"
+    )
     OPEN = "is open"
     CLOSED = "is closed"
     LOST = "has lost its tasks: its loop was shut down, or they were cancelled"
@@ -165,6 +167,9 @@ class Door(Startable):
             self._lose_connection()
             if loop_here() is self._loop:  # else it has ended, and with it who waited there
                 self._release_waiters()
+        elif self._opened and not self._ended:  # while it is being closed: that has nothing to wait for any more
+            self._tasks_lost = True
+            self._sender.end()
 
     def _release_waiters(self) -> None:
         """Nothing is sent any more: nobody need wait for room, or for what becomes of a call."""
@@ -331,7 +336,7 @@ class Door(Startable):
         settings = self.settings
         if settings.when_full == "raise":
             raise self._full()
-        if settings.when_full != "drop_oldest":
+        if settings.when_full != "drop_oldest" or not self._sends:
             return False
         self._sender.take_in()
         while not self._outbox.has_room(size):
@@ -412,12 +417,14 @@ class Door(Startable):
     def _take_from_threads(self) -> None:
         """Take in what other threads have put, a slice of it."""
         for outcome, letter, receipt in self._inbox.next_refused(SLICE):
-            lost = self._lost(outcome, letter or partial(_bare_letter, self._destination, outcome))
+            with marked(receipt is not None and receipt.from_on_dead):
+                lost = self._lost(outcome, letter or partial(_bare_letter, self._destination, outcome))
             if receipt is not None:
                 receipt.follow(lost)
         for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
             try:
-                receipt.follow(self._take_one(kind, key, said, size, now))
+                with marked(receipt.from_on_dead):
+                    receipt.follow(self._take_one(kind, key, said, size, now))
             except Exception as bug:  # of ours, or a store's: raised out of here it would end an application on trio
                 self._notices.say(logging.ERROR, "inbox", f"a call from a thread was not held: {type(bug).__name__}")
                 receipt.follow(self._outbox.refuse(Outcome("dropped", "outbox")))
@@ -799,11 +806,12 @@ def _after_fork() -> None:
 
     Its chance must be its own: workers of one parent would all try again at the same moments.
     """
-    for door in _doors:
+    for door in list(_doors):
         door._random.seed()
         if door._door is DoorState.OPEN:
+            loop = door._loop if door._thread == get_ident() else None  # another thread's loop has not come along
             door._door, door._thread = DoorState.FORKED, NO_THREAD
-            door._sender.end_in_child()
+            door._sender.end_in_child(loop)
 
 
 def _at_exit() -> None:

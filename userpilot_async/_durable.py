@@ -599,7 +599,7 @@ class DurableOutbox:
             put.receipt.failed(NOT_HELD)
             if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
                 self.ledger.refused(NOT_HELD)
-                with marked(put.from_on_dead):
+                with marked(put.receipt.from_on_dead):
                     self._opening.failed(put.kind, put.key, put.said, error)
 
     def _changed(self) -> None:

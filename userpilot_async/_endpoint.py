@@ -69,7 +69,12 @@ class KeyRing:
 
         Raises whatever the callable raises, or `BadKey` for a key that cannot be one.
         """
-        return checked_key(self._key()) if callable(self._key) else self._key
+        if not callable(self._key):
+            return self._key
+        key: object = self._key()
+        if inspect.iscoroutine(key):  # of a callable that did not look async: nobody awaits it
+            key.close()
+        return checked_key(key)
 
     def fingerprint(self, salt: bytes) -> str:
         """What tells this key from others, and tells nothing of it. Raises as `current` does."""

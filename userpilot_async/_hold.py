@@ -16,7 +16,7 @@ class Hold:
 
     def __init__(self) -> None:
         self.why: str | None = None
-        self._base = ""
+        self._about: object = None
         self._last_before = -1  # the newest request that had begun when the hold did
         self._probe = -1  # the number of the one that looks; -1 if none does
         self._probe_at = 0.0
@@ -33,19 +33,21 @@ class Hold:
             self._probe, self._probe_at = number, now + HOLD_PROBE
 
     def ended(self, number: int) -> None:
-        """That request has ended, in whatever way."""
+        """The request of this number has ended, in whatever way."""
         if number == self._probe:
             self._probe = -1
 
-    def close(self, why: str, ids: str, number: int, newest: int, now: float) -> None:
+    def close(self, why: str, ids: str, number: int, newest: int, now: float, *, about: object = None) -> None:
         """The answer to this request says that nothing will be taken; ``newest`` is the last one that has begun.
 
-        ``ids`` differ from answer to answer: a hold that goes on for the same reason keeps its words.
+        ``ids`` differ from answer to answer, and ``why`` with the route that was asked: a hold that goes on ``about``
+        the same thing (by default, of the same words) keeps its first text, or each look would be news.
         """
+        about = why if about is None else about
         if self.why is not None and number <= self._last_before:
             return
-        if self.why is None or why != self._base:
-            self.why, self._base = f"{why} {ids}".rstrip(), why
+        if self.why is None or about != self._about:
+            self.why, self._about = f"{why} {ids}".rstrip(), about
         self._last_before, self._probe_at = newest, now + HOLD_PROBE
 
     def lift(self, number: int, *, taken: bool) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -24,6 +25,7 @@ import httpx
 
 from . import _verdict
 from ._endpoint import BadKey, KeyRing, Transport
+from ._foreign import is_a, type_name
 from ._loops import in_thread
 from ._verdict import Meaning, Verdict
 from ._version import __version__
@@ -48,6 +50,8 @@ class _Attempt:
     status: int | None = None
     headers: dict[str, str] = attrs.field(factory=dict)
     body: bytearray = attrs.field(factory=bytearray)
+    whole: bool = False
+    """As much of the answer was read as is wanted: what fails after that is no part of it."""
     broke_off: bool = False
     """The answer ended before its end: not by our own deadline or cap, at which the status is the answer."""
 
@@ -219,8 +223,12 @@ class Connection:
                 http = self._http or await self._connected()
                 self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
                 await self._stream(http, attempt, self._request(attempt, method, path, body, filename, key), cap)
-            except Exception as exc:  # httpx maps many of its parts' errors, not all; a transport may raise anything
-                failure, error, attempt.broke_off = _named(exc), exc, True
+            # httpx maps many of its parts' errors, not all; a transport may raise anything, also no `Exception`: an
+            # outcome of pytest's, or a group in which one is.
+            except BaseException as exc:
+                if _goes_on(exc):
+                    raise
+                failure, error, attempt.broke_off = _named(exc), exc, not attempt.whole
         if scope.cancelled_caught:
             failure = "timeout"
         return attempt.verdict(failure, error, cap)
@@ -259,10 +267,12 @@ class Connection:
     async def _stream(self, http: Transport, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
         response = await http.handle_async_request(request)
         try:
-            attempt.headers = {name.lower(): value for name, value in response.headers.items()}
+            headers = response.headers.items()  # of a transport that is not httpx's, perhaps, so: of anything
+            attempt.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
             attempt.status = int(response.status_code)
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]
+                attempt.whole = True
                 return
             # Cancelled, not broken out of, when it is enough: that ends the generators inside httpx as well.
             with anyio.CancelScope() as enough:
@@ -270,6 +280,10 @@ class Connection:
                     attempt.body += chunk[: cap - len(attempt.body)]
                     if len(attempt.body) >= cap:
                         enough.cancel()
+            attempt.whole = True
+        except Exception:
+            attempt.whole = getattr(response, "is_closed", None) is True  # by httpx, after the last piece
+            raise
         finally:
             await response.aclose()
 
@@ -278,28 +292,54 @@ def _named(error: BaseException) -> str:
     """The error and its root, by their types: `ConnectError` alone may be a name, a port, or a protocol.
 
     Never by its text, which may hold a URL or a header; and with care: an exception of somebody else's may lack what
-    its class promises (``ssl.SSLError("…")`` has no ``reason``).
+    its class promises (``ssl.SSLError("…")`` has no ``reason``), and its properties may raise.
     """
-    root = _root(error)
-    name = type(error).__name__
-    reason = getattr(root, "reason", None) if isinstance(root, ssl.SSLError) else None
-    told = reason if isinstance(reason, str) and reason else type(root).__name__
+    root = _chain(error)[-1]
+    name, told = type_name(error), type_name(root)
+    if is_a(root, ssl.SSLError):
+        try:
+            reason = getattr(root, "reason", None)
+        except Exception:
+            reason = None
+        told = reason if is_a(reason, str) and reason else told
     return name if told in (name, "OSError", "CancelledError", "Cancelled") else f"{name}, {told}"
 
 
-def _root(error: BaseException) -> BaseException:
-    """What the error began with: the last of its causes, or the first of a group's."""
-    for _ in range(MAX_CAUSES):
-        within = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what it began with: its cause, that one's cause, and so on; the first in place of a group."""
+    chain = [error]
+    while len(chain) <= MAX_CAUSES:
+        within = _exceptions(error)[0] if is_a(error, BaseExceptionGroup) else _cause(error) or _context(error)
         if within is None:
             break
+        chain.append(within)
         error = within
-    return error
+    return chain
+
+
+# As `BaseException` has them: a class may have properties of these names, which may raise.
+_cause: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__cause__"].__get__
+_context: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
+_exceptions: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:
-    for _ in range(MAX_CAUSES):
-        if error is None or isinstance(error, ssl.SSLCertVerificationError):
-            break
-        error = error.__cause__ or error.__context__
-    return isinstance(error, ssl.SSLCertVerificationError)
+    return error is not None and any(is_a(one, ssl.SSLCertVerificationError) for one in _chain(error))
+
+
+def _goes_on(error: BaseException) -> bool:
+    """It is no failure of a request: a cancellation, Ctrl-C, or the end of the program or of this very coroutine."""
+    if is_a(error, BaseExceptionGroup):
+        return any(_goes_on(one) for one in _exceptions(error) if not is_a(one, anyio.get_cancelled_exc_class()))
+    if is_a(error, anyio.get_cancelled_exc_class()):
+        return not _is_stray(error)
+    return issubclass(type(error), (KeyboardInterrupt, SystemExit, GeneratorExit))
+
+
+def _is_stray(cancellation: BaseException) -> bool:
+    """Nobody has cancelled this task: a transport has waited for something that was, as asyncio's futures can be."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not is_a(cancellation, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import attrs
 
 from ._errors import InvalidCall
+from ._foreign import is_a
 
 ROWS_PER_SECOND = 1_800 / 60  # documented speed of bulk jobs; an older page says 1,200 a minute
 MAX_JOB_ID = 1_024  # characters; real ones have about 60
@@ -128,7 +129,7 @@ def usable_job_id(job_id: str) -> bool:
 
 def quoted_job_id(job_id: str) -> str:
     """A job's id as one segment of a path: it has colons, and a hostile one may have slashes and dots."""
-    if not isinstance(job_id, str) or not usable_job_id(job_id):
+    if not is_a(job_id, str) or not usable_job_id(job_id):
         raise InvalidCall("job_id", "must be a printable str of at most 1,024 characters")
     quoted = quote(job_id, safe="")
     return quoted.replace(".", "%2E") if set(job_id) <= {"."} else quoted

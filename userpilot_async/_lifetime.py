@@ -65,6 +65,8 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
         if kind is GeneratorExit and loop_here() is not self._loop:
             self._lost()  # the loop has ended, and what was in the block is garbage: nothing can be awaited any more
             return
+        if loop_here() is None:
+            return  # in a forked child, whose asyncio takes the loop that goes on for none: all of it is the parent's
         try:
             with anyio.CancelScope(shield=True):
                 await self._closing()

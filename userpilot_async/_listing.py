@@ -41,15 +41,15 @@ class Listing:
     next: str | None = None
     """The query of a link to the next page, for the same path at the same host."""
     claims_more: bool = False
-    """It says that more follows, or cannot be read whole."""
+    """The page says that more follows, or cannot be read whole."""
     claims_end: bool = False
-    """It says that nothing does."""
+    """The page says that nothing follows."""
     total: int = 0
-    """So many jobs are in the whole list, if it says so."""
+    """How many jobs the page says are in the whole list; 0 if it does not."""
     pages: int = 0
-    """So many pages has it."""
+    """How many pages it says the list has; 0 if it does not."""
     full: bool = False
-    """It has as many jobs as a page may have."""
+    """The page has as many jobs as a page may have."""
 
 
 def listing(body: Any, host: str = "", path: str = "") -> Listing:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -19,8 +19,27 @@ T = TypeVar("T")
 
 def on_trio() -> bool:
     """Ask whether this is called in a task of trio's."""
+    return _trio_here() is not None
+
+
+def _trio_here() -> Any:
+    """trio, if this is called in its run, else ``None``. `Any`: it need not be installed.
+
+    httpcore loads whatever trio is installed, of any age, also where asyncio runs; and perhaps in another thread, which
+    is not ready with it.
+    """
     trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
+    lowlevel = getattr(trio, "lowlevel", None)
+    if lowlevel is None:
+        return None
+    runs = getattr(lowlevel, "in_trio_run", None)
+    if runs is None:  # before trio 0.29
+        try:
+            lowlevel.current_trio_token()
+        except (RuntimeError, AttributeError):
+            return None
+        return trio
+    return trio if runs() else None
 
 
 def cancelled_natively() -> bool:
@@ -32,10 +51,25 @@ def cancelled_natively() -> bool:
     return anyio.current_effective_deadline() != -math.inf
 
 
+def cancel_in(loop: object, scope: anyio.CancelScope) -> None:
+    """Cancel a scope of this asyncio loop, from outside of its tasks and callbacks, but in its thread.
+
+    anyio asks asyncio for the running loop. That is none between two `run_until_complete`, and none in a forked child.
+    """
+    import asyncio
+
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)  # type: ignore[arg-type]  # it is what `loop_here` gave
+    try:
+        scope.cancel()
+    finally:
+        asyncio._set_running_loop(running)
+
+
 def host_here() -> Callable[[], bool]:
     """Give a function that tells whether the task in which this is called has ended; never true on trio."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    trio = _trio_here()
+    if trio is not None:
         return lambda: False
     import asyncio  # a fifth of this package's import time, and loaded already wherever it is needed
 
@@ -45,8 +79,8 @@ def host_here() -> Callable[[], bool]:
 
 def clock_here() -> Callable[[], float]:
     """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    trio = _trio_here()
+    if trio is not None:
         current_time: Callable[[], float] = trio.lowlevel.current_clock().current_time  # also outside of trio's run
         return current_time
     import asyncio
@@ -56,8 +90,8 @@ def clock_here() -> Callable[[], float]:
 
 def loop_here() -> object:
     """What stands for the loop that runs in this thread, or ``None``."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    trio = _trio_here()
+    if trio is not None:
         return trio.lowlevel.current_trio_token()
     asyncio = sys.modules.get("asyncio")
     return asyncio._get_running_loop() if asyncio is not None else None
@@ -68,8 +102,8 @@ def soon_here() -> Callable[..., object]:
 
     It raises `RuntimeError` when that loop has ended.
     """
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    trio = _trio_here()
+    if trio is not None:
         run_soon: Callable[..., object] = trio.lowlevel.current_trio_token().run_sync_soon
         return run_soon
     import asyncio

@@ -19,13 +19,13 @@ import attrs
 from ._settings import DeliverySettings
 
 REMEDIES = {
-    "invalid": "mend the code that makes such calls; their dead letters have them",
-    "too_large": "send less with each call; their dead letters have them",
+    "invalid": "mend the code that makes such calls; on_dead gets each of them",
+    "too_large": "send less with each call; on_dead gets each of them",
     "expired": "raise max_age, or see above why nothing was sent for so long",
     "queue_full": "raise max_queue_calls and max_queue_bytes, or make fewer calls",
     "closed": "close the client after the last call has returned",
     "ambiguous": 'with on_ambiguous="send" such calls are sent again, and may arrive twice',
-    "job_failed": "their dead letters have them",
+    "job_failed": "on_dead gets each of them",
     "outbox": "see to the outbox, or raise max_wait",
     "damaged": "see to the disk, and restore what was lost from where it came",
 }
@@ -55,7 +55,7 @@ def loss_line(reason: str, why: str, lost: Losses) -> str:
     more = f"{lost.merged} more had been merged into {'it' if lost.calls == 1 else 'them'}" if lost.merged else ""
     in_all = f"{lost.in_all} in all" if lost.in_all > lost.calls else ""
     parts = [part for part in (why, more, in_all, REMEDIES.get(reason, "")) if part]
-    return f"{counted(lost.calls)} lost, reason {reason}: {'; '.join(parts) or 'see the dead letters'}"
+    return f"{counted(lost.calls)} lost, reason {reason}: {'; '.join(parts) or 'on_dead gets them'}"
 
 
 def why_lost(reason: str, settings: DeliverySettings, failure: str | None = None) -> str:
@@ -84,6 +84,11 @@ def refused_words(words: str, call: Mapping[str, Any]) -> str:
     return "" if quotes or partly or OPAQUE.search(said) else words
 
 
+def told(words: str) -> str:
+    """The server's words in brackets, to be put behind ours; empty if there are none, or if a key may be among them."""
+    return f" ({words})" if words and not OPAQUE.search(words) else ""
+
+
 def _values(call: Mapping[str, Any]) -> Iterator[str]:
     """Every value in a call, as text. Its names are the application's own, and may be said."""
     for name, value in call.items():
@@ -108,7 +113,7 @@ class Rest:
     pace: str
     """What sets that: ``600 a minute``; empty where there is no limit."""
     requests: int
-    """That are needed."""
+    """How many requests are needed."""
 
 
 NOTHING_LEFT = Rest(seconds=0.0, pace="", requests=0)
@@ -132,7 +137,7 @@ class Close:
     took: float
     """Seconds."""
     ran_out: bool
-    """It took all the time there was, or nothing could have been sent before its end."""
+    """The close took all the time there was, or nothing could have been sent before its end."""
     ended: str | None
     """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
     held: str | None

@@ -64,7 +64,9 @@ def outbox_at(place: AnyPlace | None, called: str = "outbox") -> Outbox:
         return place
     scheme = place.partition("://")[0]
     if ":memory:" in place:
-        raise ConfigurationError(f"{called} in memory is memory://, or none at all")
+        raise ConfigurationError(
+            f"{called} names SQLite's database in memory, which keeps nothing: leave it out, or use memory://"
+        )
     if "://" not in place:
         file = place if "@" not in place and place.isprintable() else "path"  # it may be a URL with a password
         raise ConfigurationError(f"{called} must be an Outbox or a URL; a file is sqlite:///{file}")

@@ -11,6 +11,7 @@ import anyio
 from ._errors import ClientClosed, WrongLoop
 from ._ledger import PENDING, DeliveryRoute, Ledger, Outcome, Status
 from ._loops import HomeLoop
+from ._reentry import in_on_dead
 
 LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's loop is still there
 
@@ -146,13 +147,14 @@ class Receipt:
 class LateReceipt(Receipt):
     """For a call whose number is not known before it is held, a moment later; until then it is -1."""
 
-    __slots__ = ("_fate", "_listeners")
+    __slots__ = ("_fate", "_listeners", "from_on_dead")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._page = _NO_PAGE
         self._fate: Outcome | None = None
         self._listeners: list[Callable[[], object]] | None = None
+        self.from_on_dead = in_on_dead.get()  # who has made the call: whoever loses it knows no more than this
         self.id = -1
 
     def held(self, call_id: int, page: bytearray) -> None:

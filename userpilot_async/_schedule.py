@@ -30,7 +30,7 @@ from ._lanes import Facts, Lane, Place, Post, Ticket
 from ._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from ._lines import Lines
 from ._listing import Pages
-from ._losses import Rest
+from ._losses import Rest, told
 from ._once import Once
 from ._outlook import Outlook
 from ._settings import DeliverySettings
@@ -117,6 +117,7 @@ class Schedule:
         self._turn = 0
         self._hold = Hold()
         self._begun = 0
+        self._last_taken = -math.inf  # when the server was well
 
     @property
     def held(self) -> str | None:
@@ -420,6 +421,7 @@ class Schedule:
 
     def _step_done(self, work: Work, step: Step, verdict: Verdict, now: float) -> None:
         slot = self._slot_of(work)
+        slot.outlast(self._last_taken, now, self._settings.max_age)
         change = slot.done(step, verdict, now)
         self.jobs_completed += change.delivered
         if slot is self.import_slot and self.backlog is not None:
@@ -477,7 +479,9 @@ class Schedule:
         # Somebody on the way may mind what is in one request; 401 minds the key.
         believed = work.gate.refused(now, at_once=not verdict.ambiguous)
         if verdict.status == 401 or believed or self.held is not None:
-            self._hold.close(why, verdict.words.ids, work.number, self._begun, now)
+            ours = verdict.detail if verdict.foreign or verdict.status is None else ""
+            about = (verdict.meaning, verdict.status, ours)
+            self._hold.close(why, verdict.words.ids, work.number, self._begun, now, about=about)
 
     def _failed(self, work: Work, verdict: Verdict, now: float) -> None:
         """The server is not well, or nothing came from it."""
@@ -492,7 +496,7 @@ class Schedule:
 
     def _taken(self, work: Work, now: float) -> None:
         """The server is well."""
-        self.failure = None
+        self.failure, self._last_taken = None, now
         if self.backlog is not None and work.gate.failing:
             self.backlog.trust.forgive()  # an outage is over: it was none of files
         work.gate.succeeded(now, work.number)
@@ -507,7 +511,7 @@ class Schedule:
         return self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate
 
     def _why_no_imports(self, verdict: Verdict, route: Route) -> str:
-        said = f" ({verdict.detail})" if verdict.detail else ""
+        said = told(verdict.detail)
         return f"{self._server} answers {verdict.status} on {route.name}{said}: does the plan have imports?"
 
     def _why_held(self, verdict: Verdict, route: Route) -> str:
@@ -615,7 +619,7 @@ class Schedule:
 
     @property
     def settings(self) -> DeliverySettings:
-        """Those it keeps to."""
+        """The settings that the schedule keeps to."""
         return self._settings
 
     @property

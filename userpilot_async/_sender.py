@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -21,7 +21,7 @@ from ._jobs import quoted_job_id
 from ._lanes import Post
 from ._ledger import Outcome
 from ._letters import Letters
-from ._loops import cancelled_natively, host_here, loop_here, on_trio
+from ._loops import cancel_in, cancelled_natively, host_here, loop_here, on_trio
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
@@ -79,6 +79,7 @@ class Sender:
         """What is under way may end; nothing else begins."""
         self.closed = False
         """Its end is meant: calls left are somebody else's to report."""
+        self._in_child = False
         self.before_end: Callable[[], object] = lambda: None
         """To be called before it says what is left: takes in what is on its way."""
         self.gave_up: Callable[[], object] = lambda: None
@@ -87,7 +88,10 @@ class Sender:
         self._wake = anyio.Event()
         self._settled = anyio.Event()
         self._ended = anyio.Event()
-        self._given_out: set[Work] = set()
+        # With what performs it: a task that is cancelled natively before its first step leaves that to the garbage
+        # collector, which warns of a coroutine that was never awaited.
+        self._given_out: dict[Work, Coroutine[Any, Any, None]] = {}
+        self._delivery: Coroutine[Any, Any, None] | None = None
         self.reporting = Reporting(notices, destination, connection.base_url)
         self._no_imports: str | None = None
         self._warned = False
@@ -123,11 +127,14 @@ class Sender:
         self._ended.set()
         self.release()
 
-    def end_in_child(self) -> None:
-        """This is a forked child, which may go on in a copy of the parent's loop: what is under way is the parent's."""
-        self.closed = self.lands = True
-        if not on_trio():
-            self._scope.cancel()
+    def end_in_child(self, loop: object) -> None:
+        """This is a forked child: what is under way is the parent's.
+
+        ``loop`` is the child's copy of the parent's loop, in which it may go on, or ``None`` if it has none.
+        """
+        self.closed = self.lands = self._in_child = True
+        if loop is not None and not on_trio():
+            cancel_in(loop, self._scope)
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -167,12 +174,15 @@ class Sender:
                 raise
             again = not self.closed and not self._host_is_done()
         except Exception as bug:
-            self.end_with(bug)
+            if not self._in_child:  # there, asyncio takes a loop that goes on for none
+                self.end_with(bug)
         finally:
             self._live_no_more(again)
 
     def _live_no_more(self, again: bool) -> None:
         self.running, self.asleep = False, True
+        for begun in [*self._given_out.values(), *([self._delivery] if self._delivery else ())]:
+            begun.close()  # what has not begun: all else has ended
         if loop_here() is None:
             return
         if self.bug is None:
@@ -216,9 +226,8 @@ class Sender:
             )
             if self._outbox.durable:
                 message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
-            self._notices.say(
-                logging.ERROR, "unsent", f"{message}; leave the client by `async with`, or await aclose()"
-            )
+            remedy = "leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
+            self._notices.say(logging.ERROR, "unsent", f"{message}; {remedy}")
             warnings.warn(message, ResourceWarning, stacklevel=2)
         self._notices.say_rest()
 
@@ -243,10 +252,11 @@ class Sender:
                 self.carry_on()
                 self.reporting.say_due()
                 if self._letters.wants_task():  # after `next`, in which calls die of age
-                    letters.start_soon(self._deliver_letters)
+                    self._delivery = delivery = self._deliver_letters()
+                    letters.start_soon(partial(_itself, delivery), name="userpilot_async: on_dead")
                 if isinstance(step, Work):
-                    self._given_out.add(step)
-                    requests.start_soon(self._perform, step)
+                    self._given_out[step] = performing = self._perform(step)
+                    requests.start_soon(partial(_itself, performing), name="userpilot_async: a request")
                 elif taken or step <= now:
                     await anyio.lowlevel.checkpoint()
                 else:
@@ -334,8 +344,14 @@ class Sender:
 
     def mourn(self, letter: Callable[[], LostCall], reason: str, why: Callable[[], str] | None = None) -> None:
         """A call is lost that never came as far as the schedule. ``why`` is for the log, which may not ask."""
+
+        def reasons() -> str:
+            if reason == "invalid" and (error := letter().error) is not None:  # of a call from a thread
+                return str(error)
+            return why_lost(reason, self.schedule.settings)
+
         self._letters.post(letter, bounded=True)
-        self._notices.lost(reason, 1, why=why or (lambda: why_lost(reason, self.schedule.settings)))
+        self._notices.lost(reason, 1, why=why or reasons)
         self.rouse()
 
     def rest(self) -> Rest:
@@ -379,7 +395,7 @@ class Sender:
             self.rouse()
 
     def _take_back(self, work: Work, verdict: Verdict) -> None:
-        self._given_out.discard(work)
+        self._given_out.pop(work, None)
         if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
             return
         now = self._now()
@@ -412,6 +428,11 @@ class Sender:
             await anyio.lowlevel.checkpoint()
         body = between.join(slices)
         return b'{"%s":[%s]}' % (work.array.encode(), body) if work.array else body
+
+
+def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+    """For a task group, which starts functions."""
+    return coroutine
 
 
 def _noted(work: Work) -> Request:

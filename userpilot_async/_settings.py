@@ -23,8 +23,12 @@ def _not_negative(instance: DeliverySettings, attribute: attrs.Attribute[Any], v
 
 
 def _not_negative_or_none(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None:
+    if value is None:
+        return
+    try:
         _not_negative(instance, attribute, value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}, or None for no limit") from None
 
 
 def whole_number(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: int) -> None:

@@ -55,17 +55,17 @@ class Change:
     submitted: list[Row] = attrs.field(factory=list)
     """The server has accepted a job with them."""
     withdrawn: list[Row] = attrs.field(factory=list)
-    """That job came to nothing."""
+    """The rows of a job that came to nothing."""
     ended: list[Row] = attrs.field(factory=list)
     """No file carries them any more: they are delivered, dead, or go back to wait."""
     delivered: bool = False
-    """All of the ended ones."""
+    """All of the ended ones are delivered."""
     dead: str | None = None
-    """Or dead, for this reason."""
+    """Why all of the ended ones are dead, if they are."""
     words: Words = NO_WORDS
     """What the server said about the dead ones."""
     repeated: list[Row] = attrs.field(factory=list)
-    """They go again, after an answer that got lost: no job with their filename was found."""
+    """Rows that go again after an answer that got lost: no job with their filename was found."""
 
 
 class Forms:

@@ -51,7 +51,8 @@ class Trouble:
             return None
         waits = f"{counted(waiting)} {'waits' if waiting == 1 else 'wait'}"
         if held is not None:
-            remedy = "correct that where the client is made; one request a minute looks whether it is right again"
+            place = "a key or a URL where the client is made"
+            remedy = f"correct that ({place}); one request a minute looks whether it is right again"
             words = f"nothing is sent, and nothing is lost: {held}; {waits}; {remedy}"
             return self._news("held", held, words)
         if self._since is not None:

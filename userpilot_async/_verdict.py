@@ -10,6 +10,7 @@ answers; `as_promised` adds what the one that was asked has promised.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -26,8 +27,8 @@ CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
 _MAX_DETAIL = 200  # characters of the server's own words
 _MAX_ID = 100  # characters of an id to quote to the vendor's support; a real x-request-id has 20 to 36
 _PAGES = ("text/html", "application/xhtml+xml")
-# Byte order marks, and the zeros of UTF-16; what can stand before the first character of a page.
-_BEFORE_MARKUP = b"\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f"
+# Byte order marks, and the zeros of UTF-16, are what can stand before the first character of a page.
+_MARKUP = re.compile(rb"[\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f]*+<")
 
 
 class Meaning(Enum):
@@ -104,12 +105,14 @@ class Verdict:
     foreign: bool = False
     """A 2xx that is no answer of this API: a web page, half a body, a list of errors. ``detail`` says what came."""
     ambiguous: bool = False
-    """It may have been carried out all the same."""
+    """The server may have carried out the request all the same."""
     error_code: str | None = None
     request_id: str | None = None
     """As in `Words`."""
     doubtful: bool = False
     """It may be one event's fault: they go again in smaller arrays."""
+    said: str = ""
+    """The server's own words, where ``detail`` is ours. They may quote ids and values: no log may hold them."""
 
     @property
     def words(self) -> Words:
@@ -140,15 +143,16 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     # Unpacked, or left out where nobody could.
     encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
-    if (kind in _PAGES and (body.strip() or encoded)) or body[:1_024].lstrip(_BEFORE_MARKUP).startswith(b"<"):
+    if (kind in _PAGES and (body.strip() or encoded)) or _MARKUP.match(body):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:
         return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)
     if isinstance(verdict.body, dict) and verdict.body.get("errors"):
-        said = f": {verdict.detail}" if verdict.detail else ""
-        return _foreign(verdict, f"with a list of errors{said}")
+        return _foreign(attrs.evolve(verdict, said=verdict.detail), "with a list of errors")
     says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
-    if says_json and verdict.body is None:
+    # OpenAPI, "Event tracking successful": type JSON, and no content; "Track events API": "202 Accepted". Both read
+    # 2026-10. A server that writes that word out must not be held for ever.
+    if says_json and verdict.body is None and body.strip().lower() != b"accepted":
         return _foreign(verdict, "with what it calls JSON and is none: is a proxy in between?", ambiguous=True)
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 
@@ -159,7 +163,7 @@ def _foreign(verdict: Verdict, what: str, *, ambiguous: bool = False) -> Verdict
 
 
 def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
-    """The same, for an endpoint that answers so.
+    """The verdict as the endpoint that was asked makes it: a 2xx has to give what that endpoint promises.
 
     What is no answer of this API says of a realtime call that the URL is not that of one (`Meaning.MISCONFIGURED`); of
     a file, that it may have been taken (`Meaning.LOST`); of a look at jobs nothing, so that it is made again
@@ -172,7 +176,7 @@ def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
         return verdict
     of_rows = isinstance(verdict.body, dict) and verdict.body.get("errors")
     if kept and of_rows and verdict.meaning is Meaning.MISCONFIGURED:  # there is a job all the same
-        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", foreign=False, ambiguous=False)
+        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", said="", foreign=False, ambiguous=False)
     missing = f"answered {verdict.status} with no {'list of jobs' if promise is Promise.JOBS else 'job object'}"
     came = verdict.detail.partition(" with ")[2]
     if not verdict.foreign:

@@ -114,7 +114,7 @@ def test_without_its_packages_the_command_line_says_what_to_install(package: str
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+@pytest.mark.parametrize("package", ["python_multipart", "starlette", "uvicorn"])
 @pytest.mark.parametrize("command", ["emulate", "demo"])
 def test_without_its_packages_the_emulator_says_what_to_install(package: str, command: str) -> None:
     result = without(package, command)

@@ -17,6 +17,7 @@ from userpilot_async import OutboxError
 from userpilot_async._durable import DurableOutbox
 from userpilot_async._inheritance import Request
 from userpilot_async._ledger import Outcome
+from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._errands import Errands
 
@@ -247,6 +248,31 @@ async def test_a_handler_that_raises_keeps_nobody_waiting(scene: Scene, monkeypa
             await scene.hold()
     finally:
         logger.removeHandler(handler)
+
+
+async def test_a_bug_in_the_thread_of_an_outbox_in_redis_is_the_same(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, client = RedisOutbox(redis_url, max_calls=1, fallback="memory"), Client()
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(LONGEST):
+            await outbox.open(client.opening(tasks=tasks))
+            monkeypatch.setattr(outbox._errands, "work", broken)
+            waiting = outbox.put("track", "u1", b"{}", 2, 0.0)
+            while not outbox._closed.past:
+                await anyio.sleep(0.002)
+            receipt = outbox.put("track", "u2", b"{}", 2, 0.0)
+            with pytest.raises(OutboxError, match="met a bug of this library"):
+                await outbox.hold("track", "u3", b"{}", 2, 0.0, None)
+            await outbox.recorded()
+            await outbox.aclose()
+        tasks.cancel_scope.cancel()
+
+    assert isinstance(outbox.bug, OurBug)
+    assert {"outbox"} == {waiting.reason, receipt.reason}
+    assert outbox.has_room(2)
+    assert ["u1", "u2"] == [key for _, key, _, _ in client.not_held]
+    assert 1 == len([record for record in caplog.records if record.levelno >= logging.ERROR])
 
 
 def test_the_sender_meets_the_bug_itself() -> None:

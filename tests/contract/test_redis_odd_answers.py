@@ -339,6 +339,25 @@ def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_en
     at_once(late.aclose())
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
+def test_trouble_of_this_machine_is_a_step_that_is_made_again(
+    process: Process, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, error: Exception
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise error
+
+    outbox = process()
+    with monkeypatch.context() as patched:
+        patched.setattr("userpilot_async.redis._attempts.encoded", fail)
+        put(outbox)
+        assert outbox.away
+    with monkeypatch.context() as patched:
+        patched.setattr("socket.gethostname", fail)
+        look(outbox)
+
+    judge(outbox, 1, process)
+
+
 # ── what is said ──
 
 

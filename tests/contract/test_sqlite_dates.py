@@ -418,6 +418,23 @@ def test_on_a_full_disk_the_file_opens_and_the_calendar_is_noted_later(
     assert [0.0, 0.0] == pytest.approx(here.dated_wrongly(sender), abs=0.6)
 
 
+def test_a_machine_that_is_started_again_with_a_full_disk_has_not_set_its_calendar(
+    host: NewHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steady clock began anew, and calls of the day before were taken for ones of today."""
+    here = host()
+    here.put(here.starts(sender=False))
+    here.end()
+    here.machine.start_again(after=DAY)
+    with monkeypatch.context() as full:
+        full.setattr(Tables, "write_dates", _has_no_room)
+        web = here.starts(sender=False)
+    here.put(web)
+    sender = here.starts()
+
+    assert [0.0, 0.0] == pytest.approx(here.dated_wrongly(sender), abs=0.6)
+
+
 def _has_no_room(tables: Tables, step: float) -> None:
     raise sqlite3.OperationalError("database or disk is full")
 

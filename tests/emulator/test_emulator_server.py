@@ -151,3 +151,13 @@ def request_bytes() -> bytes:
         f"Content-Length: {len(body)}".encode(),
     ]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("package", ["python_multipart", "starlette", "uvicorn"])
+def test_without_its_packages_the_import_says_what_to_install(package: str) -> None:
+    script = f"import sys; sys.modules[{package!r}] = None; from userpilot_async.emulator import Emulator"
+
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+
+    told = f'ModuleNotFoundError: the emulator needs {package}: pip install "userpilot-async[emulator]"'
+    assert told == result.stderr.splitlines()[-1]

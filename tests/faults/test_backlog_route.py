@@ -177,6 +177,18 @@ async def test_row_20_a_plan_without_imports() -> None:
         assert "the plan of this account has no imports" in (scene.statistics.imports_closed or "")
 
 
+async def test_row_20_a_refusal_that_quotes_the_key_is_not_quoted() -> None:
+    async with late() as scene:
+        body = {"errors": [{"message": "the key NX-ac54070e-live-77 has no imports"}]}
+        scene.goes_wrong("no imports", path=IMPORTS, status=403, body=body)
+        await backlog(scene)
+        await scene.drained(5 * MINUTE)
+
+        said = f"{scene.log.said(NO_IMPORTS)} {scene.statistics.imports_closed}"
+        assert "answers 403 on imports" in said
+        assert "NX-" not in said
+
+
 async def test_row_20_a_key_that_is_refused_everywhere_for_a_while_closes_nothing() -> None:
     async with late() as scene:
         scene.goes_wrong("wrong key for imports", path=IMPORTS, status=401)

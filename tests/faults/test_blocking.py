@@ -18,6 +18,7 @@ from tests.harness import RawServer, free_of_leaks, judge, silent
 from userpilot_async import (
     ClientClosed,
     ClientNotOpen,
+    ConfigurationError,
     DeadCall,
     Identify,
     IdentifyCompany,
@@ -304,7 +305,7 @@ def test_before_and_after_it_says_so(backend: Any, name: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         "track": lambda: userpilot.track("u1", "exported"), "flush": userpilot.flush, "jobs": userpilot.api.jobs,
     }  # fmt: skip
-    with pytest.raises(ClientNotOpen):
+    with pytest.raises(ClientNotOpen, match="not open yet"):
         calls[name]()
     with userpilot:
         pass
@@ -325,10 +326,19 @@ def test_an_exception_in_the_block_drains_and_goes_on(backend: Any) -> None:
     assert [1] == markers(emulator)
 
 
+def test_a_client_that_is_not_open_names_the_way_without_a_loop(backend: Any) -> None:
+    """Who tries it in a script, or calls `blocking` without its `with`, has nowhere to write `async with`."""
+    for client in (UserpilotClient(KEY), blocking(UserpilotClient(KEY), backend)):
+        with pytest.raises(ClientNotOpen, match=r"without a loop, `with blocking\(client\)`"):
+            (client.track_nowait if isinstance(client, UserpilotClient) else client.track)("u1", "exported")
+
+
 def test_only_a_client_can_be_made_blocking(backend: Any) -> None:
-    with pytest.raises(ValueError, match="not str"):
+    with pytest.raises(ConfigurationError, match="not str"):
         blocking("client", backend)  # type: ignore[arg-type]  # the mistake
-    with pytest.raises(ValueError, match="backend"):
+    with pytest.raises(ConfigurationError, match="not type"):
+        blocking(UserpilotClient, backend)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ConfigurationError, match="backend"):
         blocking(UserpilotClient(KEY), "gevent")  # type: ignore[arg-type]  # the mistake
 
 

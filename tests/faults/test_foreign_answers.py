@@ -357,10 +357,16 @@ async def test_row_82_the_key_goes_to_no_other_host() -> None:
 
 
 @virtual
-async def test_row_82_a_page_that_the_server_does_not_know_ends_the_list() -> None:
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, {"errors": [{"message": "unknown parameter"}]}), (500, None), (200, {}), (200, {"errors": ["no"]})],
+)
+async def test_row_82_a_page_that_the_server_does_not_know_ends_the_list(status: int, body: Any) -> None:
+    """Ten jobs look like a full page, and nobody knows what a server does that has but one."""
+
     def serve(request: httpx.Request) -> httpx.Response:
         if request.url.query:
-            return httpx.Response(400, json={"errors": [{"message": "unknown parameter"}]})
+            return httpx.Response(status, json=body)
         return httpx.Response(200, json=[{"job_id": f"j{n}", "status": "queued"} for n in range(10)])
 
     transport = httpx.MockTransport(serve)

@@ -84,6 +84,16 @@ async def test_calls_that_were_merged_into_what_is_lost_are_said_beside_it() -> 
 # ── why, and what to do ──
 
 
+async def test_an_invalid_call_from_a_thread_is_said_with_its_field_and_rule() -> None:
+    transport, settings = httpx.MockTransport(lambda _: httpx.Response(202)), Settings(on_invalid="dead")
+    with Log() as log:
+        async with UserpilotClient("KEY", transport=transport, settings=settings) as userpilot:
+            await anyio.to_thread.run_sync(userpilot.track_nowait, "", "clicked")
+
+    (line,) = log.said("lost")
+    assert "1 call lost, reason invalid: user_id must not be empty or blank; mend" in line
+
+
 async def test_a_call_that_the_server_refuses_is_said_with_its_status_and_without_what_it_quotes() -> None:
     def refuses(request: httpx.Request) -> httpx.Response:
         quoted = {"message": "user_id anna.kowalska is unknown"}
@@ -100,7 +110,7 @@ async def test_a_call_that_the_server_refuses_is_said_with_its_status_and_withou
         assert "analytex.userpilot.io answered 400 on track" in line
         assert words in line
         assert "kowalska" not in line + "".join(log.details)
-        assert line.endswith("mend the code that makes such calls; their dead letters have them")
+        assert line.endswith("mend the code that makes such calls; on_dead gets each of them")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.faults._loops import client_of, virtual_emulator
 from tests.harness import judge
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async._schedule import Schedule
+from userpilot_async._settings import WhenFull
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
 
@@ -53,10 +54,13 @@ async def test_a_bug_in_the_schedule_is_logged_with_its_traceback_and_raised_whe
     assert 0 == report.statistics.pending
 
 
+@pytest.mark.parametrize("when_full", ["wait", "drop_oldest", "drop_newest"])
 @pytest.mark.parametrize("method", METHODS)
-async def test_after_a_bug_neither_a_call_nor_a_flush_raises_and_none_of_them_waits(method: str) -> None:
+async def test_after_a_bug_neither_a_call_nor_a_flush_raises_and_none_of_them_waits(
+    method: str, when_full: WhenFull
+) -> None:
     began = anyio.current_time()
-    settings = {"max_queue_calls": 5, "max_wait": 10.0}
+    settings = {"max_queue_calls": 5, "max_wait": 10.0, "when_full": when_full}
     with pytest.raises(Bug):
         async with client_of(virtual_emulator(), **settings) as userpilot:
             break_on(method, userpilot)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -251,6 +253,26 @@ def again_in_a_task(letters: list[Any], client: Callable[[], UserpilotClient]) -
     return on_dead
 
 
+def again_from_a_thread(letters: list[Any], client: Callable[[], UserpilotClient]) -> Any:
+    """As `asyncio.to_thread` does, but waited for: a clock that jumps does not see threads."""
+
+    def on_dead(letter: Any) -> None:
+        letters.append(letter)
+        if len(letters) < MOST:
+            arguments = (letter.call.user_id, letter.call.event_name, letter.call.metadata)
+            run = contextvars.copy_context().run
+            thread = threading.Thread(target=run, args=(_if_open, client().track_nowait, *arguments))
+            thread.start()
+            thread.join()
+
+    return on_dead
+
+
+def _if_open(track: Callable[..., Any], *arguments: Any) -> None:
+    with suppress(ClientClosed):
+        track(*arguments)
+
+
 AGAIN = pytest.mark.parametrize("again", [again_by_awaiting, again_at_once], ids=["awaits", "at once"])
 FULL: dict[str, Any] = {"max_queue_calls": 5, "when_full": "drop_newest", "close_timeout": 3.0}
 
@@ -285,9 +307,10 @@ async def test_row_51_an_on_dead_that_makes_each_lost_call_again_does_not_go_rou
 
 
 @ON_ASYNCIO
-async def test_row_51_calls_that_a_task_of_on_dead_makes_do_not_go_round_at_full_speed() -> None:
+@pytest.mark.parametrize("again", [again_in_a_task, again_from_a_thread], ids=["task", "thread"])
+async def test_row_51_calls_that_a_task_or_thread_of_on_dead_makes_do_not_go_round_at_full_speed(again: Any) -> None:
     letters: list[Any] = []
-    async with full(again_in_a_task, letters) as (client, _):
+    async with full(again, letters) as (client, _):
         await anyio.sleep(600)
 
         assert 12 <= len(letters) <= 24

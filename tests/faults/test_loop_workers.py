@@ -255,7 +255,7 @@ def test_row_47_a_loop_that_ends_without_a_close_says_how_many_calls_are_lost(
     lines = [line for line in program.output.splitlines() if line.startswith("LOG ERROR userpilot_async ")]
     assert [
         "LOG ERROR userpilot_async userpilot: a UserpilotClient was not closed: 5 accepted calls have not been"
-        " delivered; leave the client by `async with`, or await aclose()"
+        " delivered; leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
     ] == lines
     assert "Traceback" not in program.output
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,24 @@ class Unprintable(Exception):
     __repr__ = __str__
 
 
+class Liar(ssl.SSLError):
+    """An exception none of whose properties can be read, nor the name of its class."""
+
+    class _Nameless(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]  # it is meant to be wrong
+            raise ValueError("no name")
+
+    def _fail(self) -> Any:
+        raise ValueError("no such thing")
+
+    __class__ = __cause__ = __context__ = reason = property(_fail)  # type: ignore[assignment]  # as above
+
+
+class Outcome(BaseException):
+    """As pytest's outcomes are, which a transport of a test raises where it fails."""
+
+
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "KeyError": lambda: KeyError("x"),
     "RuntimeError": lambda: RuntimeError("Cannot send a request, as the client has been closed."),
@@ -77,6 +96,10 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "MemoryError": MemoryError,
     "StopAsyncIteration": lambda: LookupError("nothing left"),
     "AssertionError": AssertionError,
+    "Liar": lambda: Liar("x"),
+    "BaseException": Outcome,
+    "BaseExceptionGroup": lambda: BaseExceptionGroup("of a task group", [ValueError("v"), Outcome()]),
+    "CancelledError": asyncio.CancelledError,  # of a future that somebody has cancelled: nobody has cancelled the task
 }
 
 
@@ -144,6 +167,80 @@ async def test_row_81_a_transport_that_cannot_be_closed_does_not_keep_anybody_fr
         await userpilot.track("u1", "paid")
 
     assert 1 == sum("KeyError" in record.getMessage() for record in caplog.records)
+
+
+class Pieces(httpx.AsyncByteStream):
+    """An answer's body that cannot be closed; it may break off as well."""
+
+    def __init__(self, *pieces: bytes | BaseException) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    async def aclose(self) -> None:
+        raise KeyError("in aclose")
+
+
+class Odd:
+    """An answer of a transport that is not httpx's."""
+
+    is_stream_consumed = True
+
+    def __init__(self, status_code: Any = 202, headers: Any = None, content: Any = b"") -> None:
+        self.status_code, self.headers, self.content = status_code, headers or {}, content
+
+    async def aclose(self) -> None:
+        pass
+
+
+ODD: dict[str, Callable[[], Any]] = {
+    "nothing": lambda: None,
+    "a status that is none": lambda: Odd(None),
+    "headers of other types": lambda: Odd(
+        503, {"content-encoding": None, "retry-after": 5, "date": 1, b"x": "y", 5: 6}
+    ),
+    "no headers": lambda: Odd(503, 5),
+    "a body of text": lambda: Odd(content="text"),
+    "a stream that raises": lambda: httpx.Response(202, stream=Pieces(b"{}", Outcome())),
+}
+
+
+class Answers(Raises):
+    """Answers once so, then as `Raises` does."""
+
+    def __init__(self, first: Callable[[], Any]) -> None:
+        super().__init__(MemoryError, 0)
+        self._first: Callable[[], Any] | None = first
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        first, self._first = self._first, None
+        response: httpx.Response = await super().handle_async_request(request) if first is None else first()
+        return response
+
+
+@virtual
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+async def test_row_81_an_answer_that_is_none_costs_a_repetition(answer: Callable[[], Any]) -> None:
+    async with UserpilotClient(KEY, base_url=URL, transport=Answers(answer)) as userpilot:
+        receipt = await userpilot.track("u1", "paid")
+        report = await userpilot.flush(HOUR)
+
+    assert "delivered" == receipt.status
+    assert 1 == judge.conservation(report.statistics)
+
+
+@virtual
+async def test_row_81_a_whole_answer_counts_though_its_stream_cannot_be_closed() -> None:
+    transport = Answers(lambda: httpx.Response(202, stream=Pieces(b"{}")))
+    async with UserpilotClient(KEY, base_url=URL, transport=transport) as userpilot:
+        receipt = await userpilot.track("u1", "paid")
+        report = await userpilot.flush(5.0)
+
+    assert ("delivered", 0, 0) == (receipt.status, transport.answered, report.statistics.possible_duplicates)
 
 
 # ── an answer that points where no answer can point ──

@@ -162,7 +162,7 @@ async def main():
             await userpilot.track("u", "clicked", {"n": n})
         if os.fork() == 0:
             sys.exit(0)  # SystemExit goes up through the parent's `async with`, in the child
-        os.wait()
+        say("exitcode", os.waitstatus_to_exitcode(os.wait()[1]))
     say("account", account(userpilot))
 
 asyncio.run(main())
@@ -174,6 +174,49 @@ def test_row_49_a_child_that_leaves_through_the_parents_block_sends_nothing(emul
         status = program.wait(20)
 
     account = Account(**said(program)["account"])
-    assert 0 == status
+    assert (0, 0) == (status, said(program)["exitcode"])
+    assert "Traceback" not in program.output
     assert [0, 1, 2] == markers_at(emulator_url)
     assert 3 == account.delivered == judge.conservation(account)
+
+
+FORKS_BESIDE_TWO_LOOPS = """
+from userpilot_async import blocking
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12 warns of forks beside threads
+loop = asyncio.new_event_loop()
+between = UserpilotClient(settings=Settings(close_timeout=0.0, burst=1))
+loop.run_until_complete(between.start())
+clients = [blocking(UserpilotClient()).start(), blocking(UserpilotClient(), "trio").start()]
+
+async def pause():
+    await asyncio.sleep(0.3)
+
+if os.fork() == 0:
+    refused = []
+    for track in (between.track_nowait, *(client.track for client in clients)):
+        try:
+            track("u", "clicked", {"n": "child"})
+        except Exception as error:
+            refused.append(type(error).__name__)
+    loop.run_until_complete(pause())
+    say("child", refused)
+    os._exit(0)
+os.wait()
+for client in clients:
+    client.track("u", "clicked", {"n": "parent"})
+    client.close()
+loop.run_until_complete(between.aclose())
+loop.close()
+"""
+
+
+def test_every_client_refuses_calls_in_a_child_where_no_loop_ran_when_it_was_forked(emulator_url: str) -> None:
+    """A traceback of the fork came up, and all but the first client took calls in the child that nobody sent."""
+    with script(FORKS_BESIDE_TWO_LOOPS, emulator_url) as program:
+        status = program.wait(20)
+
+    assert 0 == status
+    assert ["ClientClosed"] * 3 == said(program)["child"]
+    assert "Traceback" not in program.output
+    assert ["parent"] * 2 == markers_at(emulator_url)

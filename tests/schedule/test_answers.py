@@ -173,6 +173,45 @@ def test_a_page_is_held_with_one_line_that_says_what_came():
     )  # fmt: skip
 
 
+QUOTING = (200, {"content-type": "application/json"}, b'{"errors": [{"message": "anna@example.com is unknown"}]}')
+
+
+@pytest.mark.parametrize("verdict", [of_answer(*PAGE), answer(401), answer(404)], ids=["a page", "401", "404"])
+def test_what_goes_on_is_the_same_news_whichever_route_looks(verdict):
+    """Each minute another one does: a hold of an hour was sixty lines, first of identify, then of track."""
+    bench = Bench()
+    bench.run.put(Identify("anna", {"n": 1}))
+    bench.tracks(3)
+    said, routes = set(), set()
+    for _ in range(8):
+        work = bench.begin()
+        while not isinstance(work, Work):
+            bench.now = max(bench.now, work)
+            work = bench.begin()
+        bench.done(work, verdict)
+        said.add(bench.schedule.held)
+        routes.add(work.route)
+
+    assert {TRACK, IDENTIFY} == routes
+    assert 1 == len(said)
+
+
+@pytest.mark.parametrize("file", [False, True], ids=["an event", "a file"])
+def test_what_the_server_quotes_of_a_call_is_in_no_line_of_the_log(file):
+    bench = Bench(Settings(flush_interval=0, bulk_threshold=1))
+    if file:
+        for n in range(5):
+            bench.run.put(Identify(f"u{n}", {"n": n}))
+        bench.run.take_in()
+    else:
+        bench.tracks(1)
+    bench.done(bench.begins(), of_answer(*QUOTING))
+
+    lines = f"{bench.schedule.held} {bench.schedule.failure}"
+    assert "a list of errors" in lines
+    assert "anna" not in lines
+
+
 def test_one_odd_page_among_good_answers_concerns_one_request():
     bench = Bench()
     bench.tracks(5)
@@ -300,6 +339,23 @@ def test_a_file_of_events_that_no_whole_list_has_denied_is_not_sent_again_for_an
     assert 10 <= looks <= 600  # it goes on looking, and spends little of the budget on it
 
 
+@pytest.mark.parametrize(("last_taken", "hours"), [(-1.0, 24), (30.0, 24), (300.0, 1)])
+def test_a_file_is_looked_for_as_long_as_nothing_gets_through_and_calls_may_wait(last_taken, hours):
+    slot = slot_with(Pages, idempotent=False)
+    now, submissions = 0.0, 0
+    while not submissions or slot.state is SlotState.SEARCHING:
+        step = slot.next(now)
+        if not isinstance(step, Step):
+            now = max(now, step)
+            continue
+        slot.asked()
+        submissions += step.what == "submit"
+        slot.outlast(last_taken, now, 24 * 3_600.0)
+        slot.done(step, of_failure("ReadError", sent=True) if step.what == "submit" else listed("503", ""), now)
+
+    assert hours * 3_600.0 == pytest.approx(now, abs=90.0)
+
+
 def test_a_whole_list_that_does_not_show_a_file_sends_it_again_soon():
     slot = slot_with(Pages, idempotent=False)
     now, submissions = 0.0, 0
@@ -334,6 +390,32 @@ def test_each_page_is_a_step_of_its_own_and_the_file_is_found_on_the_last():
 
     assert ["", "page=2", "page=3"] == asked
     assert "ours" == (slot.job and slot.job.job_id)
+
+
+@pytest.mark.parametrize(
+    "second", [answer(500), as_promised(answer(200, b"{}"), JOBS.promises), of_failure("ReadTimeout", sent=True)],
+    ids=["500", "no list", "no answer"],
+)  # fmt: skip
+def test_a_file_that_shows_late_is_found_although_the_second_page_never_comes(second):
+    """The walk asked for that page again and again, never saw the first one anew, and sent the file twice."""
+    slot = slot_with(Pages, idempotent=False)
+    now, submissions = 0.0, 0
+    while slot.state is not SlotState.RUNNING and now < 7_200.0:
+        step = slot.next(now)
+        if not isinstance(step, Step):
+            now = max(now, step)
+            continue
+        slot.asked()
+        mine = [{"job_id": "ours", "status": "processing", "filename": "mine-0"}] if now > 60.0 else []
+        submissions += step.what == "submit"
+        if step.what == "submit":
+            verdict = of_failure("ReadError", sent=True)
+        else:
+            verdict = second if step.query else answer(200, json.dumps([*mine, *others(0, 10 - len(mine))]).encode())
+        slot.done(step, verdict, now)
+
+    assert 1 == submissions
+    assert now < 180.0
 
 
 pages = st.sampled_from(["two pages", "whole without", *WORDLESS])

@@ -391,6 +391,38 @@ def test_an_upload_whose_answer_got_lost_is_found_by_its_name_and_not_sent_again
 
 
 @pytest.mark.parametrize("on_ambiguous", ["send", "drop"])
+def test_a_server_that_goes_down_with_an_upload_is_asked_for_it_when_it_comes_back(on_ambiguous: str) -> None:
+    """However long that takes: while nobody answers, no hour goes by after which the file would be sent again."""
+    run = Late(on_ambiguous=on_ambiguous)
+    run.server.loses, run.server.down = {"imports"}, {"jobs", "job"}
+    run.many(5_000)
+    run.run(10.0)
+    run.server.down.add("track")
+    run.run(3 * 3_600.0)
+    run.server.loses, run.server.down = set(), set()
+    run.drain()
+
+    run.check()
+    assert (1, 0) == (len(run.files), run.schedule.possible_duplicates)
+
+
+@pytest.mark.parametrize("on_ambiguous", ["send", "drop"])
+def test_a_server_that_goes_down_with_a_job_is_asked_for_it_when_it_comes_back(on_ambiguous: str) -> None:
+    """It had said that it has the file."""
+    run = Late(on_ambiguous=on_ambiguous)
+    run.many(5_000)
+    run.run(90.0)
+    uploads = run.files
+    run.server.down = {"track", "imports", "jobs", "job"}
+    run.run(3 * 3_600.0)
+    run.server.down = set()
+    run.drain()
+
+    run.check()
+    assert (1, uploads, 0) == (len(uploads), run.files, run.schedule.possible_duplicates)
+
+
+@pytest.mark.parametrize("on_ambiguous", ["send", "drop"])
 def test_after_a_job_that_failed_its_events_go_again_or_are_given_up_as_the_settings_say(on_ambiguous: str) -> None:
     run = Late(on_ambiguous=on_ambiguous)
     run.many(5_000)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -19,6 +21,7 @@ from userpilot_async import (
     UserpilotClient,
     UserpilotError,
 )
+from userpilot_async._endpoint import KeyRing
 from userpilot_async._environment import flag, variable
 from userpilot_async._places import outbox_at
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
@@ -157,6 +160,13 @@ def test_a_key_that_would_have_to_be_awaited_is_refused(make, key):
     assert "this one is async, and nobody awaits it" in refusal(make, key)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_key_that_turns_out_to_be_a_coroutine_is_refused_without_a_warning_of_pythons():
+    with pytest.raises(ConfigurationError, match="not coroutine"):
+        KeyRing(lambda: key_later(), "USERPILOT_API_KEY").current()  # type: ignore[arg-type, return-value]  # the mistake
+    gc.collect()
+
+
 @pytest.mark.parametrize(
     ("make", "options"),
     [
@@ -198,7 +208,7 @@ def test_a_key_that_would_have_to_be_awaited_is_refused(make, key):
         (RedisOutbox, {"url": "redis://cache?db=first"}),
         (RedisOutbox, {"url": "rediss://cache?ssl_cert_reqs=perhaps"}),
     ],
-    ids=lambda given: str(given)[:50] if isinstance(given, dict) else given.__name__,
+    ids=lambda given: re.sub(r" id='\d+'", "", str(given))[:50] if isinstance(given, dict) else given.__name__,
 )
 def test_what_cannot_be_right_is_one_kind_of_error(make, options):
     assert refusal(make, **options)
@@ -245,6 +255,8 @@ def test_a_path_is_a_file_of_an_outbox(path):
 def test_a_sqlite_outbox_in_memory_is_refused_and_the_right_name_is_given(place):
     """It made a file of that name."""
     assert "memory://" in refusal(outbox_at, place)
+    if ":memory:" in place:
+        assert refusal(outbox_at, place).startswith("outbox names SQLite's database in memory, which keeps nothing: ")
 
 
 def test_sqlites_own_word_for_memory_is_no_path():

@@ -35,8 +35,7 @@ def test_one_call_is_no_calls():
 
 def test_a_line_says_how_many_why_and_what_to_do():
     assert (
-        "1 call lost, reason invalid: user_id is empty; mend the code that makes such calls;"
-        " their dead letters have them"
+        "1 call lost, reason invalid: user_id is empty; mend the code that makes such calls; on_dead gets each of them"
     ) == loss_line("invalid", "user_id is empty", Losses(1, in_all=1))
 
 
@@ -50,7 +49,7 @@ def test_a_line_says_how_many_had_been_merged_into_what_was_lost(calls, whom):
 
 
 def test_a_reason_that_nobody_knows_is_a_line_all_the_same():
-    assert "2 calls lost, reason purged: see the dead letters" == loss_line("purged", "", Losses(2, in_all=2))
+    assert "2 calls lost, reason purged: on_dead gets them" == loss_line("purged", "", Losses(2, in_all=2))
 
 
 @pytest.mark.parametrize("reason", ["expired", "queue_full", "ambiguous", "job_failed", "closed"])

@@ -150,7 +150,7 @@ API = {
     "start": "async (self)",
 }
 # Public for the client's sake.
-API_FOR_THE_CLIENT = {"open", "aclose", "reserve"}
+API_FOR_THE_CLIENT = {"open", "aclose", "lose_tasks", "reserve"}
 
 
 @pytest.mark.parametrize(("name", "parameters"), CLIENT.items())

@@ -45,6 +45,12 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_setting(name, value):
         Settings(**{name: value})
 
 
+@pytest.mark.parametrize("name", OR_NONE)
+def test_who_asks_for_an_infinite_time_is_told_how_to_have_it(name):
+    with pytest.raises(ValueError, match="must be a finite number, 0 or more, or None for no limit"):
+        Settings(**{name: float("inf")})
+
+
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
 def test_each_choice_is_taken(name, value):
     assert value == getattr(Settings(**{name: value}), name)

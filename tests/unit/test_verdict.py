@@ -243,6 +243,7 @@ def test_a_page_is_no_yes_whatever_was_asked(kind, promise):
         b"\xef\xbb\xbf<html>",
         "<html>".encode("utf-16"),
         b'<?xml version="1.0"?><html/>',
+        b"\n" * 5_000 + b"<html>",  # templates leave blank lines where their conditions were
     ],
 )
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/json", "application/octet-stream"])
@@ -260,6 +261,7 @@ def test_a_body_that_begins_like_markup_is_a_page_whatever_it_is_called(body, ki
         ("application/json", b"{}"),
         ("application/json", b"null"),
         ("application/json", b'"accepted"'),
+        ("application/json", b"Accepted"),
         ("application/json", b'{"message": "1 user was scheduled for deletion"}'),
         ("application/json", b'{"errors": []}'),
         ("application/json", b'{"errors": null}'),
@@ -301,10 +303,12 @@ def test_a_success_that_lists_errors_is_none(errors):
     assert "a list of errors" in verdict.detail
 
 
-def test_the_servers_words_about_them_are_kept():
+def test_the_servers_words_about_them_are_kept_beside_ours():
+    """Ours go into the log, and theirs may quote an id."""
     verdict = of_answer(200, {}, ERRORS)
 
-    assert verdict.detail == "answered 200 with a list of errors: user_id is required"
+    assert "answered 200 with a list of errors" == verdict.detail
+    assert "user_id is required" == verdict.said
     assert "missing" == verdict.error_code
 
 

@@ -8,6 +8,14 @@ or `python -m userpilot_async.emulator --port 8080`. Both go by their documented
 emulator can be right when they are wrong.
 """
 
+try:
+    import python_multipart  # noqa: F401  # to say what is missing before anything else fails for want of it
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+except ModuleNotFoundError as exc:
+    message = f'the emulator needs {exc.name}: pip install "userpilot-async[emulator]"'
+    raise ModuleNotFoundError(message, name=exc.name) from None
+
 from userpilot_async.emulator._cut import ConnectionCut
 from userpilot_async.emulator._emulator import Emulator
 from userpilot_async.emulator._faults import Fault, Faults

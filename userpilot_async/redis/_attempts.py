@@ -11,7 +11,7 @@ from .._batch import Batch, Committed, Put
 from .._errors import OutboxError
 from ._access import Access
 from ._answers import Made, resolved_of, written_of
-from ._failures import Away, Full, OtherGeneration
+from ._failures import FAILURES, Away, Full
 from ._lease import Lease
 from ._log import encoded
 from ._notes import Notes, notes_of
@@ -64,7 +64,7 @@ class Attempts:
             self._outbox.take_up(attempt.batch)
         try:
             self._carry_out(attempt)
-        except (Away, OtherGeneration, OutboxError):
+        except FAILURES:
             self._outbox.park(attempt.batch)
             self._tell(self._outbox.tried, attempt.batch)
             raise

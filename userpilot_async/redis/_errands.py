@@ -18,7 +18,7 @@ from .._window import Reading
 from ._access import Access, steady
 from ._answers import Opened, Owner, opened_of, reconciled_of
 from ._attempts import Attempts
-from ._failures import Away, Full, OddAnswer, OtherGeneration
+from ._failures import FAILURES, Full, OddAnswer, OtherGeneration
 from ._lease import Lease
 from ._link import Link, Step
 from ._log import asked_for, read_of
@@ -69,14 +69,14 @@ class Errands:
         """Find the outbox, or make it. Where Redis does not answer now, go on looking for it."""
         try:
             self._begin()
-        except (Away, OtherGeneration) as error:
-            self._leave(error)
-            self._tell(self._outbox.began_away)
         except OutboxError as error:
             if self._outbox.is_refused(error):
                 self._tell(self._outbox.refused, error)
                 return False
             self._leave(error)
+        except FAILURES as error:
+            self._leave(error)
+            self._tell(self._outbox.began_away)
         return True
 
     def _begin(self) -> None:
@@ -156,7 +156,8 @@ class Errands:
         elif not self._away:
             does = "takes no more calls" if isinstance(error, Full) else "does not answer"
             does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
-            message = f"{self._outbox.place} {does} ({error}); calls wait meanwhile; see whether Redis is up"
+            why = str(error) or type(error).__name__
+            message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
             self._notices.state(logging.WARNING, "away", message)
         if not self._away:
             self._tell(self._outbox.is_away)
@@ -182,9 +183,9 @@ class Errands:
             self._away, self._retry_at = True, 0.0
             try:
                 self._begin()
-            except (Away, OtherGeneration, OutboxError) as error:
+            except FAILURES as error:
                 self._leave(error)
-        except (Away, OutboxError) as error:
+        except FAILURES as error:
             self._leave(error)
 
     def _look(self) -> None:
@@ -219,7 +220,7 @@ class Errands:
         try:
             more = self._attempts.write()
             self._read()
-        except (Away, OtherGeneration, OutboxError) as error:
+        except FAILURES as error:
             self._leave(error)
             return False
         return more
@@ -245,7 +246,7 @@ class Errands:
         if not self._away:
             try:
                 self.lease.release()
-            except (Away, OutboxError, OtherGeneration) as error:
+            except FAILURES as error:
                 self.warn(f"{self._outbox.place}: the lease could not be given back ({error}); it ends by itself")
         self.lease.valid_until = -1.0
         self.access.link.close()

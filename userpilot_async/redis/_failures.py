@@ -55,6 +55,10 @@ class OtherGeneration(Exception):
     """Redis has started again, or was emptied."""
 
 
+FAILURES = (Away, OtherGeneration, OutboxError, OSError, MemoryError)
+"""By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
+
+
 def meaning_of(error: Exception, address: Address) -> Exception:
     """What a failure means that redis-py has raised: one of those above, or `OutboxError`."""
     if isinstance(error, OSError):

@@ -24,14 +24,14 @@ was there, by a machine that did not know the time, and were seen first at this 
 
 @attrs.define
 class Dates:
-    """What is noted in the file."""
+    """What a file notes of the calendar by which its calls were dated."""
 
     boot: str = ""
     """The run of the machine in which that was, where it has a name."""
     machine: float = 0.0
     """From the steady clock to the kernel's calendar, then."""
     offset: float | None = None
-    """The same, to the calendar by which calls were dated; ``None`` if none were yet."""
+    """From the steady clock to the calendar by which calls were dated; ``None`` if none were yet."""
     changes: list[Change] = attrs.field(factory=list)
     """In their order."""
 
@@ -54,8 +54,12 @@ class Dates:
         return self.offset is None or abs(offset - self.offset) >= STEP
 
     def stepped(self, boot: Boot | None, offset: float, next_id: int) -> float:
-        """The calendar may have been set while the file was in use: by how much, if nobody has noted that yet."""
-        step = offset - self.offset if self.offset is not None else 0.0
+        """The calendar may have been set while the file was in use: by how much, if nobody has noted that yet.
+
+        A machine that was started again in between has another steady clock, which tells nothing of the calendar.
+        """
+        started_again = boot is not None and self.boot not in ("", boot.id)
+        step = 0.0 if self.offset is None or started_again else offset - self.offset
         if self.moved(offset):
             self.boot, self.machine = (boot.id, boot.offset) if boot is not None else ("", 0.0)
             self.offset = offset

@@ -25,7 +25,7 @@ def _file(path: str | os.PathLike[str]) -> Path:
     if not file.name or "\0" in str(file):
         raise ConfigurationError("path is no name of a file")
     if str(file) == ":memory:":  # SQLite's own word
-        raise ConfigurationError("an outbox in memory is memory://, or none at all")
+        raise ConfigurationError("path names SQLite's database in memory, which keeps nothing: use memory://, or none")
     return file.absolute()
 
 
