@@ -46,7 +46,7 @@ from ._notices import Notices, Words
 from ._outbox import DisabledOutbox, Opening, Outbox
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
-from ._reentry import marked
+from ._reentry import in_on_dead, marked
 from ._reporting import CLOSING
 from ._room import Room
 from ._schedule import Schedule
@@ -533,6 +533,8 @@ class Door(Startable):
         limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
         began = self._leaving_since = self._now()
         self._room.close()
+        if self._ended and in_on_dead.get():  # the close waits for that
+            return self._report(began, self._outbox.ledger.next_id)
         with anyio.move_on_after(limit + LAST_REQUESTS + LAST_LETTERS + LAST_RECORDS + LOOK):
             while self._closing is not None:
                 await self._closing.wait()
