@@ -66,7 +66,7 @@ async def test_row_51_an_on_dead_that_raises_is_counted_and_said_once_and_gets_t
     assert ["invalid"] * 5 == [letter.reason for letter in letters]
     assert {"invalid": 5} == report.statistics.reasons
     assert 10 == judge.conservation(report.statistics)
-    said = [record.getMessage() for record in caplog.records if "on_dead" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "on_dead raised" in record.getMessage()]
     assert 1 == len(said)
     assert said[0].startswith("userpilot: on_dead raised RuntimeError; ")
     assert "the dead letter office" not in caplog.text
