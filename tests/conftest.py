@@ -65,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background by a shell without job control: every program of ours would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup, likewise
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     loops.install()
     config.addinivalue_line(
         "markers", "virtual(jump_after=0.0, deadlock_after=10.0): run this async test on a clock that jumps."
