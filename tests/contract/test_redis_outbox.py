@@ -13,6 +13,7 @@ from userpilot_async._inheritance import Request
 from userpilot_async._ledger import DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
 from userpilot_async._settlements import Settlement
+from userpilot_async._verdict import Words
 from userpilot_async.redis import _access, _lease
 from userpilot_async.redis._link import Away
 
@@ -404,7 +405,7 @@ def test_what_was_refused_with_words_that_lua_cannot_read_is_noted(process: NewP
     outbox = process()
     (call_id,) = ids_of(put(outbox))
     outbox.take(1)
-    outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx", detail="a lone \ud800 surrogate"))
+    outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx", Words("a lone \ud800 surrogate")))
 
     assert {"expired": 1} == dict(outbox.ledger.dead)
 
