@@ -159,6 +159,7 @@ class File:
             _salvage.sync_folder(self.path)  # a power cut must not take away the name of what is synced
 
     def _connect(self) -> None:
+        self._disconnect()  # a repair has opened it already
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._connection, self._version, self._last = connection, -1, None
