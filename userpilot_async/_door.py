@@ -130,9 +130,20 @@ class Door(Startable):
         return f"<{type(self).__name__} {self._connection.base_url}, {self._door.name.lower()}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_opened", False) and not self._ended and self._pid == os.getpid():
-            self._sender.warn_unsent()
-            self._outbox.abandon()
+        if getattr(self, "_opened", False):
+            self._give_up_if_open()
+
+    def _give_up_if_open(self) -> None:
+        """The client is forgotten, or the interpreter ends, and it was opened here and has not been closed."""
+        if self._opened and not self._ended and self._pid == os.getpid():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Count what other threads have put, say what will not be sent from here, and let another process send."""
+        self._inbox.shut()
+        self._take_rest()
+        self._sender.warn_unsent()
+        self._outbox.abandon()
 
     def __asynccontextmanager__(self: Self) -> Lifetime[Self]:
         if self._door is not DoorState.NEW:
@@ -159,11 +170,8 @@ class Door(Startable):
         """The client's tasks have ended, and it was not closed: nothing is sent any more, and others may send."""
         if self._door is DoorState.OPEN:
             self._door, self._thread, self._tasks_lost = DoorState.LOST, NO_THREAD, True
-            self._inbox.shut()
-            self._take_rest()
-            self._sender.warn_unsent()
+            self._give_up()
             self._sender.end()
-            self._outbox.abandon()
             self._lose_connection()
             if loop_here() is self._loop:  # else it has ended, and with it who waited there
                 self._release_waiters()
@@ -817,11 +825,7 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     """The interpreter ends, perhaps with the loop of a client that was not closed: that must not be silent."""
     for door in list(_doors):
-        if door._opened and not door._ended and door._pid == os.getpid():
-            door._inbox.shut()
-            door._take_rest()
-            door._sender.warn_unsent()
-            door._outbox.abandon()
+        door._give_up_if_open()
 
 
 atexit.register(_at_exit)

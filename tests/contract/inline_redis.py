@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
 
-from tests.contract.inline import Inline, InlineWriter
+from tests.contract.inline import Client, Inline, InlineWriter, at_once, open_now
 from tests.harness.redis_server import RedisServer
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.redis._access import steady
@@ -35,3 +37,22 @@ class InlineRedisOutbox(Inline, RedisOutbox):
     def end_lease(self) -> None:
         """As the server's clock does."""
         self.writer.errands.access.link._redis.delete(f"{{{self.name}}}:lease")
+
+
+NewProcess = Callable[..., InlineRedisOutbox]
+
+
+@contextmanager
+def processes(url: str) -> Iterator[NewProcess]:
+    """Opens the same outbox with each call, as another process would; all of them are closed at the end."""
+    made: list[InlineRedisOutbox] = []
+
+    def process(client: Client | None = None, **options: Any) -> InlineRedisOutbox:
+        outbox = InlineRedisOutbox(url, **options)
+        made.append(outbox)
+        open_now(outbox, (client or Client()).opening())
+        return outbox
+
+    yield process
+    for outbox in made:
+        at_once(outbox.aclose())

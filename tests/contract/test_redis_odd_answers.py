@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from tests.contract.inline import Client, at_once, open_now
-from tests.contract.inline_redis import InlineRedisOutbox
+from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
 from tests.harness.redis_server import RedisServer
 from userpilot_async import OutboxError
 from userpilot_async._inheritance import Request
@@ -69,23 +69,11 @@ class Tampering:
         return getattr(self._real, name)
 
 
-Process = Callable[..., InlineRedisOutbox]
-
-
 @pytest.fixture
-def process(redis_url: str) -> Iterator[Process]:
+def process(redis_url: str) -> Iterator[NewProcess]:
     """Opens the same outbox with each call, as another process would."""
-    made: list[InlineRedisOutbox] = []
-
-    def process(client: Client | None = None, **options: Any) -> InlineRedisOutbox:
-        outbox = InlineRedisOutbox(redis_url, **options)
-        made.append(outbox)
-        open_now(outbox, (client or Client()).opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
+    with processes(redis_url) as process:
+        yield process
 
 
 def link_of(outbox: InlineRedisOutbox) -> Link:
@@ -182,7 +170,7 @@ RAISED: dict[str, Exception] = {
 }  # fmt: skip
 
 
-def judge(outbox: InlineRedisOutbox, accepted: int, process: Process) -> None:
+def judge(outbox: InlineRedisOutbox, accepted: int, process: NewProcess) -> None:
     """Nobody saw anything, a fresh call is held, each call is there once, and the account is right."""
     recover(outbox)
     (fresh,) = put(outbox)
@@ -207,7 +195,7 @@ def judge(outbox: InlineRedisOutbox, accepted: int, process: Process) -> None:
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("script", SCENES)
 def test_an_odd_answer_is_a_lost_one(
-    process: Process, redis_server: RedisServer, script: str, odd: str, echoes: bool
+    process: NewProcess, redis_server: RedisServer, script: str, odd: str, echoes: bool
 ) -> None:
     _play(process, redis_server, script, ODD[odd], echoes)
 
@@ -215,12 +203,12 @@ def test_an_odd_answer_is_a_lost_one(
 @pytest.mark.parametrize("raised", RAISED)
 @pytest.mark.parametrize("script", SCENES)
 def test_whatever_redis_py_raises_is_a_lost_answer(
-    process: Process, redis_server: RedisServer, script: str, raised: str
+    process: NewProcess, redis_server: RedisServer, script: str, raised: str
 ) -> None:
     _play(process, redis_server, script, RAISED[raised], echoes=False)
 
 
-def _play(process: Process, server: RedisServer, script: str, instead: Any, echoes: bool) -> None:
+def _play(process: NewProcess, server: RedisServer, script: str, instead: Any, echoes: bool) -> None:
     outbox = process()
     put(outbox, 2)
     tampering = Tampering(link_of(outbox), script, instead, echoes)
@@ -258,7 +246,7 @@ class OneTooMany:
         return getattr(self.real, name)
 
 
-def test_a_connection_that_is_out_of_step_is_dropped_though_its_answers_look_right(process: Process) -> None:
+def test_a_connection_that_is_out_of_step_is_dropped_though_its_answers_look_right(process: NewProcess) -> None:
     """Two calls would have one number otherwise, and what is said of one be said of the other."""
     outbox = process()
     link = link_of(outbox)
@@ -278,7 +266,7 @@ def test_a_connection_that_is_out_of_step_is_dropped_though_its_answers_look_rig
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("script", ["open", "lease", "inherit"])
 def test_a_client_opens_though_the_answers_are_odd_and_goes_on_when_they_are_right(
-    process: Process, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, script: str, odd: str
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, script: str, odd: str
 ) -> None:
     connect, installed = Link.connect, []
 
@@ -300,7 +288,7 @@ def test_a_client_opens_though_the_answers_are_odd_and_goes_on_when_they_are_rig
 
 @pytest.mark.parametrize("about", [None, [], 7, b"OK", {}, {"redis_version": "x", "run_id": "y"}, ValueError("x")])
 def test_a_server_that_is_odd_about_itself_is_waited_for(
-    process: Process, monkeypatch: pytest.MonkeyPatch, about: Any
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch, about: Any
 ) -> None:
     def odd(link: Link, section: str) -> Any:
         if isinstance(about, Exception):
@@ -319,7 +307,7 @@ def test_a_server_that_is_odd_about_itself_is_waited_for(
 
 
 def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_end_the_outbox(
-    process: Process, redis_url: str, redis_server: RedisServer
+    process: NewProcess, redis_url: str, redis_server: RedisServer
 ) -> None:
     """Nobody is told of it any more: calls would wait in this process for ever, without a word."""
     process(Client(key="of somebody else"))
@@ -341,7 +329,7 @@ def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_en
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
 def test_trouble_of_this_machine_is_a_step_that_is_made_again(
-    process: Process, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, error: Exception
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, error: Exception
 ) -> None:
     def fail(*_: object) -> bytes:
         raise error
@@ -362,7 +350,7 @@ def test_trouble_of_this_machine_is_a_step_that_is_made_again(
 
 
 def test_one_line_says_what_came_and_none_of_it_holds_what_was_sent_or_a_repr(
-    process: Process, caplog: pytest.LogCaptureFixture
+    process: NewProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox = process()
     for _ in range(3):
@@ -375,7 +363,7 @@ def test_one_line_says_what_came_and_none_of_it_holds_what_was_sent_or_a_repr(
     assert not [line for line in lines if "u1" in line]
 
 
-def test_a_refusal_of_redis_that_is_not_true_tells_nobody_that_his_call_is_not_there(process: Process) -> None:
+def test_a_refusal_of_redis_that_is_not_true_tells_nobody_that_his_call_is_not_there(process: NewProcess) -> None:
     """ "No memory" may be the answer to another question: the step is asked about before anybody is told."""
     outbox = process()
     Tampering(link_of(outbox), "write", redis.exceptions.OutOfMemoryError("OOM"), echoes=False).install()
@@ -390,7 +378,7 @@ def test_a_refusal_of_redis_that_is_not_true_tells_nobody_that_his_call_is_not_t
 @pytest.mark.parametrize("script", ["show", "scan", "retry", "purge", "sweep", "open", "rebind"])
 @pytest.mark.parametrize("odd", ["nothing", "a number", "other bytes", "numbers"])
 def test_people_are_told_that_the_answer_was_odd(
-    process: Process, monkeypatch: pytest.MonkeyPatch, redis_url: str, script: str, odd: str
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch, redis_url: str, script: str, odd: str
 ) -> None:
     sender = process()
     put(sender, 2)
@@ -428,7 +416,7 @@ def test_people_are_told_that_the_answer_was_odd(
     "fields", [{"x": "y"}, {"i": "7"}, {"i": "x", "t": "1", "l": "1"}, {"i": "7", "t": "nan", "l": "inf"}]
 )
 def test_entries_of_somebody_else_among_the_lost_calls_are_passed_over(
-    process: Process, redis_server: RedisServer, fields: dict[str, str]
+    process: NewProcess, redis_server: RedisServer, fields: dict[str, str]
 ) -> None:
     outbox = process()
     put(outbox)

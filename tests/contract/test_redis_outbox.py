@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.contract.inline import Client, at_once, open_now
-from tests.contract.inline_redis import InlineRedisOutbox
+from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
 from userpilot_async._inheritance import Request
 from userpilot_async._ledger import DELIVERED, Outcome
 from userpilot_async._receipt import Receipt
@@ -21,23 +21,12 @@ NO_ROOM = Outcome("dropped", "queue_full")
 EXPIRED = Outcome("dead", "expired")
 LEASE, LOG = "{userpilot_async}:lease", "{userpilot_async}:log"
 
-NewProcess = Callable[..., InlineRedisOutbox]
-
 
 @pytest.fixture
 def process(redis_url: str) -> Iterator[NewProcess]:
     """Opens the same outbox with each call, as another process would."""
-    made: list[InlineRedisOutbox] = []
-
-    def process(client: Client | None = None, **options: Any) -> InlineRedisOutbox:
-        outbox = InlineRedisOutbox(redis_url, **options)
-        made.append(outbox)
-        open_now(outbox, (client or Client()).opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
+    with processes(redis_url) as process:
+        yield process
 
 
 def redis_of(outbox: InlineRedisOutbox) -> Any:

@@ -7,6 +7,7 @@ import json
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from threading import Barrier, Thread
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -146,6 +147,33 @@ async def cancelled_at(how: str, number: int, call: Callable[[], Awaitable[T]]) 
     else:
         await asyncio.wait({asyncio.create_task(natively())})
     return happened[0], returned[0] if returned else None
+
+
+@contextmanager
+def threads(number: int, work: Callable[[int], object]) -> Iterator[Callable[[], None]]:
+    """So many threads that begin `work(n)` together; what is given joins them, and raises what one of them raised."""
+    barrier, errors = Barrier(number), []
+
+    def run(n: int) -> None:
+        barrier.wait(30)
+        try:
+            work(n)
+        except BaseException as error:
+            errors.append(error)
+
+    workers = [Thread(target=run, args=(n,), daemon=True) for n in range(number)]
+
+    def join() -> None:
+        for worker in workers:
+            worker.join(30)
+            assert not worker.is_alive()
+        if errors:
+            raise errors[0]
+
+    for worker in workers:
+        worker.start()
+    yield join
+    join()
 
 
 def cancel_all_other_tasks() -> int:

@@ -6,14 +6,14 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Event, Thread
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from tests.faults._loops import KEY, Account, InProcess, markers, markers_at, said, script
+from tests.faults._loops import KEY, Account, InProcess, markers, markers_at, said, script, threads
 from tests.harness import RawServer, free_of_leaks, judge, silent
 from userpilot_async import (
     ClientClosed,
@@ -60,23 +60,9 @@ class Gate(httpx.AsyncBaseTransport):
 
 
 def together(number: int, work: Callable[[int], object]) -> None:
-    barrier, errors = Barrier(number), []
-
-    def run(n: int) -> None:
-        barrier.wait(30)
-        try:
-            work(n)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [Thread(target=run, args=(n,), daemon=True) for n in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
+    """So many threads that do `work(n)` at once; raises what one of them raised."""
+    with threads(number, work):
+        pass
 
 
 # ── calls ──

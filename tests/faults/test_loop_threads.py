@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Barrier, Event, Thread
+from threading import Event
 from typing import Any
 
 import anyio
@@ -18,7 +17,7 @@ import httpx
 import pytest
 from fastapi import BackgroundTasks, FastAPI
 
-from tests.faults._loops import KEY, InProcess, client_of, markers, running, virtual_emulator, wait_until
+from tests.faults._loops import KEY, InProcess, client_of, markers, running, threads, virtual_emulator, wait_until
 from tests.harness import judge
 from userpilot_async import (
     ClientClosed,
@@ -55,33 +54,6 @@ def in_a_thread(function: Callable[[], Any]) -> Any:
     """What it gives in a thread of its own, while this one, and the loop in it, stands still."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result(30)
-
-
-@contextmanager
-def threads(number: int, work: Callable[[int], object]) -> Iterator[Callable[[], None]]:
-    """So many threads that begin `work(n)` together; what is given joins them, and raises what one of them raised."""
-    barrier, errors = Barrier(number), []
-
-    def run(n: int) -> None:
-        barrier.wait(30)
-        try:
-            work(n)
-        except BaseException as error:
-            errors.append(error)
-
-    workers = [Thread(target=run, args=(n,), daemon=True) for n in range(number)]
-
-    def join() -> None:
-        for worker in workers:
-            worker.join(30)
-            assert not worker.is_alive()
-        if errors:
-            raise errors[0]
-
-    for worker in workers:
-        worker.start()
-    yield join
-    join()
 
 
 async def joined(join: Callable[[], None]) -> None:
