@@ -101,7 +101,7 @@ class Attempts:
         access = self._access
         head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes)
         try:
-            written = written_of(access.run("write" if puts else "note", *head, *calls, wait=bool(puts)))
+            written = written_of(access.run("write" if puts else "note", *head, *calls, wait=True))
         except Full as error:
             if not puts:
                 raise
@@ -131,7 +131,7 @@ class Attempts:
         if not seq:
             return
         gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
-        made = resolved_of(self._access.run("resolve", seq, *gone, wait=not attempt.held))
+        made = resolved_of(self._access.run("resolve", seq, *gone, wait=True))
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             return

@@ -88,8 +88,8 @@ class Errands:
             )
         if not access.link.knows_all_nodes:
             self.warn(
-                f"{self._outbox.place}: this user may not ask which nodes the cluster has, and once those in the URL are "
-                "gone, it is not found: allow +cluster|slots"
+                f"{self._outbox.place}: this user may not ask which nodes the cluster has; once those in the URL "
+                "are gone, it is not found: allow +cluster|slots"
             )
         salt = os.urandom(16)
         # fmt: off
