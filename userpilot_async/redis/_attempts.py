@@ -112,7 +112,7 @@ class Attempts:
         made, forgotten, state = written
         if forgotten:
             self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
-        self._step_made(attempt, self._access.learned(state), made)
+        self._step_made(attempt, self._access.learned(state, replicated=True), made)
 
     def _refused(self, attempt: Attempt, error: Full) -> None:
         """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
@@ -135,7 +135,7 @@ class Attempts:
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             return
-        self._step_made(attempt, self._access.look_now(), made)
+        self._step_made(attempt, self._access.look_now(replicated=True), made)
 
     def _step_made(self, attempt: Attempt, now: Committed, made: Made) -> None:
         attempt.seq = 0

@@ -94,9 +94,9 @@ class Errands:
         salt = os.urandom(16)
         # fmt: off
         opened = self._open(
-            access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
+            access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
             self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
-            access.heard, access.resets,
+            min(access.heard, access.sure), access.resets,
         )
         # fmt: on
         self._check(opened.owner)
@@ -105,6 +105,8 @@ class Errands:
         lost = opened.fate == "lost"
         if before and lost:
             access.forget()
+        elif before != access.generation:
+            access.revision = 0  # there may be fewer steps: those after `sure` are made again, by whoever made them
         now = access.learned(opened.state)
         if self._away and before:
             self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")
