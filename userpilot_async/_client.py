@@ -96,9 +96,12 @@ class UserpilotClient(Door):
         self._event_names, self._naming = EventNames(), Lock()
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
-        # Not where it is switched off: the place need not be there, nor the library that reaches it.
-        outbox = outbox_at(place, called) if switch is None else None
-        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead, switch)
+        try:
+            # Not where it is switched off: the place need not be there, nor the library that reaches it.
+            made = outbox_at(place, called) if switch is None else None
+        finally:
+            del outbox, place  # a URL may have a password, and what is raised shows the locals of its frames
+        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)

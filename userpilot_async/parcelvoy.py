@@ -402,8 +402,11 @@ class ParcelvoyClient(Door):
         )
         place: AnyPlace | None
         place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
-        outbox = outbox_at(place, called) if switch is None else None
-        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead, switch)
+        try:
+            made = outbox_at(place, called) if switch is None else None
+        finally:
+            del outbox, place  # a URL may have a password, and what is raised shows the locals of its frames
+        super().__init__(parcelvoy(settings), connection, settings, made, on_dead, switch)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
