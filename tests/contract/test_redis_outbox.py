@@ -31,7 +31,7 @@ def process(redis_url: str) -> Iterator[NewProcess]:
 
 def redis_of(outbox: InlineRedisOutbox) -> Any:
     """Of redis-py: anybody's hand in the database."""
-    return outbox.writer.errands.access.link._redis
+    return outbox.redis
 
 
 def put(outbox: InlineRedisOutbox, count: int = 1, size: int = 2) -> list[Receipt]:
@@ -252,7 +252,7 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
 
     def empty_first(lease: _lease.Lease) -> None:
         if not emptied:
-            emptied.append(lease._access.link._redis.flushall())
+            emptied.append(lease._outbox.redis.flushall())
         keep(lease)
 
     monkeypatch.setattr(_lease.Lease, "keep", empty_first)

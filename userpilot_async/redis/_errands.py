@@ -86,6 +86,11 @@ class Errands:
             self.warn(
                 f"{self._outbox.place} may throw calls away when its memory is full: set maxmemory-policy noeviction"
             )
+        if not access.link.knows_all_nodes:
+            self.warn(
+                f"{self._outbox.place}: this user may not ask which nodes the cluster has, and once those in the URL are "
+                "gone, it is not found: allow +cluster|slots"
+            )
         salt = os.urandom(16)
         # fmt: off
         opened = self._open(
@@ -190,6 +195,7 @@ class Errands:
 
     def _look(self) -> None:
         access, lease = self.access, self.lease
+        access.link.look_around()
         lease.keep()
         now = access.look()
         if now is not None:

@@ -6,6 +6,7 @@ import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
@@ -13,11 +14,11 @@ from redis.exceptions import (
     DataError,
     InvalidResponse,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
@@ -55,6 +56,10 @@ class OtherGeneration(Exception):
     """Redis has started again, or was emptied."""
 
 
+class OtherServer(OtherGeneration):
+    """Another server has the outbox by now: a failover, or its slot of a cluster was moved."""
+
+
 FAILURES = (Away, OtherGeneration, OutboxError, OSError, MemoryError)
 """By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
 
@@ -63,13 +68,21 @@ def meaning_of(error: Exception, address: Address) -> Exception:
     """What a failure means that redis-py has raised: one of those above, or `OutboxError`."""
     if isinstance(error, OSError):
         return Away(str(error.strerror or type(error).__name__))
-    if isinstance(error, RedisClusterException):
-        if "not enabled" in str(error):
-            return OutboxError(f"{address.shown} is no node of a cluster")
-        return Away(words_of(error, address))
+    if isinstance(error, AskError):  # MOVED is one, too
+        return _meaning_of_redirection(error, address)
     if isinstance(error, InvalidResponse) or not isinstance(error, RedisError):
         return OddAnswer(f"{type(error).__name__}: redis-py cannot read what came")
     return _meaning_of_words(error, str(error), words_of(error, address), address.shown)
+
+
+def _meaning_of_redirection(error: AskError, address: Address) -> Exception:
+    if not address.is_cluster:
+        return OutboxError(
+            f"{address.shown} is a node of a cluster: write {address.shown.replace('://', '+cluster://')}"
+        )
+    if isinstance(error, MovedError):
+        return OtherServer()
+    return Away("its slot is being moved to another node")
 
 
 def _meaning_of_words(error: RedisError, text: str, words: str, shown: str) -> Exception:
@@ -81,6 +94,8 @@ def _meaning_of_words(error: RedisError, text: str, words: str, shown: str) -> E
         return Full(words)
     if isinstance(error, PASSING) or text.startswith(("BUSY", "NOREPLICAS")):
         return Away(words)
+    if "cluster support disabled" in text:
+        return OutboxError(f"{shown} is no node of a cluster")
     if "unknown command 'SENTINEL'" in text:
         return OutboxError(f"{shown}: what answers there is no Sentinel")
     if isinstance(error, (ResponseError, DataError)):

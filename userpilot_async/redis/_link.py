@@ -18,11 +18,11 @@ from typing import Any
 from redis.exceptions import ConnectionError, NoScriptError
 
 from .._errors import OutboxError
-from ._address import Address, OnePiece
-from ._answers import echoed, evicts, found_of, replicas_of, server_of
-from ._failures import Away, OddAnswer, OtherGeneration, meaning_of, words_of
+from ._address import Address
+from ._answers import echoed, evicts, found_of, info_of, replicas_of, server_of
+from ._failures import Away, OddAnswer, OtherGeneration, OtherServer, meaning_of
 from ._log import Entry
-from ._shapes import listed
+from ._topology import Cluster, Node, OneServer, Sentinels, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
@@ -30,7 +30,6 @@ SCRIPTS = (
     "finish",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
-PACKER = OnePiece()
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
@@ -68,20 +67,28 @@ class Link:
         """How many scripts were run on these connections: each answer says which of them it is for."""
         self._busy_since: float | None = None
         self._sockets: list[socket.socket] = []
+        self._topology = self._topology_of(address)
         self._connection: Any = None
-        """The one that scripts go through, if it can be one: redis-py's way through its pool costs more than Redis."""
-        self._redis: Any = None
-        """Of redis-py, whose methods are typed for both of its clients at once."""
+        """The one that all goes through, of redis-py's; its clients' ways through a pool cost more than Redis."""
+
+    def _topology_of(self, address: Address) -> Topology:
+        if address.how == "sentinel":
+            return Sentinels(address.nodes, address.service, self._dial_sentinel, self._dial, self._deadline)
+        if address.is_cluster:
+            return Cluster(address.nodes, self._keys[0], self._dial, self._deadline)
+        return OneServer(lambda: self._dial(None, self._deadline))
+
+    @property
+    def knows_all_nodes(self) -> bool:
+        """Of a cluster; or this user may not ask for them, and those that are known may all be gone one day."""
+        return not isinstance(self._topology, Cluster) or self._topology.learns
 
     def connect(self) -> str:
         """Have a connection; the server's run id. Raises `Away`, and `OutboxError` for ever."""
-        self._connecting = True
+        self.close()
         try:
             with self._asking():
-                if self._redis is None:
-                    self._redis = self._client()
-                if not self._address.is_cluster:
-                    self._connection = _connection_of(self._redis.connection_pool)
+                self._connection = self._topology.find()
                 server = server_of(self._about("server"))
                 self.evicts = evicts(self._about("memory"))
         except OddAnswer:
@@ -89,8 +96,6 @@ class Link:
         except Away as error:
             tls = self._address.shown.startswith("rediss") and "Timeout" in str(error)
             raise Away(f"{error}; does it speak TLS there?") if tls else error from None
-        finally:
-            self._connecting = False
         if server.version < OLDEST:
             version = ".".join(str(part) for part in server.version)
             raise OutboxError(f"{self._address.shown} is Redis {version}, and 6.2 is needed")
@@ -98,13 +103,21 @@ class Link:
         self._texts = _texts(self.unbound)
         return server.run_id
 
-    def _client(self) -> Any:
+    def _dial(self, node: Node | None, connect_timeout: float) -> Any:
+        made = self._address.connection(self._deadline, self._connected, node, connect_timeout=connect_timeout)
+        return self._opened(made)
+
+    def _dial_sentinel(self, node: Node, timeout: float) -> Any:
+        return self._opened(self._address.connection_to_sentinel(timeout, self._connected, node))
+
+    def _opened(self, connection: Any) -> Any:
+        self._busy_since = time.monotonic()
+        self._connecting = True
         try:
-            return self._address.client(self._deadline, self._connected)
-        except TypeError as error:  # of redis-py's cluster, which looks at options no earlier
-            if "keyword argument" not in str(error):
-                raise
-            raise OutboxError(f"{self._address.shown}: {words_of(error, self._address)}") from error
+            connection.connect()
+        finally:
+            self._connecting = False
+        return connection
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -125,15 +138,17 @@ class Link:
             raise ConnectionError("the connection was lost")
         sock = getattr(connection, "_sock", None)
         if isinstance(sock, socket.socket):
-            self._sockets.append(sock)
-        if not self._address.is_cluster:  # where redis-py has done that before it tells us
-            connection.on_connect()
+            self._sockets = [one for one in self._sockets if one.fileno() >= 0] + [sock]
+        connection.on_connect()
 
-    def _about(self, section: str) -> object:
-        if not self._address.is_cluster:
-            return self._redis.info(section)
-        node = self._redis.get_node_from_key(self._keys[0])
-        return self._redis.info(section, target_nodes=node)
+    def _about(self, section: str) -> Mapping[str, str]:
+        return info_of(*ask(self._connection, packed("INFO", section)))
+
+    def look_around(self) -> None:
+        """See whether another server has the outbox by now; every now and then. Raises as `run` does."""
+        with self._asking():
+            if self._topology.has_moved(self._connection):
+                raise OtherServer
 
     def run(self, step: Step, *, wait: bool = False) -> Answer:
         """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,
@@ -143,36 +158,21 @@ class Link:
         """
         self._asked += 1
         asked = b"%d" % self._asked
-        command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments, asked)
-        wait = wait and self._replicas > 0
-        packed = PACKER.pack(*command) if not wait and self._connection is not None else None
+        text = self._texts[step.name]
+        command = packed("EVALSHA", _sha(text), len(self._keys), *self._keys, *step.arguments, asked)
         with self._asking():
             try:
-                return echoed(self._run(command, packed, wait), asked)
+                return echoed(self._run(command, wait), asked)
             except NoScriptError:  # nobody has used it yet, or they were flushed
-                self._redis.script_load(self._texts[step.name])
+                ask(self._connection, packed("SCRIPT", "LOAD", text))
                 self._busy_since = time.monotonic()
-                return echoed(self._run(command, packed, wait), asked)
+                return echoed(self._run(command, wait), asked)
 
-    def _run(self, command: Sequence[Any], packed: Sequence[bytes] | None, wait: bool) -> Answer:
-        """``packed``: on the connection that is ours, for redis-py's other ways cost more."""
-        if packed is not None:
-            self._connection.send_packed_command(packed)
-            return self._connection.read_response()
-        if not wait:
-            return self._redis.execute_command(*command)
-        pipeline = self._redis.pipeline(transaction=False)
-        try:
-            pipeline.execute_command(*command)
-            # On the same connection, or it would wait for what another one has written.
-            pipeline.execute_command("WAIT", self._replicas, max(1, int(self._deadline * 500)))
-            # Not to be raised, or redis-py writes the command into the message.
-            answer, reached = listed(pipeline.execute(raise_on_error=False), 2)
-        finally:
-            pipeline.reset()
-        for one in (answer, reached):
-            if isinstance(one, Exception):
-                raise one
+    def _run(self, command: bytes, wait: bool) -> Answer:
+        if not wait or not self._replicas:
+            return ask(self._connection, command)[0]
+        # On the same connection, or it would wait for what another one has written.
+        answer, reached = ask(self._connection, command, packed("WAIT", self._replicas, int(self._deadline * 500) or 1))
         if replicas_of(reached) < self._replicas:
             raise Away(f"{reached} of {self._replicas} replicas have it")
         return answer
@@ -180,10 +180,7 @@ class Link:
     def calls(self, ids: Sequence[int]) -> list[Entry | None]:
         """The entries of the log with these ids, or ``None``. Raises as `run` does."""
         with self._asking():
-            pipeline = self._redis.pipeline(transaction=False)
-            for call_id in ids:
-                pipeline.execute_command("XRANGE", self._keys[2], f"{call_id}-1", f"{call_id}-1")
-            answers = listed(pipeline.execute(), len(ids))
+            answers = ask(self._connection, *(packed("XRANGE", self._keys[2], f"{one}-1", f"{one}-1") for one in ids))
         return [found_of(call_id, answer) for call_id, answer in zip(ids, answers, strict=True)]
 
     def break_off_if_older(self, seconds: float) -> None:
@@ -198,26 +195,15 @@ class Link:
 
     def close(self) -> None:
         """Let go of the connections, whatever has come on them."""
-        connected, self._redis = self._redis, None
         connection, self._connection = self._connection, None
         sockets, self._sockets = self._sockets, []
+        self._topology.close()
         with suppress(Exception):  # whatever redis-py raises, the sockets are closed
             if connection is not None:
-                connected.connection_pool.release(connection)
-        with suppress(Exception):  # the same
-            if connected is not None:
-                connected.close()
+                connection.disconnect()
         for one in sockets:
             with suppress(OSError):
                 one.close()
-
-
-def _connection_of(pool: Any) -> Any:
-    """A connection, which connects when it is first used."""
-    try:
-        return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants to know what for
-        return pool.get_connection("EVALSHA")
 
 
 def _sha(text: str) -> str:

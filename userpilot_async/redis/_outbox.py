@@ -115,8 +115,6 @@ class RedisOutbox(DurableOutbox):
                 raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
         if type(self._replicas) is not int or self._replicas < 0:
             raise ConfigurationError("replicas must be an int, 0 or more")
-        if self._replicas and self._address.is_cluster:
-            raise ConfigurationError("replicas cannot be waited for in a cluster")
         if self._fallback not in (None, "memory"):
             raise ConfigurationError('fallback must be None or "memory"')
 
@@ -130,8 +128,8 @@ class RedisOutbox(DurableOutbox):
     def from_url(cls, url: str) -> RedisOutbox:
         """``redis://user:password@host:6379/0``, ``rediss://…`` for TLS, ``unix:///path/redis.sock``.
 
-        ``redis+sentinel://host,host:26379/service/0`` asks Sentinels for the master, ``redis+cluster://host:6379`` is
-        one node of a cluster; ``rediss+…`` are the same with TLS. Our options are written as
+        ``redis+sentinel://host,host:26379/service/0`` asks Sentinels for the master, ``redis+cluster://host:6379,host``
+        nodes of a cluster: of either, one has to answer. ``rediss+…`` are the same with TLS. Our options are written as
         ``?name=shop&sender=false&lease_ttl=5``; all others are redis-py's. Raises `ConfigurationError`.
         """
         return cls(url)

@@ -84,7 +84,9 @@ def visiting(outbox: RedisOutbox) -> Iterator[Visit]:
     except Away as error:
         raise OutboxError(f"{outbox.place} does not answer ({error})") from error
     except OtherGeneration as error:
-        raise OutboxError(f"{outbox.place} has just started again, or was emptied: once more, please") from error
+        raise OutboxError(
+            f"{outbox.place} has just started again, was emptied, or was moved: once more, please"
+        ) from error
     except OutboxError as error:
         if "OWNER" not in str(error):
             raise
