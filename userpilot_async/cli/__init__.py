@@ -55,10 +55,12 @@ def _without_urls(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
+        message = error.message
         for word in words:
             for part in (word, word.partition("=")[2]):
                 if may_be_url(part):
-                    error.message = error.message.replace(part, "(a URL)").replace(repr(part)[1:-1], "(a URL)")
+                    message = message.replace(part, "(a URL)").replace(repr(part)[1:-1], "(a URL)")
+        error.message = message  # type: ignore[misc]  # final for click, whose errors differ in what else they have
         raise
 
 

@@ -18,7 +18,7 @@ from .._window import Reading
 from ._access import Access, steady
 from ._answers import Opened, Owner, opened_of, reconciled_of
 from ._attempts import Attempts
-from ._failures import FAILURES, Full, OddAnswer, OtherGeneration
+from ._failures import FAILURES, Away, OtherGeneration
 from ._lease import Lease
 from ._link import Link, Step
 from ._log import asked_for, read_of
@@ -88,8 +88,8 @@ class Errands:
             )
         if not access.link.knows_all_nodes:
             self.warn(
-                f"{self._outbox.place}: this user may not ask which nodes the cluster has, and once those in the URL are "
-                "gone, it is not found: allow +cluster|slots"
+                f"{self._outbox.place}: this user may not ask which nodes the cluster has, and once those in the URL "
+                "are gone, it is not found: allow +cluster|slots"
             )
         salt = os.urandom(16)
         # fmt: off
@@ -159,8 +159,7 @@ class Errands:
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
             self._notices.state(logging.ERROR, "unusable", message, str(error))
         elif not self._away:
-            does = "takes no more calls" if isinstance(error, Full) else "does not answer"
-            does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
+            does = error.does if isinstance(error, Away) else Away.does
             why = str(error) or type(error).__name__
             message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
             self._notices.state(logging.WARNING, "away", message)
