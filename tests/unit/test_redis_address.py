@@ -140,7 +140,11 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ("redis://cache", {"replicas": -1}, "^replicas must be an int, 0 or more$"),
         ("redis://cache", {"fallback": "disk"}, '^fallback must be None or "memory"$'),
         ("redis://cache", {"keep_lost": -1.0}, "^keep_lost must be 0 to"),
-        ("redis+cluster://n1,,n2", {}, "^a node of a cluster is host or host:port, and several are separated by commas$"),
+        (
+            "redis+cluster://n1,,n2",
+            {},
+            "^a node of a cluster is host or host:port, and several are separated by commas$",
+        ),
         ("redis+cluster://n1:0,n2", {}, "^a node of a cluster is host or host:port"),
         ("redis+cluster://n1/1", {}, "^a cluster has one database, 0"),
     ],

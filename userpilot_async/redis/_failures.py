@@ -166,9 +166,9 @@ def _trouble_of(error: Exception) -> str:
             return NO_ANSWER
         beneath = beneath.__cause__ or beneath.__context__
     if isinstance(beneath, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {beneath.verify_message}"
+        return f"its certificate is not accepted: {getattr(beneath, 'verify_message', '')}"  # OpenSSL sets these
     if isinstance(beneath, ssl.SSLError):
-        return f"no TLS: {beneath.reason or type(beneath).__name__}"
+        return f"no TLS: {getattr(beneath, 'reason', None) or type(beneath).__name__}"
     if isinstance(beneath, builtins.TimeoutError):
         return NO_ANSWER
     if isinstance(beneath, socket.gaierror):
