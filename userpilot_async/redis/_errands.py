@@ -88,15 +88,15 @@ class Errands:
             )
         if not access.link.knows_all_nodes:
             self.warn(
-                f"{self._outbox.place}: this user may not ask which nodes the cluster has, and once those in the URL "
+                f"{self._outbox.place}: this user may not ask which nodes the cluster has; once those in the URL "
                 "are gone, it is not found: allow +cluster|slots"
             )
         salt = os.urandom(16)
         # fmt: off
         opened = self._open(
-            access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
+            access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
             self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
-            access.heard, access.resets,
+            min(access.heard, access.sure), access.resets,
         )
         # fmt: on
         self._check(opened.owner)
@@ -105,6 +105,8 @@ class Errands:
         lost = opened.fate == "lost"
         if before and lost:
             access.forget()
+        elif before != access.generation:
+            access.revision = 0  # there may be fewer steps: those after `sure` are made again, by whoever made them
         now = access.learned(opened.state)
         if self._away and before:
             self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")

@@ -58,7 +58,7 @@ class Link:
     def __init__(self, address: Address, name: str, client: str, *, deadline: float, replicas: int = 0) -> None:
         self._address = address
         self._deadline = deadline
-        self._replicas = replicas
+        self.replicas = replicas
         tag = "{" + name + "}"  # one hash slot of a cluster: a script may use all of these keys
         self._keys = [f"{tag}:{key}" for key in KEYS] + [f"{tag}:client:{client}"]
         self._texts: Mapping[str, str] = {}
@@ -191,12 +191,12 @@ class Link:
         return self._asked(run)
 
     def _run(self, command: bytes, wait: bool) -> Answer:
-        if not wait or not self._replicas:
+        if not wait or not self.replicas:
             return ask(self._connection, command)[0]
         # On the same connection, or it would wait for what another one has written.
-        answer, reached = ask(self._connection, command, packed("WAIT", self._replicas, int(self._deadline * 500) or 1))
-        if replicas_of(reached) < self._replicas:
-            raise Away(f"{reached} of {self._replicas} replicas have it")
+        answer, reached = ask(self._connection, command, packed("WAIT", self.replicas, int(self._deadline * 500) or 1))
+        if replicas_of(reached) < self.replicas:
+            raise Away(f"{reached} of {self.replicas} replicas have it")
         return answer
 
     def calls(self, ids: Sequence[int]) -> list[Entry | None]:
