@@ -36,7 +36,8 @@ DANGEROUS = [
     "SHUTDOWN NOSAVE", "SAVE", "BGREWRITEAOF", "REPLICAOF NO ONE", "MONITOR", "MODULE LIST",
     "SCRIPT FLUSH", "SCRIPT KILL", "EVAL return(1) 0", "FUNCTION LIST", "SLOWLOG GET", "LATENCY RESET", "SWAPDB 0 1",
     "MIGRATE h 1 k 0 1", "CLUSTER RESET", "CLUSTER FORGET x", "PUBLISH {shop}:x y", "SUBSCRIBE c",
-    "SORT {shop}:log BY x GET other*", "DUMP {shop}:log", "RENAME {shop}:log {shop}:x", "COMMAND", "GET other", "SET other 1", "HGETALL {shop}other",
+    "SORT {shop}:log BY x GET other*",
+    "DUMP {shop}:log", "RENAME {shop}:log {shop}:x", "COMMAND", "GET other", "SET other 1", "HGETALL {shop}other",
     "XRANGE {other}:log - +", "DEL {other}:log", "MULTI", "WATCH {shop}:log", "RESTORE {shop}:x 0 y", "PSYNC ? -1",
 ]  # fmt: skip
 
