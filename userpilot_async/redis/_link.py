@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib import resources
 from typing import Any, TypeVar
 
-from redis.exceptions import ConnectionError, NoScriptError, TimeoutError
+from redis.exceptions import ConnectionError, NoScriptError
 
 from .._errors import OutboxError, without_frames
 from .._notices import log
@@ -243,7 +243,7 @@ _overheard: set[str] = set()
 def _is_closed(connection: Any) -> bool:
     try:
         connection.can_read(0)  # raises where the end has come; an answer too many is met by whoever reads it
-    except (ConnectionError, TimeoutError, OSError):
+    except Exception:  # whatever redis-py raises, it is of no more use
         return True
     return False
 
