@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["cli"]
 
 
 WORDS = "userpilot_async.words"  # of the command line, for whoever has to say what is wrong with them
+SECRET = re.compile("@|%40|password", re.IGNORECASE)
 
 
 class Commands(click.Group):
@@ -51,14 +53,14 @@ class Commands(click.Group):
 
 @contextmanager
 def _without_urls(words: Sequence[str]) -> Iterator[None]:
-    """What click says of a word that is in the wrong place, or mistyped, has no URL in it: that may have a password."""
+    """What is said of a word that is in the wrong place, or mistyped, has no URL in it that may have a password."""
     try:
         yield
-    except click.ClickException as error:
+    except click.UsageError as error:
         message = error.message
         for word in words:
             for part in (word, word.partition("=")[2]):
-                if may_be_url(part):
+                if may_be_url(part) and SECRET.search(part):
                     message = message.replace(part, "(a URL)").replace(repr(part)[1:-1], "(a URL)")
         error.message = message  # type: ignore[misc]  # final for click, whose errors differ in what else they have
         raise
