@@ -101,9 +101,9 @@ class Cluster:
             new.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
             old.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
 
-    def wait_replicas(self) -> None:
-        """Until each replica has what its master has."""
-        for replica in self.nodes[self._masters :]:
+    def wait_replicas(self, *replicas: ClusterNode) -> None:
+        """Until each of these follows its master; all that began as replicas by default."""
+        for replica in replicas or self.nodes[self._masters :]:
             with replica.client() as client:
                 wait_for(
                     lambda client=client: client.info("replication").get("master_link_status") == "up",

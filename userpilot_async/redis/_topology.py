@@ -106,8 +106,9 @@ class OneServer:
 class Nodes:
     """Those that may be asked, in order: who was silent comes last. ``deadline`` is for one round of questions."""
 
-    def __init__(self, given: Sequence[Node], deadline: float) -> None:
+    def __init__(self, given: Sequence[Node], deadline: float, clock: Callable[[], float]) -> None:
         self._given = list(dict.fromkeys(given))
+        self._clock = clock
         self._line = list(self._given)
         self._deadline = deadline
 
@@ -123,9 +124,9 @@ class Nodes:
 
     def __iter__(self) -> Iterator[Node]:
         """One round, as long as there is time."""
-        until = time.monotonic() + self._deadline
+        until = self._clock() + self._deadline
         for node in list(self._line):
-            if time.monotonic() >= until:
+            if self._clock() >= until:
                 return
             yield node
 
@@ -157,16 +158,23 @@ class Named:
 class Sentinels:
     """The master of a service. ``dial`` is for Sentinels, ``dial_master`` for the server they name."""
 
-    def __init__(self, given: Sequence[Node], service: str, dial: Dial, dial_master: Dial, deadline: float) -> None:
-        self._nodes = Nodes(given, deadline)
+    def __init__(
+        self, given: Sequence[Node], service: str, dial: Dial, dial_master: Dial, deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._nodes = Nodes(given, deadline, clock)
+        self._clock = clock
         self._service = service
-        self._question = packed("SENTINEL", "MASTER", service)
+        # The first knows of a failover as soon as there is a new master, the second only says which failover it was.
+        self._questions = [packed("SENTINEL", what, service) for what in ("GET-MASTER-ADDR-BY-NAME", "MASTER")]
         self._dial = dial
         self._dial_master = dial_master
         self._deadline = deadline
         self._known: Named | None = None
         self._sentinel: Any = None
-        """A connection that is kept for questions while nothing is wrong."""
+        """A connection that is kept for questions while nothing is wrong,"""
+        self._node: Node = self._nodes.first
+        """to this one."""
         self._is_asked = False
         """An answer is due on it."""
         self._asked_at = 0.0
@@ -181,7 +189,7 @@ class Sentinels:
             sentinel = None
             try:
                 sentinel = self._dial(node, self._nodes.share)
-                named = self._named(*ask(sentinel, self._question))
+                named = _named(*ask(sentinel, *self._questions))
             except Exception as error:  # whatever is wrong with this one, the next one may know
                 _close(sentinel)
                 self._nodes.was_silent(node)
@@ -190,14 +198,14 @@ class Sentinels:
             answers += 1
             if best is None or named.epoch > best.epoch:
                 _close(self._sentinel)
-                best, self._sentinel = named, sentinel
+                best, self._sentinel, self._node = named, sentinel, node
             else:
                 _close(sentinel)
             if answers == ENOUGH_SENTINELS:
                 break
         if best is None:
             raise failure or TimeoutError("no Sentinel answers")
-        self._known, self._ask_at = best, time.monotonic() + ASK_EVERY
+        self._known, self._ask_at = best, self._clock() + ASK_EVERY
         self._learn()
         return self._dial_master(best.master, self._deadline)
 
@@ -207,7 +215,7 @@ class Sentinels:
         A planned failover leaves the deposed master as it is, and in use, for about ten seconds.
         Source: redis.io, "Redis Sentinel", "Handling of Sentinel failover": clients must ask again when they reconnect.
         """
-        now = time.monotonic()
+        now = self._clock()
         try:
             if self._is_asked:
                 return self._answered(now)
@@ -222,15 +230,12 @@ class Sentinels:
         _close(self._sentinel)
         self._sentinel, self._is_asked = None, False
 
-    def _named(self, answer: object) -> Named:
-        said = _said(answer)
-        return Named(_node_of(said), int(said.get("config-epoch", "0")))
-
     def _ask(self, now: float) -> None:
         self._ask_at = now + ASK_EVERY
         if self._sentinel is None:
-            self._sentinel = self._dial(self._nodes.first, self._nodes.share)
-        self._sentinel.send_packed_command([self._question])
+            self._node = self._nodes.first
+            self._sentinel = self._dial(self._node, self._nodes.share)
+        self._sentinel.send_packed_command(self._questions)
         self._is_asked, self._asked_at = True, now
 
     def _answered(self, now: float) -> bool:
@@ -239,19 +244,25 @@ class Sentinels:
                 self._ask_another(now)
             return False
         self._is_asked = False
-        named, known = self._named(self._sentinel.read_response()), self._known
+        named, known = _named(self._sentinel.read_response(), self._sentinel.read_response()), self._known
         return known is not None and named.master != known.master and named.epoch >= known.epoch
 
     def _ask_another(self, now: float) -> None:
         self.close()
-        self._nodes.was_silent(self._nodes.first)
-        self._ask_at = now + max(ASK_EVERY, RARELY * (time.monotonic() - now))
+        self._nodes.was_silent(self._node)
+        self._ask_at = now + max(ASK_EVERY, RARELY * (self._clock() - now))
 
     def _learn(self) -> None:
         """Further Sentinels, for when those that were given are gone."""
         with suppress(Exception):  # it may not be allowed, and is a help, no need
             (others,) = ask(self._sentinel, packed("SENTINEL", "SENTINELS", self._service))
             self._nodes.learn((), [_node_of(_said(one)) for one in listed(others)])
+
+
+def _named(address: object, about: object) -> Named:
+    (node,) = pairs(address)
+    epoch = _said(about).get("config-epoch", "0")
+    return Named(_node_of(dict(zip(("ip", "port"), map(text, node), strict=True))), int(epoch))
 
 
 def _said(answer: object) -> dict[str, str]:
@@ -270,8 +281,12 @@ def _node_of(said: Mapping[str, str]) -> Node:
 class Cluster:
     """The master of the slot that ``key`` is in."""
 
-    def __init__(self, given: Sequence[Node], key: str, dial: Dial, deadline: float) -> None:
-        self._nodes = Nodes(given, deadline)
+    def __init__(
+        self, given: Sequence[Node], key: str, dial: Dial, deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._nodes = Nodes(given, deadline, clock)
+        self._clock = clock
         self._key = key
         self._dial = dial
         self._learn_at = 0.0
@@ -295,7 +310,7 @@ class Cluster:
 
     def has_moved(self, connection: Any) -> bool:
         """The cluster says so itself, by MOVED; here only its nodes are learned. Raises what redis-py raises."""
-        if time.monotonic() >= self._learn_at:
+        if self._clock() >= self._learn_at:
             self._learn(connection)
         return False
 
@@ -329,7 +344,7 @@ class Cluster:
         raise Unreachable(f"the master of its slot, {node[0]}:{node[1]}, cannot be reached")
 
     def _learn(self, connection: Any) -> None:
-        self._learn_at = time.monotonic() + LEARN_EVERY
+        self._learn_at = self._clock() + LEARN_EVERY
         others: list[Node] = []
         try:
             (answer,) = ask(connection, packed("CLUSTER", "SLOTS"))
