@@ -113,10 +113,11 @@ def test_a_certificate_for_another_name_is_refused_before_anything_is_said(form:
 
 def test_the_certificate_of_a_master_or_a_node_that_was_named_is_for_its_name_too(authority: Authority) -> None:
     with FakeRedis(echoing("ODD"), authority.context(OTHER)) as named:
-        master = array("ip", "localhost", "port", str(named.port), "config-epoch", "1")
+        where = ("localhost", str(named.port))
+        master = array("ip", where[0], "port", where[1], "config-epoch", "1")
         moved = f"-MOVED 7 localhost:{named.port}\r\n".encode()
         answers: dict[str, Answer] = {
-            "rediss+sentinel://{login}{host}/main": lambda command: master,
+            "rediss+sentinel://{login}{host}/main": lambda command: master if command[1] == "MASTER" else array(*where),
             "rediss+cluster://{login}{host}": lambda command: moved if command[0] == "EXISTS" else b"+OK\r\n",
         }
         for form, answer in answers.items():
