@@ -16,7 +16,7 @@ from ._api import DISABLED, Region, UserpilotAPI, keys_of
 from ._blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
 from ._calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._door import Checked, Door
-from ._endpoint import Key, Transport
+from ._endpoint import Key, Transport, hidden
 from ._environment import given
 from ._errors import ConfigurationError, InvalidCall
 from ._event_names import EventNames
@@ -79,12 +79,14 @@ class UserpilotClient(Door):
         transport: Transport | None = None,
         disabled: bool | None = None,
     ) -> None:
+        key = hidden(api_key)
+        del api_key  # no frame that an exception leaves shows it
         switch = switched_off(disabled, DISABLED)
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigurationError(f"settings {must_be('Settings', settings)}")
         settings = settings if settings is not None else Settings()
         self.api = UserpilotAPI(
-            keys_of(api_key, switch),
+            keys_of(key, switch),
             region=region,
             base_url=base_url,
             transport=transport,

@@ -27,6 +27,7 @@ from . import _verdict
 from ._endpoint import BadKey, KeyRing, Transport
 from ._foreign import is_a, type_name
 from ._loops import in_thread
+from ._secret import Secret
 from ._verdict import Meaning, Verdict
 from ._version import __version__
 
@@ -48,8 +49,8 @@ class _Attempt:
     body_sent: Callable[[], bool] = attrs.field(default=lambda: False)
     """Whether any of the request's body was asked for."""
     status: int | None = None
-    headers: dict[str, str] = attrs.field(factory=dict)
-    body: bytearray = attrs.field(factory=bytearray)
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
+    body: bytearray = attrs.field(factory=bytearray, repr=False)
     whole: bool = False
     """As much of the answer was read as is wanted: what fails after that is no part of it."""
     broke_off: bool = False
@@ -64,18 +65,26 @@ class _Attempt:
         if event.endswith("send_request_headers.started"):
             self.sent = self.sent or getattr(info.get("request"), "method", b"") != b"CONNECT"
 
-    def verdict(self, failure: str | None, error: BaseException | None, cap: int) -> Verdict:
+    def take_headers(self, response: httpx.Response) -> None:
+        """The status, and the headers: of a transport that is not httpx's, perhaps, so that they may be anything."""
+        headers = response.headers.items()
+        self.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
+        self.status = int(response.status_code)
+        if is_a(response, httpx.Response):
+            response.extensions.pop("reason_phrase", None)  # the server's own words, in the `repr` of a response
+
+    def verdict(self, failure: str | None, certificate: bool, cap: int, key: Secret) -> Verdict:
         """A status is a status; without one it matters whether anything of the request had left.
 
         A transport that does not trace has sent nothing before it asked for the body: without its body, no server
-        can carry out a request that has one.
+        can carry out a request that has one. ``certificate``: that was what failed. The ``key`` is in no answer.
         """
         if self.status is not None:
             body = _decoded(self.headers, bytes(self.body), cap)
             broken_off = body is None or self.broke_off
-            return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off)
+            return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off, hidden=key)
         sent = self.sent if self.traced else self.body_sent()
-        return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
+        return _verdict.of_failure(failure or "no answer", sent=sent, certificate=certificate)
 
 
 def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
@@ -211,13 +220,13 @@ class Connection:
         """
         attempt = _Attempt()
         try:
-            key = self.keys.current()
+            key = self.keys.secret()
         except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
             did = f"returned what is no key: {exc}" if isinstance(exc, BadKey) else f"raised {type(exc).__name__}"
             return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable {did}")
         cap = MAX_LISTING if method == "GET" else MAX_ANSWER
         failure: str | None = None
-        error: BaseException | None = None
+        certificate = False
         with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
             try:
                 http = self._http or await self._connected()
@@ -227,17 +236,18 @@ class Connection:
             # outcome of pytest's, or a group in which one is.
             except BaseException as exc:
                 if _goes_on(exc):
+                    _forget_frames(exc)
                     raise
-                failure, error, attempt.broke_off = _named(exc), exc, not attempt.whole
+                failure, certificate, attempt.broke_off = _named(exc), _is_certificate_error(exc), not attempt.whole
         if scope.cancelled_caught:
             failure = "timeout"
-        return attempt.verdict(failure, error, cap)
+        return attempt.verdict(failure, certificate, cap, key)
 
     def _request(
-        self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: str
+        self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
     ) -> httpx.Request:
-        headers = {
-            **self._headers(key),
+        headers: dict[str, Any] = {  # `str`, or `bytes` that hide the key: httpx takes both
+            **{name: key.header(value) for name, value in self._headers(key.reveal()).items()},
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
             "Connection": "keep-alive",
@@ -267,9 +277,7 @@ class Connection:
     async def _stream(self, http: Transport, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
         response = await http.handle_async_request(request)
         try:
-            headers = response.headers.items()  # of a transport that is not httpx's, perhaps, so: of anything
-            attempt.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
-            attempt.status = int(response.status_code)
+            attempt.take_headers(response)
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]
                 attempt.whole = True
@@ -278,6 +286,7 @@ class Connection:
             with anyio.CancelScope() as enough:
                 async for chunk in response.aiter_raw():
                     attempt.body += chunk[: cap - len(attempt.body)]
+                    del chunk  # the server may have written the key into it, and this frame waits for the next one
                     if len(attempt.body) >= cap:
                         enough.cancel()
             attempt.whole = True
@@ -323,8 +332,17 @@ _context: Callable[[BaseException], BaseException | None] = BaseException.__dict
 _exceptions: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
-def _is_certificate_error(error: BaseException | None) -> bool:
-    return error is not None and any(is_a(one, ssl.SSLCertVerificationError) for one in _chain(error))
+def _is_certificate_error(error: BaseException) -> bool:
+    return any(is_a(one, ssl.SSLCertVerificationError) for one in _chain(error))
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Nor of what it began with: h11's and httpcore's hold the request as it went out, with the key in it."""
+    for one in _chain(error):
+        BaseException.with_traceback(one, None)
+        if is_a(one, BaseExceptionGroup):
+            for within in _exceptions(one)[1:]:  # the chain goes on with the first
+                _forget_frames(within)
 
 
 def _goes_on(error: BaseException) -> bool:

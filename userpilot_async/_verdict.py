@@ -21,6 +21,7 @@ import attrs
 
 from ._bucket import LONGEST_RESET
 from ._jobs import is_job, is_list
+from ._secret import Secret
 
 MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an hour
 CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
@@ -31,6 +32,7 @@ _NEXT = re.compile(
     r"<([^<>]*)>[^<>]*?;\s*rel\s*=\s*(?:\"[^\"<>]*(?<![^\s\"])next(?![^\s\"])|next(?![^\s,;]))", re.IGNORECASE
 )
 _MAX_PLAIN = 64  # bytes of plain text that may be a yes, such as "OK"; a notice of maintenance is longer
+_SHOWN = ("x-request-id", "link", "content-type")  # headers of which a verdict holds more than numbers
 _PAGES = ("text/html", "application/xhtml+xml")
 # Byte order marks, and the zeros of UTF-16, are what can stand before the first character of a page.
 _MARKUP = re.compile(rb"[\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f]*+<")
@@ -127,12 +129,18 @@ class Verdict:
         return Words(self.detail, self.error_code, self.request_id)
 
 
-def of_answer(status: int, headers: Mapping[str, str], body: bytes, *, broken_off: bool = False) -> Verdict:
+def of_answer(
+    status: int, headers: Mapping[str, str], body: bytes, *, broken_off: bool = False, hidden: Secret | None = None
+) -> Verdict:
     """What a status, ``headers`` with lower-case names and a body mean, whichever endpoint was asked.
 
-    ``body`` may be garbage; ``broken_off`` says that its end never came. A status is a status, but for a 2xx.
+    ``body`` may be garbage; ``broken_off`` says that its end never came. A status is a status, but for a 2xx. The
+    ``hidden`` key is in nothing that a verdict says, also where the server has said it.
     """
     rate, asked, decoded = rate_of(headers), retry_after(headers), _decoded(body)
+    if hidden is not None:  # before anything is shortened: half of a key is not found any more
+        decoded = hidden.clean_json(decoded)
+        headers = {**headers, **{name: hidden.clean(headers[name]) for name in _SHOWN if name in headers}}
     first = _first_error(decoded)
     verdict = Verdict(
         _MEANINGS.get(status) or _by_class(status), status, _detail(first), asked or 0.0, rate, decoded,

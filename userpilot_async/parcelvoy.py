@@ -28,7 +28,7 @@ from ._coalesce import Row
 from ._destination import Destination, Events, LostCall, Route, as_array
 from ._door import Checked, Door
 from ._endpoint import Key as ApiKey
-from ._endpoint import KeyRing, Transport, checked_base_url, checked_transport
+from ._endpoint import KeyRing, Transport, checked_base_url, checked_transport, hidden
 from ._environment import given
 from ._errors import ConfigurationError, InvalidCall
 from ._event import Event, body_of
@@ -380,6 +380,8 @@ class ParcelvoyClient(Door):
         transport: Transport | None = None,
         disabled: bool | None = None,
     ) -> None:
+        key = hidden(api_key)
+        del api_key  # no frame that an exception leaves shows it
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
         switch = switched_off(disabled, "PARCELVOY_DISABLED")
@@ -392,7 +394,7 @@ class ParcelvoyClient(Door):
         if url is None:
             raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
         connection = Connection(
-            KeyRing(api_key if switch is None else switch, "PARCELVOY_API_KEY"),
+            KeyRing(key if switch is None else switch, "PARCELVOY_API_KEY"),
             lambda key: {"Authorization": f"Bearer {key}"},
             _origin(url, called),
             checked_transport(transport),
