@@ -22,7 +22,7 @@ Key = str | Callable[[], str]
 _COST, _BLOCK, _LANES = 2**14, 8, 1
 _MAX_URL = 2_000  # characters; httpx takes 65,536, and the paths of endpoints come behind it
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # underscores: container networks have them
-_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # as the last label it makes the host an IPv4 address: whatwg.org, URL
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label that makes the host an IPv4 address: WHATWG's URL, 3.5
 _PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")  # RFC 3986, 3.3
 _FULL_STOPS = "\u3002\uff0e\uff61"  # which IDNA takes for dots: RFC 3490, 3.1
 

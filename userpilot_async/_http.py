@@ -337,12 +337,16 @@ def _is_certificate_error(error: BaseException) -> bool:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Nor of what it began with: h11's and httpcore's hold the request as it went out, with the key in it."""
-    for one in _chain(error):
+    """Of the error and all that it began with: httpcore's and h11's hold the request as it goes out, with the key."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
         BaseException.with_traceback(one, None)
-        if is_a(one, BaseExceptionGroup):
-            for within in _exceptions(one)[1:]:  # the chain goes on with the first
-                _forget_frames(within)
+        waiting += [_cause(one), _context(one), *(_exceptions(one) if is_a(one, BaseExceptionGroup) else ())]
 
 
 def _goes_on(error: BaseException) -> bool:

@@ -92,7 +92,7 @@ class Secret(Hidden[str]):
         return key in _bare(text)
 
     def clean_json(self, value: Any) -> Any:
-        """What was decoded from JSON, with all texts and names in it cleaned, however deep they are; changed in place."""
+        """What was decoded from JSON, with all names and texts in it cleaned, however deep; changed in place."""
         around = [value]
         waiting: list[Any] = [around]
         while waiting:

@@ -58,9 +58,7 @@ class Server:
         if self.region is not None:
             raise click.UsageError("--region is Userpilot's: a Parcelvoy server is where --base-url says")
         with _usage_errors():
-            client = ParcelvoyClient(
-                self._key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled
-            )
+            client = ParcelvoyClient(self._key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled)
             return _switched_on(client, client._connection.keys.switch)
 
     def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
@@ -117,8 +115,9 @@ def talks_to_server(command: Command) -> Command:
     for option in (
         click.option("--base-url", metavar="URL", help="A server of your own, or an emulator. [USERPILOT_BASE_URL]"),
         click.option("--region", type=click.Choice(["us", "eu"]), help="Default: us. [USERPILOT_REGION]"),
-        click.option("--api-key", type=Hidden, metavar="KEY", help="Better in the environment: `ps` shows it. [USERPILOT_API_KEY]"),
-    ):
+        click.option("--api-key", type=Hidden, metavar="KEY",
+                     help="Better in the environment: `ps` shows it. [USERPILOT_API_KEY]"),
+    ):  # fmt: skip
         with_server = option(with_server)
     return with_server
 

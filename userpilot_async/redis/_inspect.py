@@ -138,7 +138,7 @@ def rebind(outbox: RedisOutbox, destination: str, fingerprint: Callable[[bytes],
             visit.begin_to_change(destination, fingerprint)
         salt = os.urandom(16)
         owner = (destination, salt.hex(), fingerprint(salt))
-        lease = sight.lease or sender_of(visit.run("rebind", *owner, uuid4().hex, CHUNK))
+        lease = sight.lease or sender_of(visit.run("rebind", *owner, uuid4().hex, CHUNK, VERSION))
         if lease is not None:
             raise OutboxError(f"{outbox.place} has a sender, which would go on with the old key: end it first")
     return Rebound(sight.destination, waiting)

@@ -40,6 +40,7 @@ from ._tables import DAMAGED, Tables
 
 T = TypeVar("T")
 Durability = Literal["power", "process"]
+Fingerprint = Callable[[bytes], str]
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 
 BALLAST = 1024 * 1024  # bytes kept beside the file, given up when the disk is full: more than 50 transactions
@@ -98,8 +99,15 @@ class File:
 
     # ── opening and closing ──
 
-    def open(self, destination: str, fingerprint: Callable[[bytes], str], *, rebind: bool = False) -> Committed:
-        """Create, migrate or repair it as need be. Raises `OutboxError`."""
+    def open(
+        self,
+        destination: str,
+        fingerprint: Fingerprint,
+        old_fingerprint: Fingerprint = lambda salt: "",
+        *,
+        rebind: bool = False,
+    ) -> Committed:
+        """Create, migrate or repair it as need be; the fingerprints are as in `Opening`. Raises `OutboxError`."""
         try:
             for folder in reversed([one for one in self.path.parents if not one.exists()]):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -108,7 +116,7 @@ class File:
         except OSError as error:
             raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
         try:
-            now = self._mending("opened", lambda: self._open(destination, fingerprint, rebind))
+            now = self._mending("opened", lambda: self._open(destination, fingerprint, old_fingerprint, rebind))
         except OutboxError as error:
             words = str(error)
             raise OutboxError(words if words.startswith(self._name) else f"{self._name} {words}") from error.__cause__
@@ -126,7 +134,9 @@ class File:
             header = file.read(72)
         return not header or header[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
-    def _open(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> Committed:
+    def _open(
+        self, destination: str, fingerprint: Fingerprint, old_fingerprint: Fingerprint, rebind: bool
+    ) -> Committed:
         try:
             _salvage.resume(self.path)
             self._create()
@@ -136,7 +146,7 @@ class File:
             if not _is_full(error) or not self._give_up_ballast():
                 raise
             self._connect()
-        self._bind(destination, fingerprint, rebind)
+        self._bind(destination, fingerprint, old_fingerprint, rebind)
         self._has_ballast()
         with self._transaction():  # a file that cannot be written is no outbox
             pass
@@ -205,23 +215,27 @@ class File:
         self._connect()
         return self._db
 
-    def _bind(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> None:
+    def _bind(self, destination: str, fingerprint: Fingerprint, old_fingerprint: Fingerprint, rebind: bool) -> None:
         about = self.tables.about()
         if about is None and self.tables.account().waiting and not rebind:
             raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
         if about is None or rebind:
-            salt = os.urandom(16)
             dates = self.tables.read_dates()
             if dates.offset is None:
                 dates.opened(self._boot(), self._offset(), 0)
-            about = {
-                "destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt),
-                "dates": dates.as_dict(),
-            }  # fmt: skip
+            about = {"destination": destination, **_salted(fingerprint), "dates": dates.as_dict()}
             with self._transaction():
                 self.tables.write_about(about)
         elif about["destination"] != destination:
             raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
+        elif about["fingerprint"] == old_fingerprint(bytes.fromhex(about["salt"])):
+            about = {**about, **_salted(fingerprint)}
+            try:
+                with self._transaction():
+                    self.tables.write_about(about)
+            except sqlite3.OperationalError as error:
+                if not _is_full(error):
+                    raise  # else it is written when it is opened again, and calls can be delivered before
         elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
             raise OutboxError(
                 f"has calls for the account of another API key. If it is the same one, with a new key, {REBIND}"
@@ -549,6 +563,12 @@ class File:
 
 def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")  # of a damaged row
+
+
+def _salted(fingerprint: Fingerprint) -> dict[str, str]:
+    """Of the key, with a salt that no other has."""
+    salt = os.urandom(16)
+    return {"salt": salt.hex(), "fingerprint": fingerprint(salt)}
 
 
 def _is_full(error: Exception) -> bool:

@@ -160,7 +160,7 @@ def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) ->
             before, waiting = about.get("destination"), file.tables.account().waiting
             kept = file._db.execute("SELECT count(*) FROM lost").fetchone()[0]
             check_kinds(str(path), before, destination, waiting + kept)
-            file._bind(destination, fingerprint, True)
+            file._bind(destination, fingerprint, fingerprint, True)
         finally:
             file.lease.release()
     return Rebound(before, waiting)
