@@ -189,8 +189,10 @@ def _checked_host(authority: str) -> str:
             raise ValueError("brackets, but for those around an IPv6 address")
         _check_ipv6(host)
     else:
-        host, colon, behind = authority.partition(":")
-        behind = colon + behind
+        if authority.count(":") > 1:
+            raise ValueError("more than one colon, but for those of an IPv6 address in brackets")
+        host, colon, port = authority.partition(":")
+        behind = colon + port
         _check_name(host)
     if behind and not (re.fullmatch(":[0-9]{1,5}", behind) and 0 < int(behind[1:]) <= 65_535):
         raise ValueError("a port that is no number from 1 to 65535")
@@ -223,9 +225,8 @@ def _check_name(host: str) -> None:
             ipaddress.IPv4Address(name)
         except ValueError:
             raise ValueError("a host that ends in a number and is no IPv4 address") from None
-    for label in labels:
-        if label.startswith("xn--"):
-            _check_idna(label)
+    if any(label.startswith("xn--") for label in labels):
+        _check_idna(name)
 
 
 def _in_ascii(host: str) -> str:
@@ -240,12 +241,12 @@ def _in_ascii(host: str) -> str:
         raise ValueError("a host that no international name may be: write it as xn--…") from None
 
 
-def _check_idna(label: str) -> None:
-    """httpx turns it into Unicode where somebody asks for the URL's host."""
+def _check_idna(name: str) -> None:
+    """httpx turns it into Unicode with each request."""
     import idna
 
     try:
-        idna.decode(label)
+        idna.decode(name)
     except UnicodeError:
         raise ValueError("a host with xn-- before what stands for no international name") from None
 

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from subprocess import DEVNULL, PIPE
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +14,7 @@ import anyio
 import click
 import httpx
 
+from ._children import start
 from ._exits import NotPossible, Unreachable
 
 SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
@@ -76,7 +76,7 @@ def emulate(
 async def emulator_process(*options: str) -> AsyncIterator[str]:
     """The URL of an emulator in a process of its own, in a group that a Ctrl-C does not reach."""
     command = [sys.executable, "-m", "userpilot_async.emulator", "--port", "0", "--speed", str(SPEED), *options]
-    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
+    process = await start(command, listened_to=True)
     try:
         yield await _url(process)
     finally:

@@ -14,6 +14,7 @@ from .._ledger import CHUNK
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._stored import UNREADABLE, runs
 from ._answers import Sight, retried_of, sender_of
+from ._errands import VERSION
 from ._lease import holder_of
 from ._log import Entry, accepted_at, account_of, decoded
 from ._outbox import RedisOutbox
