@@ -61,7 +61,7 @@ class KeyRing:
         given, called = hidden(key), "api_key"
         del key  # no frame that an exception leaves shows it
         if given.reveal() is None:
-            given, called = Hidden(environment_variable(variable)), variable
+            given, called = hidden(environment_variable(variable)), variable
         if given.reveal() is None:
             off = f"disabled=True or {variable.replace('_API_KEY', '_DISABLED')}=1"
             raise ConfigurationError(

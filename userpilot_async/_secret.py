@@ -83,12 +83,12 @@ class Secret(Hidden[str]):
     def _is_within(self, text: str) -> bool:
         """Below quotation marks of some kind."""
         key = _bare(self._value) or self._value
-        for _ in range(_LAYERS):
+        for unquoted in (unquote, html.unescape, _unescaped) * _LAYERS:
             if key in _bare(text):
                 return True
             if not any(sign in text for sign in "%&\\"):
                 return False
-            text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), html.unescape(unquote(text)))
+            text = unquoted(text)
         return key in _bare(text)
 
     def clean_json(self, value: Any) -> Any:
@@ -109,6 +109,11 @@ class Secret(Hidden[str]):
 
     def _cleaned(self, value: Any) -> Any:
         return self.clean(value) if isinstance(value, str) else value
+
+
+def _unescaped(text: str) -> str:
+    """Without the ``\\u0041`` of JSON, and ``\\x41``."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 def _bare(text: str) -> str:
