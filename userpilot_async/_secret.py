@@ -35,6 +35,12 @@ class Hidden(Generic[T_co]):
         """The value: not for a local variable."""
         return self._value
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hidden) and bool(self._value == other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 

@@ -12,13 +12,16 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio
+import click
 import httpx
 import pytest
 from _pytest._io.saferepr import saferepr
+from click.testing import CliRunner
 
 from tests.harness import judge
 from userpilot_async import ConfigurationError, DeliveryError, Settings, UserpilotAPI, UserpilotClient
 from userpilot_async._http import Connection
+from userpilot_async.cli._server import Server, ask, talks_to_server
 from userpilot_async.parcelvoy import ParcelvoyClient
 
 pytestmark = pytest.mark.anyio
@@ -195,6 +198,27 @@ async def test_no_frame_shows_what_a_callable_gives_in_place_of_a_key() -> None:
         api.reserve(1).keys.current()
 
     judge.no_canary(shown_of(caught.value), [KEY])
+
+
+def test_no_frame_of_a_command_shows_the_key() -> None:
+    transport = Looks()
+    server = Server(KEY, base_url=URL)
+    with pytest.raises(click.ClickException) as caught:
+        ask(server.api(transport, attempts=1), lambda api: api.track("u1", "exported"))
+
+    transport.check()
+    judge.no_canary(shown_of(caught.value), [KEY])
+
+
+def test_a_key_among_the_options_of_a_command_is_shown_by_none_of_its_parameters() -> None:
+    @click.command()
+    @talks_to_server
+    def fails(server: Server) -> None:
+        raise RuntimeError("a bug")
+
+    # What was typed is in `sys.argv` and, as `args`, in click's frames: there is no help against `ps`, either.
+    shown = shown_of(CliRunner().invoke(fails, ["--api-key", KEY]).exception)
+    judge.no_canary({name: text for name, text in shown.items() if not name.endswith((" args", " rest"))}, [KEY])
 
 
 # ── echoes ──

@@ -11,7 +11,6 @@ import anyio
 import attrs
 import click
 
-from .._secret import Hidden
 from .._settings import Settings
 from . import _crash, _pods
 from ._delivery import Delivery
@@ -105,7 +104,7 @@ async def perform(sample: Path) -> Performance:
     progress = Progress(stderr())
     async with emulator_process() as url:
         progress.say(f"emulator on {url}, a process of its own; sending {sample.name}")
-        server = Server(Hidden("demo"), region="us", base_url=url, disabled=False)
+        server = Server(api_key="demo", region="us", base_url=url, disabled=False)
         settings = Settings(burst=BURST, when_full="wait", max_wait=None)
         userpilot = Userpilot(server.client(settings, outbox="memory://"))
         with Source(str(sample)) as source:

@@ -14,6 +14,7 @@ import httpx
 
 from .._api import Region, UserpilotAPI
 from .._client import UserpilotClient
+from .._endpoint import hidden
 from .._errors import DeliveryError
 from .._outbox import Outbox
 from .._secret import Hidden
@@ -30,7 +31,7 @@ Command = Callable[..., None]
 class Server:
     """What the options say; what they leave out, the client takes from the environment."""
 
-    api_key: Hidden[str] | None = None
+    api_key: Hidden[str] | None = attrs.field(default=None, converter=attrs.converters.optional(hidden))
     region: Region | None = None
     base_url: str | None = None
     disabled: bool | None = None
