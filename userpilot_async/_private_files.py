@@ -70,16 +70,6 @@ def check_own(path: Path, found: os.stat_result, names: Names = one_name) -> Non
         )
 
 
-def is_there(path: Path) -> bool:
-    """A file of ours lies there. Raises `UnsafeFile` if something else does."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    check_own(path, found)
-    return True
-
-
 def open_own(path: Path, flags: int = os.O_RDONLY, names: Names = one_name) -> int:
     """A descriptor of a file that is there, whose mode stays as it is. Raises `UnsafeFile`, or another `OSError`."""
     check_own(path, os.lstat(path), names)  # to open a device may be enough to make it do something
@@ -126,6 +116,18 @@ def open_private(path: Path, flags: int = os.O_RDONLY, names: Names = one_name) 
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_there(path: Path) -> bool:
+    """A file of ours lies there, private from now on. Raises `UnsafeFile` if something else does, or an `OSError`."""
+    try:
+        found = os.lstat(path)
+        check_own(path, found)
+        if _HAS_USERS and found.st_mode & OTHERS:
+            os.close(open_private(path))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def create_private(path: Path, flags: int = os.O_RDWR) -> int:

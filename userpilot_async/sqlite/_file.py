@@ -145,8 +145,9 @@ class File:
 
     def close(self) -> None:
         """Let go of everything. The last one to do so leaves one file behind, without a log beside it."""
-        with suppress(*FAILURES, Interrupted), self._in_turn():
-            self._disconnect()
+        if self._connection is not None:  # or there were a lock beside what was refused
+            with suppress(*FAILURES, Interrupted), self._in_turn():
+                self._disconnect()
         with self._busy:
             self._disconnect()
         self.lease.close()

@@ -26,14 +26,14 @@ class Found(Enum):
 def find(given: Path, path: Path) -> Found:
     """What is at ``path``, to which ``given`` leads. Raises `OutboxError` if it is no outbox, `UnsafeFile`, `OSError`.
 
-    A file whose beginning is damaged is taken for an outbox if it has its locks beside it.
+    A file whose beginning is damaged is an outbox if there is beside it what only a client that has opened it leaves.
     """
     check_links(given)
     if not os.path.lexists(path):
         return Found.NOTHING
     with closing(open_database(path)) as file:
         header = file.header()
-    known = [is_there(_salvage.beside(path, suffix)) for suffix in (".lock", ".lease")]
+    known = [is_there(_salvage.beside(path, suffix)) for suffix in (".lease", ".ballast")]
     if any(known) or header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
         return Found.OUTBOX
     if header:
