@@ -94,8 +94,8 @@ class Journal:
         header = held.header()
         if not held.size or header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
             return
-        if held.size >= _SMALLEST and is_there(held.path.with_name(held.path.name + "-journal")):
-            return  # a process was killed that had just made it
+        if held.size >= _SMALLEST and not any(header) and is_there(held.path.with_name(held.path.name + "-journal")):
+            return  # the power went when it was being made
         kind = "is a database, but" if header.startswith(MAGIC) else "is"
         raise ImportConflict(f"{self._name} {kind} no journal of an import")
 

@@ -19,22 +19,23 @@ class Found(Enum):
 
     NOTHING = auto()
     EMPTY = auto()
-    """An empty file, with nothing of an outbox beside it: whoever opens it as an outbox makes it one."""
+    """An empty file without a lock beside it: it may be anybody's, and whoever opens it makes it an outbox."""
     OUTBOX = auto()
 
 
 def find(given: Path, path: Path) -> Found:
     """What is at ``path``, to which ``given`` leads. Raises `OutboxError` if it is no outbox, `UnsafeFile`, `OSError`.
 
-    A file whose beginning is damaged is an outbox if there is beside it what only a client that has opened it leaves.
+    A file whose beginning is damaged is an outbox if there is beside it what only a client that has opened it leaves;
+    one whose beginning is not written yet, if there is a lock: a client was making it when the power went.
     """
     check_links(given)
     if not os.path.lexists(path):
         return Found.NOTHING
     with closing(open_database(path)) as file:
         header = file.header()
-    known = [is_there(_salvage.beside(path, suffix)) for suffix in (".lease", ".ballast")]
-    if any(known) or header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
+    locked, *opened = (is_there(_salvage.beside(path, suffix)) for suffix in (".lock", ".lease", ".ballast"))
+    if any(opened) or header[68:72] == APPLICATION_ID.to_bytes(4, "big") or (locked and not any(header)):
         return Found.OUTBOX
     if header:
         raise OutboxError(f"{path} is no outbox of userpilot_async")

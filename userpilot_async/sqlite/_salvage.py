@@ -143,7 +143,12 @@ def _clear(path: Path) -> None:
     """What this leaves lying when it is interrupted holds everybody's data."""
     for name in (".mending", ".new", ".blank"):
         for suffix in ("", "-wal", "-shm", "-journal"):
-            beside(path, name + suffix).unlink(missing_ok=True)
+            left = beside(path, name + suffix)
+            try:
+                left.unlink(missing_ok=True)
+            except OSError:
+                check_own(left, os.lstat(left))  # says so, if it is a folder
+                raise
 
 
 def _copy(path: Path, to: Path) -> None:
