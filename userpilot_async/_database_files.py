@@ -17,7 +17,7 @@ from pathlib import Path
 
 import attrs
 
-from ._private_files import Names, UnsafeFile, check_own, make_private, one_name, open_own
+from ._private_files import ATTEMPTS, Names, UnsafeFile, check_own, make_private, one_name, open_own
 
 MAGIC = b"SQLite format 3\0"
 SIDES = ("-wal", "-shm", "-journal")
@@ -48,8 +48,8 @@ class _Descriptors:
             check_own(path, found, names)
         return descriptor
 
-    def close(self) -> None:
-        while self.by_inode:
+    def close_if_unused(self) -> None:
+        while self.by_inode and not self.users:
             with suppress(OSError):  # of a disk that fails: the descriptor is gone all the same
                 os.close(self.by_inode.popitem()[1])
 
@@ -70,19 +70,26 @@ class DatabaseFile:
         self._names = names
         self._is_open = True
         with _lock:
-            inode = inode_of(os.lstat(path))
-            self._descriptors = _open.get(inode) or _Descriptors()
-            try:
-                self._descriptor = self._descriptors.of(path, names)
-                self.inode = inode_of(os.fstat(self._descriptor))
-                if self.inode != inode:
-                    raise _exchanged(path)
-            except BaseException:
-                if not self._descriptors.users:
-                    self._descriptors.close()
-                raise
+            for _ in range(ATTEMPTS):  # somebody else's repair may put a new file in its place just now
+                if self._opened():
+                    return
+        raise _exchanged(path)
+
+    def _opened(self) -> bool:
+        self.inode = inode_of(os.lstat(self.path))
+        self._descriptors = _open.get(self.inode) or _Descriptors()
+        try:
+            self._descriptor = self._descriptors.of(self.path, self._names)
+            is_it = inode_of(os.fstat(self._descriptor)) == self.inode
+        except BaseException:
+            self._descriptors.close_if_unused()
+            raise
+        if is_it:
             self._descriptors.users += 1
-            _open[inode] = self._descriptors
+            _open[self.inode] = self._descriptors
+        else:
+            self._descriptors.close_if_unused()
+        return is_it
 
     @property
     def size(self) -> int:
@@ -120,7 +127,7 @@ class DatabaseFile:
             self._descriptors.users -= 1
             if not self._descriptors.users:
                 del _open[self.inode]
-                self._descriptors.close()
+            self._descriptors.close_if_unused()
 
 
 def _exchanged(path: Path) -> UnsafeFile:

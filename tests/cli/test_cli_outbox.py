@@ -127,7 +127,7 @@ def test_by_a_link_the_same_is_seen_and_locked_as_by_the_file_itself(invoke: Inv
     fill(path, [track()])
     path.with_name("events.db.damaged-1").touch()
     link = path.parent / "elsewhere" / "link.db"
-    link.parent.mkdir()
+    link.parent.mkdir(0o755)
     link.symlink_to(path)
 
     with path.with_name("events.db.lease").open("w") as holder:

@@ -31,7 +31,6 @@ from .._private_files import create_private, is_there
 from ._report import FIRST_ERRORS, ImportConflict, JournalError
 from ._schema import APPLICATION_ID, SCHEMA, TABLES, VERSION, About, Part, Progress, Refusal
 
-_SMALLEST = 512  # bytes of a database; SQLite takes what is smaller for a new one, and writes over it
 _PATIENCE = 0.5  # seconds; without, of two that open it at the same moment both could be refused
 _LARGEST_LOG = 8 * 1024 * 1024  # bytes that SQLite's log keeps of its size after a larger transaction
 
@@ -94,7 +93,7 @@ class Journal:
         header = held.header()
         if not held.size or header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
             return
-        if held.size >= _SMALLEST and not any(header) and is_there(held.path.with_name(held.path.name + "-journal")):
+        if not any(header) and is_there(held.path.with_name(held.path.name + "-journal")):
             return  # the power went when it was being made
         kind = "is a database, but" if header.startswith(MAGIC) else "is"
         raise ImportConflict(f"{self._name} {kind} no journal of an import")

@@ -1,4 +1,4 @@
-"""Is what lies there an outbox of ours? Asked before anything is made beside it, and changing nothing."""
+"""Is what lies there an outbox of ours? Asked before anything is made beside it, and changing nothing in it."""
 
 from __future__ import annotations
 
