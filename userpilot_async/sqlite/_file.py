@@ -46,6 +46,8 @@ Durability = Literal["power", "process"]
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 
 BALLAST = 1024 * 1024  # bytes kept beside the file, given up when the disk is full: more than 50 transactions
+LOG = 1_000  # pages of the log at which SQLite writes it back into the file; its own default
+SHORT_LOG = 64  # the same without ballast: a quarter of it, for the file itself must have room to grow, too
 BALLAST_PAUSE = 1.0  # seconds between two tries to have it again; without it the file takes no calls
 PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
@@ -174,14 +176,20 @@ class File:
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
         # What was delivered is nobody's business any more, and must not be found among what is salvaged.
         connection.execute("PRAGMA secure_delete = ON")
+        self._limit(connection)
+        prepare(connection)
+        held.confirm()
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
+        """Have the log written back before there is no room for it in the file."""
+        log = LOG if is_there(self._ballast) else SHORT_LOG
         most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if most != resource.RLIM_INFINITY:
             # What a file may grow to: the log has to fit into it, too, before it is checkpointed, and then into the
             # file. One that is full this way says so cleanly, and notes can still be written over what has gone.
             connection.execute(f"PRAGMA max_page_count = {max(1, most * 3 // 4 // PAGE)}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, min(1_000, most // 4 // PAGE))}")
-        prepare(connection)
-        held.confirm()
+            log = max(1, min(log, most // 4 // PAGE))
+        connection.execute(f"PRAGMA wal_autocheckpoint = {log}")
 
     def hold(self) -> DatabaseFile:
         """The file and what lies beside it, private from now on, until `_disconnect`; before SQLite opens them."""
@@ -540,6 +548,8 @@ class File:
                 finally:
                     os.close(descriptor)
                 if written == BALLAST:
+                    if self._connection is not None:
+                        self._limit(self._connection)
                     return True
                 self._ballast.unlink()
         return False
