@@ -66,7 +66,8 @@ class ConfigurationError(UserpilotError, ValueError):
 class OutboxError(UserpilotError):
     """A durable outbox cannot be opened, or cannot hold this call: it was not accepted.
 
-    The disk is full or denies writing, the file belongs to another account, or to a newer version of this library.
+    The disk is full or denies writing, the file belongs to another account, or to a newer version of this library, or
+    what lies in its place, or beside it, must not be used: a link, another user's file, one that others may read.
     """
 
 

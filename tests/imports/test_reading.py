@@ -396,3 +396,25 @@ def test_a_new_file_of_rows_is_only_its_owners(tmp_path, write, name):
     write(tmp_path / name, [])
 
     assert 0o600 == (tmp_path / name).stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("write", [write_ndjson, write_csv])
+def test_a_file_of_rows_that_others_could_read_is_written_anew_for_its_owner_alone(tmp_path, write):
+    path = tmp_path / "a"
+    path.write_text("what was there before, and is longer than a line of names " * 10)
+    path.chmod(0o644)
+    write(path, [])
+
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert "before" not in path.read_text()
+
+
+@pytest.mark.parametrize("write", [write_ndjson, write_csv])
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+def test_a_file_of_rows_is_not_written_where_a_link_leads(tmp_path, write, name):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / name).symlink_to("victim")
+
+    with pytest.raises(OSError, match="is a symbolic link"):
+        write(tmp_path / name, [])
+    assert "precious" == (tmp_path / "victim").read_text()

@@ -24,9 +24,9 @@ DECIDES = [
     "_known", "_gathering", "_backlog", "_endings", "_outlook", "_schedule", "_statistics", "_calls", "_userpilot",
 ]  # fmt: skip
 ACTS = [
-    "_clocks", "_environment", "_switch", "_endpoint", "_notices", "_loops", "_lifetime", "_reentry", "_receipt",
-    "_batch", "_outbox", "_writer", "_durable", "_places", "_room", "_letters", "_inbox", "_http", "_api", "_reporting",
-    "_sender", "_door", "_blocking", "_client",
+    "_private_files", "_database_files", "_clocks", "_environment", "_switch", "_endpoint", "_notices", "_loops",
+    "_lifetime", "_reentry", "_receipt", "_batch", "_outbox", "_writer", "_durable", "_places", "_room", "_letters",
+    "_inbox", "_http", "_api", "_reporting", "_sender", "_door", "_blocking", "_client",
 ]  # fmt: skip
 FLOORS = DECIDES + ACTS
 # What is Userpilot's alone. Nobody else, so what both destinations share knows neither.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from .._jobs import Job
+from .._private_files import make_folders, rewrite
 from ._journal import Journal
 from ._opening import report_of
 from ._rejected import RejectedFile
@@ -172,11 +172,8 @@ class Writer:
 
     def _write(self, part: Part) -> None:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(
-                self._directory / self._journal.filename(part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-            )
-            with open(descriptor, "wb") as file:
+            make_folders(self._directory)
+            with open(rewrite(self._directory / self._journal.filename(part)), "wb") as file:
                 file.write(self._journal.content(part))
         except OSError as error:
             raise JournalError(f"{self._directory} cannot be written: {error.strerror or error}") from error

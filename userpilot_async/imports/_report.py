@@ -13,7 +13,10 @@ FIRST_ERRORS = 20  # that a report names; all of them are in the rejected file
 
 
 class JournalError(UserpilotError):
-    """The journal of an import cannot be opened, read or written: disk full, denied, damaged. Nothing was lost."""
+    """The journal of an import, or its rejected file, cannot be opened, read or written. Nothing was lost.
+
+    The disk is full or denies writing, it is damaged, or what lies there must not be used: a link, another user's file.
+    """
 
 
 class ImportConflict(JournalError):
