@@ -417,7 +417,9 @@ class Sender:
             path = path.format(job_id=quoted_job_id(work.job_id))
         if work.query:
             path = f"{path}?{work.query}"
-        return await self._connection.exchange(route.name, route.method, path, work.body or None)
+        return await self._connection.exchange(
+            route.name, route.method, path, work.body or None, promises=route.promises
+        )
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import signal
 import socket
 
+import httpx
+
 from tests.cli.conftest import userpilot
 from tests.harness.processes import LISTENING, python
 from userpilot_async.cli._exits import Exit
