@@ -28,10 +28,9 @@ from . import _listing, _verdict
 from ._endpoint import BadKey, KeyRing, Transport
 from ._foreign import is_a, type_name
 from ._loops import in_thread
+from ._notices import log
 from ._verdict import Meaning, Promise, Verdict
 from ._version import __version__
-
-logger = logging.getLogger("userpilot_async")
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
@@ -190,7 +189,7 @@ class Connection:
             with anyio.move_on_after(FAREWELL):
                 await http.aclose()
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
-            logger.warning("userpilot: closing the connections raised %s: they are left to the system", _named(error))
+            log(logging.WARNING, f"closing the connections raised {_named(error)}: they are left to the system")
 
     async def _connected(self) -> Transport:
         """The transport, built by the first request; its TLS context takes 20 to 125 ms, too long for the loop."""

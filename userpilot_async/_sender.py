@@ -25,6 +25,7 @@ from ._loops import cancel_in, cancelled_natively, host_here, loop_here, on_trio
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
+from ._printable import printable
 from ._reentry import in_on_dead
 from ._reporting import Reporting
 from ._schedule import Schedule
@@ -228,7 +229,7 @@ class Sender:
                 message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
             remedy = "leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
             self._notices.say(logging.ERROR, "unsent", f"{message}; {remedy}")
-            warnings.warn(message, ResourceWarning, stacklevel=2)
+            warnings.warn(printable(message), ResourceWarning, stacklevel=2)
         self._notices.say_rest()
 
     def _begin_anew(self) -> None:

@@ -22,6 +22,7 @@ import attrs
 from ._bucket import LONGEST_RESET
 from ._jobs import is_job, is_list
 from ._listing import Listing
+from ._printable import printable
 
 MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an hour
 CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
@@ -173,7 +174,7 @@ def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broke
         and verdict.body is None
         and len(body.strip()) > (_MAX_PLAIN if kind == "text/plain" else 0)
     ):
-        return _foreign(verdict, f"with a document ({_printable(kind[:_MAX_ID])}): is a proxy in between?")
+        return _foreign(verdict, f"with a document ({printable(kind[:_MAX_ID], ' ')}): is a proxy in between?")
     return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", delay=0.0)
 
 
@@ -332,15 +333,11 @@ def _first_error(decoded: Any) -> Mapping[str, Any]:
 
 def _detail(first: Mapping[str, Any]) -> str:
     words = [first[name] for name in ("message", "error", "details") if isinstance(first.get(name), str)]
-    return _printable(words[0][:_MAX_DETAIL]) if words else ""
+    return printable(words[0][:_MAX_DETAIL], " ") if words else ""
 
 
 def _id(value: object) -> str | None:
     """An id that people can copy into a letter to the vendor's support: short and printable, or ``None``."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         value = str(value)
-    return (_printable(value[:_MAX_ID]).strip() or None) if isinstance(value, str) else None
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    return (printable(value[:_MAX_ID], " ").strip() or None) if isinstance(value, str) else None

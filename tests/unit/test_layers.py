@@ -17,7 +17,8 @@ NAME = ROOT.name
 
 # From the ground up; each may import those before it. A new module has to be given its floor here.
 DECIDES = [
-    "_version", "_calendar", "_errors", "_foreign", "_times", "_values", "_nested", "_ndjson", "_settings", "_ledger",
+    "_version", "_printable",
+    "_calendar", "_errors", "_foreign", "_times", "_values", "_nested", "_ndjson", "_settings", "_ledger",
     "_jobs", "_listing", "_bucket", "_gate", "_hold", "_verdict", "_losses", "_trouble", "_event_names", "_event",
     "_coalesce", "_steps", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger", "_seen", "_once", "_same",
     "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays", "_filing", "_trust", "_known",

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(serve(emulator, options.host, options.port, announce, verbose=options.verbose))
     except OSError as exc:
-        print(f"cannot listen on {options.host}:{options.port}: {exc}", file=sys.stderr)
+        host = ascii(options.host)[1:-1]
+        print(f"cannot listen on {host}:{options.port}: {exc}", file=sys.stderr)
         return 1
     return 0
 
