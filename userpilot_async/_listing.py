@@ -54,12 +54,10 @@ class Listing:
     """How many pages it says the list has; 0 if it does not."""
     full: bool = False
     """The page has as many jobs as a page may have."""
-    known_as: list[Name] = attrs.field(init=False)
+    known_as: list[Name] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: [_name_of(job) for job in self.jobs], takes_self=True)
+    )
     """What tells each of the jobs from others."""
-
-    @known_as.default
-    def _names(self) -> list[Name]:
-        return [_name_of(job) for job in self.jobs]
 
 
 def listing(body: Any, host: str = "", path: str = "") -> Listing:

@@ -71,7 +71,7 @@ class Fault:
         return self.cut == "before" or (self.status is not None and not self.apply)
 
     def befalls(self, method: str, path: str, family: str, body: Body) -> bool:
-        """Whether the call is one of those meant. What a body has in it is not known of one that no route takes."""
+        """Whether the call is one of those meant. Of a body that is too large only its size is known."""
         return (
             self.method in ("*", method)
             and (self.path == "*" or fnmatchcase(path, self.path))

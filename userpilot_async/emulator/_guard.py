@@ -121,7 +121,7 @@ def _is_loopback(name: str) -> bool:
 def _bound_address(scope: Scope) -> str:
     """The address at which the connection came in. In process it is whatever host the request's URL names."""
     host = (scope.get("server") or ("",))[0] or ""
-    return _address(host.partition("%")[0]) or host.lower()
+    return _address(host.partition("%")[0]) or host.lower().removesuffix(".")
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
