@@ -47,6 +47,17 @@ async def test_lines_in_any_order_are_found_or_are_not_there(path):
     assert {**dict.fromkeys((50, 10, 100, 40, 500)), **there} == found
 
 
+async def test_a_walk_that_was_broken_off_is_none_of_the_next(tmp_path):
+    path = tmp_path / "large.ndjson"
+    path.write_bytes(b'{"event_type": "track"}\n' + (b'{"n": "' + b"x" * 100_000 + b'"}\n') * 100 + b'{"last": 1}\n')
+    source = source_of(path)
+    assert (False, None) == source._look_for(102)
+
+    assert '{"event_type": "track"}' == await source.raw(1)
+    assert '{"last": 1}' == await source.raw(102)
+    await source.aclose()
+
+
 async def test_of_another_tools_export_no_line_is_known(path):
     assert None is await source_of(path, raw=False).raw(1)
 

@@ -99,6 +99,7 @@ class FileSource:
         self._raw = raw
         self._reading: Lines | None = None
         self._again: Lines | None = None
+        self._sought = 0
         self._found: Line | None = None
         self._busy = threading.Lock()  # a cancelled task does not wait for its thread
         self.bytes_total: int | None = path.stat().st_size
@@ -132,10 +133,12 @@ class FileSource:
         """Whether the walk has come to the line, and its text; some megabytes a time."""
         with self._busy:
             if self._found is None or self._found.number != line:
-                if self._again is None or (self._found is not None and line < self._found.number):
+                passed = self._sought if self._found is None else max(self._sought, self._found.number)
+                if self._again is None or line < passed:
                     self._close_again()
                     self._again = lines(self._path)
                 self._again.skip(line - 1)
+                self._sought = line
                 try:
                     found = self._again.next_or_rest()
                 except StopIteration:
@@ -149,7 +152,7 @@ class FileSource:
     def _close_again(self) -> None:
         if self._again is not None:
             self._again.close()
-        self._again = self._found = None
+        self._again, self._found, self._sought = None, None, 0
 
     async def aclose(self) -> None:
         await run_sync(self._close)
