@@ -330,7 +330,7 @@ class UserpilotAPI(Startable):
             self.switch()
         import tenacity  # 5 to 25 ms of import time that only users of the plain API need
 
-        ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename)
+        ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename, promises=promises)
 
         async def once() -> Verdict:
             verdict = as_promised(await self._in_own_task(ask), promises)

@@ -16,9 +16,17 @@ UserpilotError
 
 from __future__ import annotations
 
+from ._printable import printable
+
 
 class UserpilotError(Exception):
-    """The root of every error this library raises on purpose."""
+    """The root of every error this library raises on purpose. Its text is one line, fit for a log and a terminal."""
+
+    def __str__(self) -> str:
+        return printable(self._text())
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class InvalidCall(UserpilotError):
@@ -33,7 +41,7 @@ class InvalidCall(UserpilotError):
         self.field = field
         self.reason = reason
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"{self.field} {self.reason}"
 
 
@@ -97,7 +105,7 @@ class Rejected(DeliveryError):
         self.error_code = error_code
         self.request_id = request_id
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         text = f"the server answered {self.status}" + (f": {self.detail}" if self.detail else "")
         return _with_ids(text, self.error_code, self.request_id)
 
@@ -121,7 +129,7 @@ class Unavailable(DeliveryError):
         self.error_code = error_code
         self.request_id = request_id
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return _with_ids(self.detail, self.error_code, self.request_id)
 
 
@@ -132,5 +140,5 @@ class JobFailed(DeliveryError):
         super().__init__(job_id)
         self.job_id = job_id
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"background job {self.job_id} failed"

@@ -17,21 +17,21 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import anyio
 import attrs
 import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
 import httpx
 
-from . import _verdict
+from . import _listing, _verdict
 from ._endpoint import BadKey, KeyRing, Transport
 from ._foreign import is_a, type_name
 from ._loops import in_thread
+from ._notices import log
 from ._secret import Secret
-from ._verdict import Meaning, Verdict
+from ._verdict import Meaning, Promise, Verdict
 from ._version import __version__
-
-logger = logging.getLogger("userpilot_async")
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
@@ -85,6 +85,11 @@ class _Attempt:
             return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off, hidden=key)
         sent = self.sent if self.traced else self.body_sent()
         return _verdict.of_failure(failure or "no answer", sent=sent, certificate=certificate)
+
+    @property
+    def is_long(self) -> bool:
+        """The answer takes long to read: it is large, or packed, so that nobody knows how large."""
+        return len(self.body) > _verdict.LARGE or self.headers.get("content-encoding", "identity") != "identity"
 
 
 def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
@@ -193,7 +198,7 @@ class Connection:
             with anyio.move_on_after(FAREWELL):
                 await http.aclose()
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
-            logger.warning("userpilot: closing the connections raised %s: they are left to the system", _named(error))
+            log(logging.WARNING, f"closing the connections raised {_named(error)}: they are left to the system")
 
     async def _connected(self) -> Transport:
         """The transport, built by the first request; its TLS context takes 20 to 125 ms, too long for the loop."""
@@ -211,12 +216,13 @@ class Connection:
         return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
     async def exchange(
-        self, endpoint: str, method: str, path: str, body: bytes | None = None, *, filename: str | None = None
-    ) -> Verdict:
+        self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
+        filename: str | None = None, promises: Promise = Promise.RECEIPT,
+    ) -> Verdict:  # fmt: skip
         """Make one request; never raises for what a network or a server may do.
 
-        ``filename`` sends ``body`` as a multipart upload under this name. Must run in a task that only anyio
-        scopes cancel.
+        ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
+        read than of others, and if it is long, in a thread. Must run in a task that only anyio scopes cancel.
         """
         attempt = _Attempt()
         try:
@@ -224,7 +230,8 @@ class Connection:
         except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
             did = f"returned what is no key: {exc}" if isinstance(exc, BadKey) else f"raised {type(exc).__name__}"
             return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable {did}")
-        cap = MAX_LISTING if method == "GET" else MAX_ANSWER
+        lists = promises is Promise.JOBS
+        cap = MAX_LISTING if lists else MAX_ANSWER
         failure: str | None = None
         certificate = False
         with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
@@ -241,7 +248,14 @@ class Connection:
                 failure, certificate, attempt.broke_off = _named(exc), _is_certificate_error(exc), not attempt.whole
         if scope.cancelled_caught:
             failure = "timeout"
-        return attempt.verdict(failure, certificate, cap, key)
+        if not lists or not attempt.is_long:
+            return attempt.verdict(failure, certificate, cap, key)
+
+        def digest() -> Verdict:
+            verdict, host = attempt.verdict(failure, certificate, cap, key), urlsplit(self.base_url).hostname or ""
+            return attrs.evolve(verdict, body=_listing.read(verdict.body, host, path.partition("?")[0]))
+
+        return await in_thread(digest)
 
     def _request(
         self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret

@@ -92,3 +92,13 @@ def test_a_header_is_what_it_is_on_the_wire_and_is_not_shown():
     assert isinstance(header, HiddenBytes)
     judge.no_canary({"shown": f"{header!r} {header!s} {[header]} {header}"}, [KEY])
     assert "application/json" == Secret(KEY).header("application/json")
+
+
+@given(st.text(alphabet="aB%&\\/\u00fc\0"), st.sampled_from(sorted(QUOTED)), st.booleans())
+def test_an_answer_that_is_not_searched_has_the_key_in_no_text(around, quoted, there):
+    key = "canary-5b1f0c77"
+    value = {around: [f"{around}{QUOTED[quoted](key) if there else ''}{around}"]}
+    body = json.dumps(value, ensure_ascii=False).encode()
+
+    assert Secret(key).may_be_in(body) or value == Secret(key).clean_json(json.loads(body))
+    assert not Secret(key).may_be_in(b'{"id": "j1", "status": "completed"}')

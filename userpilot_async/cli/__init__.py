@@ -9,6 +9,7 @@ import click
 from .._errors import OutboxError
 from .._version import __version__
 from ._check import check
+from ._console import printable_errors, say
 from ._demo import demo
 from ._drain import drain
 from ._emulate import emulate
@@ -22,16 +23,21 @@ __all__ = ["cli"]
 
 
 class Commands(click.Group):
-    """A group that ends with 130 when it is interrupted, where click says 1."""
+    """A group that ends with 130 when it is interrupted, where click says 1, and whose errors can be printed."""
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:  # Any: as click's own takes them
+        with printable_errors():
+            return super().make_context(*arguments, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: whatever click's own returns
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(Exit.INTERRUPTED)
-        except OutboxError as exc:
-            raise Failed(str(exc)) from exc
+        with printable_errors():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                say("interrupted", err=True)
+                ctx.exit(Exit.INTERRUPTED)
+            except OutboxError as exc:
+                raise Failed(str(exc)) from exc
 
 
 @click.group(

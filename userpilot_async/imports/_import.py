@@ -146,11 +146,8 @@ class Import:
         self.check()
 
     async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
-        return await run_sync(self._refusal, part, reason, words)
-
-    def _refusal(self, part: Part, reason: str, words: str) -> Refusal:
-        line = self._journal.line_of(part)
-        raw, sent = self._source.raw(line), self._journal.content(part).decode().rstrip("\n")
+        line = await run_sync(self._journal.line_of, part)
+        raw, sent = await self._source.raw(line), (await run_sync(self._journal.content, part)).decode().rstrip("\n")
         if raw is None:
             return Refusal(line, "row", reason, sent, words)
         carried = json.loads(sent)["event_type"].startswith("identify")

@@ -35,7 +35,7 @@ class AlreadyImported(ImportConflict):
         self.args = (message, report)
         self.report = report
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return str(self.args[0])
 
 
@@ -47,7 +47,7 @@ class InvalidRow(InvalidCall):
         self.args = (line, field, reason)
         self.line = line
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         what = self.reason if self.field == "line" else f"{self.field} {self.reason}"  # as in: line 2 is not JSON
         return f"line {self.line}: {what}"
 
