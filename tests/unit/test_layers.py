@@ -19,9 +19,10 @@ NAME = ROOT.name
 DECIDES = [
     "_version", "_printable", "_calendar", "_errors", "_foreign", "_secret", "_times", "_values", "_nested", "_ndjson",
     "_settings", "_ledger", "_jobs", "_listing", "_bucket", "_gate", "_hold", "_verdict", "_losses", "_trouble",
-    "_event_names", "_event", "_coalesce", "_steps", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger", "_seen",
-    "_once", "_same", "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays", "_filing", "_trust",
-    "_known", "_gathering", "_backlog", "_endings", "_outlook", "_schedule", "_statistics", "_calls", "_userpilot",
+    "_event_names", "_event", "_coalesce", "_steps", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger",
+    "_seen", "_once", "_same", "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays",
+    "_filing", "_trust", "_known", "_gathering", "_backlog", "_endings", "_outlook", "_schedule", "_statistics",
+    "_calls", "_userpilot",
 ]  # fmt: skip
 ACTS = [
     "_private_files", "_database_files", "_clocks", "_environment", "_switch", "_endpoint", "_notices", "_loops",
