@@ -13,6 +13,7 @@ from .._errors import OutboxError
 from .._places import may_be_url
 from .._version import __version__
 from ._check import check
+from ._console import printable_errors, say
 from ._demo import demo
 from ._drain import drain
 from ._emulate import emulate
@@ -30,25 +31,28 @@ SECRET = re.compile("@|%40|password", re.IGNORECASE)
 
 
 class Commands(click.Group):
-    """A group that ends with 130 when it is interrupted, where click says 1, and whose errors quote no URL."""
+    """A group that ends with 130 when it is interrupted, where click says 1.
+
+    Its errors can be printed, and quote no URL that may have a password.
+    """
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
         """As click does it."""
         words = tuple(args)  # click takes them off one by one
-        with _without_urls(words):
+        with printable_errors(), _without_urls(words):
             ctx = super().make_context(info_name, args, *rest, **more)
         ctx.meta[WORDS] = words
         return ctx
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: whatever click's own returns
-        try:
-            with _without_urls(ctx.meta[WORDS]):
+        with printable_errors(), _without_urls(ctx.meta[WORDS]):
+            try:
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(Exit.INTERRUPTED)
-        except OutboxError as exc:
-            raise Failed(str(exc)) from exc
+            except KeyboardInterrupt:
+                say("interrupted", err=True)
+                ctx.exit(Exit.INTERRUPTED)
+            except OutboxError as exc:
+                raise Failed(str(exc)) from exc
 
 
 @contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import attrs
 import click
-from rich.console import Console
 
 from .._environment import variable
 from .._seen import Whose, server_of
+from ._console import say, say_json, say_json_line, say_table
 from ._exits import Failed
-from ._jobs import WIDE, printable
 from ._outbox_place import VARIABLES, OutboxPlace, Place, place_given
 from ._outbox_words import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
-from ._report import calls_text, encoded, waiting_text
+from ._report import calls_text, waiting_text
 from ._server import Server, json_option, talks_to_server, to_option
 
 
@@ -59,7 +58,10 @@ def outbox() -> None:
 def show(given: Place | None, as_json: bool) -> None:
     """Show what waits in OUTBOX; the same as `outbox OUTBOX`."""
     seen = place_given(given).look()
-    click.echo(encoded(as_dict(seen)) if as_json else "\n".join(as_text(seen)))
+    if as_json:
+        say_json(as_dict(seen))
+    else:
+        say(*as_text(seen))
 
 
 # ── dead ──
@@ -77,17 +79,15 @@ def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
         for one in lost:
             line = line_of_call(server_of(destination or ""), one)
             if line is not None:
-                click.echo(line)
+                say_json_line(line)
             unreadable += line is None
         if unreadable:
-            click.echo(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
+            say(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
         return
     if not lost:
-        click.echo("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
+        say("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
         return
-    console = Console()
-    console.width = max(console.width, WIDE)
-    console.print(table(lost))
+    say_table(table(lost))
 
 
 # ── retry ──
@@ -110,15 +110,15 @@ def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], a
     if as_json:
         first = done.ids[0][0] if done.calls else None
         missing = list(done.missing)
-        click.echo(encoded({"retried": done.calls, "first_id": first, "damaged": done.damaged, "missing": missing}))
+        say_json({"retried": done.calls, "first_id": first, "damaged": done.damaged, "missing": missing})
     elif done.calls:
         stretches = (f"{first} to {last}" if last > first else f"{first}" for first, last in done.ids)
-        click.echo(f"{waiting_text(done.calls)} again, as {', '.join(stretches)}")
-        click.echo(f"sender: {sender_text(sender)}")
+        say(f"{waiting_text(done.calls)} again, as {', '.join(stretches)}")
+        say(f"sender: {sender_text(sender)}")
     elif not done.damaged and not done.missing:
-        click.echo("there is nothing to put back")
+        say("there is nothing to put back")
     if done.damaged:
-        click.echo(f"not put back: {calls_text(done.damaged)} whose rows are damaged", err=True)
+        say(f"not put back: {calls_text(done.damaged)} whose rows are damaged", err=True)
     if done.missing:
         raise Failed(f"not kept, so not put back: {', '.join(map(str, done.missing))}")
 
@@ -146,18 +146,18 @@ def purge(given: Place | None, user: str | None, company: str | None, yes: bool,
     place = place_given(given)
     whose = Whose("user", user) if user is not None else Whose("company", company or "")
     if not yes:
-        click.echo("\n".join(erased_text(place.purge(whose, really=False), place.kind)), err=True)
+        say(*erased_text(place.purge(whose, really=False), place.kind), err=True)
         click.confirm("Erase?", abort=True, err=True)
     erased, sender = place.purge(whose), place.holder()
     if as_json:
         found = {**attrs.asdict(erased), "known_as": sorted(erased.known_as), "sender_live": sender is not None}
-        click.echo(encoded(found))
+        say_json(found)
     else:
-        click.echo("\n".join(erased_text(erased, place.kind)))
+        say(*erased_text(erased, place.kind))
     if sender is not None:
-        click.echo(f"{sender} sends: what it had taken into its memory may still go out", err=True)
+        say(f"{sender} sends: what it had taken into its memory may still go out", err=True)
     if erased.quarantined:
-        click.echo(f"quarantined files are not touched: {', '.join(map(printable, erased.quarantined))}", err=True)
+        say(f"quarantined files are not touched: {', '.join(erased.quarantined)}", err=True)
 
 
 # ── rebind ──
@@ -178,8 +178,8 @@ def rebind(server: Server, given: Place | None, to: str, as_json: bool) -> None:
     destination = f"{client._destination.name} at {client._connection.base_url}"  # as `Door` says it to an outbox
     done = place.rebind(destination, client._connection.keys.fingerprint)
     if as_json:
-        click.echo(encoded({"before": done.before, "now": destination, "waiting": done.waiting}))
+        say_json({"before": done.before, "now": destination, "waiting": done.waiting})
     elif done.before == destination:
-        click.echo(f"{place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
+        say(f"{place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
     else:
-        click.echo(f"{place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'nobody'}")
+        say(f"{place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'nobody'}")

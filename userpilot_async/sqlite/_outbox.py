@@ -41,7 +41,7 @@ class SQLiteOutbox(DurableOutbox):
     ``max_bytes`` of encoded calls wait at most (the file is about a quarter larger); then `Settings.when_full` decides.
     ``rebind`` gives the file to the account and the server of the client that opens it. Raises `ConfigurationError`;
     opening raises `OutboxError`.
-    The file must be on a local disk.
+    The file must be on a local disk, and this user's own; links in its place or beside it are refused.
     """
 
     def __init__(
