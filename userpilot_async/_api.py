@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from . import _jobs
 from ._calls import Identify, IdentifyCompany, Track, track_body
 from ._coalesce import MAX_ROWS
-from ._endpoint import Key, KeyRing, Transport, checked_base_url, checked_transport
+from ._endpoint import Key, KeyRing, Transport, checked_base_url, checked_transport, hidden
 from ._environment import given
 from ._errors import (
     ClientClosed,
@@ -35,6 +35,7 @@ from ._jobs import Job, JobStatus
 from ._lifetime import Lifetime, Startable, weakly
 from ._listing import MAX_PAGES, Pages
 from ._loops import HomeLoop, cancelled_natively
+from ._secret import Hidden
 from ._switch import SwitchedOff, switched_off
 from ._values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
 from ._verdict import Meaning, Promise, Verdict, as_promised
@@ -56,7 +57,7 @@ API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
 DISABLED = "USERPILOT_DISABLED"
 
 
-def keys_of(api_key: Key | None, switch: SwitchedOff | None) -> KeyRing:
+def keys_of(api_key: Hidden[Any], switch: SwitchedOff | None) -> KeyRing:
     """The key given, or the environment's; none where ``switch`` says so. Raises `ValueError`."""
     return KeyRing(api_key if switch is None else switch, "USERPILOT_API_KEY")
 
@@ -112,9 +113,11 @@ class UserpilotAPI(Startable):
         attempts: int = 3,
         connections: int = 8,
     ) -> None:
+        key = hidden(api_key)
+        del api_key  # no frame that an exception leaves shows it
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
-        keys = api_key if isinstance(api_key, KeyRing) else keys_of(api_key, switched_off(None, DISABLED))
+        keys = key.reveal() if isinstance(key.reveal(), KeyRing) else keys_of(key, switched_off(None, DISABLED))
         self.switch = keys.switch
         """What switched it off, so that each method raises `Unavailable`; ``None`` where requests are made."""
         self.base_url = server_of(region, base_url)
@@ -327,7 +330,7 @@ class UserpilotAPI(Startable):
             self.switch()
         import tenacity  # 5 to 25 ms of import time that only users of the plain API need
 
-        ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename)
+        ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename, promises=promises)
 
         async def once() -> Verdict:
             verdict = as_promised(await self._in_own_task(ask), promises)

@@ -205,6 +205,7 @@ class Door(Startable):
                 max_bytes=self.settings.max_queue_bytes,
                 destination=f"{self._destination.name} at {self._connection.base_url}",
                 fingerprint=self._connection.keys.fingerprint,
+                old_fingerprint=self._connection.keys.old_fingerprint,
                 now=now,
                 calendar=calendar,
                 tasks=tasks,

@@ -7,6 +7,7 @@ the thread takes all of it at once, and tells the loop.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -24,7 +25,7 @@ from ._inheritance import Inheritance, Request
 from ._lanes import Key, Kind, Said, Ticket
 from ._ledger import Outcome
 from ._loops import cancelled_natively, soon_here
-from ._notices import logger
+from ._notices import log
 from ._outbox import Opening
 from ._receipt import LateReceipt, Receipt
 from ._reentry import marked
@@ -622,12 +623,12 @@ class DurableOutbox:
         """
         if self._bug is None:
             self._bug = bug
-            with suppress(Exception):  # a handler of the application's: its failure must keep nobody waiting
-                logger.error(
-                    "userpilot: %s met a bug of this library (%s): it sends nothing and takes no calls any more, and "
-                    "what it holds stays there; please report this, and open the client again",
-                    self.place, type(bug).__name__, exc_info=bug,
-                )  # fmt: skip
+            log(
+                logging.ERROR,
+                f"{self.place} met a bug of this library ({type(bug).__name__}): it sends nothing and takes no calls "
+                "any more, and what it holds stays there; please report this, and open the client again",
+                bug,
+            )
         self.sends = False
         self.abandon()
         for batch in concerned:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import hashlib
 import inspect
 import ipaddress
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
-from ._environment import given
+from ._environment import variable as environment_variable
 from ._errors import ConfigurationError
 from ._foreign import must_be
+from ._secret import Hidden, Secret
 from ._switch import SwitchedOff
 
 Key = str | Callable[[], str]
+
+# What a fingerprint costs, and each guess at one: 16 MB and about 50 ms. RFC 7914 (2) names 8 and 1 for the other two.
+_COST, _BLOCK, _LANES = 2**14, 8, 1
+_MAX_URL = 2_000  # characters; httpx takes 65,536, and the paths of endpoints come behind it
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # underscores: container networks have them
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label that makes the host an IPv4 address: WHATWG's URL, 3.5
+_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")  # RFC 3986, 3.3
+_FULL_STOPS = "\u3002\uff0e\uff61"  # which IDNA takes for dots: RFC 3490, 3.1
 
 
 class Transport(Protocol):
@@ -43,20 +53,28 @@ class BadKey(ConfigurationError):
 class KeyRing:
     """The API key, or the callable that gives the current one; else the environment's ``variable``. Shows none."""
 
-    __slots__ = ("_key", "switch")
+    __slots__ = ("_key", "_last", "switch")
 
-    def __init__(self, key: Key | SwitchedOff | None, variable: str) -> None:
+    def __init__(self, key: Key | Hidden[Any] | SwitchedOff | None, variable: str) -> None:
         self.switch = key if isinstance(key, SwitchedOff) else None
         """What switched the client off, so that there is no key, or ``None``."""
-        found, called = given(key, "api_key", variable)
-        if found is None:
+        given, called = hidden(key), "api_key"
+        del key  # no frame that an exception leaves shows it
+        if given.reveal() is None:
+            given, called = hidden(environment_variable(variable)), variable
+        if given.reveal() is None:
             off = f"disabled=True or {variable.replace('_API_KEY', '_DISABLED')}=1"
             raise ConfigurationError(
                 f"api_key is missing: pass it, set {variable}, or switch the client off with {off}"
             )
-        if callable(found) and _is_async(found):
-            raise BadKey("api_key must be str or a callable that returns one; this one is async, and nobody awaits it")
-        self._key: Key = found if callable(found) else checked_key(found, called)
+        if callable(given.reveal()):
+            if _is_async(given.reveal()):
+                what = "api_key must be str or a callable that returns one"
+                raise BadKey(f"{what}; this one is async, and nobody awaits it")
+        elif fault := _fault_of_key(given):
+            raise BadKey(f"{called} {fault}")
+        self._key = given
+        self._last: Secret | None = None
 
     def __repr__(self) -> str:
         return "<KeyRing>"
@@ -69,60 +87,184 @@ class KeyRing:
 
         Raises whatever the callable raises, or `BadKey` for a key that cannot be one.
         """
-        if not callable(self._key):
-            return self._key
-        key: object = self._key()
-        if inspect.iscoroutine(key):  # of a callable that did not look async: nobody awaits it
-            key.close()
-        return checked_key(key)
+        return self.secret().reveal()
+
+    def secret(self) -> Secret:
+        """The same, hidden."""
+        key = self._key
+        if callable(key.reveal()):
+            key = Hidden(key.reveal()())
+        if inspect.iscoroutine(key.reveal()):  # of a callable that did not look async: nobody awaits it
+            key.reveal().close()
+        fault = _fault_of_key(key)
+        if fault:
+            raise BadKey(f"api_key {fault}")
+        if self._last is None or self._last.reveal() != key.reveal():  # a `Secret` remembers what it looks for
+            self._last = Secret(key.reveal())
+        return self._last
 
     def fingerprint(self, salt: bytes) -> str:
-        """What tells this key from others, and tells nothing of it. Raises as `current` does."""
-        return hashlib.sha256(salt + self.current().encode()).hexdigest()[:32]
+        """What tells this key from others, and cannot be guessed from. Raises as `current` does.
+
+        Not for the thread of an event loop: it takes as long as each guess shall take.
+        """
+        key = self.secret()
+        digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_LANES, dklen=16)
+        return f"scrypt:{_COST}:{_BLOCK}:{_LANES}:{digest.hex()}"
+
+    def old_fingerprint(self, salt: bytes) -> str:
+        """As outboxes and journals had it before: one hash, from which a short key can be guessed."""
+        return hashlib.sha256(salt + self.secret().reveal().encode()).hexdigest()[:32]
 
 
-def _is_async(function: Callable[..., object]) -> bool:
+def hidden(key: Any) -> Hidden[Any]:
+    """What was given as a key, hidden from now on."""
+    return key if isinstance(key, Hidden) else Hidden(key)
+
+
+def _is_async(function: object) -> bool:
     """Also an object that is called."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def checked_key(key: object, called: str = "api_key") -> str:
-    """A key that can stand in a header; `BadKey` otherwise, without the key. ``called`` is where it comes from."""
-    if not isinstance(key, str):
-        raise BadKey(f"{called} {must_be('str or a callable that returns one', key)}")
-    if not key:
-        raise BadKey(f"{called} is empty")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise BadKey(f"{called} has characters that no key has: white space, control characters or non-ASCII")
-    return key
+def _fault_of_key(key: Hidden[Any]) -> str:
+    """Why it cannot stand in a header; empty if it can."""
+    if not isinstance(key.reveal(), str):
+        return must_be("str or a callable that returns one", key.reveal())
+    if not key.reveal():
+        return "is empty"
+    if not key.reveal().isascii() or not key.reveal().isprintable() or " " in key.reveal():
+        return "has characters that no key has: white space, control characters or non-ASCII"
+    return ""
+
+
+# ── the URL ──
 
 
 def checked_base_url(base_url: object, called: str = "base_url") -> str:
     """The server's origin (and path, for a proxy) without a trailing slash.
 
-    https only; http for loopback, where the emulator lives. Raises `ConfigurationError`, in which the URL is ``called``
-    so.
+    https only; http for loopback, where the emulator lives. What is taken can be read in one way only: requests go to
+    that host and port, and their paths begin with that path. Raises `ConfigurationError`, in which the URL is
+    ``called`` so, and not shown: it may hold credentials.
     """
     if not isinstance(base_url, str):
         raise ConfigurationError(f"{called} {must_be('str', base_url)}")
-    try:
-        parts = urlsplit(base_url)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # its text may hold credentials
-        raise ConfigurationError(f"{called} is no URL") from None
-    if parts.username is not None or parts.password is not None:
+    scheme, separator, rest = base_url.partition("://")
+    scheme = scheme.lower()
+    authority, _, path = rest.rstrip("/").partition("/")
+    if not separator or scheme not in ("http", "https"):
+        raise ConfigurationError(f"{called} must start with https:// (http:// only for loopback)")
+    if "@" in authority:
         raise ConfigurationError(f"{called} must not hold credentials")
-    if parts.scheme not in ("http", "https"):
+    try:
+        _check_characters(base_url)
+        host = _checked_host(authority)
+        _check_path(path)
+    except ValueError as error:
+        raise ConfigurationError(f"{called} must be an origin like https://host.example, without {error}") from None
+    if scheme == "http" and not _is_loopback(host):
         raise ConfigurationError(f"{called} must start with https:// (http:// only for loopback)")
-    if parts.query or parts.fragment or not host or port == 0 or not base_url.isprintable() or " " in base_url:
-        raise ConfigurationError(f"{called} must be an origin like https://host.example")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
-        raise ConfigurationError(f"{called} must start with https:// (http:// only for loopback)")
-    return parts.scheme + base_url[len(parts.scheme) :].rstrip("/")
+    return f"{scheme}://{rest.rstrip('/')}"
+
+
+# Each of these raises `ValueError` with what an origin is without.
+
+
+def _check_characters(url: str) -> None:
+    if not url.isprintable() or " " in url:
+        raise ValueError("white space and control characters")
+    for sign, what in (("?", "a query (?)"), ("#", "a fragment (#)"), ("\\", "backslashes")):
+        if sign in url:
+            raise ValueError(what)
+    if len(url) > _MAX_URL:
+        raise ValueError(f"more than {_MAX_URL:,} characters")
+
+
+def _checked_host(authority: str) -> str:
+    """The host, without brackets."""
+    if authority.startswith("["):
+        host, bracket, behind = authority[1:].partition("]")
+        if not bracket or (behind and not behind.startswith(":")):
+            raise ValueError("brackets, but for those around an IPv6 address")
+        _check_ipv6(host)
+    else:
+        if authority.count(":") > 1:
+            raise ValueError("more than one colon, but for those of an IPv6 address in brackets")
+        host, colon, port = authority.partition(":")
+        behind = colon + port
+        _check_name(host)
+    if behind and not (re.fullmatch(":[0-9]{1,5}", behind) and 0 < int(behind[1:]) <= 65_535):
+        raise ValueError("a port that is no number from 1 to 65535")
+    return host
+
+
+def _check_ipv6(host: str) -> None:
+    if "%" in host:
+        raise ValueError("the zone of an IPv6 address (%)")
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError("brackets, but for those around an IPv6 address") from None
+
+
+def _check_name(host: str) -> None:
+    """Of a host, or an IPv4 address."""
+    if "[" in host or "]" in host:
+        raise ValueError("brackets, but for those around an IPv6 address")
+    name = host.lower() if host.isascii() else _in_ascii(host.lower())
+    labels = name.split(".")
+    if "" in labels:
+        raise ValueError("a dot at either end of its host, or two in a row" if host else "an empty host")
+    if len(name) > 253 or any(len(label) > 63 for label in labels):
+        raise ValueError("a host of more than 253 characters, or 63 between dots")
+    if not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError("a host of other characters than letters, digits, dots, and dashes between them")
+    if _NUMBER.fullmatch(labels[-1]):
+        try:
+            ipaddress.IPv4Address(name)
+        except ValueError:
+            raise ValueError("a host that ends in a number and is no IPv4 address") from None
+    if any(label.startswith("xn--") for label in labels):
+        _check_idna(name)
+
+
+def _in_ascii(host: str) -> str:
+    """As httpx writes it into requests."""
+    import idna  # 10 ms, and hardly anybody needs it
+
+    try:
+        if any(stop in host for stop in _FULL_STOPS):
+            raise UnicodeError
+        return idna.encode(host).decode("ascii")
+    except UnicodeError:
+        raise ValueError("a host that no international name may be: write it as xn--…") from None
+
+
+def _check_idna(name: str) -> None:
+    """httpx turns it into Unicode with each request."""
+    import idna
+
+    try:
+        idna.decode(name)
+    except UnicodeError:
+        raise ValueError("a host with xn-- before what stands for no international name") from None
+
+
+def _check_path(path: str) -> None:
+    if not _PATH.fullmatch(path):
+        raise ValueError("characters in its path that have to be percent-encoded")
+    plain = unquote(path, "latin-1")
+    if any(character < " " or character == "\x7f" for character in plain):
+        raise ValueError("control characters")
+    if path and not all(path.split("/")):
+        raise ValueError("empty parts in its path (//)")
+    if any(part in (".", "..") for part in re.split(r"[/\\]", plain)):
+        raise ValueError("the parts . and .. in its path")
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -16,9 +16,21 @@ UserpilotError
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from ._printable import printable
+
+E = TypeVar("E", bound=Exception)
+
 
 class UserpilotError(Exception):
-    """The root of every error this library raises on purpose."""
+    """The root of every error this library raises on purpose. Its text is one line, fit for a log and a terminal."""
+
+    def __str__(self) -> str:
+        return printable(self._text())
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class InvalidCall(UserpilotError):
@@ -33,7 +45,7 @@ class InvalidCall(UserpilotError):
         self.field = field
         self.reason = reason
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"{self.field} {self.reason}"
 
 
@@ -66,7 +78,8 @@ class ConfigurationError(UserpilotError, ValueError):
 class OutboxError(UserpilotError):
     """A durable outbox cannot be opened, or cannot hold this call: it was not accepted.
 
-    The disk is full or denies writing, the file belongs to another account, or to a newer version of this library.
+    The disk is full or denies writing, the file belongs to another account, or to a newer version of this library, or
+    what lies in its place, or beside it, must not be used: a link, another user's file, one that others may read.
     """
 
 
@@ -96,7 +109,7 @@ class Rejected(DeliveryError):
         self.error_code = error_code
         self.request_id = request_id
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         text = f"the server answered {self.status}" + (f": {self.detail}" if self.detail else "")
         return _with_ids(text, self.error_code, self.request_id)
 
@@ -120,7 +133,7 @@ class Unavailable(DeliveryError):
         self.error_code = error_code
         self.request_id = request_id
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return _with_ids(self.detail, self.error_code, self.request_id)
 
 
@@ -131,5 +144,15 @@ class JobFailed(DeliveryError):
         super().__init__(job_id)
         self.job_id = job_id
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"background job {self.job_id} failed"
+
+
+def without_frames(error: E) -> E:
+    """The error, without the frames it came through and without what it was raised for, to be raised anew.
+
+    Tools that report errors show the locals of frames, and those may have a password. To be raised outside of the
+    ``except`` in which it was caught, or that one's error comes along as its context.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -17,20 +17,21 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import anyio
 import attrs
 import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
 import httpx
 
-from . import _verdict
+from . import _listing, _verdict
 from ._endpoint import BadKey, KeyRing, Transport
 from ._foreign import is_a, type_name
 from ._loops import in_thread
-from ._verdict import Meaning, Verdict
+from ._notices import log
+from ._secret import Secret
+from ._verdict import Meaning, Promise, Verdict
 from ._version import __version__
-
-logger = logging.getLogger("userpilot_async")
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
@@ -48,8 +49,8 @@ class _Attempt:
     body_sent: Callable[[], bool] = attrs.field(default=lambda: False)
     """Whether any of the request's body was asked for."""
     status: int | None = None
-    headers: dict[str, str] = attrs.field(factory=dict)
-    body: bytearray = attrs.field(factory=bytearray)
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
+    body: bytearray = attrs.field(factory=bytearray, repr=False)
     whole: bool = False
     """As much of the answer was read as is wanted: what fails after that is no part of it."""
     broke_off: bool = False
@@ -64,18 +65,31 @@ class _Attempt:
         if event.endswith("send_request_headers.started"):
             self.sent = self.sent or getattr(info.get("request"), "method", b"") != b"CONNECT"
 
-    def verdict(self, failure: str | None, error: BaseException | None, cap: int) -> Verdict:
+    def take_headers(self, response: httpx.Response) -> None:
+        """The status, and the headers: of a transport that is not httpx's, perhaps, so that they may be anything."""
+        headers = response.headers.items()
+        self.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
+        self.status = int(response.status_code)
+        if is_a(response, httpx.Response):
+            response.extensions.pop("reason_phrase", None)  # the server's own words, in the `repr` of a response
+
+    def verdict(self, failure: str | None, certificate: bool, cap: int, key: Secret) -> Verdict:
         """A status is a status; without one it matters whether anything of the request had left.
 
         A transport that does not trace has sent nothing before it asked for the body: without its body, no server
-        can carry out a request that has one.
+        can carry out a request that has one. ``certificate``: that was what failed. The ``key`` is in no answer.
         """
         if self.status is not None:
             body = _decoded(self.headers, bytes(self.body), cap)
             broken_off = body is None or self.broke_off
-            return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off)
+            return _verdict.of_answer(self.status, self.headers, body or b"", broken_off=broken_off, hidden=key)
         sent = self.sent if self.traced else self.body_sent()
-        return _verdict.of_failure(failure or "no answer", sent=sent, certificate=_is_certificate_error(error))
+        return _verdict.of_failure(failure or "no answer", sent=sent, certificate=certificate)
+
+    @property
+    def is_long(self) -> bool:
+        """The answer takes long to read: it is large, or packed, so that nobody knows how large."""
+        return len(self.body) > _verdict.LARGE or self.headers.get("content-encoding", "identity") != "identity"
 
 
 def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
@@ -184,7 +198,7 @@ class Connection:
             with anyio.move_on_after(FAREWELL):
                 await http.aclose()
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
-            logger.warning("userpilot: closing the connections raised %s: they are left to the system", _named(error))
+            log(logging.WARNING, f"closing the connections raised {_named(error)}: they are left to the system")
 
     async def _connected(self) -> Transport:
         """The transport, built by the first request; its TLS context takes 20 to 125 ms, too long for the loop."""
@@ -202,22 +216,24 @@ class Connection:
         return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
     async def exchange(
-        self, endpoint: str, method: str, path: str, body: bytes | None = None, *, filename: str | None = None
-    ) -> Verdict:
+        self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
+        filename: str | None = None, promises: Promise = Promise.RECEIPT,
+    ) -> Verdict:  # fmt: skip
         """Make one request; never raises for what a network or a server may do.
 
-        ``filename`` sends ``body`` as a multipart upload under this name. Must run in a task that only anyio
-        scopes cancel.
+        ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
+        read than of others, and if it is long, in a thread. Must run in a task that only anyio scopes cancel.
         """
         attempt = _Attempt()
         try:
-            key = self.keys.current()
+            key = self.keys.secret()
         except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
             did = f"returned what is no key: {exc}" if isinstance(exc, BadKey) else f"raised {type(exc).__name__}"
             return Verdict(Meaning.MISCONFIGURED, detail=f"the api_key callable {did}")
-        cap = MAX_LISTING if method == "GET" else MAX_ANSWER
+        lists = promises is Promise.JOBS
+        cap = MAX_LISTING if lists else MAX_ANSWER
         failure: str | None = None
-        error: BaseException | None = None
+        certificate = False
         with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
             try:
                 http = self._http or await self._connected()
@@ -227,17 +243,25 @@ class Connection:
             # outcome of pytest's, or a group in which one is.
             except BaseException as exc:
                 if _goes_on(exc):
+                    _forget_frames(exc)
                     raise
-                failure, error, attempt.broke_off = _named(exc), exc, not attempt.whole
+                failure, certificate, attempt.broke_off = _named(exc), _is_certificate_error(exc), not attempt.whole
         if scope.cancelled_caught:
             failure = "timeout"
-        return attempt.verdict(failure, error, cap)
+        if not lists or not attempt.is_long:
+            return attempt.verdict(failure, certificate, cap, key)
+
+        def digest() -> Verdict:
+            verdict, host = attempt.verdict(failure, certificate, cap, key), urlsplit(self.base_url).hostname or ""
+            return attrs.evolve(verdict, body=_listing.read(verdict.body, host, path.partition("?")[0]))
+
+        return await in_thread(digest)
 
     def _request(
-        self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: str
+        self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
     ) -> httpx.Request:
-        headers = {
-            **self._headers(key),
+        headers: dict[str, Any] = {  # `str`, or `bytes` that hide the key: httpx takes both
+            **{name: key.header(value) for name, value in self._headers(key.reveal()).items()},
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
             "Connection": "keep-alive",
@@ -267,9 +291,7 @@ class Connection:
     async def _stream(self, http: Transport, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
         response = await http.handle_async_request(request)
         try:
-            headers = response.headers.items()  # of a transport that is not httpx's, perhaps, so: of anything
-            attempt.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
-            attempt.status = int(response.status_code)
+            attempt.take_headers(response)
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]
                 attempt.whole = True
@@ -278,6 +300,7 @@ class Connection:
             with anyio.CancelScope() as enough:
                 async for chunk in response.aiter_raw():
                     attempt.body += chunk[: cap - len(attempt.body)]
+                    del chunk  # the server may have written the key into it, and this frame waits for the next one
                     if len(attempt.body) >= cap:
                         enough.cancel()
             attempt.whole = True
@@ -323,8 +346,21 @@ _context: Callable[[BaseException], BaseException | None] = BaseException.__dict
 _exceptions: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
-def _is_certificate_error(error: BaseException | None) -> bool:
-    return error is not None and any(is_a(one, ssl.SSLCertVerificationError) for one in _chain(error))
+def _is_certificate_error(error: BaseException) -> bool:
+    return any(is_a(one, ssl.SSLCertVerificationError) for one in _chain(error))
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Of the error and all that it began with: httpcore's and h11's hold the request as it goes out, with the key."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        BaseException.with_traceback(one, None)
+        waiting += [_cause(one), _context(one), *(_exceptions(one) if is_a(one, BaseExceptionGroup) else ())]
 
 
 def _goes_on(error: BaseException) -> bool:

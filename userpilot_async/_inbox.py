@@ -7,18 +7,18 @@ against the limits of the queue. One wake-up of the loop serves all calls that c
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from ._destination import LostCall
 from ._lanes import Key, Kind, Said
 from ._ledger import Ledger, Outcome
 from ._loops import HomeLoop
-from ._notices import logger
+from ._notices import log
 from ._receipt import LateReceipt
 
 SLICE = 100  # calls taken in one go: a quarter of a millisecond of the loop, beside the 250 that the sender takes
@@ -91,8 +91,7 @@ class Inbox:
     def say_lost(self, calls: int) -> None:
         """Log and warn that the loop has ended before it could take these calls."""
         message = f"a {self._owner} was not closed: {calls} calls of other threads have not been taken into its loop"
-        with suppress(Exception):  # a handler of the application's: the warning is still to come
-            logger.error("userpilot: %s", message)
+        log(logging.ERROR, message)
         warnings.warn(message, ResourceWarning, stacklevel=2)
 
     # ── in any thread ──

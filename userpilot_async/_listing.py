@@ -17,6 +17,7 @@ from ._jobs import Job, is_job, list_in
 
 MAX_PAGES = 100  # read in one go; the smallest that looks full has 10 jobs, and who lists 1,000 lists the newest first
 MAX_JOBS = 100_000  # kept of one list
+MAX_PAGE_JOBS = 40_000  # kept of one page: a page of 16 MiB has some 37,000, of 450 bytes each
 MAX_QUERY = 2_048  # characters of a link that is followed
 FULL = 10  # jobs of the smallest page that looks full: people choose 10, 20, 25, 50, 100,
 STEP = 5  # which are multiples of this
@@ -31,6 +32,9 @@ _SIGNS = (
     *_LINKS, "hasmore", "hasnext", "hasnextpage", "more", "nextcursor", "nextoffset", "nextpage", "nextpagetoken",
     "nexttoken",
 )  # fmt: skip
+
+Name = tuple[str | None, ...]
+"""What tells a job from others, whichever page it is on."""
 
 
 @attrs.frozen
@@ -50,6 +54,10 @@ class Listing:
     """How many pages it says the list has; 0 if it does not."""
     full: bool = False
     """The page has as many jobs as a page may have."""
+    known_as: list[Name] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: [_name_of(job) for job in self.jobs], takes_self=True)
+    )
+    """What tells each of the jobs from others."""
 
 
 def listing(body: Any, host: str = "", path: str = "") -> Listing:
@@ -57,8 +65,9 @@ def listing(body: Any, host: str = "", path: str = "") -> Listing:
     found = list_in(body)
     if found is None:
         return Listing([], claims_more=True)
-    jobs = [Job.from_wire(one) for one in found if isinstance(one, dict)]
-    full, unreadable = len(found) >= FULL and not len(found) % STEP, not all(map(is_job, found))
+    jobs = [Job.from_wire(one) for one in found[:MAX_PAGE_JOBS] if isinstance(one, dict)]
+    full = len(found) >= FULL and not len(found) % STEP
+    unreadable = len(found) > MAX_PAGE_JOBS or not all(map(is_job, found))
     if not isinstance(body, dict):
         return Listing(jobs, claims_more=unreadable, full=full)
     said = list(_said(body))
@@ -79,6 +88,11 @@ def listing(body: Any, host: str = "", path: str = "") -> Listing:
     )
 
 
+def read(body: Any, host: str = "", path: str = "") -> Any:
+    """The `listing` that a body has in it, and any other body as it is: what takes long to read is read in a thread."""
+    return body if list_in(body) is None else listing(body, host, path)
+
+
 class Pages:
     """A walk through the list, one request a page: ask for `query`, and `take_in` the answer, until it is `over`.
 
@@ -96,23 +110,23 @@ class Pages:
         self.over = False
         self.whole = False
         """The end was seen: what has not been shown is not there."""
-        self._seen: set[tuple[str | None, ...]] = set()
+        self._seen: set[Name] = set()
         self._asked: set[str] = set()
         self._largest = self._total = self._pages = 0
 
     def take_in(self, body: Any, link: str = "") -> list[Job]:
         """The jobs of the page that was asked for, which earlier ones have not shown.
 
-        ``link`` is where the answer's headers say that the next page is, if they do.
+        ``body`` is the page's JSON, or the `Listing` that was made of it. ``link`` is where the answer's headers say
+        that the next page is, if they do.
         """
-        page = listing(body, self._host, self._path)
+        page = body if isinstance(body, Listing) else listing(body, self._host, self._path)
         if link and page.next is None:
             page = attrs.evolve(page, next=_query(link, self._host, self._path), claims_more=True)
         self._asked.add(self.query)
         self.read += 1
         new = []
-        for job in page.jobs:
-            known = (job.job_id, job.filename) if job.job_id else (job.filename, job.start_time, job.submitted_at)
+        for job, known in zip(page.jobs, page.known_as, strict=True):
             if known not in self._seen:
                 self._seen.add(known)
                 new.append(job)
@@ -147,6 +161,10 @@ def _said(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((_plain(inner), one) for inner, one in value.items())
         elif isinstance(value, list) and _plain(name) == "links":
             yield from ((_plain(one.get("rel")), one) for one in value if isinstance(one, Mapping))
+
+
+def _name_of(job: Job) -> Name:
+    return (job.job_id, job.filename) if job.job_id else (job.filename, job.start_time, job.submitted_at)
 
 
 def _plain(name: object) -> str:

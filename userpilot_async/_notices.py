@@ -15,6 +15,7 @@ from functools import partial
 import attrs
 
 from ._losses import Losses, loss_line
+from ._printable import printable
 
 logger = logging.getLogger("userpilot_async")
 
@@ -26,10 +27,10 @@ Words = Callable[[Losses], str]
 """The line about so many."""
 
 
-def log(level: int, message: str, error: Exception | None = None) -> bool:
+def log(level: int, message: str, error: BaseException | None = None) -> bool:
     """One line; false if a handler of the application's raised, whose failure must not stop the sender."""
     try:
-        logger.log(level, "userpilot: %s", message, exc_info=error)
+        logger.log(level, "userpilot: %s", printable(message), exc_info=error)
     except Exception:  # whatever a handler raises
         return False
     return True

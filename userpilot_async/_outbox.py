@@ -34,7 +34,7 @@ class Opening:
     destination: str
     """The kind of server, and where it is: calls for another do not belong here."""
     fingerprint: Callable[[bytes], str]
-    """Of the account's key, for a salt: two accounts must not mix."""
+    """Of the account's key, for a salt: two accounts must not mix. Slow: for a thread of the outbox's own."""
     now: Callable[[], float]
     """The loop's clock."""
     calendar: Calendar
@@ -45,6 +45,8 @@ class Opening:
     """The client's own."""
     failed: Callable[[Kind, Key, Said, OutboxError], object]
     """To be called with a call that was put, but could not be held, when nobody waits for it."""
+    old_fingerprint: Callable[[bytes], str] = lambda salt: ""
+    """As earlier versions made it: an outbox of theirs is opened, and gets the other one."""
 
 
 class Outbox(Protocol):

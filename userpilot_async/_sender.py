@@ -25,6 +25,7 @@ from ._loops import cancel_in, cancelled_natively, host_here, loop_here, on_trio
 from ._losses import Rest, counted, why_lost
 from ._notices import Notices
 from ._outbox import Outbox
+from ._printable import printable
 from ._reentry import in_on_dead
 from ._reporting import Reporting
 from ._schedule import Schedule
@@ -228,7 +229,7 @@ class Sender:
                 message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
             remedy = "leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
             self._notices.say(logging.ERROR, "unsent", f"{message}; {remedy}")
-            warnings.warn(message, ResourceWarning, stacklevel=2)
+            warnings.warn(printable(message), ResourceWarning, stacklevel=2)
         self._notices.say_rest()
 
     def _begin_anew(self) -> None:
@@ -417,7 +418,9 @@ class Sender:
             path = path.format(job_id=quoted_job_id(work.job_id))
         if work.query:
             path = f"{path}?{work.query}"
-        return await self._connection.exchange(route.name, route.method, path, work.body or None)
+        return await self._connection.exchange(
+            route.name, route.method, path, work.body or None, promises=route.promises
+        )
 
     async def _encode(self, work: Work) -> bytes:
         """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""

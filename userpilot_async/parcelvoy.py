@@ -28,7 +28,7 @@ from ._coalesce import Row
 from ._destination import Destination, Events, LostCall, Route, as_array
 from ._door import Checked, Door
 from ._endpoint import Key as ApiKey
-from ._endpoint import KeyRing, Transport, checked_base_url, checked_transport
+from ._endpoint import KeyRing, Transport, checked_base_url, checked_transport, hidden
 from ._environment import given
 from ._errors import ConfigurationError, InvalidCall
 from ._event import Event, body_of
@@ -38,6 +38,7 @@ from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
+from ._secret import Hidden
 from ._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
 from ._switch import switched_off
 from ._values import (
@@ -380,6 +381,9 @@ class ParcelvoyClient(Door):
         transport: Transport | None = None,
         disabled: bool | None = None,
     ) -> None:
+        key = hidden(api_key)
+        where = Hidden(outbox)  # a URL may have a password
+        del api_key, outbox  # no frame that an exception leaves shows them
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
         switch = switched_off(disabled, "PARCELVOY_DISABLED")
@@ -392,7 +396,7 @@ class ParcelvoyClient(Door):
         if url is None:
             raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
         connection = Connection(
-            KeyRing(api_key if switch is None else switch, "PARCELVOY_API_KEY"),
+            KeyRing(key if switch is None else switch, "PARCELVOY_API_KEY"),
             lambda key: {"Authorization": f"Bearer {key}"},
             _origin(url, called),
             checked_transport(transport),
@@ -401,9 +405,12 @@ class ParcelvoyClient(Door):
             size=settings.concurrency,
         )
         place: AnyPlace | None
-        place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
-        outbox = outbox_at(place, called) if switch is None else None
-        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead, switch)
+        place, called = given(where.reveal(), "outbox", "PARCELVOY_OUTBOX")
+        try:
+            made = outbox_at(place, called) if switch is None else None
+        finally:
+            del place
+        super().__init__(parcelvoy(settings), connection, settings, made, on_dead, switch)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,

@@ -3,6 +3,8 @@ from __future__ import annotations
 import signal
 import socket
 
+import httpx
+
 from tests.cli.conftest import userpilot
 from tests.harness.processes import LISTENING, python
 from userpilot_async.cli._exits import Exit
@@ -26,6 +28,22 @@ def test_emulate_does_not_echo_its_key_and_takes_no_other() -> None:
         assert "SECRET" not in emulating.output
 
     assert (Exit.REFUSED, Exit.FINE) == (refused.returncode, accepted.returncode)
+
+
+def test_emulate_answers_for_its_own_names_and_those_that_it_is_told() -> None:
+    hosts = ("localhost", "127.0.0.1", "emulator:8080", "evil.example")
+    with python("-m", "userpilot_async", "emulate", "--port", "0", "--allow-host", "emulator") as emulating:
+        url = emulating.wait_for_line(LISTENING)["url"]
+        answers = [httpx.get(f"{url}/__emulator__/health", headers={"Host": host}) for host in hosts]
+
+    assert [200, 200, 200, 403] == [answer.status_code for answer in answers]
+
+
+def test_a_host_that_cannot_be_one_is_wrong_usage() -> None:
+    result = userpilot("emulate", "--allow-host", "http://emulator:8080")
+
+    assert result.returncode == Exit.USAGE
+    assert "without a port" in result.stderr
 
 
 def test_emulate_ends_well_on_ctrl_c() -> None:

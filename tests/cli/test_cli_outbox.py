@@ -59,7 +59,7 @@ def test_a_file_that_nobody_uses_is_shown_and_left_as_it_was(invoke: Invoke, pat
     assert report["waiting"]["bytes"] > 0
     assert None is report["sender"]
     assert f"userpilot at {NOBODY}" == report["destination"]
-    assert 1 == report["schema_version"]
+    assert 2 == report["schema_version"]
     assert "3 accepted = 0 delivered + 0 dead + 0 dropped + 0 merged + 3 pending" in text
     assert "nobody sends at present" in text
     assert before == beside(path)
@@ -127,7 +127,7 @@ def test_by_a_link_the_same_is_seen_and_locked_as_by_the_file_itself(invoke: Inv
     fill(path, [track()])
     path.with_name("events.db.damaged-1").touch()
     link = path.parent / "elsewhere" / "link.db"
-    link.parent.mkdir()
+    link.parent.mkdir(0o755)
     link.symlink_to(path)
 
     with path.with_name("events.db.lease").open("w") as holder:
@@ -174,20 +174,38 @@ def test_looking_again_and_again_keeps_nobody_from_sending(invoke: Invoke, path:
     assert 20 == _inspect.look(path).account.delivered
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do it to others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("command", [["outbox"], ["outbox", "dead"], ["outbox", "retry"]])
-def test_root_leaves_nothing_behind_that_the_files_owner_could_not_open(
-    invoke: Invoke, path: Path, command: list[str]
-) -> None:
+def test_root_is_told_whose_file_it_is_and_leaves_it_as_it_is(invoke: Invoke, path: Path, command: list[str]) -> None:
+    """What root makes beside it, its owner could not open any more."""
     fill(path, [track()])
     for one in path.parent.iterdir():
         one.unlink() if one.suffix == ".lock" else os.chown(one, 12_345, 12_345)
+    before = beside(path)
 
     result = invoke(*command, path)
 
-    assert Exit.FINE == result.exit_code, result.output
-    assert path.with_name("events.db.lock").exists()
-    assert {12_345} == {one.stat().st_uid for one in path.parent.iterdir()}
+    assert Exit.LOST == result.exit_code
+    assert "belongs to uid 12345, and this process runs as uid 0: run it as that user" in result.output
+    assert before == beside(path)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["outbox"], ["outbox", "show"], ["outbox", "dead"], ["outbox", "retry"], ["outbox", "rebind", "--api-key", KEY],
+     ["outbox", "purge", "--user", "u1", "--yes"], ["drain", "--once", "--api-key", KEY, "--outbox"]],
+)  # fmt: skip
+def test_beside_a_file_named_by_mistake_nothing_is_made(invoke: Invoke, tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "customers.csv"
+    path.write_text("user_id,plan\nu1,pro\n")
+    before = beside(path)
+
+    result = invoke(*command, path)
+
+    assert Exit.FINE != result.exit_code
+    assert "customers.csv is no outbox of userpilot_async" in result.output
+    assert isinstance(result.exception, SystemExit)  # no traceback
+    assert before == beside(path)
 
 
 @pytest.mark.parametrize("command", [["outbox"], ["outbox", "dead"], ["outbox", "retry"], ["outbox", "rebind"]])

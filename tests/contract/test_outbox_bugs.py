@@ -185,7 +185,13 @@ async def test_who_waits_when_the_bug_comes_is_told(scene: Scene, monkeypatch: p
 async def test_a_bug_at_the_end_of_the_thread_keeps_nobody_waiting(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(scene.outbox._errands, "end", broken)
+    end = scene.outbox._errands.end
+
+    def end_badly() -> None:
+        end()  # a file that stays open would be told of in another test, whenever it is collected
+        broken()
+
+    monkeypatch.setattr(scene.outbox._errands, "end", end_badly)
     with anyio.fail_after(LONGEST):
         await scene.outbox.aclose()
 

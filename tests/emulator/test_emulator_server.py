@@ -145,7 +145,7 @@ def request_bytes() -> bytes:
     body = b'{"user_id": "u1", "event_name": "opened"}'
     head = [
         b"POST /v1/track HTTP/1.1",
-        b"Host: emulator",
+        b"Host: localhost",
         b"Content-Type: application/json",
         *(f"{name}: {value}".encode() for name, value in HEADERS.items()),
         f"Content-Length: {len(body)}".encode(),

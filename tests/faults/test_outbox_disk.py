@@ -145,6 +145,20 @@ async def test_row_53_a_sender_starts_on_a_disk_without_a_byte_left(small_disk: 
     assert list(range(200)) == sorted(marks_at(emulator))
 
 
+@ON_ASYNCIO
+async def test_row_53_a_full_disk_outlasts_a_sender_that_notes_each_call_by_itself(small_disk: Path) -> None:
+    """Each is a transaction, and all of them more than the ballast had room for: the log must not fill the disk."""
+    emulator = an_emulator()
+    file = small_disk / "outbox" / "events.db"
+    async with with_file(file) as userpilot:
+        await put(userpilot, range(200))
+    fill(small_disk)
+    async with with_file(file, emulator, concurrency=1) as userpilot:
+        await sent(userpilot)
+
+    assert list(range(200)) == sorted(marks_at(emulator))
+
+
 LIMITED = """
 import resource
 from userpilot_async import OutboxError

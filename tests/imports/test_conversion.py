@@ -791,3 +791,18 @@ def test_a_conversion_leaves_its_object_as_it_was(tool):
     converted(tool, EXAMPLES[tool])
 
     assert before == encode_json(EXAMPLES[tool])
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_long_name_is_not_given_to_each_member_below_it(tool):
+    """A line of 1 MiB would make gigabytes: a name of 500 kB before each of 50,000 others."""
+    nested = {"x" * 500_000: {str(number): 1 for number in range(50_000)}}
+    exported = {
+        "segment": {"type": "track", "event": "e", "userId": "u", "timestamp": AT, "properties": nested},
+        "rudderstack": {"type": "track", "event": "e", "userId": "u", "timestamp": AT, "properties": nested},
+        "posthog": {"event": "e", "distinct_id": "u", "timestamp": AT, "properties": nested},
+        "amplitude": {"event_type": "e", "user_id": "u", "event_time": AT, "event_properties": nested},
+        "mixpanel": {"event": "e", "properties": {"distinct_id": "u", "time": 1_733_043_343, **nested}},
+    }[tool]
+
+    assert ("metadata", "has a name of 500,000 characters; the limit is 255") == refusal(tool, exported)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -650,6 +653,24 @@ async def test_another_key_is_refused_until_it_is_said_to_be_the_same_account(ru
     assert list(range(30)) == marks(emulator)
     assert "OTHER" not in str(caught.value)
     assert b"OTHER" not in journal_path(path).read_bytes()
+
+
+@pytest.mark.parametrize("key", ["KEY", "OTHER"])
+async def test_a_journal_of_an_earlier_version_goes_on_with_its_key_and_is_salted_anew(run, stopped, emulator, key):
+    """Those had a fingerprint from which a short key could be guessed."""
+    path = await stopped()
+    old = hashlib.sha256(bytes(16) + b"KEY").hexdigest()[:32]
+    with closing(sqlite3.connect(journal_path(path))) as journal, journal:
+        about = json.loads(journal.execute("SELECT said FROM about").fetchone()[0])
+        journal.execute("UPDATE about SET said = ?", (json.dumps({**about, "salt": bytes(16).hex(), "key": old}),))
+    if key == "KEY":
+        await run(path, key)
+    else:
+        with pytest.raises(ImportConflict, match="was begun with another API key"):
+            await run(path, key)
+
+    assert (key == "OTHER") == (old.encode() in journal_path(path).read_bytes())
+    assert list(range(30 if key == "KEY" else len(marks(emulator)))) == marks(emulator)
 
 
 async def test_another_conversion_is_refused(run, stopped):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.processes import REPOSITORY
 from userpilot_async.imports import ImportConflict, JournalError
+from userpilot_async.imports._import import Writer
 from userpilot_async.imports._journal import Journal, _half
 from userpilot_async.imports._schema import About, Part, Refusal
 
@@ -79,6 +83,52 @@ def test_an_empty_file_in_its_place_is_only_its_owners_from_then_on(new, path):
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 
+def test_one_that_was_restored_open_to_others_is_only_its_owners_from_then_on_with_its_log(new, path):
+    journal = new()
+    filled(journal, 10)
+    for one in path.parent.iterdir():
+        shutil.copy(one, one.with_name(f"restored-{one.name}"))
+    restored = path.with_name(f"restored-{path.name}")
+    for one in path.parent.glob("restored-*"):
+        one.chmod(0o644)
+    again = Journal(restored)
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.glob("restored-*")}
+    again.close()
+
+    assert {restored.name: 0o600, f"{restored.name}-wal": 0o600} == modes
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+@pytest.mark.parametrize("what", ["link", "link to nowhere", "other name", "FIFO", "directory"])
+def test_a_trap_in_its_place_or_beside_it_is_refused_and_leads_nowhere(new, path, tmp_path, suffix, what):
+    new().close()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    victim, place = elsewhere / "victim", path.with_name(path.name + suffix)
+    victim.write_text("precious")
+    victim.chmod(0o644)
+    place.unlink(missing_ok=True)
+    {
+        "link": lambda: place.symlink_to(victim), "link to nowhere": lambda: place.symlink_to(elsewhere / "new"),
+        "other name": lambda: os.link(victim, place), "FIFO": lambda: os.mkfifo(place), "directory": place.mkdir,
+    }[what]()  # fmt: skip
+
+    with pytest.raises(JournalError, match=rf"cannot be opened: history\.ndjson\.import{suffix} (is|has) "):
+        Journal(path)
+    assert (["victim"], "precious", 0o644) == (
+        os.listdir(elsewhere), victim.read_text(), stat.S_IMODE(victim.stat().st_mode)
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_somebody_elses_is_refused_and_whose_it_is_said(new, path):
+    new().close()
+    os.chown(path, 12_345, 12_345)
+
+    with pytest.raises(JournalError, match="belongs to uid 12345, and this process runs as uid 0"):
+        Journal(path)
+
+
 def test_closed_it_is_one_file(new, path):
     journal = new()
     filled(journal, 10)
@@ -130,10 +180,11 @@ def test_a_second_one_is_refused_in_another_process_until_the_first_is_closed(ne
 @pytest.mark.parametrize("content", [b"my notes\n" * 100, b"x", b"\0" * 5_000])
 def test_a_file_that_is_none_is_refused_and_stays_as_it_was(path, content):
     path.write_bytes(content)
+    path.chmod(0o644)
 
     with pytest.raises(ImportConflict, match="is no journal of an import"):
         Journal(path)
-    assert content == path.read_bytes()
+    assert (content, 0o644) == (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
     assert [path.name] == os.listdir(path.parent)
 
 
@@ -146,6 +197,18 @@ def test_another_database_is_refused_and_stays_as_it_was(path):
     with pytest.raises(ImportConflict, match="is a database, but no journal of an import"):
         Journal(path)
     assert before == path.read_bytes()
+
+
+def test_another_programs_log_is_not_written_back(path):
+    """It is another program's to do so, and may be another user's."""
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.executescript("PRAGMA journal_mode = WAL; PRAGMA user_version = 1; CREATE TABLE mine (a);")
+        before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+        with pytest.raises(ImportConflict, match="is a database, but no journal of an import"):
+            Journal(path)
+        after = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+
+    assert before == after
 
 
 def test_a_newer_version_is_refused(new, path):
@@ -323,3 +386,22 @@ def test_neither_half_is_empty_and_the_first_is_no_more_than_half_if_it_can_be(s
 
     assert 0 < rows < len(sizes)
     assert rows == 1 or sum(sizes[:rows]) <= sum(sizes) // 2
+
+
+# ── what a dry run writes of it ──
+
+
+def test_a_dry_runs_file_is_its_owners_alone_and_not_written_where_a_link_leads(new, tmp_path):
+    journal = new()
+    part, folder = filled(journal, 10), tmp_path / "new" / "upload"
+    Writer(folder, journal)._write(part)
+    file = folder / journal.filename(part)
+    modes = [stat.S_IMODE(one.stat().st_mode) for one in (folder.parent, folder, file)]
+    file.rename(tmp_path / "victim")
+    file.symlink_to(tmp_path / "victim")
+    part = filled(journal, 3)
+
+    assert [0o700, 0o700, 0o600] == modes
+    with pytest.raises(JournalError, match=r"cannot be written: .* is a symbolic link"):
+        Writer(folder, journal)._write(attrs.evolve(part, place="000001"))
+    assert 10 == len((tmp_path / "victim").read_text().splitlines())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import ids, names, plain_values
 from userpilot_async._errors import InvalidCall, UserpilotError
-from userpilot_async.imports._reading import MAX_LINE, Lines, UnreadableFile, lines
+from userpilot_async.imports._reading import MAX_COLUMNS, MAX_LINE, Lines, UnreadableFile, lines
 from userpilot_async.imports._rows import IdentifyUser, checked
 from userpilot_async.imports._writing import write_csv, write_ndjson
 
@@ -253,6 +253,46 @@ def test_what_is_no_import_file_is_refused_before_the_first_line(file, content, 
         lines(file(content))
 
 
+def header_of(columns):
+    return ",".join(["event_type", *(f"metadata.property_{number}" for number in range(1, columns))])
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (header_of(40_000), f"the header has 40,000 columns; the limit is {MAX_COLUMNS:,}"),
+        (header_of(40_000) + ",event_type", "40,001 columns"),
+        (header_of(MAX_COLUMNS - 1) + ",metadata.property_7", "two columns 'metadata.property_7'"),
+        ("event_type" + "," * 9_000, "two columns ''"),
+        (header_of(60_000), "the header has more than 1,048,576 bytes"),
+        ("event_type," + "a" * MAX_LINE, "neither a JSON object nor a CSV header|more than 1,048,576 bytes"),
+    ],
+)
+def test_a_header_is_bounded(file, header, reason):
+    """Each name was compared with all others: 40,000 of them took 22 s, in which no signal was heard."""
+    with pytest.raises(UnreadableFile, match=reason):
+        lines(file(f"{header}\ntrack\n"))
+
+
+def test_a_header_of_as_many_columns_as_there_may_be_is_read(file):
+    path = file(f"{header_of(MAX_COLUMNS)}\ntrack,{'x,' * 3}{',' * (MAX_COLUMNS - 5)}\n")
+
+    assert [(2, {"event_type": "track", "metadata": {f"property_{n}": "x" for n in (1, 2, 3)}})] == seen(path)
+
+
+def test_lines_may_be_passed_over_on_the_way(file):
+    for path in (file("".join(f'{{"n": {n}}}\n' for n in range(1, 21))), file(f"{HEADER}\n" + f"{RECORD}\n" * 20)):
+        reading = lines(path)
+        numbers = [next(reading).number]
+        for passed in (7, 7, 12, 3):
+            reading.skip(passed)
+            numbers.append(next(reading).number)
+        reading.close()
+
+        begun = numbers[0]
+        assert [begun, 8, 9, 13, 14] == numbers
+
+
 def test_a_format_that_was_asked_for_is_insisted_on(file):
     with pytest.raises(UnreadableFile):
         lines(file(f"{HEADER}\n{RECORD}"), format="ndjson")
@@ -396,3 +436,25 @@ def test_a_new_file_of_rows_is_only_its_owners(tmp_path, write, name):
     write(tmp_path / name, [])
 
     assert 0o600 == (tmp_path / name).stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("write", [write_ndjson, write_csv])
+def test_a_file_of_rows_that_others_could_read_is_written_anew_for_its_owner_alone(tmp_path, write):
+    path = tmp_path / "a"
+    path.write_text("what was there before, and is longer than a line of names " * 10)
+    path.chmod(0o644)
+    write(path, [])
+
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert "before" not in path.read_text()
+
+
+@pytest.mark.parametrize("write", [write_ndjson, write_csv])
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+def test_a_file_of_rows_is_not_written_where_a_link_leads(tmp_path, write, name):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / name).symlink_to("victim")
+
+    with pytest.raises(OSError, match="is a symbolic link"):
+        write(tmp_path / name, [])
+    assert "precious" == (tmp_path / "victim").read_text()

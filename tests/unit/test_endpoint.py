@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import traceback
 
+import httpx
+import idna
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from userpilot_async import ConfigurationError, UserpilotAPI, UserpilotClient
 from userpilot_async._api import server_of
 from userpilot_async._endpoint import KeyRing, checked_base_url
+from userpilot_async.parcelvoy import ParcelvoyClient
 
 SECRET = "hjk" + "mnp"
 VARIABLE = "USERPILOT_API_KEY"
@@ -170,6 +176,11 @@ def test_another_region_is_refused(region):
         "https://analytex.userpilot.io:8443",
         "https://proxy.acme.test/userpilot",
         "https://[2001:db8::1]",
+        "https://b\u00fccher.test",
+        "https://xn--bcher-kva.test",
+        "https://my_service:8443",
+        "https://10.0.0.1",
+        "https://acme.test/a%20b/~c",
         "http://localhost:8080",
         "http://LOCALHOST:8080",
         "http://127.0.0.1:8080",
@@ -226,6 +237,141 @@ def test_no_other_scheme_is_taken(url):
 def test_what_is_no_origin_is_refused(url):
     with pytest.raises(ValueError, match=r"^base_url (must be an origin|is no URL|must start with)"):
         checked_base_url(url)
+
+
+MALFORMED = [
+    ("https://acme.test#", "a fragment (#)"),
+    ("https://acme.test?", "a query (?)"),
+    ("https://acme.test/proxy?", "a query (?)"),
+    ("https://acme.test/proxy#", "a fragment (#)"),
+    ("https://?", "a query (?)"),
+    ("https://", "an empty host"),
+    ("https://:443", "an empty host"),
+    ("https://.", "a dot at either end"),
+    ("https://..", "a dot at either end"),
+    ("https://.acme.test", "a dot at either end"),
+    ("https://acme.test.", "a dot at either end"),
+    ("https://acme..test", "two in a row"),
+    ("http://evil[::1]", "brackets"),
+    ("http://[::1]evil", "brackets"),
+    ("http://[::1", "brackets"),
+    ("http://::1]", "more than one colon"),
+    ("http://[[::1]]", "brackets"),
+    ("http://[127.0.0.1]", "brackets"),
+    ("http://[]", "brackets"),
+    ("https://[v1.fe80::a]", "brackets"),
+    ("https://[fe80::1%25eth0]", "the zone of an IPv6 address"),
+    ("https://[fe80::1%eth0]", "the zone of an IPv6 address"),
+    ("https://::1", "more than one colon"),
+    ("https://acme.test\\@evil.test", "credentials"),
+    ("https://acme.test\\evil", "backslashes"),
+    ("https://acme.test/\\evil", "backslashes"),
+    ("https://acme .test", "white space"),
+    ("https://acme.test ", "white space"),
+    ("https://acme.test\t", "white space"),
+    ("https://acme\n.test", "white space"),
+    ("https://acme.test\x00", "white space"),
+    ("https://acme.test\u200b", "white space"),
+    ("https://acme%2etest", "other characters than letters"),
+    ("https://%61cme.test", "other characters than letters"),
+    ("https://-acme.test", "other characters than letters"),
+    ("https://acme-.test", "other characters than letters"),
+    ("https://acme,test", "other characters than letters"),
+    ("https://*.acme.test", "other characters than letters"),
+    ("https://<host>", "other characters than letters"),
+    ("https://${HOST}", "other characters than letters"),
+    ("https://" + "a" * 64 + ".test", "63 between dots"),
+    ("https://" + ".".join(["a" * 60] * 5), "more than 253 characters"),
+    ("https://acme.test:", "a port that is no number"),
+    ("https://acme.test:0", "a port that is no number"),
+    ("https://acme.test:65536", "a port that is no number"),
+    ("https://acme.test:-1", "a port that is no number"),
+    ("https://acme.test:+80", "a port that is no number"),
+    ("https://acme.test:8_0", "a port that is no number"),
+    ("https://acme.test:\uff18\uff10", "a port that is no number"),
+    ("https://acme.test:80:80", "more than one colon"),
+    ("http://[::1]:", "a port that is no number"),
+    ("https://256.1.1.1", "no IPv4 address"),
+    ("https://1.2.3", "no IPv4 address"),
+    ("https://127.0.0.01", "no IPv4 address"),
+    ("https://2130706433", "no IPv4 address"),
+    ("https://0x7f.1", "no IPv4 address"),
+    ("https://0x7f", "no IPv4 address"),
+    ("https://\u2603.test", "no international name"),
+    ("https://acme\u3002test", "no international name"),
+    ("https://" + "\u00fc" * 80 + ".test", "no international name"),
+    ("https://xn--.test", "other characters than letters"),
+    ("https://xn--a.test", "no international name"),
+    ("https://xn--bcher-kva._x", "no international name"),
+    ("https://acme.test/a//b", "empty parts in its path"),
+    ("https://acme.test//a", "empty parts in its path"),
+    ("https://acme.test/../a", "the parts . and .."),
+    ("https://acme.test/a/..", "the parts . and .."),
+    ("https://acme.test/./a", "the parts . and .."),
+    ("https://acme.test/%2e%2E/a", "the parts . and .."),
+    ("https://acme.test/a%2f..", "the parts . and .."),
+    ("https://acme.test/a%0d%0ab", "control characters"),
+    ("https://acme.test/%", "percent-encoded"),
+    ("https://acme.test/%zz", "percent-encoded"),
+    ("https://acme.test/\u00fc", "percent-encoded"),
+    ("https://acme.test/<path>", "percent-encoded"),
+    ("https://acme.test/" + "a" * 2_000, "more than 2,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("url", "what"), MALFORMED, ids=lambda one: ascii(one)[:40])
+def test_a_url_that_could_be_read_in_two_ways_is_refused_and_told_what_is_wrong_with_it(url, what):
+    with pytest.raises(ConfigurationError, match=re.escape(what)) as caught:
+        checked_base_url(url, "USERPILOT_BASE_URL")
+
+    assert str(caught.value).startswith("USERPILOT_BASE_URL must ")
+    assert url == "https://" or url not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda url: UserpilotClient("KEY", base_url=url), lambda url: ParcelvoyClient("KEY", url)]
+)
+def test_every_client_refuses_such_a_url(make):
+    with pytest.raises(ConfigurationError, match=r"^base_url must be an origin like .* without a fragment"):
+        make("https://acme.test#")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("USERPILOT_BASE_URL", lambda: UserpilotClient("KEY")), ("PARCELVOY_BASE_URL", lambda: ParcelvoyClient("KEY"))],
+)
+def test_a_refusal_names_the_variable_that_such_a_url_comes_from(monkeypatch, name, make):
+    monkeypatch.setenv(name, "https://acme.test?")
+    with pytest.raises(ConfigurationError, match=rf"^{name} must be an origin like .* without a query"):
+        make()
+
+
+PIECES = st.sampled_from(
+    ["acme", "test", "a", "xn--bcher-kva", "b\u00fccher", "_x", "1", "127.0.0.1", "localhost", "[::1]", "[", "]", ".",
+     "..", ":", ":8080", ":0", "//", "/", "/v0", "?", "#", "@", "\\", "%", "%2e", "%2f", "-", "~", " ", "\t", "\u3002"]
+)  # fmt: skip
+
+
+@given(st.sampled_from(["https://", "http://", "HTTPS://"]), st.lists(PIECES, max_size=8).map("".join))
+@example("https://", "b\u00fccher.test:8080/proxy")
+@example("https://", "[2001:db8::1]:8443/a/b/")
+def test_whatever_url_is_taken_requests_go_to_its_host_and_below_its_path(scheme, rest):
+    """As httpx builds them, which reads URLs in a way of its own."""
+    try:
+        base = checked_base_url(scheme + rest)
+    except ConfigurationError:
+        return
+    authority, _, prefix = rest.partition("/")
+    host, _, port = authority.rpartition(":") if re.search(r":\d+$", authority) else (authority, "", "")
+
+    url = httpx.Request("GET", f"{base}/v1/background_jobs?page=2").url
+    wanted = host.strip("[]").lower()
+    assert (wanted if wanted.isascii() else idna.encode(wanted).decode()) == url.raw_host.decode()
+    default = 443 if url.scheme == "https" else 80
+    assert int(port or default) == (url.port or default)
+    assert f"/{prefix.rstrip('/')}".rstrip("/") + "/v1/background_jobs?page=2" == url.raw_path.decode()
+    assert ("", b"") == (url.fragment, url.userinfo)
+    assert url.host  # which is Unicode, and cannot be had of every name
 
 
 @pytest.mark.parametrize("url", [b"https://acme.test", 7, ["https://acme.test"]], ids=repr)

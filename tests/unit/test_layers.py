@@ -17,16 +17,17 @@ NAME = ROOT.name
 
 # From the ground up; each may import those before it. A new module has to be given its floor here.
 DECIDES = [
-    "_version", "_calendar", "_errors", "_foreign", "_times", "_values", "_nested", "_ndjson", "_settings", "_ledger",
-    "_jobs", "_listing", "_bucket", "_gate", "_hold", "_verdict", "_losses", "_trouble", "_event_names", "_event",
-    "_coalesce", "_steps", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger", "_seen", "_once", "_same",
-    "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays", "_filing", "_trust", "_known",
-    "_gathering", "_backlog", "_endings", "_outlook", "_schedule", "_statistics", "_calls", "_userpilot",
+    "_version", "_printable", "_calendar", "_errors", "_foreign", "_secret", "_times", "_values", "_nested", "_ndjson",
+    "_settings", "_ledger", "_jobs", "_listing", "_bucket", "_gate", "_hold", "_verdict", "_losses", "_trouble",
+    "_event_names", "_event", "_coalesce", "_steps", "_bulk", "_lanes", "_stored", "_inheritance", "_shared_ledger",
+    "_seen", "_once", "_same", "_ages", "_lines", "_destination", "_settlements", "_window", "_work", "_arrays",
+    "_filing", "_trust", "_known", "_gathering", "_backlog", "_endings", "_outlook", "_schedule", "_statistics",
+    "_calls", "_userpilot",
 ]  # fmt: skip
 ACTS = [
-    "_clocks", "_environment", "_switch", "_endpoint", "_notices", "_loops", "_lifetime", "_reentry", "_receipt",
-    "_batch", "_outbox", "_writer", "_durable", "_places", "_room", "_letters", "_inbox", "_http", "_api", "_reporting",
-    "_sender", "_door", "_blocking", "_client",
+    "_private_files", "_database_files", "_clocks", "_environment", "_switch", "_endpoint", "_notices", "_loops",
+    "_lifetime", "_reentry", "_receipt", "_batch", "_outbox", "_writer", "_durable", "_places", "_room", "_letters",
+    "_inbox", "_http", "_api", "_reporting", "_sender", "_door", "_blocking", "_client",
 ]  # fmt: skip
 FLOORS = DECIDES + ACTS
 # What is Userpilot's alone. Nobody else, so what both destinations share knows neither.

@@ -15,8 +15,8 @@ import httpx
 from .._api import BASE_URLS, UserpilotAPI
 from .._errors import DeliveryError
 from .._verdict import Rate, rate_of
+from ._console import say, say_json
 from ._exits import Exit, Failed, failure_of_listing
-from ._report import encoded
 from ._server import Server, ask, json_option, talks_to_server
 
 UNSURE = 1.0  # seconds: a Date header has whole ones
@@ -97,7 +97,10 @@ def check(server: Server, as_json: bool) -> None:
         return Finding(api.base_url, listening.heard, failure)
 
     finding = ask(server.api(listening, attempts=1), look)
-    click.echo(encoded(as_dict(finding)) if as_json else as_text(finding))
+    if as_json:
+        say_json(as_dict(finding))
+    else:
+        say(*as_text(finding).split("\n"))
     if finding.failure is not None:
         raise finding.failure
 

@@ -13,13 +13,14 @@ import click
 
 from .._settings import Settings
 from . import _crash, _pods
+from ._console import say, say_json, stderr
 from ._delivery import Delivery
 from ._emulate import emulator_package, emulator_process, records
 from ._exits import Exit
-from ._progress import Progress, stderr
+from ._progress import Progress
 from ._recipients import Userpilot
 from ._redis_server import redis_program
-from ._report import as_dict, as_text, encoded
+from ._report import as_dict, as_text
 from ._server import Server, json_option
 from ._source import Rejections, Source
 from ._witness import Judgement, expected, judge, shown
@@ -56,17 +57,20 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
                 told = anyio.run(_pods.perform, sample, pods, program, Progress(stderr()))
             else:
                 told = anyio.run(_crash.perform, sample, Progress(stderr()))
-            click.echo(encoded(told.as_dict()) if as_json else "\n".join(told.as_text()))
+            if as_json:
+                say_json(told.as_dict())
+            else:
+                say(*told.as_text())
             click.get_current_context().exit(told.exit_code)
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:
-        click.echo(encoded(performance.as_dict()))
+        say_json(performance.as_dict())
     else:
-        click.echo("\n".join([*as_text(delivery), *(f"  {line}" for line in delivery.rejections.kept)]))
-        click.echo("emulator: not compared" if judgement is None else str(judgement))
+        say(*as_text(delivery), *(f"  {line}" for line in delivery.rejections.kept))
+        say(*("emulator: not compared" if judgement is None else str(judgement)).split("\n"))
         if judgement is not None and not performance.refused_alike:
-            click.echo("emulator: the client rejected other lines than a plain reading does")
+            say("emulator: the client rejected other lines than a plain reading does")
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(performance.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import quote
@@ -12,13 +13,14 @@ import click
 from .._environment import given
 from .._errors import OutboxError
 from .._outbox import Outbox
-from .._places import outbox_at
+from .._places import may_be_url, outbox_at
 from ..sqlite import SQLiteOutbox
+from ._console import say, say_json, stderr
 from ._delivery import Delivery
-from ._outbox_place import room
-from ._progress import Progress, stderr
+from ._outbox_place import NO_FILE, VARIABLES, room
+from ._progress import Progress
 from ._recipients import recipient_at
-from ._report import as_dict, as_text, encoded
+from ._report import as_dict, as_text
 from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections
 
@@ -50,7 +52,7 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the outbox. With
     --once, a server that cannot be reached, or refuses the key, ends it as it does `send`.
     """
-    place, called = given(place or None, "--outbox", "PARCELVOY_OUTBOX" if to == "parcelvoy" else "USERPILOT_OUTBOX")
+    place, called = given(place or None, "--outbox", VARIABLES[to])
     outbox = outbox_there(place, called)
     if outbox is None or not outbox.durable:
         raise click.UsageError(
@@ -59,13 +61,16 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     # The environment may have the URL of those that only put.
     outbox = cast("Deployed", outbox).that_sends()
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
-        click.echo(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
+        say(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
     if not isinstance(outbox, SQLiteOutbox):
         _look_first(cast("RedisOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
     anyio.run(delivery.run)
-    click.echo(encoded(as_dict(delivery)) if as_json else "\n".join(as_text(delivery)))
+    if as_json:
+        say_json(as_dict(delivery))
+    else:
+        say(*as_text(delivery))
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(delivery.exit_code)
@@ -84,15 +89,17 @@ def _look_first(outbox: RedisOutbox) -> None:
     try:
         room("redis", "_inspect").look(outbox)
     except OutboxError as error:
-        click.echo(f"{error}; going on all the same", err=True)
+        say(f"{error}; going on all the same", err=True)
 
 
 def outbox_there(place: str | None, called: str = "--outbox") -> Outbox | None:
     """The outbox at a URL, or in a file; what is wrong with that is wrong usage. ``None``: as the environment says."""
     if not place:
         return None
-    if re.match(r"[\w.-]+:\d+(/|$)", place):
+    if re.fullmatch(r"[\w.-]+:\d+(/\d*)?", place):
         raise click.UsageError(f"{place} is no file; in Redis it is redis://{place}")
+    if "://" not in place and may_be_url(place) and not os.path.exists(place):
+        raise click.UsageError(f"{called}: {NO_FILE}")
     try:
         return outbox_at(place if "://" in place else f"sqlite:///{quote(place)}", called)
     except (ValueError, ImportError) as exc:

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from subprocess import DEVNULL, PIPE
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +14,8 @@ import anyio
 import click
 import httpx
 
+from ._children import start
+from ._console import say
 from ._exits import NotPossible, Unreachable
 
 SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
@@ -44,24 +45,34 @@ def emulator_package() -> ModuleType:
 @click.option("--latency", type=click.FloatRange(min=0), default=0.0, show_default=True,
               help="Seconds that every answer is held back.")  # fmt: skip
 @click.option("--no-imports", is_flag=True, help="Refuse imports, like a plan without them.")
+@click.option("--allow-host", multiple=True, metavar="NAME",
+              help="Answer requests for this host, too, such as a container's name; may be repeated.")  # fmt: skip
 def emulate(
-    host: str, port: int, speed: float, api_key: tuple[str, ...], rate_limit: int, latency: float, no_imports: bool
-) -> None:
+    host: str, port: int, speed: float, api_key: tuple[str, ...], rate_limit: int, latency: float, no_imports: bool,
+    allow_host: tuple[str, ...],
+) -> None:  # fmt: skip
     """Serve an emulator of Userpilot's realtime API, and of Parcelvoy's client API, until Ctrl-C.
 
     What it received is shown under /__emulator__/: users, companies, events, requests, jobs, counters.
+
+    It answers requests for localhost, and for the address that it listens on; and changes nothing for web pages of
+    another origin.
     """
     emulator = emulator_package()
-    app = emulator.Emulator(
-        api_keys=api_key or None, speed=speed, rate_limit=rate_limit, latency=latency, imports_enabled=not no_imports
-    )
+    try:
+        app = emulator.Emulator(
+            api_keys=api_key or None, speed=speed, rate_limit=rate_limit, latency=latency,
+            imports_enabled=not no_imports, allow_hosts=allow_host,
+        )  # fmt: skip
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
 
     def announce(url: str) -> None:
         key = "<the key you gave>" if api_key else "anything"
-        click.echo(f"listening on {url}")
-        click.echo(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
-        click.echo(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
-        click.echo(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
+        say(f"listening on {url}")
+        say(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
+        say(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
+        say(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
 
     try:
         asyncio.run(emulator.serve(app, host, port, announce))
@@ -76,7 +87,7 @@ def emulate(
 async def emulator_process(*options: str) -> AsyncIterator[str]:
     """The URL of an emulator in a process of its own, in a group that a Ctrl-C does not reach."""
     command = [sys.executable, "-m", "userpilot_async.emulator", "--port", "0", "--speed", str(SPEED), *options]
-    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
+    process = await start(command, listened_to=True)
     try:
         yield await _url(process)
     finally:

@@ -9,10 +9,10 @@ import anyio
 import click
 
 from ..imports import CONVERTERS, journal_path
+from ._console import say, say_json, stderr
 from ._import_words import as_text, sum_text
 from ._importing import Importing, Wish
-from ._progress import Progress, stderr
-from ._report import encoded
+from ._progress import Progress
 from ._server import Server, json_option, talks_to_server
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: a history may take hours
@@ -90,14 +90,14 @@ def import_(
     importing = Importing(server.api() if wish.sends else None, paths, wish, progress)
     anyio.run(importing.run)
     if as_json:
-        click.echo(encoded(importing.as_dict()))
+        say_json(importing.as_dict())
     else:
         for path, report in importing.reports.items():
-            click.echo("\n".join(as_text(path, report, wish.uploads(path))))
+            say(*as_text(path, report, wish.uploads(path)))
         if len(importing.reports) > 1:
-            click.echo(sum_text(list(importing.reports.values())))
+            say(sum_text(list(importing.reports.values())))
     if importing.interrupted:
-        click.echo(importing.farewell(), err=True)
+        say(importing.farewell(), err=True)
     elif importing.trouble is not None:
         raise importing.trouble
     click.get_current_context().exit(importing.exit_code)

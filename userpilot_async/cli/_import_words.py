@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from .._jobs import Job
 from ..imports import ImportProgress, ImportReport
+from ._console import cell
 from ._progress import bar, job_words
 from ._source import Rejection
 
@@ -102,15 +102,15 @@ class Sight:
         if seen is not None:
             grid.add_row("lines read", f"{seen.read:,}", _bar(seen.bytes_read, seen.bytes_total))
             grid.add_row("rows valid", f"{seen.valid:,}", "")
-            grid.add_row("refused", f"[red]{seen.refused:,}[/red]" if seen.refused else "0", "")
+            grid.add_row("refused", cell(f"{seen.refused:,}", "red" if seen.refused else ""), "")
             if self.sends:
                 grid.add_row("uploaded", f"{seen.uploaded:,}", _bar(self.done, self.total))
-                grid.add_row("job", "", Text("none", style="dim") if self.job is None else Text(job_words(self.job)))
+                grid.add_row("job", "", cell("none", "dim") if self.job is None else cell(job_words(self.job)))
         seconds = self.left
         ahead = "" if seconds is None else f"about {span(seconds)} left"
         grid.add_row("time", span(elapsed), ahead if seen is not None else self._nothing_yet)
         if seen is not None and seen.waiting_for is not None:
-            grid.add_row("waiting", "", Text(seen.waiting_for, style="yellow"))
+            grid.add_row("waiting", "", cell(seen.waiting_for, "yellow"))
         return grid
 
 

@@ -146,9 +146,10 @@ class Importing:
     # ── the work ──
 
     async def _work(self) -> None:
-        self.trouble = await run_sync(self._look_first)
-        if self.trouble is not None:
-            return
+        for path in self.paths:  # before anything is sent of any
+            self.trouble = await run_sync(self._look_at, path)
+            if self.trouble is not None:
+                return
         if self.api is None:
             await self._each()
             return
@@ -157,16 +158,15 @@ class Importing:
             if self.trouble is None:
                 await self._each()
 
-    def _look_first(self) -> Failed | None:
-        """At every file, before anything is sent of any."""
-        for path in self.paths:
-            folder = self.wish.uploads(path)
-            try:
-                lines(path).close()  # raises if it is of no kind that can be read
-                if folder is not None and folder.is_dir() and any(folder.iterdir()):
-                    return NotPossible(f"{folder} is not empty: remove it, or name another one with --dry-run-to")
-            except (UserpilotError, OSError) as exc:
-                return Failed(f"{path}: {exc}")
+    def _look_at(self, path: Path) -> Failed | None:
+        """Why a file cannot be imported, as far as its first line tells."""
+        folder = self.wish.uploads(path)
+        try:
+            lines(path).close()  # raises if it is of no kind that can be read
+            if folder is not None and folder.is_dir() and any(folder.iterdir()):
+                return NotPossible(f"{folder} is not empty: remove it, or name another one with --dry-run-to")
+        except (UserpilotError, OSError) as exc:
+            return Failed(f"{path}: {exc}")
         return None
 
     async def _each(self) -> None:

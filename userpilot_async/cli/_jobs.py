@@ -6,19 +6,15 @@ from typing import Any
 
 import attrs
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
-from rich.text import Text
 
 from .._api import UserpilotAPI
 from .._jobs import Job
-from ._progress import job_words, stderr
-from ._report import encoded
+from ._console import cell, say, say_json, say_table, stderr
+from ._progress import job_words
 from ._server import Server, ask, json_option, talks_to_server
-
-WIDE = 200  # characters; a narrower terminal breaks the lines itself, so that an id can be copied whole
 
 
 @click.group(invoke_without_command=True)
@@ -32,11 +28,11 @@ def jobs(ctx: click.Context, server: Server, as_json: bool) -> None:
         return
     listed = ask(server.api(), UserpilotAPI.jobs)
     if as_json:
-        click.echo(encoded({"jobs": [as_dict(job) for job in listed]}))
-        return
-    console = Console()
-    console.width = max(console.width, WIDE)
-    console.print(table(listed) if listed else "no background jobs")
+        say_json({"jobs": [as_dict(job) for job in listed]})
+    elif listed:
+        say_table(table(listed))
+    else:
+        say("no background jobs")
 
 
 @jobs.command()
@@ -50,7 +46,10 @@ def watch(outer: Server, server: Server, job_id: str, timeout: float | None, as_
     api = server.over(outer).api()
     with Watch() as seen:
         job = ask(api, lambda api: api.wait_for_job(job_id, timeout=timeout, on_progress=seen.show))
-    click.echo(encoded(as_dict(job)) if as_json else f"{printable(job.job_id)}: {job_words(job)}")
+    if as_json:
+        say_json(as_dict(job))
+    else:
+        say(f"{job.job_id}: {job_words(job)}")
 
 
 class Watch:
@@ -78,7 +77,7 @@ class Watch:
         self._bars.update(self._bar, description=job.status.value, completed=done, total=total, refresh=True)
         if self._bars.disable and job_words(job) != self._last:
             self._last = job_words(job)
-            self._console.print(Text(self._last))
+            self._console.print(cell(self._last))
 
 
 def table(listed: list[Job]) -> Table:
@@ -89,13 +88,8 @@ def table(listed: list[Job]) -> Table:
     for job in listed:
         rows = "" if job.total_rows is None else f"{job.completed_rows or 0:,} / {job.total_rows:,}"
         cells = (job.status.value, job.type, rows, job.submitted_at or job.start_time, job.job_id)
-        shown.add_row(*(Text(printable(cell or "")) for cell in cells))
+        shown.add_row(*(cell(one or "") for one in cells))
     return shown
-
-
-def printable(text: str) -> str:
-    """A stranger's text without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def as_dict(job: Job) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from subprocess import DEVNULL, PIPE
 from types import ModuleType
 from typing import Any
 
 import anyio
 import attrs
 from anyio.streams.buffered import BufferedByteReceiveStream
+
+from ._children import start
 
 Moment = dict[str, Any]
 LONGEST = 65_536  # bytes of what is said of one moment; it is some hundred
@@ -48,7 +49,7 @@ class Life:
 async def living(module: ModuleType, *arguments: str) -> AsyncIterator[Life]:
     """A process in which ``main`` of this module runs until the block ends, in a group that a Ctrl-C does not reach."""
     command = [sys.executable, "-c", f"from {module.__name__} import main; main()", *arguments]
-    process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=None, start_new_session=True)
+    process = await start(command, listened_to=True)
     assert process.stdout is not None
     life = Life(process, BufferedByteReceiveStream(process.stdout))
     try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import attrs
 import click
-from rich.console import Console
 
+from .._environment import variable
 from .._seen import Whose, server_of
+from ._console import say, say_json, say_json_line, say_table
 from ._exits import Failed
-from ._jobs import WIDE, printable
-from ._outbox_place import OutboxPlace, Place
+from ._outbox_place import VARIABLES, OutboxPlace, Place, place_given
 from ._outbox_words import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
-from ._report import calls_text, encoded, waiting_text
+from ._report import calls_text, waiting_text
 from ._server import Server, json_option, talks_to_server, to_option
 
 
@@ -22,7 +22,9 @@ class Outboxes(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does it."""
         first = next((one for one in args if not one.startswith("-")), None)
-        if first is not None and first not in self.commands:
+        asks_for_help = any(one in ctx.help_option_names for one in args)
+        in_environment = not asks_for_help and any(variable(name) for name in VARIABLES.values())
+        if first not in self.commands and (first is not None or in_environment):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -32,7 +34,7 @@ class Outboxes(click.Group):
         formatter.write_usage(ctx.command_path, "COMMAND OUTBOX [OPTIONS]", prefix="       ")
 
 
-outbox_argument = click.argument("place", metavar="OUTBOX", type=OutboxPlace())
+outbox_argument = click.argument("given", metavar="[OUTBOX]", type=OutboxPlace(), required=False)
 reason_option = click.option("--reason", "reasons", multiple=True, metavar="REASON",
                              help="Only those lost for this reason; may be repeated.")  # fmt: skip
 
@@ -41,7 +43,8 @@ reason_option = click.option("--reason", "reasons", multiple=True, metavar="REAS
 def outbox() -> None:
     """Show what waits in an OUTBOX: how much, since when, and who sends it.
 
-    On disk it is a path, or sqlite:///path; in Redis a URL, as its clients have it: redis://host:6379/0?name=x. Works
+    On disk it is a path, or sqlite:///path; in Redis a URL, as its clients have it: redis://host:6379/0?name=x. Without
+    it, it is what USERPILOT_OUTBOX or PARCELVOY_OUTBOX says: better for a URL with a password, which `ps` shows. Works
     beside the processes that use it, and without any.
     """
 
@@ -52,10 +55,13 @@ def outbox() -> None:
 @outbox.command()
 @outbox_argument
 @json_option
-def show(place: Place, as_json: bool) -> None:
+def show(given: Place | None, as_json: bool) -> None:
     """Show what waits in OUTBOX; the same as `outbox OUTBOX`."""
-    seen = place.look()
-    click.echo(encoded(as_dict(seen)) if as_json else "\n".join(as_text(seen)))
+    seen = place_given(given).look()
+    if as_json:
+        say_json(as_dict(seen))
+    else:
+        say(*as_text(seen))
 
 
 # ── dead ──
@@ -65,25 +71,23 @@ def show(place: Place, as_json: bool) -> None:
 @outbox_argument
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
-def dead(place: Place, reasons: tuple[str, ...], as_json: bool) -> None:
+def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
     """List the dead and dropped calls that are kept in OUTBOX: whose they are, not what they say."""
-    destination, lost = place.lost(reasons)
+    destination, lost = place_given(given).lost(reasons)
     if as_json:
         unreadable = 0
         for one in lost:
             line = line_of_call(server_of(destination or ""), one)
             if line is not None:
-                click.echo(line)
+                say_json_line(line)
             unreadable += line is None
         if unreadable:
-            click.echo(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
+            say(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
         return
     if not lost:
-        click.echo("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
+        say("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
         return
-    console = Console()
-    console.width = max(console.width, WIDE)
-    console.print(table(lost))
+    say_table(table(lost))
 
 
 # ── retry ──
@@ -95,25 +99,26 @@ def dead(place: Place, reasons: tuple[str, ...], as_json: bool) -> None:
 @click.option("--id", "ids", multiple=True, type=click.IntRange(min=0), metavar="ID",
               help="Only this call, as `outbox dead` lists it; may be repeated.")  # fmt: skip
 @json_option
-def retry(place: Place, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
+def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
     """Put dead and dropped calls of OUTBOX back in line, behind all that wait.
 
     They are accepted once more, under new ids, and keep their order and the time at which they were accepted first:
     one that is older than a sender's `max_age` (a day) expires again.
     """
+    place = place_given(given)
     done, sender = place.retry(reasons, ids), place.holder()
     if as_json:
         first = done.ids[0][0] if done.calls else None
         missing = list(done.missing)
-        click.echo(encoded({"retried": done.calls, "first_id": first, "damaged": done.damaged, "missing": missing}))
+        say_json({"retried": done.calls, "first_id": first, "damaged": done.damaged, "missing": missing})
     elif done.calls:
         stretches = (f"{first} to {last}" if last > first else f"{first}" for first, last in done.ids)
-        click.echo(f"{waiting_text(done.calls)} again, as {', '.join(stretches)}")
-        click.echo(f"sender: {sender_text(sender)}")
+        say(f"{waiting_text(done.calls)} again, as {', '.join(stretches)}")
+        say(f"sender: {sender_text(sender)}")
     elif not done.damaged and not done.missing:
-        click.echo("there is nothing to put back")
+        say("there is nothing to put back")
     if done.damaged:
-        click.echo(f"not put back: {calls_text(done.damaged)} whose rows are damaged", err=True)
+        say(f"not put back: {calls_text(done.damaged)} whose rows are damaged", err=True)
     if done.missing:
         raise Failed(f"not kept, so not put back: {', '.join(map(str, done.missing))}")
 
@@ -127,7 +132,7 @@ def retry(place: Place, reasons: tuple[str, ...], ids: tuple[int, ...], as_json:
 @click.option("--company", metavar="ID", help="A company, also where identifies of users name it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def purge(place: Place, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
+def purge(given: Place | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person, or a company, everywhere in OUTBOX; on disk also from SQLite's free pages and its log.
 
     Their waiting calls are dropped, reason `purged`. What is said of them in the properties of others stays. All who
@@ -138,20 +143,21 @@ def purge(place: Place, user: str | None, company: str | None, yes: bool, as_jso
     """
     if (user is None) == (company is None):
         raise click.UsageError("say who is meant: either --user ID or --company ID")
+    place = place_given(given)
     whose = Whose("user", user) if user is not None else Whose("company", company or "")
     if not yes:
-        click.echo("\n".join(erased_text(place.purge(whose, really=False), place.kind)), err=True)
+        say(*erased_text(place.purge(whose, really=False), place.kind), err=True)
         click.confirm("Erase?", abort=True, err=True)
     erased, sender = place.purge(whose), place.holder()
     if as_json:
         found = {**attrs.asdict(erased), "known_as": sorted(erased.known_as), "sender_live": sender is not None}
-        click.echo(encoded(found))
+        say_json(found)
     else:
-        click.echo("\n".join(erased_text(erased, place.kind)))
+        say(*erased_text(erased, place.kind))
     if sender is not None:
-        click.echo(f"{sender} sends: what it had taken into its memory may still go out", err=True)
+        say(f"{sender} sends: what it had taken into its memory may still go out", err=True)
     if erased.quarantined:
-        click.echo(f"quarantined files are not touched: {', '.join(map(printable, erased.quarantined))}", err=True)
+        say(f"quarantined files are not touched: {', '.join(erased.quarantined)}", err=True)
 
 
 # ── rebind ──
@@ -162,17 +168,18 @@ def purge(place: Place, user: str | None, company: str | None, yes: bool, as_jso
 @to_option
 @json_option
 @talks_to_server
-def rebind(server: Server, place: Place, to: str, as_json: bool) -> None:
+def rebind(server: Server, given: Place | None, to: str, as_json: bool) -> None:
     """Give OUTBOX to another API key or server; its calls go there from now on.
 
     Nobody may be sending from it. Processes that only put go on doing so: end them too, if the account is another.
     """
+    place = place_given(given, to)
     client = recipient_at(server, to, "memory://").client
     destination = f"{client._destination.name} at {client._connection.base_url}"  # as `Door` says it to an outbox
     done = place.rebind(destination, client._connection.keys.fingerprint)
     if as_json:
-        click.echo(encoded({"before": done.before, "now": destination, "waiting": done.waiting}))
+        say_json({"before": done.before, "now": destination, "waiting": done.waiting})
     elif done.before == destination:
-        click.echo(f"{place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
+        say(f"{place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
     else:
-        click.echo(f"{place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'nobody'}")
+        say(f"{place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'nobody'}")

@@ -8,12 +8,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from rich.text import Text
 
 from .. import _userpilot, parcelvoy
 from .._errors import InvalidCall
 from .._ndjson import line_of
-from ._jobs import printable
+from ._console import cell
 from ._report import account_counts, account_text, calls_text
 
 if TYPE_CHECKING:
@@ -39,12 +38,12 @@ def as_text(seen: Seen) -> Iterator[str]:
     """One line for each question."""
     account = seen.account
     yield f"outbox       {seen.place} ({_size(seen)}schema {seen.version})"
-    yield f"destination  {printable(seen.destination) if seen.destination else 'none yet'}"
+    yield f"destination  {seen.destination or 'none yet'}"
     yield f"sender       {sender_text(seen.sender)}" + _under_way(seen)
     oldest = f"; the oldest for {_age(seen.now - seen.oldest)}" if seen.oldest is not None else ""
     yield f"waiting      {calls_text(account.waiting)}, {account.bytes:,} bytes{oldest}"
     yield f"account      {account_text(account_counts(seen.account))}"
-    reasons = ", ".join(f"{count:,} {printable(name)}" for name, count in sorted(_reasons(seen).items())) or "none"
+    reasons = ", ".join(f"{count:,} {name}" for name, count in sorted(_reasons(seen).items())) or "none"
     place = "URL" if seen.bytes_on_disk is None else seen.place  # which may have a password, and is not all of it
     kept = f"; {calls_text(seen.lost)} kept: userpilot-async outbox dead {place}" if seen.lost else ""
     merged = f" (and {account.merged_lost:,} merged into them)" if account.merged_lost else ""
@@ -55,7 +54,7 @@ def as_text(seen: Seen) -> Iterator[str]:
     if seen.damaged:
         yield f"damaged      {seen.damaged:,} rows set aside"
     if seen.quarantined:
-        yield f"quarantined  {', '.join(map(printable, seen.quarantined))}"
+        yield f"quarantined  {', '.join(seen.quarantined)}"
 
 
 def _size(seen: Seen) -> str:
@@ -103,7 +102,7 @@ def sender_text(sender: Holder | None) -> str:
         return "none: nobody sends at present"
     since, seconds = sender.since, sender.seconds
     known = f", since {_moment(since)} ({_age(seconds)})" if since is not None and seconds is not None else ""
-    return printable(f"{sender}{known}")
+    return f"{sender}{known}"
 
 
 def _under_way(seen: Seen) -> str:
@@ -136,7 +135,7 @@ def table(lost: Sequence[Lost]) -> Table:
         ids = f"{first.id}" if last is first else f"{first.id}…{last.id}"
         whose, when = first.key, (_moment(last.at), _moment(last.lost_at))
         cells = (ids, f"{1 + len(others)}", *when, last.kind, whose, last.status, last.reason, last.detail)
-        shown.add_row(*(Text(printable(str(cell))) for cell in cells))
+        shown.add_row(*map(cell, cells))
     return shown
 
 
@@ -157,7 +156,7 @@ def erased_text(erased: Erased, kind: str) -> Iterator[str]:
         rows = "1 damaged row is" if erased.unclear == 1 else f"{erased.unclear:,} damaged rows are"
         yield f"{rows} left, of which nobody can say whose they are"
     if erased.known_as:
-        also = ", ".join(printable(key.partition(":")[2]) for key in sorted(erased.known_as))
+        also = ", ".join(key.partition(":")[2] for key in sorted(erased.known_as))
         yield f"the same calls name {also}: another id of the same person is to be erased by itself"
 
 

@@ -10,11 +10,11 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from .._door import Door
 from .._jobs import Job
 from .._statistics import Statistics
+from ._console import cell
 
 FRAME = 0.2  # seconds between two pictures on a terminal
 PLAIN = 3.0  # seconds between two plain lines; a log is read later
@@ -22,11 +22,6 @@ BAR = 30  # characters
 
 Budgets = Mapping[str, "int | None"]
 """Requests a minute, by the names of `Statistics.budgets`."""
-
-
-def stderr() -> Console:
-    """Where progress goes, so that stdout is for results."""
-    return Console(stderr=True, highlight=False)
 
 
 class Progress:
@@ -43,7 +38,7 @@ class Progress:
     def say(self, text: str) -> None:
         """A line that stays, above the live table; as it is, whatever brackets and colons it has."""
         with suppress(OSError):  # the terminal is gone; that is no reason to lose calls
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(cell(text), soft_wrap=True)
 
     async def follow(self, client: Door) -> None:
         """Show where its calls are, again and again; and a last time when it is cancelled."""
@@ -113,13 +108,13 @@ def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:
     grid.add_row("merged", f"{seen.merged:,}", "")
     grid.add_row("delivered", f"{seen.delivered:,}", "")
     if lost := seen.dead + seen.dropped:
-        grid.add_row("lost", f"[red]{lost:,}[/red]", Text(", ".join(sorted(seen.reasons))))
+        grid.add_row("lost", cell(f"{lost:,}", "red"), cell(", ".join(sorted(seen.reasons))))
     grid.add_row("pending", f"{seen.pending:,}", f"{seen.submitted:,} of them in a job" if seen.submitted else "")
     for name, spent in used(seen, budgets).items():
         grid.add_row(f"{name} budget", f"{spent:,}", _budget(spent, budgets[name] or 0))
     if seen.job is not None or seen.jobs_completed:
         grid.add_row("job", "", _job(seen))
-    grid.add_row("time", f"{elapsed:.0f} s", Text(seen.held, style="red") if seen.held is not None else "")
+    grid.add_row("time", f"{elapsed:.0f} s", cell(seen.held, "red") if seen.held is not None else "")
     return grid
 
 
@@ -138,8 +133,8 @@ def job_words(job: Job) -> str:
 
 def _job(seen: Statistics) -> RenderableType:
     if seen.job is None:
-        return Text(f"none ({seen.jobs_completed:,} completed)", style="dim")
-    return Text(job_words(seen.job))
+        return cell(f"none ({seen.jobs_completed:,} completed)", "dim")
+    return cell(job_words(seen.job))
 
 
 def bar(done: int, total: int) -> ProgressBar:

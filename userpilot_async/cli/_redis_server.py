@@ -12,6 +12,7 @@ from subprocess import DEVNULL
 import anyio
 from anyio import to_thread
 
+from ._children import start
 from ._emulate import FAREWELL, START
 from ._exits import NotPossible, Unreachable
 from ._outbox_place import room
@@ -49,9 +50,7 @@ async def _started(program: str, directory: str) -> tuple[int, anyio.abc.Process
     for _ in range(ATTEMPTS):
         port = _free_port()
         options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", directory]
-        process = await anyio.open_process(
-            [program, *options], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
-        )
+        process = await start([program, *options], listened_to=False, stderr=DEVNULL)
         try:
             with anyio.move_on_after(START):
                 while process.returncode is None:

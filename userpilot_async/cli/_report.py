@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +98,3 @@ def account_text(counts: Mapping[str, int]) -> str:
     """The conservation law, with these numbers."""
     accepted, *others = (f"{counts[name]:,} {name}" for name in COUNTS)
     return f"{accepted} = {' + '.join(others)}"
-
-
-def encoded(fields: dict[str, Any]) -> str:
-    """JSON for stdout; ASCII, so that no terminal and no pipe can spoil it."""
-    return json.dumps(fields, indent=2)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import anyio
 import click
 
+from ._console import say, say_json, stderr
 from ._delivery import Delivery
 from ._drain import outbox_there
 from ._exits import NotPossible
-from ._progress import Progress, stderr
+from ._progress import Progress
 from ._recipients import recipient_at
-from ._report import as_dict, as_text, encoded
+from ._report import as_dict, as_text
 from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections, Source, Unreadable
 
@@ -60,7 +61,10 @@ def send(
         delivery = Delivery(recipient, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
         anyio.run(delivery.run)
     if as_json or delivery.report.statistics.accepted or delivery.trouble is None:
-        click.echo(encoded(as_dict(delivery)) if as_json else "\n".join(as_text(delivery)))
+        if as_json:
+            say_json(as_dict(delivery))
+        else:
+            say(*as_text(delivery))
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(delivery.exit_code)

@@ -14,8 +14,10 @@ import httpx
 
 from .._api import Region, UserpilotAPI
 from .._client import UserpilotClient
+from .._endpoint import hidden
 from .._errors import DeliveryError
 from .._outbox import Outbox
+from .._secret import Hidden
 from .._settings import Settings
 from .._switch import SwitchedOff
 from ..parcelvoy import ParcelvoyClient, ParcelvoySettings
@@ -29,7 +31,7 @@ Command = Callable[..., None]
 class Server:
     """What the options say; what they leave out, the client takes from the environment."""
 
-    api_key: str | None = attrs.field(default=None, repr=False)
+    api_key: Hidden[str] | None = attrs.field(default=None, converter=attrs.converters.optional(hidden))
     region: Region | None = None
     base_url: str | None = None
     disabled: bool | None = None
@@ -39,11 +41,15 @@ class Server:
         """These options, and those of ``other`` where these are silent."""
         return Server(self.api_key or other.api_key, self.region or other.region, self.base_url or other.base_url)
 
+    @property
+    def _key(self) -> str | None:
+        return None if self.api_key is None else self.api_key.reveal()
+
     def client(self, settings: Settings, outbox: Outbox | str | None = None) -> UserpilotClient:
         """A client that is not open yet; a key or URL that cannot be right is a usage error."""
         with _usage_errors():
             client = UserpilotClient(
-                self.api_key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings,
+                self._key, region=self.region, base_url=self.base_url, outbox=outbox, settings=settings,
                 disabled=self.disabled,
             )  # fmt: skip
             return _switched_on(client, client.api.switch)
@@ -53,16 +59,14 @@ class Server:
         if self.region is not None:
             raise click.UsageError("--region is Userpilot's: a Parcelvoy server is where --base-url says")
         with _usage_errors():
-            client = ParcelvoyClient(
-                self.api_key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled
-            )
+            client = ParcelvoyClient(self._key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled)
             return _switched_on(client, client._connection.keys.switch)
 
     def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
         """The endpoints without a queue; else as `client`."""
         with _usage_errors():
             api = UserpilotAPI(
-                self.api_key, region=self.region, base_url=self.base_url, transport=transport, attempts=attempts
+                self._key, region=self.region, base_url=self.base_url, transport=transport, attempts=attempts
             )
             return _switched_on(api, api.switch)
 
@@ -105,15 +109,16 @@ def talks_to_server(command: Command) -> Command:
     """Give a command the options for a server, as one argument ``server``."""
 
     @wraps(command)
-    def with_server(api_key: str | None, region: str | None, base_url: str | None, **options: Any) -> None:
+    def with_server(api_key: Hidden[str] | None, region: str | None, base_url: str | None, **options: Any) -> None:
         command(server=Server(api_key, cast("Region | None", region), base_url), **options)
 
     # No `envvar` of click's: the client reads the environment itself, and says what is wrong with it.
     for option in (
         click.option("--base-url", metavar="URL", help="A server of your own, or an emulator. [USERPILOT_BASE_URL]"),
         click.option("--region", type=click.Choice(["us", "eu"]), help="Default: us. [USERPILOT_REGION]"),
-        click.option("--api-key", metavar="KEY", help="Better in the environment: `ps` shows it. [USERPILOT_API_KEY]"),
-    ):
+        click.option("--api-key", type=Hidden, metavar="KEY",
+                     help="Better in the environment: `ps` shows it. [USERPILOT_API_KEY]"),
+    ):  # fmt: skip
         with_server = option(with_server)
     return with_server
 

@@ -20,6 +20,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that every answer is held back")
     parser.add_argument("--rate-limit", type=int, default=600, help="Userpilot requests a minute (default: 600)")
     parser.add_argument("--no-imports", action="store_true", help="refuse imports, like a plan without them")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
+                        help="answer requests for this host, too; may be repeated")  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="log every request to stderr")
     return parser.parse_args(argv)
 
@@ -28,17 +30,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     if options.verbose:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    emulator = Emulator(
-        api_keys=options.api_key,
-        speed=options.speed,
-        rate_limit=options.rate_limit,
-        latency=options.latency,
-        imports_enabled=not options.no_imports,
-    )
+    try:
+        emulator = Emulator(
+            api_keys=options.api_key,
+            speed=options.speed,
+            rate_limit=options.rate_limit,
+            latency=options.latency,
+            imports_enabled=not options.no_imports,
+            allow_hosts=options.allow_host,
+        )
+    except ValueError as exc:
+        print(exc, file=sys.stderr)
+        return 2
     try:
         asyncio.run(serve(emulator, options.host, options.port, announce, verbose=options.verbose))
     except OSError as exc:
-        print(f"cannot listen on {options.host}:{options.port}: {exc}", file=sys.stderr)
+        host = ascii(options.host)[1:-1]
+        print(f"cannot listen on {host}:{options.port}: {exc}", file=sys.stderr)
         return 1
     return 0
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from userpilot_async.emulator._jobs import JobScript
-from userpilot_async.emulator._rules import MAX_REPORTED_ERRORS
+from userpilot_async.emulator._rules import MAX_FILE_BYTES, MAX_REPORTED_ERRORS
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._wire import USERPILOT, Answer, Api, Family, Payload, WireError, refuse
+
+FRAMING = 64 * 1024  # bytes around the file in an upload; what it has to say of the file itself is for its endpoint
 
 
 @attrs.frozen
@@ -37,6 +39,8 @@ class Route:
     family: Family
     endpoint: Callable[[Store, Call], Answer]
     api: Api = USERPILOT
+    max_body: int = MAX_FILE_BYTES + FRAMING
+    """Bytes that are read of a body: a larger one is answered with 413."""
 
 
 def apply_now(call: Call, write: Callable[[], None], *, status: int = 202, rows: int = 1) -> Answer:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from userpilot_async.emulator._bodies import SMALL, read_body
 from userpilot_async.emulator._faults import Armed, Fault
 from userpilot_async.emulator._jobs import Job
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/__emulator__"
 PAGE = 100  # items a page holds if `limit` is not given
+DIGITS = 18  # of a number in a query; Python slices by no larger ones
 
 
 class Control:
@@ -117,9 +119,14 @@ class Control:
 
     async def add_faults(self, request: Request) -> Response:
         """Take one fault or a list of them; none is added if one is wrong."""
+        body = await read_body(request, SMALL)
+        if body.size > SMALL:
+            return JSONResponse({"error": f"the body has more than {SMALL} bytes"}, status_code=413)
         try:
-            specs = json.loads(await request.body())
+            specs = json.loads(body.content)
             faults = [Fault.from_json(spec) for spec in (specs if isinstance(specs, list) else [specs])]
+        except RecursionError:
+            return JSONResponse({"error": "the body is nested too deeply"}, status_code=400)
         except ValueError as exc:
             return JSONResponse({"error": str(exc)}, status_code=400)
         added = [self._emulator.faults.add(fault) for fault in faults]
@@ -143,7 +150,7 @@ def _page(request: Request, items: Sequence[object]) -> Response:
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
         raise HTTPException(400, f"{name} must be a number, 0 or more")
     return int(text)
 

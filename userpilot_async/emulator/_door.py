@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import attrs
 
+from userpilot_async.emulator._bodies import Body
 from userpilot_async.emulator._calls import Call, Route
 from userpilot_async.emulator._faults import Fault
 from userpilot_async.emulator._records import Requested
@@ -23,7 +24,7 @@ class Visitor:
     method: str
     path: str
     headers: Mapping[str, str] = attrs.field(repr=False)  # lower-case names; the key is in there
-    body: bytes = attrs.field(repr=False)
+    body: Body
     route: Route
     query: str = ""
 
@@ -82,13 +83,15 @@ class Door:
             raise refuse(429, f"more than {self._windows.limit} requests in this minute")
         if fault.refuses:
             return fault.disguise(Answer(202), api)
+        if visitor.body.size > visitor.route.max_body:
+            raise refuse(413, f"the body has more than {visitor.route.max_body} bytes")
         if api.version not in (None, visitor.headers.get("x-api-version")):
             raise refuse(400, f"the header X-API-Version must be {api.version}")
         call = Call(
             visitor.method,
             visitor.path,
             visitor.headers,
-            visitor.body,
+            visitor.body.content,
             account,
             now,
             fault.apply,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from userpilot_async.emulator._bodies import read_body
 from userpilot_async.emulator._control import PREFIX, Control
 from userpilot_async.emulator._cut import cut_connection
 from userpilot_async.emulator._door import Door, Visitor
 from userpilot_async.emulator._faults import Faults
+from userpilot_async.emulator._guard import SAFE_METHODS, Guard, guarded
 from userpilot_async.emulator._routes import find_route
 from userpilot_async.emulator._store import JOBS_PER_PAGE, Paging, Store
 from userpilot_async.emulator._windows import Windows
+from userpilot_async.emulator._wire import WireError
 
 
 class Emulator:
@@ -28,6 +31,10 @@ class Emulator:
 
     There are no background tasks: jobs are brought up to `clock()` by each request that comes in, so a virtual clock
     moves them as well as a real one. Nothing here knows of any client.
+
+    On a port it answers requests for `localhost`, a loopback address, the address at which they come in, and the
+    `allow_hosts`; others, and whatever a web page of another origin would change, get 403. In process (httpx's
+    `ASGITransport`, starlette's `TestClient`) every host is its own.
     """
 
     store: Store
@@ -48,6 +55,7 @@ class Emulator:
         jobs_per_page: int = JOBS_PER_PAGE,
         jobs_paging: Paging = "page",
         seed: int | None = None,
+        allow_hosts: Iterable[str] = (),
     ) -> None:
         """Start with an empty account on either side.
 
@@ -56,7 +64,8 @@ class Emulator:
         is held back by `latency`, after the call was applied. `imports_enabled=False` refuses imports with 401, as a
         plan without them does. The job list shows `jobs_per_page`; `jobs_paging` is how to see the rest: "page" takes
         `?page=2`, "links" puts an object with a link to the next page around the list, "hidden" knows no way. `seed`
-        makes the faults' probabilities repeatable.
+        makes the faults' probabilities repeatable. `allow_hosts`: names, without ports, by which others reach it, such
+        as the service's name in a Compose file.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")
@@ -75,6 +84,7 @@ class Emulator:
         self._jobs_per_page = jobs_per_page
         self._jobs_paging: Paging = jobs_paging
         self._chance = random.Random(seed)
+        self._guard = Guard(allow_hosts)
         self._control = Control(self).app()
         self.reset()
 
@@ -92,16 +102,34 @@ class Emulator:
         self.store.advance(now)
         return now
 
+    def allow_host(self, host: str) -> None:
+        """Answer requests for this name or address, too, as for the `allow_hosts`; ValueError if it is neither."""
+        self._guard.allow(host)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(f"{PREFIX}/"):
+        if scope["type"] != "http":
             await self._control(scope, receive, send)
             return
+        send, controls = guarded(send), scope["path"].startswith(f"{PREFIX}/")
+        # Any call of an API is one more in the request log, and may set off a fault.
+        refusal = self._guard.refusal(scope, changes=not controls or scope["method"] not in SAFE_METHODS)
         request = Request(scope, receive)
+        if controls:
+            answer = self._control if refusal is None else PlainTextResponse(refusal, 403)
+            await answer(scope, receive, send)
+            return
+        path = scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+        route = find_route(request.method, path)
+        if refusal is not None:
+            refused = route.api.complain([WireError(403, refusal)])
+            await Response(refused.body, refused.status, refused.headers)(scope, receive, send)
+            return
         try:
-            body = await request.body()
+            body = await read_body(request, route.max_body)
         except ClientDisconnect:
             return  # It left before it had said what it wants: there is nothing to apply and nobody to answer.
-        await self._receive_call(_visitor(request, body), scope, receive, send)
+        visitor = Visitor(request.method, path, request.headers, body, route, request.url.query)
+        await self._receive_call(visitor, scope, receive, send)
 
     async def _receive_call(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self.faults.meet(visitor.method, visitor.path, visitor.route.family, visitor.body)
@@ -112,12 +140,6 @@ class Emulator:
             await cut_connection(scope, receive)
             return
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
-
-
-def _visitor(request: Request, body: bytes) -> Visitor:
-    path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
-    route = find_route(request.method, path)
-    return Visitor(request.method, path, request.headers, body, route, request.url.query)
 
 
 async def _pause(seconds: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from userpilot_async.emulator import _fault_checks as checks
+from userpilot_async.emulator._bodies import Body
 from userpilot_async.emulator._jobs import JobScript
 from userpilot_async.emulator._wire import Answer, Api, Family, Payload, WireError, json_answer
 
@@ -49,7 +50,8 @@ class Fault:
     headers: Mapping[str, str | None] = attrs.field(factory=dict, validator=checks.check_headers)
     """Over the headers of any answer, scripted or not; None removes one."""
     body: Any = None
-    """Goes with `status`: a string is sent as it is, as HTML; anything else as JSON. None: the usual error body."""
+    """Goes with `status`: a string is sent as it is, as HTML (which a browser shows and does not run); anything else as
+    JSON. None: the usual error body."""
     delay: float = attrs.field(default=0.0, validator=checks.check_seconds)
     """Seconds on the way here: before the server stamps, counts and applies the call."""
     latency: float = attrs.field(default=0.0, validator=checks.check_seconds)
@@ -68,15 +70,15 @@ class Fault:
         """The call never gets as far as the endpoint."""
         return self.cut == "before" or (self.status is not None and not self.apply)
 
-    def befalls(self, method: str, path: str, family: str, body: bytes) -> bool:
-        """Whether the call is one of those meant."""
+    def befalls(self, method: str, path: str, family: str, body: Body) -> bool:
+        """Whether the call is one of those meant. Of a body that is too large only its size is known."""
         return (
             self.method in ("*", method)
             and (self.path == "*" or fnmatchcase(path, self.path))
             and self.family in (None, family)
-            and all(_in_json(text, body) for text in (self.body_contains, self.fail_if_row_contains) if text)
-            and (self.body_over is None or len(body) > self.body_over)
-            and (self.user_id is None or _names_user(self.user_id, body))
+            and all(_in_json(text, body.content) for text in (self.body_contains, self.fail_if_row_contains) if text)
+            and (self.body_over is None or body.size > self.body_over)
+            and (self.user_id is None or _names_user(self.user_id, body.content))
         )
 
     def script(self) -> JobScript:
@@ -167,7 +169,7 @@ class Faults:
         """How often the faults of this name have fired: a test that promised a fault should look."""
         return sum(armed.fired for armed in self._armed if armed.fault.name == name)
 
-    def meet(self, method: str, path: str, family: str, body: bytes) -> Fault:
+    def meet(self, method: str, path: str, family: str, body: Body) -> Fault:
         """The fault that fires on this call, or `NO_FAULT`."""
         for armed in self._armed:
             if armed.fault.befalls(method, path, family, body) and armed.fires(self._chance):

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote
 import attrs
 
 from userpilot_async.emulator import _rules as rules
+from userpilot_async.emulator._bodies import SMALL
 from userpilot_async.emulator._calls import Call, Route, apply_now, require_content_type, row_errors
 from userpilot_async.emulator._files import Upload, parse_ndjson, parse_object, parse_rows, parse_upload
 from userpilot_async.emulator._import_rows import import_row_errors
@@ -28,8 +29,8 @@ def find_route(method: str, path: str) -> Route:
     api = parcelvoy.PARCELVOY if segments[:2] == parcelvoy.PREFIX else USERPILOT
     methods = ROUTES.get(segments)
     if methods is None:
-        return Route("other", not_found, api)
-    return methods.get(method) or Route("other", wrong_method, api)
+        return Route("other", not_found, api, SMALL)
+    return methods.get(method) or Route("other", wrong_method, api, SMALL)
 
 
 def identify(store: Store, call: Call) -> Answer:
@@ -118,12 +119,12 @@ def wrong_method(store: Store, call: Call) -> Answer:
 ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
     ("v1", "identify"): {"POST": Route("identify", identify)},
     ("v1", "companies", "identify"): {"POST": Route("identify", identify_company)},
-    ("v1", "track"): {"POST": Route("track", track)},
+    ("v1", "track"): {"POST": Route("track", track, max_body=SMALL)},
     ("v1", "users", "bulk_identify"): {"POST": Route("bulk", bulk_identify_users)},
     ("v1", "companies", "bulk_identify"): {"POST": Route("bulk", bulk_identify_companies)},
     ("v1", "imports"): {"POST": Route("imports", import_rows)},
-    ("v1", "background_jobs"): {"GET": Route("jobs", list_jobs)},
-    ("v1", "background_jobs", "{job_id}"): {"GET": Route("jobs", show_job)},
+    ("v1", "background_jobs"): {"GET": Route("jobs", list_jobs, max_body=SMALL)},
+    ("v1", "background_jobs", "{job_id}"): {"GET": Route("jobs", show_job, max_body=SMALL)},
     ("v1", "users"): {"DELETE": Route("deletions", delete_users)},
     ("v1", "companies"): {"DELETE": Route("deletions", delete_companies)},
     **parcelvoy.ROUTES,

@@ -27,15 +27,19 @@ async def serve(
     """Serve until SIGINT or SIGTERM, or until cancelled; returns normally. Needs asyncio.
 
     Port 0 takes a free one. `on_ready` is called with the URL once connections are accepted. OSError if the address
-    cannot be bound. Only with `verbose` does uvicorn log what it logs.
+    cannot be bound. Requests for `host` are answered, besides those that the emulator answers anyway. Only with
+    `verbose` does uvicorn log what it logs.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
+        if host:  # "" is every address of this machine, and no name of it
+            emulator.allow_host(host)
         config = uvicorn.Config(
             emulator,
             http=CuttableProtocol,
             ws="none",
             lifespan="off",
+            proxy_headers=False,  # X-Forwarded-Proto is what a client says, and part of the origin
             date_header=False,  # the emulator dates its answers by its own clock
             server_header=False,
             access_log=verbose,

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._errors import InvalidCall
 from .._ndjson import object_on
-from .._values import MAX_INTEGER, encode_json
+from .._values import MAX_INTEGER, MAX_NAME, encode_json
 
 Exported = dict[str, Any]
 """One JSON object of an export file. `Any`: what is in it is looked at before it is used."""
@@ -23,6 +23,7 @@ COMPANY_GROUPS = ("company", "organization", "organisation", "org", "account", "
 """Where a tool has several types of groups: those that are companies, the likeliest first."""
 
 _PLAIN = frozenset({str, float, bool, type(None)})  # not int: one may be too large
+_LONGEST_TYPE = 64  # characters of a type of groups
 _DEEPEST = 20  # levels; beyond it a property is JSON text, and an object that is nested 1,000 times over no crash
 
 
@@ -128,9 +129,13 @@ def company_in(groups: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return likeliest, one_of(groups[likeliest])
 
 
-@lru_cache(maxsize=256)  # types of groups are few, and asked for with every event
 def company_type(name: str) -> str | None:
     """Which of `COMPANY_GROUPS` a group type is, however it is spelt: ``Company``, ``org id``, ``account_name``."""
+    return _company_type(name) if len(name) <= _LONGEST_TYPE else None
+
+
+@lru_cache(maxsize=256)  # types of groups are few, and asked for with every event
+def _company_type(name: str) -> str | None:
     plain = name.lower().removesuffix("id").removesuffix("name").rstrip(" _-").removesuffix("s")
     return plain if plain in COMPANY_GROUPS else None
 
@@ -153,6 +158,8 @@ def flat(properties: Mapping[str, Any], without: Collection[str] = (), own: tupl
 
 def _flatten(name: str, value: object, result: dict[str, Any], levels: int) -> None:
     if isinstance(value, dict) and levels:
+        if len(name) > MAX_NAME:  # before each of its members gets it
+            raise InvalidCall("metadata", f"has a name of {len(name):,} characters; the limit is {MAX_NAME}")
         for inner_name, inner_value in value.items():
             _flatten(f"{name}.{inner_name}", inner_value, result, levels - 1)
     elif isinstance(value, (dict, list)):

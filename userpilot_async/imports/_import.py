@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from .._jobs import Job
+from .._private_files import make_folders, rewrite
 from ._journal import Journal
 from ._opening import report_of
 from ._rejected import RejectedFile
@@ -146,11 +146,8 @@ class Import:
         self.check()
 
     async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
-        return await run_sync(self._refusal, part, reason, words)
-
-    def _refusal(self, part: Part, reason: str, words: str) -> Refusal:
-        line = self._journal.line_of(part)
-        raw, sent = self._source.raw(line), self._journal.content(part).decode().rstrip("\n")
+        line = await run_sync(self._journal.line_of, part)
+        raw, sent = await self._source.raw(line), (await run_sync(self._journal.content, part)).decode().rstrip("\n")
         if raw is None:
             return Refusal(line, "row", reason, sent, words)
         carried = json.loads(sent)["event_type"].startswith("identify")
@@ -172,11 +169,8 @@ class Writer:
 
     def _write(self, part: Part) -> None:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(
-                self._directory / self._journal.filename(part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-            )
-            with open(descriptor, "wb") as file:
+            make_folders(self._directory)
+            with open(rewrite(self._directory / self._journal.filename(part)), "wb") as file:
                 file.write(self._journal.content(part))
         except OSError as error:
             raise JournalError(f"{self._directory} cannot be written: {error.strerror or error}") from error

@@ -26,10 +26,11 @@ from typing import Any
 
 import attrs
 
+from .._database_files import MAGIC, DatabaseFile
+from .._private_files import create_private, is_there
 from ._report import FIRST_ERRORS, ImportConflict, JournalError
 from ._schema import APPLICATION_ID, SCHEMA, TABLES, VERSION, About, Part, Progress, Refusal
 
-_SMALLEST = 512  # bytes of a database; SQLite takes what is smaller for a new one, and writes over it
 _PATIENCE = 0.5  # seconds; without, of two that open it at the same moment both could be refused
 _LARGEST_LOG = 8 * 1024 * 1024  # bytes that SQLite's log keeps of its size after a larger transaction
 
@@ -44,6 +45,7 @@ class Journal:
         self.about: About
         self.progress: Progress
         self._lock = threading.RLock()
+        self._held: DatabaseFile | None = None
         self._connection = self._opened()
 
     # ── opening and closing ──
@@ -51,7 +53,7 @@ class Journal:
     def _opened(self) -> sqlite3.Connection:
         with self._told("opened"):
             if self.path is not None:
-                self._create(self.path)
+                self._held = self._hold(self.path)
             place = "" if self.path is None else str(self.path)
             connection = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             try:
@@ -65,19 +67,40 @@ class Journal:
                     connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
                     connection.execute("BEGIN EXCLUSIVE")  # a lock that is not there is not held, either
                     connection.execute("COMMIT")
+                if self._held is not None:
+                    self._held.confirm()
             except BaseException:
                 connection.close()
+                self._let_go()
                 raise
         return connection
 
-    def _create(self, path: Path) -> None:
+    def _hold(self, path: Path) -> DatabaseFile:
+        """The file, private from now on, because it holds what is in the source; made if there is none."""
+        with suppress(FileExistsError):
+            os.close(create_private(path))
+        held = DatabaseFile(path)
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # it holds what is in the source
-        except FileExistsError:
-            if not path.is_file() or 0 < path.stat().st_size < _SMALLEST:
-                raise ImportConflict(f"{path} is no journal of an import") from None
-            if not path.stat().st_size:
-                path.chmod(0o600)
+            self._check_header(held)
+            held.make_private()
+        except BaseException:
+            held.close()
+            raise
+        return held
+
+    def _check_header(self, held: DatabaseFile) -> None:
+        """Raise `ImportConflict` for what was named by mistake, which SQLite would otherwise write beside, or into."""
+        header = held.header()
+        if not held.size or header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
+            return
+        if not any(header) and is_there(held.path.with_name(held.path.name + "-journal")):
+            return  # the power went when it was being made
+        kind = "is a database, but" if header.startswith(MAGIC) else "is"
+        raise ImportConflict(f"{self._name} {kind} no journal of an import")
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> bool:
         """Make the tables, if it is a new file; true if it is nobody's journal yet. What is no journal stays untouched.
@@ -136,7 +159,10 @@ class Journal:
     def close(self) -> None:
         """Let go of it. SQLite's log goes into the file and is taken away."""
         with self._lock, self._told("closed"):
-            self._connection.close()
+            try:
+                self._connection.close()
+            finally:
+                self._let_go()
 
     def discard(self) -> None:
         """Take the file away: nothing has happened yet."""

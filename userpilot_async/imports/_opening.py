@@ -48,8 +48,7 @@ async def opened(
                 return journal
             if not again and journal.progress.uploaded:
                 raise await run_sync(_done, journal, about, source, keys, api.base_url)
-        salt = secrets.token_bytes(16)
-        about = attrs.evolve(about, server=api.base_url, salt=salt.hex(), key=keys.fingerprint(salt))
+        about = await run_sync(_bound, about, keys, api.base_url)
         await run_sync(journal.begin, about, MAX_BYTES)
     except BaseException:
         with anyio.CancelScope(shield=True):
@@ -99,22 +98,29 @@ def _checked(journal: Journal, about: About, source: str) -> About:
 
 
 async def _bind(journal: Journal, known: About, keys: KeyRing, server: str, source: str, *, rebind: bool) -> None:
-    if _is_of(known, keys, server):
-        return
-    if not rebind:
+    if not rebind and not await run_sync(_is_of, known, keys, server):
         raise ImportConflict(
             f"the import of {source} was begun with another API key or server; "
             "rebind=True goes on with this one, if it is the same account's"
         )
-    await run_sync(journal.bind, attrs.evolve(known, key=_key(known, keys), server=server))
+    if rebind or _is_old(known, keys):
+        await run_sync(journal.bind, await run_sync(_bound, known, keys, server))
+
+
+def _bound(about: About, keys: KeyRing, server: str) -> About:
+    salt = secrets.token_bytes(16)
+    return attrs.evolve(about, server=server, salt=salt.hex(), key=keys.fingerprint(salt))
 
 
 def _is_of(known: About, keys: KeyRing, server: str) -> bool:
-    return (known.key, known.server) == (_key(known, keys), server)
+    if known.server != server:
+        return False
+    return _is_old(known, keys) or known.key == keys.fingerprint(bytes.fromhex(known.salt))
 
 
-def _key(known: About, keys: KeyRing) -> str:
-    return keys.fingerprint(bytes.fromhex(known.salt))
+def _is_old(known: About, keys: KeyRing) -> bool:
+    """It is this account's, and an earlier version has written it."""
+    return known.key == keys.old_fingerprint(bytes.fromhex(known.salt))
 
 
 def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: str) -> ImportConflict:

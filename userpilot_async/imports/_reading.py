@@ -27,6 +27,7 @@ File = str | PathLike[str]
 
 MAX_LINE = 1024 * 1024  # bytes; an event has at most 10 KB, and users with 500 properties of 2 KB each are not found
 SHOWN = 1_000  # bytes that are kept of a line over the limit
+MAX_COLUMNS = 10_000  # of a CSV file; a row has 18 fields, and 500 properties
 DELIMITERS = ",;\t"  # ";" is what spreadsheets write where numbers have a comma
 
 REST = 4 * 1024 * 1024  # bytes without a line to give out, after which reading takes a rest: 0.1 s of blank lines or so
@@ -61,7 +62,8 @@ class Lines(Iterator[Line]):
         self._path = path
         self._file: io.FileIO | None = None
         self._end = 0
-        self._lines = self._objects(skip) if delimiter is None else self._records(skip, delimiter)
+        self._skip = skip
+        self._lines = self._objects() if delimiter is None else self._records(delimiter)
 
     def __next__(self) -> Line:
         while (line := next(self._lines)) is None:
@@ -71,6 +73,10 @@ class Lines(Iterator[Line]):
     def next_or_rest(self) -> Line | None:
         """The next line; ``None`` after many bytes without one, so that whoever waits can be asked to stop."""
         return next(self._lines)
+
+    def skip(self, number: int) -> None:
+        """Pass over the lines up to and including this number; those that were given out already stay so."""
+        self._skip = number
 
     def close(self) -> None:
         """Let go of the file: there are no more lines."""
@@ -90,13 +96,13 @@ class Lines(Iterator[Line]):
             finally:
                 self._end, self._file = file.tell(), None
 
-    def _objects(self, skip: int) -> Generator[Line | None]:
+    def _objects(self) -> Generator[Line | None]:
         """NDJSON."""
         with self._stream() as stream:
             number = silent = 0
             for line in _physical(stream):
                 number += bool(line)
-                if number <= skip or not line or line.isspace():
+                if number <= self._skip or not line or line.isspace():
                     silent += len(line) or REST
                     if silent >= REST:
                         silent = 0
@@ -118,7 +124,7 @@ class Lines(Iterator[Line]):
                     continue
                 yield Line(number, fields, None, text)
 
-    def _records(self, skip: int, delimiter: str) -> Generator[Line | None]:
+    def _records(self, delimiter: str) -> Generator[Line | None]:
         """CSV."""
         # For the process, and only ever upwards: there is no limit for one reader, and a metadata cell can be long.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
@@ -134,7 +140,7 @@ class Lines(Iterator[Line]):
                     if cells:
                         columns = _Columns(cells)
                     continue
-                if feed.number <= skip or (error is None and not cells):
+                if feed.number <= self._skip or (error is None and not cells):
                     silent += feed.size
                     if silent >= REST:
                         silent = 0
@@ -190,9 +196,7 @@ def _delimiter_of(path: Path, format: Format | None) -> str | None:
         for delimiter in DELIMITERS:
             columns = _cells(text, delimiter)
             if "event_type" in columns:
-                twice = next((column for column in columns if columns.count(column) > 1), None)
-                if twice is not None:
-                    raise UnreadableFile(f"the header has two columns {quoted(twice)}")
+                _check_header(columns, cut=len(first) > MAX_LINE)
                 return delimiter
     if text.startswith("["):
         raise UnreadableFile("the file is a JSON array: write its objects one a line")
@@ -216,6 +220,19 @@ def _cells(header: str, delimiter: str) -> list[str]:
         return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, strict=True), [])]
     except csv.Error:
         return []
+
+
+def _check_header(columns: list[str], *, cut: bool) -> None:
+    """Raise `UnreadableFile` for a header by which no record can be read."""
+    if cut:
+        raise UnreadableFile(f"the header has more than {MAX_LINE:,} bytes")
+    if len(columns) > MAX_COLUMNS:
+        raise UnreadableFile(f"the header has {len(columns):,} columns; the limit is {MAX_COLUMNS:,}")
+    seen: set[str] = set()
+    for column in columns:
+        if column in seen:
+            raise UnreadableFile(f"the header has two columns {quoted(column)}")
+        seen.add(column)
 
 
 @contextmanager

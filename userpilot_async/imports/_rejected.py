@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from .._private_files import make_private, open_or_create, open_own
 from .._values import encode_json
 from ._report import JournalError
 from ._schema import Progress, Refusal
@@ -34,8 +36,9 @@ class RejectedFile:
             return
         lines = b"".join(_line(refusal) for refusal in refusals)
         with self._told(self._path):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-            with open(descriptor, "wb") as file:
+            descriptor = open_or_create(self._path)
+            with open(descriptor, "r+b") as file:
+                self._check(file)  # again, each time: what lies there may have been exchanged
                 known = now.rejected_bytes if now.rejected == str(self._path) else 0
                 end = min(known, os.fstat(descriptor).st_size)
                 file.truncate(end)
@@ -50,22 +53,27 @@ class RejectedFile:
         if self._path is None:
             return
         with self._told(self._path), suppress(FileNotFoundError):
-            self.check()
-            if now.rejected != str(self._path):
-                self._path.unlink()
-            elif self._path.stat().st_size > now.rejected_bytes:
-                os.truncate(self._path, now.rejected_bytes)
+            descriptor = open_own(self._path, os.O_RDWR)
+            with open(descriptor, "r+b") as file:
+                self._check(file)
+                if now.rejected == str(self._path):
+                    make_private(self._path, descriptor)
+                    if os.fstat(descriptor).st_size > now.rejected_bytes:
+                        file.truncate(now.rejected_bytes)
+                    return
+            self._path.unlink()
 
     def check(self) -> None:
         """Raise `JournalError` if what is there is somebody's own file: it would be written over."""
         if self._path is None:
             return
-        with self._told(self._path), suppress(FileNotFoundError), self._path.open("rb") as file:
-            begins = file.read(64)  # the two names, and a line number
-            if begins and not _OURS.match(begins):
-                raise JournalError(
-                    f"{self._path} is no file of refused rows: move it away, or name another place for them"
-                )
+        with self._told(self._path), suppress(FileNotFoundError), open(open_own(self._path), "rb") as file:
+            self._check(file)
+
+    def _check(self, file: BinaryIO) -> None:
+        begins = file.read(64)  # the two names, and a line number
+        if begins and not _OURS.match(begins):
+            raise JournalError(f"{self._path} is no file of refused rows: move it away, or name another place for them")
 
     @contextmanager
     def _told(self, path: Path) -> Iterator[None]:

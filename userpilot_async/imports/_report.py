@@ -13,7 +13,10 @@ FIRST_ERRORS = 20  # that a report names; all of them are in the rejected file
 
 
 class JournalError(UserpilotError):
-    """The journal of an import cannot be opened, read or written: disk full, denied, damaged. Nothing was lost."""
+    """The journal of an import, or its rejected file, cannot be opened, read or written. Nothing was lost.
+
+    The disk is full or denies writing, it is damaged, or what lies there must not be used: a link, another user's file.
+    """
 
 
 class ImportConflict(JournalError):
@@ -32,7 +35,7 @@ class AlreadyImported(ImportConflict):
         self.args = (message, report)
         self.report = report
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return str(self.args[0])
 
 
@@ -44,7 +47,7 @@ class InvalidRow(InvalidCall):
         self.args = (line, field, reason)
         self.line = line
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         what = self.reason if self.field == "line" else f"{self.field} {self.reason}"  # as in: line 2 is not JSON
         return f"line {self.line}: {what}"
 

@@ -45,7 +45,7 @@ class Source(Protocol):
         """Put the next lines into the journal; the last time, say there that all is read."""
         ...
 
-    def raw(self, line: int) -> str | None:
+    async def raw(self, line: int) -> str | None:
         """A line as it was, if it is known."""
         ...
 
@@ -98,6 +98,9 @@ class FileSource:
         self._batch = batch
         self._raw = raw
         self._reading: Lines | None = None
+        self._again: Lines | None = None
+        self._sought = 0
+        self._found: Line | None = None
         self._busy = threading.Lock()  # a cancelled task does not wait for its thread
         self.bytes_total: int | None = path.stat().st_size
         self.bytes_read = self.bytes_total if journal.progress.all_read else 0
@@ -115,22 +118,48 @@ class FileSource:
             self.bytes_read = self._reading.bytes_read
             self._cutter.take(batch, all_read=last)
 
-    def raw(self, line: int) -> str | None:
-        """Not of another tool's export: one line of that may have made several rows, of which only one is meant."""
-        if not self._raw:
-            return None
-        reading = lines(self._path, skip=line - 1)
-        try:
-            found = next(reading, None)
-        finally:
-            reading.close()
-        return found.raw if found is not None and found.number == line else None
+    async def raw(self, line: int) -> str | None:
+        """Not of another tool's export: one line of that may have made several rows, of which only one is meant.
+
+        Lines that are asked for in order are found in one walk through the file.
+        """
+        while self._raw:
+            looked_at, found = await run_sync(self._look_for, line)
+            if looked_at:
+                return found
+        return None
+
+    def _look_for(self, line: int) -> tuple[bool, str | None]:
+        """Whether the walk has come to the line, and its text; some megabytes a time."""
+        with self._busy:
+            if self._found is None or self._found.number != line:
+                passed = self._sought if self._found is None else max(self._sought, self._found.number)
+                if self._again is None or line < passed:
+                    self._close_again()
+                    self._again = lines(self._path)
+                self._again.skip(line - 1)
+                self._sought = line
+                try:
+                    found = self._again.next_or_rest()
+                except StopIteration:
+                    self._close_again()
+                    return True, None
+                if found is None:
+                    return False, None
+                self._found = found
+            return True, self._found.raw if self._found.number == line else None
+
+    def _close_again(self) -> None:
+        if self._again is not None:
+            self._again.close()
+        self._again, self._found, self._sought = None, None, 0
 
     async def aclose(self) -> None:
         await run_sync(self._close)
 
     def _close(self) -> None:
         with self._busy:
+            self._close_again()
             if self._reading is not None:
                 self._reading.close()
 
@@ -195,7 +224,7 @@ class RowsSource:
     def _conflict(self) -> ImportConflict:
         return ImportConflict(f"{self._journal.path} is the journal of an import of other rows")
 
-    def raw(self, line: int) -> str | None:
+    async def raw(self, line: int) -> str | None:
         return None
 
     async def aclose(self) -> None:

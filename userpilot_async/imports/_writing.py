@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
+from .._private_files import rewrite
 from .._values import encode_json
 from ._reading import File
 from ._rows import FIELDS, Row
@@ -44,9 +46,15 @@ def _as_dict(row: Row | Mapping[str, Any]) -> dict[str, Any]:
     return dict(row) if isinstance(row, Mapping) else row.as_dict()
 
 
-def _new(path: File) -> TextIO:
-    """A text file whose line ends are those that are written; a new one is only its owner's, as rows are of people."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    if Path(path).suffix == ".gz":
-        return cast("TextIO", gzip.open(path, "wt", encoding="utf-8", newline=""))
-    return Path(path).open("w", encoding="utf-8", newline="")
+@contextmanager
+def _new(path: File) -> Iterator[TextIO]:
+    """A text file whose line ends are those that are written, only its owner's from now on, as rows are of people.
+
+    Raises `UnsafeFile`, or another `OSError`.
+    """
+    path = Path(path)
+    with ExitStack() as stack:
+        file: BinaryIO = stack.enter_context(open(rewrite(path), "wb"))
+        if path.suffix == ".gz":
+            file = cast("BinaryIO", stack.enter_context(gzip.open(file, "wb")))
+        yield stack.enter_context(TextIOWrapper(file, encoding="utf-8", newline=""))

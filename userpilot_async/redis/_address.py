@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -12,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, without_frames
+from .._places import quoted
 
 SENTINEL_PORT = 26379
 CLUSTER_PORT = 6379
@@ -22,7 +24,7 @@ FIXED = (
     "retry", "health_check_interval", "single_connection_client",
 )  # fmt: skip
 """Options of redis-py that are not to be chosen here; in its own URLs they win over what a program says."""
-CONNECTIONS = 2  # that an outbox holds at once: one for its scripts, and one to a Sentinel
+CHECKED = "ssl_check_hostname"
 FORMS = (
     "redis://host:6379/0, rediss://… (TLS), unix:///path, redis+sentinel://host,host/service/0, "
     "redis+cluster://host,host"
@@ -44,9 +46,32 @@ class Address:
         return self.how == "cluster"
 
     @property
+    def is_tls(self) -> bool:
+        """Nobody on the way can read along."""
+        return self.shown.startswith("rediss")
+
+    @property
+    def has_password(self) -> bool:
+        """For the server, or for a Sentinel."""
+        parts = urlsplit(self.url)
+        return bool(parts.password) or any("password" in name for name, _ in parse_qsl(parts.query))
+
+    def is_overheard(self, host: str) -> bool:
+        """On the way to this host others may read the password: it is another machine, and there is no TLS."""
+        return self.has_password and not self.is_tls and not _is_here(host)
+
+    @property
     def nodes(self) -> list[tuple[str, int]]:
         """Hosts and ports in the URL: of Sentinels, or of nodes of a cluster. Raises `ConfigurationError`."""
         return [self._host(one) for one in urlsplit(self.url).netloc.rpartition("@")[2].split(",")]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Whom the URL names; none where it is a socket of this machine."""
+        if self.how:
+            return [host for host, _ in self.nodes]
+        host = urlsplit(self.url).hostname
+        return [] if host is None else [host]
 
     @property
     def service(self) -> str:
@@ -115,11 +140,29 @@ class Address:
         return parts.hostname, port or (CLUSTER_PORT if self.is_cluster else SENTINEL_PORT)
 
 
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in ("", "localhost") or host.startswith("/")
+
+
 def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
     """The address, and those options of the query that are ours, by name; all the rest is redis-py's.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError`: the URL is neither in its words, nor in the locals of a frame of ours.
     """
+    try:
+        return _read(url.strip(), own)
+    except ConfigurationError as error:
+        refusal = without_frames(error)
+    del url
+    raise refusal
+
+
+def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
+    if " " in url or not url.isprintable():  # some of which Python would take out without a word
+        raise ConfigurationError("the URL of a Redis outbox has a space or a line's end in it; a space is written %20")
     try:
         parts = urlsplit(url)
         if "," not in parts.netloc:  # several hosts, each looked at by itself
@@ -135,9 +178,9 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
         raise ConfigurationError(f"a Redis outbox is at {FORMS}")
     database = parts.path.strip("/").partition("/")[2] if how == "sentinel" else parts.path.strip("/")
     if base != "unix" and database and not database.isdecimal():
-        raise ConfigurationError(f"the database of a Redis outbox is a number; its name is written as ?name={database}")
-    if how == "cluster" and database and int(database[:9]):
-        raise ConfigurationError("a cluster has one database, 0; the name of a Redis outbox is written as ?name=shop")
+        raise ConfigurationError(
+            f"the database of a Redis outbox is a number; its name is written as ?name={quoted(database)}"
+        )
     if how == "sentinel" and not parts.path.strip("/"):
         raise ConfigurationError("redis+sentinel://host,host/service: the name of the service is missing")
     options: dict[str, Any] = {}
@@ -145,34 +188,52 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in own:
             options[name] = own[name](name, value)
-        elif name in FIXED:
-            instead = ": say timeout" if "timeout" in name else ""
-            raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
         else:
-            if name == "max_connections" and not (value.isdecimal() and CONNECTIONS <= int(value[:9])):
-                raise ConfigurationError(f"max_connections must be a whole number, {CONNECTIONS} or more")
+            _check(name, value)
             theirs.append((name, value))
+    if how == "cluster" and (database.strip("0") or any(name == "db" and value.strip("0") for name, value in theirs)):
+        raise ConfigurationError("a cluster has one database, 0; the name of a Redis outbox is written as ?name=shop")
+    if base == "rediss":
+        theirs += _check_names(dict(theirs))
     where = parts.netloc.rpartition("@")[2]  # no user, no password
     shown = f"{parts.scheme}://{where or parts.path}"
     if where and parts.path.strip("/"):
         shown += parts.path
     plain = url.partition("?")[0].partition("#")[0]
     address = Address(plain + (f"?{urlencode(theirs)}" if theirs else ""), shown, how)
-    _try(address, [name for name, _ in theirs])
+    _try(address, ", ".join(quoted(name) for name, _ in theirs))
     return address, options
 
 
-def _try(address: Address, theirs: list[str]) -> None:
-    """Make a connection that is not used: redis-py looks at options no earlier."""
+def _check(name: str, value: str) -> None:
+    """An option of redis-py's that is ours to choose, or that redis-py would not look at."""
+    if name in FIXED:
+        instead = ": say timeout" if "timeout" in name else ""
+        raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
+    if name == "max_connections" and not (value.isdecimal() and int(value[:9])):
+        raise ConfigurationError("max_connections must be a whole number, 1 or more")
+    if name == CHECKED and value.lower() not in ("true", "false", "yes", "no", "1", "0"):  # "" would be false
+        raise ConfigurationError(f"{CHECKED} must be true or false, not {quoted(value)}")
+
+
+def _check_names(said: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A certificate must be for the host we connect to, unless the URL says otherwise: not each redis-py wants that."""
+    if CHECKED in said:
+        return []
+    is_checked = said.get("ssl_cert_reqs", "required").lower() not in ("none", "cert_none")  # or there is none to check
+    return [(CHECKED, "true" if is_checked else "false")]
+
+
+def _try(address: Address, theirs: str) -> None:
+    """Make connections that are not used: redis-py looks at options no earlier."""
     try:
         for node in address.nodes if address.how else [None]:
             address.connection(1.0, lambda connection: None, node)
             if address.how == "sentinel" and node is not None:
                 address.connection_to_sentinel(1.0, lambda connection: None, node)
     except TypeError:
-        names = ", ".join(theirs)
-        raise ConfigurationError(f"no option of RedisOutbox, and not all of them redis-py's: {names}") from None
+        raise ConfigurationError(f"no option of RedisOutbox, and not all of them redis-py's: {theirs}") from None
     except ConfigurationError:
         raise
     except (ValueError, redis.RedisError):  # whose words may have the value
-        raise ConfigurationError(f"redis-py refuses the value of an option: {', '.join(theirs)}") from None
+        raise ConfigurationError(f"redis-py refuses the value of an option: {theirs}") from None

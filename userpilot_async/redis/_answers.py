@@ -33,18 +33,20 @@ def info_of(answer: object) -> Mapping[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-def server_of(about: Mapping[str, str]) -> Server:
+def server_of(about: object) -> Server:
     """Of the section ``server``."""
-    version = about.get("redis_version", "").split(".")[:2]
-    run_id = about.get("run_id", "")
+    said = about if isinstance(about, dict) else {}
+    version = str(said.get("redis_version", "")).split(".")[:2]
+    run_id = str(said.get("run_id", ""))
     if not run_id or not all(part.isdecimal() and len(part) < 10 for part in version):
         raise OddAnswer("its version and its run id were expected, and something else came")
     return Server(tuple(int(part) for part in version), run_id)
 
 
-def evicts(about: Mapping[str, str]) -> bool:
+def evicts(about: object) -> bool:
     """Redis may throw keys away when its memory is full; of the section ``memory``."""
-    return about.get("maxmemory_policy", "noeviction") != "noeviction"
+    said = about if isinstance(about, dict) else {}
+    return bool(said.get("maxmemory_policy", "noeviction") != "noeviction")
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ from .._window import Reading
 from ._access import Access, steady
 from ._answers import Opened, Owner, opened_of, reconciled_of
 from ._attempts import Attempts
-from ._failures import FAILURES, Full, OddAnswer, OtherGeneration
+from ._failures import FAILURES, Away, OddAnswer, OtherGeneration
 from ._lease import Lease
 from ._link import Link, Step
 from ._log import asked_for, read_of
@@ -26,7 +26,7 @@ from ._log import asked_for, read_of
 if TYPE_CHECKING:
     from ._outbox import RedisOutbox
 
-VERSION = 1  # of keys and scripts
+VERSION = 2  # of keys, scripts, and the fingerprint
 FORGET_EVERY = 60.0  # seconds between two looks at lost calls that were kept for long enough
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
 
@@ -45,6 +45,7 @@ class Errands:
         self._opening = opening
         self._keep_lost = keep_lost
         self._rebind = rebind
+        self._known: Owner | None = None  # that has proved to be this client's account
         self._notices = Notices(time.monotonic)
         self._last_read: Reading | None = None
         self._away = False
@@ -91,15 +92,7 @@ class Errands:
                 f"{self._outbox.place}: this user may not ask which nodes the cluster has; once those in the URL "
                 "are gone, it is not found: allow +cluster|slots"
             )
-        salt = os.urandom(16)
-        # fmt: off
-        opened = self._open(
-            access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
-            self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
-            min(access.heard, access.sure), access.resets,
-        )
-        # fmt: on
-        self._check(opened.owner)
+        opened = self._open_as_its_owner(run_id)
         self._rebind = False
         before, access.generation = access.generation, opened.generation
         lost = opened.fate == "lost"
@@ -124,11 +117,37 @@ class Errands:
         self._tell(self._outbox.is_back, now)
         self.lease.keep()
 
-    def _open(self, *arguments: str | float) -> Opened:
+    def _open_as_its_owner(self, run_id: str) -> Opened:
+        """Fingerprints are slow to make: none is made that nobody needs. Raises `OutboxError` as `_check` does."""
+        opened = self._open(run_id, Owner(self._opening.destination, b"", ""), str(int(self._rebind)))
+        if opened is None:  # it has no owner, or gets another one
+            opened = self._open(run_id, self._owner(), str(int(self._rebind)))
+        while opened is not None and self._check(opened.owner):
+            opened = self._open(run_id, self._owner(), opened.owner.salt.hex() if opened.owner else "")
+        if opened is None:
+            raise OddAnswer("what is there was expected, and a salt was asked for once more")
+        return opened
+
+    def _owner(self) -> Owner:
+        """This client's account, salted anew."""
+        salt = os.urandom(16)
+        self._known = Owner(self._opening.destination, salt, self._opening.fingerprint(salt))
+        return self._known
+
+    def _open(self, run_id: str, owner: Owner, instead: str) -> Opened | None:
+        """``instead``: as the script has it. ``None`` if the owner has to have a fingerprint."""
+        access = self.access
+        step = Step(
+            "open", access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
+            owner.destination, owner.salt.hex(), owner.fingerprint, instead, CHUNK, min(access.heard, access.sure),
+            access.resets,
+        )  # fmt: skip
         try:
-            return opened_of(self.access.link.run(Step("open", *arguments)))
+            return opened_of(access.link.run(step))
         except OutboxError as error:
             words = str(error)
+            if "SALT" in words:
+                return None
             if "OWNER" in words:
                 raise self._nobodys() from None
             if "VERSION" in words:
@@ -138,18 +157,24 @@ class Errands:
     def _nobodys(self) -> OutboxError:
         return OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it")
 
-    def _check(self, owner: Owner | None) -> None:
-        """Raises `OutboxError` if these are somebody else's calls."""
+    def _check(self, owner: Owner | None) -> bool:
+        """Raises `OutboxError` if these are somebody else's calls; true if an earlier version has noted whose."""
         if owner is None:
             raise self._nobodys()
         if owner.destination != self._opening.destination:
             words = f"has calls for {owner.destination}, not for {self._opening.destination}"
             raise OutboxError(f"{self._outbox.place} {words}")
+        if owner == self._known:
+            return False
+        if owner.fingerprint == self._opening.old_fingerprint(owner.salt):
+            return True
         if owner.fingerprint != self._opening.fingerprint(owner.salt):
             raise OutboxError(
                 f"{self._outbox.place} has calls for the account of another API key. If it is the same one, with a new "
                 "key, say so: `userpilot-async outbox rebind`, or RedisOutbox(..., rebind=True)"
             )
+        self._known = owner
+        return False
 
     def _leave(self, error: Exception) -> None:
         """Redis is not to be had at present."""
@@ -161,8 +186,7 @@ class Errands:
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
             self._notices.state(logging.ERROR, "unusable", message, str(error))
         elif not self._away:
-            does = "takes no more calls" if isinstance(error, Full) else "does not answer"
-            does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
+            does = error.does if isinstance(error, Away) else Away.does
             why = str(error) or type(error).__name__
             message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
             self._notices.state(logging.WARNING, "away", message)

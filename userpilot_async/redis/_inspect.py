@@ -14,6 +14,7 @@ from .._ledger import CHUNK
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._stored import UNREADABLE, runs
 from ._answers import Sight, retried_of, sender_of
+from ._errands import VERSION
 from ._lease import holder_of
 from ._log import Entry, accepted_at, account_of, decoded
 from ._outbox import RedisOutbox
@@ -138,7 +139,7 @@ def rebind(outbox: RedisOutbox, destination: str, fingerprint: Callable[[bytes],
             visit.begin_to_change(destination, fingerprint)
         salt = os.urandom(16)
         owner = (destination, salt.hex(), fingerprint(salt))
-        lease = sight.lease or sender_of(visit.run("rebind", *owner, uuid4().hex, CHUNK))
+        lease = sight.lease or sender_of(visit.run("rebind", *owner, uuid4().hex, CHUNK, VERSION))
         if lease is not None:
             raise OutboxError(f"{outbox.place} has a sender, which would go on with the old key: end it first")
     return Rebound(sight.destination, waiting)

@@ -8,19 +8,21 @@ works as well, and the lease is renewed while the application keeps its event lo
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError, NoScriptError
 
-from .._errors import OutboxError
+from .._errors import OutboxError, without_frames
+from .._notices import log
 from ._address import Address
-from ._answers import echoed, evicts, found_of, info_of, replicas_of, server_of
-from ._failures import Away, OddAnswer, OtherGeneration, OtherServer, meaning_of
+from ._answers import Server, echoed, evicts, found_of, info_of, replicas_of, server_of
+from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
 from ._log import Entry
 from ._topology import Cluster, Node, OneServer, Sentinels, Topology, ask, packed
 
@@ -33,6 +35,8 @@ SCRIPTS = (
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
+
+T = TypeVar("T")
 
 Answer = object
 """What a script gives: numbers, bytes, ``None``, and lists of these. `_answers` says which, and what is odd."""
@@ -63,8 +67,9 @@ class Link:
         """Redis may throw keys away when its memory is full."""
         self.unbound = False
         """What makes room runs on when its memory is full."""
-        self._asked = 0
+        self._questions = 0
         """How many scripts were run on these connections: each answer says which of them it is for."""
+        self._run_id = ""
         self._busy_since: float | None = None
         self._sockets: list[socket.socket] = []
         self._topology = self._topology_of(address)
@@ -87,21 +92,23 @@ class Link:
         """Have a connection; the server's run id. Raises `Away`, and `OutboxError` for ever."""
         self.close()
         try:
-            with self._asking():
-                self._connection = self._topology.find()
-                server = server_of(self._about("server"))
-                self.evicts = evicts(self._about("memory"))
-        except OddAnswer:
-            raise
+            server = self._asked(self._found)
         except Away as error:
-            tls = self._address.shown.startswith("rediss") and "Timeout" in str(error)
-            raise Away(f"{error}; does it speak TLS there?") if tls else error from None
+            if not (self._address.is_tls and str(error) == NO_ANSWER):
+                raise
+            raise Away(f"{error}; does it speak TLS there?") from None
         if server.version < OLDEST:
             version = ".".join(str(part) for part in server.version)
             raise OutboxError(f"{self._address.shown} is Redis {version}, and 6.2 is needed")
         self.unbound = server.version[0] >= UNBOUND_NOTES
         self._texts = _texts(self.unbound)
+        self._run_id = server.run_id
         return server.run_id
+
+    def _found(self) -> Server:
+        self._connection = self._topology.find()
+        self.evicts = evicts(self._about("memory"))
+        return server_of(self._about("server"))
 
     def _dial(self, node: Node | None, connect_timeout: float) -> Any:
         made = self._address.connection(self._deadline, self._connected, node, connect_timeout=connect_timeout)
@@ -119,18 +126,28 @@ class Link:
             self._connecting = False
         return connection
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """While a command is under way; what its failure means."""
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """What this gives, while a command is under way. Raises what its failure means, and nothing of redis-py's."""
         self._busy_since = time.monotonic()
         try:
-            yield
-        except (Away, OtherGeneration, OutboxError):
-            raise
+            return ask()
+        except (Away, OtherGeneration, OutboxError) as error:
+            failure: Exception = without_frames(error)
         except Exception as error:  # whatever bytes may make redis-py raise, they are this step's failure
-            raise meaning_of(error, self._address) from error
+            failure = meaning_of(error, self._address)
         finally:
             self._busy_since = None
+        raise failure  # out here, or what it means comes along as its context: frames, with passwords in their locals
+
+    def _be_connected(self) -> None:
+        """A connection that was closed while nobody used it, by the server's `timeout` or by a proxy, is replaced.
+
+        Nothing of a step was on it. Raises `OtherServer` if another server is there now, or the same was restarted.
+        """
+        if self._connection is not None and _is_closed(self._connection):
+            run_id = self._run_id
+            if self.connect() != run_id:
+                raise OtherServer
 
     def _connected(self, connection: Any) -> None:
         """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
@@ -139,6 +156,7 @@ class Link:
         sock = getattr(connection, "_sock", None)
         if isinstance(sock, socket.socket):
             self._sockets = [one for one in self._sockets if one.fileno() >= 0] + [sock]
+        warn_if_overheard(self._address, getattr(connection, "host", ""))  # a master, or a node, that was named to us
         connection.on_connect()
 
     def _about(self, section: str) -> Mapping[str, str]:
@@ -146,9 +164,9 @@ class Link:
 
     def look_around(self) -> None:
         """See whether another server has the outbox by now; every now and then. Raises as `run` does."""
-        with self._asking():
-            if self._topology.has_moved(self._connection):
-                raise OtherServer
+        self._be_connected()
+        if self._asked(lambda: self._topology.has_moved(self._connection)):
+            raise OtherServer
 
     def run(self, step: Step, *, wait: bool = False) -> Answer:
         """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,
@@ -156,17 +174,21 @@ class Link:
 
         The answer is this script's, and no other command's: after an answer too many, all that come are another's.
         """
-        self._asked += 1
-        asked = b"%d" % self._asked
+        self._be_connected()
+        self._questions += 1
+        asked = b"%d" % self._questions
         text = self._texts[step.name]
         command = packed("EVALSHA", _sha(text), len(self._keys), *self._keys, *step.arguments, asked)
-        with self._asking():
+
+        def run() -> Answer:
             try:
                 return echoed(self._run(command, wait), asked)
             except NoScriptError:  # nobody has used it yet, or they were flushed
                 ask(self._connection, packed("SCRIPT", "LOAD", text))
                 self._busy_since = time.monotonic()
                 return echoed(self._run(command, wait), asked)
+
+        return self._asked(run)
 
     def _run(self, command: bytes, wait: bool) -> Answer:
         if not wait or not self.replicas:
@@ -179,8 +201,9 @@ class Link:
 
     def calls(self, ids: Sequence[int]) -> list[Entry | None]:
         """The entries of the log with these ids, or ``None``. Raises as `run` does."""
-        with self._asking():
-            answers = ask(self._connection, *(packed("XRANGE", self._keys[2], f"{one}-1", f"{one}-1") for one in ids))
+        self._be_connected()
+        asked = [packed("XRANGE", self._keys[2], f"{one}-1", f"{one}-1") for one in ids]
+        answers = self._asked(lambda: ask(self._connection, *asked))
         return [found_of(call_id, answer) for call_id, answer in zip(ids, answers, strict=True)]
 
     def break_off_if_older(self, seconds: float) -> None:
@@ -204,6 +227,25 @@ class Link:
         for one in sockets:
             with suppress(OSError):
                 one.close()
+
+
+def warn_if_overheard(address: Address, host: str) -> None:
+    """Say once in this process, of each outbox, that others may read its password, and all that is put."""
+    if address.is_overheard(host) and address.shown not in _overheard:
+        _overheard.add(address.shown)
+        words = "its password, and all that is put, go over the network in the clear"
+        log(logging.WARNING, f"{address.shown}: {words}; use TLS: {address.shown.replace('redis', 'rediss', 1)}")
+
+
+_overheard: set[str] = set()
+
+
+def _is_closed(connection: Any) -> bool:
+    try:
+        connection.can_read(0)  # raises where the end has come; an answer too many is met by whoever reads it
+    except Exception:  # whatever redis-py raises, it is of no more use
+        return True
+    return False
 
 
 def _sha(text: str) -> str:

@@ -23,7 +23,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from ._failures import OddAnswer
+from ._failures import OddAnswer, Unreachable
 from ._shapes import listed, number, pairs, text
 
 Node = tuple[str, int]
@@ -341,7 +341,7 @@ class Cluster:
             else:
                 self._node = node
                 return connection
-        raise ConnectionError(f"the master of its slot, {node[0]}:{node[1]}, cannot be reached")
+        raise Unreachable(f"the master of its slot, {node[0]}:{node[1]}, cannot be reached")
 
     def _learn(self, connection: Any) -> None:
         self._learn_at = self._clock() + LEARN_EVERY

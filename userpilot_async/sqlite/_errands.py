@@ -44,7 +44,8 @@ class Errands:
     def begin(self) -> bool:
         """Open the file, and take the lease if nobody has it."""
         try:
-            now = self.file.open(self._opening.destination, self._opening.fingerprint, rebind=self._rebind)
+            opening = self._opening
+            now = self.file.open(opening.destination, opening.fingerprint, opening.old_fingerprint, rebind=self._rebind)
             lead = self._lead()
         except (OutboxError, OSError, Interrupted) as error:
             refusal = error if isinstance(error, OutboxError) else OutboxError(f"{self.file.path}: {_in_words(error)}")

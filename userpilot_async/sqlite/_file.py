@@ -27,22 +27,28 @@ import attrs
 from .. import _clocks
 from .._batch import Batch, Committed
 from .._calendar import EARLIEST
+from .._database_files import DatabaseFile, inode_of
 from .._errors import OutboxError
 from .._inheritance import Inheritance
+from .._private_files import UnsafeFile, create_private, is_there, make_folders
 from .._shared_ledger import Account
 from .._stored import Concluded
 from .._window import Read, Reading
 from . import _salvage
 from ._locks import Lock
+from ._own import Found, find, open_database
 from ._salvage import PAGE
-from ._schema import APPLICATION_ID, look, prepare
+from ._schema import look, prepare
 from ._tables import DAMAGED, Tables
 
 T = TypeVar("T")
 Durability = Literal["power", "process"]
+Fingerprint = Callable[[bytes], str]
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 
 BALLAST = 1024 * 1024  # bytes kept beside the file, given up when the disk is full: more than 50 transactions
+LOG = 1_000  # pages of the log at which SQLite writes it back into the file; its own default
+SHORT_LOG = 64  # the same without ballast: a quarter of it, for the file itself must have room to grow, too
 BALLAST_PAUSE = 1.0  # seconds between two tries to have it again; without it the file takes no calls
 PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
@@ -73,6 +79,7 @@ class File:
         boot: Callable[[], _clocks.Boot | None] = _clocks.boot_here,
         warn: Callable[..., object] = lambda message, lost=0: None,
     ) -> None:
+        self._given = path
         self.path = path = Path(os.path.realpath(path))  # or a link to it would have locks of its own
         self.turn = Lock(path.with_name(path.name + ".lock"))
         self.lease = Lock(path.with_name(path.name + ".lease"))
@@ -85,7 +92,7 @@ class File:
         self._boot = boot
         self._warn = warn
         self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] = (-1, -1)
+        self._held: DatabaseFile | None = None
         self._heard = 0
         self._next_id = 0
         self._version = -1
@@ -98,37 +105,41 @@ class File:
 
     # ── opening and closing ──
 
-    def open(self, destination: str, fingerprint: Callable[[bytes], str], *, rebind: bool = False) -> Committed:
-        """Create, migrate or repair it as need be. Raises `OutboxError`."""
+    def open(
+        self,
+        destination: str,
+        fingerprint: Fingerprint,
+        old_fingerprint: Fingerprint = lambda salt: "",
+        *,
+        rebind: bool = False,
+    ) -> Committed:
+        """Create, migrate or repair it as need be; the fingerprints are as in `Opening`. Raises `OutboxError`."""
         try:
-            for folder in reversed([one for one in self.path.parents if not one.exists()]):
-                folder.mkdir(mode=0o700, exist_ok=True)
-            if not self._may_be_ours():
-                raise OutboxError(f"{self.path} is no outbox of userpilot_async")
+            self.find()
+            make_folders(self.path.parent)
         except OSError as error:
             raise OutboxError(f"{self.path} cannot be opened: {_why(error)}") from error
         try:
-            now = self._mending("opened", lambda: self._open(destination, fingerprint, rebind))
+            now = self._mending("opened", lambda: self._open(destination, fingerprint, old_fingerprint, rebind))
         except OutboxError as error:
             words = str(error)
             raise OutboxError(words if words.startswith(self._name) else f"{self._name} {words}") from error.__cause__
         self._next_id = now.account.next_id
         return now
 
-    def _may_be_ours(self) -> bool:
-        """Not so what somebody named by mistake: it must stay as it is, and nothing must appear beside it."""
-        if not self.path.exists() or self.turn.path.exists() or self.lease.path.exists():
-            return not self.path.exists() or self.path.is_file()
-        if not self.path.is_file():
-            return False
-        # Nobody has it open as an outbox, or there were a lock: to close it here takes no lock of SQLite's away.
-        with self.path.open("rb") as file:
-            header = file.read(72)
-        return not header or header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+    def find(self) -> Found:
+        """What is there. A file that was named by mistake stays as it is, and nothing is made beside it.
 
-    def _open(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> Committed:
+        Raises `OutboxError` for such a one, and `OSError`.
+        """
+        return find(self._given, self.path)
+
+    def _open(
+        self, destination: str, fingerprint: Fingerprint, old_fingerprint: Fingerprint, rebind: bool
+    ) -> Committed:
         try:
             _salvage.resume(self.path)
+            _salvage.make_kept_private(self.path)
             self._create()
             self._connect()
         except (OSError, sqlite3.OperationalError) as error:
@@ -136,7 +147,7 @@ class File:
             if not _is_full(error) or not self._give_up_ballast():
                 raise
             self._connect()
-        self._bind(destination, fingerprint, rebind)
+        self._bind(destination, fingerprint, old_fingerprint, rebind)
         self._has_ballast()
         with self._transaction():  # a file that cannot be written is no outbox
             pass
@@ -146,8 +157,9 @@ class File:
 
     def close(self) -> None:
         """Let go of everything. The last one to do so leaves one file behind, without a log beside it."""
-        with suppress(*FAILURES, Interrupted), self._in_turn():
-            self._disconnect()
+        if self._connection is not None:  # or there were a lock beside what was refused
+            with suppress(*FAILURES, Interrupted), self._in_turn():
+                self._disconnect()
         with self._busy:
             self._disconnect()
         self.lease.close()
@@ -155,19 +167,18 @@ class File:
 
     def _create(self) -> None:
         with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            os.close(create_private(self.path))
             _salvage.sync_folder(self.path)  # a power cut must not take away the name of what is synced
 
     def _connect(self) -> None:
         self._disconnect()  # a repair has opened it already
+        held = self.hold()
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._connection, self._version, self._last = connection, -1, None
         self.tables = Tables(connection, self._wall)
         connection.text_factory = _decoded
-        found = os.stat(self.path)
-        self._inode = (found.st_ino, found.st_dev)
-        if not found.st_size:
+        if not held.size:
             prepare(connection)  # before there is a log: the version must be in the file itself, for `look`
         journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if journal != "wal":
@@ -175,21 +186,35 @@ class File:
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
         # What was delivered is nobody's business any more, and must not be found among what is salvaged.
         connection.execute("PRAGMA secure_delete = ON")
+        self._limit(connection)
+        prepare(connection)
+        held.confirm()
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
+        """Have the log written back before there is no room for it in the file."""
+        log = LOG if is_there(self._ballast) else SHORT_LOG
         most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if most != resource.RLIM_INFINITY:
             # What a file may grow to: the log has to fit into it, too, before it is checkpointed, and then into the
             # file. One that is full this way says so cleanly, and notes can still be written over what has gone.
             connection.execute(f"PRAGMA max_page_count = {max(1, most * 3 // 4 // PAGE)}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, min(1_000, most // 4 // PAGE))}")
-        prepare(connection)
-        if found.st_mode & 0o077:
-            os.chmod(self.path, 0o600)
+            log = max(1, min(log, most // 4 // PAGE))
+        connection.execute(f"PRAGMA wal_autocheckpoint = {log}")
+
+    def hold(self) -> DatabaseFile:
+        """The file and what lies beside it, private from now on, until `_disconnect`; before SQLite opens them."""
+        self._held = open_database(self.path)
+        self._held.make_private()
+        return self._held
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        held, self._held = self._held, None
         if connection is not None:
             with suppress(*FAILURES):
                 connection.close()
+        if held is not None:
+            held.close()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -198,30 +223,34 @@ class File:
 
     def _connected(self) -> sqlite3.Connection:
         """The connection; a new one, if the file is not the one that was opened. The caller holds the turn."""
-        there = os.stat(self._name)  # raises where it was removed: a new one would be empty
-        if self._connection is not None and (there.st_ino, there.st_dev) == self._inode:
+        there = os.lstat(self._name)  # raises where it was removed: a new one would be empty
+        if self._connection is not None and self._held is not None and inode_of(there) == self._held.inode:
             return self._connection
         self._disconnect()
         self._connect()
         return self._db
 
-    def _bind(self, destination: str, fingerprint: Callable[[bytes], str], rebind: bool) -> None:
+    def _bind(self, destination: str, fingerprint: Fingerprint, old_fingerprint: Fingerprint, rebind: bool) -> None:
         about = self.tables.about()
         if about is None and self.tables.account().waiting and not rebind:
             raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
         if about is None or rebind:
-            salt = os.urandom(16)
             dates = self.tables.read_dates()
             if dates.offset is None:
                 dates.opened(self._boot(), self._offset(), 0)
-            about = {
-                "destination": destination, "salt": salt.hex(), "fingerprint": fingerprint(salt),
-                "dates": dates.as_dict(),
-            }  # fmt: skip
+            about = {"destination": destination, **_salted(fingerprint), "dates": dates.as_dict()}
             with self._transaction():
                 self.tables.write_about(about)
         elif about["destination"] != destination:
             raise OutboxError(f"has calls for {about['destination']}, not for {destination}")
+        elif about["fingerprint"] == old_fingerprint(bytes.fromhex(about["salt"])):
+            about = {**about, **_salted(fingerprint)}
+            try:
+                with self._transaction():
+                    self.tables.write_about(about)
+            except sqlite3.OperationalError as error:
+                if not _is_full(error):
+                    raise  # else it is written when it is opened again, and calls can be delivered before
         elif about["fingerprint"] != fingerprint(bytes.fromhex(about["salt"])):
             raise OutboxError(
                 f"has calls for the account of another API key. If it is the same one, with a new key, {REBIND}"
@@ -344,11 +373,9 @@ class File:
         return self._mending("written", write)
 
     def _commit(self, batch: Batch) -> Committed:
-        failed = None
-        if batch.puts and not self._has_ballast() and not self._has_free_pages():
-            failed = OutboxError(f"{self.path} takes no calls: the disk is full")
-            if not batch.has_notes():
-                raise failed
+        failed = self._why_no_calls() if batch.puts else None
+        if failed is not None and not batch.has_notes():
+            raise failed
         try:
             return self._write(batch, failed)
         except sqlite3.IntegrityError:
@@ -507,9 +534,21 @@ class File:
         found = f"{self.path} is damaged ({_why(error)}), and is kept as {quarantine.name}"
         self._warn(found if lost else f"{found}; no call is lost", lost)
 
+    def _why_no_calls(self) -> OutboxError | None:
+        """What keeps new calls from being written; ``None`` if nothing does."""
+        try:
+            if self._has_ballast() or self._has_free_pages():
+                return None
+        except UnsafeFile as error:
+            return OutboxError(f"{self.path} takes no calls: {error.strerror}")
+        return OutboxError(f"{self.path} takes no calls: the disk is full")
+
     def _has_ballast(self) -> bool:
-        """There is room for notes beside the calls; where there was none, look again once in a while."""
-        if self._ballast.exists():
+        """There is room for notes beside the calls; where there was none, look again once in a while.
+
+        Raises `UnsafeFile` if something else is in its place.
+        """
+        if is_there(self._ballast):
             return True
         if self._steady() - self._ballast_tried_at < BALLAST_PAUSE:
             return False
@@ -517,12 +556,14 @@ class File:
         with suppress(OSError):
             folder = os.statvfs(self.path.parent)
             if folder.f_bavail * folder.f_frsize > 2 * BALLAST:
-                descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+                descriptor = create_private(self._ballast)
                 try:
                     written = os.write(descriptor, bytes(BALLAST))
                 finally:
                     os.close(descriptor)
                 if written == BALLAST:
+                    if self._connection is not None:
+                        self._limit(self._connection)
                     return True
                 self._ballast.unlink()
         return False
@@ -549,6 +590,12 @@ class File:
 
 def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")  # of a damaged row
+
+
+def _salted(fingerprint: Fingerprint) -> dict[str, str]:
+    """Of the key, with a salt that no other has."""
+    salt = os.urandom(16)
+    return {"salt": salt.hex(), "fingerprint": fingerprint(salt)}
 
 
 def _is_full(error: Exception) -> bool:

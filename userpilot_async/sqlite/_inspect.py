@@ -13,6 +13,7 @@ from typing import Any
 
 from .._calendar import age
 from .._errors import OutboxError
+from .._private_files import open_own
 from .._seen import Holder, Lost, Rebound, Retried, Seen, check_kinds, keys_in
 from .._shared_ledger import Account
 from .._stored import UNREADABLE, Stored, runs
@@ -55,11 +56,16 @@ def look(path: Path) -> Seen:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who has the sender's lease. The lock says whether anybody has; what is written there, only who that may be."""
+    """Who has the sender's lease. The lock says whether anybody has; what is written there, only who that may be.
+
+    Raises `OutboxError`.
+    """
     try:
-        descriptor = os.open(with_suffix(path, ".lease"), os.O_RDONLY)
+        descriptor = open_own(with_suffix(path, ".lease"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise OutboxError(f"who sends from {path} cannot be read: {error.strerror}") from error
     try:
         # Shared: two who look are not in each other's way. Who tries to take it meanwhile tries again in a moment.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -160,7 +166,7 @@ def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) ->
             before, waiting = about.get("destination"), file.tables.account().waiting
             kept = file._db.execute("SELECT count(*) FROM lost").fetchone()[0]
             check_kinds(str(path), before, destination, waiting + kept)
-            file._bind(destination, fingerprint, True)
+            file._bind(destination, fingerprint, fingerprint, True)
         finally:
             file.lease.release()
     return Rebound(before, waiting)

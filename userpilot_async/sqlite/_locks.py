@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .._private_files import open_or_create
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover  # Windows
@@ -32,9 +34,9 @@ class Lock:
         _locks.add(self)
 
     def try_take(self) -> bool:
-        """Take it if nobody has it. Raises `OSError`."""
+        """Take it if nobody has it. Raises `OSError`, `UnsafeFile` among them."""
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = open_or_create(self.path)
             mine = os.fstat(self._descriptor)
             self._inode = (mine.st_ino, mine.st_dev)
         if not self.held:
@@ -88,7 +90,7 @@ class Lock:
 
     def _is_there(self) -> bool:
         try:
-            there = os.stat(self._name)
+            there = os.lstat(self._name)
         except FileNotFoundError:
             return False
         return (there.st_ino, there.st_dev) == self._inode

@@ -9,11 +9,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 
+from .._database_files import MAGIC, Inode, inode_of
 from .._ledger import Outcome
+from .._private_files import check_own, create_private, open_private
 from .._shared_ledger import Account
 from .._stored import UNREADABLE, Stored, sealed
 from ._schema import prepare
@@ -22,7 +24,6 @@ from ._tables import account_in
 # Where things are in a file: sqlite.org/fileformat.html, read 2026-11.
 PAGE = 4096  # bytes; SQLite's own choice
 HEADER = 100  # bytes at the beginning of the first page
-MAGIC = b"SQLite format 3\0"
 LEAF, INNER = 13, 5  # the first byte of a table's page, by what it is
 CHILDREN = 400  # of an inner page that is made here; some 450 would fit
 
@@ -50,7 +51,7 @@ def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int, Path]:
         if beside(path, "-wal").exists():
             _copy(beside(path, "-wal"), beside(copy, "-wal"))
         _mend_header(copy)
-        os.close(_create(new))
+        os.close(create_private(new))
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             prepare(db)
             db.execute("BEGIN")
@@ -69,18 +70,47 @@ def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int, Path]:
 def resume(path: Path) -> None:
     """Undo a repair that was interrupted: the file, with its log, is as it was. The caller holds the turn."""
     _clear(path)
-    number = 1
-    while (quarantine := beside(path, f".damaged-{number}")).exists():
-        if path.exists() and quarantine.samefile(path):
-            if beside(quarantine, "-wal").exists() and not beside(path, "-wal").exists():
-                os.link(beside(quarantine, "-wal"), beside(path, "-wal"))
+    for quarantine in _quarantines(path):
+        if _inode(quarantine) == _inode(path):
+            log = beside(quarantine, "-wal")
+            if os.path.lexists(log) and not os.path.lexists(beside(path, "-wal")):
+                check_own(log, os.lstat(log))
+                os.link(log, beside(path, "-wal"))
                 # Who has it open, and the log that is gone, must see that it is another file now.
                 _copy(path, beside(path, ".new"))
                 beside(path, "-shm").unlink(missing_ok=True)
                 beside(path, ".new").replace(path)
-            beside(quarantine, "-wal").unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
             quarantine.unlink()
+
+
+def names_of(path: Path, one: Path, found: os.stat_result) -> int:
+    """How many names ``one``, the file or its log, has: with the one that a repair, going on or cut short, gave it."""
+    suffix = one.name.removeprefix(path.name)
+    return 1 + sum(_inode(beside(quarantine, suffix)) == inode_of(found) for quarantine in _quarantines(path))
+
+
+def make_kept_private(path: Path) -> None:
+    """Set the modes of the damaged files that were kept: they may have been restored together with this one."""
+    for quarantine in _quarantines(path):
+        for name in (quarantine, beside(quarantine, "-wal")):
+            with suppress(OSError):  # nothing reads them but people: what is no file of ours is none of our concern
+                os.close(open_private(name))
+
+
+def _quarantines(path: Path) -> Iterator[Path]:
+    number = 1
+    while os.path.lexists(quarantine := beside(path, f".damaged-{number}")):
+        yield quarantine
         number += 1
+
+
+def _inode(path: Path) -> Inode | None:
+    """Of what has this name itself, if it is a link; ``None`` if nothing has."""
+    try:
+        return inode_of(os.lstat(path))
+    except FileNotFoundError:
+        return None
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -104,7 +134,7 @@ def sync_folder(path: Path) -> None:
 
 def _free_name(path: Path) -> Path:
     number = 1
-    while (name := beside(path, f".damaged-{number}")).exists() or beside(name, "-wal").exists():
+    while os.path.lexists(name := beside(path, f".damaged-{number}")) or os.path.lexists(beside(name, "-wal")):
         number += 1
     return name
 
@@ -113,15 +143,17 @@ def _clear(path: Path) -> None:
     """What this leaves lying when it is interrupted holds everybody's data."""
     for name in (".mending", ".new", ".blank"):
         for suffix in ("", "-wal", "-shm", "-journal"):
-            beside(path, name + suffix).unlink(missing_ok=True)
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            left = beside(path, name + suffix)
+            try:
+                left.unlink(missing_ok=True)
+            except OSError:
+                check_own(left, os.lstat(left))  # says so, if it is a folder
+                raise
 
 
 def _copy(path: Path, to: Path) -> None:
-    with path.open("rb") as source, open(_create(to), "wb") as target:
+    # Two names: a repair that was cut short has given it another one.
+    with open(open_private(path, names=lambda *_: 2), "rb") as source, open(create_private(to), "wb") as target:
         shutil.copyfileobj(source, target, 1024 * 1024)
 
 
@@ -145,12 +177,12 @@ def _mend_header(path: Path) -> None:
     Tables are where they are in that: one transaction made them.
     """
     blank = beside(path, ".blank")
-    os.close(_create(blank))
+    os.close(create_private(blank))
     with closing(sqlite3.connect(blank, isolation_level=None)) as db:
         prepare(db)
     empty = blank.read_bytes()[:PAGE]
     blank.unlink()
-    with path.open("r+b") as file:
+    with _writable(path) as file:
         page = bytearray(file.read(PAGE).ljust(PAGE, b"\0"))
         if page[HEADER] not in (LEAF, INNER):
             page[:] = bytes(PAGE)
@@ -165,6 +197,10 @@ def _mend_header(path: Path) -> None:
             page[92:96] = page[24:28]
         file.seek(0)
         file.write(page)
+
+
+def _writable(path: Path) -> BinaryIO:
+    return open(open_private(path, os.O_RDWR), "r+b")
 
 
 def _opened(path: Path) -> closing[sqlite3.Connection]:
@@ -207,13 +243,13 @@ def _by_leaves(copy: Path) -> Iterator[tuple[Any, ...]]:
         if table is None:
             return
         root = table[0]
-    with copy.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+    with open(open_private(copy), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
         leaves = [at // PAGE + 1 for at in range(PAGE, len(pages) - PAGE + 1, PAGE) if pages[at] == LEAF]
     leaves = [number for number in leaves if number != root]
     bundles = [leaves[at : at + CHILDREN] for at in range(0, len(leaves), CHILDREN)]
     while bundles:
         bundle = bundles.pop()
-        with copy.open("r+b") as writable:
+        with _writable(copy) as writable:
             writable.seek((root - 1) * PAGE)
             writable.write(_inner_page(bundle))
         with _opened(copy) as db:

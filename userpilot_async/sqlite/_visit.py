@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .._errors import OutboxError
 from ._file import FAILURES, File, Interrupted, _decoded, _why
+from ._own import Found
 from ._schema import MIGRATIONS, version_of
 from ._tables import Tables
 
@@ -27,28 +28,41 @@ def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
 
     ``as_it_is`` is for those who only read: it is not even brought to the newest version.
     """
-    with _own_errors(path):
-        if not path.is_file():
-            raise OutboxError(f"{path} does not exist, or is no file")
     file = File(path, "power", pause=_patience())
+    with _own_errors(path):
+        found = file.find()
+    if found is Found.NOTHING:
+        raise OutboxError(f"{path} does not exist")
+    if found is Found.EMPTY:
+        if not as_it_is:
+            raise OutboxError(f"{path} is empty: no client has made it an outbox yet")
+        with _connected(file, ":memory:"):  # it may be anybody's: no lock is made beside it
+            yield file
+        return
     try:
         with _own_errors(path), file._in_turn():
-            _hand_over(path)
-            try:
-                file._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)
-                file._connection.isolation_level = None
-                file._connection.text_factory = _decoded
-                file.tables = Tables(file._connection, file._wall)
-                version_of(file._connection, len(MIGRATIONS))  # what is refused stays untouched
+            held = file.hold()
+            with _connected(file, f"{file.path.as_uri()}?mode=rw"):
+                version_of(file._db, len(MIGRATIONS))  # what is refused stays untouched
+                held.confirm()
                 if not as_it_is:
-                    file._disconnect()
                     file._connect()
                 yield file
-            finally:
-                file._disconnect()
     finally:
+        file._disconnect()
         file.lease.close()
         file.turn.close()
+
+
+@contextmanager
+def _connected(file: File, place: str) -> Iterator[None]:
+    try:
+        file._connection = sqlite3.connect(place, uri=True, timeout=5.0, isolation_level=None)
+        file._connection.text_factory = _decoded
+        file.tables = Tables(file._connection, file._wall)
+        yield
+    finally:
+        file._disconnect()
 
 
 def _patience() -> Callable[[float], bool]:
@@ -78,17 +92,6 @@ def _own_errors(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise OutboxError(f"{path} {error}") from error
-
-
-def _hand_over(path: Path) -> None:
-    """What root has just made beside the file belongs to whose the file is; or that one could not open it any more."""
-    if os.geteuid():
-        return
-    owner = path.stat()
-    for name in (".lock", ".lease"):
-        one = with_suffix(path, name)
-        if one.exists() and one.stat().st_uid != owner.st_uid:
-            os.chown(one, owner.st_uid, owner.st_gid)
 
 
 def with_suffix(path: Path, suffix: str) -> Path:

@@ -1,7 +1,7 @@
 -- Find, or begin, an outbox. ARGV: the generation that the caller knows ('' for none), the last revision it has heard
--- of, the last lease it had ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
--- fingerprint, '1' to give it to these, how many ids a page of receipts has, what has been heard, and how many losses the
--- caller knows of.
+-- of, the last lease it had ('' for none), the server's run id, a new generation, the version of all this, destination, salt
+-- and fingerprint ('' until they are asked for, since they take a moment to make), '1' to give it to these, or the salt that
+-- they are to replace, how many ids a page of receipts has, what has been heard, and how many losses the caller knows of.
 --
 -- A generation lasts until the server starts again, or everything is gone, or older than it was: then calls may be
 -- missing. Whoever remembers a later revision than was there when the next generation began knows that they are.
@@ -11,10 +11,13 @@ local there, fate, at = redis.call('HGET', about, 'generation'), 'same', 0
 if there and tonumber(redis.call('HGET', about, 'version')) > tonumber(ARGV[6]) then
   return redis.error_reply('VERSION ' .. redis.call('HGET', about, 'version'))
 end
+if not there and redis.call('EXISTS', account, log) > 0 and ARGV[10] ~= '1' then
+  return redis.error_reply('OWNER')
+end
+if ARGV[8] == '' and (not there or ARGV[10] == '1') then
+  return redis.error_reply('SALT')
+end
 if not there then
-  if redis.call('EXISTS', account, log) > 0 and ARGV[10] ~= '1' then
-    return redis.error_reply('OWNER')
-  end
   redis.call('HSET', about, 'generation', new, 'run_id', run_id, 'version', ARGV[6],
              'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
   there = new
@@ -28,8 +31,8 @@ elseif redis.call('HGET', about, 'run_id') ~= run_id
   redis.call('HSET', about, 'run_id', run_id, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
   there = new
 end
-if ARGV[10] == '1' then
-  redis.call('HSET', about, 'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
+if ARGV[10] == '1' or ARGV[10] == redis.call('HGET', about, 'salt') then
+  redis.call('HSET', about, 'version', ARGV[6], 'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
 end
 if generation ~= '' and generation ~= there then
   local ended = redis.call('HGET', about, 'ended:' .. generation)

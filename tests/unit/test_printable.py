@@ -1,0 +1,116 @@
+"""No text of others steers a terminal, and none makes a line look like another: in messages, logs, and on a screen."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import userpilot_async
+from userpilot_async import InvalidCall, JobFailed, OutboxError, Rejected, Unavailable, UserpilotError
+from userpilot_async._notices import log
+from userpilot_async._printable import printable
+from userpilot_async.imports import AlreadyImported, ImportReport, InvalidRow, JournalError
+
+ROOT = Path(userpilot_async.__file__).parent
+OURS = [file for file in ROOT.rglob("*.py") if "emulator" not in file.relative_to(ROOT).parts]  # it shares no code
+HOSTILE = "a\x1b[31m\x9b2J\r\n\u202e\u2066\u2028\x07\x7f\udc9b\u200b\u00adz"
+
+
+@given(st.text(st.characters(codec=None)))
+def test_what_comes_out_is_one_printable_line_and_says_what_came_in(text):
+    shown = printable(text)
+
+    assert shown.isprintable()
+    assert 1 >= len(shown.splitlines())
+    assert text == shown if text.isprintable() else text != shown
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Grüße, 東京 \U0001f600", "Grüße, 東京 \U0001f600"),
+        ("", ""),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\r\nb\tc", r"a\r\nb\tc"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("\udc9b.ndjson", r"\udc9b.ndjson"),
+        ("\U000e0041", r"\U000e0041"),
+        ("[red]", "[red]"),
+    ],
+)
+def test_what_is_not_to_be_printed_is_written_out(text, shown):
+    assert shown == printable(text)
+
+
+def test_something_else_may_stand_instead():
+    assert "a b" == printable("a\x1bb", " ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserpilotError(HOSTILE),
+        OutboxError(f"{HOSTILE} cannot be opened"),
+        InvalidCall(HOSTILE, HOSTILE),
+        Rejected(400, HOSTILE, error_code=HOSTILE, request_id=HOSTILE),
+        Unavailable(HOSTILE, request_id=HOSTILE),
+        JobFailed(HOSTILE),
+        JournalError(HOSTILE),
+        AlreadyImported(HOSTILE, ImportReport()),
+        InvalidRow(1, HOSTILE, HOSTILE),
+    ],
+)
+def test_the_text_of_an_error_is_printable(error):
+    assert str(error).isprintable()
+    assert r"\x1b[31m" in str(error)
+
+
+def kinds_of(kind: type[BaseException]) -> Iterator[type[BaseException]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from kinds_of(one)
+
+
+def test_no_error_has_a_way_of_its_own_to_show_itself():
+    assert [] == [kind for kind in kinds_of(UserpilotError) if "__str__" in vars(kind)]
+
+
+def test_a_log_line_is_one_printable_line(caplog):
+    log(logging.ERROR, f"{HOSTILE} cannot be opened")
+
+    assert caplog.messages[0].isprintable()
+
+
+# ── nothing is printed or logged beside ──
+
+
+def calls(file: Path) -> Iterator[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def test_one_module_prints():
+    """Besides, one tells its parent process in JSON what it does, and one says what to install before it has any."""
+    prints = {
+        "print", "echo", "click.echo", "click.secho", "rich.print", "Console", "Text", "sys.stdout.write",
+        "sys.stderr.write",
+    }  # fmt: skip
+
+    assert {"_console.py", "_victim.py", "__main__.py"} == {file.name for file in OURS if prints & set(calls(file))}
+
+
+def test_one_module_writes_to_the_log():
+    levels = {f"logger.{level}" for level in ("debug", "info", "warning", "error", "exception", "critical", "log")}
+
+    assert {"_notices.py"} == {file.name for file in OURS if levels & set(calls(file))}

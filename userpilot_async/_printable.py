@@ -1,0 +1,20 @@
+"""Text that others have written, made fit for a terminal, a log or a message: the one place that does it.
+
+What a terminal would obey, or what would make a line look like another, is written out as in a string of Python's:
+``\\x1b``, ``\\n``, ``\\u202e``. That is whatever `str.isprintable` does not call so: control characters of either set
+(C0 and C1), line and paragraph separators, overrides of the direction of writing, lone surrogates (which stand for
+bytes of a file name that are no UTF-8), and what has no meaning in Unicode.
+"""
+
+from __future__ import annotations
+
+
+def printable(text: str, instead: str | None = None) -> str:
+    """The text on one line, with ``instead`` of each character that is not to be printed; by default its escape."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) if instead is None else instead for one in text)
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,152 @@
+"""The API key, hidden from whoever looks at our values, and taken out of what servers say.
+
+Error reporters (Sentry, rich, ``pytest -l``) show the `repr` of all locals of the frames that an exception came
+through. So the key is in no local variable as plain text, but for functions that neither wait nor raise.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, unquote
+
+T_co = TypeVar("T_co", covariant=True)
+
+SHOWN = "(the API key)"  # in place of it
+SHORT = 6  # characters; what is shorter turns up in other words by chance
+_BASE64 = "[A-Za-z0-9+/_=-]*"
+_ESCAPED = re.compile(r"\\+(?:u00|x)([0-9a-fA-F]{2})")
+_LAYERS = 4  # of quoting that are looked under: a proxy quotes what a server has quoted
+
+
+class Hidden(Generic[T_co]):
+    """A value that no `repr` shows, and `reveal` gives."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T_co) -> None:
+        self._value = value
+
+    def reveal(self) -> T_co:
+        """The value: not for a local variable."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hidden) and bool(self._value == other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("an API key is not for pickling")
+
+
+class HiddenBytes(bytes):
+    """A header's value with the key in it: on the wire as it is, but not for `repr` and `str`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return SHOWN
+
+    __str__ = __repr__
+
+
+class Secret(Hidden[str]):
+    """One API key: a printable ASCII text."""
+
+    __slots__ = ("_forms",)
+
+    _forms: tuple[tuple[str, str], ...]
+
+    def header(self, value: str) -> str | bytes:
+        """A header's value, hidden if the key is in it."""
+        return HiddenBytes(value.encode("ascii")) if self._value in value else value
+
+    def may_be_in(self, data: bytes) -> bool:
+        """False only if `clean` has nothing to do in what ``data`` says: one look, where a long list has 100,000 texts.
+
+        Quoted texts have one of the three signs; a zero is of UTF-16.
+        """
+        low = data.lower()
+        return any(sign in low for sign in (b"%", b"&", b"\\", b"\0")) or any(
+            form.encode() in low for form, _ in self._said()
+        )
+
+    def clean(self, text: str) -> str:
+        """The text, with `SHOWN` wherever the key is: as it is, quoted for a URL, JSON or HTML, in hex or in base64.
+
+        A text in which it stands in some other way, such as partly quoted, is replaced as a whole. Of a key below
+        `SHORT` characters, only what stands by itself is the key.
+        """
+        if len(self._value) < SHORT:
+            return re.sub(rf"(?<![\w-]){re.escape(self._value)}(?![\w-])", SHOWN, text)
+        low = text.lower()
+        for form, pattern in self._said():
+            if form in low:
+                text = re.sub(pattern, SHOWN, text, flags=re.IGNORECASE)
+        return SHOWN if self._is_within(text) else text
+
+    def _said(self) -> tuple[tuple[str, str], ...]:
+        if not hasattr(self, "_forms"):
+            self._forms = tuple(_forms(self._value))
+        return self._forms
+
+    def _is_within(self, text: str) -> bool:
+        """Below quotation marks of some kind."""
+        key = _bare(self._value) or self._value
+        for unquoted in (unquote, html.unescape, _unescaped) * _LAYERS:
+            if key in _bare(text):
+                return True
+            if not any(sign in text for sign in "%&\\"):
+                return False
+            text = unquoted(text)
+        return key in _bare(text)
+
+    def clean_json(self, value: Any) -> Any:
+        """What was decoded from JSON, with all names and texts in it cleaned, however deep; changed in place."""
+        around = [value]
+        waiting: list[Any] = [around]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, dict):
+                entries = [(self.clean(name), self._cleaned(inner)) for name, inner in one.items()]
+                one.clear()
+                one.update(entries)
+                waiting += [inner for _, inner in entries if isinstance(inner, (dict, list))]
+            else:
+                one[:] = map(self._cleaned, one)
+                waiting += [inner for inner in one if isinstance(inner, (dict, list))]
+        return around[0]
+
+    def _cleaned(self, value: Any) -> Any:
+        return self.clean(value) if isinstance(value, str) else value
+
+
+def _unescaped(text: str) -> str:
+    """Without the ``\\u0041`` of JSON, and ``\\x41``."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _bare(text: str) -> str:
+    return text.replace("\\", "").lower()
+
+
+def _forms(key: str) -> Iterator[tuple[str, str]]:
+    """The ways in which the key is likely to be said, in lower case, each with the pattern of what to replace."""
+    data = key.encode()
+    for said in dict.fromkeys((key, quote(key, safe=""), json.dumps(key)[1:-1], html.escape(key), data.hex())):
+        yield said.lower(), re.escape(said)
+    for shift in range(3):  # bytes by which it is off a triple, in whatever text was encoded
+        whole = b64encode(bytes(shift) + data).decode().rstrip("=")
+        # The first characters are also of what comes before, the last one of what comes after.
+        inside = whole[(0, 2, 3)[shift] : len(whole) - (1 if (shift + len(data)) % 3 else 0)]
+        for said in {inside, inside.replace("+", "-").replace("/", "_")}:
+            yield said.lower(), f"{_BASE64}{re.escape(said)}{_BASE64}"
