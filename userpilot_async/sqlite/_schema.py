@@ -44,7 +44,10 @@ MIGRATIONS: Sequence[str] = (_FIRST, _SECOND)
 
 
 def version_of(connection: sqlite3.Connection, known: int) -> int:
-    """The file's version, 0 for an empty one. Raises `OutboxError` if it is newer than ``known``, or no outbox."""
+    """The file's version, 0 for an empty one. Raises `OutboxError` if it is newer than ``known``, or no outbox.
+
+    Raises `sqlite3.DatabaseError` if it is none that there can be.
+    """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     # What has no page of its own is a program: it does what whoever made it wanted.
@@ -52,6 +55,8 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
     tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
     if application not in (0, APPLICATION_ID) or (tables and not version):
         raise OutboxError("is a database, but no outbox of userpilot_async")
+    if version < 0:
+        raise sqlite3.DatabaseError("its version is damaged")
     if version > known:
         raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
     if programs:
