@@ -98,7 +98,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=FOUND or None)
 def everything(session: nox.Session) -> None:
-    """Every test on every interpreter found."""
+    """Every test but the attacks on every interpreter found."""
     session.install("-e", ".[demo]", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
 
