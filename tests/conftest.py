@@ -54,7 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         parts = item.path.relative_to(HERE).parts
         slow = any(part.startswith(SLOW) for part in parts)
-        if slow or parts[-1].startswith(HEAVY):
+        if parts[0] == "attacks":  # slow, too, so that a run with a `-m` of its own leaves them out as well
+            item.add_marker("attack")
+        if slow or parts[-1].startswith(HEAVY) or parts[0] == "attacks":
             item.add_marker("slow")
         if slow or parts[0] == "faults":
             # Real time on a machine that others use, or the client's own jitter. A rerun is counted in the summary.

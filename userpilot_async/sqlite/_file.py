@@ -534,7 +534,10 @@ class File:
             with self._transaction():
                 self.tables.write_about(self.tables.about() or self._about)
         found = f"{self.path} is damaged ({_why(error)}), and is kept as {quarantine.name}"
-        self._warn(found if lost else f"{found}; no call is lost", lost)
+        if lost is None:
+            self._warn(f"{found}; its account cannot be read, so how many calls are lost is not known")
+        else:
+            self._warn(found if lost else f"{found}; no call is lost", lost)
 
     def _why_no_calls(self) -> OutboxError | None:
         """What keeps new calls from being written; ``None`` if nothing does."""
