@@ -1,7 +1,8 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
 Slow tiers have sessions of their own: `nox -s everything`, `nox -s foreign`, `nox -s loops`, `nox -s fuzz`,
-`nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s lowest`, `nox -s attacks`, `nox -s benchmarks`.
+`nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s redis_topologies`, `nox -s lowest`, `nox -s attacks`,
+`nox -s benchmarks`.
 """
 
 from __future__ import annotations
@@ -165,6 +166,14 @@ def redis_swarm(session: nox.Session) -> None:
     chosen = session.posargs or ["-k", "row_65"]
     at_length = {"REDIS_SWARM": "1"}
     session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
+
+
+@nox.session
+def redis_topologies(session: nox.Session) -> None:
+    """A cluster with replicas, Sentinels, and TLS: masters die, are replaced and moved under processes at work."""
+    session.install("-e", ".[demo]", *group("test"))
+    chosen = session.posargs or ["tests/faults"]
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "-m", "topology", *chosen)
 
 
 @nox.session

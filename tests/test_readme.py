@@ -57,10 +57,10 @@ def test_the_script_with_redis_delivers_what_waits_there(emulator_url: str, redi
 
 
 def test_the_redis_user_of_the_readme_may_do_what_is_needed(emulator_url: str, own_redis: Any, tmp_path: Path) -> None:
-    rights = re.search(r"^user pods on >PASSWORD (.*)$", README, re.MULTILINE)
-    assert rights is not None
-    server = own_redis(users=[f"pods on >word {rights[1]}"])
-    url = server.url_of(0, user="pods", password="word") + "?name=shop"
+    user = re.search(r"^user (pods on >PASSWORD .*)$", README, re.MULTILINE)
+    assert user is not None
+    server = own_redis(users=[user[1]])
+    url = server.url_of(0, user="pods", password="PASSWORD") + "?name=shop"
     script = next(code for code in SCRIPTS if IN_REDIS in code).replace(IN_REDIS, url)
 
     assert "1 accepted = 1 delivered" in run_script(script, emulator_url, tmp_path)

@@ -23,6 +23,7 @@ from ._event_names import EventNames
 from ._foreign import is_a, must_be
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
+from ._secret import Hidden
 from ._settings import Settings
 from ._switch import switched_off
 from ._userpilot import DeadCall, facts_of, userpilot
@@ -80,7 +81,8 @@ class UserpilotClient(Door):
         disabled: bool | None = None,
     ) -> None:
         key = hidden(api_key)
-        del api_key  # no frame that an exception leaves shows it
+        where = Hidden(outbox)  # a URL may have a password
+        del api_key, outbox  # no frame that an exception leaves shows them
         switch = switched_off(disabled, DISABLED)
         if settings is not None and not isinstance(settings, Settings):
             raise ConfigurationError(f"settings {must_be('Settings', settings)}")
@@ -97,10 +99,13 @@ class UserpilotClient(Door):
         """Every endpoint as one awaitable method, without the queue."""
         self._event_names, self._naming = EventNames(), Lock()
         place: AnyPlace | None
-        place, called = given(outbox, "outbox", "USERPILOT_OUTBOX")
-        # Not where it is switched off: the place need not be there, nor the library that reaches it.
-        outbox = outbox_at(place, called) if switch is None else None
-        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, outbox, on_dead, switch)
+        place, called = given(where.reveal(), "outbox", "USERPILOT_OUTBOX")
+        try:
+            # Not where it is switched off: the place need not be there, nor the library that reaches it.
+            made = outbox_at(place, called) if switch is None else None
+        finally:
+            del place
+        super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
         self.api.open(tasks)

@@ -16,7 +16,11 @@ UserpilotError
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ._printable import printable
+
+E = TypeVar("E", bound=Exception)
 
 
 class UserpilotError(Exception):
@@ -142,3 +146,13 @@ class JobFailed(DeliveryError):
 
     def _text(self) -> str:
         return f"background job {self.job_id} failed"
+
+
+def without_frames(error: E) -> E:
+    """The error, without the frames it came through and without what it was raised for, to be raised anew.
+
+    Tools that report errors show the locals of frames, and those may have a password. To be raised outside of the
+    ``except`` in which it was caught, or that one's error comes along as its context.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -38,6 +38,7 @@ from ._ndjson import call_of, object_on
 from ._nested import checked_data, encoded_data
 from ._places import AnyPlace, outbox_at
 from ._receipt import Receipt
+from ._secret import Hidden
 from ._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
 from ._switch import switched_off
 from ._values import (
@@ -381,7 +382,8 @@ class ParcelvoyClient(Door):
         disabled: bool | None = None,
     ) -> None:
         key = hidden(api_key)
-        del api_key  # no frame that an exception leaves shows it
+        where = Hidden(outbox)  # a URL may have a password
+        del api_key, outbox  # no frame that an exception leaves shows them
         from ._http import Connection  # httpx takes longer to import than all the rest: not before it is wanted
 
         switch = switched_off(disabled, "PARCELVOY_DISABLED")
@@ -403,9 +405,12 @@ class ParcelvoyClient(Door):
             size=settings.concurrency,
         )
         place: AnyPlace | None
-        place, called = given(outbox, "outbox", "PARCELVOY_OUTBOX")
-        outbox = outbox_at(place, called) if switch is None else None
-        super().__init__(parcelvoy(settings), connection, settings, outbox, on_dead, switch)
+        place, called = given(where.reveal(), "outbox", "PARCELVOY_OUTBOX")
+        try:
+            made = outbox_at(place, called) if switch is None else None
+        finally:
+            del place
+        super().__init__(parcelvoy(settings), connection, settings, made, on_dead, switch)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,

@@ -96,6 +96,65 @@ def test_looking_makes_nothing(invoke: Invoke, redis_url: str, redis_server: Red
         assert 0 == redis.dbsize()
 
 
+def test_each_command_finds_the_outbox_in_the_environment_for_arguments_are_shown_by_ps(
+    invoke: Invoke, own_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_redis(password="CANARY-word")
+    fill(server.url, [track()])
+    monkeypatch.setenv("USERPILOT_OUTBOX", server.url)
+    rebind = ("outbox", "rebind", "--api-key", "NEW", "--base-url", NOBODY)
+
+    results = {
+        command: invoke(*command)
+        for command in (
+            ("outbox",), ("outbox", "--json"), ("outbox", "show"), ("outbox", "dead"), ("outbox", "retry"), rebind,
+            ("outbox", "purge", "--user", "u1", "--yes"),
+        )
+    }  # fmt: skip
+
+    assert [Exit.FINE] * 7 == [result.exit_code for result in results.values()], results
+    assert "1 call waits for" in results[rebind].output
+    assert 0 == shown(invoke, server.url)["waiting"]["calls"]
+    judge.no_canary({" ".join(command): result.output for command, result in results.items()}, ["CANARY-word"])
+
+
+def test_the_outbox_of_the_environment_is_that_of_the_kind_of_server(
+    invoke: Invoke, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(redis_url, [track()])
+    monkeypatch.setenv("PARCELVOY_OUTBOX", redis_url)
+
+    assert Exit.FINE == invoke("outbox", "show").exit_code
+    assert "OUTBOX is missing" in invoke("outbox", "rebind", "--api-key", KEY).output
+    monkeypatch.setenv("USERPILOT_OUTBOX", "redis:/:CANARY-word@cache/0")
+    refused = invoke("outbox", "dead")
+    assert Exit.USAGE == refused.exit_code
+    assert "USERPILOT_OUTBOX: this is no file; a URL begins with redis://" in refused.output
+
+
+MISTYPED = [
+    "redis:/:CANARY-word@cache/0", "redis//:CANARY-word@cache", "reds://:CANARY-word@cache", "pods:CANARY-word@cache",
+    "redis://:CANARY-word@cache/0?nmae=x", "redis://:CANARY-word@cache:port", "redis://:CANARY-word@ca che/0",
+    "redis://:CANARY-word@cache\n:1/0?x=1", "http://:CANARY-word@cache", "cache:6379/0?password=CANARY-word",
+]  # fmt: skip
+PLACES: list[tuple[str, ...]] = [
+    ("outbox", "{}"), ("outbox", "show", "{}"), ("outbox", "dead", "{}"), ("outbox", "retry", "{}"),
+    ("outbox", "purge", "{}", "--user", "u1"), ("outbox", "rebind", "{}", "--api-key", KEY),
+    ("drain", "--outbox", "{}"), ("drain", "--outbox={}"), ("send", "--outbox", "{}", "-"),
+    # where no outbox belongs
+    ("{}",), ("drain", "{}"), ("send", "{}"), ("outbox", "show", "x", "{}"), ("import", "{}"), ("jobs", "{}"),
+    ("outbox", "retry", "--id", "{}"), ("emulate", "--port", "{}"), ("drain", "--to", "{}"), ("drain", "--outbx={}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES, ids=" ".join)
+def test_what_is_wrong_with_a_url_is_said_without_its_password(invoke: Invoke, place: tuple[str, ...]) -> None:
+    results = [invoke(*(word.format(url) for word in place)) for url in MISTYPED]
+
+    assert {Exit.USAGE} == {result.exit_code for result in results}, [result.output for result in results]
+    judge.no_canary({url: result.output for url, result in zip(MISTYPED, results, strict=True)}, ["CANARY-word"])
+
+
 def test_a_password_is_shown_nowhere(invoke: Invoke, own_redis: Callable[..., RedisServer]) -> None:
     server = own_redis(password="CANARY-word")
     lose(server.url, [track()])

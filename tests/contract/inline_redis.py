@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from typing import Any
+
+import redis
 
 from tests.contract.inline import Client, Inline, InlineWriter, at_once, open_now
 from tests.harness.redis_server import RedisServer
@@ -36,7 +39,12 @@ class InlineRedisOutbox(Inline, RedisOutbox):
 
     def end_lease(self) -> None:
         """As the server's clock does."""
-        self.writer.errands.access.link._redis.delete(f"{{{self.name}}}:lease")
+        self.redis.delete(f"{{{self.name}}}:lease")
+
+    @cached_property
+    def redis(self) -> Any:
+        """Anybody's hand in the database: a client of redis-py's."""
+        return redis.Redis.from_url(self._address.url)
 
 
 NewProcess = Callable[..., InlineRedisOutbox]
@@ -56,3 +64,4 @@ def processes(url: str) -> Iterator[NewProcess]:
     yield process
     for outbox in made:
         at_once(outbox.aclose())
+        outbox.redis.close()

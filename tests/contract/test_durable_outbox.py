@@ -532,7 +532,7 @@ def _purge(outbox: Process, ids: list[int]) -> None:
     """What erases a person: calls meet their fate in a transaction of somebody who does not send."""
     if isinstance(outbox, InlineRedisOutbox):
         errands = outbox.writer.errands
-        token = b" ".join(errands.access.link._redis.get("{userpilot_async}:lease").split(b" ")[:2])
+        token = b" ".join(outbox.redis.get("{userpilot_async}:lease").split(b" ")[:2])
         notes = Notes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
         errands.access.run("note", errands.access.next_step(), "", token, 0, notes)
         return

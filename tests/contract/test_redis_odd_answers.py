@@ -286,17 +286,17 @@ def test_a_client_opens_though_the_answers_are_odd_and_goes_on_when_they_are_rig
     judge(outbox, 2, process)
 
 
-@pytest.mark.parametrize("about", [None, [], 7, b"OK", {}, {"redis_version": "x", "run_id": "y"}, ValueError("x")])
+@pytest.mark.parametrize("about", [None, [], 7, b"OK", b"", b"redis_version:x\r\nrun_id:y", b"\xff", ValueError("x")])
 def test_a_server_that_is_odd_about_itself_is_waited_for(
     process: NewProcess, monkeypatch: pytest.MonkeyPatch, about: Any
 ) -> None:
-    def odd(link: Link, section: str) -> Any:
+    def odd(*_: Any) -> list[Any]:
         if isinstance(about, Exception):
             raise about
-        return about
+        return [about]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Link, "_about", odd)
+        patched.setattr("userpilot_async.redis._link.ask", odd)
         outbox = process()
         put(outbox)
         assert outbox.away

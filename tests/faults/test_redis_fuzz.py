@@ -196,8 +196,6 @@ class Moody:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._real, name)
-        if name == "connection_pool":
-            return Moody(found, self._mood)
         return self._mood.wrapped(found) if callable(found) else found
 
 
@@ -223,14 +221,14 @@ class Mood:
             done = method(*arguments, **more)
             if bad:
                 raise error
-            return Moody(done, self) if method.__name__ in ("pipeline", "get_connection") else done
+            return done
 
         return call
 
 
 @attrs.frozen
 class MoodyAddress:
-    """An address whose client is moody."""
+    """An address whose connections are moody."""
 
     real: Any
     mood: Mood
@@ -238,8 +236,8 @@ class MoodyAddress:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def client(self, *arguments: Any) -> Any:
-        return self.mood.wrapped(lambda: Moody(self.real.client(*arguments), self.mood))()
+    def connection(self, *arguments: Any, **more: Any) -> Any:
+        return self.mood.wrapped(lambda: Moody(self.real.connection(*arguments, **more), self.mood))()
 
 
 @for_some_lives

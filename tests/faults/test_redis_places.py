@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tests.faults._outbox_files import an_emulator, marks_at, put, sent
 from tests.faults._redis_scenes import ON_ASYNCIO, Books, Log, with_redis
 from tests.harness import judge
 from tests.harness.redis_proxy import RedisProxy
-from tests.harness.redis_server import ClusterNode, Replica, Sentinel
+from tests.harness.redis_server import ClusterNode, Replica, Sentinel, missing
+from tests.harness.redis_topologies import Cluster, a_cluster
 from userpilot_async import OutboxError, UserpilotClient
 from userpilot_async.redis import RedisOutbox
 
@@ -33,6 +35,15 @@ MAY = (
 )
 """The least that a user needs; and ``+wait`` for replicas."""
 USER = f"outbox on >{PASSWORD} resetchannels ~{{userpilot_async}}:* -@all {MAY}"
+
+
+@pytest.fixture(scope="module")
+def redis_cluster() -> Iterator[Cluster]:
+    """Three masters, empty of data or not, that no test of this module stops."""
+    if reason := missing():
+        pytest.skip(reason)
+    with a_cluster() as cluster:
+        yield cluster
 
 
 async def lives(url: str, server: Any = None, **options: Any) -> None:
@@ -141,6 +152,36 @@ async def test_a_cluster_node_that_is_restarted_keeps_its_calls(own_redis: Start
 
     assert set(range(40)) == set(marks_at(emulator))
     assert 40 == Books(server).balanced()["delivered"]
+
+
+@ON_ASYNCIO
+async def test_in_a_cluster_an_outbox_opens_sends_and_gives_its_lease_back_whichever_master_has_its_slot(
+    redis_cluster: Cluster,
+) -> None:
+    """Redis-py's own client sends SCRIPT LOAD to all masters; and any one of the nodes is told to be one of them."""
+    for told, master in itertools.product(redis_cluster.masters, repeat=2):
+        name = redis_cluster.name_at(master)
+        url, books = redis_cluster.url(told), Books(master, name)
+        emulator = an_emulator()
+        with Log() as log:
+            async with with_redis(url, emulator, name=name, max_wait=5.0) as userpilot:
+                await userpilot.track("u1", "clicked", {"mark": 1})
+                assert "" != books.lease()
+                await sent(userpilot)
+            assert "" == books.lease(), "the next sender has to wait until it ends"
+        assert [] == log.lines
+        assert [1] == marks_at(emulator)
+        master.flushall()
+
+
+@ON_ASYNCIO
+async def test_a_cluster_is_found_though_all_but_one_of_the_given_nodes_are_gone(redis_cluster: Cluster) -> None:
+    gone = "127.0.0.1:1,localhost:1"
+    name, (told, *_, master) = redis_cluster.name_at(redis_cluster.masters[-1]), redis_cluster.masters
+    url = redis_cluster.url(told).replace("://", f"://{gone},")
+
+    await lives(url, name=name)
+    assert 61 == Books(master, name).balanced()["delivered"]
 
 
 @ON_ASYNCIO

@@ -94,6 +94,13 @@ class RedisServer:
         """The authority that a client of a TLS server must trust: `ssl_ca_certs` of redis-py."""
         return self.folder / "ca.pem"
 
+    def trust(self, other: RedisServer) -> None:
+        """Before the first start: have the certificates of another server with TLS, for it is to be spoken to."""
+        if self.tls and other is not self:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in ("ca.pem", "server.pem"):
+                shutil.copy(other.folder / name, self.folder)
+
     @property
     def pid(self) -> int:
         assert self._process is not None, "the server has not been started"
@@ -367,21 +374,27 @@ class Replica(RedisServer):
 
 
 class Sentinel(RedisServer):
-    """Alone, and enough of them: its own vote makes another replica the master. Ready when it sees `master`."""
+    """By default alone, and enough of them: its own vote makes another replica the master. Ready when it sees `master`.
+
+    `quorum` is how many of them have to take the master for down.
+    """
 
     arguments = ("--sentinel",)
 
-    def __init__(self, folder: Path, *, master: RedisServer, name: str = "main", **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, master: RedisServer, name: str = "main", quorum: int = 1, **options: Any
+    ) -> None:
         super().__init__(folder, **options)
         self.master = master
         self.name = name
+        self._quorum = quorum
 
     def directives(self) -> dict[str, str]:
         said = {
             "bind": HOST,
             "port": str(self.port),
             "dir": str(self.folder),
-            "sentinel monitor": f"{self.name} {HOST} {self.master.port} 1",
+            "sentinel monitor": f"{self.name} {HOST} {self.master.port} {self._quorum}",
             # Thirty seconds and three minutes by default. A healthy master answers its ping every 0.2 s here.
             "sentinel down-after-milliseconds": f"{self.name} 500",
             "sentinel failover-timeout": f"{self.name} 2000",
@@ -400,6 +413,10 @@ class Sentinel(RedisServer):
     def wait_replicas(self, count: int = 1, timeout: float = START_WITHIN) -> None:
         """Until it has found so many. It promotes none that it does not know."""
         self._poll(f"did not find {count} replicas", lambda: int(self._state()["num-slaves"]) >= count, timeout)
+
+    def wait_sentinels(self, count: int, timeout: float = START_WITHIN) -> None:
+        """Until it has found so many others."""
+        self._poll(f"did not find {count} others", lambda: int(self._state()["num-other-sentinels"]) >= count, timeout)
 
     def wait_master(self, server: RedisServer, timeout: float = 30.0) -> None:
         """Until `server` is the master, in the sentinel's eyes and in its own."""
@@ -420,17 +437,24 @@ class Sentinel(RedisServer):
 
 
 class ClusterNode(RedisServer):
-    """A cluster of one: it has all the slots. Ready when the cluster says it is, which takes it 2 s after a restart."""
+    """A cluster of one: it has all the slots. Ready when the cluster says it is, which takes it 2 s after a restart.
+
+    If it `is_alone`; otherwise it waits for others to meet, and is ready when it answers.
+    """
+
+    def __init__(self, folder: Path, *, is_alone: bool = True, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self._is_alone = is_alone
 
     def directives(self) -> dict[str, str]:
         return {**super().directives(), "cluster-enabled": "yes", "cluster-announce-ip": HOST}
 
     def is_ready(self, client: Any) -> bool:
-        if not super().is_ready(client):
-            return False
+        if not super().is_ready(client) or not self._is_alone:
+            return super().is_ready(client)
         state = _cluster_info(client)
         if state["cluster_slots_assigned"] == "0":
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))  # its RANGE came with Redis 7
         return state["cluster_state"] == "ok"
 
 

@@ -264,10 +264,9 @@ def test_sqlites_own_word_for_memory_is_no_path():
     assert "memory://" in refusal(outbox_at, Path(":memory:"))
 
 
-@pytest.mark.parametrize("number", ["0", "1", "one", "-2", ""])
+@pytest.mark.parametrize("number", ["0", "one", "-2", ""])
 def test_too_few_connections_for_an_outbox_in_redis_are_refused(number):
-    """It opened, and then lost every call."""
-    said = "max_connections must be a whole number, 2 or more"
+    said = "max_connections must be a whole number, 1 or more"
 
     assert said == refusal(RedisOutbox, f"redis://cache?max_connections={number}")
-    assert RedisOutbox("redis://cache?max_connections=2").place
+    assert RedisOutbox("redis://cache?max_connections=1").place

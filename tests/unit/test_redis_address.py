@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis.cluster import RedisCluster
+import redis
 
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.redis._address import address_of
@@ -14,14 +14,14 @@ SECRET = "hunter2%2F%40"
 PLAIN_SECRET = "hunter2/@"
 
 
-def client_of(url: str) -> Any:
-    """A client of redis-py's; none of these connects before it is used."""
-    return address_of(url, {})[0].client(1.0, lambda connection: None)
+def connection_of(url: str, *node: Any) -> Any:
+    """One of redis-py's; none of these connects before it is used."""
+    return address_of(url, {})[0].connection(1.0, lambda connection: None, *node)
 
 
-def kwargs_of(url: str) -> dict[str, Any]:
-    options: dict[str, Any] = client_of(url).connection_pool.connection_kwargs
-    return options
+def known(connection: Any, name: str) -> Any:
+    """An option, as redis-py has taken it."""
+    return getattr(connection, {"ssl_ca_certs": "ca_certs"}.get(name, name))
 
 
 @pytest.mark.parametrize(
@@ -42,35 +42,41 @@ def kwargs_of(url: str) -> dict[str, Any]:
     ],
 )
 def test_redis_py_gets_what_the_url_says(url: str, expected: dict[str, Any]) -> None:
-    options = kwargs_of(url)
+    connection = connection_of(url)
 
-    assert expected == {name: options.get(name) for name in expected}
+    assert expected == {name: known(connection, name) for name in expected}
 
 
-@pytest.mark.parametrize("url", ["redis://cache", "unix:///run/redis.sock", "redis+sentinel://s1/main"])
+@pytest.mark.parametrize(
+    "url", ["redis://cache", "unix:///run/redis.sock", "redis+sentinel://s1/main", "redis+cluster://node"]
+)
 def test_nothing_is_tried_twice_and_each_command_has_a_deadline(url: str) -> None:
-    options = kwargs_of(url)
+    connection = connection_of(url)
 
-    assert 1.0 == options["socket_timeout"]
-    assert 0 == options["retry"]._retries
+    assert 1.0 == connection.socket_timeout == connection.socket_connect_timeout
+    assert 0 == connection.retry._retries
 
 
 def test_sentinels_are_asked_where_they_are_with_passwords_of_their_own() -> None:
-    manager = client_of("redis+sentinel://s1:5000,s2/main?sentinel_password=other").connection_pool.sentinel_manager
-    asked = [one.connection_pool.connection_kwargs for one in manager.sentinels]
+    address, _ = address_of("redis+sentinel://s1:5000,s2,[::1]/main?sentinel_password=other", {})
+    asked = [address.connection_to_sentinel(1.0, lambda connection: None, node) for node in address.nodes]
 
-    assert [("s1", 5000), ("s2", 26379)] == [(one["host"], one["port"]) for one in asked]
-    assert ["other", "other"] == [one["password"] for one in asked]
+    assert "main" == address.service
+    assert [("s1", 5000), ("s2", 26379), ("::1", 26379)] == [(one.host, one.port) for one in asked]
+    assert ["other"] * 3 == [one.password for one in asked]
 
 
-def test_a_cluster_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(RedisCluster, "from_url", classmethod(lambda cls, url, **options: asked.append(url)))
+@pytest.mark.parametrize(("scheme", "kind"), [("redis", redis.Connection), ("rediss", redis.SSLConnection)])
+def test_any_node_of_a_cluster_is_reached_as_the_url_says(scheme: str, kind: type[Any]) -> None:
+    url = f"{scheme}+cluster://pods:{SECRET}@n1:7000,n2,[::1]:7002/0"
+    address, _ = address_of(url, {})
+    learned = connection_of(url, ("10.0.0.7", 7003))
 
-    client_of("redis+cluster://node:7000")
-    client_of("rediss+cluster://node:7000")
-
-    assert ["redis://node:7000", "rediss://node:7000"] == asked
+    assert [("n1", 7000), ("n2", 6379), ("::1", 7002)] == address.nodes
+    assert ("10.0.0.7", 7003, "pods", PLAIN_SECRET) == (
+        learned.host, learned.port, learned.username, learned.password,
+    )  # fmt: skip
+    assert kind is type(learned)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,13 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ("redis://cache", {"replicas": -1}, "^replicas must be an int, 0 or more$"),
         ("redis://cache", {"fallback": "disk"}, '^fallback must be None or "memory"$'),
         ("redis://cache", {"keep_lost": -1.0}, "^keep_lost must be 0 to"),
-        ("redis+cluster://cache", {"replicas": 1}, "^replicas cannot be waited for in a cluster$"),
+        (
+            "redis+cluster://n1,,n2",
+            {},
+            "^a node of a cluster is host or host:port, and several are",
+        ),
+        ("redis+cluster://n1:0,n2", {}, "^a node of a cluster is host or host:port"),
+        ("redis+cluster://n1/1", {}, "^a cluster has one database, 0"),
     ],
 )
 def test_what_cannot_be_right_is_refused(url: str, options: dict[str, Any], message: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import json
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +18,7 @@ from userpilot_async._window import Reading
 
 redis = pytest.importorskip("redis")
 
+from redis import exceptions as errors  # noqa: E402  # only where redis-py is
 from redis.exceptions import (  # noqa: E402  # only where redis-py is
     AuthenticationError,
     InvalidResponse,
@@ -26,7 +30,15 @@ from redis.exceptions import (  # noqa: E402  # only where redis-py is
 
 from userpilot_async.redis import _answers, _shapes  # noqa: E402
 from userpilot_async.redis._address import address_of  # noqa: E402
-from userpilot_async.redis._failures import Away, Full, OddAnswer, OtherGeneration, meaning_of, words_of  # noqa: E402
+from userpilot_async.redis._failures import (  # noqa: E402
+    Away,
+    Full,
+    OddAnswer,
+    OtherGeneration,
+    OtherServer,
+    meaning_of,
+    words_of,
+)
 from userpilot_async.redis._log import State, concluded, read_of  # noqa: E402
 
 STATE = [[b"next_id", b"3", b"accepted", b"3", b"revision", b"7"], b"1-1", [b"[]"], b"1700000000.5", b"7"]
@@ -208,7 +220,9 @@ def test_files_and_tokens_that_somebody_else_has_noted_are_passed_over() -> None
 
 # ── failures, and their words ──
 
-PLACE, _ = address_of("redis://anna:s%C3%A9cret@host:6379/0", {})
+PLACE, _ = address_of("redis://anna:s%C3%A9cret@localhost:6379/0", {})
+CLUSTER, _ = address_of("redis+cluster://localhost:6379", {})
+OF_6_2 = "Error running script (call to f_982db8): @user_script:33: @user_script: 33: "
 
 
 @pytest.mark.parametrize(
@@ -230,6 +244,88 @@ def test_whatever_redis_py_raises_is_one_of_ours(error: Exception, kind: type[Ex
 
     assert kind is type(meaning)
     assert "anna" not in str(meaning)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        # what Redis 6.2 says where a script has failed by a command
+        (ResponseError(OF_6_2 + "-OOM command not allowed when used memory > 'maxmemory'."), Full, "OOM command not"),
+        (ResponseError(OF_6_2 + "-MISCONF Redis is configured to save RDB snapshots"), Full, "MISCONF Redis is"),
+        (ResponseError(OF_6_2 + "-READONLY You can't write against a read only replica."), Away, "READONLY You"),
+        (ResponseError(OF_6_2 + "The user executing the script can't run this command"), OutboxError, "not let us in"),
+        (ResponseError(OF_6_2 + "-NOREPLICAS Not enough good replicas to write."), Away, "NOREPLICAS Not"),
+        (ResponseError(OF_6_2 + "attempt to index a nil value"), OutboxError, "attempt to index"),
+        # a cluster whose slots change hands
+        (errors.MovedError("1234 10.0.0.7:7000"), OtherServer, ""),
+        (errors.AskError("1234 10.0.0.7:7000"), Away, "its slot is being moved"),
+        (errors.TryAgainError("Multiple keys request during rehashing of slot"), Away, "rehashing"),
+        (errors.ClusterDownError("Hash slot not served"), Away, "Hash slot not served"),
+        (errors.ClusterDownError("The cluster is down"), Away, "The cluster is down"),
+        (errors.ClusterCrossSlotError("Keys in request don't hash to the same slot"), Away, "same slot"),
+        (ResponseError(OF_6_2 + "Script attempted to access a non local key in a cluster node"), Away, "non local key"),
+        # somebody else answers
+        (ResponseError("This instance has cluster support disabled"), OutboxError, "is no node of a cluster"),
+        (ResponseError("unknown command 'SENTINEL', with args beginning with: 'x'"), OutboxError, "is no Sentinel"),
+        (ResponseError("unknown command `SENTINEL`, with args beginning with: `x`"), OutboxError, "is no Sentinel"),
+        (ResponseError("No such master with that name"), OutboxError, "have no master of that name"),
+        (errors.NoPermissionError("User x has no permissions to run the 'info' command"), OutboxError, "'info'"),
+        # it says that it cannot, or does not answer
+        (errors.BusyLoadingError("Redis is loading the dataset in memory"), Away, "loading"),
+        (errors.ConnectionError("max number of clients reached"), Away, "max number of clients reached"),
+        (ResponseError("BUSY Redis is busy running a script."), Away, "busy"),
+        (errors.MasterDownError("Link with MASTER is down"), Away, "Link with MASTER"),
+        (TimeoutError("Timeout reading from redis://:other@host"), Away, "no answer in time"),
+    ],
+)
+def test_what_the_server_says_is_understood_and_told(error: Exception, kind: type[Exception], words: str) -> None:
+    meaning = meaning_of(error, CLUSTER)
+
+    assert kind is type(meaning)
+    assert words in str(meaning)
+
+
+@pytest.mark.parametrize("error", [errors.MovedError("1234 10.0.0.7:7000"), errors.AskError("1234 10.0.0.7:7000")])
+def test_a_node_of_a_cluster_that_is_taken_for_a_server_is_called_by_its_name(error: Exception) -> None:
+    meaning = meaning_of(error, PLACE)
+
+    assert isinstance(meaning, OutboxError)
+    assert "is a node of a cluster: write redis+cluster://localhost:6379" in str(meaning)
+
+
+REPR = "<ConnectionPool(<Connection(host=h,password=an0ther)>)> redis://:an0ther@h"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        errors.ConnectionError, TimeoutError, errors.RedisError, errors.DataError, errors.InvalidResponse,
+        errors.WatchError, errors.LockError, RedisClusterException, errors.SlotNotCoveredError, errors.ClusterError,
+        redis.sentinel.MasterNotFoundError, redis.sentinel.SlaveNotFoundError, ValueError, KeyError, OSError,
+        ssl.SSLError, socket.gaierror, ConnectionResetError,
+    ],
+)  # fmt: skip
+def test_no_word_of_redis_py_is_repeated_it_may_hold_a_pool(kind: type[Exception]) -> None:
+    """Not even words with which nothing seems to be wrong: by the next version they may have a password in them."""
+    assert "an0ther" not in str(meaning_of(kind(REPR), PLACE))
+    assert "an0ther" not in str(meaning_of(kind(7, REPR), PLACE))
+
+
+@pytest.mark.parametrize(
+    ("beneath", "words"),
+    [
+        (ConnectionRefusedError(111, "x"), "Connection refused"),
+        (socket.gaierror(-2, "x"), "its name cannot be resolved"),
+        (builtins.TimeoutError("x"), "no answer in time"),
+        (ssl.SSLError(1, "x"), "no TLS: SSLError"),
+    ],
+)
+def test_why_there_is_no_connection_is_said_in_the_words_of_this_machine(beneath: Exception, words: str) -> None:
+    error = errors.ConnectionError("x")
+    error.__context__ = beneath
+
+    assert words == str(meaning_of(error, PLACE))
+    assert "the connection was lost" == str(meaning_of(errors.ConnectionError("x"), PLACE))
 
 
 def test_what_nobody_foresaw_is_said_by_its_type() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from .._errors import OutboxError
+from .._places import may_be_url
 from .._version import __version__
 from ._check import check
 from ._console import printable_errors, say
@@ -22,15 +26,26 @@ from ._send import send
 __all__ = ["cli"]
 
 
-class Commands(click.Group):
-    """A group that ends with 130 when it is interrupted, where click says 1, and whose errors can be printed."""
+WORDS = "userpilot_async.words"  # of the command line, for whoever has to say what is wrong with them
+SECRET = re.compile("@|%40|password", re.IGNORECASE)
 
-    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:  # Any: as click's own takes them
-        with printable_errors():
-            return super().make_context(*arguments, **extra)
+
+class Commands(click.Group):
+    """A group that ends with 130 when it is interrupted, where click says 1.
+
+    Its errors can be printed, and quote no URL that may have a password.
+    """
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
+        """As click does it."""
+        words = tuple(args)  # click takes them off one by one
+        with printable_errors(), _without_urls(words):
+            ctx = super().make_context(info_name, args, *rest, **more)
+        ctx.meta[WORDS] = words
+        return ctx
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: whatever click's own returns
-        with printable_errors():
+        with printable_errors(), _without_urls(ctx.meta[WORDS]):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
@@ -38,6 +53,21 @@ class Commands(click.Group):
                 ctx.exit(Exit.INTERRUPTED)
             except OutboxError as exc:
                 raise Failed(str(exc)) from exc
+
+
+@contextmanager
+def _without_urls(words: Sequence[str]) -> Iterator[None]:
+    """What is said of a word that is in the wrong place, or mistyped, has no URL in it that may have a password."""
+    try:
+        yield
+    except click.UsageError as error:
+        message = error.message
+        for word in words:
+            for part in (word, word.partition("=")[2]):
+                if may_be_url(part) and SECRET.search(part):
+                    message = message.replace(part, "(a URL)").replace(repr(part)[1:-1], "(a URL)")
+        error.message = message  # type: ignore[misc]  # final for click, whose errors differ in what else they have
+        raise
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import quote
@@ -12,11 +13,11 @@ import click
 from .._environment import given
 from .._errors import OutboxError
 from .._outbox import Outbox
-from .._places import outbox_at
+from .._places import may_be_url, outbox_at
 from ..sqlite import SQLiteOutbox
 from ._console import say, say_json, stderr
 from ._delivery import Delivery
-from ._outbox_place import room
+from ._outbox_place import NO_FILE, VARIABLES, room
 from ._progress import Progress
 from ._recipients import recipient_at
 from ._report import as_dict, as_text
@@ -51,7 +52,7 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the outbox. With
     --once, a server that cannot be reached, or refuses the key, ends it as it does `send`.
     """
-    place, called = given(place or None, "--outbox", "PARCELVOY_OUTBOX" if to == "parcelvoy" else "USERPILOT_OUTBOX")
+    place, called = given(place or None, "--outbox", VARIABLES[to])
     outbox = outbox_there(place, called)
     if outbox is None or not outbox.durable:
         raise click.UsageError(
@@ -95,8 +96,10 @@ def outbox_there(place: str | None, called: str = "--outbox") -> Outbox | None:
     """The outbox at a URL, or in a file; what is wrong with that is wrong usage. ``None``: as the environment says."""
     if not place:
         return None
-    if re.match(r"[\w.-]+:\d+(/|$)", place):
+    if re.fullmatch(r"[\w.-]+:\d+(/\d*)?", place):
         raise click.UsageError(f"{place} is no file; in Redis it is redis://{place}")
+    if "://" not in place and may_be_url(place) and not os.path.exists(place):
+        raise click.UsageError(f"{called}: {NO_FILE}")
     try:
         return outbox_at(place if "://" in place else f"sqlite:///{quote(place)}", called)
     except (ValueError, ImportError) as exc:

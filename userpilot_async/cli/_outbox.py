@@ -5,10 +5,11 @@ from __future__ import annotations
 import attrs
 import click
 
+from .._environment import variable
 from .._seen import Whose, server_of
 from ._console import say, say_json, say_json_line, say_table
 from ._exits import Failed
-from ._outbox_place import OutboxPlace, Place
+from ._outbox_place import VARIABLES, OutboxPlace, Place, place_given
 from ._outbox_words import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
 from ._report import calls_text, waiting_text
@@ -21,7 +22,9 @@ class Outboxes(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does it."""
         first = next((one for one in args if not one.startswith("-")), None)
-        if first is not None and first not in self.commands:
+        asks_for_help = any(one in ctx.help_option_names for one in args)
+        in_environment = not asks_for_help and any(variable(name) for name in VARIABLES.values())
+        if first not in self.commands and (first is not None or in_environment):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -31,7 +34,7 @@ class Outboxes(click.Group):
         formatter.write_usage(ctx.command_path, "COMMAND OUTBOX [OPTIONS]", prefix="       ")
 
 
-outbox_argument = click.argument("place", metavar="OUTBOX", type=OutboxPlace())
+outbox_argument = click.argument("given", metavar="[OUTBOX]", type=OutboxPlace(), required=False)
 reason_option = click.option("--reason", "reasons", multiple=True, metavar="REASON",
                              help="Only those lost for this reason; may be repeated.")  # fmt: skip
 
@@ -40,7 +43,8 @@ reason_option = click.option("--reason", "reasons", multiple=True, metavar="REAS
 def outbox() -> None:
     """Show what waits in an OUTBOX: how much, since when, and who sends it.
 
-    On disk it is a path, or sqlite:///path; in Redis a URL, as its clients have it: redis://host:6379/0?name=x. Works
+    On disk it is a path, or sqlite:///path; in Redis a URL, as its clients have it: redis://host:6379/0?name=x. Without
+    it, it is what USERPILOT_OUTBOX or PARCELVOY_OUTBOX says: better for a URL with a password, which `ps` shows. Works
     beside the processes that use it, and without any.
     """
 
@@ -51,9 +55,9 @@ def outbox() -> None:
 @outbox.command()
 @outbox_argument
 @json_option
-def show(place: Place, as_json: bool) -> None:
+def show(given: Place | None, as_json: bool) -> None:
     """Show what waits in OUTBOX; the same as `outbox OUTBOX`."""
-    seen = place.look()
+    seen = place_given(given).look()
     if as_json:
         say_json(as_dict(seen))
     else:
@@ -67,9 +71,9 @@ def show(place: Place, as_json: bool) -> None:
 @outbox_argument
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
-def dead(place: Place, reasons: tuple[str, ...], as_json: bool) -> None:
+def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
     """List the dead and dropped calls that are kept in OUTBOX: whose they are, not what they say."""
-    destination, lost = place.lost(reasons)
+    destination, lost = place_given(given).lost(reasons)
     if as_json:
         unreadable = 0
         for one in lost:
@@ -95,12 +99,13 @@ def dead(place: Place, reasons: tuple[str, ...], as_json: bool) -> None:
 @click.option("--id", "ids", multiple=True, type=click.IntRange(min=0), metavar="ID",
               help="Only this call, as `outbox dead` lists it; may be repeated.")  # fmt: skip
 @json_option
-def retry(place: Place, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
+def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
     """Put dead and dropped calls of OUTBOX back in line, behind all that wait.
 
     They are accepted once more, under new ids, and keep their order and the time at which they were accepted first:
     one that is older than a sender's `max_age` (a day) expires again.
     """
+    place = place_given(given)
     done, sender = place.retry(reasons, ids), place.holder()
     if as_json:
         first = done.ids[0][0] if done.calls else None
@@ -127,7 +132,7 @@ def retry(place: Place, reasons: tuple[str, ...], ids: tuple[int, ...], as_json:
 @click.option("--company", metavar="ID", help="A company, also where identifies of users name it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def purge(place: Place, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
+def purge(given: Place | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person, or a company, everywhere in OUTBOX; on disk also from SQLite's free pages and its log.
 
     Their waiting calls are dropped, reason `purged`. What is said of them in the properties of others stays. All who
@@ -138,6 +143,7 @@ def purge(place: Place, user: str | None, company: str | None, yes: bool, as_jso
     """
     if (user is None) == (company is None):
         raise click.UsageError("say who is meant: either --user ID or --company ID")
+    place = place_given(given)
     whose = Whose("user", user) if user is not None else Whose("company", company or "")
     if not yes:
         say(*erased_text(place.purge(whose, really=False), place.kind), err=True)
@@ -162,11 +168,12 @@ def purge(place: Place, user: str | None, company: str | None, yes: bool, as_jso
 @to_option
 @json_option
 @talks_to_server
-def rebind(server: Server, place: Place, to: str, as_json: bool) -> None:
+def rebind(server: Server, given: Place | None, to: str, as_json: bool) -> None:
     """Give OUTBOX to another API key or server; its calls go there from now on.
 
     Nobody may be sending from it. Processes that only put go on doing so: end them too, if the account is another.
     """
+    place = place_given(given, to)
     client = recipient_at(server, to, "memory://").client
     destination = f"{client._destination.name} at {client._connection.base_url}"  # as `Door` says it to an outbox
     done = place.rebind(destination, client._connection.keys.fingerprint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import attrs
 import click
 
-from .._places import outbox_at
+from .._environment import variable
+from .._places import may_be_url, outbox_at
 from .._seen import Erased, Holder, Lost, Rebound, Retried, Seen, Whose
 from ._exits import NotPossible
 
@@ -72,6 +74,11 @@ class Place:
         return room(self.kind, "_inspect")
 
 
+VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}
+NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS) or sqlite:///"
+"""What is said of a place that may be a URL with a password, and is not shown."""
+
+
 class OutboxPlace(click.Path):
     """An outbox on disk that exists, as a path or a URL; or one in Redis, as a URL."""
 
@@ -94,5 +101,25 @@ class OutboxPlace(click.Path):
             if not value.startswith("sqlite://"):
                 return Place("redis", outbox, outbox.place)
             value = outbox.place
+        elif isinstance(value, str) and may_be_url(value) and not os.path.exists(value):
+            self.fail(NO_FILE, param, ctx)
         path = super().convert(value, param, ctx)
         return Place("sqlite", path, str(path))
+
+
+def place_given(place: Place | None, to: str | None = None) -> Place:
+    """The argument if there is one, else what the environment says: ``ps`` shows arguments, with their passwords.
+
+    Without a kind of server, ``to``, the variable of Userpilot goes before that of Parcelvoy.
+    """
+    if place is not None:
+        return place
+    names = [VARIABLES[to]] if to is not None else list(VARIABLES.values())
+    name = next((name for name in names if variable(name)), None)
+    if name is None:
+        raise click.UsageError(f"OUTBOX is missing: a path or a URL, here or in {' or '.join(names)}")
+    try:
+        found: Place = OutboxPlace().convert(variable(name), None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"{name}: {error.message}") from None
+    return found

@@ -28,6 +28,9 @@ class Access:
         """The one that is known; "" before the first contact."""
         self.revision = 0
         """The last step, of anybody, that is known."""
+        self.sure = 0
+        """The last step that replicas have, as many as are waited for; what comes later may be gone after a failover,
+        and nobody was told that it was made."""
         self.heard = 0
         """And the last one of which it is known what it has told of calls."""
         self.resets = 0
@@ -45,11 +48,17 @@ class Access:
         self._steps += 1
         return self._steps
 
-    def learned(self, state: State) -> Committed:
-        """What a script says of the outbox. Raises `OtherGeneration` if it is older than what was known."""
+    def learned(self, state: State, *, replicated: bool = False) -> Committed:
+        """What a script says of the outbox, whose answer may have waited until that was ``replicated``.
+
+        Raises `OtherGeneration` if it is older than what was known.
+        """
         if state.revision < self.revision:  # before anybody has noticed
+            self.sure = self.revision  # on the same server, replicas do not matter
             raise OtherGeneration
         self.revision, self.heard = state.revision, state.heard
+        if replicated or not self.link.replicas:
+            self.sure = state.revision
         self.offset = state.time - steady()
         now = state.committed()
         self.resets = now.account.resets
@@ -61,13 +70,13 @@ class Access:
         answer = self.run("look", self.heard, known)
         return self.learned(State(answer)) if answer is not None else None
 
-    def look_now(self) -> Committed:
+    def look_now(self, *, replicated: bool = False) -> Committed:
         """How it is, whether anything was done or not."""
-        return self.learned(State(self.run("look", self.heard, -1)))
+        return self.learned(State(self.run("look", self.heard, -1)), replicated=replicated)
 
     def forget(self) -> None:
         """What was known is not there any more."""
-        self.revision = self.heard = 0
+        self.revision = self.heard = self.sure = 0
 
     def ago(self, seconds: float) -> int:
         """When that was, by the server's clock, in ms."""

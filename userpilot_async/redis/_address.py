@@ -1,31 +1,33 @@
-"""Where Redis is, written as a URL, and a client of redis-py's for it."""
+"""Where Redis is, written as a URL, and connections of redis-py's to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import attrs
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, without_frames
+from .._places import quoted
 
 SENTINEL_PORT = 26379
+CLUSTER_PORT = 6379
 PLAIN = ("redis", "rediss", "unix")
 FIXED = (
     "socket_timeout", "socket_connect_timeout", "protocol", "decode_responses", "retry_on_timeout", "retry_on_error",
     "retry", "health_check_interval", "single_connection_client",
 )  # fmt: skip
 """Options of redis-py that are not to be chosen here; in its own URLs they win over what a program says."""
-CONNECTIONS = 2  # that an outbox holds at once: one for its scripts, and one for what redis-py asks beside them
+CHECKED = "ssl_check_hostname"
 FORMS = (
-    "redis://host:6379/0, rediss://… (TLS), unix:///path, redis+sentinel://host,host/service/0, redis+cluster://host"
+    "redis://host:6379/0, rediss://… (TLS), unix:///path, redis+sentinel://host,host/service/0, "
+    "redis+cluster://host,host"
 )
 
 
@@ -35,93 +37,135 @@ class Address:
 
     url: str = attrs.field(repr=False)
     shown: str
-    is_cluster: bool
+    how: str
+    """Who says where the outbox is: "" is the URL itself, or ``sentinel``, or ``cluster``."""
 
-    def client(self, timeout: float, connected: Callable[[Any], None]) -> Any:
-        """A client that has not connected yet, and tries nothing twice by itself; ``connected`` is told when it has.
+    @property
+    def is_cluster(self) -> bool:
+        """Its nodes say which of them has the outbox."""
+        return self.how == "cluster"
 
-        Raises `ConfigurationError`.
+    @property
+    def is_tls(self) -> bool:
+        """Nobody on the way can read along."""
+        return self.shown.startswith("rediss")
+
+    @property
+    def has_password(self) -> bool:
+        """For the server, or for a Sentinel."""
+        parts = urlsplit(self.url)
+        return bool(parts.password) or any("password" in name for name, _ in parse_qsl(parts.query))
+
+    def is_overheard(self, host: str) -> bool:
+        """On the way to this host others may read the password: it is another machine, and there is no TLS."""
+        return self.has_password and not self.is_tls and not _is_here(host)
+
+    @property
+    def nodes(self) -> list[tuple[str, int]]:
+        """Hosts and ports in the URL: of Sentinels, or of nodes of a cluster. Raises `ConfigurationError`."""
+        return [self._host(one) for one in urlsplit(self.url).netloc.rpartition("@")[2].split(",")]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Whom the URL names; none where it is a socket of this machine."""
+        if self.how:
+            return [host for host, _ in self.nodes]
+        host = urlsplit(self.url).hostname
+        return [] if host is None else [host]
+
+    @property
+    def service(self) -> str:
+        """What Sentinels call the master."""
+        return unquote(urlsplit(self.url).path.strip("/").partition("/")[0])
+
+    def connection(
+        self, timeout: float, connected: Callable[[Any], None], node: tuple[str, int] | None = None,
+        *, connect_timeout: float | None = None,
+    ) -> Any:  # fmt: skip
+        """One of redis-py's, to the server of the URL, or to this ``node``: not connected yet, and nothing is tried
+        twice; ``connected`` is told when it is. Raises `ConfigurationError`, and what redis-py raises.
         """
-        once: dict[str, Any] = {
-            "protocol": 2,  # answers of scripts look the same whatever redis-py's default is
-            "redis_connect_func": connected,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": False,
-        }
-        scheme = urlsplit(self.url).scheme
-        if not self.is_cluster:  # whose client would not pass it on
-            once["command_packer"] = OnePiece()
-        if scheme in PLAIN:
-            return redis.Redis.from_url(self.url, **once)
-        tls = scheme.startswith("rediss")
-        if self.is_cluster:
-            plain = self.url.replace("+cluster", "", 1)
-            return RedisCluster.from_url(plain, **once)
-        return _through_sentinels(self.url, tls, once)
+        said = {name: value for name, value in self._said().items() if not name.startswith("sentinel_")}
+        return self._made(said, timeout, connected, node, connect_timeout)
+
+    def connection_to_sentinel(
+        self, timeout: float, connected: Callable[[Any], None], node: tuple[str, int]
+    ) -> Any:  # fmt: skip
+        """The same, to a Sentinel, which has passwords of its own, and TLS as the servers have."""
+        said = self._said()
+        own = {name.removeprefix("sentinel_"): said[name] for name in said if name.startswith("sentinel_")}
+        secure = {name: said[name] for name in said if name == "connection_class" or name.startswith("ssl_")}
+        return self._made({**secure, **own}, timeout, connected, node, None)
+
+    def _said(self) -> dict[str, Any]:
+        """What the URL says, as redis-py reads its own: of several hosts, it reads the first."""
+        if not self.how:
+            url = self.url
+        else:
+            parts = urlsplit(self.url)
+            login, at, hosts = parts.netloc.rpartition("@")
+            db = parts.path.strip("/").partition("/")[2] if self.how == "sentinel" else ""
+            first = hosts.partition(",")[0]
+            url = urlunsplit((parts.scheme.partition("+")[0], f"{login}{at}{first}", f"/{db}", parts.query, ""))
+        parse: Callable[[str], dict[str, Any]] = parse_url  # which has no types
+        return parse(url)
+
+    def _made(
+        self, said: Mapping[str, Any], timeout: float, connected: Callable[[Any], None],
+        node: tuple[str, int] | None, connect_timeout: float | None,
+    ) -> Any:  # fmt: skip
+        options = {name: value for name, value in said.items() if name != "max_connections"}  # of a pool
+        kind: Any = options.pop("connection_class", redis.Connection)
+        if node is not None:
+            options |= {"host": node[0], "port": node[1]}
+        return kind(
+            **options,
+            protocol=2,  # answers of scripts look the same whatever redis-py's default is
+            redis_connect_func=connected,
+            socket_timeout=timeout,
+            socket_connect_timeout=connect_timeout or timeout,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,
+        )
+
+    def _host(self, text: str) -> tuple[str, int]:
+        parts = urlsplit(f"//{text}")
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if not parts.hostname or port == 0:
+            kind = "a node of a cluster" if self.is_cluster else "a sentinel"
+            raise ConfigurationError(f"{kind} is host or host:port, and several are separated by commas")
+        return parts.hostname, port or (CLUSTER_PORT if self.is_cluster else SENTINEL_PORT)
 
 
-class OnePiece:
-    """A command as one piece of bytes. redis-py makes many of a large one, and each costs the thread its turn."""
-
-    def pack(self, *arguments: str | bytes | float) -> list[bytes]:
-        """As redis-py asks for it: a command's name may be two words."""
-        words = [*str(arguments[0]).encode().split(), *arguments[1:]]
-        pieces = [b"*%d\r\n" % len(words)]
-        for word in words:
-            encoded = word if isinstance(word, bytes) else str(word).encode()
-            pieces.append(b"$%d\r\n%b\r\n" % (len(encoded), encoded))
-        return [b"".join(pieces)]
-
-
-def _through_sentinels(url: str, tls: bool, once: Mapping[str, Any]) -> redis.Redis:
-    parts = urlsplit(url)
-    service, _, db = parts.path.strip("/").partition("/")
-    # What is in the query is for redis-py, as in its own URLs: parsed by it, on a URL of the first sentinel's.
-    hosts = [_host(one) for one in parts.netloc.rpartition("@")[2].split(",")]
-    like = urlunsplit(("rediss" if tls else "redis", "localhost", f"/{db or 0}", parts.query, ""))
-    parse: Callable[[str], dict[str, Any]] = parse_url  # which has no types
-    asked = dict(parse(like))
-    for name in ("host", "port"):
-        asked.pop(name, None)
-    asked.pop("connection_class", None)
-    credentials = parts.netloc.rpartition("@")[0]
-    if credentials:
-        user, _, password = credentials.partition(":")
-        asked |= {"username": unquote(user) or None, "password": unquote(password)}
-    secure = {"ssl": True, **{name: asked[name] for name in asked if name.startswith("ssl_")}} if tls else {}
-    sentinel_options = {
-        name.removeprefix("sentinel_"): asked.pop(name) for name in list(asked) if name.startswith("sentinel_")
-    }
-    options = {**asked, **once, **secure}
-    of_sentinels = {name: value for name, value in once.items() if name not in ("redis_connect_func", "command_packer")}
-    sentinel_type: Any = Sentinel  # its methods have no types
-    master: redis.Redis = sentinel_type(
-        hosts, sentinel_kwargs={**of_sentinels, **secure, **sentinel_options}, **options
-    ).master_for(service)
-    return master
-
-
-def _host(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
+def _is_here(host: str) -> bool:
     try:
-        port = parts.port
+        return ip_address(host).is_loopback
     except ValueError:
-        port = 0
-    if not parts.hostname or port == 0:
-        raise ConfigurationError("a sentinel is host or host:port, and several are separated by commas")
-    return parts.hostname, port or SENTINEL_PORT
+        return host in ("", "localhost") or host.startswith("/")
 
 
 def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
     """The address, and those options of the query that are ours, by name; all the rest is redis-py's.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError`: the URL is neither in its words, nor in the locals of a frame of ours.
     """
     try:
+        return _read(url.strip(), own)
+    except ConfigurationError as error:
+        refusal = without_frames(error)
+    del url
+    raise refusal
+
+
+def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
+    if " " in url or not url.isprintable():  # some of which Python would take out without a word
+        raise ConfigurationError("the URL of a Redis outbox has a space or a line's end in it; a space is written %20")
+    try:
         parts = urlsplit(url)
-        if "," not in parts.netloc:  # several sentinels, each looked at by itself
+        if "," not in parts.netloc:  # several hosts, each looked at by itself
             _ = parts.port  # raises where that is no number
     except ValueError:  # whose words may have a part of the password
         raise ConfigurationError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
@@ -134,7 +178,9 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
         raise ConfigurationError(f"a Redis outbox is at {FORMS}")
     database = parts.path.strip("/").partition("/")[2] if how == "sentinel" else parts.path.strip("/")
     if base != "unix" and database and not database.isdecimal():
-        raise ConfigurationError(f"the database of a Redis outbox is a number; its name is written as ?name={database}")
+        raise ConfigurationError(
+            f"the database of a Redis outbox is a number; its name is written as ?name={quoted(database)}"
+        )
     if how == "sentinel" and not parts.path.strip("/"):
         raise ConfigurationError("redis+sentinel://host,host/service: the name of the service is missing")
     options: dict[str, Any] = {}
@@ -142,32 +188,52 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in own:
             options[name] = own[name](name, value)
-        elif name in FIXED:
-            instead = ": say timeout" if "timeout" in name else ""
-            raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
         else:
-            if name == "max_connections" and not (value.isdecimal() and CONNECTIONS <= int(value[:9])):
-                raise ConfigurationError(f"max_connections must be a whole number, {CONNECTIONS} or more")
+            _check(name, value)
             theirs.append((name, value))
+    if how == "cluster" and (database.strip("0") or any(name == "db" and value.strip("0") for name, value in theirs)):
+        raise ConfigurationError("a cluster has one database, 0; the name of a Redis outbox is written as ?name=shop")
+    if base == "rediss":
+        theirs += _check_names(dict(theirs))
     where = parts.netloc.rpartition("@")[2]  # no user, no password
     shown = f"{parts.scheme}://{where or parts.path}"
     if where and parts.path.strip("/"):
         shown += parts.path
     plain = url.partition("?")[0].partition("#")[0]
-    address = Address(plain + (f"?{urlencode(theirs)}" if theirs else ""), shown, how == "cluster")
-    if how != "cluster":  # whose client connects when it is made
-        _try(address, [name for name, _ in theirs])
+    address = Address(plain + (f"?{urlencode(theirs)}" if theirs else ""), shown, how)
+    _try(address, ", ".join(quoted(name) for name, _ in theirs))
     return address, options
 
 
-def _try(address: Address, theirs: list[str]) -> None:
-    """Make a connection that is not used: redis-py looks at options no earlier."""
+def _check(name: str, value: str) -> None:
+    """An option of redis-py's that is ours to choose, or that redis-py would not look at."""
+    if name in FIXED:
+        instead = ": say timeout" if "timeout" in name else ""
+        raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
+    if name == "max_connections" and not (value.isdecimal() and int(value[:9])):
+        raise ConfigurationError("max_connections must be a whole number, 1 or more")
+    if name == CHECKED and value.lower() not in ("true", "false", "yes", "no", "1", "0"):  # "" would be false
+        raise ConfigurationError(f"{CHECKED} must be true or false, not {quoted(value)}")
+
+
+def _check_names(said: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A certificate must be for the host we connect to, unless the URL says otherwise: not each redis-py wants that."""
+    if CHECKED in said:
+        return []
+    is_checked = said.get("ssl_cert_reqs", "required").lower() not in ("none", "cert_none")  # or there is none to check
+    return [(CHECKED, "true" if is_checked else "false")]
+
+
+def _try(address: Address, theirs: str) -> None:
+    """Make connections that are not used: redis-py looks at options no earlier."""
     try:
-        address.client(1.0, lambda connection: None).connection_pool.make_connection()
+        for node in address.nodes if address.how else [None]:
+            address.connection(1.0, lambda connection: None, node)
+            if address.how == "sentinel" and node is not None:
+                address.connection_to_sentinel(1.0, lambda connection: None, node)
     except TypeError:
-        names = ", ".join(theirs)
-        raise ConfigurationError(f"no option of RedisOutbox, and not all of them redis-py's: {names}") from None
+        raise ConfigurationError(f"no option of RedisOutbox, and not all of them redis-py's: {theirs}") from None
     except ConfigurationError:
         raise
     except (ValueError, redis.RedisError):  # whose words may have the value
-        raise ConfigurationError(f"redis-py refuses the value of an option: {', '.join(theirs)}") from None
+        raise ConfigurationError(f"redis-py refuses the value of an option: {theirs}") from None

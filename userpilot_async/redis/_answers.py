@@ -27,8 +27,14 @@ class Server:
     """New each time it starts."""
 
 
+def info_of(answer: object) -> Mapping[str, str]:
+    """Of ``INFO``: lines of names and values."""
+    lines = [line.partition(":") for line in text(answer).splitlines()]
+    return {name: value for name, colon, value in lines if colon}
+
+
 def server_of(about: object) -> Server:
-    """Of the section ``server``, as redis-py reads it."""
+    """Of the section ``server``."""
     said = about if isinstance(about, dict) else {}
     version = str(said.get("redis_version", "")).split(".")[:2]
     run_id = str(said.get("run_id", ""))

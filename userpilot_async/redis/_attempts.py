@@ -101,7 +101,7 @@ class Attempts:
         access = self._access
         head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes)
         try:
-            written = written_of(access.run("write" if puts else "note", *head, *calls, wait=bool(puts)))
+            written = written_of(access.run("write" if puts else "note", *head, *calls, wait=True))
         except Full as error:
             if not puts:
                 raise
@@ -112,7 +112,7 @@ class Attempts:
         made, forgotten, state = written
         if forgotten:
             self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
-        self._step_made(attempt, self._access.learned(state), made)
+        self._step_made(attempt, self._access.learned(state, replicated=True), made)
 
     def _refused(self, attempt: Attempt, error: Full) -> None:
         """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
@@ -131,11 +131,11 @@ class Attempts:
         if not seq:
             return
         gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
-        made = resolved_of(self._access.run("resolve", seq, *gone, wait=not attempt.held))
+        made = resolved_of(self._access.run("resolve", seq, *gone, wait=True))
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             return
-        self._step_made(attempt, self._access.look_now(), made)
+        self._step_made(attempt, self._access.look_now(replicated=True), made)
 
     def _step_made(self, attempt: Attempt, now: Committed, made: Made) -> None:
         attempt.seq = 0

@@ -18,7 +18,7 @@ from .._window import Reading
 from ._access import Access, steady
 from ._answers import Opened, Owner, opened_of, reconciled_of
 from ._attempts import Attempts
-from ._failures import FAILURES, Full, OddAnswer, OtherGeneration
+from ._failures import FAILURES, Away, OddAnswer, OtherGeneration
 from ._lease import Lease
 from ._link import Link, Step
 from ._log import asked_for, read_of
@@ -87,12 +87,19 @@ class Errands:
             self.warn(
                 f"{self._outbox.place} may throw calls away when its memory is full: set maxmemory-policy noeviction"
             )
+        if not access.link.knows_all_nodes:
+            self.warn(
+                f"{self._outbox.place}: this user may not ask which nodes the cluster has; once those in the URL "
+                "are gone, it is not found: allow +cluster|slots"
+            )
         opened = self._open_as_its_owner(run_id)
         self._rebind = False
         before, access.generation = access.generation, opened.generation
         lost = opened.fate == "lost"
         if before and lost:
             access.forget()
+        elif before != access.generation:
+            access.revision = 0  # there may be fewer steps: those after `sure` are made again, by whoever made them
         now = access.learned(opened.state)
         if self._away and before:
             self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")
@@ -131,8 +138,9 @@ class Errands:
         """``instead``: as the script has it. ``None`` if the owner has to have a fingerprint."""
         access = self.access
         step = Step(
-            "open", access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
-            owner.destination, owner.salt.hex(), owner.fingerprint, instead, CHUNK, access.heard, access.resets,
+            "open", access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
+            owner.destination, owner.salt.hex(), owner.fingerprint, instead, CHUNK, min(access.heard, access.sure),
+            access.resets,
         )  # fmt: skip
         try:
             return opened_of(access.link.run(step))
@@ -178,8 +186,7 @@ class Errands:
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
             self._notices.state(logging.ERROR, "unusable", message, str(error))
         elif not self._away:
-            does = "takes no more calls" if isinstance(error, Full) else "does not answer"
-            does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
+            does = error.does if isinstance(error, Away) else Away.does
             why = str(error) or type(error).__name__
             message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
             self._notices.state(logging.WARNING, "away", message)
@@ -214,6 +221,7 @@ class Errands:
 
     def _look(self) -> None:
         access, lease = self.access, self.lease
+        access.link.look_around()
         lease.keep()
         now = access.look()
         if now is not None:

@@ -8,21 +8,23 @@ works as well, and the lease is renewed while the application keeps its event lo
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError, NoScriptError
 
-from .._errors import OutboxError
-from ._address import Address, OnePiece
-from ._answers import echoed, evicts, found_of, replicas_of, server_of
-from ._failures import Away, OddAnswer, OtherGeneration, meaning_of, words_of
+from .._errors import OutboxError, without_frames
+from .._notices import log
+from ._address import Address
+from ._answers import Server, echoed, evicts, found_of, info_of, replicas_of, server_of
+from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
 from ._log import Entry
-from ._shapes import listed
+from ._topology import Cluster, Node, OneServer, Sentinels, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
 SCRIPTS = (
@@ -30,10 +32,11 @@ SCRIPTS = (
     "finish",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
-PACKER = OnePiece()
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
+
+T = TypeVar("T")
 
 Answer = object
 """What a script gives: numbers, bytes, ``None``, and lists of these. `_answers` says which, and what is odd."""
@@ -55,7 +58,7 @@ class Link:
     def __init__(self, address: Address, name: str, client: str, *, deadline: float, replicas: int = 0) -> None:
         self._address = address
         self._deadline = deadline
-        self._replicas = replicas
+        self.replicas = replicas
         tag = "{" + name + "}"  # one hash slot of a cluster: a script may use all of these keys
         self._keys = [f"{tag}:{key}" for key in KEYS] + [f"{tag}:client:{client}"]
         self._texts: Mapping[str, str] = {}
@@ -64,60 +67,87 @@ class Link:
         """Redis may throw keys away when its memory is full."""
         self.unbound = False
         """What makes room runs on when its memory is full."""
-        self._asked = 0
+        self._questions = 0
         """How many scripts were run on these connections: each answer says which of them it is for."""
+        self._run_id = ""
         self._busy_since: float | None = None
         self._sockets: list[socket.socket] = []
+        self._topology = self._topology_of(address)
         self._connection: Any = None
-        """The one that scripts go through, if it can be one: redis-py's way through its pool costs more than Redis."""
-        self._redis: Any = None
-        """Of redis-py, whose methods are typed for both of its clients at once."""
+        """The one that all goes through, of redis-py's; its clients' ways through a pool cost more than Redis."""
+
+    def _topology_of(self, address: Address) -> Topology:
+        if address.how == "sentinel":
+            return Sentinels(address.nodes, address.service, self._dial_sentinel, self._dial, self._deadline)
+        if address.is_cluster:
+            return Cluster(address.nodes, self._keys[0], self._dial, self._deadline)
+        return OneServer(lambda: self._dial(None, self._deadline))
+
+    @property
+    def knows_all_nodes(self) -> bool:
+        """Of a cluster; or this user may not ask for them, and those that are known may all be gone one day."""
+        return not isinstance(self._topology, Cluster) or self._topology.learns
 
     def connect(self) -> str:
         """Have a connection; the server's run id. Raises `Away`, and `OutboxError` for ever."""
-        self._connecting = True
+        self.close()
         try:
-            with self._asking():
-                if self._redis is None:
-                    self._redis = self._client()
-                if not self._address.is_cluster:
-                    self._connection = _connection_of(self._redis.connection_pool)
-                server = server_of(self._about("server"))
-                self.evicts = evicts(self._about("memory"))
-        except OddAnswer:
-            raise
+            server = self._asked(self._found)
         except Away as error:
-            tls = self._address.shown.startswith("rediss") and "Timeout" in str(error)
-            raise Away(f"{error}; does it speak TLS there?") if tls else error from None
-        finally:
-            self._connecting = False
+            if not (self._address.is_tls and str(error) == NO_ANSWER):
+                raise
+            raise Away(f"{error}; does it speak TLS there?") from None
         if server.version < OLDEST:
             version = ".".join(str(part) for part in server.version)
             raise OutboxError(f"{self._address.shown} is Redis {version}, and 6.2 is needed")
         self.unbound = server.version[0] >= UNBOUND_NOTES
         self._texts = _texts(self.unbound)
+        self._run_id = server.run_id
         return server.run_id
 
-    def _client(self) -> Any:
-        try:
-            return self._address.client(self._deadline, self._connected)
-        except TypeError as error:  # of redis-py's cluster, which looks at options no earlier
-            if "keyword argument" not in str(error):
-                raise
-            raise OutboxError(f"{self._address.shown}: {words_of(error, self._address)}") from error
+    def _found(self) -> Server:
+        self._connection = self._topology.find()
+        self.evicts = evicts(self._about("memory"))
+        return server_of(self._about("server"))
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """While a command is under way; what its failure means."""
+    def _dial(self, node: Node | None, connect_timeout: float) -> Any:
+        made = self._address.connection(self._deadline, self._connected, node, connect_timeout=connect_timeout)
+        return self._opened(made)
+
+    def _dial_sentinel(self, node: Node, timeout: float) -> Any:
+        return self._opened(self._address.connection_to_sentinel(timeout, self._connected, node))
+
+    def _opened(self, connection: Any) -> Any:
+        self._busy_since = time.monotonic()
+        self._connecting = True
+        try:
+            connection.connect()
+        finally:
+            self._connecting = False
+        return connection
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """What this gives, while a command is under way. Raises what its failure means, and nothing of redis-py's."""
         self._busy_since = time.monotonic()
         try:
-            yield
-        except (Away, OtherGeneration, OutboxError):
-            raise
+            return ask()
+        except (Away, OtherGeneration, OutboxError) as error:
+            failure: Exception = without_frames(error)
         except Exception as error:  # whatever bytes may make redis-py raise, they are this step's failure
-            raise meaning_of(error, self._address) from error
+            failure = meaning_of(error, self._address)
         finally:
             self._busy_since = None
+        raise failure  # out here, or what it means comes along as its context: frames, with passwords in their locals
+
+    def _be_connected(self) -> None:
+        """A connection that was closed while nobody used it, by the server's `timeout` or by a proxy, is replaced.
+
+        Nothing of a step was on it. Raises `OtherServer` if another server is there now, or the same was restarted.
+        """
+        if self._connection is not None and _is_closed(self._connection):
+            run_id = self._run_id
+            if self.connect() != run_id:
+                raise OtherServer
 
     def _connected(self, connection: Any) -> None:
         """redis-py connects anew in the middle of a command, without a word: the server may be another one by then."""
@@ -125,15 +155,18 @@ class Link:
             raise ConnectionError("the connection was lost")
         sock = getattr(connection, "_sock", None)
         if isinstance(sock, socket.socket):
-            self._sockets.append(sock)
-        if not self._address.is_cluster:  # where redis-py has done that before it tells us
-            connection.on_connect()
+            self._sockets = [one for one in self._sockets if one.fileno() >= 0] + [sock]
+        warn_if_overheard(self._address, getattr(connection, "host", ""))  # a master, or a node, that was named to us
+        connection.on_connect()
 
-    def _about(self, section: str) -> object:
-        if not self._address.is_cluster:
-            return self._redis.info(section)
-        node = self._redis.get_node_from_key(self._keys[0])
-        return self._redis.info(section, target_nodes=node)
+    def _about(self, section: str) -> Mapping[str, str]:
+        return info_of(*ask(self._connection, packed("INFO", section)))
+
+    def look_around(self) -> None:
+        """See whether another server has the outbox by now; every now and then. Raises as `run` does."""
+        self._be_connected()
+        if self._asked(lambda: self._topology.has_moved(self._connection)):
+            raise OtherServer
 
     def run(self, step: Step, *, wait: bool = False) -> Answer:
         """Run one script; ``wait`` until the replicas have what it wrote. Raises `Away`, `OtherGeneration`,
@@ -141,49 +174,36 @@ class Link:
 
         The answer is this script's, and no other command's: after an answer too many, all that come are another's.
         """
-        self._asked += 1
-        asked = b"%d" % self._asked
-        command = ("EVALSHA", _sha(self._texts[step.name]), len(self._keys), *self._keys, *step.arguments, asked)
-        wait = wait and self._replicas > 0
-        packed = PACKER.pack(*command) if not wait and self._connection is not None else None
-        with self._asking():
-            try:
-                return echoed(self._run(command, packed, wait), asked)
-            except NoScriptError:  # nobody has used it yet, or they were flushed
-                self._redis.script_load(self._texts[step.name])
-                self._busy_since = time.monotonic()
-                return echoed(self._run(command, packed, wait), asked)
+        self._be_connected()
+        self._questions += 1
+        asked = b"%d" % self._questions
+        text = self._texts[step.name]
+        command = packed("EVALSHA", _sha(text), len(self._keys), *self._keys, *step.arguments, asked)
 
-    def _run(self, command: Sequence[Any], packed: Sequence[bytes] | None, wait: bool) -> Answer:
-        """``packed``: on the connection that is ours, for redis-py's other ways cost more."""
-        if packed is not None:
-            self._connection.send_packed_command(packed)
-            return self._connection.read_response()
-        if not wait:
-            return self._redis.execute_command(*command)
-        pipeline = self._redis.pipeline(transaction=False)
-        try:
-            pipeline.execute_command(*command)
-            # On the same connection, or it would wait for what another one has written.
-            pipeline.execute_command("WAIT", self._replicas, max(1, int(self._deadline * 500)))
-            # Not to be raised, or redis-py writes the command into the message.
-            answer, reached = listed(pipeline.execute(raise_on_error=False), 2)
-        finally:
-            pipeline.reset()
-        for one in (answer, reached):
-            if isinstance(one, Exception):
-                raise one
-        if replicas_of(reached) < self._replicas:
-            raise Away(f"{reached} of {self._replicas} replicas have it")
+        def run() -> Answer:
+            try:
+                return echoed(self._run(command, wait), asked)
+            except NoScriptError:  # nobody has used it yet, or they were flushed
+                ask(self._connection, packed("SCRIPT", "LOAD", text))
+                self._busy_since = time.monotonic()
+                return echoed(self._run(command, wait), asked)
+
+        return self._asked(run)
+
+    def _run(self, command: bytes, wait: bool) -> Answer:
+        if not wait or not self.replicas:
+            return ask(self._connection, command)[0]
+        # On the same connection, or it would wait for what another one has written.
+        answer, reached = ask(self._connection, command, packed("WAIT", self.replicas, int(self._deadline * 500) or 1))
+        if replicas_of(reached) < self.replicas:
+            raise Away(f"{reached} of {self.replicas} replicas have it")
         return answer
 
     def calls(self, ids: Sequence[int]) -> list[Entry | None]:
         """The entries of the log with these ids, or ``None``. Raises as `run` does."""
-        with self._asking():
-            pipeline = self._redis.pipeline(transaction=False)
-            for call_id in ids:
-                pipeline.execute_command("XRANGE", self._keys[2], f"{call_id}-1", f"{call_id}-1")
-            answers = listed(pipeline.execute(), len(ids))
+        self._be_connected()
+        asked = [packed("XRANGE", self._keys[2], f"{one}-1", f"{one}-1") for one in ids]
+        answers = self._asked(lambda: ask(self._connection, *asked))
         return [found_of(call_id, answer) for call_id, answer in zip(ids, answers, strict=True)]
 
     def break_off_if_older(self, seconds: float) -> None:
@@ -198,26 +218,34 @@ class Link:
 
     def close(self) -> None:
         """Let go of the connections, whatever has come on them."""
-        connected, self._redis = self._redis, None
         connection, self._connection = self._connection, None
         sockets, self._sockets = self._sockets, []
+        self._topology.close()
         with suppress(Exception):  # whatever redis-py raises, the sockets are closed
             if connection is not None:
-                connected.connection_pool.release(connection)
-        with suppress(Exception):  # the same
-            if connected is not None:
-                connected.close()
+                connection.disconnect()
         for one in sockets:
             with suppress(OSError):
                 one.close()
 
 
-def _connection_of(pool: Any) -> Any:
-    """A connection, which connects when it is first used."""
+def warn_if_overheard(address: Address, host: str) -> None:
+    """Say once in this process, of each outbox, that others may read its password, and all that is put."""
+    if address.is_overheard(host) and address.shown not in _overheard:
+        _overheard.add(address.shown)
+        words = "its password, and all that is put, go over the network in the clear"
+        log(logging.WARNING, f"{address.shown}: {words}; use TLS: {address.shown.replace('redis', 'rediss', 1)}")
+
+
+_overheard: set[str] = set()
+
+
+def _is_closed(connection: Any) -> bool:
     try:
-        return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 wants to know what for
-        return pool.get_connection("EVALSHA")
+        connection.can_read(0)  # raises where the end has come; an answer too many is met by whoever reads it
+    except Exception:  # whatever redis-py raises, it is of no more use
+        return True
+    return False
 
 
 def _sha(text: str) -> str:

@@ -21,7 +21,7 @@ from .._window import Read, Reading, Window
 from ._access import steady
 from ._address import address_of
 from ._errands import Errands
-from ._link import Link
+from ._link import Link, warn_if_overheard
 
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
@@ -77,7 +77,9 @@ class RedisOutbox(DurableOutbox):
         keep_lost: float | None = None,
         rebind: bool = False,
     ) -> None:
-        self._address, said = address_of(url, _IN_URL)
+        self._url = url
+        del url  # it may have a password, and what is raised from here on shows the locals of its frames
+        self._address, said = address_of(self._url, _IN_URL)
         given = {
             "name": name, "sender": sender, "max_calls": max_calls, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
             "timeout": timeout, "replicas": replicas, "fallback": fallback, "keep_lost": keep_lost,
@@ -96,7 +98,8 @@ class RedisOutbox(DurableOutbox):
         self._rebind = rebind
         self._check()
         self._timeout = min(self._timeout, self._lease_ttl / 5)
-        self._url = url
+        for host in self._address.hosts:
+            warn_if_overheard(self._address, host)
 
     def _check(self) -> None:
         if not isinstance(self.name, str) or not self.name or any(one in "{}: \n" for one in self.name):
@@ -115,8 +118,6 @@ class RedisOutbox(DurableOutbox):
                 raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
         if type(self._replicas) is not int or self._replicas < 0:
             raise ConfigurationError("replicas must be an int, 0 or more")
-        if self._replicas and self._address.is_cluster:
-            raise ConfigurationError("replicas cannot be waited for in a cluster")
         if self._fallback not in (None, "memory"):
             raise ConfigurationError('fallback must be None or "memory"')
 
@@ -130,11 +131,14 @@ class RedisOutbox(DurableOutbox):
     def from_url(cls, url: str) -> RedisOutbox:
         """``redis://user:password@host:6379/0``, ``rediss://…`` for TLS, ``unix:///path/redis.sock``.
 
-        ``redis+sentinel://host,host:26379/service/0`` asks Sentinels for the master, ``redis+cluster://host:6379`` is
-        one node of a cluster; ``rediss+…`` are the same with TLS. Our options are written as
+        ``redis+sentinel://host,host:26379/service/0`` asks Sentinels for the master, ``redis+cluster://host:6379,host``
+        nodes of a cluster: of either, one has to answer. ``rediss+…`` are the same with TLS. Our options are written as
         ``?name=shop&sender=false&lease_ttl=5``; all others are redis-py's. Raises `ConfigurationError`.
         """
-        return cls(url)
+        try:
+            return cls(url)
+        finally:
+            del url  # as above
 
     def that_sends(self) -> RedisOutbox:
         """The same, not open, for a process that may send, too."""

@@ -15,7 +15,7 @@ from .._errors import OutboxError
 from .._ledger import CHUNK
 from ._answers import opened_of, scanned_of, sight_of
 from ._errands import VERSION
-from ._failures import Away, OddAnswer, OtherGeneration
+from ._failures import Away, OtherGeneration
 from ._link import Answer, Link, Step
 from ._log import Entry
 from ._outbox import RedisOutbox
@@ -79,12 +79,12 @@ def visiting(outbox: RedisOutbox) -> Iterator[Visit]:
     link = outbox.link()
     try:
         yield Visit(link, outbox.place)
-    except OddAnswer as error:
-        raise OutboxError(f"{outbox.place} answers what nobody can read ({error})") from error
     except Away as error:
-        raise OutboxError(f"{outbox.place} does not answer ({error})") from error
+        raise OutboxError(f"{outbox.place} {error.does} ({error})") from error
     except OtherGeneration as error:
-        raise OutboxError(f"{outbox.place} has just started again, or was emptied: once more, please") from error
+        raise OutboxError(
+            f"{outbox.place} has just started again, was emptied, or was moved: once more, please"
+        ) from error
     except OutboxError as error:
         if "OWNER" not in str(error):
             raise

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from .._durable import DurableOutbox
 from .._errors import ConfigurationError
 from .._foreign import must_be
-from .._places import flag_in_url
+from .._places import flag_in_url, may_be_url, quoted
 from ._errands import Errands
 from ._file import SYNCHRONOUS, Durability, File
 
@@ -26,6 +26,8 @@ def _file(path: str | os.PathLike[str]) -> Path:
         raise ConfigurationError("path is no name of a file")
     if str(file) == ":memory:":  # SQLite's own word
         raise ConfigurationError("path names SQLite's database in memory, which keeps nothing: use memory://, or none")
+    if may_be_url(str(file)) and not os.path.exists(file):
+        raise ConfigurationError("path is a URL, and no name of a file: give it as outbox=, and look how it is written")
     return file.absolute()
 
 
@@ -84,11 +86,11 @@ class SQLiteOutbox(DurableOutbox):
                 options[name] = flag_in_url(name, value)
             elif name == "max_bytes":
                 if not value.isdecimal() or len(value) > 18:
-                    raise ConfigurationError(f"max_bytes must be a whole number of bytes, not {value}")
+                    raise ConfigurationError(f"max_bytes must be a whole number of bytes, not {quoted(value)}")
                 options[name] = int(value)
             else:
                 known = "durability, sender and max_bytes"
-                raise ConfigurationError(f"{name} is no option of a SQLite outbox; those are {known}")
+                raise ConfigurationError(f"{quoted(name)} is no option of a SQLite outbox; those are {known}")
         return cls(path, **options)
 
     def that_sends(self) -> SQLiteOutbox:
