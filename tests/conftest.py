@@ -40,6 +40,7 @@ SLOW = (
     "test_emulator_server", "test_outbox_backlog", "test_outbox_callers", "test_outbox_damage", "test_outbox_disk",
     "test_outbox_kills", "test_outbox_signals", "test_redis_callers", "test_redis_fuzz", "test_redis_lease",
     "test_redis_outages", "test_redis_places", "test_redis_resets", "test_redis_slow", "test_redis_swarm",
+    "test_redis_topologies",
 )  # fmt: skip
 # Pure logic, hundreds of worlds of it: one interpreter is enough.
 HEAVY = (
