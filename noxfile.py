@@ -1,7 +1,8 @@
 """What is checked: `nox` runs lint, types and the tests on every interpreter found.
 
 Slow tiers have sessions of their own: `nox -s everything`, `nox -s foreign`, `nox -s loops`, `nox -s fuzz`,
-`nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s redis_topologies`, `nox -s benchmarks`.
+`nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s redis_topologies`, `nox -s lowest`, `nox -s attacks`,
+`nox -s benchmarks`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
@@ -26,6 +28,19 @@ SUPPORTED = ("3.11", "3.12", "3.13", "3.14", "3.15")
 def group(name: str) -> list[str]:
     """The requirements of a dependency group."""
     return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def lower_bounds() -> list[str]:
+    """The package's own requirements and those of its extras, each at exactly its lower bound."""
+    project = PROJECT["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    requirements = [requirement for text in texts if (requirement := Requirement(text)).name != project["name"]]
+    return [
+        f"{requirement.name}=={specifier.version}"
+        for requirement in requirements
+        for specifier in requirement.specifier
+        if specifier.operator == ">="
+    ]
 
 
 def switch_on_pyenv_versions() -> None:
@@ -84,9 +99,24 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=FOUND or None)
 def everything(session: nox.Session) -> None:
-    """Every test on every interpreter found."""
+    """Every test but the attacks on every interpreter found."""
     session.install("-e", ".[demo]", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session(python=FOUND[:1] or None)
+def lowest(session: nox.Session) -> None:
+    """The quick tests with exactly the lower bounds of pyproject.toml, on the oldest Python."""
+    # pytest 9.2 warns of what the plugin of such an old anyio imports, and a warning is an error here.
+    session.install("-e", ".[demo]", *group("test"), *lower_bounds(), "pytest<9.2")
+    session.run("pytest", "-n", "2", "-m", "not slow", *session.posargs, env={"LOWEST": "1"})
+
+
+@nox.session
+def attacks(session: nox.Session) -> None:
+    """What an attacker would try: hostile servers, files, stores, clients and surroundings."""
+    session.install("-e", ".[demo]", *group("test"))
+    session.run("pytest", "tests/attacks", "-m", "attack", *session.posargs)
 
 
 @nox.session

@@ -40,6 +40,7 @@ SLOW = (
     "test_emulator_server", "test_outbox_backlog", "test_outbox_callers", "test_outbox_damage", "test_outbox_disk",
     "test_outbox_kills", "test_outbox_signals", "test_redis_callers", "test_redis_fuzz", "test_redis_lease",
     "test_redis_outages", "test_redis_places", "test_redis_resets", "test_redis_slow", "test_redis_swarm",
+    "test_redis_topologies",
 )  # fmt: skip
 # Pure logic, hundreds of worlds of it: one interpreter is enough.
 HEAVY = (
@@ -54,7 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         parts = item.path.relative_to(HERE).parts
         slow = any(part.startswith(SLOW) for part in parts)
-        if slow or parts[-1].startswith(HEAVY):
+        if parts[0] == "attacks":  # slow, too, so that a run with a `-m` of its own leaves them out as well
+            item.add_marker("attack")
+        if slow or parts[-1].startswith(HEAVY) or parts[0] == "attacks":
             item.add_marker("slow")
         if slow or parts[0] == "faults":
             # Real time on a machine that others use, or the client's own jitter. A rerun is counted in the summary.

@@ -336,6 +336,7 @@ class UserpilotAPI(Startable):
             verdict = as_promised(await self._in_own_task(ask), promises)
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
+            verdict = attrs.evolve(verdict, body=None)  # or it would live for as long as somebody keeps the exception
             raise _Refused(verdict)
 
         def again(error: BaseException) -> bool:

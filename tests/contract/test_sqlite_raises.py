@@ -315,6 +315,43 @@ def test_people_see_what_another_program_has_written_or_are_told_that_it_is_dama
             assert "damaged" in str(error)
 
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+PROGRAMS: dict[str, str] = {
+    "a trigger that deletes": "CREATE TRIGGER evil AFTER INSERT ON calls BEGIN DELETE FROM calls; END",
+    "a trigger that fills the memory": "CREATE TRIGGER evil AFTER INSERT ON calls BEGIN SELECT hex(zeroblob(9e8)); END",
+    "a trigger that loads a library":
+        "CREATE TRIGGER evil AFTER UPDATE ON calls BEGIN SELECT load_extension('/tmp/evil.so'); END",
+    "a view in a table's place": f"DROP TABLE calls; CREATE VIEW calls AS {ENDLESS}",
+    "a view of another name": f"CREATE VIEW evil AS {ENDLESS}",
+    "a view with a trigger": "ALTER TABLE news RENAME TO old; CREATE VIEW news AS SELECT * FROM old;"
+        "CREATE TRIGGER evil INSTEAD OF INSERT ON news BEGIN INSERT INTO old VALUES (1, 'x'); END",
+    "a virtual table": "DROP TABLE lost; CREATE VIRTUAL TABLE lost USING fts5(id, at, kind, key, said)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_file_with_somebody_elses_programs_is_refused_and_not_touched(tmp_path: Path, name: str) -> None:
+    """Each of them would run with the application's rights when a call comes in, or when one is looked for."""
+    path = tmp_path / "events.db"
+    outbox = outbox_at(path)
+    open_now(outbox, Client().opening())
+    put(outbox, 4)
+    at_once(outbox.aclose())
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(PROGRAMS[name])
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    people: list[Callable[[], Any]] = [
+        lambda: open_now(outbox_at(path), Client().opening()), lambda: _inspect.look(path),
+        lambda: _inspect.retry(path), lambda: purge(path, Whose("user", "u1")),
+    ]  # fmt: skip
+
+    for visit in people:
+        with pytest.raises(OutboxError, match="has views, triggers or virtual tables"):
+            visit()
+    assert before == path.read_bytes()
+
+
 def test_an_answer_whose_words_hold_a_lone_surrogate_is_kept(tmp_path: Path) -> None:
     outbox = outbox_at(tmp_path / "events.db")
     open_now(outbox, Client().opening())

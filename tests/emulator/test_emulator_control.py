@@ -135,6 +135,16 @@ async def test_a_wrong_fault_is_refused_and_none_of_its_list_is_added(control):
     assert {"faults": []} == (await control.get(f"{ROUTE}/faults")).json()
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"name": "\\ud800"}', b'{"\\ud800": 1}', b'{"status": NaN}', b"[" * 10_000, b"\xff", b""]
+)
+async def test_a_fault_that_could_not_be_shown_again_is_refused(control, body):
+    answer = await control.post(f"{ROUTE}/faults", content=body)
+
+    assert (400, {"error": "the body is not valid JSON"}) == (answer.status_code, answer.json())
+    assert {"faults": []} == (await control.get(f"{ROUTE}/faults")).json()
+
+
 async def test_control_calls_are_neither_limited_nor_logged(clock):
     emulator = Emulator(clock=clock, rate_limit=1, api_keys=["KEY"])
     control = httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url="https://emulator")

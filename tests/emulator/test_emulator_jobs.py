@@ -261,7 +261,7 @@ async def test_the_list_shows_so_many_jobs_a_page_newest_first(connect, clock, j
     assert ([*to, None, None] if jobs_paging == "links" else [None] * 4) == [following for _, following in pages]
 
 
-@pytest.mark.parametrize("page", ["0", "-1", "many", ""])
+@pytest.mark.parametrize("page", ["0", "-1", "many", "", "²", "9" * 5_000])
 async def test_a_page_that_is_no_number_is_the_first(connect, clock, page):
     async with connect(Emulator(clock=clock, jobs_per_page=3)) as client:
         names = await seven_jobs(client)

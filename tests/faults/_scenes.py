@@ -244,7 +244,7 @@ async def rehearsal(
             async with client:
                 if breath:  # most applications do something else first
                     await anyio.sleep(0)
-                scene = Rehearsal(to, client, log, letters, emulator=server, network=network)
+                scene = Rehearsal(to=to, client=client, log=log, letters=letters, emulator=server, network=network)
                 yield scene
                 report = await scene.end()
         scene.judge_account(report)
@@ -301,7 +301,7 @@ async def on_sockets(
     with Log() as log:
         async with free_of_leaks(), client:
             await anyio.sleep(0)
-            scene = OnSockets(to, client, log, letters, server=server if server_counts else None)
+            scene = OnSockets(to=to, client=client, log=log, letters=letters, server=server if server_counts else None)
             yield scene
             began = anyio.current_time()
             report = await client.aclose()

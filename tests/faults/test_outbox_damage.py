@@ -90,6 +90,24 @@ def zero_first_page(file: Path) -> None:
         opened.write(bytes(4_096))
 
 
+def negative_version(file: Path) -> None:
+    """The highest bit of it."""
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA user_version = -2147483647")
+
+
+def misspelt(table: str) -> Callable[[Path], None]:
+    """One letter of the statement that made a table: none of them can be read then."""
+
+    def misspell(file: Path) -> None:
+        content = file.read_bytes()
+        statement = f"CREATE TABLE {table} (".encode()
+        assert 1 == content.count(statement)
+        file.write_bytes(content.replace(statement, statement.replace(b"TABLE", b"TABKE")))
+
+    return misspell
+
+
 def garbage(file: Path) -> None:
     file.write_bytes(os.urandom(file.stat().st_size))
 
@@ -115,6 +133,9 @@ def cut(share: float) -> Callable[[Path], None]:
     [
         pytest.param(zero_header, CALLS, id="zeroed header"),
         pytest.param(zero_first_page, 0, id="zeroed first page"),
+        pytest.param(negative_version, CALLS, id="a bit of the version"),
+        pytest.param(misspelt("calls"), CALLS, id="a letter of the schema"),
+        pytest.param(misspelt("files"), CALLS, id="a letter of another table's"),
         pytest.param(garbage, 0, id="garbage"),
         pytest.param(text, 0, id="text"),
         pytest.param(cut(0.9), CALLS // 2, id="cut at 90 %"),

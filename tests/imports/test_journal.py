@@ -211,6 +211,23 @@ def test_another_programs_log_is_not_written_back(path):
     assert before == after
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "CREATE TRIGGER evil AFTER INSERT ON parts BEGIN SELECT hex(zeroblob(9e8)); END",
+        "DROP TABLE jobs; CREATE VIEW jobs AS SELECT 1 AS number, 'j' AS job_id",
+    ],
+)
+def test_a_journal_with_somebody_elses_programs_is_refused(new, path, program):
+    new().close()
+    connection = sqlite3.connect(path)
+    connection.executescript(program)
+    connection.close()
+
+    with pytest.raises(ImportConflict, match="has views, triggers or virtual tables"):
+        Journal(path)
+
+
 def test_a_newer_version_is_refused(new, path):
     new().close()
     connection = sqlite3.connect(path)

@@ -917,3 +917,17 @@ async def test_a_client_that_trusts_nobody_is_what_the_last_test_needs():
             answer = await client.get(f"https://127.0.0.1:{server.port}/")
 
     assert answer.is_success
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_an_exception_keeps_nothing_of_the_answers_body() -> None:
+    """Who collects them, as an error tracker does, would collect megabytes, and what a server says of people."""
+    said = httpx.MockTransport(lambda request: httpx.Response(400, json={"errors": [], "people": ["anna.kowalska"]}))
+    async with UserpilotAPI("KEY", base_url="https://emulator", transport=said) as api:
+        with pytest.raises(Rejected) as caught:
+            await api.identify("u1")
+
+    behind = caught.value.__context__  # which `from None` hides, and keeps
+    assert behind is not None
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(behind.__traceback__)]
+    assert "anna.kowalska" not in repr((vars(behind), frames))

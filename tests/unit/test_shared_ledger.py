@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -215,6 +216,16 @@ def test_pages_of_calls_long_settled_are_forgotten_and_receipts_answer_all_the_s
 
     assert 17 >= len(ledger._chunks)
     assert ("dead", "expired") == (receipt.status, receipt.reason)
+
+
+def test_news_of_calls_that_nobody_made_are_heard_at_once() -> None:
+    """What another program wrote in the place of the outbox may name any id, and the loop waits meanwhile."""
+    ledger = ledger_of(3)
+    news = attrs.evolve(said(EXPIRED, [1]), carriers=[(1, 2**70)])
+    ledger.sync(account_of(3), 2**70, [news], complete=True)
+
+    assert EXPIRED == outcome(ledger, 1)
+    assert 1 == len(ledger._chunks)
 
 
 def test_a_million_calls_from_before_cost_no_page() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,9 @@ from starlette.routing import Mount, Route
 
 from userpilot_async.emulator._bodies import SMALL, read_body
 from userpilot_async.emulator._faults import Armed, Fault
+from userpilot_async.emulator._files import parse_json
 from userpilot_async.emulator._jobs import Job
+from userpilot_async.emulator._wire import Refused
 
 if TYPE_CHECKING:
     from userpilot_async.emulator._emulator import Emulator
@@ -123,10 +124,10 @@ class Control:
         if body.size > SMALL:
             return JSONResponse({"error": f"the body has more than {SMALL} bytes"}, status_code=413)
         try:
-            specs = json.loads(body.content)
+            specs = parse_json(body.content)
             faults = [Fault.from_json(spec) for spec in (specs if isinstance(specs, list) else [specs])]
-        except RecursionError:
-            return JSONResponse({"error": "the body is nested too deeply"}, status_code=400)
+        except Refused as refused:
+            return JSONResponse({"error": str(refused)}, status_code=400)
         except ValueError as exc:
             return JSONResponse({"error": str(exc)}, status_code=400)
         added = [self._emulator.faults.add(fault) for fault in faults]

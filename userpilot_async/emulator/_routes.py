@@ -85,7 +85,8 @@ def list_jobs(store: Store, call: Call) -> Answer:
     """
     jobs, size, paging = store.jobs.newest_first(), store.jobs_per_page, store.jobs_paging
     asked = parse_qs(call.query).get("page", ["1"])[0]
-    page = int(asked) if asked.isdecimal() and int(asked) and paging != "hidden" else 1
+    is_number = asked.isascii() and asked.isdecimal() and len(asked) < 10  # `int` refuses 5,000 digits
+    page = (int(asked) if is_number and paging != "hidden" else 0) or 1
     shown = [job.as_json(call.now) for job in jobs[(page - 1) * size : page * size]]
     if paging != "links":
         return json_answer(200, shown)

@@ -111,11 +111,15 @@ class Journal:
             connection.execute("BEGIN EXCLUSIVE")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            # What has no page of its own is a program: it does what whoever made it wanted.
+            counts = "count(*), total(NOT coalesce(rootpage, 0))"
+            tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
             if application not in (0, APPLICATION_ID) or (tables and not version):
                 raise ImportConflict(f"{self._name} is a database, but no journal of an import")
             if version > VERSION:
                 raise ImportConflict(f"{self._name} is of version {version}, which a newer userpilot_async wrote")
+            if programs:
+                raise ImportConflict(f"{self._name} has views, triggers or virtual tables, as no journal has")
             if not version:
                 for statement in filter(str.strip, SCHEMA.split(";")):
                     connection.execute(statement)

@@ -93,6 +93,7 @@ class File:
         self._warn = warn
         self._connection: sqlite3.Connection | None = None
         self._held: DatabaseFile | None = None
+        self._log = LOG
         self._heard = 0
         self._next_id = 0
         self._version = -1
@@ -175,7 +176,7 @@ class File:
         held = self.hold()
         look(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self._connection, self._version, self._last = connection, -1, None
+        self._connection, self._version, self._last, self._log = connection, -1, None, LOG
         self.tables = Tables(connection, self._wall)
         connection.text_factory = _decoded
         if not held.size:
@@ -186,20 +187,21 @@ class File:
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
         # What was delivered is nobody's business any more, and must not be found among what is salvaged.
         connection.execute("PRAGMA secure_delete = ON")
-        self._limit(connection)
+        self._limit(connection, LOG if is_there(self._ballast) else SHORT_LOG)
         prepare(connection)
         held.confirm()
 
-    def _limit(self, connection: sqlite3.Connection) -> None:
-        """Have the log written back before there is no room for it in the file."""
-        log = LOG if is_there(self._ballast) else SHORT_LOG
+    def _limit(self, connection: sqlite3.Connection, log: int) -> None:
+        """Have the log written back when it has so many pages, or before there is no room for it in the file."""
         most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if most != resource.RLIM_INFINITY:
             # What a file may grow to: the log has to fit into it, too, before it is checkpointed, and then into the
             # file. One that is full this way says so cleanly, and notes can still be written over what has gone.
             connection.execute(f"PRAGMA max_page_count = {max(1, most * 3 // 4 // PAGE)}")
             log = max(1, min(log, most // 4 // PAGE))
-        connection.execute(f"PRAGMA wal_autocheckpoint = {log}")
+        if log != self._log:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {log}")
+            self._log = log
 
     def hold(self) -> DatabaseFile:
         """The file and what lies beside it, private from now on, until `_disconnect`; before SQLite opens them."""
@@ -532,7 +534,10 @@ class File:
             with self._transaction():
                 self.tables.write_about(self.tables.about() or self._about)
         found = f"{self.path} is damaged ({_why(error)}), and is kept as {quarantine.name}"
-        self._warn(found if lost else f"{found}; no call is lost", lost)
+        if lost is None:
+            self._warn(f"{found}; its account cannot be read, so how many calls are lost is not known")
+        else:
+            self._warn(found if lost else f"{found}; no call is lost", lost)
 
     def _why_no_calls(self) -> OutboxError | None:
         """What keeps new calls from being written; ``None`` if nothing does."""
@@ -563,7 +568,8 @@ class File:
                     os.close(descriptor)
                 if written == BALLAST:
                     if self._connection is not None:
-                        self._limit(self._connection)
+                        with suppress(*FAILURES):  # then the log stays short
+                            self._limit(self._connection, LOG)
                     return True
                 self._ballast.unlink()
         return False

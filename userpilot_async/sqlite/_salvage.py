@@ -38,8 +38,10 @@ class Known:
     news: int
 
 
-def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int, Path]:
+def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int | None, Path]:
     """Put a new file in its place; how many calls are lost, and under which name the old one is kept.
+
+    ``None`` lost: nobody can know, since the account cannot be read.
 
     The caller holds the turn. If this is interrupted, `resume` must be called before the file is opened again.
     """
@@ -172,9 +174,9 @@ def _keep(path: Path, quarantine: Path) -> None:
 
 
 def _mend_header(path: Path) -> None:
-    """A first page that says how long the file really is; what is lost of it is that of an empty file.
+    """A first page that says how long the file really is, and where tables are that can be read.
 
-    Tables are where they are in that: one transaction made them.
+    What is lost of it is that of an empty file. Tables are where they are in that: one transaction made them.
     """
     blank = beside(path, ".blank")
     os.close(create_private(blank))
@@ -197,6 +199,20 @@ def _mend_header(path: Path) -> None:
             page[92:96] = page[24:28]
         file.seek(0)
         file.write(page)
+        file.flush()
+        if not _has_tables(path):
+            file.seek(HEADER)
+            file.write(empty[HEADER:])
+
+
+def _has_tables(path: Path) -> bool:
+    """One statement that cannot be read, of any of them, hides all tables."""
+    with _opened(path) as db:
+        try:
+            db.execute("SELECT id FROM calls LIMIT 0")
+        except sqlite3.DatabaseError:
+            return False
+    return True
 
 
 def _writable(path: Path) -> BinaryIO:
@@ -289,8 +305,8 @@ class _Restoring:
     bytes: int = 0
     highest: int = -1
 
-    def all_of(self, copy: Path) -> int:
-        """How many calls are lost."""
+    def all_of(self, copy: Path) -> int | None:
+        """How many calls are lost, if that can be known."""
         account = None
         with suppress(sqlite3.Error, TypeError, ValueError), _opened(copy) as old:
             account = self._account(old)
@@ -328,7 +344,8 @@ class _Restoring:
             self.bytes += row[6]
             self.highest = max(self.highest, row[0])
 
-    def _settle(self, account: Account | None) -> int:
+    def _settle(self, account: Account | None) -> int | None:
+        known = account is not None
         lost = 0 if account is None else max(0, account.waiting - self.calls)
         account = account or Account(accepted=self.calls)
         account.conclude(self.damaged, lost, 0)
@@ -338,7 +355,7 @@ class _Restoring:
         self.db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
         # All who listen hear of what comes after this.
         self.db.execute("INSERT INTO news VALUES (?, ?)", (self.known.news + MARGIN, sealed([])))
-        return lost
+        return lost if known else None
 
 
 def _is_whole(row: tuple[Any, ...]) -> bool:

@@ -44,14 +44,23 @@ MIGRATIONS: Sequence[str] = (_FIRST, _SECOND)
 
 
 def version_of(connection: sqlite3.Connection, known: int) -> int:
-    """The file's version, 0 for an empty one. Raises `OutboxError` if it is newer than ``known``, or no outbox."""
+    """The file's version, 0 for an empty one. Raises `OutboxError` if it is newer than ``known``, or no outbox.
+
+    Raises `sqlite3.DatabaseError` if it is none that there can be.
+    """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # What has no page of its own is a program: it does what whoever made it wanted.
+    counts = "count(*), total(NOT coalesce(rootpage, 0))"
+    tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
     if application not in (0, APPLICATION_ID) or (tables and not version):
         raise OutboxError("is a database, but no outbox of userpilot_async")
+    if version < 0:
+        raise sqlite3.DatabaseError("its version is damaged")
     if version > known:
         raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
+    if programs:
+        raise OutboxError("has views, triggers or virtual tables, as no outbox has: somebody else has put them there")
     return int(version)
 
 
