@@ -25,8 +25,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from ._failures import OddAnswer, Unreachable
-from ._shapes import listed, number, pairs, text
+from ._failures import Unreachable
+from ._shapes import listed, number, pairs, text, whole
 
 Node = tuple[str, int]
 """Host, port."""
@@ -268,23 +268,13 @@ class Sentinels:
         """Further Sentinels, for when those that were given are gone."""
         with suppress(Exception):  # it may not be allowed, and is a help, no need
             (others,) = ask(self._sentinel, packed("SENTINEL", "SENTINELS", self._service))
-            self._nodes.learn((), [_node_of(_said(one)) for one in listed(others)])
+            said = [dict(pairs(one)) for one in listed(others)]
+            self._nodes.learn((), [(text(one[b"ip"]), whole(one[b"port"])) for one in said])
 
 
 def _named(address: object, about: object) -> Named:
-    (node,) = pairs(address)
-    epoch = _said(about).get("config-epoch", "0")
-    return Named(_node_of(dict(zip(("ip", "port"), map(text, node), strict=True))), int(epoch))
-
-
-def _said(answer: object) -> dict[str, str]:
-    return {text(name): text(value) for name, value in pairs(answer)}
-
-
-def _node_of(said: Mapping[str, str]) -> Node:
-    if not {"ip", "port"} <= said.keys() or not said["port"].isdecimal():
-        raise OddAnswer("the address of a server was expected, and something else came")
-    return said["ip"], int(said["port"])
+    host, port = listed(address, 2)
+    return Named((text(host), whole(port)), whole(dict(pairs(about)).get(b"config-epoch", b"0")))
 
 
 # ── a cluster ──
@@ -371,7 +361,7 @@ class Cluster:
         """As in the answer of CLUSTER SLOTS, ``[host, port, id, more]``. Source: redis.io, "CLUSTER SLOTS"."""
         host = text(said[0]) if said[0] is not None else ""
         if host == "?":  # a name was to be announced, and there is none
-            host = _said(said[3]).get("ip", "") if len(said) > 3 else ""
+            host = text(dict(pairs(said[3])).get(b"ip", b"")) if len(said) > 3 else ""
             if not host:
                 return None
         return host or self._node[0], number(said[1])
