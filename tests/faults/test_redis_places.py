@@ -258,6 +258,34 @@ async def test_with_replicas_a_caller_without_a_limit_waits_until_they_have_it(o
     assert list(range(5)) == sorted(marks) == sorted(set(marks_at(emulator)))
 
 
+@ON_ASYNCIO
+async def test_what_no_replica_had_is_no_lost_call_and_is_sent_once_after_a_failover(own_redis: Start) -> None:
+    """Everybody sees it at the deposed master, and nobody was told that it is held: it is put once more."""
+    deposed, emulator = own_redis(), an_emulator()
+    master = own_redis(Replica, master=deposed)
+    master.wait_synced()
+    with RedisProxy(deposed.port) as proxy, Log() as log:
+        async with with_redis(proxy.url, emulator, replicas=1, timeout=0.5, max_wait=None) as userpilot:
+            await put(userpilot, ["before"])
+            await sent(userpilot)
+            with master.client() as redis:
+                redis.replicaof("NO", "ONE")
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(put, userpilot, ["meanwhile"])
+                await wait_until(lambda: 2 == userpilot.statistics().accepted)
+                assert ["meanwhile"] == Books(deposed).held()
+                proxy.upstream_port = master.port
+                with deposed.client() as redis:
+                    redis.replicaof("127.0.0.1", master.port)
+                proxy.cut_connections()
+            report = await sent(userpilot)
+
+    assert ["before", "meanwhile"] == marks_at(emulator)
+    assert (2, 0) == (report.statistics.delivered, report.statistics.resets)
+    assert 2 == Books(master).balanced()["delivered"]
+    assert not log.said("has lost calls")
+
+
 # ── I9 ──
 
 

@@ -147,6 +147,7 @@ def test_the_node_that_was_named_is_killed_and_the_others_are_known(tmp_path: Pa
         assert MOMENT > goes_on(one)
         if named is not master:
             named.start()  # or the last process finds nobody
+            cluster.wait_ok(named)
         ends_well(one)
 
 

@@ -117,6 +117,15 @@ class Cluster:
             new.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
             old.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
 
+    def wait_ok(self, *nodes: ClusterNode) -> None:
+        """Until the cluster is well in the eyes of these nodes; of all by default."""
+        for node in nodes or self.nodes:
+            with node.client() as client:
+                wait_for(
+                    lambda client=client: "cluster_state:ok" in _text(client.execute_command("CLUSTER", "INFO")),
+                    f"{node.port} is part of a cluster that is well",
+                )
+
     def wait_replicas(self, *replicas: ClusterNode) -> None:
         """Until each of these follows its master; all that began as replicas by default."""
         for replica in replicas or self.nodes[self._masters :]:
@@ -170,8 +179,7 @@ def _join(cluster: Cluster, masters: int) -> None:
             wait_for(lambda client=client: len(_links(client)) == len(clients), "all nodes know each other")
         for number, client in enumerate(clients[masters:]):
             client.execute_command("CLUSTER", "REPLICATE", _own_id(clients[number % masters]))
-        for client in clients:
-            wait_for(lambda client=client: "cluster_state:ok" in _text(client.execute_command("CLUSTER", "INFO")), "ok")
+    cluster.wait_ok()
     cluster.wait_replicas()
 
 

@@ -107,8 +107,9 @@ class Errands:
         if not before:
             self._tell(self._outbox.began, now)
         elif before != access.generation:
-            if lost:
+            if lost or access.link.replicas:  # what was read may be such steps: nobody sends that before it is there
                 self.lease.lose()
+            if lost:
                 happened = "it started again, or was emptied; how many is unknown; statistics().resets counts how often"
                 remedy = "have Redis keep what it has (appendonly yes), and flush no database that an outbox is in"
                 message = f"{self._outbox.place} has lost calls: {happened}; {remedy}"
