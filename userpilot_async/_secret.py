@@ -18,8 +18,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 SHOWN = "(the API key)"  # in place of it
 SHORT = 6  # characters; what is shorter turns up in other words by chance
-_BASE64 = "[A-Za-z0-9+/_=-]*"
-_ESCAPED = re.compile(r"\\+(?:u00|x)([0-9a-fA-F]{2})")
+# Servers choose what is searched by these, up to a megabyte of it: each must end in a time that grows as the text does.
+_BASE64 = "[A-Za-z0-9+/_=-]"
+_ESCAPED = re.compile(r"\\(?:u00|x)([0-9a-fA-F]{2})")
+_NUMBERED = re.compile(r"&#0*([0-9]{1,7})[0-9]*")
 _LAYERS = 4  # of quoting that are looked under: a proxy quotes what a server has quoted
 
 
@@ -102,12 +104,16 @@ class Secret(Hidden[str]):
     def _is_within(self, text: str) -> bool:
         """Below quotation marks of some kind."""
         key = _bare(self._value) or self._value
-        for unquoted in (unquote, html.unescape, _unescaped) * _LAYERS:
-            if key in _bare(text):
-                return True
-            if not any(sign in text for sign in "%&\\"):
-                return False
-            text = unquoted(text)
+        for _ in range(_LAYERS):
+            before = text
+            for unquoted in (unquote, _from_html, _unescaped):
+                if key in _bare(text):
+                    return True
+                if not any(sign in text for sign in "%&\\"):
+                    return False
+                text = unquoted(text)
+            if text == before:
+                break
         return key in _bare(text)
 
     def clean_json(self, value: Any) -> Any:
@@ -130,6 +136,11 @@ class Secret(Hidden[str]):
         return self.clean(value) if isinstance(value, str) else value
 
 
+def _from_html(text: str) -> str:
+    """Python's own raises `ValueError` for a character whose number has thousands of digits."""
+    return html.unescape(_NUMBERED.sub(r"&#\1", text))
+
+
 def _unescaped(text: str) -> str:
     """Without the ``\\u0041`` of JSON, and ``\\x41``."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
@@ -149,4 +160,4 @@ def _forms(key: str) -> Iterator[tuple[str, str]]:
         # The first characters are also of what comes before, the last one of what comes after.
         inside = whole[(0, 2, 3)[shift] : len(whole) - (1 if (shift + len(data)) % 3 else 0)]
         for said in {inside, inside.replace("+", "-").replace("/", "_")}:
-            yield said.lower(), f"{_BASE64}{re.escape(said)}{_BASE64}"
+            yield said.lower(), f"(?<!{_BASE64}){_BASE64}*{re.escape(said)}{_BASE64}*"

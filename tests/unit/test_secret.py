@@ -72,6 +72,26 @@ def test_a_short_key_is_one_only_where_it_stands_by_itself(key, said, cleaned):
     assert cleaned == Secret(key).clean(said)
 
 
+@pytest.mark.parametrize(
+    "around",
+    ["\\" * 200_000, "a" * 200_000, "&" * 200_000, "%" * 200_000, "&#" + "1" * 100_000, "&#" + "0" * 100_000],
+    ids=["backslashes", "base64", "&", "%", "a large number", "zeros"],
+)
+def test_a_long_text_is_searched_once_and_not_from_each_of_its_characters(around):
+    """A large answer, from a server that wants to keep the loop busy for hours, or to make Python raise."""
+    said = b64encode(KEY.encode()).decode()
+    cleaned = Secret(KEY).clean(f"{around} {said}")
+
+    assert said not in cleaned
+    assert SHOWN in cleaned
+    assert around == Secret(KEY).clean(around)
+
+
+def test_a_character_whose_number_begins_with_zeros_is_one_of_the_key():
+    key = "canary-5b1f0c77"
+    assert SHOWN == Secret(key).clean("".join(f"&#{ord(one):05000};" for one in key))
+
+
 def test_names_and_texts_of_an_answer_are_cleaned_however_deep_they_are():
     deep = KEY
     for _ in range(10_000):
