@@ -99,12 +99,13 @@ class KeyRing:
         fault = _fault_of_key(key)
         if fault:
             raise BadKey(f"api_key {fault}")
-        if self._last is None or self._last.reveal() != key.reveal():  # a `Secret` remembers what it looks for
-            self._last = Secret(key.reveal())
-        return self._last
+        last = self._last  # other threads ask, too
+        if last is None or last.reveal() != key.reveal():  # a `Secret` remembers what it looks for
+            last = self._last = Secret(key.reveal())
+        return last
 
     def fingerprint(self, salt: bytes) -> str:
-        """What tells this key from others, and cannot be guessed from. Raises as `current` does.
+        """What tells this key from others, and makes each guess at it slow. Raises as `current` does.
 
         Not for the thread of an event loop: it takes as long as each guess shall take.
         """
@@ -113,7 +114,7 @@ class KeyRing:
         return f"scrypt:{_COST}:{_BLOCK}:{_LANES}:{digest.hex()}"
 
     def old_fingerprint(self, salt: bytes) -> str:
-        """As outboxes and journals had it before: one hash, from which a short key can be guessed."""
+        """As outboxes and journals had it before: one hash, by which guesses are fast."""
         return hashlib.sha256(salt + self.secret().reveal().encode()).hexdigest()[:32]
 
 
