@@ -147,6 +147,7 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ),
         ("redis+cluster://n1:0,n2", {}, "^a node of a cluster is host or host:port"),
         ("redis+cluster://n1/1", {}, "^a cluster has one database, 0"),
+        ("unix:///run/redis@shop/redis.sock", {}, "an @ behind the host %40$"),
     ],
 )
 def test_what_cannot_be_right_is_refused(url: str, options: dict[str, Any], message: str) -> None:

@@ -171,7 +171,8 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
         raise ConfigurationError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
     if "@" in parts.path + parts.query + parts.fragment:
         raise ConfigurationError(
-            "in the URL of a Redis outbox, /, ? and # within user or password are written %2F, %3F and %23"
+            "in the URL of a Redis outbox, /, ? and # within user or password are written %2F, %3F and %23, and an @ "
+            "behind the host %40"
         )
     base, _, how = parts.scheme.partition("+")
     if base not in PLAIN or how not in ("", "cluster", "sentinel") or (how and base == "unix"):
