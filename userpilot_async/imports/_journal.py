@@ -55,7 +55,11 @@ class Journal:
             if self.path is not None:
                 self._held = self._hold(self.path)
             place = "" if self.path is None else str(self.path)
-            connection = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                connection = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            except BaseException:
+                self._let_go()
+                raise
             try:
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self.created = self._prepare(connection)

@@ -20,7 +20,7 @@ Rows = Iterable[Row | Mapping[str, Any]]
 
 
 def write_ndjson(path: File, rows: Rows) -> int:
-    """Write rows one JSON object a line; returns how many."""
+    """Write rows one JSON object a line; returns how many. The file is opened as by `write_csv`."""
     count = 0
     with _new(path) as file:
         for row in rows:
@@ -30,7 +30,11 @@ def write_ndjson(path: File, rows: Rows) -> int:
 
 
 def write_csv(path: File, rows: Rows) -> int:
-    """Write rows as CSV with a column for each field there is, metadata as JSON in one; returns how many."""
+    """Write rows as CSV with a column for each field there is, metadata as JSON in one; returns how many.
+
+    From then on the file is for its owner only (0600). Raises `OSError`, also where there is a link, another user's
+    file, or what is no regular file, such as ``/dev/stdout``.
+    """
     count = 0
     with _new(path) as file:
         writer = csv.DictWriter(file, FIELDS)
