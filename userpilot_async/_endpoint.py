@@ -82,15 +82,11 @@ class KeyRing:
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("an API key is not for pickling")
 
-    def current(self) -> str:
+    def secret(self) -> Secret:
         """The key for the next request; asked anew each time, so that a key can be rotated.
 
         Raises whatever the callable raises, or `BadKey` for a key that cannot be one.
         """
-        return self.secret().reveal()
-
-    def secret(self) -> Secret:
-        """The same, hidden."""
         key = self._key
         if callable(key.reveal()):
             key = Hidden(key.reveal()())
@@ -105,7 +101,7 @@ class KeyRing:
         return last
 
     def fingerprint(self, salt: bytes) -> str:
-        """What tells this key from others, and makes each guess at it slow. Raises as `current` does.
+        """What tells this key from others, and makes each guess at it slow. Raises as `secret` does.
 
         Not for the thread of an event loop: it takes as long as each guess shall take.
         """
