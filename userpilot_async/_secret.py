@@ -73,14 +73,14 @@ class Secret(Hidden[str]):
         return HiddenBytes(value.encode("ascii")) if self._value in value else value
 
     def may_be_in(self, data: bytes) -> bool:
-        """False only if `clean` has nothing to do in what ``data`` says: one look, where a long list has 100,000 texts.
+        """False only if `clean` has nothing to do in what ``data`` says, in JSON.
 
-        Quoted texts have one of the three signs; a zero is of UTF-16.
+        It is one look, where a long list has 100,000 texts. A zero is of UTF-16.
         """
-        low = data.lower()
-        return any(sign in low for sign in (b"%", b"&", b"\\", b"\0")) or any(
-            form.encode() in low for form, _ in self._said()
-        )
+        text = data.decode(errors="replace")
+        low = text.lower()
+        # Once more than in a text: a JSON text's own escapes are a layer of quoting.
+        return "\0" in text or any(form in low for form, _ in self._said()) or self._is_within(text, _LAYERS + 1)
 
     def clean(self, text: str) -> str:
         """The text, with `SHOWN` wherever the key is: as it is, quoted for a URL, JSON or HTML, in hex or in base64.
@@ -101,10 +101,10 @@ class Secret(Hidden[str]):
             self._forms = tuple(_forms(self._value))
         return self._forms
 
-    def _is_within(self, text: str) -> bool:
+    def _is_within(self, text: str, layers: int = _LAYERS) -> bool:
         """Below quotation marks of some kind."""
         key = _bare(self._value) or self._value
-        for _ in range(_LAYERS):
+        for _ in range(layers):
             before = text
             for unquoted in (unquote, _from_html, _unescaped):
                 if key in _bare(text):
