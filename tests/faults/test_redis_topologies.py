@@ -120,12 +120,7 @@ def test_the_master_of_the_slot_is_killed_and_its_replica_takes_over(tmp_path: P
 def test_a_planned_failover_in_a_cluster(tmp_path: Path) -> None:
     with a_scene(tmp_path) as (one, cluster, name):
         for _ in range(2):
-            before = cluster.master_of(name)
-            (other,) = {cluster.masters[0], cluster.replica_of(cluster.masters[0])} - {before}
-            cluster.wait_replicas(other)
-            with other.client() as client:
-                client.execute_command("CLUSTER", "FAILOVER")
-            is_elsewhere(cluster, name, one, before)
+            one.books = Books(cluster.fail_over(name), name)
             assert MOMENT > goes_on(one)
         ends_well(one)
 

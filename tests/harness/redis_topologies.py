@@ -82,6 +82,22 @@ class Cluster:
         """Its first replica, by the order in which they were started."""
         return self.nodes[self._masters + self.masters.index(master)]
 
+    def fail_over(self, name: str) -> ClusterNode:
+        """As for planned maintenance: the outbox' master and its replica change places. The new master."""
+        before = self.master_of(name)
+        share = self._share_of(slot_of(name))
+        (other,) = {self.masters[share], self.replica_of(self.masters[share])} - {before}
+        self.wait_replicas(other)
+        deadline = time.monotonic() + WITHIN
+        with other.client() as client:
+            while self.master_of(name) is before:  # a node that is too slow gives up after five seconds
+                if time.monotonic() >= deadline:
+                    raise ProgramFailed(f"{other.port} did not become the master")
+                with suppress(Exception):  # one is under way
+                    client.execute_command("CLUSTER", "FAILOVER")
+                time.sleep(POLL_EVERY)
+        return self.master_of(name)
+
     def move(self, name: str, target: ClusterNode, *, pause: Callable[[], object] = lambda: None) -> None:
         """Move an outbox' slot to another master, key by key; ``pause`` is called when half of them are there.
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import attrs
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
     ConnectionError,
@@ -21,10 +22,11 @@ from redis.exceptions import (
     NoPermissionError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
-from ._failures import OddAnswer, Unreachable
-from ._shapes import listed, number, pairs, text
+from ._failures import Unreachable
+from ._shapes import listed, number, pairs, text, whole
 
 Node = tuple[str, int]
 """Host, port."""
@@ -36,6 +38,9 @@ LEARN_EVERY = 60.0  # seconds between two looks at which nodes a cluster has
 RARELY = 10  # times as long as it took in vain to connect to a Sentinel, which holds up the outbox meanwhile
 ENOUGH_SENTINELS = 3  # answers: one of them may be behind, and says so by its epoch
 MOST_SHARES = 4  # of the deadline, at least a quarter of it for each node
+OF_A_CLUSTER: Mapping[str, Callable[[str], ResponseError]] = {
+    "MOVED": MovedError, "ASK": AskError, "TRYAGAIN": TryAgainError, "CLUSTERDOWN": ClusterDownError,
+}  # fmt: skip
 MOST_HOPS = 5  # from one node of a cluster to the next one
 UNREACHABLE = (ConnectionError, TimeoutError, OSError, ClusterDownError)  # here; another node may know more
 
@@ -74,10 +79,17 @@ def ask(connection: Any, *commands: bytes) -> list[Any]:
         try:
             answers.append(connection.read_response())
         except ResponseError as error:
-            refused = refused or error
+            refused = refused or _as_said(error)
     if refused is not None:
         raise refused
     return answers
+
+
+def _as_said(error: ResponseError) -> ResponseError:
+    """What a node of a cluster says. redis-py 5.0 knows these errors by name in its own cluster client only."""
+    code, _, words = str(error).partition(" ")
+    kind = OF_A_CLUSTER.get(code) if type(error) is ResponseError else None
+    return error if kind is None else kind(words)
 
 
 def _close(connection: Any) -> None:
@@ -256,23 +268,13 @@ class Sentinels:
         """Further Sentinels, for when those that were given are gone."""
         with suppress(Exception):  # it may not be allowed, and is a help, no need
             (others,) = ask(self._sentinel, packed("SENTINEL", "SENTINELS", self._service))
-            self._nodes.learn((), [_node_of(_said(one)) for one in listed(others)])
+            said = [dict(pairs(one)) for one in listed(others)]
+            self._nodes.learn((), [(text(one[b"ip"]), whole(one[b"port"])) for one in said])
 
 
 def _named(address: object, about: object) -> Named:
-    (node,) = pairs(address)
-    epoch = _said(about).get("config-epoch", "0")
-    return Named(_node_of(dict(zip(("ip", "port"), map(text, node), strict=True))), int(epoch))
-
-
-def _said(answer: object) -> dict[str, str]:
-    return {text(name): text(value) for name, value in pairs(answer)}
-
-
-def _node_of(said: Mapping[str, str]) -> Node:
-    if not {"ip", "port"} <= said.keys() or not said["port"].isdecimal():
-        raise OddAnswer("the address of a server was expected, and something else came")
-    return said["ip"], int(said["port"])
+    host, port = listed(address, 2)
+    return Named((text(host), whole(port)), whole(dict(pairs(about)).get(b"config-epoch", b"0")))
 
 
 # ── a cluster ──
@@ -359,7 +361,7 @@ class Cluster:
         """As in the answer of CLUSTER SLOTS, ``[host, port, id, more]``. Source: redis.io, "CLUSTER SLOTS"."""
         host = text(said[0]) if said[0] is not None else ""
         if host == "?":  # a name was to be announced, and there is none
-            host = _said(said[3]).get("ip", "") if len(said) > 3 else ""
+            host = text(dict(pairs(said[3])).get(b"ip", b"")) if len(said) > 3 else ""
             if not host:
                 return None
         return host or self._node[0], number(said[1])
