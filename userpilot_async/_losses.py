@@ -175,3 +175,23 @@ def closing_line(left: int, close: Close) -> str:
     words = f"{counted(left)} left to send, {time_text(close.rest)}"
     trouble = f"; {'nothing is sent' if close.held else 'the last request failed'}: {why}" if why else ""
     return f"closing: {words}{trouble}; {close.limit} waits until all is sent, Ctrl-C ends that"
+
+
+def unknown_budget_words(waits: Mapping[str, float], place: str) -> str | None:
+    """The line about budgets that may be spent, nobody knows; ``waits`` are seconds until the next request, by budget.
+
+    ``None`` where none has to wait.
+    """
+    seconds = {name: math.ceil(wait - 1e-6) for name, wait in waits.items() if wait < math.inf}
+    waiting = {name: wait for name, wait in seconds.items() if wait > 0}
+    if not waiting:
+        return None
+    each = ", ".join(f"{wait} s for {name}" for name, wait in waiting.items())
+    if len(waiting) < len(seconds):
+        how_long = f"some requests wait: {each}"
+    elif len(set(waiting.values())) > 1:
+        how_long = f"nothing is sent for {min(waiting.values())} s ({each})"
+    else:
+        how_long = f"nothing is sent for {min(waiting.values())} s"
+    why = "requests may have been made of which it knows nothing, and they count as made a moment ago"
+    return f"{how_long}: {place} was started again, emptied, or set back; {why}"

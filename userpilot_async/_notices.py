@@ -119,6 +119,8 @@ class Notices:
 
     def over(self, level: int, message: str) -> None:
         """Nothing is wrong any more. Logged at once, if what was wrong has been; if it has not, neither is this."""
+        if self._state is None and self._state_said is None:
+            return
         with self._lock:
             said, self._state, self._state_said = self._state_said, None, None
         if said is not None:

@@ -9,7 +9,7 @@ from functools import partial
 import attrs
 
 from ._destination import Destination
-from ._losses import Close, closing_line, counted, refused_words, why_lost
+from ._losses import Close, closing_line, counted, refused_words, unknown_budget_words, why_lost
 from ._notices import Notices, log, logger
 from ._schedule import Schedule
 from ._settlements import Settlement
@@ -105,6 +105,12 @@ class Reporting:
             self._notices.over(logging.WARNING, news.words)
         else:
             self._notices.state(LEVELS[news.kind], news.kind, news.words, news.about)
+
+    def budgets_unknown(self, schedule: Schedule, place: str, now: float) -> None:
+        """The sender has taken over from one of whose requests something is unknown: say for how long none goes."""
+        words = unknown_budget_words(schedule.budget_waits(now), place)
+        if words is not None:
+            self._notices.say(logging.WARNING, "budget", words)
 
     def due(self) -> float:
         """When something is to be said that nothing else wakes the sender for."""

@@ -274,7 +274,10 @@ class Sender:
             return 0
         inheritance = self._outbox.inherited()
         if inheritance is not None:
-            self.schedule.inherit(inheritance, self._now())
+            now = self._now()
+            self.schedule.inherit(inheritance, now)
+            if inheritance.unknown:
+                self.reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(limit)
         for ticket in tickets:
             self.schedule.add(ticket, self._outbox.was_sent(ticket[0]))

@@ -22,6 +22,7 @@ from ._failures import FAILURES, Full, OddAnswer, OtherGeneration
 from ._lease import Lease
 from ._link import Link, Step
 from ._log import asked_for, read_of
+from ._shapes import number
 
 if TYPE_CHECKING:
     from ._outbox import RedisOutbox
@@ -101,8 +102,6 @@ class Errands:
         if before and lost:
             access.forget()
         now = access.learned(opened.state)
-        if self._away and before:
-            self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")
         self._away, self._pause = False, FIRST_PAUSE
         if not before:
             self._tell(self._outbox.began, now)
@@ -153,7 +152,7 @@ class Errands:
         if isinstance(error, OutboxError):
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
             self._notices.state(logging.ERROR, "unusable", message, str(error))
-        elif not self._away:
+        else:
             does = "takes no more calls" if isinstance(error, Full) else "does not answer"
             does = "answers what nobody can read" if isinstance(error, OddAnswer) else does
             why = str(error) or type(error).__name__
@@ -223,6 +222,8 @@ class Errands:
         except FAILURES as error:
             self._leave(error)
             return False
+        # Not when a connection is there again: what is to be written may fail as it did before.
+        self._notices.over(logging.WARNING, f"{self._outbox.place} answers again")
         return more
 
     # ── reading ──
@@ -234,8 +235,8 @@ class Errands:
         last = max(reading.start, reading.end - 1)
         read, damaged = read_of(reading, self.access.run("read", reading.start, last, asked_for(reading)))
         if damaged:
-            self.access.run("aside", self.lease.token, *damaged)
-            self._say_lost(len(damaged), f"what {self._outbox.place} has of them cannot be read, and was set aside")
+            aside = number(self.access.run("aside", self.lease.token, *damaged))  # none, without the lease
+            self._say_lost(aside, f"what {self._outbox.place} has of them cannot be read, and was set aside")
         self._last_read = reading
         self._tell(self._outbox.arrived_for, reading, read)
 

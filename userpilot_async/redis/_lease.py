@@ -128,11 +128,6 @@ class Lease:
         if done:  # their end could not be noted any more
             self._access.run("finish", self.token, *done)
         unknown = max(0.0, min(left.unknown_until - now, LOST_TOKEN))
-        if unknown:
-            message = (
-                "what was sent before Redis started again, or was emptied, is unknown, and the budget may be spent"
-            )
-            self._warn(f"nothing is sent for {unknown:.0f} s: {message}")
         return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
 
     def _unfinished(self, filename: str, kind: str, last_calls: Sequence[int]) -> UnfinishedFile:
