@@ -177,6 +177,17 @@ def closing_line(left: int, close: Close) -> str:
     return f"closing: {words}{trouble}; {close.limit} waits until all is sent, Ctrl-C ends that"
 
 
+def lost_calls_line(place: str, under_way: int, remedy: str, lost: Losses) -> str:
+    """The line about calls that were held at this place and are gone there, without a trace and in no account."""
+    are = "is gone" if lost.calls == 1 else "are gone"
+    what = f"has lost calls: {lost.calls} that waited there {are}"
+    if lost.in_all > lost.calls:
+        what = f"has lost {counted(lost.calls)} more that waited there, {lost.in_all} in all"
+    if under_way:
+        what += f", and {under_way} more that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
+    return f"{place} {what}: it came back with older data, or was emptied; statistics().resets counts how often; {remedy}"
+
+
 def unknown_budget_words(waits: Mapping[str, float], place: str) -> str | None:
     """The line about budgets that may be spent, nobody knows; ``waits`` are seconds until the next request, by budget.
 

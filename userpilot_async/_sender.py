@@ -440,9 +440,10 @@ def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
 
 def _noted(work: Work) -> Request:
     """The request as the outbox notes it down."""
-    request = Request(work.route.budget, work.carried())
+    request = Request(work.route.budget, work.carried(), in_rows=work.in_rows())
     if work.step is not None:
         request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
         last_calls = [row.events[-1][0] if row.events else row.last_call for row in work.rows]
         request.last_calls = [call_id for call_id in last_calls if call_id is not None]
+        request.filed = work.filed()
     return request

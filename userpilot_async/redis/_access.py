@@ -15,6 +15,7 @@ def steady() -> float:
     return time.clock_gettime(_STEADY)
 
 
+MOST_GENERATIONS = 20  # remembered: as many starts of the server as a backup may reach back
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -26,12 +27,18 @@ class Access:
         self.client = client
         self.generation = ""
         """The one that is known; "" before the first contact."""
+        self.generations_before: list[str] = []
+        """Those that were known before it, the newest first: data may be set back by more than one."""
         self.revision = 0
         """The last step, of anybody, that is known."""
         self.heard = 0
         """And the last one of which it is known what it has told of calls."""
         self.resets = 0
         """How often calls were lost, as far as is known."""
+        self.ambiguous = 0
+        """How many calls may have arrived twice, as far as is known."""
+        self.set_backs = 0
+        """How often what is there was found to be older than what was known."""
         self.offset = 0.0
         """From the steady clock to the server's."""
         self._steps = 0
@@ -52,7 +59,7 @@ class Access:
         self.revision, self.heard = state.revision, state.heard
         self.offset = state.time - steady()
         now = state.committed()
-        self.resets = now.account.resets
+        self.resets, self.ambiguous = now.account.resets, now.account.ambiguous
         return now
 
     def look(self) -> Committed | None:
@@ -65,9 +72,16 @@ class Access:
         """How it is, whether anything was done or not."""
         return self.learned(State(self.run("look", self.heard, -1)))
 
+    def begins(self, generation: str) -> None:
+        """This is the generation from now on."""
+        if self.generation:
+            self.generations_before = [self.generation, *self.generations_before][:MOST_GENERATIONS]
+        self.generation = generation
+
     def forget(self) -> None:
         """What was known is not there any more."""
         self.revision = self.heard = 0
+        self.set_backs += 1
 
     def ago(self, seconds: float) -> int:
         """When that was, by the server's clock, in ms."""

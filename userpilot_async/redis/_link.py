@@ -24,10 +24,10 @@ from ._failures import Away, OddAnswer, OtherGeneration, meaning_of, words_of
 from ._log import Entry
 from ._shapes import listed
 
-KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
+KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
 SCRIPTS = (
     "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
-    "finish",
+    "finish", "explain", "reset",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 PACKER = OnePiece()

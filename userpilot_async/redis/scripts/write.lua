@@ -42,7 +42,14 @@ if ARGV[6] ~= '' then
         forgotten = forgotten + forget(ARGV[5])
       end
     end
+    local doubt, begun_at = number(about, 'doubt'), number(about, 'begun_at')
     for _, one in ipairs(notes.begun) do
+      for _, stretches in ipairs({one[3], one[7]}) do
+        add('ambiguous', count_again(stretches, doubt))
+        if begun_at > doubt then -- perhaps somebody is still to come who knows better
+          redis.call('HINCRBY', about, 'resent', string.format('%.0f', count_again(stretches, begun_at)))
+        end
+      end
       redis.call('HSET', requests, one[1], cjson.encode({one[2], one[3]}))
       if one[4] ~= '' then
         redis.call('HSET', files, one[4], cjson.encode({one[5], one[6]}))
@@ -72,6 +79,7 @@ for i = 7, #ARGV, 2 do
   count, bytes = count + 1, bytes + tonumber(ARGV[i])
 end
 add('bytes', bytes)
+add('ambiguous', notes.again or 0)
 local refused = first + count
 for _, one in ipairs(notes.refused) do
   local id = first + count
