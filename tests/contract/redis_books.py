@@ -80,6 +80,8 @@ class Books:
     resent: int = 0
     """Calls from before this generation that were sent in it, and that are not in doubt."""
     era: int = 0
+    is_lost: bool = False
+    """Somebody knows of more than was there when this generation began."""
     ended: dict[str, tuple[int, int, int]] = attrs.field(factory=dict)
     told_lost: dict[str, int] = attrs.field(factory=dict)
     """Generations that were lost, and how many calls were ambiguous at the end of them."""
@@ -136,10 +138,12 @@ class Books:
         self.account["next_id"] = math.ceil(next_id / PAGE) * PAGE
         self.begun = Begun(self.unknown, self.account["next_id"], self.sender)
         self.era += 1
+        self.again, self.is_lost = set(), False
         self.unknown, self.resent = Unknown(True, self.begun.at, self.era), 0
         self.generation, self.run_id = new, run_id
 
     def _lose(self, known: str, counted: int, ambiguous: int) -> None:
+        self.is_lost = True
         if known not in self.told_lost:
             self.told_lost[known] = counted
             self.unknown = attrs.evolve(self.unknown, requests=True)
@@ -148,6 +152,7 @@ class Books:
             self.told_lost[known] = ambiguous
 
     def explain(self, token: str, stretches: Stretches, is_all: bool) -> int:
+        stretches = [(first, min(last, self.begun.at - 1)) for first, last in stretches]
         self._mark_sent(stretches)
         self.account["ambiguous"] += self._count_again(stretches, self.begun.at)
         if is_all and token == self.begun.sender:
@@ -178,7 +183,8 @@ class Books:
         for call, size in zip(calls, sizes, strict=True):
             self.log[self._next_id()] = call, size
             self.account["bytes"] += size
-        self.account["ambiguous"] += notes.get("again", 0) if notes is not None else 0
+        if notes is not None and (self.is_lost or self.unknown.below >= self.begun.at):
+            self.account["ambiguous"] += notes.get("again", 0)
         refused = self.account["next_id"]
         for status, reason, count in notes["refused"] if notes is not None else ():
             self._conclude(said, status, reason, [self._next_id() for _ in range(count)], [])

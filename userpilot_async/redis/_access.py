@@ -37,8 +37,6 @@ class Access:
         """How often calls were lost, as far as is known."""
         self.ambiguous = 0
         """How many calls may have arrived twice, as far as is known."""
-        self.set_backs = 0
-        """How often what is there was found to be older than what was known."""
         self.offset = 0.0
         """From the steady clock to the server's."""
         self._steps = 0
@@ -81,7 +79,6 @@ class Access:
     def forget(self) -> None:
         """What was known is not there any more."""
         self.revision = self.heard = 0
-        self.set_backs += 1
 
     def ago(self, seconds: float) -> int:
         """When that was, by the server's clock, in ms."""

@@ -35,10 +35,10 @@ class Attempt:
     """They are there, or have failed."""
     term: int = 0
     """How often the lease had been lost when it was taken."""
-    set_backs: int = 0
-    """How often what is there had been found to be older when the step was begun."""
+    generation: str = ""
+    """The one that the step was made in."""
     again: bool = False
-    """Its calls may have been there before, and sent, in what was lost since."""
+    """Its calls may have been there before, and sent, in what is not there any more."""
 
 
 class Attempts:
@@ -100,7 +100,7 @@ class Attempts:
         said = attempt.notes[0] if attempt.notes else Notes()
         said.again = sum(1 for put in puts if may_be_twice(put.said)) if attempt.again else 0
         notes = said.as_json() if attempt.notes or said.again else ""
-        attempt.seq, attempt.set_backs = self._access.next_step(), self._access.set_backs
+        attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
         now = self._outbox.stamp()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
         access = self._access
@@ -139,7 +139,7 @@ class Attempts:
         made = resolved_of(self._access.run("resolve", seq, *gone, wait=not attempt.held))
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
-            attempt.again = attempt.again or attempt.set_backs != self._access.set_backs
+            attempt.again = attempt.again or attempt.generation != self._access.generation
             return
         self._step_made(attempt, self._access.look_now(), made)
 

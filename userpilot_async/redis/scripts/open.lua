@@ -52,6 +52,7 @@ if generation ~= '' and generation ~= there then
                'doubt', redis.call('HGET', about, 'doubt_before') or '',
                'retried_until', redis.call('HGET', about, 'retried_before') or '')
   elseif fate == 'lost' then
+    redis.call('HSET', about, 'lost_in', there)
     if redis.call('HSETNX', about, 'lost:' .. generation, string.format('%.0f', ambiguous)) == 1 then
       redis.call('HSET', about, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
     end

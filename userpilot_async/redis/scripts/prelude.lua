@@ -83,6 +83,8 @@ local function begin(generation, page)
              string.format('%.0f %.0f %.0f', number(account, 'revision'), next_id, number(account, 'ambiguous')),
              'generation', generation, 'begun_at', begun_at, 'sender_then', redis.call('HGET', about, 'sender') or '',
              'resent', '0')
+  redis.call('HDEL', about, 'lost_in')
+  redis.call('UNLINK', again)
   redis.call('HSET', account, 'next_id', begun_at)
 end
 

@@ -79,7 +79,9 @@ for i = 7, #ARGV, 2 do
   count, bytes = count + 1, bytes + tonumber(ARGV[i])
 end
 add('bytes', bytes)
-add('ambiguous', notes.again or 0)
+if redis.call('HEXISTS', about, 'lost_in') == 1 or number(about, 'doubt') >= number(about, 'begun_at') then
+  add('ambiguous', notes.again or 0) -- unless this data is known to have all that was ever held
+end
 local refused = first + count
 for _, one in ipairs(notes.refused) do
   local id = first + count
