@@ -177,12 +177,15 @@ def closing_line(left: int, close: Close) -> str:
     return f"closing: {words}{trouble}; {close.limit} waits until all is sent, Ctrl-C ends that"
 
 
-def lost_calls_line(place: str, under_way: int, remedy: str, lost: Losses) -> str:
-    """The line about calls that were held at this place and are gone there, without a trace and in no account."""
-    are = "is gone" if lost.calls == 1 else "are gone"
-    what = f"has lost calls: {lost.calls} that waited there {are}"
+def lost_calls_line(place: str, under_way: int | None, remedy: str, lost: Losses) -> str:
+    """The line about calls that were held at this place and are gone there, without a trace and in no account.
+
+    So many more were ``under_way``, and may have arrived; ``None`` where the lost ones may be among those.
+    """
+    waited = "waited there" if under_way is not None else "waited there, or were just being sent,"
+    what = f"has lost calls: {lost.calls} that {waited} {'is' if lost.calls == 1 else 'are'} gone"
     if lost.in_all > lost.calls:
-        what = f"has lost {counted(lost.calls)} more that waited there, {lost.in_all} in all"
+        what = f"has lost {counted(lost.calls)} more that {waited} {lost.in_all} in all"
     if under_way:
         what += f", and {under_way} more that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
     return f"{place} {what}: it came back with older data, or was emptied; statistics().resets counts how often; {remedy}"

@@ -159,9 +159,9 @@ class Client(NamedTuple):
     last: Token | None = None
     """The last lease it had, unless it knows that somebody else has had it since."""
     since: int = 0
-    """From this revision on it remembers its requests,"""
+    """From this step on it remembers its requests,"""
     sent: tuple[tuple[int, int], ...] = ()
-    """by the revision at which each was noted, and the id of the call."""
+    """by the step in which each was noted, and the id of the call."""
     known: int = 0
     """How many calls are ambiguous, as it has heard."""
     before: tuple[int, ...] = ()
@@ -256,7 +256,8 @@ class World:
         if known != server.generation:
             ended = {one: (reached, counted) for one, reached, counted in server.ended}
             fate = "kept" if revision <= ended.get(known, (-1, 0))[0] else "lost"
-            reached, counted = next((ended[one] for one in (known, *before) if one in ended), (0, 0))
+            _, counted = next((ended[one] for one in (known, *before) if one in ended), (0, 0))
+            reached = server.clients[number].seq
             is_last = token is not None and token == server.sender_then
             if fate == "kept" and is_last:
                 earlier = server.unknown_before and self._has("earlier loss")
@@ -490,7 +491,7 @@ class World:
                 generation=generation, revision=revision, away=False, renew=client.leading, before=before
             )
             if fate == "lost":
-                after = tuple(call_id for noted_at, call_id in client.sent if noted_at > reached)
+                after = tuple(call_id for step, call_id in client.sent if step > reached)
                 said = after if explains and self._has("explain") else () if explains else None
                 client = _deposed(client)._replace(held=(), explains=said, last=client.last if explains else None)
         elif name == "explain":
@@ -498,7 +499,7 @@ class World:
         elif name in ("write", "resolve"):
             first, fenced, revision = answer
             assert client.doubt is not None
-            _, has_call, noted = client.doubt
+            step, has_call, noted = client.doubt
             client = client._replace(doubt=None, revision=revision)
             if first is not None and has_call:
                 client = client._replace(held=(*client.held, client.to_put[0]), to_put=client.to_put[1:], again=False)
@@ -509,13 +510,13 @@ class World:
             elif first is not None and noted and hand is not None:
                 client = client._replace(hand=hand._replace(phase="noted") if noted == "begin" else None)
                 if noted == "begin":
-                    client = client._replace(sent=(*client.sent, (revision, hand.call_id)))
+                    client = client._replace(sent=(*client.sent, (step, hand.call_id)))
         elif name == "lease":
             if client.leading and answer != client.token:
                 client = _deposed(client)
             client = client._replace(token=answer, renew=False, last=answer)
         elif name == "inherit":
-            led = client._replace(leading=True, revision=answer, since=answer, sent=())
+            led = client._replace(leading=True, revision=answer, since=client.seq, sent=())
             client = client._replace(token=None) if answer is None else led
         return _put(state, number, client._replace(known=state.server.ambiguous))
 

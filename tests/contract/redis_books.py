@@ -103,33 +103,34 @@ class Books:
     # ── scripts ──
 
     def open(
-        self, known: str, revision: int, token: str, run_id: str, new: str, *, ambiguous: int = 0,
-        since: int | None = None, before: Sequence[str] = (),
+        self, client: str, known: str, revision: int, token: str, run_id: str, new: str, *, ambiguous: int = 0,
+        since: int | None = None, before: Sequence[str] = (), set_back: bool = False,
     ) -> tuple[str, str, int, int, int]:  # fmt: skip
-        fate, at, reached, explains = "same", 0, 0, 0
+        fate, at, explains, since_step = "same", 0, 0, self.clients.get(client, Done()).seq
         if self.generation is None:
             self.generation, self.run_id = new, run_id
-        elif self.run_id != run_id or (known == self.generation and revision > self.account["revision"]):
-            if self.run_id == run_id:
-                self.news = {}
+        elif self.run_id != run_id or (known == self.generation and (set_back or revision > self.account["revision"])):
+            by_hand = self.run_id == run_id
             self._begin(new, run_id)
+            if by_hand:
+                self.news, self.begun = {}, attrs.evolve(self.begun, sender=token)
         if known and known != self.generation:
-            fate = "kept" if revision <= self.ended.get(known, (-1, 0, 0))[0] else "lost"
+            fate = "kept" if not set_back and revision <= self.ended.get(known, (-1, 0, 0))[0] else "lost"
             there = [self.ended[one] for one in (known, *before) if one in self.ended]
-            reached, at, counted = there[0] if there else (0, 0, 0)
+            _, at, counted = there[0] if there else (0, 0, 0)
             is_last = bool(token) and token == self.begun.sender
             if fate == "kept" and is_last:
                 self.unknown = self.begun.unknown
             elif fate == "lost":
                 self._lose(known, counted, ambiguous)
-                if is_last and since is not None and since <= reached:
+                if is_last and since is not None and since <= since_step:
                     explains = 1
                 elif token and int(token.split()[0]) > int((self.begun.sender or "0").split()[0]):
                     self.account["ambiguous"] += self.resent
                     self.resent = 0
                     self.unknown = attrs.evolve(self.unknown, below=self.begun.at)
                     self.begun = attrs.evolve(self.begun, sender=token)
-        return self.generation, fate, at, explains, reached if explains else 0
+        return self.generation, fate, at, explains, since_step if explains else 0
 
     def _begin(self, new: str, run_id: str) -> None:
         assert self.generation is not None

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.contract.redis_books import PAGE, Books, Unknown
+from tests.contract.redis_books import PAGE, Books, Done, Unknown
 from userpilot_async._ledger import Outcome
 from userpilot_async._stored import runs
 
@@ -66,6 +66,8 @@ class Actor:
     before: list[str] = attrs.field(factory=list)
     """Generations that it knew before this one."""
     seq: int = 0
+    made: int | str = ""
+    """The last step that was answered; "" where that may be forgotten."""
     requests: int = 0
     cut: bool = False
     """The server was started again: it must open before anything else."""
@@ -172,20 +174,21 @@ class Desk:
         new = f"generation{next(self.generations)}"
         before = actor.generation
         arguments = (actor.generation, actor.revision, actor.token, self.run_id, new, 1, "server", "00", "key", 0, PAGE)
-        era = self.books.era
-        generation, fate, *told = self.books.open(
-            actor.generation, actor.revision, actor.token, self.run_id, new, ambiguous=actor.ambiguous,
-            since=actor.since, before=actor.before,
+        era, done = self.books.era, self.books.clients.get(actor.name, Done())
+        generation, fate, *said = self.books.open(
+            actor.name, actor.generation, actor.revision, actor.token, self.run_id, new, ambiguous=actor.ambiguous,
+            since=actor.since, before=actor.before, set_back=actor.made != "" and done.seq < int(actor.made),
         )  # fmt: skip
         since = "" if actor.since is None else actor.since
-        answer = actor.link.run(Step("open", *arguments, actor.heard, actor.ambiguous, since, *actor.before))
+        told = (actor.heard, actor.ambiguous, since, actor.made, *actor.before)
+        answer = actor.link.run(Step("open", *arguments, *told))
 
-        assert [generation.encode(), fate.encode(), *told, [b"server", b"00", b"key"], b"1"] == answer[:7]
+        assert [generation.encode(), fate.encode(), *said, [b"server", b"00", b"key"], b"1"] == answer[:7]
         if era != self.books.era:
             seconds, micros = self.redis.time()
             self._tick(seconds * 1_000 + micros // 1_000)
-        if before and generation != before:
-            actor.before.insert(0, before)
+        if generation != before:
+            actor.before[:0], actor.made = [before] if before else [], ""
         actor.generation, actor.cut = generation, False
         if fate == "lost":
             actor.token, actor.held, actor.revision, actor.heard = "", set(), 0, 0
@@ -206,7 +209,7 @@ class Desk:
         payloads = [f"call {next(self.calls)}".encode() for _ in range(calls)]
         flat = [one for call in payloads for one in (size, call)]
         name = "write" if calls else "note"
-        step = Step(name, actor.generation, actor.seq, actor.heard, actor.token, oldest, text, *flat)
+        step = Step(name, actor.generation, actor.seq, actor.heard, actor.token, oldest, text, actor.made, *flat)
         seq, token, said = actor.seq, actor.token, json.loads(text) if text else None
         if notes is not None and oldest:
             self._tick(oldest)
@@ -225,7 +228,7 @@ class Desk:
         if both is None or not answered:
             return None
         expected, answer = both
-        actor.doubt = None
+        actor.doubt, actor.made = None, seq
         assert [*expected] == answer[:4]
         self.check_state(actor, answer[4], heard)
         actor.held.update(payloads)
@@ -236,14 +239,14 @@ class Desk:
         doubt = actor.doubt
         both = self.run(
             actor,
-            Step("resolve", actor.generation, doubt.seq, *gone),
+            Step("resolve", actor.generation, doubt.seq, actor.made, *gone),
             lambda: self.books.resolve(actor.name, doubt.seq, gone),
         )
         if both is None:
             return None
         expected, answer = both
         assert (None if expected is None else [*expected]) == answer
-        actor.doubt, actor.late = None, doubt.step
+        actor.doubt, actor.late, actor.made = None, doubt.step, doubt.seq
         return answer
 
     def arrive_late(self, actor: Actor, step: Step, do: Callable[[], Any]) -> None:
@@ -274,7 +277,7 @@ class Desk:
         assert self.books.files == {k.decode(): _request(v) for k, v in zip(files[::2], files[1::2], strict=True)}
         assert self.books.unknown.requests == bool(unknown)
         self.check_state(actor, state, actor.heard)
-        actor.since = actor.revision
+        actor.since = actor.seq
         return both[1]
 
     def end_lease(self) -> None:
@@ -525,7 +528,7 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def look(self, who: int) -> None:
         actor = self.actor(who)
-        both = self.desk.run(actor, Step("look", actor.generation, actor.heard, actor.revision), lambda: None)
+        both = self.desk.run(actor, Step("look", actor.generation, actor.heard, actor.revision, actor.made), lambda: None)
         assert both is not None
         if both[1] is None:
             assert actor.revision == self.desk.books.account["revision"]
@@ -648,7 +651,7 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def do_something_with_old_knowledge(self, who: int) -> None:
         actor = self.desk.actors[who]
-        self.desk.run(actor, Step("look", actor.generation, 0, -1), lambda: None)
+        self.desk.run(actor, Step("look", actor.generation, 0, -1, ""), lambda: None)
 
     @invariant()
     def the_books_are_right(self) -> None:
@@ -772,7 +775,7 @@ def test_a_deleted_stream_of_lost_calls_does_not_stop_the_server(desk: Desk) -> 
     desk.redis.hset(desk.key("account"), "lost_bytes", 3 * HUGE)  # of calls that were in it
     desk.books.account["lost_bytes"] = 3 * HUGE
     notes = Notes(settled=[("dead", "rejected", [(0, 0)], [], "")]).as_json()
-    answer = sender.link.run(Step("note", sender.generation, 2, "", sender.token, 0, notes))
+    answer = sender.link.run(Step("note", sender.generation, 2, "", sender.token, 0, notes, 1))
 
     assert [1, 1, 0, 1] == answer[:4]
     assert b"0" == desk.redis.hget(desk.key("account"), "lost_bytes")
@@ -785,7 +788,7 @@ def test_an_entry_of_somebody_elses_making_is_read_and_set_aside(desk: Desk) -> 
     desk.redis.xadd(desk.key("log"), {"x": "y"}, id="1-1")
     flat, *_ = sender.link.run(Step("read", sender.generation, 0, 9, 10))
     set_aside = sender.link.run(Step("aside", sender.generation, sender.token, 1))
-    answer = sender.link.run(Step("write", sender.generation, 2, "", sender.token, 0, "", 20, "a call"))
+    answer = sender.link.run(Step("write", sender.generation, 2, "", sender.token, 0, "", 1, 20, "a call"))
 
     assert [b"0-1", b"1-1"] == flat[::3]
     assert 1 == set_aside

@@ -62,7 +62,7 @@ class Opened:
     lost_from: int
     """The first id that was not there when the data of now was written."""
     explains_since: int | None
-    """The caller is to say what it has sent since this revision: the data does not know."""
+    """The caller is to say what it has sent since this step of its own, of which the data knows nothing."""
     owner: Owner | None
     """``None`` if that was deleted, or is damaged."""
     state: State

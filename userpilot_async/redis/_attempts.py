@@ -104,7 +104,7 @@ class Attempts:
         now = self._outbox.stamp()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
         access = self._access
-        head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes)
+        head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes, access.made)
         try:
             written = written_of(access.run("write" if puts else "note", *head, *calls, wait=bool(puts)))
         except Full as error:
@@ -115,6 +115,7 @@ class Attempts:
         if written is None:
             raise Away("a step came late")
         made, forgotten, state = written
+        access.step_ended(attempt.seq)
         if forgotten:
             self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
         self._step_made(attempt, self._access.learned(state), made)
@@ -136,7 +137,8 @@ class Attempts:
         if not seq:
             return
         gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
-        made = resolved_of(self._access.run("resolve", seq, *gone, wait=not attempt.held))
+        made = resolved_of(self._access.run("resolve", seq, self._access.made, *gone, wait=not attempt.held))
+        self._access.step_ended(seq)
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             attempt.again = attempt.again or attempt.generation != self._access.generation
@@ -153,7 +155,7 @@ class Attempts:
                 self._lease.lose()
                 self._lease.last_token = ""
             if not made.fenced:
-                self._lease.made.add(self._access.revision, calls_in(notes))
+                self._lease.made.add(self._access.last_step, calls_in(notes))
         if not attempt.held:
             attempt.held = True
             ids = range(made.first_put, made.first_put + len(attempt.puts))

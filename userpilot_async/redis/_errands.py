@@ -64,10 +64,11 @@ class Errands:
         """Into the log, once in a while."""
         self._notices.say(logging.WARNING, message, message)
 
-    def say_set_back(self, generation: str, lost: int, under_way: int) -> None:
+    def say_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
         """What was told to be held in this generation is not all there any more: log what that has cost. In any thread.
 
-        So many calls that waited are lost; others were under way, and may have arrived.
+        So many calls that waited are lost; others were under way, and may have arrived (``None``: nobody knows how many
+        of the lost ones were).
         """
         place, remedy = self._outbox.place, "have Redis keep what it has (appendonly yes), and flush no such database"
         if lost or under_way:
@@ -119,7 +120,7 @@ class Errands:
             access.generation, access.revision, self.lease.last_token, run_id, uuid4().hex, VERSION,
             self._opening.destination, salt.hex(), self._opening.fingerprint(salt), int(self._rebind), CHUNK,
             access.heard, access.ambiguous, "" if self.lease.made.since is None else self.lease.made.since,
-            *access.generations_before,
+            access.made, *access.generations_before,
         )
         # fmt: on
         self._check(opened.owner)

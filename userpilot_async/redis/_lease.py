@@ -120,7 +120,7 @@ class Lease:
         self._renewed(now)
         inheritance = self._inheritance(left)
         committed = self._access.learned(left.state)
-        self.made.begin(self._access.revision)
+        self.made.begin(self._access.last_step)
         self.leading = True
         self._tell(self._outbox.leads, Lead(inheritance, committed))
 

@@ -12,32 +12,32 @@ MOST_CALLS = 100_000  # remembered: almost three hours at 600 a minute, in two m
 
 
 class Made:
-    """The calls in requests that were noted under one lease, by the revision at which they were."""
+    """The calls in requests that were noted under one lease, by the step in which they were."""
 
     def __init__(self) -> None:
         self.since: int | None = None
-        """From this revision on all are remembered; ``None`` before the first lease."""
+        """From this step on all are remembered; ``None`` before the first lease."""
         self._requests: deque[tuple[int, Sequence[Stretch]]] = deque()
         self._calls = 0
 
-    def begin(self, revision: int) -> None:
+    def begin(self, last_step: int) -> None:
         """A lease begins."""
-        self.since, self._calls = revision, 0
+        self.since, self._calls = last_step, 0
         self._requests.clear()
 
-    def add(self, revision: int, calls: Sequence[Stretch]) -> None:
-        """A request with these calls was noted."""
+    def add(self, step: int, calls: Sequence[Stretch]) -> None:
+        """Requests with these calls were noted in this step."""
         if not calls:
             return
-        self._requests.append((revision, calls))
+        self._requests.append((step, calls))
         self._calls += _count(calls)
         while self._calls > MOST_CALLS:
             self.since, forgotten = self._requests.popleft()
             self._calls -= _count(forgotten)
 
-    def after(self, revision: int) -> list[Stretch]:
-        """The calls in requests that were noted later than this, in the order in which they were."""
-        return [stretch for noted_at, calls in self._requests if noted_at > revision for stretch in calls]
+    def after(self, step: int) -> list[Stretch]:
+        """The calls in requests that were noted after this step, in the order in which they were."""
+        return [stretch for noted_in, calls in self._requests if noted_in > step for stretch in calls]
 
 
 def sliced(stretches: Iterable[Stretch], most: int) -> Iterator[list[Stretch]]:

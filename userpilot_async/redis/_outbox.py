@@ -316,9 +316,10 @@ class RedisOutbox(DurableOutbox):
             self.ledger.conclude_from(first, settled.merged, merged)
         under_way = {one for it in self._under_way for ids in (it.ids, it.filed, it.in_rows) for one in ids}
         self._under_way.clear()
+        knows = self.sends or bool(under_way)  # which calls were under way, only their sender does
         lost, perhaps = self.ledger.lose(first, now.account.next_id, under_way)
         if isinstance(self._errands, Errands):
-            self._errands.say_set_back(generation, lost, perhaps)
+            self._errands.say_set_back(generation, lost, perhaps if knows else None)
         self._wake()
 
     def arrived_for(self, reading: Reading, read: Read) -> None:

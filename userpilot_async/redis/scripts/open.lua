@@ -1,12 +1,14 @@
 -- Find, or begin, an outbox. ARGV: the generation that the caller knows ('' for none), the last revision it has heard
 -- of, the last lease it had ('' for none), the server's run id, a new generation, the version of all this, destination, salt,
 -- fingerprint, '1' to give it to these, how many ids a page of receipts has, what has been heard, how many calls the caller
--- knows to be ambiguous, from which revision on it knows all requests ('' for none), and the generations it knew before.
+-- knows to be ambiguous, from which of its steps on it knows what it sent ('' for none), its last step, and the generations
+-- it knew before.
 --
 -- A generation lasts until the server starts again, or everything is gone, or older than it was: then calls may be
 -- missing. Whoever remembers a later revision than was there when the next generation began knows that they are.
 local generation, revision, token, run_id, new = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local there, fate, at, explains, since = redis.call('HGET', about, 'generation'), 'same', 0, 0, 0
+local set_back = is_set_back(ARGV[15])
 
 if there and tonumber(redis.call('HGET', about, 'version')) > tonumber(ARGV[6]) then
   return redis.error_reply('VERSION ' .. redis.call('HGET', about, 'version'))
@@ -19,12 +21,14 @@ if not there then
              'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
   there = new
 elseif redis.call('HGET', about, 'run_id') ~= run_id
-    or (generation == there and revision > number(account, 'revision')) then
-  if redis.call('HGET', about, 'run_id') == run_id then -- somebody's hand: keys may not go together
+    or (generation == there and (set_back or revision > number(account, 'revision'))) then
+  local by_hand = redis.call('HGET', about, 'run_id') == run_id -- and keys may not go together
+  begin(new, tonumber(ARGV[11]))
+  if by_hand then
     redis.call('DEL', news)
     redis.call('HDEL', account, 'news_bytes')
+    redis.call('HSET', about, 'sender_then', token) -- who has sent since does not know what went before
   end
-  begin(new, tonumber(ARGV[11]))
   redis.call('HSET', about, 'run_id', run_id, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN),
              'doubt', redis.call('HGET', about, 'begun_at'), 'retried_until', string.format('%.0f', now() * 1000))
   there = new
@@ -33,17 +37,17 @@ if ARGV[10] == '1' then
   redis.call('HSET', about, 'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
 end
 if generation ~= '' and generation ~= there then
-  local ended, reached, ambiguous = redis.call('HGET', about, 'ended:' .. generation), 0, 0
+  local ended, ambiguous = redis.call('HGET', about, 'ended:' .. generation), 0
   fate = 'lost'
-  if ended and revision <= tonumber(string.match(ended, '^%d+')) then
+  if ended and not set_back and revision <= tonumber(string.match(ended, '^%d+')) then
     fate = 'kept'
   end
-  for i = 15, #ARGV do -- set back to before the last generation that the caller knows
+  for i = 16, #ARGV do -- set back to before the last generation that the caller knows
     ended = ended or redis.call('HGET', about, 'ended:' .. ARGV[i])
   end
   if ended then
-    reached, at, ambiguous = string.match(ended, '^(%d+) (%d+) (%d+)$')
-    reached, at, ambiguous = tonumber(reached), tonumber(at), tonumber(ambiguous)
+    at, ambiguous = string.match(ended, '^%d+ (%d+) (%d+)$')
+    at, ambiguous = tonumber(at), tonumber(ambiguous)
   end
   local last_to_send = token ~= '' and redis.call('HGET', about, 'sender_then') == token
   if fate == 'kept' and last_to_send then
@@ -63,8 +67,8 @@ if generation ~= '' and generation ~= there then
       redis.call('HSET', about, 'lost:' .. generation, ARGV[13])
     end
     local fence, fence_then = string.match(token, '^%d+'), string.match(redis.call('HGET', about, 'sender_then') or '', '^%d+')
-    if last_to_send and ARGV[14] ~= '' and tonumber(ARGV[14]) <= reached then
-      explains, since = 1, reached
+    if last_to_send and ARGV[14] ~= '' and tonumber(ARGV[14]) <= number(client, 'seq') then
+      explains, since = 1, number(client, 'seq')
     elseif fence and tonumber(fence) > tonumber(fence_then or '0') then
       -- A later sender than the last that is known here: nobody else's word is enough any more.
       add('ambiguous', number(about, 'resent'))

@@ -61,6 +61,12 @@ local function is_other(generation)
   return redis.call('HGET', about, 'generation') ~= generation
 end
 
+-- The caller knows that this step of its own was made, and it is not there any more: older data was put in the place of
+-- what was there. Not asked ('') after so long that what is known of its last step may have been forgotten.
+local function is_set_back(made)
+  return made ~= '' and number(client, 'seq') < tonumber(made)
+end
+
 local function other_generation()
   return redis.error_reply('GENERATION this is not what was here before')
 end
