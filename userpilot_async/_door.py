@@ -420,6 +420,7 @@ class Door(Startable):
         if self._door is DoorState.OPEN and (left := len(self._inbox.calls)):
             self._take_rest()
             self._inbox.say_lost(left)
+            self._notices.say_rest()
         return self._refusal()
 
     def _take_from_threads(self) -> None:
@@ -436,6 +437,7 @@ class Door(Startable):
             except Exception as bug:  # of ours, or a store's: raised out of here it would end an application on trio
                 self._notices.say(logging.ERROR, "inbox", f"a call from a thread was not held: {type(bug).__name__}")
                 receipt.follow(self._outbox.refuse(Outcome("dropped", "outbox")))
+                self._sender.count_out("outbox")
 
     def _take_one(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
         """Hold a call that another thread has put. In memory, room was kept for it, except among the oldest."""
@@ -457,6 +459,8 @@ class Door(Startable):
                 if self._ended:
                     letter = letter or partial(_bare_letter, self._destination, outcome)
                     self._sender.mourn(letter, outcome.reason or "")
+                else:  # nobody delivers letters any more
+                    self._sender.count_out(outcome.reason or "")
             for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
                 receipt.follow(self._outbox.put(kind, key, said, size, now))
 

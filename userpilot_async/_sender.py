@@ -357,6 +357,10 @@ class Sender:
         self._notices.lost(reason, 1, why=why or reasons)
         self.rouse()
 
+    def count_out(self, reason: str) -> None:
+        """A call is lost that never came as far as the schedule, and of which nobody but the log can be told."""
+        self._notices.lost(reason, 1, why=lambda: why_lost(reason, self.schedule.settings))
+
     def rest(self) -> Rest:
         """What is left to send, and how long that takes."""
         return self.schedule.rest(self._now())

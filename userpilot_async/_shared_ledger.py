@@ -127,7 +127,8 @@ class SharedLedger(Ledger):
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
             del self._chunks[number]
         self.accepted = account.accepted + self._refused.total()
-        self.delivered, self.ambiguous, self.resets = account.delivered, account.ambiguous, account.resets
+        self.delivered, self.ambiguous = account.delivered, account.ambiguous
+        self.resets = max(self.resets, account.resets)  # one that this process has met is recorded a moment later
         if account.by != self.by:
             self.by = Counter(account.by)
         if self._refused or account.dead != self.dead or account.dropped != self.dropped:
@@ -183,6 +184,7 @@ class SharedLedger(Ledger):
         were ``under_way``, or in a job of the server's.
         """
         lost, perhaps = self._held_from(first, under_way)
+        self.resets += bool(lost or perhaps)
         self.undecide()
         self.rewound.append(first)
         if self._reached > first:

@@ -72,7 +72,8 @@ class Access:
         self.revision, self.heard = state.revision, state.heard
         self.offset = state.time - steady()
         now = state.committed()
-        self.resets, self.ambiguous = now.account.resets, now.account.ambiguous
+        self.resets = max(self.resets, now.account.resets)  # what is there may have forgotten some
+        self.ambiguous = now.account.ambiguous
         return now
 
     def look(self) -> Committed | None:

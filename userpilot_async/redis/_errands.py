@@ -150,9 +150,9 @@ class Errands:
         """
         token, self.lease.last_token = self.lease.last_token, ""
         if since is not None:
-            steps = [*sliced(self.lease.made.after(since), MOST_IDS)] or [[]]
-            for number_, stretches in enumerate(steps, 1):
-                self.access.run("explain", token, json.dumps(stretches), int(number_ == len(steps)))
+            for stretches in sliced(self.lease.made.after(since), MOST_IDS):
+                self.access.run("explain", token, json.dumps(stretches), 0)
+            self.access.run("explain", token, "[]", 1)
 
     def _open(self, *arguments: str | float) -> Opened:
         try:
@@ -267,9 +267,9 @@ class Errands:
 
     def _count_resets(self) -> None:
         while self._resets:
-            counted_ = State(self.access.run("reset", self._resets[0], self.access.resets, self.access.heard))
+            state = State(self.access.run("reset", self._resets[0], self.access.resets, self.access.heard))
             self._resets.popleft()
-            self._tell(self._outbox.heard, self.access.learned(counted_))
+            self._tell(self._outbox.heard, self.access.learned(state))
 
     # ── reading ──
 
