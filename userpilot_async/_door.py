@@ -569,9 +569,10 @@ class Door(Startable):
             with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
                 await self._deliver_last_letters()
             self._letters.give_up()
-            self._notices.close(self._closing_words)
             self._is_left = True
         finally:
+            if self._ended:  # also where this is cancelled, and nobody comes back to it
+                self._notices.close(self._closing_words)
             self._closing.set()
             self._closing = None
 

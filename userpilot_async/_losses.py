@@ -182,13 +182,15 @@ def lost_calls_line(place: str, under_way: int | None, remedy: str, lost: Losses
 
     So many more were ``under_way``, and may have arrived; ``None`` where the lost ones may be among those.
     """
-    waited = "waited there" if under_way is not None else "waited there, or were just being sent,"
-    what = f"has lost calls: {lost.calls} that {waited} {'is' if lost.calls == 1 else 'are'} gone"
+    waited = "waited there" if under_way is not None else "waited there, or were just being sent"
     if lost.in_all > lost.calls:
-        what = f"has lost {counted(lost.calls)} more that {waited} {lost.in_all} in all"
+        what = f"has lost more calls: {lost.calls} that {waited}, {lost.in_all} in all"
+    else:
+        what = f"has lost calls: {lost.calls} that {waited}"
     if under_way:
-        what += f", and {under_way} more that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
-    return f"{place} {what}: it came back with older data, or was emptied; statistics().resets counts how often; {remedy}"
+        what += f"; {under_way} more that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
+    happened = "it came back with older data, or was emptied; statistics().resets counts how often"
+    return f"{place} {what}: {happened}; {remedy}"
 
 
 def unknown_budget_words(waits: Mapping[str, float], place: str) -> str | None:

@@ -260,16 +260,17 @@ class World:
             reached = server.clients[number].seq
             is_last = token is not None and token == server.sender_then
             if fate == "kept" and is_last:
-                earlier = server.unknown_before and self._has("earlier loss")
-                server = server._replace(unknown=earlier, doubt=server.doubt_before if self._has("earlier doubt") else 0)
+                server = server._replace(
+                    unknown=server.unknown_before and self._has("earlier loss"),
+                    doubt=server.doubt_before if self._has("earlier doubt") else 0,
+                )
             elif fate == "lost":
                 server = self._set_back(server, known, counted, ambiguous)
                 explains = is_last and since <= reached
-                if not explains and token is not None and token > (server.sender_then or (0, -1)):
-                    if self._has("later sender"):
-                        server = server._replace(
-                            doubt=server.begun_at, sender_then=token, ambiguous=server.ambiguous + server.resent, resent=0
-                        )
+                sent_later = token is not None and token > (server.sender_then or (0, -1)) and not explains
+                if sent_later and self._has("later sender"):
+                    counted = server.ambiguous + server.resent
+                    server = server._replace(doubt=server.begun_at, sender_then=token, ambiguous=counted, resent=0)
         if not self._has("lost"):
             fate = "kept" if fate == "lost" else fate
         return state._replace(server=server), (server.generation, fate, server.revision, explains, reached)

@@ -63,8 +63,9 @@ LEFT_OUT = {
 step that was not done will not be done later; nobody goes on while that is in doubt; who asks later learns as well that
 he was fenced; a new sender takes over requests; steps say which data they are for; whoever knows of more than is there
 is told; and an earlier loss is not forgotten for a later restart that has lost nothing. Of what was sent twice because
-data was set back, all is counted: what waits is in doubt; who sent last says what it sent since; what was in doubt before
-that still is; what had been counted is counted again; a later sender knows better; and so may be what is put again."""
+data was set back, all is counted: what waits is in doubt; who sent last says what it sent since; what was in doubt
+before that still is; what had been counted is counted again; a later sender knows better; and a call that is put again
+may have been there."""
 
 CATCHERS = {
     "step number": "two put, one of them sends",
@@ -85,7 +86,6 @@ CATCHERS = {
 def those(names: Any, scene_of: Any = str) -> list[Any]:
     """Names for a test; those with a long scene are left to the long run."""
     return [pytest.param(name, marks=[pytest.mark.slow] if scene_of(name) in LONG else []) for name in names]
-
 
 
 @pytest.mark.parametrize("scene", those(SCENES))

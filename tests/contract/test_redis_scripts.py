@@ -528,7 +528,8 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def look(self, who: int) -> None:
         actor = self.actor(who)
-        both = self.desk.run(actor, Step("look", actor.generation, actor.heard, actor.revision, actor.made), lambda: None)
+        step = Step("look", actor.generation, actor.heard, actor.revision, actor.made)
+        both = self.desk.run(actor, step, lambda: None)
         assert both is not None
         if both[1] is None:
             assert actor.revision == self.desk.books.account["revision"]

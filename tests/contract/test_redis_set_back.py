@@ -24,7 +24,6 @@ from userpilot_async.redis._failures import Away
 redis = pytest.importorskip("redis")
 
 
-
 EXPIRED = Outcome("dead", "expired")
 _names = count()
 
@@ -120,7 +119,7 @@ class Scene:
     def set_back(self, how: str) -> None:
         """To what was saved, or to nothing; in the same process of Redis, or in another one.
 
-        In the same process the lease stays as it is, so that whoever has it is the first to see this: nobody else could.
+        In the same process the lease stays as it is: whoever has it is the first to see this, and nobody else could.
         """
         if how == "in place" and not self.redis.exists(f"{{{self.name}}}:lease"):
             return
@@ -263,8 +262,8 @@ def test_calls_that_are_gone_are_said_to_be_lost_by_their_number(
         gone = [one for one in scene.receipts.values() if one.reason == "unknown"]
     said = [record.getMessage() for record in caplog.records if "has lost calls" in record.getMessage()]
     assert 2 == len(said), "each process says what it knows"
-    assert "has lost calls: 3 that waited there are gone, and 1 more that was just being sent may have arrived" in said[0]
-    assert "has lost calls: 4 that waited there, or were just being sent, are gone: it came back" in said[1]
+    assert "has lost calls: 3 that waited there; 1 more that was just being sent may have arrived: it came" in said[0]
+    assert "has lost calls: 4 that waited there, or were just being sent: it came back" in said[1]
     assert 4 == len(gone)
 
 

@@ -1,4 +1,4 @@
-"""Row 88, whatever happens: random losses of several reasons, bursts, silence, outages, and a close at a random time."""
+"""Row 88, whatever happens: losses of several reasons, bursts, silence, outages, and a close at a random time."""
 
 from __future__ import annotations
 
@@ -118,9 +118,7 @@ def test_each_outage_that_lasts_is_in_the_log_with_its_end_and_no_end_that_is_no
     spans: list[tuple[float, float]], calls: int, pause: float, max_age: float, close_timeout: float
 ) -> None:
     server = Flapping(spans)
-    client = UserpilotClient(
-        "KEY", transport=server, settings=Settings(max_age=max_age, close_timeout=close_timeout)
-    )
+    client = UserpilotClient("KEY", transport=server, settings=Settings(max_age=max_age, close_timeout=close_timeout))
     logs: list[Log] = []
 
     async def scene() -> float:
