@@ -10,8 +10,8 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, AnyStr, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 T_co = TypeVar("T_co", covariant=True)
@@ -81,11 +81,10 @@ class Secret(Hidden[str]):
         It is one look, where a long list has 100,000 texts. A zero is of UTF-16.
         """
         text = data.decode(errors="replace")
-        low = text.lower()
         # Once more than in a text: a JSON text's own escapes are a layer of quoting, the outermost one.
         return (
             "\0" in text
-            or any(form in low for form, _ in self._said())
+            or _any_in(text.lower(), [form for form, _ in self._said()])
             or self._is_within(text, _LAYERS + 1)
             or ("\\" in text and self._is_within(_unescaped(text)))
         )
@@ -115,21 +114,19 @@ class Secret(Hidden[str]):
     def _is_within(self, text: str, layers: int = _LAYERS) -> bool:
         """Below quotation marks of some kind, or in pieces with nothing to be seen between them."""
         self._said()
-        key, *coded = self._bare_forms
-        bare = _bare(text)
-        if any(form in bare for form in coded):
-            return True
+        forms = self._bare_forms
         for _ in range(layers):
             before = text
             for unquoted in (unquote, _from_html, _unescaped):
-                if key in _bare(text):
+                if _any_in(_bare(text), forms):
                     return True
+                forms = forms[:1]  # codes have no quotation marks
                 if not any(sign in text for sign in "%&\\"):
                     return False
                 text = unquoted(text)
             if text == before:
                 break
-        return key in _bare(text)
+        return _any_in(_bare(text), forms)
 
     def clean_json(self, value: Any) -> Any:
         """What was decoded from JSON, with all names and texts in it cleaned, however deep; changed in place."""
@@ -166,6 +163,10 @@ def _unescaped(text: str) -> str:
 
 def _bare(text: str) -> bytes:
     return text.lower().encode("ascii", "ignore").translate(None, _BETWEEN)
+
+
+def _any_in(text: AnyStr, forms: Iterable[AnyStr]) -> bool:
+    return any(form in text for form in forms)
 
 
 def _forms(key: str) -> Iterator[tuple[str, str]]:
