@@ -116,6 +116,8 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ("redis+other://cache", {}, "^a Redis outbox is at redis://"),
         ("unix+cluster:///run/redis.sock", {}, "^a Redis outbox is at redis://"),
         ("redis+sentinel://s1,s2", {}, "the name of the service is missing"),
+        ("redis+sentinel://s1,s2/the%20main", {}, "the name of the service is missing, or has other characters"),
+        ("redis://cache;name=shop", {}, "^a host of a Redis outbox is a name or an address"),
         ("redis+sentinel://s1,,s2/main", {}, "a sentinel is host or host:port"),
         ("redis://cache:port/0", {}, "is not one"),
         ("redis://cache?nmae=shop", {}, "^no option of RedisOutbox, and not all of them redis-py's: nmae$"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from urllib.parse import quote
 
 import pytest
@@ -31,8 +31,13 @@ QUOTED = {
     "each character in JSON": lambda key: "".join(f"\\u{ord(one):04x}" for one in key),
     "HTML": html.escape,
     "HTML by number": lambda key: "".join(f"&#{ord(one)};" for one in key),
+    "folded": lambda key: f"{key[:4]}\r\n {key[4:]}",
+    "in pieces": lambda key: f"{key[:3]}\0{key[3:5]}\u200b{key[5:6]}\x1b{key[6:]}",
+    "each character by itself": " ".join,
     "hex": lambda key: key.encode().hex(),
+    "hex, byte by byte": lambda key: key.encode().hex(" "),
     "base64": lambda key: b64encode(key.encode()).decode(),
+    "base64 on several lines": lambda key: encodebytes(f"{'.' * 50}{key}".encode()).decode(),
     "base64 of a header": lambda key: b64encode(f"Token {key}".encode()).decode(),
     "base64 of a login": lambda key: b64encode(f"{key}:".encode()).decode(),
     "base64 for URLs": lambda key: urlsafe_b64encode(f"x{key}".encode()).decode(),

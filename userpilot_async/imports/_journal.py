@@ -159,8 +159,9 @@ class Journal:
         self.about, self.progress = About(**about), Progress(**progress)
 
     def bind(self, about: About) -> None:
-        """Whose it is from now on."""
+        """Whose it is from now on. What it said before, perhaps a hash to guess a key from, is overwritten."""
         with self.change():
+            self._connection.execute("PRAGMA secure_delete = ON")
             self._connection.execute("UPDATE about SET said = ?", (json.dumps(attrs.asdict(about)),))
         self.about = about
 
