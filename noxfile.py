@@ -99,7 +99,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=FOUND or None)
 def everything(session: nox.Session) -> None:
-    """Every test but the attacks on every interpreter found."""
+    """Every test but attacks and topologies on every interpreter found."""
     session.install("-e", ".[demo]", *group("test"))
     session.run("pytest", "-n", "2", *session.posargs)
 

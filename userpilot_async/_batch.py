@@ -128,11 +128,6 @@ class Batch:
         tried, self.tried = self.tried, Moment()
         tried.come()
 
-    def drop_notes(self) -> None:
-        """All that only the sender may write."""
-        self.delivered, self.lost, self.parts = {}, [], []
-        self.requests, self.landed, self.forgotten = [], [], []
-
     def has_notes(self) -> bool:
         """There is something to write besides new calls."""
         return bool(self.refused) or self.has_senders_notes()

@@ -421,6 +421,7 @@ class Door(Startable):
         if self._door is DoorState.OPEN and (left := len(self._inbox.calls)):
             self._take_rest()
             self._inbox.say_lost(left)
+            self._notices.say_rest()
         return self._refusal()
 
     def _take_from_threads(self) -> None:
@@ -437,6 +438,7 @@ class Door(Startable):
             except Exception as bug:  # of ours, or a store's: raised out of here it would end an application on trio
                 self._notices.say(logging.ERROR, "inbox", f"a call from a thread was not held: {type(bug).__name__}")
                 receipt.follow(self._outbox.refuse(Outcome("dropped", "outbox")))
+                self._sender.count_out("outbox")
 
     def _take_one(self, kind: Kind, key: Key, said: Said, size: int, now: float) -> Receipt:
         """Hold a call that another thread has put. In memory, room was kept for it, except among the oldest."""
@@ -458,6 +460,8 @@ class Door(Startable):
                 if self._ended:
                     letter = letter or partial(_bare_letter, self._destination, outcome)
                     self._sender.mourn(letter, outcome.reason or "")
+                else:  # nobody delivers letters any more
+                    self._sender.count_out(outcome.reason or "")
             for kind, key, said, size, now, receipt in self._inbox.next_calls(SLICE):
                 receipt.follow(self._outbox.put(kind, key, said, size, now))
 
@@ -566,9 +570,10 @@ class Door(Startable):
             with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
                 await self._deliver_last_letters()
             self._letters.give_up()
-            self._notices.close(self._closing_words)
             self._is_left = True
         finally:
+            if self._ended:  # also where this is cancelled, and nobody comes back to it
+                self._notices.close(self._closing_words)
             self._closing.set()
             self._closing = None
 
@@ -642,6 +647,7 @@ class Door(Startable):
     def _end(self) -> None:
         """Nobody sends here any more: whatever is left is dropped, and accounted for, unless it can wait."""
         self._ended = self._sender.closed = True
+        self._sender.reporting.leave()
         self._inbox.shut()
         self._take_rest()
         try:

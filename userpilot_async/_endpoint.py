@@ -20,6 +20,7 @@ Key = str | Callable[[], str]
 
 # What a fingerprint costs, and each guess at one: 16 MB and about 50 ms. RFC 7914 (2) names 8 and 1 for the other two.
 _COST, _BLOCK, _LANES = 2**14, 8, 1
+_ROUNDS = 600_000  # of PBKDF2 with SHA-256: OWASP's Password Storage Cheat Sheet, read 2026-11
 _MAX_URL = 2_000  # characters; httpx takes 65,536, and the paths of endpoints come behind it
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # underscores: container networks have them
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label that makes the host an IPv4 address: WHATWG's URL, 3.5
@@ -82,15 +83,11 @@ class KeyRing:
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("an API key is not for pickling")
 
-    def current(self) -> str:
+    def secret(self) -> Secret:
         """The key for the next request; asked anew each time, so that a key can be rotated.
 
         Raises whatever the callable raises, or `BadKey` for a key that cannot be one.
         """
-        return self.secret().reveal()
-
-    def secret(self) -> Secret:
-        """The same, hidden."""
         key = self._key
         if callable(key.reveal()):
             key = Hidden(key.reveal()())
@@ -99,21 +96,26 @@ class KeyRing:
         fault = _fault_of_key(key)
         if fault:
             raise BadKey(f"api_key {fault}")
-        if self._last is None or self._last.reveal() != key.reveal():  # a `Secret` remembers what it looks for
-            self._last = Secret(key.reveal())
-        return self._last
+        last = self._last  # other threads ask, too
+        if last is None or last.reveal() != key.reveal():  # a `Secret` remembers what it looks for
+            last = self._last = Secret(key.reveal())
+        return last
 
     def fingerprint(self, salt: bytes) -> str:
-        """What tells this key from others, and cannot be guessed from. Raises as `current` does.
+        """What tells this key from others, and makes each guess at it slow. Raises as `secret` does.
 
         Not for the thread of an event loop: it takes as long as each guess shall take.
         """
         key = self.secret()
-        digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_LANES, dklen=16)
+        try:
+            digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_LANES, dklen=16)
+        except (AttributeError, ValueError):  # of a Python, or an OpenSSL, that allows what FIPS has approved only
+            digest = hashlib.pbkdf2_hmac("sha256", key.reveal().encode(), salt, _ROUNDS, dklen=16)
+            return f"pbkdf2:{_ROUNDS}:{digest.hex()}"
         return f"scrypt:{_COST}:{_BLOCK}:{_LANES}:{digest.hex()}"
 
     def old_fingerprint(self, salt: bytes) -> str:
-        """As outboxes and journals had it before: one hash, from which a short key can be guessed."""
+        """As outboxes and journals had it before: one hash, by which guesses are fast."""
         return hashlib.sha256(salt + self.secret().reveal().encode()).hexdigest()[:32]
 
 

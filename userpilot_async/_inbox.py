@@ -187,6 +187,7 @@ class Inbox:
             self.refused.append((outcome, letter, receipt))
         else:
             self.uncounted[outcome] += 1
+            receipt.failed(outcome)  # the loop will not know of it
 
     def _take_back(self, call: Call) -> None:
         """The loop has ended, so the caller is told that this call is not accepted; raises `Shut`."""

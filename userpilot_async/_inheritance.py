@@ -41,5 +41,9 @@ class Request:
     """Of a submission; with the kind of its rows, and the last call that says something of each."""
     kind: Kind = ""
     last_calls: Sequence[int] = ()
+    filed: Sequence[int] = ()
+    """Calls in a submitted file that the server would have twice if they were in another one, too."""
+    in_rows: Sequence[int] = ()
+    """Calls in its rows, which the server may have twice without harm."""
     number: int | str | None = None
     """The outbox's own name for it."""

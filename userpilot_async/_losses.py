@@ -175,3 +175,39 @@ def closing_line(left: int, close: Close) -> str:
     words = f"{counted(left)} left to send, {time_text(close.rest)}"
     trouble = f"; {'nothing is sent' if close.held else 'the last request failed'}: {why}" if why else ""
     return f"closing: {words}{trouble}; {close.limit} waits until all is sent, Ctrl-C ends that"
+
+
+def lost_calls_line(place: str, under_way: int | None, remedy: str, lost: Losses) -> str:
+    """The line about calls that were held at this place and are gone there, without a trace and in no account.
+
+    So many more were ``under_way``, and may have arrived; ``None`` where the lost ones may be among those.
+    """
+    waited = "waited there" if under_way is not None else "waited there, or were just being sent"
+    if lost.in_all > lost.calls:
+        what = f"has lost more calls: {lost.calls} that {waited}, {lost.in_all} in all"
+    else:
+        what = f"has lost calls: {lost.calls} that {waited}"
+    if under_way:
+        what += f"; {under_way} more that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
+    happened = "it came back with older data, or was emptied; statistics().resets counts how often"
+    return f"{place} {what}: {happened}; {remedy}"
+
+
+def unknown_budget_words(waits: Mapping[str, float], place: str) -> str | None:
+    """The line about budgets that may be spent, nobody knows; ``waits`` are seconds until the next request, by budget.
+
+    ``None`` where none has to wait.
+    """
+    seconds = {name: math.ceil(wait - 1e-6) for name, wait in waits.items() if wait < math.inf}
+    waiting = {name: wait for name, wait in seconds.items() if wait > 0}
+    if not waiting:
+        return None
+    each = ", ".join(f"{wait} s for {name}" for name, wait in waiting.items())
+    if len(waiting) < len(seconds):
+        how_long = f"some requests wait: {each}"
+    elif len(set(waiting.values())) > 1:
+        how_long = f"nothing is sent for {min(waiting.values())} s ({each})"
+    else:
+        how_long = f"nothing is sent for {min(waiting.values())} s"
+    why = "requests may have been made of which it knows nothing, and they count as made a moment ago"
+    return f"{how_long}: {place} was started again, emptied, or set back; {why}"

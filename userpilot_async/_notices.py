@@ -20,6 +20,7 @@ from ._printable import printable
 logger = logging.getLogger("userpilot_async")
 
 QUIET = 30.0  # seconds between two lines of the same reason
+MATTERS = 5.0  # seconds that a state lasts before it is said all the same: outages that follow a blip are not swallowed
 MOST_REASONS = 100  # remembered before those are forgotten whose quiet time is over
 CLOSED = "closed"  # the reason whose line waits for the end of a close, which knows how many there were, and why
 
@@ -48,10 +49,14 @@ class _Unsaid:
 
 @attrs.frozen
 class _State:
+    """What is wrong now, and was not said yet."""
+
     level: int
     reason: str
     message: str
     about: str
+    since: float
+    """When something was first wrong that was not said."""
 
 
 class Notices:
@@ -64,8 +69,8 @@ class Notices:
         self._quiet_until: dict[str, float] = {}
         self._unsaid: dict[str, _Unsaid] = {}
         self._in_all: dict[str, int] = {}
-        self._state: _State | None = None  # what is so now, and was not said yet
-        self._state_said: tuple[str, str] | None = None
+        self._state: _State | None = None
+        self._state_said: tuple[str, str] | None = None  # until it is over
         self._closed = False
         self.failures = 0
         """Lines lost because a logging handler raised."""
@@ -101,11 +106,26 @@ class Notices:
             self._say(reason)
 
     def state(self, level: int, reason: str, message: str, about: str = "") -> None:
-        """Log what is so now: ``reason``, and ``about`` what. If that must wait, and is over by then, nothing."""
+        """Log what is wrong now: ``reason``, and ``about`` what.
+
+        Within `QUIET` seconds of a line of this reason that waits, until it has lasted `MATTERS` seconds; if it is over
+        by then, it was a blip, and is not said. So every state that lasts has a line, and blips cannot fill the log.
+        """
         with self._lock:
-            self._state = None if self._state_said == (reason, about) else _State(level, reason, message, about)
-        if self._state is not None and self._may_speak(reason):
-            self._say_state()
+            before, self._state = self._state, None
+            if self._state_said == (reason, about):
+                return
+            self._state = _State(level, reason, message, about, self._moment() if before is None else before.since)
+        self._say_state_if_due()
+
+    def over(self, level: int, message: str) -> None:
+        """Nothing is wrong any more. Logged at once, if what was wrong has been; if it has not, neither is this."""
+        if self._state is None and self._state_said is None:
+            return
+        with self._lock:
+            said, self._state, self._state_said = self._state_said, None, None
+        if said is not None:
+            self._log(level, message)
 
     def tell(self, level: int, message: str) -> None:
         """Log ``message`` in any case."""
@@ -119,9 +139,8 @@ class Notices:
             return math.inf
         with self._lock:
             reasons = [reason for reason in self._unsaid if reason != CLOSED]
-            if self._state is not None:
-                reasons.append(self._state.reason)
-            return min((self._quiet_until.get(reason, -math.inf) for reason in reasons), default=math.inf)
+            due = min((self._quiet_until.get(reason, -math.inf) for reason in reasons), default=math.inf)
+            return min(due, self._state_due())
 
     def say_due(self) -> None:
         """Say what was left unsaid, as far as the quiet time of its reason is over."""
@@ -130,9 +149,7 @@ class Notices:
         for reason in [reason for reason in list(self._unsaid) if reason != CLOSED]:
             if self._may_speak(reason):
                 self._say(reason)
-        state = self._state
-        if state is not None and self._may_speak(state.reason):
-            self._say_state()
+        self._say_state_if_due()
 
     def say_rest(self) -> None:
         """Say all that was left unsaid, whenever the last line was: nobody may be there to say it later."""
@@ -176,12 +193,24 @@ class Notices:
         if unsaid is not None and (unsaid.calls or unsaid.merged):
             self._log(unsaid.level, unsaid.words(Losses(unsaid.calls, unsaid.merged, self._in_all[reason])))
 
+    def _state_due(self) -> float:
+        if self._state is None:
+            return math.inf
+        return min(self._quiet_until.get(self._state.reason, -math.inf), self._state.since + MATTERS)
+
+    def _say_state_if_due(self) -> None:
+        with self._lock:
+            due = self._state is not None and self._moment() >= self._state_due()
+        if due:
+            self._say_state()
+
     def _say_state(self) -> None:
         with self._lock:
             state, self._state = self._state, None
             if state is None:
                 return
             self._state_said = (state.reason, state.about)
+            self._quiet_until[state.reason] = self._moment() + QUIET
         self._log(state.level, state.message)
 
     def _log(self, level: int, message: str, error: Exception | None = None) -> None:

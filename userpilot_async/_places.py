@@ -20,10 +20,10 @@ _SCHEMES = {
 }  # fmt: skip
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 _OURS = "|".join(map(re.escape, _SCHEMES))
-# A scheme, with a slash behind its colon, or one of ours with a colon; redis// without one; what looks like a user and
-# a password, and does not begin as a path does; an option that is a password.
+# A scheme, with a slash behind its colon, or one of ours with a colon; redis// without one; what looks like a user, or
+# a password, and does not begin as a path does; an option that is a password, perhaps mistyped.
 _URL = re.compile(
-    rf"\s*(?:[a-z][a-z0-9+.-]+:/|(?:{_OURS}):|rediss?[+a-z]*//|(?!/[^/]|[.~])[^@]*:.*@|.*password=)",
+    rf"\s*(?:[a-z][a-z0-9+.-]+:/|(?:{_OURS}):|rediss?[+a-z]*//|(?!/[^/]|\.{{1,2}}/|~).*(?::|//).*@|.*pass\w*=)",
     re.DOTALL | re.IGNORECASE,
 )
 _WORD = re.compile(r"[\w.+-]{1,20}")

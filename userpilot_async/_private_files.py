@@ -135,7 +135,10 @@ def create_private(path: Path, flags: int = os.O_RDWR) -> int:
     descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | _FLAGS, MODE)
     try:
         _set_mode(path, descriptor, MODE)  # an odd umask may have left less
-        check_own(path, os.fstat(descriptor))  # a network's server may have given it to somebody else
+        found = os.fstat(descriptor)
+        if _HAS_USERS and found.st_uid != os.geteuid():
+            raise UnsafeFile(path, f"was given to uid {found.st_uid} by its file system: keep it on another one")
+        check_own(path, found)
     except BaseException:
         os.close(descriptor)
         with suppress(OSError):  # what is wrong is said by the other error

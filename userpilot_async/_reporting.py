@@ -9,15 +9,15 @@ from functools import partial
 import attrs
 
 from ._destination import Destination
-from ._losses import Close, closing_line, counted, refused_words, why_lost
+from ._losses import Close, closing_line, counted, refused_words, unknown_budget_words, why_lost
 from ._notices import Notices, log, logger
 from ._schedule import Schedule
 from ._settlements import Settlement
-from ._trouble import Trouble
+from ._trouble import News, Trouble
 from ._verdict import CANCELLED, Meaning, Verdict
 from ._work import Work
 
-LEVELS = {"held": logging.ERROR, "outage": logging.WARNING, "resumed": logging.WARNING}
+LEVELS = {"held": logging.ERROR, "outage": logging.WARNING}
 CLOSING = 10.0  # seconds between two lines of a close that waits until all is sent
 
 
@@ -38,6 +38,7 @@ class Reporting:
         self._destination = destination
         self._server = server
         self._trouble = Trouble(server)
+        self._retries = 0
         self._refusal = ""
         self._lost: dict[str, Lost] = {}
         self.answered_at = -math.inf
@@ -80,16 +81,36 @@ class Reporting:
         if verdict.status is not None:
             self.answered_at = now
             if schedule.failure is None:
-                self._trouble.answered()
+                self._trouble.answered(now)
+        if schedule.retries != self._retries:
+            self._retries = schedule.retries
+            self._trouble.failed(now)
         if self._destination.reads(verdict).meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
             answer = f"answered {verdict.status}" if verdict.status is not None else verdict.detail
             self._refusal = f"{self._server} {answer} on {work.route.name}"
 
     def look(self, schedule: Schedule, waiting: int, now: float) -> None:
         """Say how the server is, if that has changed."""
-        news = self._trouble.look(now, schedule.held, schedule.failures, schedule.failure or schedule.outage, waiting)
-        if news is not None:
+        failure = schedule.failure or schedule.outage
+        self._say(self._trouble.look(now, schedule.held, schedule.failures, failure, waiting))
+
+    def leave(self) -> None:
+        """The client is left. What fails from now on is what it breaks off itself."""
+        self._say(self._trouble.leave())
+
+    def _say(self, news: News | None) -> None:
+        if news is None:
+            return
+        if news.kind == "resumed":
+            self._notices.over(logging.WARNING, news.words)
+        else:
             self._notices.state(LEVELS[news.kind], news.kind, news.words, news.about)
+
+    def budgets_unknown(self, schedule: Schedule, place: str, now: float) -> None:
+        """The sender has taken over from one of whose requests something is unknown: say for how long none goes."""
+        words = unknown_budget_words(schedule.budget_waits(now), place)
+        if words is not None:
+            self._notices.say(logging.WARNING, "budget", words)
 
     def due(self) -> float:
         """When something is to be said that nothing else wakes the sender for."""

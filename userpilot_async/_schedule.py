@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -626,6 +626,10 @@ class Schedule:
     def failures(self) -> int:
         """Requests in a row that came to nothing, of the route where they are most."""
         return max(gate.failures for gate in self._gates)
+
+    def budget_waits(self, now: float) -> Mapping[str, float]:
+        """Seconds until the next request may go, by budget; ``inf`` where one has to be answered before."""
+        return {name: bucket.ready_at(now) - now for name, bucket in self.buckets.items()}
 
     def rest(self, now: float) -> Rest:
         """How long it will take to send all that waits, at the present budgets."""

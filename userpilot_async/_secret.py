@@ -10,17 +10,21 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, AnyStr, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 T_co = TypeVar("T_co", covariant=True)
 
 SHOWN = "(the API key)"  # in place of it
 SHORT = 6  # characters; what is shorter turns up in other words by chance
-_BASE64 = "[A-Za-z0-9+/_=-]*"
-_ESCAPED = re.compile(r"\\+(?:u00|x)([0-9a-fA-F]{2})")
+# Servers choose what is searched by these, up to a megabyte of it: each must end in a time that grows as the text does.
+_BASE64 = "[A-Za-z0-9+/_=-]"
+_ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[bfnrt])")
+_NUMBERED = re.compile(r"&#0*([0-9]{1,7})[0-9]*")
 _LAYERS = 4  # of quoting that are looked under: a proxy quotes what a server has quoted
+# What may stand between the characters of a key: lines are folded, and what is not printed is printed as a space.
+_BETWEEN = bytes(range(33)) + b"\\\x7f"
 
 
 class Hidden(Generic[T_co]):
@@ -62,29 +66,34 @@ class HiddenBytes(bytes):
 class Secret(Hidden[str]):
     """One API key: a printable ASCII text."""
 
-    __slots__ = ("_forms",)
+    __slots__ = ("_bare_forms", "_forms")
 
     _forms: tuple[tuple[str, str], ...]
+    _bare_forms: tuple[bytes, ...]
 
     def header(self, value: str) -> str | bytes:
         """A header's value, hidden if the key is in it."""
         return HiddenBytes(value.encode("ascii")) if self._value in value else value
 
     def may_be_in(self, data: bytes) -> bool:
-        """False only if `clean` has nothing to do in what ``data`` says: one look, where a long list has 100,000 texts.
+        """False only if `clean` has nothing to do in what ``data`` says, in JSON.
 
-        Quoted texts have one of the three signs; a zero is of UTF-16.
+        It is one look, where a long list has 100,000 texts. A zero is of UTF-16.
         """
-        low = data.lower()
-        return any(sign in low for sign in (b"%", b"&", b"\\", b"\0")) or any(
-            form.encode() in low for form, _ in self._said()
+        text = data.decode(errors="replace")
+        # Once more than in a text: a JSON text's own escapes are a layer of quoting, the outermost one.
+        return (
+            "\0" in text
+            or _any_in(text.lower(), [form for form, _ in self._said()])
+            or self._is_within(text, _LAYERS + 1)
+            or ("\\" in text and self._is_within(_unescaped(text)))
         )
 
     def clean(self, text: str) -> str:
         """The text, with `SHOWN` wherever the key is: as it is, quoted for a URL, JSON or HTML, in hex or in base64.
 
-        A text in which it stands in some other way, such as partly quoted, is replaced as a whole. Of a key below
-        `SHORT` characters, only what stands by itself is the key.
+        A text in which it stands in some other way, such as partly quoted, or broken into lines, is replaced as a
+        whole. Of a key below `SHORT` characters, only what stands by itself is the key.
         """
         if len(self._value) < SHORT:
             return re.sub(rf"(?<![\w-]){re.escape(self._value)}(?![\w-])", SHOWN, text)
@@ -97,18 +106,27 @@ class Secret(Hidden[str]):
     def _said(self) -> tuple[tuple[str, str], ...]:
         if not hasattr(self, "_forms"):
             self._forms = tuple(_forms(self._value))
+            data = self._value.encode()  # the key itself, and codes of it that are written on several lines
+            coded = (form for form, found in self._forms if form == data.hex() or _BASE64 in found)
+            self._bare_forms = tuple(dict.fromkeys((_bare(self._value) or data, *(_bare(form) for form in coded))))
         return self._forms
 
-    def _is_within(self, text: str) -> bool:
-        """Below quotation marks of some kind."""
-        key = _bare(self._value) or self._value
-        for unquoted in (unquote, html.unescape, _unescaped) * _LAYERS:
-            if key in _bare(text):
-                return True
-            if not any(sign in text for sign in "%&\\"):
-                return False
-            text = unquoted(text)
-        return key in _bare(text)
+    def _is_within(self, text: str, layers: int = _LAYERS) -> bool:
+        """Below quotation marks of some kind, or in pieces with nothing to be seen between them."""
+        self._said()
+        forms = self._bare_forms
+        for _ in range(layers):
+            before = text
+            for unquoted in (unquote, _from_html, _unescaped):
+                if _any_in(_bare(text), forms):
+                    return True
+                forms = forms[:1]  # codes have no quotation marks
+                if not any(sign in text for sign in "%&\\"):
+                    return False
+                text = unquoted(text)
+            if text == before:
+                break
+        return _any_in(_bare(text), forms)
 
     def clean_json(self, value: Any) -> Any:
         """What was decoded from JSON, with all names and texts in it cleaned, however deep; changed in place."""
@@ -127,16 +145,28 @@ class Secret(Hidden[str]):
         return around[0]
 
     def _cleaned(self, value: Any) -> Any:
+        if type(value) in (int, float) and self._value.isdecimal():  # a key may be a number, and be said as one
+            said = self.clean(str(value))
+            return value if said == str(value) else said
         return self.clean(value) if isinstance(value, str) else value
 
 
+def _from_html(text: str) -> str:
+    """Python's own raises `ValueError` for a character whose number has thousands of digits."""
+    return html.unescape(_NUMBERED.sub(r"&#\1", text))
+
+
 def _unescaped(text: str) -> str:
-    """Without the ``\\u0041`` of JSON, and ``\\x41``."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    """Without the ``\\u0041`` and the ``\\n`` of JSON, and ``\\x41``."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1] or found[2] or "20", 16)), text)
 
 
-def _bare(text: str) -> str:
-    return text.replace("\\", "").lower()
+def _bare(text: str) -> bytes:
+    return text.lower().encode("ascii", "ignore").translate(None, _BETWEEN)
+
+
+def _any_in(text: AnyStr, forms: Iterable[AnyStr]) -> bool:
+    return any(form in text for form in forms)
 
 
 def _forms(key: str) -> Iterator[tuple[str, str]]:
@@ -149,4 +179,4 @@ def _forms(key: str) -> Iterator[tuple[str, str]]:
         # The first characters are also of what comes before, the last one of what comes after.
         inside = whole[(0, 2, 3)[shift] : len(whole) - (1 if (shift + len(data)) % 3 else 0)]
         for said in {inside, inside.replace("+", "-").replace("/", "_")}:
-            yield said.lower(), f"{_BASE64}{re.escape(said)}{_BASE64}"
+            yield said.lower(), f"(?<!{_BASE64}){_BASE64}*{re.escape(said)}{_BASE64}*"

@@ -275,7 +275,10 @@ class Sender:
             return 0
         inheritance = self._outbox.inherited()
         if inheritance is not None:
-            self.schedule.inherit(inheritance, self._now())
+            now = self._now()
+            self.schedule.inherit(inheritance, now)
+            if inheritance.unknown:
+                self.reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(limit)
         for ticket in tickets:
             self.schedule.add(ticket, self._outbox.was_sent(ticket[0]))
@@ -354,6 +357,10 @@ class Sender:
         self._letters.post(letter, bounded=True)
         self._notices.lost(reason, 1, why=why or reasons)
         self.rouse()
+
+    def count_out(self, reason: str) -> None:
+        """A call is lost that never came as far as the schedule, and of which nobody but the log can be told."""
+        self._notices.lost(reason, 1, why=lambda: why_lost(reason, self.schedule.settings))
 
     def rest(self) -> Rest:
         """What is left to send, and how long that takes."""
@@ -440,9 +447,10 @@ def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
 
 def _noted(work: Work) -> Request:
     """The request as the outbox notes it down."""
-    request = Request(work.route.budget, work.carried())
+    request = Request(work.route.budget, work.carried(), in_rows=work.in_rows())
     if work.step is not None:
         request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
         last_calls = [row.events[-1][0] if row.events else row.last_call for row in work.rows]
         request.last_calls = [call_id for call_id in last_calls if call_id is not None]
+        request.filed = work.filed()
     return request

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
 import attrs
 
 from ._ledger import CHUNK, KEPT_CHUNKS, OPEN_CODES, UNSETTLED_CODES, Ledger, Outcome
-from ._stored import Concluded
+from ._stored import Concluded, runs
 
 GONE = Outcome("dropped", "unknown")
 
@@ -127,7 +127,8 @@ class SharedLedger(Ledger):
         for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
             del self._chunks[number]
         self.accepted = account.accepted + self._refused.total()
-        self.delivered, self.ambiguous, self.resets = account.delivered, account.ambiguous, account.resets
+        self.delivered, self.ambiguous = account.delivered, account.ambiguous
+        self.resets = max(self.resets, account.resets)  # one that this process has met is recorded a moment later
         if account.by != self.by:
             self.by = Counter(account.by)
         if self._refused or account.dead != self.dead or account.dropped != self.dropped:
@@ -164,6 +165,11 @@ class SharedLedger(Ledger):
         self.pending += self._merging
         self._merging = self.submitted = 0
 
+    def conclude_from(self, first: int, settled: Iterable[int], outcome: Outcome) -> None:
+        """Those of these calls with ids from ``first`` on have met their fate, which no account has."""
+        for one, last in runs(call_id for call_id in settled if call_id >= first):
+            self._conclude(one, last, outcome)
+
     def skip(self, first: int) -> None:
         """Nobody gets the ids from this one to the end of its page: what holds the calls has started again."""
         if first % CHUNK:
@@ -171,8 +177,14 @@ class SharedLedger(Ledger):
             self._reach(end)
             self._conclude(first, end - 1, GONE)
 
-    def lose(self, first: int, next_id: int) -> None:
-        """Calls from this one on are not there any more, nobody knows how many; ids go on behind its page."""
+    def lose(self, first: int, next_id: int, under_way: Collection[int] = ()) -> tuple[int, int]:
+        """Calls from this one on are not there any more; ids go on behind its page.
+
+        How many of them waited, at least, and of how many more nobody knows whether the server has them: of those that
+        were ``under_way``, or in a job of the server's.
+        """
+        lost, perhaps = self._held_from(first, under_way)
+        self.resets += bool(lost or perhaps)
         self.undecide()
         self.rewound.append(first)
         if self._reached > first:
@@ -182,6 +194,25 @@ class SharedLedger(Ledger):
         self._open.clear()
         self._swept = 0
         self._base = self._reached = next_id
+        return lost, perhaps
+
+    def _held_from(self, first: int, under_way: Collection[int]) -> tuple[int, int]:
+        """How many calls from this one on wait, at least, and how many of these may have arrived."""
+        waits = submitted = 0
+        if first < self._base:  # of calls accepted before this process opened it, it knows how many, and the oldest
+            waits = max(0, self.pending_before(self._base) - max(0, first - self._oldest_there))
+        for number in self._open:
+            start, end = (min(max(one - number * CHUNK, 0), CHUNK) for one in (max(first, self._base), self._reached))
+            page = self._chunks[number]
+            waits += sum(page.count(code, start, end) for code in UNSETTLED_CODES)
+            submitted += page.count(1, start, end)
+        perhaps = min(waits, submitted + sum(1 for one in under_way if one >= first and self._waits(one)))
+        return waits - perhaps, perhaps
+
+    def _waits(self, call_id: int) -> bool:
+        """It is held, as far as is known, and in no job of the server's."""
+        page = self._chunks.get(call_id // CHUNK)
+        return page is None or page[call_id % CHUNK] in (0, 3)
 
     def page_of(self, call_id: int) -> bytearray:
         """What a receipt for this call holds on to; of one that was accepted before, what this process knows."""

@@ -46,8 +46,8 @@ class Statistics:
     retries: int = 0
     """Requests whose calls had to be sent again. 429 and 409 are not among them."""
     possible_duplicates: int = 0
-    """Calls sent again after an answer was lost: the server may hold them twice. An upper bound; of a durable outbox,
-    for as long as there has been one.
+    """Calls sent again after an answer was lost, or after the outbox came back without the knowledge that they were
+    sent: the server may hold them twice. An upper bound; of a durable outbox, for as long as there has been one.
     """
     rate_limited: int = 0
     """Answers with status 429."""
@@ -75,8 +75,8 @@ class Statistics:
     held.
     """
     resets: int = 0
-    """How often the outbox came back without calls that it had held: how many those were is unknown, and they are in
-    no other number.
+    """How often the outbox came back without calls that it had held: how many those were in all is unknown, and they
+    are in no other number.
     """
     sends: bool = True
     """This client sends what is in the outbox; if not, another one that has it open does, or none (`sender=False`)."""

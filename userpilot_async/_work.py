@@ -63,3 +63,12 @@ class Work:
                 call[0] for lane, calls in self.load.parts for call in lane.calls[:calls] if isinstance(call, tuple)
             ]
         return list(self.head.ids) if isinstance(self.head, Post) else []
+
+    def filed(self) -> list[int]:
+        """Ids of the events in its file. If its answer gets lost, the file is found again, by its name."""
+        return [event[0] for row in self.rows for event in row.events or ()]
+
+    def in_rows(self) -> list[int]:
+        """Ids of the calls that went into its rows: an identify twice is the same identify."""
+        rows = [self.head] if isinstance(self.head, Row) else self.rows
+        return [call_id for row in rows for call_id in row.ids]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,14 +36,12 @@ def raw(url: str, data: bytes, *, patience: float = 5.0) -> bytes:
     """What comes back for these bytes."""
     parts = urlsplit(url)
     with closing(socket.create_connection((parts.hostname, parts.port), timeout=patience)) as wire:
-        wire.sendall(data)
-        wire.shutdown(socket.SHUT_WR)
         answer = b""
-        try:
+        with suppress(OSError):  # it may hang up on what it does not want to read
+            wire.sendall(data)
+            wire.shutdown(socket.SHUT_WR)
             while piece := wire.recv(65_536):
                 answer += piece
-        except (ConnectionError, TimeoutError):
-            pass
         return answer
 
 

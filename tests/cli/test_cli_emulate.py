@@ -4,9 +4,12 @@ import signal
 import socket
 
 import httpx
+import pytest
+from click.testing import CliRunner
 
 from tests.cli.conftest import userpilot
 from tests.harness.processes import LISTENING, python
+from userpilot_async.cli import cli
 from userpilot_async.cli._exits import Exit
 
 
@@ -44,6 +47,14 @@ def test_a_host_that_cannot_be_one_is_wrong_usage() -> None:
 
     assert result.returncode == Exit.USAGE
     assert "without a port" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["\u00fc\x1b", "\udce9", "emulator\0"], ids=["control character", "surrogate", "NUL"])
+def test_a_host_that_nobody_can_ask_for_is_wrong_usage(host: str) -> None:
+    result = CliRunner().invoke(cli, ["emulate", "--port", "0", "--host", host])
+
+    assert result.exit_code == Exit.USAGE, result.exception
+    assert "that is no host's name or address" in result.output
 
 
 def test_emulate_ends_well_on_ctrl_c() -> None:

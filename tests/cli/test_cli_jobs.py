@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from tests.cli.conftest import KEY, Run
 from userpilot_async import Job, JobStatus
+from userpilot_async.cli import cli
 from userpilot_async.cli._exits import Exit
 from userpilot_async.cli._jobs import table
 
@@ -61,6 +63,14 @@ def test_watch_of_a_job_that_nobody_knows_fails(run: Run) -> None:
 
     assert result.returncode == Exit.LOST
     assert "404" in result.stderr
+
+
+@pytest.mark.parametrize("job_id", ["", "j1\x1b[2J", "j" * 2_000])
+def test_watch_of_what_is_no_id_is_wrong_usage(job_id: str) -> None:
+    result = CliRunner().invoke(cli, ["jobs", "watch", job_id, "--api-key", "KEY"])
+
+    assert result.exit_code == Exit.USAGE, result.exception
+    assert "no job has such an ID" in result.output
 
 
 def test_watch_gives_up_when_its_time_is_up(run: Run, submit: Submit) -> None:

@@ -8,7 +8,7 @@ leaves its commands on the way, where they may still arrive, late, or never.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 S = TypeVar("S", bound=Hashable)
@@ -117,11 +117,28 @@ class Server(NamedTuple):
     requests: frozenset[tuple[str, int]] = frozenset()
     spent: frozenset[str] = frozenset()
     clients: tuple[Steps, ...] = ()
-    ended: tuple[tuple[int, int], ...] = ()
-    """Generations that are over, and the last revision of each."""
+    ended: tuple[tuple[int, int, int], ...] = ()
+    """Generations that are over, and the last revision of each, and how many calls were ambiguous then."""
     unknown: bool = False
     """Requests may have been made of which nothing is noted."""
     unknown_before: bool = False
+    sender: Token | None = None
+    """Who has sent last."""
+    sender_then: Token | None = None
+    """The same, when this generation began."""
+    begun_at: int = 0
+    doubt: int = 0
+    """Calls with lower ids may have been in requests of which nothing is noted."""
+    doubt_before: int = 0
+    again: frozenset[tuple[int, int]] = frozenset()
+    """Calls that were counted because they were in doubt, with the id below which all were."""
+    ambiguous: int = 0
+    is_lost: bool = False
+    """Somebody knows of more than was there when this generation began."""
+    resent: int = 0
+    """Calls from before this generation that were sent in it, and were not in doubt."""
+    restored: tuple[tuple[int, int], ...] = ()
+    """Generations that were set back, and how many calls were known to be ambiguous in them."""
 
 
 class Hand(NamedTuple):
@@ -139,6 +156,18 @@ class Client(NamedTuple):
     generation: int = 0
     revision: int = 0
     token: Token | None = None
+    last: Token | None = None
+    """The last lease it had, unless it knows that somebody else has had it since."""
+    since: int = 0
+    """From this step on it remembers its requests,"""
+    sent: tuple[tuple[int, int], ...] = ()
+    """by the step in which each was noted, and the id of the call."""
+    known: int = 0
+    """How many calls are ambiguous, as it has heard."""
+    before: tuple[int, ...] = ()
+    """The generations it knew before this one."""
+    explains: tuple[int, ...] | None = None
+    """What it has to say of the requests that it made after those that the data knows."""
     leading: bool = False
     to_put: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
@@ -146,6 +175,10 @@ class Client(NamedTuple):
     hand: Hand | None = None
     doubt: tuple[int, bool, str] | None = None
     """A step whose answer got lost: its number, whether its next call was in it, and what was noted."""
+    doubt_in: int = 0
+    """The generation of that step."""
+    again: bool = False
+    """The next call may have been put before, in what is not there any more."""
     seq: int = 0
     numbers: int = 0
     away: bool = False
@@ -212,34 +245,78 @@ class World:
         script: Callable[..., tuple[State, Any]] = getattr(self, f"_{name}")
         return script(state, server, own, number, *said)
 
-    def _open(self, state: State, number: int, known: int, revision: int, token: Token | None) -> tuple[State, Any]:
+    def _open(
+        self, state: State, number: int, known: int, revision: int, token: Token | None, ambiguous: int, since: int,
+        before: tuple[int, ...],
+    ) -> tuple[State, Any]:  # fmt: skip
         server = state.server
         if server.run != state.process:
-            fresh = server.generation < 0  # nothing is there
-            ended = server.ended if fresh else (*server.ended, (server.generation, server.revision))
-            server = server._replace(
-                generation=state.process, run=state.process, ended=ended, unknown=not fresh,
-                unknown_before=server.unknown,
-            )  # fmt: skip
-        fate = "same"
+            server = self._begun(state)
+        fate, reached, explains = "same", 0, False
         if known != server.generation:
-            reached = dict(server.ended).get(known, -1)
-            fate = "kept" if revision <= reached else "lost"
-            if fate == "lost":
-                server = server._replace(unknown=True)
-            elif self._leads(server, token):
-                before = server.unknown_before and self._has("earlier loss")
-                server = server._replace(unknown=before)
+            ended = {one: (reached, counted) for one, reached, counted in server.ended}
+            fate = "kept" if revision <= ended.get(known, (-1, 0))[0] else "lost"
+            _, counted = next((ended[one] for one in (known, *before) if one in ended), (0, 0))
+            reached = server.clients[number].seq
+            is_last = token is not None and token == server.sender_then
+            if fate == "kept" and is_last:
+                server = server._replace(
+                    unknown=server.unknown_before and self._has("earlier loss"),
+                    doubt=server.doubt_before if self._has("earlier doubt") else 0,
+                )
+            elif fate == "lost":
+                server = self._set_back(server, known, counted, ambiguous)
+                explains = is_last and since <= reached
+                sent_later = token is not None and token > (server.sender_then or (0, -1)) and not explains
+                if sent_later and self._has("later sender"):
+                    counted = server.ambiguous + server.resent
+                    server = server._replace(doubt=server.begun_at, sender_then=token, ambiguous=counted, resent=0)
         if not self._has("lost"):
             fate = "kept" if fate == "lost" else fate
-        return state._replace(server=server), (server.generation, fate, server.revision)
+        return state._replace(server=server), (server.generation, fate, server.revision, explains, reached)
+
+    def _begun(self, state: State) -> Server:
+        """Another process has the data: a generation begins, and all that waits is in doubt."""
+        server = state.server
+        fresh = server.generation < 0  # nothing is there
+        ended = (server.generation, server.revision, server.ambiguous)
+        return server._replace(
+            generation=state.process, run=state.process, ended=server.ended if fresh else (*server.ended, ended),
+            unknown=not fresh, unknown_before=server.unknown, begun_at=server.next_id, sender_then=server.sender,
+            doubt=server.next_id if self._has("in doubt") else 0, doubt_before=server.doubt, resent=0,
+            again=frozenset(), is_lost=False,
+        )  # fmt: skip
+
+    def _set_back(self, server: Server, known: int, counted: int, ambiguous: int) -> Server:
+        restored = dict(server.restored)
+        more = ambiguous - restored.get(known, counted)
+        restored[known] = max(ambiguous, restored.get(known, counted))
+        return server._replace(
+            unknown=True, is_lost=True, restored=tuple(sorted(restored.items())),
+            ambiguous=server.ambiguous + (max(0, more) if self._has("count restored") else 0),
+        )  # fmt: skip
+
+    def _explain(
+        self, state: State, server: Server, own: Steps, number: int, token: Token, sent: tuple[int, ...]
+    ) -> tuple[State, Any]:
+        there = frozenset(call_id for call_id, _ in server.log if call_id in sent and call_id < server.begun_at)
+        server = self._count_again(server._replace(sent=server.sent | there), there, server.begun_at)
+        if server.sender_then == token:
+            server = server._replace(doubt=server.doubt_before)
+        return state._replace(server=server), server.revision
+
+    def _count_again(self, server: Server, ids: Iterable[int], below: int, as_resent: bool = False) -> Server:
+        new = {(below, call_id) for call_id in ids if call_id < below} - server.again
+        if as_resent:
+            return server._replace(again=server.again | new, resent=server.resent + len(new))
+        return server._replace(again=server.again | new, ambiguous=server.ambiguous + len(new))
 
     def _leads(self, server: Server, token: Token | None) -> bool:
         return token is not None and server.lease == token
 
     def _write(
         self, state: State, server: Server, own: Steps, number: int, seq: int, token: Token | None, call: str,
-        kind: str, hand: Hand,
+        kind: str, hand: Hand, again: bool,
     ) -> tuple[State, Any]:  # fmt: skip
         """Calls come in, and the sender notes something: both, or nothing."""
         if self._has("step number") and own.seq >= seq:
@@ -249,8 +326,9 @@ class World:
         server = server._replace(clients=_with(server.clients, number, own))
         if call:
             server = server._replace(
-                log=(*server.log, (server.next_id, call)), next_id=server.next_id + 1, accepted=server.accepted + 1
-            )
+                log=(*server.log, (server.next_id, call)), next_id=server.next_id + 1, accepted=server.accepted + 1,
+                ambiguous=server.ambiguous + (again and (server.is_lost or server.doubt >= server.begun_at)),
+            )  # fmt: skip
         if kind and (leads or not self._has("fence")):
             assert token is not None
             wrong = "" if leads else f"what {NAMES[number]} noted with an old token has changed something"
@@ -271,6 +349,9 @@ class World:
         if again and hand.call_id not in server.sent and not state.set_back:
             wrong = wrong or f"{hand.call} is sent again, and nobody knows that it was before"
         server = server._replace(requests=server.requests | {(hand.number, hand.call_id)})
+        server = self._count_again(server, [hand.call_id], server.doubt)
+        if server.begun_at > server.doubt:
+            server = self._count_again(server, [hand.call_id], server.begun_at, as_resent=True)
         return server, state._replace(wrong=wrong)
 
     def _settle(self, server: Server, state: State, token: Token, hand: Hand, wrong: str) -> tuple[Server, State]:
@@ -280,6 +361,7 @@ class World:
             log=tuple(one for one in server.log if one[0] != hand.call_id),
             settled=tuple(sorted((*server.settled, *gone))),
             sent=server.sent - {hand.call_id},
+            again=frozenset(one for one in server.again if one[1] != hand.call_id),
             requests=server.requests - {noted},
             spent=server.spent | {hand.number} if noted in server.requests else server.spent,
         )
@@ -295,7 +377,7 @@ class World:
         if server.lease is not None:
             return state, None
         fence = server.fence + 1 if self._has("new fence") or not server.fence else server.fence
-        server = server._replace(fence=fence, lease=(fence, number))
+        server = server._replace(fence=fence, lease=(fence, number), sender=(fence, number))
         return state._replace(server=server), server.lease
 
     def _inherit(self, state: State, server: Server, own: Steps, number: int, token: Token) -> tuple[State, Any]:
@@ -303,8 +385,10 @@ class World:
             return state, None
         held = server.requests if self._has("requests under way") else frozenset()
         there = {call_id for call_id, _ in server.log}
+        marked = [call_id for _, call_id in held if call_id in there]
         server = server._replace(
-            sent=server.sent | {call_id for _, call_id in held if call_id in there},
+            sent=server.sent | set(marked),
+            ambiguous=server.ambiguous + len(marked),
             spent=server.spent | {name for name, _ in held},
             requests=frozenset(),
         )
@@ -327,8 +411,12 @@ class World:
             made = state.made | {(hand.number, hand.call)}
             yield f"{name} makes request {hand.number} with {hand.call}", _put(state, number, after, made=made), False
         if client.away:
-            command: Command = ("open", number, client.generation, client.revision, client.token)
+            told = (client.last, client.known, client.since, client.before)
+            command: Command = ("open", number, client.generation, client.revision, *told)
             yield from self._exchange(state, number, f"{name} connects again", command)
+        elif client.explains is not None:
+            command = ("explain", number, client.generation, client.last, client.explains)
+            yield from self._exchange(state, number, f"{name} says what it has sent since", command)
         elif client.leading and client.renew:
             command = ("lease", number, client.generation, client.token)
             yield from self._exchange(state, number, f"{name} renews the lease", command)
@@ -369,13 +457,13 @@ class World:
         if not call and not kind:
             return
         client = client._replace(seq=client.seq + 1)
-        client = client._replace(doubt=(client.seq, bool(call), kind))
+        client = client._replace(doubt=(client.seq, bool(call), kind), doubt_in=client.generation)
         told = [f"puts {call}"] * bool(call)
         if kind and hand is not None:
             told.append(f"notes that it {'makes' if kind == 'begin' else 'made'} request {hand.number}")
         label = f"{NAMES[number]} {' and '.join(told)} (step {client.seq})"
         token = client.token if client.leading else None
-        command = ("write", number, client.generation, client.seq, token, call, kind, hand)
+        command = ("write", number, client.generation, client.seq, token, call, kind, hand, client.again)
         yield from self._exchange(_put(state, number, client), number, label, command)
 
     def _exchange(self, state: State, number: int, label: str, command: Command) -> Iterator[tuple[str, State, bool]]:
@@ -398,29 +486,43 @@ class World:
     def _answered(self, state: State, number: int, command: Command, answer: Any) -> State:
         name, client, hand = command[0], state.clients[number], state.clients[number].hand
         if name == "open":
-            generation, fate, revision = answer
-            client = client._replace(generation=generation, revision=revision, away=False, renew=client.leading)
+            generation, fate, revision, explains, reached = answer
+            before = (client.generation, *client.before) if generation != client.generation else client.before
+            client = client._replace(
+                generation=generation, revision=revision, away=False, renew=client.leading, before=before
+            )
             if fate == "lost":
-                client = _deposed(client)._replace(held=())
+                after = tuple(call_id for step, call_id in client.sent if step > reached)
+                said = after if explains and self._has("explain") else () if explains else None
+                client = _deposed(client)._replace(held=(), explains=said, last=client.last if explains else None)
+        elif name == "explain":
+            client = client._replace(explains=None, last=None)
         elif name in ("write", "resolve"):
             first, fenced, revision = answer
             assert client.doubt is not None
-            _, has_call, noted = client.doubt
+            step, has_call, noted = client.doubt
             client = client._replace(doubt=None, revision=revision)
             if first is not None and has_call:
-                client = client._replace(held=(*client.held, client.to_put[0]), to_put=client.to_put[1:])
+                client = client._replace(held=(*client.held, client.to_put[0]), to_put=client.to_put[1:], again=False)
+            elif has_call:
+                client = client._replace(again=client.again or self._is_put_again(client))
             if first is not None and noted and fenced:
-                client = _deposed(client)
+                client = _deposed(client)._replace(last=None)
             elif first is not None and noted and hand is not None:
                 client = client._replace(hand=hand._replace(phase="noted") if noted == "begin" else None)
+                if noted == "begin":
+                    client = client._replace(sent=(*client.sent, (step, hand.call_id)))
         elif name == "lease":
             if client.leading and answer != client.token:
                 client = _deposed(client)
-            client = client._replace(token=answer, renew=False)
+            client = client._replace(token=answer, renew=False, last=answer)
         elif name == "inherit":
-            led = client._replace(leading=True, revision=answer)
+            led = client._replace(leading=True, revision=answer, since=client.seq, sent=())
             client = client._replace(token=None) if answer is None else led
-        return _put(state, number, client)
+        return _put(state, number, client._replace(known=state.server.ambiguous))
+
+    def _is_put_again(self, client: Client) -> bool:
+        return client.doubt_in != client.generation and self._has("put again")
 
     # ── what goes wrong ──
 
@@ -495,7 +597,7 @@ def invariant(state: State) -> str | None:
         return "a call is settled that was never sent"
     if len({term[:2] for term in state.settlers}) != len(state.settlers):
         return "two clients have settled under the same term"
-    if server.run == state.process and not server.unknown:
+    if server.run == state.process and not server.unknown and not any(client.away for client in state.clients):
         noted = {number for number, _ in server.requests} | server.spent
         if not {number for number, _ in state.made} <= noted:
             return "a request was made of which nothing is noted"
@@ -514,4 +616,7 @@ def at_the_end(state: State) -> str | None:
         return "a call was never settled"
     if any(client.alive and client.to_put for client in state.clients):
         return "a call was never put"
+    twice = len(state.made) - len({call for _, call in state.made})
+    if twice > state.server.ambiguous and all(client.alive for client in state.clients):
+        return f"{twice} calls were sent once too often, and {state.server.ambiguous} counted"
     return None

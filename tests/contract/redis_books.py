@@ -27,6 +27,8 @@ class Lost:
     detail: str
     ms: int = -1
     """When the server has noted it."""
+    era: int = 0
+    """How often the server had been started again then."""
 
 
 @attrs.define
@@ -40,12 +42,28 @@ class Done:
     fenced: int = 0
 
 
-@attrs.define
+@attrs.frozen
 class Unknown:
-    """Requests may have been made that nobody knows of; and whether that was so before the last restart."""
+    """What may have been done that nobody knows of, as the data of now may have been set back."""
 
-    now: bool = False
-    before: bool = False
+    requests: bool = False
+    """Requests were made: their tokens are spent."""
+    below: int = 0
+    """With calls of lower ids in them."""
+    eras: int = 0
+    """Calls that were lost in so many eras were tried again."""
+
+
+@attrs.frozen
+class Begun:
+    """How the generation of now began."""
+
+    unknown: Unknown = Unknown()
+    """Before."""
+    at: int = 0
+    """With this id."""
+    sender: str = ""
+    """Who had sent last, as the data has it."""
 
 
 @attrs.define
@@ -55,9 +73,19 @@ class Books:
     generation: str | None = None
     run_id: str = ""
     fence: int = 0
-    unknown: Unknown = attrs.field(factory=Unknown)
-    ended: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    told_lost: set[str] = attrs.field(factory=set)
+    sender: str = ""
+    """Who has sent last."""
+    unknown: Unknown = Unknown()
+    begun: Begun = Begun()
+    resent: int = 0
+    """Calls from before this generation that were sent in it, and that are not in doubt."""
+    era: int = 0
+    is_lost: bool = False
+    """Somebody knows of more than was there when this generation began."""
+    ended: dict[str, tuple[int, int, int]] = attrs.field(factory=dict)
+    told_lost: dict[str, int] = attrs.field(factory=dict)
+    """Generations that were lost, and how many calls were ambiguous at the end of them."""
+    told_gone: set[str] = attrs.field(factory=set)
     account: Counter[str] = attrs.field(factory=Counter)
     log: dict[int, tuple[bytes, int]] = attrs.field(factory=dict)
     news: dict[int, list[Any]] = attrs.field(factory=dict)
@@ -67,34 +95,77 @@ class Books:
     """Number and budget; true if the token has come back."""
     files: dict[str, list[Any]] = attrs.field(factory=dict)
     sent: set[int] = attrs.field(factory=set)
+    again: set[tuple[int, int]] = attrs.field(factory=set)
     parts: dict[str, int] = attrs.field(factory=dict)
     lost: list[Lost] = attrs.field(factory=list)
     clients: dict[str, Done] = attrs.field(factory=dict)
 
     # ── scripts ──
 
-    def open(self, known: str, revision: int, token: str, run_id: str, new: str) -> tuple[str, str, int]:
-        fate, at = "same", 0
+    def open(
+        self, client: str, known: str, revision: int, token: str, run_id: str, new: str, *, ambiguous: int = 0,
+        since: int | None = None, before: Sequence[str] = (), set_back: bool = False,
+    ) -> tuple[str, str, int, int, int]:  # fmt: skip
+        fate, at, explains, since_step = "same", 0, 0, self.clients.get(client, Done()).seq
         if self.generation is None:
             self.generation, self.run_id = new, run_id
-        elif self.run_id != run_id or (known == self.generation and revision > self.account["revision"]):
-            if self.run_id == run_id:
-                self.news = {}
-            next_id = self.account["next_id"]
-            self.unknown = Unknown(True, self.unknown.now)
-            self.ended[self.generation] = self.account["revision"], next_id
-            self.generation, self.run_id = new, run_id
-            self.account["next_id"] = math.ceil(next_id / PAGE) * PAGE
+        elif self.run_id != run_id or (known == self.generation and (set_back or revision > self.account["revision"])):
+            by_hand = self.run_id == run_id
+            self._begin(new, run_id)
+            if by_hand:
+                self.news, self.begun = {}, attrs.evolve(self.begun, sender=token)
         if known and known != self.generation:
-            reached, at = self.ended.get(known, (-1, 0))
-            fate = "kept" if revision <= reached else "lost"
-            if fate == "lost" and known not in self.told_lost:
-                self.told_lost.add(known)
-                self.account["resets"] += 1
-                self.unknown.now = True
-            elif fate == "kept" and token.split(" ")[0] == str(self.fence):
-                self.unknown.now = self.unknown.before
-        return self.generation, fate, at
+            fate = "kept" if not set_back and revision <= self.ended.get(known, (-1, 0, 0))[0] else "lost"
+            there = [self.ended[one] for one in (known, *before) if one in self.ended]
+            _, at, counted = there[0] if there else (0, 0, 0)
+            is_last = bool(token) and token == self.begun.sender
+            if fate == "kept" and is_last:
+                self.unknown = self.begun.unknown
+            elif fate == "lost":
+                self._lose(known, counted, ambiguous)
+                if is_last and since is not None and since <= since_step:
+                    explains = 1
+                elif token and int(token.split()[0]) > int((self.begun.sender or "0").split()[0]):
+                    self.account["ambiguous"] += self.resent
+                    self.resent = 0
+                    self.unknown = attrs.evolve(self.unknown, below=self.begun.at)
+                    self.begun = attrs.evolve(self.begun, sender=token)
+        return self.generation, fate, at, explains, since_step if explains else 0
+
+    def _begin(self, new: str, run_id: str) -> None:
+        assert self.generation is not None
+        next_id = self.account["next_id"]
+        self.ended[self.generation] = self.account["revision"], next_id, self.account["ambiguous"]
+        self.account["next_id"] = math.ceil(next_id / PAGE) * PAGE
+        self.begun = Begun(self.unknown, self.account["next_id"], self.sender)
+        self.era += 1
+        self.again, self.is_lost = set(), False
+        self.unknown, self.resent = Unknown(True, self.begun.at, self.era), 0
+        self.generation, self.run_id = new, run_id
+
+    def _lose(self, known: str, counted: int, ambiguous: int) -> None:
+        self.is_lost = True
+        if known not in self.told_lost:
+            self.told_lost[known] = counted
+            self.unknown = attrs.evolve(self.unknown, requests=True)
+        if ambiguous > self.told_lost[known]:
+            self.account["ambiguous"] += ambiguous - self.told_lost[known]
+            self.told_lost[known] = ambiguous
+
+    def explain(self, token: str, stretches: Stretches, is_all: bool) -> int:
+        stretches = [(first, min(last, self.begun.at - 1)) for first, last in stretches]
+        self._mark_sent(stretches)
+        self.account["ambiguous"] += self._count_again(stretches, self.begun.at)
+        if is_all and token == self.begun.sender:
+            self.unknown = attrs.evolve(self.unknown, below=self.begun.unknown.below)
+        self._publish([])
+        return 1
+
+    def reset(self, lost: str, known: int) -> None:
+        if lost not in self.told_gone:
+            self.told_gone.add(lost)
+            self.account["resets"] = max(self.account["resets"], known) + 1
+            self._publish([])
 
     def write(
         self, client: str, seq: int, token: str, oldest: int, notes: dict[str, Any] | None, calls: Sequence[bytes],
@@ -113,6 +184,8 @@ class Books:
         for call, size in zip(calls, sizes, strict=True):
             self.log[self._next_id()] = call, size
             self.account["bytes"] += size
+        if notes is not None and (self.is_lost or self.unknown.below >= self.begun.at):
+            self.account["ambiguous"] += notes.get("again", 0)
         refused = self.account["next_id"]
         for status, reason, count in notes["refused"] if notes is not None else ():
             self._conclude(said, status, reason, [self._next_id() for _ in range(count)], [])
@@ -137,7 +210,7 @@ class Books:
         if not wants or (self.lease and self.lease.split()[1] != client):
             return ""
         self.fence += 1
-        self.lease = f"{self.fence} {client}"
+        self.lease = self.sender = f"{self.fence} {client}"
         return self.lease
 
     def inherit(self, token: str) -> bool:
@@ -188,6 +261,7 @@ class Books:
         first = self.account["next_id"]
         for place in places:
             one = self.lost[place]
+            self.account["ambiguous"] += one.era < self.unknown.eras
             self.log[self._next_id()] = one.call, one.size
             self.account["bytes"] += one.size
         self.purge_lost(places)
@@ -220,7 +294,11 @@ class Books:
             self._conclude(said, status, label, of_carriers, of_merged)
             if keep is not None:
                 forgotten += self._forget(oldest)
-        for number, budget, stretches, filename, kind, last_calls in notes["begun"]:
+        for number, budget, stretches, filename, kind, last_calls, filed in notes["begun"]:
+            for ids in (stretches, filed):
+                self.account["ambiguous"] += self._count_again(ids, self.unknown.below)
+                if self.begun.at > self.unknown.below:
+                    self.resent += self._count_again(ids, self.begun.at)
             self.requests[number] = [budget, stretches]
             if filename:
                 self.files[filename] = [kind, last_calls]
@@ -246,13 +324,15 @@ class Books:
             if keep is not None:
                 keep(call_id, call, size)
         self.sent.difference_update(self._within(stretches, self.sent))
+        counted = set(self._within(stretches, {call_id for _, call_id in self.again}))
+        self.again = {(below, call_id) for below, call_id in self.again if call_id not in counted}
         gone = set(self._within(stretches, set(self.parts.values())))
         self.parts = {text: call_id for text, call_id in self.parts.items() if call_id not in gone}
         return there
 
     def _burying(self, status: str, reason: str, detail: str) -> Callable[[int, bytes, int], None]:
         def keep(call_id: int, call: bytes, size: int) -> None:
-            self.lost.append(Lost(call_id, call, size, status, reason, detail))
+            self.lost.append(Lost(call_id, call, size, status, reason, detail, era=self.era))
             self.account["lost_bytes"] += size
 
         return keep
@@ -276,6 +356,12 @@ class Books:
         there = self._within(stretches, self.log)
         self.sent.update(there)
         return len(there)
+
+    def _count_again(self, stretches: Stretches, below: int) -> int:
+        there = {(below, call_id) for call_id in self._within(stretches, self.log) if call_id < below}
+        new = there - self.again
+        self.again |= new
+        return len(new)
 
     def _tokens_come_back(self) -> None:
         self.spent = {name: back for name, back in self.spent.items() if not back}

@@ -534,7 +534,7 @@ def _purge(outbox: Process, ids: list[int]) -> None:
         errands = outbox.writer.errands
         token = b" ".join(outbox.redis.get("{userpilot_async}:lease").split(b" ")[:2])
         notes = Notes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
-        errands.access.run("note", errands.access.next_step(), "", token, 0, notes)
+        errands.access.run("note", errands.access.next_step(), "", token, 0, notes, "")
         return
     batch = Batch()
     batch.lost.append(Settled(Outcome("dropped", "purged"), ids, []))

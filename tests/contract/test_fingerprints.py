@@ -104,6 +104,21 @@ def test_a_fingerprint_costs_whoever_guesses_as_much_as_a_password_would() -> No
     assert f"scrypt:16384:8:1:{salted}" == KeyRing(KEY, "NONE").fingerprint(SALT)
 
 
+@pytest.mark.parametrize("missing", [AttributeError, ValueError])
+def test_where_openssl_has_no_scrypt_guesses_are_slow_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, missing: type[Exception]
+) -> None:
+    """Such as in FIPS mode."""
+
+    def absent(*_: object, **__: object) -> bytes:
+        raise missing
+
+    monkeypatch.setattr(hashlib, "scrypt", absent)
+    derived = hashlib.pbkdf2_hmac("sha256", KEY.encode(), SALT, 600_000, dklen=16).hex()
+
+    assert f"pbkdf2:600000:{derived}" == KeyRing(KEY, "NONE").fingerprint(SALT)
+
+
 async def test_an_outbox_keeps_such_a_fingerprint_and_knows_its_key_by_it(place: Place) -> None:
     await open_once(place)
     salt, fingerprint, _ = place.about()

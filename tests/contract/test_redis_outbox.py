@@ -497,3 +497,56 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
         outbox.ledger.accepted, outbox.ledger.delivered, outbox.ledger.pending, dict(outbox.ledger.losses()),
     )  # fmt: skip
     assert [2] == taken(outbox)
+
+
+# ── what the log says ──
+
+
+def lines_of(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
+    """Which of these words were said, in order."""
+    return [one for record in caplog.records for one in words if one in record.getMessage()]
+
+
+def again(outbox: InlineRedisOutbox) -> None:
+    """The next try, without the pause before it."""
+    outbox.writer.errands._retry_at = 0.0
+    outbox.look()
+
+
+def test_redis_answers_again_when_what_failed_works_and_not_when_there_is_a_connection(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replica that is gone, a full disk: scripts are answered, and each call fails as before."""
+    outbox = process()
+    link = outbox.writer.errands.access.link
+    run = link.run
+
+    def refuse(step: Any, *, wait: bool = False) -> Any:
+        if wait:
+            raise Away("0 of 1 replicas have it")
+        return run(step)
+
+    link.run = refuse
+    receipt = put(outbox)[0]
+    for _ in range(5):
+        again(outbox)
+    while_it_fails = lines_of(caplog, "does not answer", "answers again")
+    link.run = run
+    again(outbox)
+
+    assert ["does not answer"] == while_it_fails
+    assert ["does not answer", "answers again"] == lines_of(caplog, "does not answer", "answers again")
+    assert 0 == receipt.id
+
+
+def test_redis_that_was_away_when_the_outbox_was_opened_is_said_to_answer_when_it_does(
+    redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("userpilot_async.redis._link.Link.connect", lambda link: (_ for _ in ()).throw(Away("refused")))
+        outbox = InlineRedisOutbox(redis_url)
+        open_now(outbox, Client().opening())
+    again(outbox)
+
+    assert ["does not answer", "answers again"] == lines_of(caplog, "does not answer", "answers again")
+    at_once(outbox.aclose())

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.contract.redis_books import PAGE, Books
+from tests.contract.redis_books import PAGE, Books, Done, Unknown
 from userpilot_async._ledger import Outcome
 from userpilot_async._stored import runs
 
@@ -61,7 +61,13 @@ class Actor:
     revision: int = 0
     heard: int = 0
     token: str = ""
+    ambiguous: int = 0
+    since: int | None = None
+    before: list[str] = attrs.field(factory=list)
+    """Generations that it knew before this one."""
     seq: int = 0
+    made: int | str = ""
+    """The last step that was answered; "" where that may be forgotten."""
     requests: int = 0
     cut: bool = False
     """The server was started again: it must open before anything else."""
@@ -123,6 +129,7 @@ class Desk:
         assert told == found
         assert abs(state.time - time.time()) < 60
         actor.revision, actor.heard = state.revision, state.heard
+        actor.ambiguous = self.books.account["ambiguous"]
 
     def check(self) -> None:
         """Everything that Redis holds is what the books say."""
@@ -131,11 +138,11 @@ class Desk:
             pipe.hgetall(self.key(name))
         for name in ("log", "news", "lost"):
             pipe.xrange(self.key(name))
-        for name in ("spent", "sent", "parts"):
+        for name in ("spent", "sent", "again", "parts"):
             pipe.zrange(self.key(name), 0, -1, withscores=True)
         pipe.get(self.key("lease"))
-        pipe.hmget(self.key("about"), "generation", "unknown_until", "fence")
-        account, requests, files, log, news, lost, spent, sent, parts, lease, about = pipe.execute()
+        pipe.hmget(self.key("about"), "generation", "unknown_until", "doubt", "fence", "resent")
+        account, requests, files, log, news, lost, spent, sent, again, parts, lease, about = pipe.execute()
         books = self.books
         assert {name: n for name, n in books.account.items() if n} == _without_zeros(
             [one for pair in account.items() for one in pair]
@@ -149,6 +156,7 @@ class Desk:
         assert set(books.spent) == {name.decode() for name, _ in spent}
         assert books.sent == {int(one) for one, score in sent if int(one) == score}
         assert len(books.sent) == len(sent)
+        assert {f"{below}:{call_id}".encode() for below, call_id in books.again} == {name for name, _ in again}
         assert books.parts == {text.decode(): int(score) for text, score in parts}
         assert [(one.call_id, one.call, one.size, one.status, one.reason, one.detail) for one in books.lost] == [
             (int(f[b"i"]), f[b"c"], int(f[b"s"]), f[b"u"].decode(), f[b"r"].decode(), f[b"d"].decode()) for _, f in lost
@@ -156,8 +164,8 @@ class Desk:
         for one, (entry, _) in zip(books.lost, lost, strict=True):
             one.ms = _id(entry)
         assert books.lease == b" ".join((lease or b"").split(b" ")[:2]).decode()
-        assert (books.generation, books.unknown.now) == (about[0] and about[0].decode(), bool(about[1]))
-        assert books.fence == int(about[2] or 0)
+        assert (books.generation, books.unknown.requests) == (about[0] and about[0].decode(), bool(about[1]))
+        assert (books.unknown.below, books.fence, books.resent) == tuple(int(one or 0) for one in about[2:])
 
     # ── steps ──
 
@@ -166,17 +174,28 @@ class Desk:
         new = f"generation{next(self.generations)}"
         before = actor.generation
         arguments = (actor.generation, actor.revision, actor.token, self.run_id, new, 1, "server", "00", "key", 0, PAGE)
-        generation, fate, at = self.books.open(actor.generation, actor.revision, actor.token, self.run_id, new)
-        answer = actor.link.run(Step("open", *arguments, actor.heard))
+        era, done = self.books.era, self.books.clients.get(actor.name, Done())
+        generation, fate, *said = self.books.open(
+            actor.name, actor.generation, actor.revision, actor.token, self.run_id, new, ambiguous=actor.ambiguous,
+            since=actor.since, before=actor.before, set_back=actor.made != "" and done.seq < int(actor.made),
+        )  # fmt: skip
+        since = "" if actor.since is None else actor.since
+        told = (actor.heard, actor.ambiguous, since, actor.made, *actor.before)
+        answer = actor.link.run(Step("open", *arguments, *told))
 
-        assert [generation.encode(), fate.encode(), at, [b"server", b"00", b"key"], b"1"] == answer[:5]
+        assert [generation.encode(), fate.encode(), *said, [b"server", b"00", b"key"], b"1"] == answer[:7]
+        if era != self.books.era:
+            seconds, micros = self.redis.time()
+            self._tick(seconds * 1_000 + micros // 1_000)
+        if generation != before:
+            actor.before[:0], actor.made = [before] if before else [], ""
         actor.generation, actor.cut = generation, False
         if fate == "lost":
             actor.token, actor.held, actor.revision, actor.heard = "", set(), 0, 0
         elif before:
             assert actor.held <= self.seen, "calls are gone, and the client is not told"
         knows_nothing = not before or fate == "lost"  # and begins with what comes now
-        self.check_state(actor, answer[5], self.books.account["revision"] if knows_nothing else actor.heard)
+        self.check_state(actor, answer[7], self.books.account["revision"] if knows_nothing else actor.heard)
         return fate
 
     def write(
@@ -190,7 +209,7 @@ class Desk:
         payloads = [f"call {next(self.calls)}".encode() for _ in range(calls)]
         flat = [one for call in payloads for one in (size, call)]
         name = "write" if calls else "note"
-        step = Step(name, actor.generation, actor.seq, actor.heard, actor.token, oldest, text, *flat)
+        step = Step(name, actor.generation, actor.seq, actor.heard, actor.token, oldest, text, actor.made, *flat)
         seq, token, said = actor.seq, actor.token, json.loads(text) if text else None
         if notes is not None and oldest:
             self._tick(oldest)
@@ -209,7 +228,7 @@ class Desk:
         if both is None or not answered:
             return None
         expected, answer = both
-        actor.doubt = None
+        actor.doubt, actor.made = None, seq
         assert [*expected] == answer[:4]
         self.check_state(actor, answer[4], heard)
         actor.held.update(payloads)
@@ -220,14 +239,14 @@ class Desk:
         doubt = actor.doubt
         both = self.run(
             actor,
-            Step("resolve", actor.generation, doubt.seq, *gone),
+            Step("resolve", actor.generation, doubt.seq, actor.made, *gone),
             lambda: self.books.resolve(actor.name, doubt.seq, gone),
         )
         if both is None:
             return None
         expected, answer = both
         assert (None if expected is None else [*expected]) == answer
-        actor.doubt, actor.late = None, doubt.step
+        actor.doubt, actor.late, actor.made = None, doubt.step, doubt.seq
         return answer
 
     def arrive_late(self, actor: Actor, step: Step, do: Callable[[], Any]) -> None:
@@ -256,8 +275,9 @@ class Desk:
         spent, files, unknown, state = both[1]
         assert set(self.books.spent) == {one.decode() for one in spent[::2]}
         assert self.books.files == {k.decode(): _request(v) for k, v in zip(files[::2], files[1::2], strict=True)}
-        assert self.books.unknown.now == bool(unknown)
+        assert self.books.unknown.requests == bool(unknown)
         self.check_state(actor, state, actor.heard)
+        actor.since = actor.seq
         return both[1]
 
     def end_lease(self) -> None:
@@ -405,9 +425,9 @@ class Scripts(RuleBasedStateMachine):
                 number = self.desk.new_request(actor, budget)
                 filename = draw(st.sampled_from(["", "", "a.csv", "b.csv"]))
                 last = self.ids(data, 2) if filename else []
-                notes.begun.append(
-                    (number, budget, runs(self.ids(data)), filename, "identify" if filename else "", last)
-                )
+                kind = "identify" if filename else ""
+                filed = runs(self.ids(data, 3)) if filename else []
+                notes.begun.append((number, budget, runs(self.ids(data)), filename, kind, last, filed))
             elif what == "landed":
                 known = sorted(self.desk.budget_of)
                 if known:
@@ -436,7 +456,8 @@ class Scripts(RuleBasedStateMachine):
         actor = self.actor(who)
         self.end_doubt(data, actor)
         notes = self.notes(data, actor)
-        needed = notes.refused or notes.needs_lease
+        notes.again = data.draw(st.integers(0, calls)) if calls else 0
+        needed = notes.refused or notes.needs_lease or notes.again
         if not needed and not calls:
             return
         kept = [one.ms for one in self.desk.books.lost]
@@ -467,7 +488,7 @@ class Scripts(RuleBasedStateMachine):
         self.end_doubt(data, actor)
         oldest = sorted(self.desk.books.log)[:3]
         parts = [(one, json.dumps([one, "company", "acme"])) for one in oldest]
-        begun: list[Any] = [(self.desk.new_request(actor, "track"), "track", runs(oldest), "", "", [])]
+        begun: list[Any] = [(self.desk.new_request(actor, "track"), "track", runs(oldest), "", "", [], [])]
         self.desk.write(actor, 0, Notes(begun=begun, parts=parts))
 
     @rule(who=who)
@@ -507,7 +528,8 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def look(self, who: int) -> None:
         actor = self.actor(who)
-        both = self.desk.run(actor, Step("look", actor.generation, actor.heard, actor.revision), lambda: None)
+        step = Step("look", actor.generation, actor.heard, actor.revision, actor.made)
+        both = self.desk.run(actor, step, lambda: None)
         assert both is not None
         if both[1] is None:
             assert actor.revision == self.desk.books.account["revision"]
@@ -583,6 +605,24 @@ class Scripts(RuleBasedStateMachine):
             assert both is not None
             assert both[0] == both[1]
 
+    @rule(data=st.data(), who=who, is_all=st.booleans())
+    def explain(self, data: st.DataObject, who: int, is_all: bool) -> None:
+        actor, books = self.actor(who), self.desk.books
+        token, stretches = data.draw(st.sampled_from(["", books.begun.sender, actor.token])), runs(self.ids(data))
+        step = Step("explain", actor.generation, token, json.dumps(stretches), int(is_all))
+        both = self.desk.run(actor, step, lambda: books.explain(token, stretches, is_all))
+        assert both is not None
+        assert both[0] == both[1]
+
+    @rule(data=st.data(), who=who)
+    def reset(self, data: st.DataObject, who: int) -> None:
+        actor, books = self.actor(who), self.desk.books
+        lost, known = data.draw(st.sampled_from(["one", "another"])), data.draw(st.integers(0, 3))
+        step = Step("reset", actor.generation, lost, known, actor.heard)
+        both = self.desk.run(actor, step, lambda: books.reset(lost, known))
+        assert both is not None
+        self.desk.check_state(actor, both[1], actor.heard)
+
     @rule(data=st.data())
     @precondition(lambda self: self.desk.books.spent)
     def a_token_comes_back(self, data: st.DataObject) -> None:
@@ -612,7 +652,7 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def do_something_with_old_knowledge(self, who: int) -> None:
         actor = self.desk.actors[who]
-        self.desk.run(actor, Step("look", actor.generation, 0, -1), lambda: None)
+        self.desk.run(actor, Step("look", actor.generation, 0, -1, ""), lambda: None)
 
     @invariant()
     def the_books_are_right(self) -> None:
@@ -654,7 +694,7 @@ def test_who_has_lost_the_lease_changes_nothing_but_for_refusals(desk: Desk) -> 
     refused: list[Any] = [(Outcome("dropped", "full"), None)]
     notes = Notes(
         refused=refused, settled=[("delivered", None, [(0, 2)], [], "")], parts=[(0, '[0, "company", "a"]')],
-        begun=[("c0:1", "track", [(0, 0)], "a.csv", "identify", [0])], forgotten=["b.csv"],
+        begun=[("c0:1", "track", [(0, 0)], "a.csv", "identify", [0], [])], forgotten=["b.csv"],
     )  # fmt: skip
     old.token = token
 
@@ -666,7 +706,7 @@ def test_who_has_lost_the_lease_changes_nothing_but_for_refusals(desk: Desk) -> 
 
 def test_who_asks_after_a_step_learns_that_it_was_fenced(desk: Desk) -> None:
     actor = desk.actors[0]
-    notes = Notes(begun=[("c0:1", "track", [], "", "", [])])
+    notes = Notes(begun=[("c0:1", "track", [], "", "", [], [])])
     desk.write(actor, 0, notes, answered=False)
     desk.leader(actor)  # nobody else had it meanwhile
 
@@ -736,7 +776,7 @@ def test_a_deleted_stream_of_lost_calls_does_not_stop_the_server(desk: Desk) -> 
     desk.redis.hset(desk.key("account"), "lost_bytes", 3 * HUGE)  # of calls that were in it
     desk.books.account["lost_bytes"] = 3 * HUGE
     notes = Notes(settled=[("dead", "rejected", [(0, 0)], [], "")]).as_json()
-    answer = sender.link.run(Step("note", sender.generation, 2, "", sender.token, 0, notes))
+    answer = sender.link.run(Step("note", sender.generation, 2, "", sender.token, 0, notes, 1))
 
     assert [1, 1, 0, 1] == answer[:4]
     assert b"0" == desk.redis.hget(desk.key("account"), "lost_bytes")
@@ -749,7 +789,7 @@ def test_an_entry_of_somebody_elses_making_is_read_and_set_aside(desk: Desk) -> 
     desk.redis.xadd(desk.key("log"), {"x": "y"}, id="1-1")
     flat, *_ = sender.link.run(Step("read", sender.generation, 0, 9, 10))
     set_aside = sender.link.run(Step("aside", sender.generation, sender.token, 1))
-    answer = sender.link.run(Step("write", sender.generation, 2, "", sender.token, 0, "", 20, "a call"))
+    answer = sender.link.run(Step("write", sender.generation, 2, "", sender.token, 0, "", 1, 20, "a call"))
 
     assert [b"0-1", b"1-1"] == flat[::3]
     assert 1 == set_aside
@@ -768,7 +808,6 @@ def test_a_restart_is_told_to_those_who_know_of_more_than_is_there(desk: Desk) -
     assert "lost" == desk.open(knows_more)
     assert "kept" == desk.open(newcomer)
     assert PAGE == desk.write(knows_more, 1)[0]
-    assert 1 == desk.books.account["resets"]
 
 
 def test_steps_that_know_another_generation_do_nothing(desk: Desk) -> None:
@@ -796,7 +835,7 @@ def test_a_later_restart_that_lost_nothing_does_not_hide_an_earlier_one_that_did
     desk.restart()
 
     assert "kept" == desk.open(sender)
-    assert desk.books.unknown.now
+    assert desk.books.unknown.requests
 
 
 def test_a_restart_that_lost_nothing_is_no_reason_to_wait_for_who_sends(desk: Desk) -> None:
@@ -804,4 +843,4 @@ def test_a_restart_that_lost_nothing_is_no_reason_to_wait_for_who_sends(desk: De
     desk.restart()
 
     assert "kept" == desk.open(sender)
-    assert not desk.books.unknown.now
+    assert Unknown() == desk.books.unknown

@@ -174,6 +174,9 @@ MISTYPED = [
     "pods:{}@cache:6379", ":{}@cache:6379/0", "//:{}@cache:6379/0", "redis:pods:{}@cache", "redis.:{}@cache/0",
     ":{}@redis://cache/0", "redis:{}@cache://6379/0", "sqlite://:{}@cache/0", "sqlite:///redis://:{}@cache/0",
     "sqlite:///events.db?:{}@cache", "cache:6379/0?password={}", "REDIS://:{}@cache/0", "redis://:{}@cache/0?db=:x",
+    "rediss@//:{}@cache/0", "rdis//{}@cache/0", "redis?//{}@cache/0", ".redis:/pods:{}@cache/0",
+    "rdis//cache/0?passwodr={}", "redis://cachessl_password={}&name=x", "redis://cache'password=x@{}&name=x",
+    "redis+sentinel://s1,s2/mainsentinel_password={}", "redis+cluster://n1,n2;password={}",
 ]  # fmt: skip
 
 

@@ -117,10 +117,12 @@ def test_the_address_at_which_a_request_comes_in_is_a_name_of_the_server(server,
     assert None is not Guard().refusal({**scope, "server": None}, changes=True)
 
 
-@pytest.mark.parametrize("allowed", ["emulator", "Emulator.", "my_service", "192.168.0.7", "::2", "[::2]"])
+@pytest.mark.parametrize(
+    "allowed", ["emulator", "Emulator.", "my_service", "192.168.0.7", "::2", "[::2]", "fe80::1%eth0"]
+)
 async def test_a_host_can_be_allowed(clock, allowed):
     emulator = Emulator(clock=clock, allow_hosts=[allowed])
-    host = f"[{allowed}]" if allowed == "::2" else allowed
+    host = {"::2": "[::2]", "fe80::1%eth0": "[fe80::1]"}.get(allowed, allowed)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url=BOUND, headers=API) as client:
         answers = [await client.post("/v1/track", json=TRACK, headers={"Host": f"{one}:80"}) for one in (host, "other")]
 

@@ -81,6 +81,23 @@ async def test_calls_that_were_merged_into_what_is_lost_are_said_beside_it() -> 
     assert ({"closed": 1}, 4) == (losses_in(log), merged_in(log))
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_close_that_is_cancelled_and_never_made_again_has_counted_out_what_it_dropped() -> None:
+    async def takes_for_ever(letter: Any) -> None:
+        await anyio.sleep_forever()
+
+    client = client_of(virtual_emulator(latency=60.0), on_invalid="dead", on_dead=takes_for_ever, close_timeout=100.0)
+    with Log() as log:
+        await client.start()
+        for user in ("", "", "u", "u"):
+            await client.track(user, "clicked")
+        with anyio.move_on_after(0.1):
+            await client.aclose(0.0)
+
+    assert {"invalid": 2, "closed": 2} == client.statistics().reasons == losses_in(log)
+    await client.aclose(0.0)
+
+
 # ── why, and what to do ──
 
 

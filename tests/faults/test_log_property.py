@@ -1,10 +1,14 @@
-"""Row 88, whatever happens: random losses of several reasons, bursts, silence, and a close at a random time."""
+"""Row 88, whatever happens: losses of several reasons, bursts, silence, outages, and a close at a random time."""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import anyio
+import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +16,9 @@ from tests.faults._calls import Log
 from tests.faults._log import losses_in, merged_in
 from tests.faults._loops import client_of, virtual_emulator
 from tests.harness import run_virtual
-from userpilot_async import Statistics
+from userpilot_async import Settings, Statistics, UserpilotClient
+from userpilot_async._notices import MATTERS
+from userpilot_async._trouble import LASTING
 from userpilot_async.emulator import Fault
 
 steps = st.lists(
@@ -65,3 +71,82 @@ def test_the_numbers_in_the_log_add_up_to_the_losses(
 
     assert losses_in(logs[0]) == statistics.reasons, logs[0].lines
     assert merged_in(logs[0]) == statistics.merged_lost, logs[0].lines
+
+
+# ── outages ──
+
+FAIL, AGAIN = "requests fail", "answers again"
+
+
+class Flapping(httpx.AsyncBaseTransport):
+    """A server that is down for a while, and up for a while, in turn; and what it saw of each request."""
+
+    def __init__(self, spans: list[tuple[float, float]]) -> None:
+        self.changes = list(accumulate(chain.from_iterable(spans)))
+        """It goes down at the first, comes back at the second, and so on."""
+        self.attempts: list[tuple[float, bool]] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        now = anyio.current_time()
+        is_up = bisect_right(self.changes, now) % 2 == 0
+        self.attempts.append((now, is_up))
+        if not is_up:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(202)
+
+    def outages(self, end: float) -> list[tuple[float, float]]:
+        """As the client could see them: from the first request that failed to the first that did not."""
+        found: list[tuple[float, float]] = []
+        for at, is_up in self.attempts:
+            if not is_up and (not found or found[-1][1] < math.inf):
+                found.append((at, math.inf))
+            elif is_up and found and found[-1][1] == math.inf:
+                found[-1] = (found[-1][0], at)
+        return [(began, min(ended, end)) for began, ended in found]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    spans=st.lists(
+        st.tuples(st.sampled_from([0.3, 2.0, 4.0, 20.0, 50.0]), st.sampled_from([0.2, 1.5, 3.0, 9.0, 40.0, 200.0])),
+        min_size=1, max_size=8,
+    ),
+    calls=st.integers(5, 60), pause=st.sampled_from([0.1, 1.0, 3.0]), max_age=st.sampled_from([20.0, 1_000.0]),
+    close_timeout=st.sampled_from([0.0, 2.0, 100.0]),
+)  # fmt: skip
+def test_each_outage_that_lasts_is_in_the_log_with_its_end_and_no_end_that_is_none(
+    spans: list[tuple[float, float]], calls: int, pause: float, max_age: float, close_timeout: float
+) -> None:
+    server = Flapping(spans)
+    client = UserpilotClient("KEY", transport=server, settings=Settings(max_age=max_age, close_timeout=close_timeout))
+    logs: list[Log] = []
+
+    async def scene() -> float:
+        with Log() as log:
+            logs.append(log)
+            async with client as userpilot:
+                for n in range(calls):
+                    await userpilot.track(f"u{n % 3}", "clicked", {"n": n})
+                    await anyio.sleep(pause)
+                await anyio.sleep(60.0)
+            return anyio.current_time()
+
+    end = run_virtual(scene)
+    lines = [(at, FAIL if FAIL in line else AGAIN) for at, line in logs[0].lines if FAIL in line or AGAIN in line]
+    told: list[tuple[float, float]] = []
+    for at, what in lines:
+        assert (what == FAIL) == (not told or told[-1][1] < math.inf), (lines, server.attempts)
+        if what == FAIL:
+            told.append((at, math.inf))
+        else:
+            told[-1] = (told[-1][0], at)
+
+    for began, ended in server.outages(end):
+        if ended - began > MATTERS + LASTING:
+            assert any(at <= ended and until >= began for at, until in told), (began, ended, lines)
+    for at, what in lines:
+        assert (what == AGAIN) == [is_up for when, is_up in server.attempts if when <= at][-1], (at, what, lines)
+    if told and server.attempts[-1][1]:
+        assert told[-1][1] < math.inf, "the end was not said"
+    assert all(later - at >= MATTERS for (at, _), (later, _) in pairwise(told)), told
+    assert losses_in(logs[0]) == client.statistics().reasons

@@ -17,6 +17,8 @@ import httpx
 import pytest
 from fastapi import BackgroundTasks, FastAPI
 
+from tests.faults._calls import Log
+from tests.faults._log import losses_in
 from tests.faults._loops import KEY, InProcess, client_of, markers, running, threads, virtual_emulator, wait_until
 from tests.harness import judge
 from userpilot_async import (
@@ -428,6 +430,29 @@ def test_row_47_calls_that_a_loop_left_behind_when_it_ended_are_said_and_account
     with pytest.raises(ClientClosed, match="event loop has ended"):
         receipt.wait(10)
     client._sender.closed = client._ended = True  # said already
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_row_88_calls_of_threads_that_found_no_room_are_counted_out_though_nobody_closes_the_client() -> None:
+    """The interpreter ends, and the loop has never looked at what it refused in its last moment."""
+
+    async def opened() -> None:
+        await client.__aenter__()
+        await anyio.wait_all_tasks_blocked()
+
+    client = silent_client(max_queue_calls=2, when_full="drop_newest")
+    loop = asyncio.new_event_loop()
+    with Log() as log:
+        log._now = lambda: 0.0  # lines come without a loop, too
+        loop.run_until_complete(opened())
+        in_a_thread(lambda: [client.track_nowait("u", "clicked") for _ in range(5)])
+        client._give_up_if_open()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+
+    assert {"queue_full": 3} == client.statistics().reasons == losses_in(log)
 
 
 # ── receipts ──

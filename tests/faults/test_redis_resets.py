@@ -14,6 +14,8 @@ from tests.faults._loops import wait_until
 from tests.faults._outbox_files import an_emulator, marks_at, put, sent
 from tests.faults._redis_scenes import ON_ASYNCIO, Books, Log, in_order, marks_judged, with_redis
 from tests.harness import judge
+from tests.harness.redis_proxy import RedisProxy
+from tests.harness.redis_server import Replica
 from userpilot_async import Receipt
 from userpilot_async.emulator import Emulator
 
@@ -145,6 +147,39 @@ async def test_row_63_when_everything_was_lost_new_calls_are_delivered_within_th
 def twice_among_fresh(emulator: Emulator) -> int:
     marks = [mark for mark in marks_at(emulator) if int(mark.partition(".")[2]) >= 1_000]
     return len(marks) - len(set(marks))
+
+
+@ON_ASYNCIO
+@pytest.mark.parametrize("way", ["set back", "by a replica that lagged"])
+async def test_row_63_what_is_sent_again_after_a_set_back_is_counted_and_is_no_lost_call(
+    way: str, own_redis: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had been delivered since comes back, and goes once more; what only waited goes once."""
+    monkeypatch.setattr("userpilot_async.redis._lease.LOST_TOKEN", 0.0)  # this is not about the budget
+    master, emulator = own_redis(), an_emulator(latency=0.02)
+    replica = own_redis(Replica, master=master) if way != "set back" else None
+    with Log() as log, RedisProxy(master.port) as proxy:
+        async with with_redis(proxy.url, emulator, concurrency=2, lease_ttl=60.0, max_wait=None) as userpilot:
+            await put(userpilot, [f"u{n % 5}.{n}" for n in range(300)], users=5)
+            if replica is not None:
+                replica.wait_synced()
+                with replica.client() as promoted:  # it hears nothing from here on
+                    promoted.replicaof("no", "one")
+                await wait_until(lambda: len(emulator.store.events) >= 100)
+                master.kill()
+                proxy.upstream_port = replica.port
+            else:
+                reset = Reset(master, way)
+                await wait_until(lambda: len(emulator.store.events) >= 100)
+                reset()
+            report = await userpilot.flush(30)
+            seen = userpilot.statistics()
+
+    assert report.complete
+    doubles = marks_judged(emulator, {f"u{n % 5}.{n}" for n in range(300)}, seen.possible_duplicates)
+    assert 50 <= doubles <= seen.possible_duplicates <= doubles + 10, (doubles, seen.possible_duplicates)
+    assert (0, []) == (seen.resets, log.said("has lost calls")), log.lines
+    assert 1 == len(log.said("no call that waited is lost")), log.lines
 
 
 @ON_ASYNCIO

@@ -195,7 +195,7 @@ async def test_no_frame_shows_what_a_callable_gives_in_place_of_a_key() -> None:
     """The frames of the callable itself are the application's."""
     api = UserpilotAPI(lambda: KEY + "\r", base_url=URL)
     with pytest.raises(ConfigurationError) as caught:
-        api.reserve(1).keys.current()
+        api.reserve(1).keys.secret().reveal()
 
     judge.no_canary(shown_of(caught.value), [KEY])
 

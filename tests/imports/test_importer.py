@@ -655,14 +655,20 @@ async def test_another_key_is_refused_until_it_is_said_to_be_the_same_account(ru
     assert b"OTHER" not in journal_path(path).read_bytes()
 
 
-@pytest.mark.parametrize("key", ["KEY", "OTHER"])
-async def test_a_journal_of_an_earlier_version_goes_on_with_its_key_and_is_salted_anew(run, stopped, emulator, key):
-    """Those had a fingerprint from which a short key could be guessed."""
-    path = await stopped()
+def make_old(path):
+    """Let an earlier version have written the journal; its fingerprint of the key."""
     old = hashlib.sha256(bytes(16) + b"KEY").hexdigest()[:32]
     with closing(sqlite3.connect(journal_path(path))) as journal, journal:
         about = json.loads(journal.execute("SELECT said FROM about").fetchone()[0])
         journal.execute("UPDATE about SET said = ?", (json.dumps({**about, "salt": bytes(16).hex(), "key": old}),))
+    return old
+
+
+@pytest.mark.parametrize("key", ["KEY", "OTHER"])
+async def test_a_journal_of_an_earlier_version_goes_on_with_its_key_and_is_salted_anew(run, stopped, emulator, key):
+    """Those had a fingerprint from which a short key could be guessed."""
+    path = await stopped()
+    old = make_old(path)
     if key == "KEY":
         await run(path, key)
     else:
@@ -671,6 +677,21 @@ async def test_a_journal_of_an_earlier_version_goes_on_with_its_key_and_is_salte
 
     assert (key == "OTHER") == (old.encode() in journal_path(path).read_bytes())
     assert list(range(30 if key == "KEY" else len(marks(emulator)))) == marks(emulator)
+
+
+async def test_a_complete_journal_of_an_earlier_version_is_salted_anew_too(run, written):
+    path = written([track(0)])
+    await run(path)
+    old = make_old(path)
+    with pytest.raises(ImportConflict, match="another API key"):
+        await run(path, "OTHER")
+    kept = old.encode() in journal_path(path).read_bytes()
+    for _ in range(2):
+        with pytest.raises(AlreadyImported):
+            await run(path)
+
+    assert kept
+    assert old.encode() not in journal_path(path).read_bytes()
 
 
 async def test_another_conversion_is_refused(run, stopped):

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.processes import REPOSITORY
+from userpilot_async import _database_files
 from userpilot_async.imports import ImportConflict, JournalError
 from userpilot_async.imports._import import Writer
 from userpilot_async.imports._journal import Journal, _half
@@ -96,6 +98,14 @@ def test_one_that_was_restored_open_to_others_is_only_its_owners_from_then_on_wi
     again.close()
 
     assert {restored.name: 0o600, f"{restored.name}-wal": 0o600} == modes
+
+
+def test_one_that_sqlite_cannot_open_is_not_held_on_to(path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "connect", Mock(side_effect=sqlite3.OperationalError("too many open files")))
+    with pytest.raises(JournalError, match="too many open files"):
+        Journal(path)
+
+    assert _database_files.inode_of(path.stat()) not in _database_files._open
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])

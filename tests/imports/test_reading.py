@@ -449,11 +449,29 @@ def test_a_file_of_rows_that_others_could_read_is_written_anew_for_its_owner_alo
     assert "before" not in path.read_text()
 
 
+def test_rows_go_where_a_link_of_ones_own_leads_and_into_a_pipe(tmp_path):
+    (tmp_path / "rows.ndjson").touch()
+    (tmp_path / "link").symlink_to("rows.ndjson")
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as pipe, os.fdopen(writing, "w") as end:
+        counts = [
+            write_ndjson(path, [IdentifyUser(user_id="u1", inserted_at="2024-12-01T08:55:43")])
+            for path in (tmp_path / "link", f"/dev/fd/{end.fileno()}")
+        ]
+        end.close()
+        piped = pipe.read()
+
+    assert [1, 1] == counts
+    assert piped == (tmp_path / "rows.ndjson").read_text() != ""
+    assert 1 == write_ndjson(os.devnull, [IdentifyUser(user_id="u1", inserted_at="2024-12-01T08:55:43")])
+
+
 @pytest.mark.parametrize("write", [write_ndjson, write_csv])
 @pytest.mark.parametrize("name", ["a", "a.gz"])
 def test_a_file_of_rows_is_not_written_where_a_link_leads(tmp_path, write, name):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / name).symlink_to("victim")
+    tmp_path.chmod(0o777)  # anybody may have put it there
 
     with pytest.raises(OSError, match="is a symbolic link"):
         write(tmp_path / name, [])

@@ -15,6 +15,7 @@ from tests.schedule.simulation import Simulation
 from userpilot_async import Identify, Settings, Track
 from userpilot_async._bulk import BulkSlot, SlotState
 from userpilot_async._coalesce import Row, RowState
+from userpilot_async._inheritance import Inheritance
 from userpilot_async._ledger import Outcome
 from userpilot_async._listing import Pages
 from userpilot_async._settlements import Settlement
@@ -559,3 +560,26 @@ def test_the_work_says_the_arrays_name():
 
 def test_realtime_calls_promise_a_receipt_only():
     assert TRACK.promises is IDENTIFY.promises is not JOBS.promises
+
+
+# ── a budget of which nothing is known ──
+
+
+@given(
+    track=st.integers(1, 60), identify=st.integers(1, 60), unknown=st.floats(0.1, 90.0),
+    spent=st.lists(st.floats(0.1, 90.0), max_size=70),
+)  # fmt: skip
+def test_the_wait_of_each_budget_that_is_said_is_the_one_that_is_kept(
+    track: int, identify: int, unknown: float, spent: list[float]
+) -> None:
+    """Tokens that are known to be spent may come back before those of which nothing is known."""
+    settings = Settings(track_per_minute=track, identify_per_minute=identify, burst=5, flush_interval=0)
+    for budget in ("track", "identify"):
+        bench = Bench(settings)
+        began = bench.now
+        bench.schedule.inherit(Inheritance({budget: spent}, unknown=unknown), began)
+        wait = bench.schedule.budget_waits(bench.now)[budget]
+        bench.run.put(Track("u", "opened", {}) if budget == "track" else Identify("u", {"n": 1}))
+        bench.run.take_in()
+
+        assert wait == pytest.approx(bench.next_request() - began)

@@ -65,7 +65,7 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(make,
 @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
 def test_a_key_that_a_callable_gives_is_checked_too(key):
     with pytest.raises(ValueError, match="white space, control characters or non-ASCII") as caught:
-        KeyRing(lambda: key, VARIABLE).current()
+        KeyRing(lambda: key, VARIABLE).secret().reveal()
 
     assert SECRET not in all_it_says(caught.value)
 
@@ -86,13 +86,13 @@ def test_a_key_of_another_type_is_refused_without_showing_it(key):
 def test_the_key_is_read_from_the_environment_if_none_is_given(monkeypatch):
     monkeypatch.setenv("USERPILOT_API_KEY", SECRET)
 
-    assert SECRET == KeyRing(None, VARIABLE).current()
+    assert SECRET == KeyRing(None, VARIABLE).secret().reveal()
 
 
 def test_a_key_that_is_given_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("USERPILOT_API_KEY", "other")
 
-    assert SECRET == KeyRing(SECRET, VARIABLE).current()
+    assert SECRET == KeyRing(SECRET, VARIABLE).secret().reveal()
 
 
 def test_a_bad_key_in_the_environment_is_refused_without_showing_it(monkeypatch):
@@ -112,7 +112,7 @@ def test_a_callable_is_asked_anew_for_each_request():
     keys = iter(["first", "second"])
     ring = KeyRing(lambda: next(keys), VARIABLE)
 
-    assert ["first", "second"] == [ring.current(), ring.current()]
+    assert ["first", "second"] == [ring.secret().reveal(), ring.secret().reveal()]
 
 
 @pytest.mark.parametrize("holder", [key_ring, UserpilotAPI, UserpilotClient])

@@ -163,7 +163,7 @@ def test_a_key_that_would_have_to_be_awaited_is_refused(make, key):
 @pytest.mark.filterwarnings("error")
 def test_a_key_that_turns_out_to_be_a_coroutine_is_refused_without_a_warning_of_pythons():
     with pytest.raises(ConfigurationError, match="not coroutine"):
-        KeyRing(lambda: key_later(), "USERPILOT_API_KEY").current()  # type: ignore[arg-type, return-value]  # the mistake
+        KeyRing(lambda: key_later(), "USERPILOT_API_KEY").secret().reveal()  # type: ignore[arg-type, return-value]  # the mistake
     gc.collect()
 
 

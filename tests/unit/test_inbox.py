@@ -186,6 +186,16 @@ def test_of_very_many_refused_calls_only_the_number_is_kept():
     assert 0 == owner.inbox.on_its_way
 
 
+def test_of_very_many_displaced_calls_each_receipt_says_what_became_of_it():
+    owner = Owner(room=1)
+    receipts = [owner.put(str(n), displaces=True) for n in range(MOST_REFUSED + 3)]
+    forgotten = [receipt and receipt.reason for receipt in receipts[MOST_REFUSED:-1]]
+    while owner.loop.waiting:
+        owner.loop.turn()
+
+    assert ["queue_full", "queue_full"] == forgotten
+
+
 def test_an_inbox_that_is_not_open_takes_nothing():
     inbox = Inbox("Client", 10, 10)
 

@@ -19,6 +19,7 @@ from userpilot_async._losses import (
     loss_line,
     refused_words,
     time_text,
+    unknown_budget_words,
     why_lost,
 )
 
@@ -171,3 +172,24 @@ def test_no_value_is_ever_said(value, before, after):
     said = refused_words(words, call)
 
     assert value.casefold() not in said.casefold() or len(value) <= 2 or not said
+
+
+@pytest.mark.parametrize(
+    ("waits", "words"),
+    [
+        ({"track": 60.0, "identify": 60.0}, "nothing is sent for 60 s: "),
+        ({"track": 59.01}, "nothing is sent for 60 s: "),
+        ({"track": 90.0, "identify": 12.5}, "nothing is sent for 13 s (90 s for track, 13 s for identify): "),
+        ({"track": 0.0, "identify": 12.5}, "some requests wait: 13 s for identify: "),
+    ],
+)
+def test_an_unknown_budget_is_said_with_the_true_wait_and_the_server_that_does_not_know_it(waits, words):
+    said = unknown_budget_words(waits, "redis://host/0")
+
+    assert said is not None
+    assert said.startswith(f"{words}redis://host/0 was started again, emptied, or set back")
+
+
+@pytest.mark.parametrize("waits", [{}, {"requests": 0.0}])
+def test_where_no_request_has_to_wait_none_is_said_to(waits):
+    assert unknown_budget_words(waits, "redis://host/0") is None

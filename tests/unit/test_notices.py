@@ -8,13 +8,14 @@ import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import judge
-from userpilot_async._notices import QUIET, Notices
+from userpilot_async._notices import MATTERS, QUIET, Notices
 
 REASONS = ["invalid", "expired", "queue_full", "closed"]
 
@@ -54,6 +55,18 @@ class Stage:
 
     def lose(self, reason: str, calls: int = 1) -> None:
         self.notices.lost(reason, calls, why=lambda: f"at {self.now:g}")
+
+    def outage(self, now: float, until: float | None = None) -> None:
+        """Something is wrong; ``until`` then, if it is over."""
+        self.now = now
+        self.notices.state(logging.WARNING, "outage", "outage")
+        if until is not None:
+            self.now = until
+            self.notices.over(logging.WARNING, "it answers again")
+
+    def look(self, now: float) -> None:
+        self.now = now
+        self.notices.say_due()
 
     @property
     def said(self) -> list[str]:
@@ -174,28 +187,54 @@ def test_a_clock_that_cannot_be_asked_here_loses_no_line():
 
 # ── what is so now ──
 
+OUTAGE, AGAIN = "userpilot: outage", "userpilot: it answers again"
 
-def test_a_state_that_lasts_is_said_when_the_quiet_time_is_over(stage):
+
+def test_an_outage_that_follows_a_blip_is_said_as_soon_as_it_has_lasted(stage):
     """Down, up, and down again within seconds: the last word of the log must not be that all is well."""
-    for now, state in ((0.0, "outage"), (5.0, "resumed"), (10.0, "outage")):
-        stage.now = now
-        stage.notices.state(logging.WARNING, state, state)
-    stage.now = stage.notices.due()
-    stage.notices.say_due()
+    stage.outage(0.0, until=5.0)
+    stage.outage(10.0)
+    due = stage.notices.due()
+    stage.look(due)
 
-    assert 30.0 == stage.now
-    assert ["userpilot: outage", "userpilot: resumed", "userpilot: outage"] == stage.said
+    assert 10.0 + MATTERS == due
+    assert [OUTAGE, AGAIN, OUTAGE] == stage.said
+    assert math.inf == stage.notices.due()
 
 
-def test_a_state_that_is_over_before_it_could_be_said_is_not_said(stage):
-    for now, state in ((0.0, "outage"), (5.0, "resumed"), (10.0, "outage"), (12.0, "resumed")):
-        stage.now = now
-        stage.notices.state(logging.WARNING, state, state)
-    stage.now = 100.0
-    stage.notices.say_due()
+def test_an_outage_that_follows_a_blip_and_ends_before_the_quiet_time_does_is_said_with_its_end(stage):
+    stage.outage(0.0, until=1.0)
+    stage.outage(5.0)
+    stage.look(stage.notices.due())
+    stage.now = 20.0
+    stage.notices.over(logging.WARNING, "it answers again")
+
+    assert [OUTAGE, AGAIN] * 2 == stage.said
+
+
+def test_a_blip_that_follows_a_blip_is_not_said(stage):
+    stage.outage(0.0, until=5.0)
+    stage.outage(10.0, until=12.0)
+    stage.look(100.0)
     stage.notices.close()
 
-    assert ["userpilot: outage", "userpilot: resumed"] == stage.said
+    assert [OUTAGE, AGAIN] == stage.said
+
+
+def test_what_lasts_is_counted_from_its_beginning_however_often_it_is_told(stage):
+    stage.outage(0.0, until=1.0)
+    for now in (5.0, 6.0, 7.0, 8.0, 9.0, 10.0):
+        stage.outage(now)
+
+    assert [OUTAGE, AGAIN, OUTAGE] == stage.said
+
+
+def test_an_outage_that_goes_on_at_the_close_is_said_then(stage):
+    stage.outage(0.0, until=1.0)
+    stage.outage(5.0)
+    stage.notices.close()
+
+    assert [OUTAGE, AGAIN, OUTAGE] == stage.said
 
 
 # ── whatever happens ──
@@ -232,3 +271,55 @@ def test_the_numbers_add_up_to_the_losses_and_no_reason_speaks_twice_in_thirty_s
                 assert stage.notices.due() > stage.now
 
     assert +lost == stage.log.sums()
+
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from([0.01, 0.5, 1.0, MATTERS, MATTERS + 0.1, 10.0, QUIET, 100.0]),
+        st.sampled_from(["wrong", "wrong", "otherwise wrong", "well", "well"]),
+    ),
+    max_size=40,
+)
+
+
+@given(changes, st.booleans())
+def test_whatever_is_wrong_for_long_is_said_with_its_end_and_no_blips_fill_the_log(changes, closes):
+    """Outages are told apart by the times between which something was wrong, whatever it was."""
+    with Stage() as stage:
+        outages: list[list[float]] = []
+        for pause, change in changes:
+            end = stage.now + pause
+            while stage.notices.due() <= end:  # as the sender wakes
+                stage.look(stage.notices.due())
+            stage.now = end
+            if change == "well":
+                stage.notices.over(logging.WARNING, "well")
+                outages += [[end, end]] if not outages else []
+                outages[-1][1:] = [outages[-1][1] if outages[-1][1] < math.inf else end]
+            else:
+                if not outages or outages[-1][1] < math.inf:
+                    outages.append([end, math.inf])
+                stage.notices.state(logging.WARNING, change, change)
+        judge_pace([(at, line.removeprefix("userpilot: ")) for at, line in stage.log.lines])
+        if closes:
+            stage.notices.close()
+        lines = [(at, line.removeprefix("userpilot: ")) for at, line in stage.log.lines]
+
+    for began, ended in outages:
+        within = [line for at, line in lines if began <= at <= min(ended, stage.now)]
+        if min(ended, stage.now) - began > MATTERS or (closes and ended == math.inf):
+            assert [line for line in within if line != "well"], (began, ended, lines)
+        if ended < math.inf and [at for at, line in lines if line != "well" and began <= at <= ended]:
+            assert (ended, "well") in lines
+    ends = [at for at, line in lines if line == "well"]
+    assert set(ends) <= {ended for _, ended in outages}, "an end was said that was none"
+
+
+def judge_pace(lines: list[tuple[float, str]]) -> None:
+    """Two beginnings of the same are `MATTERS` seconds apart at least, and no end comes without one."""
+    for word in ("wrong", "otherwise wrong"):
+        stamps = [at for at, line in lines if line == word]
+        assert all(later - at >= MATTERS - 1e-9 for at, later in pairwise(stamps)), lines
+    words = [line for _, line in lines]
+    assert not words or words[0] != "well"
+    assert ("well", "well") not in list(pairwise(words))

@@ -116,6 +116,8 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ("redis+other://cache", {}, "^a Redis outbox is at redis://"),
         ("unix+cluster:///run/redis.sock", {}, "^a Redis outbox is at redis://"),
         ("redis+sentinel://s1,s2", {}, "the name of the service is missing"),
+        ("redis+sentinel://s1,s2/the%20main", {}, "the name of the service is missing, or has other characters"),
+        ("redis://cache;name=shop", {}, "^a host of a Redis outbox is a name or an address"),
         ("redis+sentinel://s1,,s2/main", {}, "a sentinel is host or host:port"),
         ("redis://cache:port/0", {}, "is not one"),
         ("redis://cache?nmae=shop", {}, "^no option of RedisOutbox, and not all of them redis-py's: nmae$"),
@@ -147,6 +149,7 @@ def test_options_stand_in_the_url_or_in_the_call_and_the_call_wins() -> None:
         ),
         ("redis+cluster://n1:0,n2", {}, "^a node of a cluster is host or host:port"),
         ("redis+cluster://n1/1", {}, "^a cluster has one database, 0"),
+        ("unix:///run/redis@shop/redis.sock", {}, "an @ behind the host %40$"),
     ],
 )
 def test_what_cannot_be_right_is_refused(url: str, options: dict[str, Any], message: str) -> None:

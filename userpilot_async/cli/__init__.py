@@ -27,7 +27,7 @@ __all__ = ["cli"]
 
 
 WORDS = "userpilot_async.words"  # of the command line, for whoever has to say what is wrong with them
-SECRET = re.compile("@|%40|password", re.IGNORECASE)
+SECRET = re.compile("@|%40|pass", re.IGNORECASE)
 
 
 class Commands(click.Group):

@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from .._api import UserpilotAPI
-from .._jobs import Job
+from .._jobs import Job, usable_job_id
 from ._console import cell, say, say_json, say_table, stderr
 from ._progress import job_words
 from ._server import Server, ask, json_option, talks_to_server
@@ -43,6 +43,8 @@ def jobs(ctx: click.Context, server: Server, as_json: bool) -> None:
 @click.pass_obj
 def watch(outer: Server, server: Server, job_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait for the job ID. Ends with 1 if it fails, or has not ended in time."""
+    if not usable_job_id(job_id):
+        raise click.UsageError("no job has such an ID: it is short, and can be printed")
     api = server.over(outer).api()
     with Watch() as seen:
         job = ask(api, lambda api: api.wait_for_job(job_id, timeout=timeout, on_progress=seen.show))

@@ -40,7 +40,8 @@ class Guard:
 
     def allow(self, host: str) -> None:
         """Answer requests for this name or address; ValueError if it is neither."""
-        name, port = _split(f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host)
+        plain = host.partition("%")[0] if ":" in host else host  # an address without its zone, as in URLs
+        name, port = _split(f"[{plain}]" if plain.count(":") > 1 and not plain.startswith("[") else plain)
         if not name or port is not None:
             raise ValueError(f"an allowed host must be a name or an address, without a port: {host!a}")
         self._allowed.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket
 import threading
@@ -30,10 +31,13 @@ async def serve(
     cannot be bound. Requests for `host` are answered, besides those that the emulator answers anyway. Only with
     `verbose` does uvicorn log what it logs.
     """
+    if host:  # "" is every address of this machine, and no name of it
+        try:
+            emulator.allow_host(host)
+        except ValueError:
+            raise OSError(errno.EINVAL, "that is no host's name or address") from None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
-        if host:  # "" is every address of this machine, and no name of it
-            emulator.allow_host(host)
         config = uvicorn.Config(
             emulator,
             http=CuttableProtocol,

@@ -55,7 +55,11 @@ class Journal:
             if self.path is not None:
                 self._held = self._hold(self.path)
             place = "" if self.path is None else str(self.path)
-            connection = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                connection = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            except BaseException:
+                self._let_go()
+                raise
             try:
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self.created = self._prepare(connection)
@@ -155,8 +159,9 @@ class Journal:
         self.about, self.progress = About(**about), Progress(**progress)
 
     def bind(self, about: About) -> None:
-        """Whose it is from now on."""
+        """Whose it is from now on. What it said before, perhaps a hash to guess a key from, is overwritten."""
         with self.change():
+            self._connection.execute("PRAGMA secure_delete = ON")
             self._connection.execute("UPDATE about SET said = ?", (json.dumps(attrs.asdict(about)),))
         self.about = about
 

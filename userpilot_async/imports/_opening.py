@@ -130,6 +130,8 @@ def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: st
             f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "
             f"if this is another account, take {journal.path} away, or say again=True, and it is imported here, too"
         )
+    if _is_old(journal.about, keys):
+        journal.bind(_bound(journal.about, keys, server))
     if about.source == journal.about.source == ROWS:
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from .._private_files import rewrite
+from .._private_files import check_links, rewrite
 from .._values import encode_json
 from ._reading import File
 from ._rows import FIELDS, Row
@@ -20,7 +22,7 @@ Rows = Iterable[Row | Mapping[str, Any]]
 
 
 def write_ndjson(path: File, rows: Rows) -> int:
-    """Write rows one JSON object a line; returns how many."""
+    """Write rows one JSON object a line; returns how many. The file is opened as by `write_csv`."""
     count = 0
     with _new(path) as file:
         for row in rows:
@@ -30,7 +32,11 @@ def write_ndjson(path: File, rows: Rows) -> int:
 
 
 def write_csv(path: File, rows: Rows) -> int:
-    """Write rows as CSV with a column for each field there is, metadata as JSON in one; returns how many."""
+    """Write rows as CSV with a column for each field there is, metadata as JSON in one; returns how many.
+
+    From then on a file is for its owner only (0600); ``/dev/stdout`` and pipes are written to as they are. Raises
+    `OSError`, also where there is another user's file, or a link that others may have put there.
+    """
     count = 0
     with _new(path) as file:
         writer = csv.DictWriter(file, FIELDS)
@@ -46,6 +52,16 @@ def _as_dict(row: Row | Mapping[str, Any]) -> dict[str, Any]:
     return dict(row) if isinstance(row, Mapping) else row.as_dict()
 
 
+def _descriptor(path: Path) -> int:
+    """Of what the caller has named: a link of its own is followed, and what is no file is written to as it is."""
+    check_links(path)
+    with suppress(FileNotFoundError):
+        kind = os.stat(path).st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISFIFO(kind):  # a terminal, a pipe, /dev/null
+            return os.open(path, os.O_WRONLY)
+    return rewrite(Path(os.path.realpath(path)))
+
+
 @contextmanager
 def _new(path: File) -> Iterator[TextIO]:
     """A text file whose line ends are those that are written, only its owner's from now on, as rows are of people.
@@ -54,7 +70,7 @@ def _new(path: File) -> Iterator[TextIO]:
     """
     path = Path(path)
     with ExitStack() as stack:
-        file: BinaryIO = stack.enter_context(open(rewrite(path), "wb"))
+        file: BinaryIO = stack.enter_context(open(_descriptor(path), "wb"))
         if path.suffix == ".gz":
             file = cast("BinaryIO", stack.enter_context(gzip.open(file, "wb")))
         yield stack.enter_context(TextIOWrapper(file, encoding="utf-8", newline=""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from .._batch import Committed
@@ -15,6 +16,8 @@ def steady() -> float:
     return time.clock_gettime(_STEADY)
 
 
+REMEMBERED = 6 * 86_400.0  # seconds in which Redis has a client's last step for certain: the scripts say 7 days
+MOST_GENERATIONS = 20  # remembered: as many starts of the server as a backup may reach back
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -26,6 +29,8 @@ class Access:
         self.client = client
         self.generation = ""
         """The one that is known; "" before the first contact."""
+        self.generations_before: list[str] = []
+        """Those that were known before it, the newest first: data may be set back by more than one."""
         self.revision = 0
         """The last step, of anybody, that is known."""
         self.sure = 0
@@ -35,6 +40,12 @@ class Access:
         """And the last one of which it is known what it has told of calls."""
         self.resets = 0
         """How often calls were lost, as far as is known."""
+        self.ambiguous = 0
+        """How many calls may have arrived twice, as far as is known."""
+        self.last_step = 0
+        """The last one of this client that was made, or is known never to be."""
+        self.last_step_at = -math.inf
+        """When that was."""
         self.offset = 0.0
         """From the steady clock to the server's."""
         self._steps = 0
@@ -47,6 +58,15 @@ class Access:
         """Its number."""
         self._steps += 1
         return self._steps
+
+    def step_ended(self, number: int) -> None:
+        """This step was made, or never will be."""
+        self.last_step, self.last_step_at = number, steady()
+
+    @property
+    def made(self) -> int | str:
+        """The last step, for the scripts: it is there, or data was set back. "" after so long that it is forgotten."""
+        return self.last_step if steady() - self.last_step_at < REMEMBERED else ""
 
     def learned(self, state: State, *, replicated: bool = False) -> Committed:
         """What a script says of the outbox, whose answer may have waited until that was ``replicated``.
@@ -61,18 +81,26 @@ class Access:
             self.sure = state.revision
         self.offset = state.time - steady()
         now = state.committed()
-        self.resets = now.account.resets
+        self.resets = max(self.resets, now.account.resets)  # what is there may have forgotten some
+        self.ambiguous = now.account.ambiguous
         return now
 
     def look(self) -> Committed | None:
         """What has been done since the last answer; ``None`` if nothing has."""
         known = self.revision if self.heard == self.revision else -1  # there is more to hear
-        answer = self.run("look", self.heard, known)
+        answer = self.run("look", self.heard, known, self.made)
         return self.learned(State(answer)) if answer is not None else None
 
     def look_now(self, *, replicated: bool = False) -> Committed:
         """How it is, whether anything was done or not."""
-        return self.learned(State(self.run("look", self.heard, -1)), replicated=replicated)
+        return self.learned(State(self.run("look", self.heard, -1, self.made)), replicated=replicated)
+
+    def begins(self, generation: str) -> None:
+        """This is the generation from now on."""
+        if self.generation:
+            self.generations_before = [self.generation, *self.generations_before][:MOST_GENERATIONS]
+        self.generation = generation
+        self.last_step_at = -math.inf  # of an earlier one, and perhaps not in this
 
     def forget(self) -> None:
         """What was known is not there any more."""

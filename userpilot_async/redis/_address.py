@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -25,6 +26,8 @@ FIXED = (
 )  # fmt: skip
 """Options of redis-py that are not to be chosen here; in its own URLs they win over what a program says."""
 CHECKED = "ssl_check_hostname"
+HOST = re.compile(r"[\w.-]*|[0-9a-fA-F:.]+(?:%[\w.-]+)?")  # a name, or an address, of IPv6 with its zone
+SERVICE = re.compile(r"[A-Za-z0-9._-]+")  # Source: redis.io, sentinel.conf, "sentinel monitor", read 2026-11
 FORMS = (
     "redis://host:6379/0, rediss://… (TLS), unix:///path, redis+sentinel://host,host/service/0, "
     "redis+cluster://host,host"
@@ -171,7 +174,8 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
         raise ConfigurationError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
     if "@" in parts.path + parts.query + parts.fragment:
         raise ConfigurationError(
-            "in the URL of a Redis outbox, /, ? and # within user or password are written %2F, %3F and %23"
+            "in the URL of a Redis outbox, /, ? and # within user or password are written %2F, %3F and %23, and an @ "
+            "behind the host %40"
         )
     base, _, how = parts.scheme.partition("+")
     if base not in PLAIN or how not in ("", "cluster", "sentinel") or (how and base == "unix"):
@@ -181,8 +185,11 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
         raise ConfigurationError(
             f"the database of a Redis outbox is a number; its name is written as ?name={quoted(database)}"
         )
-    if how == "sentinel" and not parts.path.strip("/"):
-        raise ConfigurationError("redis+sentinel://host,host/service: the name of the service is missing")
+    if how == "sentinel" and not SERVICE.fullmatch(unquote(parts.path.strip("/").partition("/")[0])):
+        raise ConfigurationError(
+            "redis+sentinel://host,host/service: the name of the service is missing, or has other characters than "
+            "letters, digits, dots, dashes and underscores"
+        )
     options: dict[str, Any] = {}
     theirs = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -201,6 +208,8 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
         shown += parts.path
     plain = url.partition("?")[0].partition("#")[0]
     address = Address(plain + (f"?{urlencode(theirs)}" if theirs else ""), shown, how)
+    if base != "unix" and not all(map(HOST.fullmatch, address.hosts)):  # as where the @, or the ?, is missing
+        raise ConfigurationError(f"a host of a Redis outbox is a name or an address: {FORMS}")
     _try(address, ", ".join(quoted(name) for name, _ in theirs))
     return address, options
 

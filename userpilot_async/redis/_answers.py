@@ -66,6 +66,9 @@ class Opened:
     fate: str
     """Of what was known before: ``same``, ``kept`` or ``lost``."""
     lost_from: int
+    """The first id that was not there when the data of now was written."""
+    explains_since: int | None
+    """The caller is to say what it has sent since this step of its own, of which the data knows nothing."""
     owner: Owner | None
     """``None`` if that was deleted, or is damaged."""
     state: State
@@ -73,10 +76,12 @@ class Opened:
 
 def opened_of(answer: object) -> Opened:
     """Of ``open``."""
-    generation, fate, lost_from, owner, _, state = listed(answer, 6)
+    generation, fate, lost_from, explains, since, owner, _, state = listed(answer, 8)
     if text(fate) not in ("same", "kept", "lost"):
         raise OddAnswer("what became of the calls was expected, and another text came")
-    return Opened(text(generation), text(fate), number(lost_from), _owner_of(listed(owner, 3)), State(state))
+    explains_since = number(since) if number(explains) else None
+    found = _owner_of(listed(owner, 3))
+    return Opened(text(generation), text(fate), number(lost_from), explains_since, found, State(state))
 
 
 def _owner_of(said: Sequence[object]) -> Owner | None:

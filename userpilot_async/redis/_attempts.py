@@ -14,7 +14,7 @@ from ._answers import Made, resolved_of, written_of
 from ._failures import FAILURES, Away, Full
 from ._lease import Lease
 from ._log import encoded
-from ._notes import Notes, notes_of
+from ._notes import Notes, calls_in, may_be_twice, notes_of, refusals_of
 
 if TYPE_CHECKING:
     from ._outbox import RedisOutbox
@@ -35,6 +35,10 @@ class Attempt:
     """They are there, or have failed."""
     term: int = 0
     """How often the lease had been lost when it was taken."""
+    generation: str = ""
+    """The one that the step was made in."""
+    again: bool = False
+    """Its calls may have been there before, and sent, in what is not there any more."""
 
 
 class Attempts:
@@ -76,10 +80,9 @@ class Attempts:
         for request in batch.requests:
             self._requests += 1
             request.number = f"{self._access.client}:{self._requests}" if ours else None
-        if not ours:
-            batch.drop_notes()  # of a sender that has been deposed since
         batch.puts = [put for put in batch.puts if not put.withdrawn]
-        return Attempt(batch, batch.puts, notes_of(batch), term=self._lease.term)
+        notes = notes_of(batch) if ours else refusals_of(batch)  # what was settled by one deposed since is not
+        return Attempt(batch, batch.puts, notes, term=self._lease.term)
 
     def _carry_out(self, attempt: Attempt) -> None:
         """One step after the other, until all of it is written."""
@@ -93,13 +96,15 @@ class Attempts:
 
     def _make_step(self, attempt: Attempt) -> None:
         """The calls, if they are not there yet, and some of the notes."""
-        notes = attempt.notes[0].as_json() if attempt.notes else ""
         puts = [] if attempt.held else attempt.puts
-        attempt.seq = self._access.next_step()
+        said = attempt.notes[0] if attempt.notes else Notes()
+        said.again = sum(1 for put in puts if may_be_twice(put.said)) if attempt.again else 0
+        notes = said.as_json() if attempt.notes or said.again else ""
+        attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
         now = self._outbox.stamp()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
         access = self._access
-        head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes)
+        head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes, access.made)
         try:
             written = written_of(access.run("write" if puts else "note", *head, *calls, wait=True))
         except Full as error:
@@ -110,6 +115,7 @@ class Attempts:
         if written is None:
             raise Away("a step came late")
         made, forgotten, state = written
+        access.step_ended(attempt.seq)
         if forgotten:
             self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
         self._step_made(attempt, self._access.learned(state, replicated=True), made)
@@ -131,9 +137,11 @@ class Attempts:
         if not seq:
             return
         gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
-        made = resolved_of(self._access.run("resolve", seq, *gone, wait=True))
+        made = resolved_of(self._access.run("resolve", seq, self._access.made, *gone, wait=True))
+        self._access.step_ended(seq)
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
+            attempt.again = attempt.again or attempt.generation != self._access.generation
             return
         self._step_made(attempt, self._access.look_now(replicated=True), made)
 
@@ -145,6 +153,9 @@ class Attempts:
                 now = attrs.evolve(now, first_refused=made.first_refused)
             if made.fenced and notes.needs_lease and attempt.term == self._lease.term:
                 self._lease.lose()
+                self._lease.last_token = ""
+            if not made.fenced:
+                self._lease.made.add(self._access.last_step, calls_in(notes))
         if not attempt.held:
             attempt.held = True
             ids = range(made.first_put, made.first_put + len(attempt.puts))

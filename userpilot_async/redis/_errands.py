@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from .._errors import OutboxError
 from .._ledger import CHUNK
+from .._losses import counted, lost_calls_line
 from .._notices import Notices
 from .._outbox import Opening
 from .._window import Reading
@@ -21,7 +25,10 @@ from ._attempts import Attempts
 from ._failures import FAILURES, Away, OddAnswer, OtherGeneration
 from ._lease import Lease
 from ._link import Link, Step
-from ._log import asked_for, read_of
+from ._log import State, asked_for, read_of
+from ._made import sliced
+from ._notes import MOST_IDS
+from ._shapes import number
 
 if TYPE_CHECKING:
     from ._outbox import RedisOutbox
@@ -52,10 +59,31 @@ class Errands:
         self._retry_at = 0.0
         self._pause = FIRST_PAUSE
         self._forget_at = 0.0
+        self._resets: deque[str] = deque()  # generations in which calls were held that are gone, to be counted
 
     def warn(self, message: str) -> None:
         """Into the log, once in a while."""
         self._notices.say(logging.WARNING, message, message)
+
+    def say_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
+        """What was told to be held in this generation is not all there any more: log what that has cost. In any thread.
+
+        So many calls that waited are lost; others were under way, and may have arrived (``None``: nobody knows how many
+        of the lost ones were).
+        """
+        place, remedy = self._outbox.place, "have Redis keep what it has (appendonly yes), and flush no such database"
+        if lost or under_way:
+            self._resets.append(generation)
+        if lost:
+            words = partial(lost_calls_line, place, under_way, remedy)
+            self._notices.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
+            return
+        cost = "no call that waited is lost, as far as this process knows"
+        if under_way:
+            cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
+        again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
+        message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
+        self._notices.say(logging.WARNING, "set back", message)
 
     def _say_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""
@@ -94,29 +122,38 @@ class Errands:
             )
         opened = self._open_as_its_owner(run_id)
         self._rebind = False
-        before, access.generation = access.generation, opened.generation
-        lost = opened.fate == "lost"
+        before, lost = access.generation, opened.fate == "lost"
+        if before != opened.generation:
+            access.begins(opened.generation)
         if before and lost:
             access.forget()
         elif before != access.generation:
             access.revision = 0  # there may be fewer steps: those after `sure` are made again, by whoever made them
         now = access.learned(opened.state)
-        if self._away and before:
-            self._notices.state(logging.WARNING, "back", f"{self._outbox.place} answers again")
-        self._away, self._pause = False, FIRST_PAUSE
         if not before:
             self._tell(self._outbox.began, now)
+        elif lost:
+            self._tell(self._outbox.set_back, now, opened.lost_from, before)
+            self.lease.lose()
+            self._explain(opened.explains_since)
         elif before != access.generation:
-            if lost or access.link.replicas:  # what was read may be such steps: nobody sends that before it is there
+            if access.link.replicas:  # what was read may be such steps: nobody sends that before it is there
                 self.lease.lose()
-            if lost:
-                happened = "it started again, or was emptied; how many is unknown; statistics().resets counts how often"
-                remedy = "have Redis keep what it has (appendonly yes), and flush no database that an outbox is in"
-                message = f"{self._outbox.place} has lost calls: {happened}; {remedy}"
-                self._notices.say(logging.ERROR, "lost", message)
-            self._tell(self._outbox.started_again, now, opened.lost_from, lost)
+            self._tell(self._outbox.started_again, opened.lost_from)
+        self._away, self._pause = False, FIRST_PAUSE
         self._tell(self._outbox.is_back, now)
         self.lease.keep()
+
+    def _explain(self, since: int | None) -> None:
+        """Say what was sent under the last lease, if what there is now does not know it all and knows that lease.
+
+        Whatever waits was not sent, but for that. Otherwise all of it may have been, and is counted when it is sent.
+        """
+        token, self.lease.last_token = self.lease.last_token, ""
+        if since is not None:
+            for stretches in sliced(self.lease.made.after(since), MOST_IDS):
+                self.access.run("explain", token, json.dumps(stretches), 0)
+            self.access.run("explain", token, "[]", 1)
 
     def _open_as_its_owner(self, run_id: str) -> Opened:
         """Fingerprints are slow to make: none is made that nobody needs. Raises `OutboxError` as `_check` does."""
@@ -141,7 +178,8 @@ class Errands:
         step = Step(
             "open", access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
             owner.destination, owner.salt.hex(), owner.fingerprint, instead, CHUNK, min(access.heard, access.sure),
-            access.resets,
+            access.ambiguous, "" if self.lease.made.since is None else self.lease.made.since, access.made,
+            *access.generations_before,
         )  # fmt: skip
         try:
             return opened_of(access.link.run(step))
@@ -186,7 +224,7 @@ class Errands:
         if isinstance(error, OutboxError):
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
             self._notices.state(logging.ERROR, "unusable", message, str(error))
-        elif not self._away:
+        else:
             does = error.does if isinstance(error, Away) else Away.does
             why = str(error) or type(error).__name__
             message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
@@ -251,12 +289,21 @@ class Errands:
             return False
         self.lease.lapse()
         try:
+            self._count_resets()
             more = self._attempts.write()
             self._read()
         except FAILURES as error:
             self._leave(error)
             return False
+        # Not when a connection is there again: what is to be written may fail as it did before.
+        self._notices.over(logging.WARNING, f"{self._outbox.place} answers again")
         return more
+
+    def _count_resets(self) -> None:
+        while self._resets:
+            state = State(self.access.run("reset", self._resets[0], self.access.resets, self.access.heard))
+            self._resets.popleft()
+            self._tell(self._outbox.heard, self.access.learned(state))
 
     # ── reading ──
 
@@ -267,8 +314,8 @@ class Errands:
         last = max(reading.start, reading.end - 1)
         read, damaged = read_of(reading, self.access.run("read", reading.start, last, asked_for(reading)))
         if damaged:
-            self.access.run("aside", self.lease.token, *damaged)
-            self._say_lost(len(damaged), f"what {self._outbox.place} has of them cannot be read, and was set aside")
+            aside = number(self.access.run("aside", self.lease.token, *damaged))  # none, without the lease
+            self._say_lost(aside, f"what {self._outbox.place} has of them cannot be read, and was set aside")
         self._last_read = reading
         self._tell(self._outbox.arrived_for, reading, read)
 

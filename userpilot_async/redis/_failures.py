@@ -36,6 +36,7 @@ from redis.exceptions import (
 )
 
 from .._errors import OutboxError
+from .._printable import printable
 from ._address import Address
 
 SAID = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
@@ -66,7 +67,7 @@ NO_ANSWER = "no answer in time"
 MOST_CLIENTS = "max number of clients reached"  # the server's words, for which redis-py has no type of its own
 MOST_WORDS = 200  # characters of an error's text: what Redis itself says is shorter, and a log line stays readable
 ECHO = "with args"  # "ERR unknown command 'AUTH', with args beginning with: 'secret'": behind this is what was sent
-LOGIN = re.compile(r"\w+://\S*")
+LOGIN = re.compile(r"\b\w+://\S*")  # not from within a word: what is searched may have megabytes
 
 
 class Away(Exception):
@@ -185,8 +186,7 @@ def words_of(error: Exception, address: Address) -> str:
     words = LOGIN.sub("(a URL)", _said(error).partition(ECHO)[0])
     for secret in _secrets(address.url):
         words = words.replace(secret, "(secret)")
-    words = "".join(one if one.isprintable() else "?" for one in words)
-    return words[:MOST_WORDS].rstrip(" ,") or type(error).__name__
+    return printable(words[:MOST_WORDS], "?").rstrip(" ,") or type(error).__name__
 
 
 def _said(error: Exception) -> str:

@@ -15,6 +15,7 @@ from ._access import Access, steady
 from ._answers import Left, left_of
 from ._link import Step
 from ._log import Entry, decoded
+from ._made import Made
 from ._shapes import text
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Lease:
         self.token = ""
         """What the server knows it by."""
         self.last_token = ""
-        """What it last knew it by, though it is lost."""
+        """What it last knew it by, though its time is over; "" once somebody else is known to have had it since."""
+        self.made = Made()
+        """The requests that were noted under it."""
         self.term = 0
         """How often it has been lost."""
         self.valid_until = -1.0
@@ -67,6 +70,7 @@ class Lease:
             self._renewed(now)
             return
         self.lose()
+        self.last_token = ""
         if token:
             self._take_over(token, now)
 
@@ -106,6 +110,7 @@ class Lease:
             self._warn(f"{self._outbox.place}: the event loop has stood still for {LOOP_PATIENCE:.0f} s")
             self._access.link.run(Step("release", self.token))
             self.lose()
+            self.last_token = ""
 
     def _take_over(self, token: str, now: float) -> None:
         self.token = self.last_token = token
@@ -115,6 +120,7 @@ class Lease:
         self._renewed(now)
         inheritance = self._inheritance(left)
         committed = self._access.learned(left.state)
+        self.made.begin(self._access.last_step)
         self.leading = True
         self._tell(self._outbox.leads, Lead(inheritance, committed))
 
@@ -128,11 +134,6 @@ class Lease:
         if done:  # their end could not be noted any more
             self._access.run("finish", self.token, *done)
         unknown = max(0.0, min(left.unknown_until - now, LOST_TOKEN))
-        if unknown:
-            message = (
-                "what was sent before Redis started again, or was emptied, is unknown, and the budget may be spent"
-            )
-            self._warn(f"nothing is sent for {unknown:.0f} s: {message}")
         return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
 
     def _unfinished(self, filename: str, kind: str, last_calls: Sequence[int]) -> UnfinishedFile:

@@ -26,10 +26,10 @@ from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
 from ._log import Entry
 from ._topology import Cluster, Node, OneServer, Sentinels, Topology, ask, packed
 
-KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost")
+KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
 SCRIPTS = (
     "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
-    "finish",
+    "finish", "explain", "reset",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full

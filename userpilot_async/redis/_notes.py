@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from .._batch import Batch, Landed, Settled
+from .._lanes import Said
 from .._ledger import Outcome
 from .._receipt import LateReceipt
 from .._stored import runs
@@ -28,6 +29,8 @@ class Notes:
     begun: list[Any] = attrs.field(factory=list)
     landed: list[Any] = attrs.field(factory=list)
     forgotten: list[str] = attrs.field(factory=list)
+    again: int = 0
+    """Of the calls that are put with this, so many may have been put, and sent, before."""
 
     @property
     def needs_lease(self) -> bool:
@@ -59,13 +62,28 @@ def notes_of(batch: Batch) -> list[Notes]:
             )
     for request in batch.requests:
         _at(steps, "begun").append((request.number, request.budget, runs(request.ids), request.filename, request.kind,
-                                    list(request.last_calls)))  # fmt: skip
+                                    list(request.last_calls), runs(request.filed)))  # fmt: skip
     for landed in batch.landed:
         if landed.request.number is not None:  # or it was never noted
             _at(steps, "landed").append(_landed(landed))
     for filename in batch.forgotten:
         _at(steps, "forgotten").append(filename)
     return [step for step in steps if step.refused or step.needs_lease]
+
+
+def may_be_twice(said: Said) -> bool:
+    """A call, if it is sent twice: an identify twice is the same identify."""
+    return isinstance(said, bytes) or len(said) == 2
+
+
+def calls_in(notes: Notes) -> list[tuple[int, int]]:
+    """The calls in requests that are noted with these, as stretches."""
+    return [stretch for _, _, carried, _, _, _, filed in notes.begun for stretch in (*carried, *filed)]
+
+
+def refusals_of(batch: Batch) -> list[Notes]:
+    """That of it which anybody may note: calls that found no room."""
+    return [Notes(refused=list(batch.refused))] if batch.refused else []
 
 
 def _at(steps: list[Notes], name: str, count: int = 1) -> list[Any]:

@@ -8,12 +8,13 @@ from uuid import uuid4
 
 import anyio
 
-from .._batch import Batch, Committed, Put
+from .._batch import Batch, Committed, Lead, Put
 from .._durable import DurableOutbox
 from .._errors import ConfigurationError, OutboxError
 from .._foreign import must_be
 from .._inheritance import Request
 from .._lanes import Key, Kind, Said
+from .._ledger import Outcome
 from .._outbox import Opening
 from .._places import flag_in_url, number_in_url, word_in_url
 from .._receipt import Receipt
@@ -126,6 +127,7 @@ class RedisOutbox(DurableOutbox):
         self.term = 0
         self.away = False
         """Redis does not answer at present."""
+        self._under_way: set[Request] = set()
 
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
@@ -226,15 +228,28 @@ class RedisOutbox(DurableOutbox):
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
         """While Redis is away, not so calls that found no room, and have been told so."""
-        return not self.away or any(not put.withdrawn for put in batch.puts) or batch.has_senders_notes()
+        notes = batch.term == self.term and batch.has_senders_notes()
+        return not self.away or any(not put.withdrawn for put in batch.puts) or notes
 
     async def sending(self, request: Request) -> bool:
         """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
         term = self.term
         noted = await super().sending(request)
+        if noted and term == self.term:
+            self._under_way.add(request)
         errands = self._errands
         valid = isinstance(errands, Errands) and steady() < errands.lease.valid_until
         return noted and valid and term == self.term
+
+    def landed(self, request: Request, *, answered: bool | None, lost: bool) -> None:
+        """It has ended."""
+        self._under_way.discard(request)
+        super().landed(request, answered=answered, lost=lost)
+
+    def leads(self, lead: Lead) -> None:
+        """The lease is ours: send, from the oldest call on."""
+        self._under_way.clear()  # of an earlier lease
+        super().leads(lead)
 
     # ── for the thread ──
 
@@ -290,12 +305,26 @@ class RedisOutbox(DurableOutbox):
         """A batch could not be written: who waits for it may take his call back."""
         batch.come_again()
 
-    def started_again(self, now: Committed, first: int, lost: bool) -> None:
-        """Redis was restarted: ids go on further up. Or it has lost what was there, from this call on."""
-        if lost:
-            self.ledger.lose(first, now.account.next_id)
-        else:
-            self.ledger.skip(first)
+    def started_again(self, first: int) -> None:
+        """Redis was restarted with all it had: ids go on further up."""
+        self.ledger.skip(first)
+
+    def set_back(self, now: Committed, first: int, generation: str) -> None:
+        """Redis has older data, or none: calls from this one on are not there any more, which it had until then."""
+        with self._lock:
+            batches = self._all()
+        for settled in (one for batch in batches for one in (*batch.delivered.values(), *batch.lost)):
+            # It is not recorded, and will not be; yet it is so.
+            merged = Outcome("merged", settled.outcome.reason, settled.outcome)
+            self.ledger.conclude_from(first, settled.carriers, settled.outcome)
+            self.ledger.conclude_from(first, settled.merged, merged)
+        under_way = {one for it in self._under_way for ids in (it.ids, it.filed, it.in_rows) for one in ids}
+        self._under_way.clear()
+        knows = self.sends or bool(under_way)  # which calls were under way, only their sender does
+        lost, perhaps = self.ledger.lose(first, now.account.next_id, under_way)
+        if isinstance(self._errands, Errands):
+            self._errands.say_set_back(generation, lost, perhaps if knows else None)
+        self._wake()
 
     def arrived_for(self, reading: Reading, read: Read) -> None:
         """Calls were read, for a window that may be another one's to fill by now."""

@@ -16,5 +16,6 @@ if ARGV[6] ~= '1' or (holder and holder ~= ARGV[3]) then -- what it held itself,
 end
 local fence = redis.call('HINCRBY', about, 'fence', 1)
 local token = string.format('%.0f', fence) .. ' ' .. ARGV[3]
+redis.call('HSET', about, 'sender', token)
 redis.call('SET', lease, token .. ' ' .. ARGV[5], 'PX', ARGV[4])
 return token

@@ -1,5 +1,5 @@
--- What others have done. ARGV: generation, what has been heard, the revision that is known.
-if is_other(ARGV[1]) then
+-- What others have done. ARGV: generation, what has been heard, the revision that is known, and the caller's last step.
+if is_other(ARGV[1]) or is_set_back(ARGV[4]) then
   return other_generation()
 end
 if redis.call('HGET', account, 'revision') == ARGV[3] then

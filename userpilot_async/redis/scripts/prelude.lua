@@ -1,7 +1,7 @@
 -- Every script begins with this: the names of the keys, and what several of them do. A script is one step for all
 -- others: nobody sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
 local asked = table.remove(ARGV) -- the number of the question, which the answer says again
-local about, account, log, news, lease, requests, spent, files, sent, parts, lost, client = unpack(KEYS)
+local about, account, log, news, lease, requests, spent, files, sent, again, parts, lost, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
 local MAX_NEWS_BYTES = 32 * 1024 * 1024
@@ -17,7 +17,7 @@ local function now() -- by the clock of the server, whoever asks
 end
 
 local function number(key, field)
-  return tonumber(redis.call('HGET', key, field) or '0')
+  return tonumber(redis.call('HGET', key, field) or '0') or 0
 end
 
 local function entry(id)
@@ -61,6 +61,12 @@ local function is_other(generation)
   return redis.call('HGET', about, 'generation') ~= generation
 end
 
+-- The caller knows that this step of its own was made, and it is not there any more: older data was put in the place of
+-- what was there. Not asked ('') after so long that what is known of its last step may have been forgotten.
+local function is_set_back(made)
+  return made and made ~= '' and number(client, 'seq') < tonumber(made)
+end
+
 local function other_generation()
   return redis.error_reply('GENERATION this is not what was here before')
 end
@@ -70,13 +76,22 @@ local function leads(token)
   return token ~= '' and value and string.sub(value, 1, #token + 1) == token .. ' '
 end
 
--- End the generation, and begin another one, whose ids begin a page of their own.
+-- End the generation, and begin another one, whose ids begin a page of their own (`begun_at`). What is known of requests
+-- of which nothing is noted (until when tokens may be spent by them, which calls may have been in them, and up to when the
+-- lost ones may have been tried again) is remembered as it was: whoever knows that none was made since sets it back.
 local function begin(generation, page)
   local next_id = number(account, 'next_id')
+  local begun_at = string.format('%.0f', math.ceil(next_id / page) * page)
   redis.call('HSET', about, 'unknown_before', redis.call('HGET', about, 'unknown_until') or '',
+             'doubt_before', redis.call('HGET', about, 'doubt') or '',
+             'retried_before', redis.call('HGET', about, 'retried_until') or '',
              'ended:' .. redis.call('HGET', about, 'generation'),
-             string.format('%.0f %.0f', number(account, 'revision'), next_id), 'generation', generation)
-  redis.call('HSET', account, 'next_id', string.format('%.0f', math.ceil(next_id / page) * page))
+             string.format('%.0f %.0f %.0f', number(account, 'revision'), next_id, number(account, 'ambiguous')),
+             'generation', generation, 'begun_at', begun_at, 'sender_then', redis.call('HGET', about, 'sender') or '',
+             'resent', '0')
+  redis.call('HDEL', about, 'lost_in')
+  redis.call('DEL', again) -- not UNLINK: users of Redis who were made for an earlier version may not say so
+  redis.call('HSET', account, 'next_id', begun_at)
 end
 
 -- The account, the first call that is held, what became of calls since `heard`, the time, and how far that has been heard.
@@ -166,6 +181,7 @@ local function erase(stretches, keep)
       end
     until #entries < 500
     redis.call('ZREMRANGEBYSCORE', sent, stretch[1], stretch[2])
+    redis.call('ZREMRANGEBYSCORE', again, stretch[1], stretch[2])
     redis.call('ZREMRANGEBYSCORE', parts, stretch[1], stretch[2])
   end
   add('bytes', -size)
@@ -183,6 +199,21 @@ local function mark_sent(stretches)
     end
   end
   return marked
+end
+
+-- How many of these calls, those below an id, are about to be sent for the first time since they were held by data that
+-- may have been set back: it does not know whether they were sent before.
+local function count_again(stretches, below)
+  local count = 0
+  for _, stretch in ipairs(stretches) do
+    if stretch[1] < below then
+      for _, one in ipairs(redis.call('XRANGE', log, entry(stretch[1]), entry(math.min(stretch[2], below - 1)))) do
+        local id = id_of(one[1])
+        count = count + redis.call('ZADD', again, id, string.format('%.0f:%.0f', below, id))
+      end
+    end
+  end
+  return count
 end
 
 -- Keep calls that were lost, for as long as there is room for them.

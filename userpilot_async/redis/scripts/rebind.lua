@@ -1,5 +1,6 @@
--- Give the outbox to another account, if nobody sends. ARGV: generation, destination, salt, fingerprint, a new generation,
--- how many ids a page of receipts has, and the version of all this. Gives who sends, or nothing. All who have it open are asked again whose they are.
+-- Give the outbox to another account, if nobody sends. ARGV: generation, destination, salt, fingerprint, a new
+-- generation, how many ids a page of receipts has, and the version of all this. Gives who sends, or nothing. All who
+-- have it open are asked again whose they are.
 if is_other(ARGV[1]) then
   return other_generation()
 end

@@ -1,10 +1,11 @@
 -- One step of what a client writes: calls come in, and the sender notes what became of calls, and what it is about to do.
 -- ARGV: generation, the number of the step, what has been heard ('' for no answer about that), the sender's lease, before
--- when lost calls are forgotten (ms), notes as JSON ('' for none), and for each call its size and the call.
+-- when lost calls are forgotten (ms), notes as JSON ('' for none), the client's step before, and for each call its size and
+-- the call.
 --
 -- A client makes one step after the other, and knows what became of one before it makes the next (see `resolve`).
 -- Without the lease, nothing is noted but calls that found no room: who has lost it changes nothing.
-if is_other(ARGV[1]) then
+if is_other(ARGV[1]) or is_set_back(ARGV[7]) then
   return other_generation()
 end
 if number(client, 'seq') >= tonumber(ARGV[2]) then
@@ -42,7 +43,14 @@ if ARGV[6] ~= '' then
         forgotten = forgotten + forget(ARGV[5])
       end
     end
+    local doubt, begun_at = number(about, 'doubt'), number(about, 'begun_at')
     for _, one in ipairs(notes.begun) do
+      for _, stretches in ipairs({one[3], one[7]}) do
+        add('ambiguous', count_again(stretches, doubt))
+        if begun_at > doubt then -- perhaps somebody is still to come who knows better
+          redis.call('HINCRBY', about, 'resent', string.format('%.0f', count_again(stretches, begun_at)))
+        end
+      end
       redis.call('HSET', requests, one[1], cjson.encode({one[2], one[3]}))
       if one[4] ~= '' then
         redis.call('HSET', files, one[4], cjson.encode({one[5], one[6]}))
@@ -67,11 +75,14 @@ if ARGV[6] ~= '' then
 end
 
 local count, bytes, at = 0, 0, string.format('%.6f', now())
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)
   count, bytes = count + 1, bytes + tonumber(ARGV[i])
 end
 add('bytes', bytes)
+if redis.call('HEXISTS', about, 'lost_in') == 1 or number(about, 'doubt') >= number(about, 'begun_at') then
+  add('ambiguous', notes.again or 0) -- unless this data is known to have all that was ever held
+end
 local refused = first + count
 for _, one in ipairs(notes.refused) do
   local id = first + count
