@@ -90,7 +90,7 @@ local function begin(generation, page)
              'generation', generation, 'begun_at', begun_at, 'sender_then', redis.call('HGET', about, 'sender') or '',
              'resent', '0')
   redis.call('HDEL', about, 'lost_in')
-  redis.call('UNLINK', again)
+  redis.call('DEL', again)
   redis.call('HSET', account, 'next_id', begun_at)
 end
 
