@@ -80,7 +80,7 @@ for i = 8, #ARGV, 2 do
   count, bytes = count + 1, bytes + tonumber(ARGV[i])
 end
 add('bytes', bytes)
-if redis.call('HEXISTS', about, 'lost_in') == 1 or number(about, 'doubt') >= number(about, 'begun_at') then
+if redis.call('HGET', about, 'lost_in') or number(about, 'doubt') >= number(about, 'begun_at') then
   add('ambiguous', notes.again or 0) -- unless this data is known to have all that was ever held
 end
 local refused = first + count
