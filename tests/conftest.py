@@ -45,7 +45,7 @@ SLOW = (
 # Pure logic, hundreds of worlds of it: one interpreter is enough.
 HEAVY = (
     "test_schedule_model", "test_schedule_takeovers", "test_sqlite_crashes", "test_parcelvoy_model",
-    "test_parcelvoy_crowds",
+    "test_parcelvoy_crowds", "test_lease_model",
 )  # fmt: skip
 
 
