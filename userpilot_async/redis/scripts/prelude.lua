@@ -62,7 +62,7 @@ local function is_other(generation)
 end
 
 -- The caller knows that this step of its own was made, and it is not there any more: older data was put in the place of
--- what was there. Not asked ('') after so long that what is known of its last step may have been forgotten.
+-- what was there. Not asked ('' or nil) by who makes none, or so long after it that it may have been forgotten.
 local function is_set_back(made)
   return made and made ~= '' and number(client, 'seq') < tonumber(made)
 end
