@@ -12,6 +12,7 @@ from tests.faults._parcelvoy import both
 from tests.faults._scenes import EPOCH, LIVE_WITHIN, OnSockets, Rehearsal, on_sockets, rehearsal
 from tests.harness import RETRY_AFTER_LIES, RawServer, answer, judge, lying_rate_headers
 from userpilot_async import Rejected, Settings
+from userpilot_async._trouble import LASTING
 
 pytestmark = pytest.mark.anyio
 virtual = pytest.mark.virtual
@@ -141,6 +142,7 @@ async def test_row_19_a_401_in_mid_stream_is_held_said_once_and_probed_once_a_mi
         during, said = scene.statistics, scene.log.said("nothing is sent")
         scene.recovers()
         await scene.drained(LIVE_WITHIN)
+        await anyio.sleep(2 * LASTING)  # an end is said once it has lasted
 
         assert (60, 0) == (during.pending, during.dead + during.dropped)
         assert "401" in (during.held or "")
