@@ -647,7 +647,7 @@ class Door(Startable):
     def _end(self) -> None:
         """Nobody sends here any more: whatever is left is dropped, and accounted for, unless it can wait."""
         self._ended = self._sender.closed = True
-        self._sender.reporting.leave(self._now())
+        self._sender.reporting.leave()
         self._inbox.shut()
         self._take_rest()
         try:

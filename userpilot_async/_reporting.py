@@ -94,9 +94,9 @@ class Reporting:
         failure = schedule.failure or schedule.outage
         self._say(self._trouble.look(now, schedule.held, schedule.failures, failure, waiting))
 
-    def leave(self, now: float) -> None:
+    def leave(self) -> None:
         """The client is left. What fails from now on is what it breaks off itself."""
-        self._say(self._trouble.leave(now))
+        self._say(self._trouble.leave())
 
     def _say(self, news: News | None) -> None:
         if news is None:

@@ -11,7 +11,6 @@ from ._losses import counted
 
 LASTING = 1.0  # seconds that failures, or their end, last before they are said; a request that fails alone is normal
 SURE = 2  # failures in a row that are said at once
-QUIET = 30.0  # seconds between two lines that say that all is well again: a server that comes and goes is not well
 DESERTED = 300.0  # seconds after its last failure in which others were answered: a route that fails asks every minute
 
 Kind = Literal["held", "outage", "resumed"]
@@ -36,7 +35,6 @@ class Trouble:
         self._failed_at = math.inf
         self._works = False  # a request was answered since anything was wrong
         self._wrong_at = -math.inf  # when something was, the last time
-        self._quiet_until = -math.inf  # no end is said before
         self._since: float | None = None
         self._failure = ""
         self._said: tuple[Kind | None, str] = (None, "")
@@ -75,27 +73,24 @@ class Trouble:
         words = f"requests fail, {waits} and {'is' if waiting == 1 else 'are'} sent again: {self._failure}; {remedy}"
         return self._news("outage", "", words)
 
-    def leave(self, now: float) -> News | None:
-        """The client is left: nobody is there to say later that an outage is over."""
-        return self._over(max(now, self._wrong_at + LASTING)) if now >= self._quiet_until else None
+    def leave(self) -> News | None:
+        """The client is left: its end is no reason to keep the end of an outage back."""
+        return self._over(math.inf)
 
     def due(self) -> float:
         """When to look again, because something will have lasted long enough by then; ``inf`` if not for that."""
         if self._said[0] is None:
             return self._lasts_at()
-        return self._over_at() if self._works else math.inf
+        return self._wrong_at + LASTING if self._works else math.inf
 
     def _lasts_at(self) -> float:
         return math.inf if self._since is None else self._since + LASTING
 
-    def _over_at(self) -> float:
-        return max(self._wrong_at + LASTING, self._quiet_until)
-
     def _over(self, now: float) -> News | None:
         before = self._said[0]
-        if before is None or not self._works or now < self._over_at():
+        if before is None or not self._works or now < self._wrong_at + LASTING:
             return None
-        self._said, self._quiet_until = (None, ""), now + QUIET
+        self._said = (None, "")
         words = "takes calls again" if before == "held" else "answers again, and takes calls"
         return News("resumed", f"{self._server} {words}")
 
