@@ -118,6 +118,16 @@ def nothing_unhandled() -> Iterator[None]:
 
 
 @pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file elsewhere, that nothing of ours may change."""
+    victim = tmp_path / "elsewhere" / "victim"
+    victim.parent.mkdir()
+    victim.write_text("precious")
+    victim.chmod(0o644)
+    return victim
+
+
+@pytest.fixture
 def emulator_url() -> Iterator[str]:
     """The base URL of an emulator in a process of its own, new for this test."""
     with emulator_process() as url:

@@ -82,15 +82,6 @@ def filled(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def victim(tmp_path: Path) -> Path:
-    victim = tmp_path / "elsewhere" / "victim"
-    victim.parent.mkdir()
-    victim.write_text("precious")
-    victim.chmod(0o644)
-    return victim
-
-
 def strangers(path: Path, victim: Path) -> None:
     path.touch(0o666)
     os.chown(path, STRANGER, STRANGER)

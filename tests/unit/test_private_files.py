@@ -35,15 +35,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ours"
 
 
-@pytest.fixture
-def victim(tmp_path: Path) -> Path:
-    victim = tmp_path / "elsewhere" / "victim"
-    victim.parent.mkdir()
-    victim.write_text("precious")
-    victim.chmod(0o644)
-    return victim
-
-
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
