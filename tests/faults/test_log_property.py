@@ -144,10 +144,12 @@ def test_each_outage_that_lasts_is_in_the_log_with_its_end_and_no_end_that_is_no
     for began, ended in server.outages(end):
         if ended - began > MATTERS + LASTING:
             assert any(at <= ended and until >= began for at, until in told), (began, ended, lines)
-    for at, what in lines:
-        before = [is_up for when, is_up in server.attempts if when < at][-1:]
-        just_then = [is_up for when, is_up in server.attempts if when == at]  # before the line, or behind it
-        assert (what == AGAIN) in before + just_then, (at, what, lines)
+    for at, until in told:  # an end is one when it has lasted, so the line may come until then
+        assert any(began <= at <= ended + LASTING for began, ended in server.outages(end)), (at, lines)
+        if until < math.inf:
+            before = [is_up for when, is_up in server.attempts if when < until][-1:]
+            just_then = [is_up for when, is_up in server.attempts if when == until]  # before the line, or behind it
+            assert True in before + just_then, (until, lines)
     if told and server.attempts[-1][1]:
         assert told[-1][1] < math.inf, "the end was not said"
     assert all(later - at >= MATTERS for (at, _), (later, _) in pairwise(told)), told
