@@ -152,10 +152,10 @@ def write(path: Path, kind: str, lines: int) -> None:
 
 def ours(path: str, kind: str) -> Figures:
     """CPU seconds, bytes that come out, and the most memory that this process had."""
-    from userpilot_async._values import encode_json
-    from userpilot_async.imports._conversion import CONVERTERS
+    from userpilot_async._calls.values import encode_json
     from userpilot_async.imports._reading import lines
     from userpilot_async.imports._rows import checked
+    from userpilot_async.imports.converters._convert import CONVERTERS
 
     convert = CONVERTERS.get(kind)
     written, before = 0, process_time()

@@ -38,7 +38,7 @@ async def sent() -> dict[str, Any]:
     import httpx
 
     from userpilot_async import InvalidCall, Track, UserpilotClient
-    from userpilot_async._calls import from_bytes
+    from userpilot_async._userpilot.calls import from_bytes
     from userpilot_async.emulator import Emulator
 
     loop = asyncio.get_running_loop()

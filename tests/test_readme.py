@@ -196,10 +196,13 @@ def test_the_emulator_starts_as_the_readme_says() -> None:
         assert 200 == httpx.get(f"{url}/__emulator__/health").status_code
 
 
-def test_the_modules_of_the_house_are_the_modules_there_are() -> None:
-    house = next(code for language, code in BLOCKS if not language and "_schedule.py" in code)
+def test_the_folders_of_the_tower_are_the_folders_there_are() -> None:
+    tower = next(code for language, code in BLOCKS if not language and "_schedule/" in code)
 
-    drawn = set(re.findall(r"\b(_\w+\.py)", house))
+    drawn = set(re.findall(r"(?m)(?<![/\w])(_?[a-z]\w*)(?:/| {2,}[A-Z]\w+Client| {2,}everything)", tower))
 
-    there = {path.name for path in (ROOT / "userpilot_async").glob("_*.py")} - {"__init__.py", "__main__.py"}
+    package = ROOT / "userpilot_async"
+    there = {path.parent.name for path in package.glob("*/__init__.py")} | {
+        path.stem for path in package.glob("_[a-z]*.py")
+    }
     assert drawn == there

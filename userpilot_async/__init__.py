@@ -5,11 +5,11 @@ async with UserpilotClient("API_KEY") as userpilot:
     await userpilot.track("u1", "report_exported", {"format": "csv"})
 """
 
-from ._api import UserpilotAPI
-from ._blocking import blocking
-from ._calls import Call, Identify, IdentifyCompany, Track
+from ._account.statistics import Report, Statistics
+from ._calls.outcome import Outcome
 from ._client import Metadata, OnDead, UserpilotClient
-from ._errors import (
+from ._delivery.blocking import blocking
+from ._errors.tree import (
     ClientClosed,
     ClientNotOpen,
     ConfigurationError,
@@ -23,14 +23,14 @@ from ._errors import (
     UserpilotError,
     WrongLoop,
 )
-from ._jobs import Job, JobStatus
-from ._ledger import Outcome
-from ._outbox import MemoryOutbox, Outbox
-from ._receipt import Receipt
+from ._outbox.protocol import MemoryOutbox, Outbox
+from ._outbox.receipt import Receipt
+from ._protocol.jobs import Job, JobStatus
+from ._runtime.version import __version__ as __version__
 from ._settings import Settings
-from ._statistics import Report, Statistics
-from ._userpilot import DeadCall
-from ._version import __version__ as __version__
+from ._userpilot.api import UserpilotAPI
+from ._userpilot.calls import Call, Identify, IdentifyCompany, Track
+from ._userpilot.destination import DeadCall
 
 __all__ = [
     "Call",

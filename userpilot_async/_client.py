@@ -12,22 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
-from ._api import DISABLED, Region, UserpilotAPI, keys_of
-from ._blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
-from ._calls import Call, Identify, IdentifyCompany, Track, track_body
-from ._door import Checked, Door
-from ._endpoint import Key, Transport, hidden
-from ._environment import given
-from ._errors import ConfigurationError, InvalidCall
-from ._event_names import EventNames
-from ._foreign import is_a, must_be
-from ._places import AnyPlace, outbox_at
-from ._receipt import Receipt
-from ._secret import Hidden
-from ._settings import Settings
-from ._switch import switched_off
-from ._userpilot import DeadCall, facts_of, userpilot
-from ._values import (
+from ._calls.values import (
     Convertible,
     checked_company,
     checked_company_id,
@@ -36,6 +21,21 @@ from ._values import (
     checked_user_id,
     measured,
 )
+from ._delivery.blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
+from ._delivery.client import Checked, DeliveryClient
+from ._delivery.credentials import Key, Transport, hidden
+from ._errors.foreign import is_a, must_be
+from ._errors.secret import Hidden
+from ._errors.tree import ConfigurationError, InvalidCall
+from ._outbox.receipt import Receipt
+from ._outbox.url import AnyPlace, outbox_at
+from ._runtime.disabled import switched_off
+from ._runtime.environment import given
+from ._settings import Settings
+from ._userpilot.api import DISABLED, Region, UserpilotAPI, keys_of
+from ._userpilot.calls import Call, Identify, IdentifyCompany, Track, track_body
+from ._userpilot.destination import DeadCall, facts_of, userpilot
+from ._userpilot.event_names import EventNames
 
 if TYPE_CHECKING:
     from .imports import ImportReport, OnProgress, Row, Series
@@ -48,7 +48,7 @@ Metadata = Mapping[str, Convertible] | None
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 
 
-class UserpilotClient(Door):
+class UserpilotClient(DeliveryClient):
     """Takes calls at once and gets every one of them to Userpilot.
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to

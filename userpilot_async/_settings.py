@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import attrs
 
-from ._errors import ConfigurationError
-from ._foreign import is_a
+from ._errors.foreign import is_a
+from ._errors.tree import ConfigurationError
 
 WhenFull = Literal["wait", "drop_newest", "drop_oldest", "raise"]
 

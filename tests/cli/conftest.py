@@ -19,7 +19,7 @@ import pytest
 
 from tests.harness.processes import REPOSITORY, emulator_process
 from userpilot_async import Settings, UserpilotClient
-from userpilot_async._calls import from_dict
+from userpilot_async._userpilot.calls import from_dict
 from userpilot_async.cli import cli
 from userpilot_async.parcelvoy import ParcelvoyClient, from_line
 

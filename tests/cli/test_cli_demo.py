@@ -7,9 +7,9 @@ import pytest
 
 from tests.cli.conftest import userpilot
 from tests.harness.raw_server import RefusedPort
-from userpilot_async.cli._crash import Death, Tragedy
 from userpilot_async.cli._exits import Exit
-from userpilot_async.cli._witness import Judgement
+from userpilot_async.cli.demo._crash import CrashReport, Death
+from userpilot_async.cli.demo._oracle import Judgement
 
 
 def test_the_demo_proves_within_a_minute_that_20_550_calls_arrived_once() -> None:
@@ -51,10 +51,10 @@ def death(**changed: int) -> Death:
     return Death(**{"acknowledged": 5, "accepted": 5, "waiting": 3, "under_way": 1, **changed})
 
 
-def tragedy(deaths: list[Death], judged: dict[str, Any], **changed: int) -> Tragedy:
+def tragedy(deaths: list[Death], judged: dict[str, Any], **changed: int) -> CrashReport:
     account = {"accepted": 9, "delivered": 8, "dead": 0, "dropped": 0, "merged": 1, "pending": 0, **changed}
     judgement = Judgement(**{"users": 1, "companies": 1, "events": 1, "missing": 0, "twice": 2, "wrong": (), **judged})
-    return Tragedy(deaths, account, 9, 2, judgement, 1.0)
+    return CrashReport(deaths, account, 9, 2, judgement, 1.0)
 
 
 def test_a_crash_demo_is_fine_if_it_was_killed_as_promised_and_all_is_there() -> None:

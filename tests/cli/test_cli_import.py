@@ -21,7 +21,7 @@ from tests.harness.processes import emulator_process, python
 from tests.harness.raw_server import RefusedPort
 from userpilot_async import Job, JobStatus
 from userpilot_async.cli._exits import Exit
-from userpilot_async.cli._import_words import Sight, span
+from userpilot_async.cli._import_text import ProgressView, span
 from userpilot_async.imports import ImportProgress
 
 Invoke = Callable[..., click.testing.Result]
@@ -422,14 +422,14 @@ SEEN = ImportProgress(
 START = ImportProgress()
 
 
-def seen(*moments: ImportProgress, sends: bool = True) -> Sight:
-    sight = Sight(sends=sends)
+def seen(*moments: ImportProgress, sends: bool = True) -> ProgressView:
+    sight = ProgressView(sends=sends)
     for moment in moments:
         sight.see(moment)
     return sight
 
 
-def drawn(sight: Sight) -> str:
+def drawn(sight: ProgressView) -> str:
     console = Console(width=100)
     with console.capture() as captured:
         console.print(sight.table(80.0))

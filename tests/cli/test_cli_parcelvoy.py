@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import KEY, Env, Received, Run
 from tests.harness.raw_server import RefusedPort
-from userpilot_async._calls import from_bytes
+from userpilot_async._userpilot.calls import from_bytes
 from userpilot_async.cli import cli
 from userpilot_async.cli._exits import Exit
 from userpilot_async.parcelvoy import from_line

@@ -13,12 +13,12 @@ import pytest
 from tests.cli.conftest import userpilot
 from tests.harness.raw_server import RefusedPort
 from tests.harness.redis_server import missing
-from userpilot_async._calls import from_dict
-from userpilot_async.cli import _redis_server
+from userpilot_async._userpilot.calls import from_dict
 from userpilot_async.cli._exits import Exit
-from userpilot_async.cli._pod import shares
-from userpilot_async.cli._pods import Death, Succession, worst_minute
-from userpilot_async.cli._witness import Judgement
+from userpilot_async.cli.demo import _redis_server
+from userpilot_async.cli.demo._oracle import Judgement
+from userpilot_async.cli.demo._pod import shares
+from userpilot_async.cli.demo._pods import Death, FailoverReport, worst_minute
 
 Invoke = Callable[..., click.testing.Result]
 with_redis = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -63,7 +63,7 @@ def test_wrong_usage_is_told(invoke: Invoke, arguments: list[str]) -> None:
 # ── the verdict ──
 
 
-def succession(**changed: Any) -> Succession:
+def succession(**changed: Any) -> FailoverReport:
     of_death = {name: changed.pop(name) for name in list(changed) if name in attrs.fields_dict(Death)}
     of_server = {name: changed.pop(name) for name in list(changed) if name in attrs.fields_dict(Judgement)}
     counts = {"accepted": 9, "delivered": 8, "dead": 0, "dropped": 0, "merged": 1, "pending": 0}
@@ -76,7 +76,7 @@ def succession(**changed: Any) -> Succession:
             **{"users": 1, "companies": 1, "events": 1, "missing": 0, "twice": 2, "wrong": (), **of_server}
         ),
     }  # fmt: skip
-    return Succession(**{**fields, **changed})
+    return FailoverReport(**{**fields, **changed})
 
 
 def test_it_is_fine_if_the_sender_was_killed_in_mid_flight_and_all_is_there() -> None:

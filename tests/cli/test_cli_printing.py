@@ -21,7 +21,7 @@ from tests.harness.raw_server import RawServer
 from userpilot_async import Job, JobStatus, Statistics
 from userpilot_async.cli import cli
 from userpilot_async.cli._console import cell, printable_errors, say, say_json_line
-from userpilot_async.cli._import_words import Sight
+from userpilot_async.cli._import_text import ProgressView
 from userpilot_async.cli._progress import Progress
 from userpilot_async.cli._progress import table as progress_table
 from userpilot_async.imports import ImportProgress
@@ -172,7 +172,7 @@ def test_progress_is_drawn_and_said_tamely(capfd):
     counts = dict.fromkeys(("accepted", "delivered", "dropped", "merged", "pending", "submitted", "waiting_bytes"), 1)
     job = Job(job_id="1", status=JobStatus.UNKNOWN)
     seen = Statistics(**counts, dead=1, held=HOSTILE, reasons={HOSTILE: 1}, job=job)
-    sight = Sight(sends=True)
+    sight = ProgressView(sends=True)
     sight.see(ImportProgress(waiting_for=HOSTILE, refused=1))
     Progress(Console(stderr=True)).say(HOSTILE)
 

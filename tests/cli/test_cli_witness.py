@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.make_sample import SAMPLE, bad_lines, lines
-from userpilot_async.cli._witness import World, expected, judge
+from userpilot_async.cli.demo._oracle import World, expected, judge
 
 CALLS: list[dict[str, Any]] = [
     {"type": "identify", "user_id": "u1", "metadata": {"plan": "free", "seat": 1}, "company": {"id": "a", "seats": 2}},

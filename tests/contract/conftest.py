@@ -14,7 +14,7 @@ import pytest
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async import MemoryOutbox
-from userpilot_async._outbox import Outbox
+from userpilot_async._outbox.protocol import Outbox
 
 
 def _in_file(path: Path, max_bytes: int) -> InlineOutbox:

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 import attrs
 from anyio.abc import TaskGroup
 
-from userpilot_async import _clocks
-from userpilot_async._batch import Batch, Committed
-from userpilot_async._calendar import Calendar, Clocks
-from userpilot_async._errors import OutboxError
-from userpilot_async._lanes import Key, Kind, Said
-from userpilot_async._outbox import Opening, Outbox
+from userpilot_async._calls.payload import Key, Kind, Payload
+from userpilot_async._errors.tree import OutboxError
+from userpilot_async._outbox.batch import Batch, Committed
+from userpilot_async._outbox.protocol import Opening, Outbox
+from userpilot_async._runtime import clocks
+from userpilot_async._schedule.calendar import Calendar, Clocks
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._errands import Errands
-from userpilot_async.sqlite._file import File
+from userpilot_async.sqlite._store import File
 
 T = TypeVar("T")
 
@@ -38,11 +38,11 @@ class Client:
     """Who opens an outbox: a clock to set, and what it was told."""
 
     time: float = 0.0
-    clocks: Callable[[], Clocks] = _clocks.read
+    clocks: Callable[[], Clocks] = clocks.read
     key: str = "KEY"
     destination: str = "a server"
     changes: int = 0
-    not_held: list[tuple[Kind, Key, Said, OutboxError]] = attrs.field(factory=list)
+    not_held: list[tuple[Kind, Key, Payload, OutboxError]] = attrs.field(factory=list)
 
     def opening(self, max_calls: int = 10**9, max_bytes: int = 10**12, tasks: TaskGroup | None = None) -> Opening:
         """With room for all that a test may put, unless it says otherwise."""
@@ -161,9 +161,9 @@ class Inline:
 class InlineOutbox(Inline, SQLiteOutbox):
     """A file."""
 
-    wall = staticmethod(_clocks.wall)
-    steady = staticmethod(_clocks.steady)
-    boot = staticmethod(_clocks.boot_here)
+    wall = staticmethod(clocks.wall)
+    steady = staticmethod(clocks.steady)
+    boot = staticmethod(clocks.boot_here)
     """The clocks by which calls are dated, and tokens come back."""
 
     def _start(self) -> None:

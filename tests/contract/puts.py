@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from userpilot_async._calls import track_body
-from userpilot_async._door import Checked
-from userpilot_async._userpilot import facts_of
-from userpilot_async._values import Value, size_of
+from userpilot_async._calls.values import Value, size_of
+from userpilot_async._delivery.client import Checked
+from userpilot_async._userpilot.calls import track_body
+from userpilot_async._userpilot.destination import facts_of
 from userpilot_async.parcelvoy import Alias, Device, Identify, Track, _as_put
 
 MOMENT = datetime(2026, 11, 21, 9, 30, 15, 250_000, tzinfo=UTC)

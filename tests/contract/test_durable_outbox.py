@@ -18,15 +18,15 @@ from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.contract.puts import PUTS
 from userpilot_async import OutboxError
-from userpilot_async._batch import Batch, Settled
-from userpilot_async._coalesce import Row
-from userpilot_async._inheritance import Request, UnfinishedFile
-from userpilot_async._lanes import Post
-from userpilot_async._ledger import BY_IMPORT, DELIVERED, Outcome
-from userpilot_async._receipt import Receipt
-from userpilot_async._settlements import Settlement
-from userpilot_async._stored import runs
-from userpilot_async.redis._notes import Notes
+from userpilot_async._calls.outcome import BY_IMPORT, DELIVERED, Outcome
+from userpilot_async._calls.rows import Row
+from userpilot_async._calls.stored import runs
+from userpilot_async._outbox.batch import Batch, Settled
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.key_queue import Post
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote, UnfinishedFile
+from userpilot_async.redis._notes import SenderNotes
 
 EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")
@@ -78,9 +78,9 @@ def taken(outbox: Process) -> list[int]:
     return found
 
 
-def note(outbox: Process, ids: list[int], **rest: Any) -> Request:
+def note(outbox: Process, ids: list[int], **rest: Any) -> RequestNote:
     """Note a request with these calls."""
-    request = Request("track", ids, **rest)
+    request = RequestNote("track", ids, **rest)
     assert at_once(outbox.sending(request))
     return request
 
@@ -386,7 +386,7 @@ def test_what_is_inherited_is_inherited_once_and_survives_one_that_only_looked(p
 # ── files of rows ──
 
 
-def filed(outbox: Process) -> tuple[list[int], Request]:
+def filed(outbox: Process) -> tuple[list[int], RequestNote]:
     """Three calls of two users, and a file with a row of each under way."""
     users = ["u1", "u2", "u1", "u3"]
     ids = [outbox.put("user", user, ({"n": n}, None, 9, None), 9, 0.0).id for n, user in enumerate(users)]
@@ -533,7 +533,7 @@ def _purge(outbox: Process, ids: list[int]) -> None:
     if isinstance(outbox, InlineRedisOutbox):
         errands = outbox.writer.errands
         token = b" ".join(outbox.redis.get("{userpilot_async}:lease").split(b" ")[:2])
-        notes = Notes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
+        notes = SenderNotes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
         errands.access.run("note", errands.access.next_step(), "", token, 0, notes, "")
         return
     batch = Batch()

@@ -14,13 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.contract.conftest import NewOutbox, those
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.puts import PUTS
-from userpilot_async._door import Checked
-from userpilot_async._inheritance import Request
-from userpilot_async._lanes import Ticket
-from userpilot_async._ledger import BY_BULK, BY_IMPORT, DELIVERED, Outcome
-from userpilot_async._outbox import Outbox
-from userpilot_async._receipt import Receipt
-from userpilot_async._settlements import Settlement
+from userpilot_async._calls.outcome import BY_BULK, BY_IMPORT, DELIVERED, Outcome
+from userpilot_async._calls.payload import Ticket
+from userpilot_async._delivery.client import Checked
+from userpilot_async._outbox.protocol import Outbox
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote
 
 EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")
@@ -431,7 +431,7 @@ def test_an_empty_one_has_nothing_to_inherit(outbox: Outbox) -> None:
 def test_a_request_may_be_made_after_it_is_noted_and_its_end_is_noted_too(outbox: Outbox) -> None:
     ids = filled(outbox, [1])
     outbox.take(1)
-    request = Request("track", ids)
+    request = RequestNote("track", ids)
 
     assert at_once(outbox.sending(request))
     outbox.landed(request, answered=True, lost=False)

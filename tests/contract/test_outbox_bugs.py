@@ -14,9 +14,9 @@ import pytest
 
 from tests.contract.inline import Client
 from userpilot_async import OutboxError
-from userpilot_async._durable import DurableOutbox
-from userpilot_async._inheritance import Request
-from userpilot_async._ledger import Outcome
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._outbox.durable import DurableOutbox
+from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._errands import Errands
@@ -135,7 +135,7 @@ async def test_after_a_bug_nobody_waits_and_no_call_raises_the_bug_itself(
         await scene.thread_ends()
         outbox.refuse(NO_ROOM)
         await outbox.recorded()
-        assert not await outbox.sending(Request("track", []))
+        assert not await outbox.sending(RequestNote("track", []))
         await outbox.aclose()
         await outbox.recorded()
 
@@ -169,7 +169,7 @@ async def test_who_waits_when_the_bug_comes_is_told(scene: Scene, monkeypatch: p
         told.append("recorded")
 
     async def note() -> None:
-        assert not await scene.outbox.sending(Request("track", []))
+        assert not await scene.outbox.sending(RequestNote("track", []))
         told.append("sending")
 
     monkeypatch.setattr(scene.outbox._errands, "_write", broken)

@@ -16,11 +16,11 @@ import pytest
 from tests.contract.inline import Client
 from tests.contract.puts import PUTS
 from userpilot_async import MemoryOutbox, OutboxError
-from userpilot_async._lanes import Ticket
-from userpilot_async._ledger import DELIVERED, Outcome
-from userpilot_async._outbox import Outbox
-from userpilot_async._receipt import Receipt
-from userpilot_async._settlements import Settlement
+from userpilot_async._calls.outcome import DELIVERED, Outcome
+from userpilot_async._calls.payload import Ticket
+from userpilot_async._outbox.protocol import Outbox
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._locks import Lock
 

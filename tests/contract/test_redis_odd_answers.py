@@ -15,14 +15,14 @@ from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
 from tests.harness.redis_server import RedisServer
 from userpilot_async import OutboxError
-from userpilot_async._inheritance import Request
-from userpilot_async._ledger import DELIVERED, Outcome
-from userpilot_async._receipt import Receipt
-from userpilot_async._seen import Whose
-from userpilot_async._settlements import Settlement
+from userpilot_async._calls.outcome import DELIVERED, Outcome
+from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import RedisOutbox
-from userpilot_async.redis import _inspect as inspection
-from userpilot_async.redis._link import Link, _sha
+from userpilot_async.redis import _admin as inspection
+from userpilot_async.redis._link import Connection, _sha
 from userpilot_async.redis._purge import purge
 from userpilot_async.redis._visit import visiting
 
@@ -37,7 +37,7 @@ NO_ROOM = Outcome("dropped", "queue_full")
 class Tampering:
     """Stands before redis-py's connection: the next answer of one script is another one, or an exception."""
 
-    link: Link
+    link: Connection
     script: str
     instead: Any
     echoes: bool
@@ -76,8 +76,8 @@ def process(redis_url: str) -> Iterator[NewProcess]:
         yield process
 
 
-def link_of(outbox: InlineRedisOutbox) -> Link:
-    link: Link = outbox.writer.errands.access.link
+def link_of(outbox: InlineRedisOutbox) -> Connection:
+    link: Connection = outbox.writer.errands.access.link
     return link
 
 
@@ -145,7 +145,7 @@ def sets_aside(outbox: InlineRedisOutbox, server: RedisServer) -> None:
 
 
 def finishes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
-    assert at_once(outbox.sending(Request("track", [], filename="f", kind="user", last_calls=[77])))
+    assert at_once(outbox.sending(RequestNote("track", [], filename="f", kind="user", last_calls=[77])))
     takes_over(outbox, server)
 
 
@@ -268,16 +268,16 @@ def test_a_connection_that_is_out_of_step_is_dropped_though_its_answers_look_rig
 def test_a_client_opens_though_the_answers_are_odd_and_goes_on_when_they_are_right(
     process: NewProcess, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, script: str, odd: str
 ) -> None:
-    connect, installed = Link.connect, []
+    connect, installed = Connection.connect, []
 
-    def connected(link: Link) -> str:
+    def connected(link: Connection) -> str:
         run_id = connect(link)
         if not installed:
             installed.append(Tampering(link, script, ODD[odd], echoes=True))
             installed[0].install()
         return run_id
 
-    monkeypatch.setattr(Link, "connect", connected)
+    monkeypatch.setattr(Connection, "connect", connected)
     outbox = process()
     put(outbox, 2)
     recover(outbox)
@@ -336,7 +336,7 @@ def test_trouble_of_this_machine_is_a_step_that_is_made_again(
 
     outbox = process()
     with monkeypatch.context() as patched:
-        patched.setattr("userpilot_async.redis._attempts.encoded", fail)
+        patched.setattr("userpilot_async.redis._steps.encoded", fail)
         put(outbox)
         assert outbox.away
     with monkeypatch.context() as patched:
@@ -385,22 +385,22 @@ def test_people_are_told_that_the_answer_was_odd(
     sender.take(1)
     sender.settle(Settlement([0], (), Outcome("dead", "rejected"), 2, None))
     sender.die()
-    run, met = Link.run, []
+    run, met = Connection.run, []
 
-    def tampered(link: Link, step: Any, **more: Any) -> Any:
+    def tampered(link: Connection, step: Any, **more: Any) -> Any:
         answer = run(link, step, **more)
         if step.name != script:
             return answer
         met.append(step.name)
         return ODD[odd]
 
-    monkeypatch.setattr(Link, "run", tampered)
+    monkeypatch.setattr(Connection, "run", tampered)
     outbox = RedisOutbox(redis_url)
     visit: dict[str, Callable[[], Any]] = {
         "show": lambda: inspection.look(outbox), "scan": lambda: inspection.lost(outbox),
         "retry": lambda: inspection.retry(outbox), "open": lambda: inspection.retry(outbox),
         "rebind": lambda: inspection.rebind(outbox, "a server", lambda salt: "x"),
-        "purge": lambda: purge(outbox, Whose("user", "u1")), "sweep": lambda: purge(outbox, Whose("user", "u1")),
+        "purge": lambda: purge(outbox, Subject("user", "u1")), "sweep": lambda: purge(outbox, Subject("user", "u1")),
     }  # fmt: skip
     is_one = {("purge", "a number"), ("sweep", "a number"), ("rebind", "nothing")}  # an answer, and none that is odd
     if (script, odd) in is_one:

@@ -9,11 +9,10 @@ import pytest
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
-from userpilot_async._inheritance import Request
-from userpilot_async._ledger import DELIVERED, Outcome
-from userpilot_async._receipt import Receipt
-from userpilot_async._settlements import Settlement
-from userpilot_async._verdict import Words
+from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import _access, _lease
 from userpilot_async.redis._link import Away
 
@@ -86,7 +85,7 @@ def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewP
     old.end_lease()
     new.look()
 
-    assert not at_once(old.sending(Request("track", ids)))
+    assert not at_once(old.sending(RequestNote("track", ids)))
     left = new.inherited()
     assert left is not None
     assert {} == left.spent
@@ -101,7 +100,7 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     later = _access.steady() + 8.0
     monkeypatch.setattr("userpilot_async.redis._outbox.steady", lambda: later)
 
-    assert not at_once(outbox.sending(Request("track", ids)))
+    assert not at_once(outbox.sending(RequestNote("track", ids)))
 
 
 def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again_later(process: NewProcess) -> None:
@@ -329,7 +328,7 @@ def test_a_file_whose_rows_are_all_settled_is_not_looked_up_by_each_new_sender(p
     first = process()
     (call_id,) = ids_of(put(first))
     first.take(1)
-    assert at_once(first.sending(Request("identify", [], filename="file-1", kind="user", last_calls=[call_id])))
+    assert at_once(first.sending(RequestNote("identify", [], filename="file-1", kind="user", last_calls=[call_id])))
     first.settle(Settlement([call_id], (), DELIVERED, 2, None))
     first.die()
     second = process()

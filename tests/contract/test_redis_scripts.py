@@ -23,15 +23,15 @@ from hypothesis.stateful import (
 )
 
 from tests.contract.redis_books import PAGE, Books, Done, Unknown
-from userpilot_async._ledger import Outcome
-from userpilot_async._stored import runs
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.stored import runs
 
 redis = pytest.importorskip("redis")
 
 from userpilot_async.redis._address import address_of  # noqa: E402  # only where redis-py is
-from userpilot_async.redis._link import Link, OtherGeneration, Step  # noqa: E402
-from userpilot_async.redis._log import State, counts_of  # noqa: E402
-from userpilot_async.redis._notes import Notes  # noqa: E402
+from userpilot_async.redis._codec import State, counts_of  # noqa: E402
+from userpilot_async.redis._link import Connection, OtherGeneration, Step  # noqa: E402
+from userpilot_async.redis._notes import SenderNotes  # noqa: E402
 
 LONG = 600_000  # ms: a lease that does not end by itself here
 HUGE = 40 * 1024 * 1024  # bytes, as a call is said to have: two of them are more than is kept of the lost
@@ -56,7 +56,7 @@ class Actor:
     """A client, and what it knows."""
 
     name: str
-    link: Link
+    link: Connection
     generation: str = ""
     revision: int = 0
     heard: int = 0
@@ -87,7 +87,7 @@ class Desk:
         self.books = Books()
         self.actors = []
         for number in range(clients):
-            link = Link(address_of(url, {})[0], self.name, f"c{number}", deadline=10.0)
+            link = Connection(address_of(url, {})[0], self.name, f"c{number}", deadline=10.0)
             link.connect()
             self.actors.append(Actor(f"c{number}", link))
         self.run_id = "run0"
@@ -199,7 +199,7 @@ class Desk:
         return fate
 
     def write(
-        self, actor: Actor, calls: int = 0, notes: Notes | None = None, *, size: int = 20, oldest: int = 0,
+        self, actor: Actor, calls: int = 0, notes: SenderNotes | None = None, *, size: int = 20, oldest: int = 0,
         arrives: bool = True, answered: bool = True,
     ) -> Any:  # fmt: skip
         """A step; its answer, if it is answered."""
@@ -400,9 +400,9 @@ class Scripts(RuleBasedStateMachine):
             st.lists(st.one_of(some, some, st.integers(max(0, end - 12), end + 2)), max_size=most, unique=True)
         )
 
-    def notes(self, data: st.DataObject, actor: Actor) -> Notes:
+    def notes(self, data: st.DataObject, actor: Actor) -> SenderNotes:
         draw = data.draw
-        notes = Notes()
+        notes = SenderNotes()
         for _ in range(draw(st.integers(0, 2))):
             what = draw(
                 st.sampled_from(["refused", "parts", "settled", "settled", "begun", "begun", "landed", "forgotten"])
@@ -489,7 +489,7 @@ class Scripts(RuleBasedStateMachine):
         oldest = sorted(self.desk.books.log)[:3]
         parts = [(one, json.dumps([one, "company", "acme"])) for one in oldest]
         begun: list[Any] = [(self.desk.new_request(actor, "track"), "track", runs(oldest), "", "", [], [])]
-        self.desk.write(actor, 0, Notes(begun=begun, parts=parts))
+        self.desk.write(actor, 0, SenderNotes(begun=begun, parts=parts))
 
     @rule(who=who)
     def a_step_in_doubt_arrives(self, who: int) -> None:
@@ -692,7 +692,7 @@ def test_who_has_lost_the_lease_changes_nothing_but_for_refusals(desk: Desk) -> 
     desk.end_lease()
     desk.leader(new)
     refused: list[Any] = [(Outcome("dropped", "full"), None)]
-    notes = Notes(
+    notes = SenderNotes(
         refused=refused, settled=[("delivered", None, [(0, 2)], [], "")], parts=[(0, '[0, "company", "a"]')],
         begun=[("c0:1", "track", [(0, 0)], "a.csv", "identify", [0], [])], forgotten=["b.csv"],
     )  # fmt: skip
@@ -706,7 +706,7 @@ def test_who_has_lost_the_lease_changes_nothing_but_for_refusals(desk: Desk) -> 
 
 def test_who_asks_after_a_step_learns_that_it_was_fenced(desk: Desk) -> None:
     actor = desk.actors[0]
-    notes = Notes(begun=[("c0:1", "track", [], "", "", [], [])])
+    notes = SenderNotes(begun=[("c0:1", "track", [], "", "", [], [])])
     desk.write(actor, 0, notes, answered=False)
     desk.leader(actor)  # nobody else had it meanwhile
 
@@ -730,7 +730,7 @@ def test_calls_that_nobody_waits_for_are_taken_back_but_not_those_that_were_sent
     actor, sender, _ = desk.actors
     desk.write(actor, 3, answered=False)
     desk.leader(sender)
-    desk.write(sender, 0, Notes(settled=[("delivered", None, [(0, 0)], [], "")]))
+    desk.write(sender, 0, SenderNotes(settled=[("delivered", None, [(0, 0)], [], "")]))
     desk.resolve(actor, [0, 1])
 
     assert [2] == sorted(desk.books.log)
@@ -741,9 +741,11 @@ def test_twelve_hundred_calls_with_holes_are_settled_at_once(desk: Desk) -> None
     """More than one piece of what the script takes at a time, in one stretch, and in many."""
     sender = desk.leader(desk.actors[0])
     desk.write(sender, 1_300)
-    desk.write(sender, 0, Notes(settled=[("delivered", "bulk", [(one, one) for one in range(0, 1_300, 7)], [], "")]))
+    desk.write(
+        sender, 0, SenderNotes(settled=[("delivered", "bulk", [(one, one) for one in range(0, 1_300, 7)], [], "")])
+    )
     desk.check()
-    desk.write(sender, 0, Notes(settled=[("delivered", "import", [(0, 1_200)], [(1_201, 1_298)], "")]))
+    desk.write(sender, 0, SenderNotes(settled=[("delivered", "import", [(0, 1_200)], [(1_201, 1_298)], "")]))
     desk.check()
 
     assert [1_299] == sorted(desk.books.log)
@@ -754,16 +756,16 @@ def test_lost_calls_are_kept_for_a_time_and_as_many_as_there_is_room_for(desk: D
     sender = desk.leader(desk.actors[0])
     dead = [("dead", "rejected", [(0, 0)], [(1, 1)], "no such event")]
     desk.write(sender, 3)
-    desk.write(sender, 0, Notes(settled=dead))
+    desk.write(sender, 0, SenderNotes(settled=dead))
     desk.check()
     assert 2 == len(desk.books.lost)
 
     answer = desk.write(
-        sender, 0, Notes(settled=[("dropped", "too_old", [(2, 2)], [], "")]), oldest=desk.books.lost[-1].ms
+        sender, 0, SenderNotes(settled=[("dropped", "too_old", [(2, 2)], [], "")]), oldest=desk.books.lost[-1].ms
     )
     assert 2 == answer[3]
     desk.write(sender, 2, size=HUGE)
-    answer = desk.write(sender, 0, Notes(settled=[("dead", "rejected", [(3, 4)], [], "")]))
+    answer = desk.write(sender, 0, SenderNotes(settled=[("dead", "rejected", [(3, 4)], [], "")]))
     desk.check()
 
     assert 3 == answer[3]
@@ -775,7 +777,7 @@ def test_a_deleted_stream_of_lost_calls_does_not_stop_the_server(desk: Desk) -> 
     desk.write(sender, 1)
     desk.redis.hset(desk.key("account"), "lost_bytes", 3 * HUGE)  # of calls that were in it
     desk.books.account["lost_bytes"] = 3 * HUGE
-    notes = Notes(settled=[("dead", "rejected", [(0, 0)], [], "")]).as_json()
+    notes = SenderNotes(settled=[("dead", "rejected", [(0, 0)], [], "")]).as_json()
     answer = sender.link.run(Step("note", sender.generation, 2, "", sender.token, 0, notes, 1))
 
     assert [1, 1, 0, 1] == answer[:4]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from tests.contract.inline import at_once
 from tests.contract.inline_redis import InlineRedisOutbox, processes
-from userpilot_async._inheritance import Request
-from userpilot_async._lanes import Ticket
-from userpilot_async._ledger import DELIVERED, Outcome
-from userpilot_async._receipt import Receipt
-from userpilot_async._settlements import Settlement
+from userpilot_async._calls.outcome import DELIVERED, Outcome
+from userpilot_async._calls.payload import Ticket
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis._failures import Away
 
 redis = pytest.importorskip("redis")
@@ -34,7 +34,7 @@ class Process:
     def __init__(self, outbox: InlineRedisOutbox) -> None:
         self.outbox = outbox
         self.hand: list[Ticket] = []
-        self.under_way: list[tuple[Request, list[Ticket]]] = []
+        self.under_way: list[tuple[RequestNote, list[Ticket]]] = []
         self.term = 0
 
     def look(self) -> None:
@@ -77,7 +77,7 @@ class Scene:
         """A request with so many calls reaches the server; its answer is on its way."""
         process = self.processes[number]
         tickets = process.take(calls)
-        request = Request("track", [ticket[0] for ticket in tickets])
+        request = RequestNote("track", [ticket[0] for ticket in tickets])
         if tickets and self._is_noted(process, request):
             self.arrived.update(ticket[4] for ticket in tickets)  # type: ignore[misc]  # bytes, here
             process.under_way.append((request, tickets))
@@ -85,7 +85,7 @@ class Scene:
             process.hand[:0] = tickets
             process.begin_anew()
 
-    def _is_noted(self, process: Process, request: Request) -> bool:
+    def _is_noted(self, process: Process, request: RequestNote) -> bool:
         try:
             return at_once(process.outbox.sending(request))
         except (AssertionError, RuntimeError):  # it waits until Redis is there again: this one gives up

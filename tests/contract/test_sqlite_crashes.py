@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.contract.puts import PUTS
-from userpilot_async._batch import Batch, Committed, Landed, Put, Settled
-from userpilot_async._inheritance import Inheritance, Request, UnfinishedFile
-from userpilot_async._lanes import Key
-from userpilot_async._ledger import Outcome
-from userpilot_async._receipt import LateReceipt
-from userpilot_async._shared_ledger import SharedLedger
-from userpilot_async._window import Reading
-from userpilot_async.sqlite._file import File
+from userpilot_async._account.shared_ledger import SharedLedger
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.payload import Key
+from userpilot_async._outbox.batch import Batch, Committed, Landed, Put, Settled
+from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._outbox.window import Reading
+from userpilot_async._schedule.takeover import RequestNote, Takeover, UnfinishedFile
+from userpilot_async.sqlite._store import File
 
 DEAD = Outcome("dead", "expired")
 DROPPED = Outcome("dropped", "queue_full")
@@ -104,7 +104,7 @@ class Model:
             "ambiguous": self.ambiguous,
         }
 
-    def take_over(self, now: float) -> Inheritance:
+    def take_over(self, now: float) -> Takeover:
         """A new sender: what was under way may have been done; what it inherits."""
         spent: dict[str, list[float]] = {}
         for request in self.requests.values():
@@ -122,7 +122,7 @@ class Model:
                 files.append(UnfinishedFile(filename, "user", keys))
             else:
                 del self.files[filename]
-        return Inheritance(spent, files)
+        return Takeover(spent, files)
 
 
 @attrs.define(eq=False)
@@ -147,7 +147,7 @@ class TwoProcesses(RuleBasedStateMachine):
         self.names = count()
         self.time = 1_000_000.0
         self.model = Model()
-        self.open_requests: dict[int, Request] = {}
+        self.open_requests: dict[int, RequestNote] = {}
         self.connections: list[File] = []
         self.folder = self.new_folder()
         self.processes: list[Process] = []
@@ -353,7 +353,7 @@ class TwoProcesses(RuleBasedStateMachine):
         may = [one for one in self.pending() if not is_file or self.is_users_row(one)]
         chosen = sorted(data.draw(st.sets(st.sampled_from(may), max_size=4))) if may else []
         number = next(self.names)
-        request = Request(budget) if is_file else Request(budget, chosen)
+        request = RequestNote(budget) if is_file else RequestNote(budget, chosen)
         if is_file:
             request.filename, request.kind, request.last_calls = f"file-{number}", "user", chosen
         now = self.write(self.processes.index(self.leader), Batch(requests=[request]))

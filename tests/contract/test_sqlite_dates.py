@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, open_now
 from tests.harness.machine import Machine
-from userpilot_async._calendar import Calendar
-from userpilot_async._inheritance import Request
-from userpilot_async._lanes import Ticket
-from userpilot_async._ledger import Outcome
-from userpilot_async._settlements import Settlement
-from userpilot_async._stored import sealed, unsealed
-from userpilot_async._window import Reading
-from userpilot_async.sqlite import _inspect
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.payload import Ticket
+from userpilot_async._calls.stored import sealed, unsealed
+from userpilot_async._outbox.window import Reading
+from userpilot_async._schedule.calendar import Calendar
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote
+from userpilot_async.sqlite import _admin
 from userpilot_async.sqlite._dates import MOST_CHANGES, Dates
 from userpilot_async.sqlite._tables import Tables
 
@@ -319,8 +319,8 @@ def test_a_call_that_is_put_back_has_its_right_date(host: NewHost, wrong: float)
     sender.settle(Settlement((call_id,), (), Outcome("dead", "invalid"), 2, b"{}"))
     here.machine.set()
     sender.look()
-    lost = _inspect.lost(here.path)[1]
-    _inspect.retry(here.path)
+    lost = _admin.lost(here.path)[1]
+    _admin.retry(here.path)
     here.truth[call_id + 1] = here.truth[call_id]
 
     assert [here.truth[call_id]] == pytest.approx([one.at for one in lost], abs=0.6)
@@ -335,7 +335,7 @@ def test_tokens_come_back_after_a_minute_though_the_calendar_is_set(
     """Or the next sender would spend them at once, and 1,200 requests were made in a minute; or never."""
     here = host(wrong)
     sender = here.starts()
-    request = Request("track")
+    request = RequestNote("track")
     assert at_once(sender.sending(request))
     sender.landed(request, answered=True, lost=False)
     here.machine.work(20.0)
@@ -385,7 +385,7 @@ def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -
     here.machine.set()
     web.look()
     here.end()
-    _inspect.rebind(here.path, "a server", lambda salt: f"KEY {salt.hex()}")
+    _admin.rebind(here.path, "a server", lambda salt: f"KEY {salt.hex()}")
 
     assert [0.0] == pytest.approx(here.dated_wrongly(here.starts()), abs=0.6)
 
@@ -445,7 +445,7 @@ def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:
     here.put(web)
     here.machine.set()
     web.look()
-    seen = _inspect.look(here.path)
+    seen = _admin.look(here.path)
 
     assert here.truth[0] == pytest.approx(seen.oldest, abs=0.6)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from userpilot_async import OutboxError
-from userpilot_async._batch import Batch, Landed
-from userpilot_async._inheritance import Request
-from userpilot_async.sqlite._file import File
+from userpilot_async._outbox.batch import Batch, Landed
+from userpilot_async._schedule.takeover import RequestNote
+from userpilot_async.sqlite._store import File
 
 
 class FillingUp(File):
@@ -44,7 +44,7 @@ def commit(file: File, batch: Batch) -> None:
 def test_a_request_that_could_not_be_noted_was_not_made(file: FillingUp) -> None:
     file.full = True
     with pytest.raises(OutboxError, match="disk is full"):
-        commit(file, Batch(requests=[Request("track")]))
+        commit(file, Batch(requests=[RequestNote("track")]))
     file.full = False
 
     assert {} == dict(file.inherit()[0].spent)
@@ -52,7 +52,7 @@ def test_a_request_that_could_not_be_noted_was_not_made(file: FillingUp) -> None
 
 def test_a_request_that_could_not_be_noted_takes_no_other_ones_note_away(file: FillingUp) -> None:
     """The sender lets it land all the same, without an answer; the next one has got its number meanwhile."""
-    failed, noted = Request("track"), Request("track")
+    failed, noted = RequestNote("track"), RequestNote("track")
     file.full = True
     with pytest.raises(OutboxError, match="disk is full"):
         commit(file, Batch(requests=[failed]))

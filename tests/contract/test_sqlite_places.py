@@ -13,10 +13,10 @@ import pytest
 
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async import OutboxError
-from userpilot_async._private_files import UnsafeFile
-from userpilot_async._seen import Whose
+from userpilot_async._outbox.admin import Subject
+from userpilot_async._runtime.private_files import UnsafeFile
 from userpilot_async.imports._journal import Journal
-from userpilot_async.sqlite import _inspect, _visit
+from userpilot_async.sqlite import _admin, _visit
 from userpilot_async.sqlite._locks import Lock
 from userpilot_async.sqlite._purge import purge
 
@@ -62,7 +62,7 @@ def opened(path: Path) -> Opened:
 
 
 def waiting(path: Path) -> int:
-    return _inspect.look(path).account.waiting
+    return _admin.look(path).account.waiting
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_people_who_look_step_into_no_trap_either(filled: Path, victim: Path, su
     before = tree(victim.parent)
 
     with pytest.raises(OutboxError, match=rf"events\.db{suffix} is a symbolic link"):
-        _inspect.look(filled)
+        _admin.look(filled)
     assert before == tree(victim.parent)
 
 
@@ -143,7 +143,7 @@ def test_a_trap_in_place_of_the_file_is_refused_with_nothing_beside_it(path: Pat
     trap(path, victim, what)
     before, around = tree(victim.parent), tree(path.parent)
 
-    for use in (opened, _inspect.look, _inspect.lost, _inspect.retry):
+    for use in (opened, _admin.look, _admin.lost, _admin.retry):
         with pytest.raises(OutboxError, match=r"events\.db"):
             use(path)
     assert before == tree(victim.parent)
@@ -151,7 +151,7 @@ def test_a_trap_in_place_of_the_file_is_refused_with_nothing_beside_it(path: Pat
 
 
 @ONLY_ROOT
-@pytest.mark.parametrize("use", [opened, _inspect.look, _inspect.lost, _inspect.retry])
+@pytest.mark.parametrize("use", [opened, _admin.look, _admin.lost, _admin.retry])
 def test_somebody_elses_outbox_is_refused_and_whose_it_is_said(filled: Path, use: Callable[[Path], object]) -> None:
     for one in filled.parent.iterdir():
         os.chown(one, STRANGER, STRANGER)
@@ -359,11 +359,11 @@ def locked_by_an_older_version(path: Path) -> None:
 
 USES: dict[str, Callable[[Path], object]] = {
     "client": opened,
-    "show": _inspect.look,
-    "dead": _inspect.lost,
-    "retry": _inspect.retry,
-    "rebind": lambda path: _inspect.rebind(path, "a server", lambda salt: ""),
-    "purge": lambda path: purge(path, Whose("user", "u1")),
+    "show": _admin.look,
+    "dead": _admin.lost,
+    "retry": _admin.retry,
+    "rebind": lambda path: _admin.rebind(path, "a server", lambda salt: ""),
+    "purge": lambda path: purge(path, Subject("user", "u1")),
 }
 
 

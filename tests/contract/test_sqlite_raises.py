@@ -16,14 +16,13 @@ import pytest
 
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async import ConfigurationError, OutboxError
-from userpilot_async._inheritance import Request
-from userpilot_async._ledger import DELIVERED, Outcome
-from userpilot_async._receipt import Receipt
-from userpilot_async._seen import Whose
-from userpilot_async._settlements import Settlement
-from userpilot_async._stored import sealed
-from userpilot_async._verdict import Words
-from userpilot_async.sqlite import SQLiteOutbox, _inspect
+from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
+from userpilot_async._calls.stored import sealed
+from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import RequestNote
+from userpilot_async.sqlite import SQLiteOutbox, _admin
 from userpilot_async.sqlite._purge import purge
 
 REJECTED = Outcome("dead", "rejected")
@@ -92,7 +91,7 @@ def lives(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
     for _ in range(2):
         receipts += put(outbox, 2)
         outbox.look()
-        request = Request("track", [])
+        request = RequestNote("track", [])
         at_once(outbox.sending(request))
         for call_id, *_ in outbox.take(1):
             outbox.settle(Settlement([call_id], (), DELIVERED, 2, None))
@@ -141,7 +140,7 @@ def test_whatever_sqlite_raises_at_the_opening_it_opens_or_says_why(tmp_path: Pa
     before = outbox_at(path)
     open_now(before, Client().opening())
     receipts = put(before, 2)
-    at_once(before.sending(Request("track", [0], filename="f", kind="user", last_calls=[1])))
+    at_once(before.sending(RequestNote("track", [0], filename="f", kind="user", last_calls=[1])))
     before.die()
     refused = 0
     for number in range(1, LONGEST, 2):
@@ -304,8 +303,8 @@ def test_people_see_what_another_program_has_written_or_are_told_that_it_is_dama
     at_once(outbox.aclose())
     _foreign(path, name)
     visits: list[Callable[[], Any]] = [
-        lambda: _inspect.look(path), lambda: [str(one) for one in _inspect.lost(path)[1]], lambda: _inspect.retry(path),
-        lambda: purge(path, Whose("user", "u1")), lambda: purge(path, Whose("company", "c")),
+        lambda: _admin.look(path), lambda: [str(one) for one in _admin.lost(path)[1]], lambda: _admin.retry(path),
+        lambda: purge(path, Subject("user", "u1")), lambda: purge(path, Subject("company", "c")),
     ]  # fmt: skip
 
     for visit in visits:
@@ -342,8 +341,8 @@ def test_a_file_with_somebody_elses_programs_is_refused_and_not_touched(tmp_path
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.read_bytes()
     people: list[Callable[[], Any]] = [
-        lambda: open_now(outbox_at(path), Client().opening()), lambda: _inspect.look(path),
-        lambda: _inspect.retry(path), lambda: purge(path, Whose("user", "u1")),
+        lambda: open_now(outbox_at(path), Client().opening()), lambda: _admin.look(path),
+        lambda: _admin.retry(path), lambda: purge(path, Subject("user", "u1")),
     ]  # fmt: skip
 
     for visit in people:

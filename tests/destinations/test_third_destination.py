@@ -14,7 +14,7 @@ from tests.destinations import webhook
 from tests.destinations.webhook import Happened, WebhookClient
 from tests.harness import judge
 from userpilot_async import ClientClosed, ClientNotOpen, InvalidCall
-from userpilot_async._destination import LostCall
+from userpilot_async._schedule.destination import LostCall
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
 

@@ -14,18 +14,17 @@ from typing import Any
 
 import attrs
 
-from userpilot_async._coalesce import Row
-from userpilot_async._destination import Destination, Events, LostCall, Route, as_array
-from userpilot_async._door import Checked, Door
-from userpilot_async._endpoint import KeyRing, checked_base_url
-from userpilot_async._errors import InvalidCall
-from userpilot_async._event import body_of
-from userpilot_async._http import Connection, Transport
-from userpilot_async._lanes import Key, Kind, Said
-from userpilot_async._nested import checked_data
-from userpilot_async._receipt import Receipt
+from userpilot_async._calls.payload import Key, Kind, Payload, body_of
+from userpilot_async._calls.rows import Row
+from userpilot_async._calls.values import checked_id, encode_json, size_of
+from userpilot_async._delivery.client import Checked, DeliveryClient
+from userpilot_async._delivery.connection import Connection, Transport
+from userpilot_async._delivery.credentials import KeyRing, checked_base_url
+from userpilot_async._errors.tree import InvalidCall
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.destination import Destination, Events, LostCall, Route, as_array
 from userpilot_async._settings import DeliverySettings
-from userpilot_async._values import checked_id, encode_json, size_of
+from userpilot_async.parcelvoy._data import checked_data
 
 
 def _properties(given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -55,7 +54,7 @@ class Known:
         return attrs.asdict(self)
 
 
-def _call_of(kind: Kind, key: Key, said: Said) -> Happened | Known:
+def _call_of(kind: Kind, key: Key, said: Payload) -> Happened | Known:
     return Happened(**json.loads(body_of(said))) if kind == "track" else Known(str(key), said[0])
 
 
@@ -77,7 +76,7 @@ WEBHOOK = Destination(
 )
 
 
-class WebhookClient(Door):
+class WebhookClient(DeliveryClient):
     """Calls for a webhook; the secret is never sent, only what it makes of itself."""
 
     def __init__(self, secret: str, url: str, *, settings: DeliverySettings | None = None,

@@ -19,7 +19,8 @@ from tests.contract.inline import InlineOutbox
 from tests.faults._calls import KEY, person
 from tests.faults._scenes import EPOCH, USERPILOT, Rehearsal, rehearsal
 from tests.faults.test_backlog_route import LATE, LATENCY
-from userpilot_async import Receipt, Settings, UserpilotClient, _clocks
+from userpilot_async import Receipt, Settings, UserpilotClient
+from userpilot_async._runtime import clocks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
 
@@ -49,8 +50,8 @@ class Calendar:
 def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
     calendar = Calendar()
     monkeypatch.setattr(time, "time", calendar)
-    monkeypatch.setattr(_clocks, "steady", calendar.steady)
-    monkeypatch.setattr(_clocks, "running", anyio.current_time)
+    monkeypatch.setattr(clocks, "steady", calendar.steady)
+    monkeypatch.setattr(clocks, "running", anyio.current_time)
     return calendar
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.faults._loops import client_of, virtual_emulator
 from tests.harness import judge
 from userpilot_async import Settings, UserpilotClient
-from userpilot_async._schedule import Schedule
+from userpilot_async._schedule.schedule import Schedule
 from userpilot_async._settings import WhenFull
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]

@@ -13,7 +13,7 @@ import pytest
 from tests.faults._loops import KEY, cancel_all_other_tasks, client_of, markers, virtual_emulator
 from tests.harness import judge, run_virtual
 from userpilot_async import ClientClosed, ClientNotOpen, MemoryOutbox, UserpilotAPI, UserpilotClient
-from userpilot_async._outbox import Opening
+from userpilot_async._outbox.protocol import Opening
 from userpilot_async.emulator import Emulator
 from userpilot_async.parcelvoy import ParcelvoyClient
 

@@ -16,13 +16,13 @@ from tests.faults._loops import KEY, Account, said
 from tests.faults._outbox_host import told_by
 from tests.harness import emulator_process, judge, program
 from userpilot_async import UserpilotClient
-from userpilot_async._batch import Batch, Put
-from userpilot_async._clocks import steady
-from userpilot_async._outbox import Opening
-from userpilot_async._receipt import LateReceipt
-from userpilot_async._shared_ledger import SharedLedger
+from userpilot_async._account.shared_ledger import SharedLedger
+from userpilot_async._outbox.batch import Batch, Put
+from userpilot_async._outbox.protocol import Opening
+from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._runtime.clocks import steady
 from userpilot_async.sqlite import SQLiteOutbox
-from userpilot_async.sqlite._file import File
+from userpilot_async.sqlite._store import File
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from tests.harness import judge
 from userpilot_async import ConfigurationError, DeliveryError, Settings, UserpilotAPI, UserpilotClient
-from userpilot_async._http import Connection
+from userpilot_async._delivery.connection import Connection
 from userpilot_async.cli._server import Server, ask, talks_to_server
 from userpilot_async.parcelvoy import ParcelvoyClient
 
@@ -81,7 +81,7 @@ class Looks(httpx.AsyncBaseTransport):
     def check(self) -> None:
         """Neither then nor afterwards was there a key to be seen."""
         assert self.raised
-        assert any("_http.py" in name for name in self.seen)
+        assert any("connection.py" in name for name in self.seen)
         for error in self.raised:
             self.seen |= shown_of(error)
         judge.no_canary(self.seen, [KEY])

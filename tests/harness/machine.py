@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import count
 
-from userpilot_async._calendar import Clocks
-from userpilot_async._clocks import Boot
+from userpilot_async._runtime.clocks import Boot
+from userpilot_async._schedule.calendar import Clocks
 
 NOON = 1_790_000_000.0  # in September 2026: when every machine here begins
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.strategies import json_values
-from userpilot_async._errors import InvalidCall
-from userpilot_async._values import encode_json
+from userpilot_async._calls.values import encode_json
+from userpilot_async._errors.tree import InvalidCall
 from userpilot_async.emulator._import_rows import import_row_errors
-from userpilot_async.imports._conversion import CONVERTERS
 from userpilot_async.imports._rows import checked
+from userpilot_async.imports.converters._convert import CONVERTERS
 
 AT = "2024-12-01T08:55:43.220Z"
 TOOLS = list(CONVERTERS)

@@ -89,7 +89,7 @@ async def test_events_keep_their_own_time(run, written, emulator):
 
 
 async def test_files_are_cut_by_bytes_too(run, written, emulator, cable, monkeypatch):
-    monkeypatch.setattr("userpilot_async.imports._opening.MAX_BYTES", 2_000)
+    monkeypatch.setattr("userpilot_async.imports._journal_access.MAX_BYTES", 2_000)
     await run(written(track(n) for n in range(40)))
 
     sizes = [job.file_size for job in emulator.store.jobs]

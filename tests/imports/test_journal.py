@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.processes import REPOSITORY
-from userpilot_async import _database_files
+from userpilot_async._runtime import database_files
 from userpilot_async.imports import ImportConflict, JournalError
 from userpilot_async.imports._import import Writer
 from userpilot_async.imports._journal import Journal, _half
@@ -105,7 +105,7 @@ def test_one_that_sqlite_cannot_open_is_not_held_on_to(path, monkeypatch):
     with pytest.raises(JournalError, match="too many open files"):
         Journal(path)
 
-    assert _database_files.inode_of(path.stat()) not in _database_files._open
+    assert database_files.inode_of(path.stat()) not in database_files._open
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])

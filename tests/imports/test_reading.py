@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.strategies import ids, names, plain_values
-from userpilot_async._errors import InvalidCall, UserpilotError
+from userpilot_async._errors.tree import InvalidCall, UserpilotError
 from userpilot_async.imports._reading import MAX_COLUMNS, MAX_LINE, Lines, UnreadableFile, lines
 from userpilot_async.imports._rows import IdentifyUser, checked
 from userpilot_async.imports._writing import write_csv, write_ndjson

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import BLANK, NO_TEXTS, SENT_AS, anything, ids, json_values, moments, names, plain_values
 from tests.unit.strategies import properties as convertible
-from userpilot_async._errors import InvalidCall
-from userpilot_async._values import encode_json
+from userpilot_async._calls.values import encode_json
+from userpilot_async._errors.tree import InvalidCall
 from userpilot_async.emulator._import_rows import import_row_errors, moment
 from userpilot_async.imports._rows import (
     FIELDS,

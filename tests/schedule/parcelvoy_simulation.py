@@ -13,8 +13,8 @@ import attrs
 
 from tests.harness import judge
 from tests.schedule.world import FaultyServer, World
-from userpilot_async._receipt import Receipt
-from userpilot_async._work import Work
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.routes.route import Request
 from userpilot_async.parcelvoy import Alias, Call, Device, Identify, ParcelvoySettings, Track, _as_put, parcelvoy
 
 DEVICE = {"os": "iOS", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
@@ -42,7 +42,7 @@ def wire_body(call: Call) -> dict[str, Any]:
 
 
 @attrs.frozen
-class Request:
+class Sent:
     """What the server saw of one."""
 
     at: float
@@ -72,27 +72,27 @@ class ParcelvoyServer(FaultyServer):
     poison: str = POISON
     """Events of this name are refused, with all that came in the same array."""
     poison_status: int = 422
-    requests: list[Request] = attrs.field(factory=list)
+    requests: list[Sent] = attrs.field(factory=list)
     applied: list[Applied] = attrs.field(factory=list)
     aliases: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     """How often each was asked for, and understood."""
     lost_aliases: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     lost_events: int = 0
 
-    def stamp(self, work: Work, now: float) -> None:
+    def stamp(self, work: Request, now: float) -> None:
         """With what it carries, as the server can count it."""
         events = json.loads(work.body) if work.route.name == "events" else []
         size = len(work.body) - len(events) - 1 if events else 0  # without brackets and commas
-        self.requests.append(Request(now, work.route.name, len(events), size))
+        self.requests.append(Sent(now, work.route.name, len(events), size))
 
-    def note_lost(self, work: Work) -> None:
+    def note_lost(self, work: Request) -> None:
         """Events may become doubles; an alias may be said twice."""
         if work.route.name == "events":
             self.lost_events += self.requests[-1].events
         if work.route.name == "alias":
             self.lost_aliases[_pair(json.loads(work.body))] += 1
 
-    def apply(self, work: Work, now: float) -> tuple[int, Any]:
+    def apply(self, work: Request, now: float) -> tuple[int, Any]:
         """Whole or not at all."""
         body = json.loads(work.body)
         status = self._events(body) if work.route.name == "events" else self._call(work.route.name, body)
@@ -124,7 +124,7 @@ class ParcelvoyServer(FaultyServer):
         """The calls of a kind as they were applied, repeats and all."""
         return [number for done in self.applied if done.kind == kind for number in done.numbers]
 
-    def events_sent(self) -> list[Request]:
+    def events_sent(self) -> list[Sent]:
         """Requests with arrays."""
         return [request for request in self.requests if request.route == "events"]
 

@@ -12,12 +12,21 @@ import attrs
 from tests.harness import judge
 from tests.harness.model import Event, Model, same_events, same_state
 from tests.schedule.world import FaultyServer, World
-from userpilot_async._calls import Call, Identify, Track, track_body
+from userpilot_async._calls.values import size_of
+from userpilot_async._protocol.verdict import Verdict, of_failure
+from userpilot_async._schedule.routes.route import Request
 from userpilot_async._settings import Settings
-from userpilot_async._userpilot import IDENTIFY, IDENTIFY_COMPANY, IMPORTS, JOB, JOBS, TRACK, facts_of, userpilot
-from userpilot_async._values import size_of
-from userpilot_async._verdict import Verdict, of_failure
-from userpilot_async._work import Work
+from userpilot_async._userpilot.calls import Call, Identify, Track, track_body
+from userpilot_async._userpilot.destination import (
+    IDENTIFY,
+    IDENTIFY_COMPANY,
+    IMPORTS,
+    JOB,
+    JOBS,
+    TRACK,
+    facts_of,
+    userpilot,
+)
 
 ROWS_PER_SECOND = 30.0
 
@@ -72,7 +81,7 @@ class Server(FaultyServer):
     imported: list[dict[str, Any]] = attrs.field(factory=list)
     """All rows of import files that it has taken."""
 
-    def handle(self, work: Work, now: float) -> Verdict:
+    def handle(self, work: Request, now: float) -> Verdict:
         """As any does; some answers get lost."""
         if work.route.name in self.swallows:
             self.swallowed += 1
@@ -84,12 +93,12 @@ class Server(FaultyServer):
         self.note_lost(work)
         return of_failure("ReadError", sent=True)
 
-    def stamp(self, work: Work, now: float) -> None:
+    def stamp(self, work: Request, now: float) -> None:
         """Each family of endpoints has a limit of its own."""
         self.work_off(now)
         self.stamps["track" if work.route is TRACK else "identify"].append(now)
 
-    def note_lost(self, work: Work) -> None:
+    def note_lost(self, work: Request) -> None:
         """A track without an answer may become a double."""
         self.lost_tracks += work.route is TRACK
 
@@ -99,7 +108,7 @@ class Server(FaultyServer):
         for job in self.jobs:
             job.fails = job.fails and job.over
 
-    def apply(self, work: Work, now: float) -> tuple[int, Any]:
+    def apply(self, work: Request, now: float) -> tuple[int, Any]:
         """What the documentation says a request does."""
         if work.route.name in self.down:
             return 503, None

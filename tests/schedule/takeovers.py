@@ -8,15 +8,15 @@ from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, 
 from tests.harness import judge
 from tests.harness.model import same_events, same_state
 from tests.schedule.simulation import Simulation
-from userpilot_async._inheritance import Inheritance, Request
-from userpilot_async._lanes import Post
-from userpilot_async._outbox import Outbox
-from userpilot_async._schedule import Schedule
-from userpilot_async._sender import _noted
+from userpilot_async._delivery.sender import _noted
+from userpilot_async._outbox.protocol import Outbox
+from userpilot_async._protocol.verdict import Meaning, Verdict
+from userpilot_async._schedule.key_queue import Post
+from userpilot_async._schedule.routes.route import Request
+from userpilot_async._schedule.schedule import Schedule
+from userpilot_async._schedule.takeover import RequestNote, Takeover
 from userpilot_async._settings import Settings
-from userpilot_async._userpilot import userpilot
-from userpilot_async._verdict import Meaning, Verdict
-from userpilot_async._work import Work
+from userpilot_async._userpilot.destination import userpilot
 
 
 class Heirs(Simulation):
@@ -34,9 +34,9 @@ class Heirs(Simulation):
         self.path = folder / "events.db"
         (folder / "events.db.ballast").touch()  # or each new one would cost four megabytes
         self.takeovers = 0
-        self.left = Inheritance()
+        self.left = Takeover()
         """What the last sender has left."""
-        self._under_way: dict[Work, Request] = {}
+        self._under_way: dict[Request, RequestNote] = {}
         self._duplicates_before = 0
         self._client = Client()
         self._start()
@@ -67,11 +67,11 @@ class Heirs(Simulation):
             self.schedule.add(ticket, self.outbox.was_sent(ticket[0]))
         self.carry_on()
 
-    def sending(self, work: Work) -> None:
+    def sending(self, work: Request) -> None:
         self._under_way[work] = request = _noted(work)
         assert at_once(self.outbox.sending(request))
 
-    def landed(self, work: Work, verdict: Verdict) -> None:
+    def landed(self, work: Request, verdict: Verdict) -> None:
         self.outbox.landed(
             self._under_way.pop(work),
             answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,

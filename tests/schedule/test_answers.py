@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from tests.schedule.simulation import Simulation
 from userpilot_async import Identify, Settings, Track
-from userpilot_async._bulk import BulkSlot, SlotState
-from userpilot_async._coalesce import Row, RowState
-from userpilot_async._inheritance import Inheritance
-from userpilot_async._ledger import Outcome
-from userpilot_async._listing import Pages
-from userpilot_async._settlements import Settlement
-from userpilot_async._steps import Step
-from userpilot_async._userpilot import BULK_USERS, IDENTIFY, JOBS, TRACK
-from userpilot_async._verdict import Verdict, Words, as_promised, of_answer, of_failure
-from userpilot_async._work import Work
+from userpilot_async._calls.outcome import Outcome, Words
+from userpilot_async._calls.rows import Row, RowState
+from userpilot_async._protocol.file_job import Step
+from userpilot_async._protocol.job_list import Pages
+from userpilot_async._protocol.verdict import Verdict, as_promised, of_answer, of_failure
+from userpilot_async._schedule.job_slot import JobSlot, SlotState
+from userpilot_async._schedule.routes.route import Request
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async._schedule.takeover import Takeover
+from userpilot_async._userpilot.destination import BULK_USERS, IDENTIFY, JOBS, TRACK
 
 PAGE = (200, {"content-type": "text/html"}, b"<html>We will be back soon</html>")
 
@@ -44,28 +44,28 @@ class Bench:
             self.run.put(Track(f"u{n}", "opened", {"n": n}))
         self.run.take_in()
 
-    def begin(self) -> Work | float:
+    def begin(self) -> Request | float:
         """The next request, if there is one now; else the time of it."""
         found = self.schedule.next(self.now)
         self.run.carry_on()
         return found
 
-    def begins(self) -> Work:
+    def begins(self) -> Request:
         for _ in range(10):
             found = self.begin()
-            if isinstance(found, Work):
+            if isinstance(found, Request):
                 return found
         raise AssertionError(f"there is no request at {self.now}, but at {found}")
 
     def next_request(self) -> float:
         """When the next one begins, if nothing else happens."""
         found = self.begin()
-        while not isinstance(found, Work):
+        while not isinstance(found, Request):
             self.now = max(self.now, found)
             found = self.begin()
         return self.now
 
-    def done(self, work: Work, verdict: Verdict) -> None:
+    def done(self, work: Request, verdict: Verdict) -> None:
         self.schedule.done(work, verdict, self.now)
         self.run.carry_on()
 
@@ -95,7 +95,7 @@ def test_a_success_lifts_a_hold_whenever_it_was_asked_for(refusal):
     bench.done(older, answer(202))
 
     assert bench.schedule.held is None
-    assert isinstance(bench.begin(), Work)
+    assert isinstance(bench.begin(), Request)
 
 
 def test_a_refusal_that_a_success_has_overtaken_holds_nothing():
@@ -118,7 +118,7 @@ def test_the_one_that_looks_lifts_the_hold_also_by_a_503():
     alone = bench.begin()
     bench.done(probe, answer(503))
 
-    assert not isinstance(alone, Work)
+    assert not isinstance(alone, Request)
     assert bench.schedule.held is None
 
 
@@ -131,7 +131,7 @@ def test_the_end_of_an_older_request_lets_no_second_one_look():
     bench.begins()
     bench.done(older, of_failure("ReadError", sent=True))
 
-    assert not isinstance(bench.begin(), Work)
+    assert not isinstance(bench.begin(), Request)
 
 
 def test_a_page_to_the_one_that_looks_lifts_nothing():
@@ -186,7 +186,7 @@ def test_what_goes_on_is_the_same_news_whichever_route_looks(verdict):
     said, routes = set(), set()
     for _ in range(8):
         work = bench.begin()
-        while not isinstance(work, Work):
+        while not isinstance(work, Request):
             bench.now = max(bench.now, work)
             work = bench.begin()
         bench.done(work, verdict)
@@ -286,10 +286,10 @@ def test_a_row_that_its_file_was_refused_for_is_dead_with_the_servers_words():
 NOT_THERE = 20
 
 
-def slot_with(server: Any, **options: Any) -> BulkSlot:
+def slot_with(server: Any, **options: Any) -> JobSlot:
     names = itertools.count()
     chance = random.Random(1).random
-    slot = BulkSlot(lambda: f"mine-{next(names)}", chance, 3_600.0, new_pages=server, **options)
+    slot = JobSlot(lambda: f"mine-{next(names)}", chance, 3_600.0, new_pages=server, **options)
     slot.start("user", [Row("user", f"u{n}", {}, None, [n], 0.0, 10) for n in range(NOT_THERE)], NOT_THERE)
     return slot
 
@@ -472,7 +472,7 @@ def test_whatever_the_list_answers_a_file_that_the_server_has_goes_again_only_af
 # ── the form of a file ──
 
 
-def file_step(slot: BulkSlot, now: float) -> Step:
+def file_step(slot: JobSlot, now: float) -> Step:
     for _ in range(100):
         step = slot.next(now)
         if isinstance(step, Step):
@@ -577,7 +577,7 @@ def test_the_wait_of_each_budget_that_is_said_is_the_one_that_is_kept(
     for budget in ("track", "identify"):
         bench = Bench(settings)
         began = bench.now
-        bench.schedule.inherit(Inheritance({budget: spent}, unknown=unknown), began)
+        bench.schedule.inherit(Takeover({budget: spent}, unknown=unknown), began)
         wait = bench.schedule.budget_waits(bench.now)[budget]
         bench.run.put(Track("u", "opened", {}) if budget == "track" else Identify("u", {"n": 1}))
         bench.run.take_in()

@@ -15,8 +15,8 @@ from tests.harness.model import same_events, same_state
 from tests.schedule.simulation import Simulation
 from tests.schedule.test_schedule_model import calls
 from userpilot_async import Identify, IdentifyCompany, Settings, Track
-from userpilot_async._calls import Call
-from userpilot_async._ledger import Outcome
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._userpilot.calls import Call
 
 START = 1_000.0  # where a simulation's clock begins
 

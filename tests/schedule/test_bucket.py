@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.judge import requests_in_any_minute
-from userpilot_async._bucket import LOST, PERIOD, Bucket
+from userpilot_async._protocol.rate_limit import LOST, PERIOD, Bucket
 
 
 def drain(bucket: Bucket, seconds: float, delay, lost=lambda: False, concurrency: int = 8) -> list[float]:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests.schedule.parcelvoy_simulation import POISON, ParcelvoySimulation, device, identify, track
-from userpilot_async._work import Work
+from userpilot_async._schedule.routes.route import Request
 from userpilot_async.parcelvoy import ParcelvoySettings
 
 EVENT = len('{"name":"event","external_id":"u100","data":{"n":100}}')  # bytes
@@ -183,7 +183,7 @@ def test_events_that_cannot_go_do_not_make_others_hurry() -> None:
     run.put(track(11, external_id="cold"))
     run.take_in()
 
-    assert isinstance(in_flight, Work)
+    assert isinstance(in_flight, Request)
     assert run.now + 1.0 == run.schedule.next(run.now)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.schedule.parcelvoy_simulation import POISON, ParcelvoySimulation, device, identify, track
-from userpilot_async._ledger import Outcome
-from userpilot_async._verdict import of_answer, of_failure
-from userpilot_async._work import Work
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._protocol.verdict import of_answer, of_failure
+from userpilot_async._schedule.routes.route import Request
 from userpilot_async.parcelvoy import Alias, Call, ParcelvoySettings
 
 FULL = Outcome("dropped", "queue_full")
@@ -28,15 +28,15 @@ def hasty(**settings: int | float) -> ParcelvoySimulation:
     return ParcelvoySimulation(settings=ParcelvoySettings(flush_interval=0.0, **settings), latency=0.0)  # type: ignore[arg-type]
 
 
-def given_out(run: ParcelvoySimulation) -> Work:
+def given_out(run: ParcelvoySimulation) -> Request:
     """The request that is to be made now; the test answers it."""
     run.take_in()
     work = run.schedule.next(run.now)
-    assert isinstance(work, Work)
+    assert isinstance(work, Request)
     return work
 
 
-def answered(run: ParcelvoySimulation, work: Work) -> None:
+def answered(run: ParcelvoySimulation, work: Request) -> None:
     """The server has done it."""
     run.schedule.done(work, run.server.handle(work, run.now), run.now)
     run.carry_on()
@@ -75,7 +75,7 @@ def test_a_lane_joined_while_its_head_is_in_flight(joining: Callable[[int], Call
     answered(run, in_flight)
     run.drain()
 
-    assert not isinstance(meanwhile, Work)
+    assert not isinstance(meanwhile, Request)
     run.check()
 
 
@@ -91,7 +91,7 @@ def test_a_lane_joined_while_its_head_is_asleep(joining: Callable[[int], Call], 
     meanwhile = run.schedule.next(run.now)
     run.drain()
 
-    assert not isinstance(meanwhile, Work)
+    assert not isinstance(meanwhile, Request)
     run.check()
 
 
@@ -132,7 +132,7 @@ def test_a_lane_that_others_wait_for_may_itself_wait_for_one() -> None:
     answered(run, in_flight)
     run.drain()
 
-    assert not isinstance(meanwhile, Work)
+    assert not isinstance(meanwhile, Request)
     assert [0, 1, 2, 3, 4, 5] == order(run)
     run.check()
 

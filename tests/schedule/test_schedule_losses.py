@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.schedule.simulation import Job, Simulation
 from userpilot_async import Identify, Settings, Track
-from userpilot_async._ledger import Outcome
+from userpilot_async._calls.outcome import Outcome
 
 FULL = Outcome("dropped", "queue_full")
 CLOSED = Outcome("dropped", "closed")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.schedule.simulation import Simulation
 from userpilot_async import Identify, IdentifyCompany, Settings, Track
-from userpilot_async._calls import Call
-from userpilot_async._work import Work
+from userpilot_async._schedule.routes.route import Request
+from userpilot_async._userpilot.calls import Call
 
 USERS = ["u0", "u1", "u2", "u3"]
 COMPANIES = ["acme", "beta"]
@@ -221,6 +221,6 @@ def test_nothing_more_than_the_concurrency_is_ever_in_flight() -> None:
     for ticket in run.outbox.take(100):
         run.schedule.add(ticket)
 
-    given_out = [found for found in (run.schedule.next(run.now) for _ in range(10)) if isinstance(found, Work)]
+    given_out = [found for found in (run.schedule.next(run.now) for _ in range(10)) if isinstance(found, Request)]
 
     assert len(given_out) == 3

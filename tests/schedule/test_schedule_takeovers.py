@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.schedule.takeovers import Heirs
 from tests.schedule.test_schedule_model import calls
 from userpilot_async import Identify, IdentifyCompany, Settings, Track
-from userpilot_async._calls import Call
+from userpilot_async._userpilot.calls import Call
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from tests.contract.inline import Client, at_once
-from userpilot_async._destination import Destination
-from userpilot_async._outbox import MemoryOutbox
-from userpilot_async._schedule import Schedule
+from userpilot_async._outbox.protocol import MemoryOutbox
+from userpilot_async._protocol.verdict import Verdict, of_answer, of_failure
+from userpilot_async._schedule.destination import Destination
+from userpilot_async._schedule.routes.route import Request
+from userpilot_async._schedule.schedule import Schedule
 from userpilot_async._settings import DeliverySettings
-from userpilot_async._verdict import Verdict, of_answer, of_failure
-from userpilot_async._work import Work
 
 
 @attrs.define
@@ -28,7 +28,7 @@ class FaultyServer(ABC):
     chance: random.Random
     trouble: float = 0.0
 
-    def handle(self, work: Work, now: float) -> Verdict:
+    def handle(self, work: Request, now: float) -> Verdict:
         """Apply a request, or not, and answer it, or not."""
         trouble = self.chance.random() < self.trouble
         kind = self.chance.choice(["unsent", "lost", "applied_lost", 500, 503, 429, 401, 502]) if trouble else None
@@ -51,15 +51,15 @@ class FaultyServer(ABC):
         self.trouble = 0.0
 
     @abstractmethod
-    def stamp(self, work: Work, now: float) -> None:
+    def stamp(self, work: Request, now: float) -> None:
         """Write down that a request has come."""
 
     @abstractmethod
-    def note_lost(self, work: Work) -> None:
+    def note_lost(self, work: Request) -> None:
         """Write down that a request gets no answer that says what became of it."""
 
     @abstractmethod
-    def apply(self, work: Work, now: float) -> tuple[int, Any]:
+    def apply(self, work: Request, now: float) -> tuple[int, Any]:
         """What the documentation says a request does: a status and a body."""
 
 
@@ -82,8 +82,8 @@ class World:
         self._latency = latency
         self._names = count()
         self._tie = count()
-        self._arriving: list[tuple[float, int, Work]] = []
-        self._answering: list[tuple[float, int, Work, Verdict]] = []
+        self._arriving: list[tuple[float, int, Request]] = []
+        self._answering: list[tuple[float, int, Request, Verdict]] = []
         self.schedule = Schedule(
             settings,
             destination,
@@ -103,7 +103,7 @@ class World:
         self.take_in()
         found = self.schedule.next(self.now)
         self.carry_on()
-        if isinstance(found, Work):
+        if isinstance(found, Request):
             self.sending(found)
             heapq.heappush(self._arriving, (self.now + self._delay(), next(self._tie), found))
             return True
@@ -124,10 +124,10 @@ class World:
             self.landed(work, verdict)
         return True
 
-    def sending(self, work: Work) -> None:
+    def sending(self, work: Request) -> None:
         """A request is about to be made."""
 
-    def landed(self, work: Work, verdict: Verdict) -> None:
+    def landed(self, work: Request, verdict: Verdict) -> None:
         """It has ended."""
 
     def run(self, seconds: float) -> None:

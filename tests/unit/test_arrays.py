@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 
-from userpilot_async._arrays import TRY_LARGER, Arrays
-from userpilot_async._destination import Events, Route, as_array
-from userpilot_async._lanes import Place
-from userpilot_async._lines import Lines
+from userpilot_async._schedule.destination import Events, Route, as_array
+from userpilot_async._schedule.key_queue import QueueState
+from userpilot_async._schedule.queues import Queues
+from userpilot_async._schedule.routes.events import TRY_LARGER, EventRoute
 
 EVENT = b'{"n":10}'
 
 
-def arrays_of(most: int = 5, max_bytes: int = 1_000) -> Arrays:
-    return Arrays(Events(route=Route("events", "/events", "requests"), most=most, max_bytes=max_bytes, pack=as_array))
+def arrays_of(most: int = 5, max_bytes: int = 1_000) -> EventRoute:
+    return EventRoute(
+        Events(route=Route("events", "/events", "requests"), most=most, max_bytes=max_bytes, pack=as_array)
+    )
 
 
-def lines_of(arrays: Arrays, *counts: int) -> Lines:
+def lines_of(arrays: EventRoute, *counts: int) -> Queues:
     """Lanes with so many events each."""
-    lines, ids = Lines(["user"]), itertools.count()
+    lines, ids = Queues(["user"]), itertools.count()
     for number, count in enumerate(counts):
         lane = lines.lane("user", f"u{number}")
         lane.calls += [(next(ids), 0.0, EVENT) for _ in range(count)]
@@ -36,7 +38,7 @@ def test_lanes_share_an_array_and_the_last_one_gives_what_fits() -> None:
     assert [("u0", 2), ("u1", 1), ("u2", 2)] == [(lane.key, count) for lane, count in load.parts]
     assert (5, 5 * len(EVENT), 2) == (load.calls, load.size, arrays.waiting)
     assert 5 * [{"n": 10}] == json.loads(body)
-    assert {Place.BUSY} == {lane.place for lane, _ in load.parts}
+    assert {QueueState.BUSY} == {lane.place for lane, _ in load.parts}
 
 
 def test_a_lane_from_which_nothing_fits_stays_in_line() -> None:

@@ -48,11 +48,11 @@ from userpilot_async import (
     imports,
     parcelvoy,
 )
-from userpilot_async._api import _company_line, _import_line, _user_line
-from userpilot_async._foreign import must_be
-from userpilot_async._nested import checked_data, encoded_data
-from userpilot_async._values import checked_metadata
+from userpilot_async._calls.values import checked_metadata
+from userpilot_async._errors.foreign import must_be
+from userpilot_async._userpilot.api import _company_line, _import_line, _user_line
 from userpilot_async.parcelvoy import ParcelvoyClient
+from userpilot_async.parcelvoy._data import checked_data, encoded_data
 
 URL = "https://parcelvoy.example.com"
 AT = "2026-01-02T03:04:05Z"

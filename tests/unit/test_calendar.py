@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.machine import NOON, Machine
-from userpilot_async._calendar import EARLIEST, MOST_SLEEPS, Calendar, Clocks, age, never_set
+from userpilot_async._schedule.calendar import EARLIEST, MOST_SLEEPS, Calendar, Clocks, age, never_set
 
 HOUR, DAY, YEAR = 3_600.0, 86_400.0, 31_536_000.0
 SETTINGS = [2 * HOUR, -2 * HOUR, 3 * YEAR, -56 * YEAR, 0.6]

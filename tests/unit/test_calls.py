@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import anything, calls, event_names, ids, json_values, properties
 from userpilot_async import Identify, IdentifyCompany, InvalidCall, Track
-from userpilot_async._calls import Call, from_bytes, from_dict, to_bytes, track_body, track_from_body
+from userpilot_async._userpilot.calls import Call, from_bytes, from_dict, to_bytes, track_body, track_from_body
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

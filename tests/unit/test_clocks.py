@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from userpilot_async import _clocks
+from userpilot_async._runtime import clocks
 
 
 class Stopped:
@@ -31,28 +31,28 @@ def test_a_process_that_was_stopped_between_two_clocks_reads_them_again(reading:
     """Or the calendar would seem to have been set by an hour."""
     clock = Stopped(3_600.0, [reading])
 
-    assert 0.0 == pytest.approx(_clocks.offset(clock, clock), abs=0.01)
+    assert 0.0 == pytest.approx(clocks.offset(clock, clock), abs=0.01)
 
 
 def test_a_machine_that_is_too_busy_for_that_is_not_waited_for() -> None:
     clock = Stopped(1.0, range(1_000))
 
-    assert -1.0 == pytest.approx(_clocks.offset(clock, clock), abs=0.01)
+    assert -1.0 == pytest.approx(clocks.offset(clock, clock), abs=0.01)
     assert clock.read < 100
 
 
 def test_who_sets_the_calendar_of_a_test_sets_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _clocks.offset()
+    before = clocks.offset()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 7_200.0)
 
-    assert 7_200.0 == pytest.approx(_clocks.offset() - before, abs=0.5)
-    assert 7_200.0 == pytest.approx(_clocks.read().wall - real(), abs=0.5)
+    assert 7_200.0 == pytest.approx(clocks.offset() - before, abs=0.5)
+    assert 7_200.0 == pytest.approx(clocks.read().wall - real(), abs=0.5)
 
 
 def test_a_boot_has_a_name_and_the_kernels_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    first, second = _clocks.boot_here(), _clocks.boot_here()
+    first, second = clocks.boot_here(), clocks.boot_here()
 
     assert first is not None
     assert second is not None
@@ -62,9 +62,9 @@ def test_a_boot_has_a_name_and_the_kernels_calendar(monkeypatch: pytest.MonkeyPa
 
 
 def test_where_a_boot_has_no_name_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_clocks, "BOOT_ID", tmp_path / "nothing")
+    monkeypatch.setattr(clocks, "BOOT_ID", tmp_path / "nothing")
 
-    assert _clocks.boot_here() is None
+    assert clocks.boot_here() is None
 
 
 def test_windows_which_has_none_of_those_clocks_can_import_and_read_them() -> None:
@@ -74,9 +74,9 @@ import time
 for name in [name for name in vars(time) if name.startswith(("CLOCK_", "clock_"))]:
     delattr(time, name)
 import userpilot_async
-from userpilot_async import _clocks
-seen = _clocks.read()
+from userpilot_async._runtime import clocks
+seen = clocks.read()
 assert abs(seen.steady - seen.running) < 1.0, seen
-assert _clocks.boot_here() is None
+assert clocks.boot_here() is None
 """
     subprocess.run([sys.executable, "-c", script], check=True)

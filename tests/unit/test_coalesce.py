@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import names, plain_values
 from userpilot_async import Identify, IdentifyCompany
-from userpilot_async._coalesce import Row, RowState, cut, halves
-from userpilot_async._event import body_of
-from userpilot_async._lanes import Facts, Lane, Place, Ticket
-from userpilot_async._userpilot import bulk_line, merges, realtime_body, row_call
-from userpilot_async._values import MAX_PROPERTIES, size_of
+from userpilot_async._calls.payload import IdentifyPayload, Ticket, body_of
+from userpilot_async._calls.rows import Row, RowState, cut, halves
+from userpilot_async._calls.values import MAX_PROPERTIES, size_of
+from userpilot_async._schedule.key_queue import KeyQueue, QueueState
+from userpilot_async._userpilot.destination import bulk_line, merges, realtime_body, row_call
 
 facts = st.dictionaries(names, plain_values, max_size=6)
 
@@ -229,11 +229,11 @@ def test_halves_are_a_partition_of_two_nearly_equal_parts(sizes):
 A_TRACK: Ticket = (9, 1.0, "track", "u1", b"{}")
 
 
-def lane(*calls: Row | Ticket, newest: Row | None = None, batched: Row | None = None) -> Lane:
-    return Lane("user", "u1", calls=list(calls), newest=newest, batched=batched)
+def lane(*calls: Row | Ticket, newest: Row | None = None, batched: Row | None = None) -> KeyQueue:
+    return KeyQueue("user", "u1", calls=list(calls), newest=newest, batched=batched)
 
 
-def taker(waiting: Lane, facts: Facts) -> Row | None:
+def taker(waiting: KeyQueue, facts: IdentifyPayload) -> Row | None:
     """The row in this lane that may take these facts in."""
     row = waiting.open_row()
     return row if row is not None and merges(row, facts, waiting.calls[-1] is row) else None
@@ -288,18 +288,18 @@ ALONE.alone = True
 @pytest.mark.parametrize(
     ("waiting", "place"),
     [
-        (lane(), Place.NOWHERE),
-        (lane(A_TRACK), Place.TRACKS),
-        (lane(row()), Place.PATIENT),
-        (lane(row(), A_TRACK), Place.URGENT),
-        (lane(row(), row()), Place.URGENT),
-        (lane(ALONE), Place.URGENT),
-        (lane(IN_FILE, batched=IN_FILE), Place.PARKED),
-        (lane(IN_FILE, row(), batched=IN_FILE), Place.PARKED),
-        (lane(IN_FILE, A_TRACK, batched=IN_FILE), Place.URGENT),
-        (lane(row(), A_TRACK, batched=IN_FILE), Place.PARKED),
-        (lane(A_TRACK, batched=IN_FILE), Place.TRACKS),
-        (lane(batched=IN_FILE), Place.PARKED),
+        (lane(), QueueState.NOWHERE),
+        (lane(A_TRACK), QueueState.TRACKS),
+        (lane(row()), QueueState.PATIENT),
+        (lane(row(), A_TRACK), QueueState.URGENT),
+        (lane(row(), row()), QueueState.URGENT),
+        (lane(ALONE), QueueState.URGENT),
+        (lane(IN_FILE, batched=IN_FILE), QueueState.PARKED),
+        (lane(IN_FILE, row(), batched=IN_FILE), QueueState.PARKED),
+        (lane(IN_FILE, A_TRACK, batched=IN_FILE), QueueState.URGENT),
+        (lane(row(), A_TRACK, batched=IN_FILE), QueueState.PARKED),
+        (lane(A_TRACK, batched=IN_FILE), QueueState.TRACKS),
+        (lane(batched=IN_FILE), QueueState.PARKED),
     ],
     ids=[
         "empty", "a track", "a row", "a track behind a row", "a row behind a row", "a row that files fail with",

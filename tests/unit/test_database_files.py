@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from userpilot_async._database_files import DatabaseFile
-from userpilot_async._private_files import UnsafeFile
+from userpilot_async._runtime.database_files import DatabaseFile
+from userpilot_async._runtime.private_files import UnsafeFile
 
 TRY = """
 import fcntl, sys

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from userpilot_async import ConfigurationError, UserpilotAPI, UserpilotClient
-from userpilot_async._api import server_of
-from userpilot_async._endpoint import KeyRing, checked_base_url
+from userpilot_async._delivery.credentials import KeyRing, checked_base_url
+from userpilot_async._userpilot.api import server_of
 from userpilot_async.parcelvoy import ParcelvoyClient
 
 SECRET = "hjk" + "mnp"

@@ -13,17 +13,10 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
-from userpilot_async import (
-    ConfigurationError,
-    MemoryOutbox,
-    Settings,
-    UserpilotAPI,
-    UserpilotClient,
-    UserpilotError,
-)
-from userpilot_async._endpoint import KeyRing
-from userpilot_async._environment import flag, variable
-from userpilot_async._places import outbox_at
+from userpilot_async import ConfigurationError, MemoryOutbox, Settings, UserpilotAPI, UserpilotClient, UserpilotError
+from userpilot_async._delivery.credentials import KeyRing
+from userpilot_async._outbox.url import outbox_at
+from userpilot_async._runtime.environment import flag, variable
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userpilot_async._gate import HOLD_PROBE, Gate
-from userpilot_async._hold import Hold
+from userpilot_async._protocol.backoff import HOLD_PROBE, Gate
+from userpilot_async._protocol.hold import Hold
 
 
 def closed(newest: int = 5) -> Hold:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from userpilot_async import _known
-from userpilot_async._calls import track_body
-from userpilot_async._coalesce import Row, RowState
-from userpilot_async._event import Event
-from userpilot_async._known import Known
-from userpilot_async._userpilot import import_lines
-from userpilot_async._values import checked_moment
+from userpilot_async._calls.payload import Event
+from userpilot_async._calls.rows import Row, RowState
+from userpilot_async._calls.values import checked_moment
+from userpilot_async._schedule import property_cache
+from userpilot_async._schedule.property_cache import PropertyCache
+from userpilot_async._userpilot.calls import track_body
+from userpilot_async._userpilot.destination import import_lines
 from userpilot_async.imports import checked
 
 WALL = datetime(2026, 1, 31, 23, 59, 58, tzinfo=UTC).timestamp()
@@ -78,7 +78,7 @@ def test_what_goes_is_what_an_import_may_hold(metadata: dict[str, Any]) -> None:
 
 
 def test_what_was_said_of_somebody_is_known_and_the_row_itself_knows_best() -> None:
-    known = Known()
+    known = PropertyCache()
     known.learn("ü1", {"plan": "free", "seats": 1, "gone": 1})
     known.learn("ü1", {"seats": 2, "gone": None})
 
@@ -87,8 +87,8 @@ def test_what_was_said_of_somebody_is_known_and_the_row_itself_knows_best() -> N
 
 
 def test_who_was_spoken_of_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_known, "MAX_REMEMBERED", 3 * (_known.PERSON + _known.PROPERTY + 4))
-    known = Known()
+    monkeypatch.setattr(property_cache, "MAX_REMEMBERED", 3 * (property_cache.PERSON + property_cache.PROPERTY + 4))
+    known = PropertyCache()
     for user_id in ("u1", "u2", "u3", "u1", "u4"):
         known.learn(user_id, {user_id: 1})
 
@@ -97,8 +97,8 @@ def test_who_was_spoken_of_longest_ago_is_forgotten_first(monkeypatch: pytest.Mo
 
 
 def test_to_say_the_same_again_and_again_costs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_known, "MAX_REMEMBERED", 2 * (_known.PERSON + _known.PROPERTY + 100))
-    known = Known()
+    monkeypatch.setattr(property_cache, "MAX_REMEMBERED", 2 * (property_cache.PERSON + property_cache.PROPERTY + 100))
+    known = PropertyCache()
     known.learn("u1", {"a": 1})
     for _ in range(1_000):
         known.learn("u2", {"text": "x" * 80})

@@ -14,11 +14,12 @@ import attrs
 import pytest
 import trio
 
-from userpilot_async._destination import LostCall
-from userpilot_async._inbox import MOST_REFUSED, SLICE, Inbox, Shut
-from userpilot_async._ledger import Ledger, Outcome
-from userpilot_async._loops import HomeLoop
-from userpilot_async._receipt import LateReceipt
+from userpilot_async._account.ledger import Ledger
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._delivery.inbox import MOST_REFUSED, SLICE, Inbox, Shut
+from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._runtime.event_loop import HomeLoop
+from userpilot_async._schedule.destination import LostCall
 from userpilot_async.sqlite import SQLiteOutbox
 
 FULL = Outcome("dropped", "queue_full")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import json_values
 from userpilot_async import Job, JobStatus
-from userpilot_async._jobs import (
+from userpilot_async._protocol.jobs import (
     LATEST_FIRST_LOOK,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from userpilot_async import Receipt
-from userpilot_async._ledger import DELIVERED, MERGED, PENDING, SUBMITTED, Ledger, Outcome
+from userpilot_async._account.ledger import Ledger
+from userpilot_async._calls.outcome import DELIVERED, MERGED, PENDING, SUBMITTED, Outcome
 
 PAGE = 65_536  # calls
 EXPIRED = Outcome("dead", "expired")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from userpilot_async._batch import Put
-from userpilot_async._errors import OutboxError
-from userpilot_async._receipt import LateReceipt
-from userpilot_async._reentry import in_on_dead, marked
+from userpilot_async._errors.tree import OutboxError
+from userpilot_async._outbox.batch import Put
+from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._runtime.reentry import in_on_dead, marked
 from userpilot_async.sqlite import SQLiteOutbox
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.strategies import json_values
-from userpilot_async._listing import MAX_PAGES, Pages, listing
+from userpilot_async._protocol.job_list import MAX_PAGES, Pages, listing
 
 HOST, PATH = "api.test", "/v1/background_jobs"
 NEXT = f"https://{HOST}{PATH}?page=2"

@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from userpilot_async import Unavailable, UserpilotAPI
-from userpilot_async import _listing as module
-from userpilot_async._http import MAX_ANSWER, MAX_LISTING
-from userpilot_async._listing import MAX_PAGE_JOBS, Listing, Pages, listing, read
-from userpilot_async._verdict import LARGE, Promise, as_promised, of_answer
+from userpilot_async._delivery.connection import MAX_ANSWER, MAX_LISTING
+from userpilot_async._protocol import job_list as module
+from userpilot_async._protocol.job_list import MAX_PAGE_JOBS, Listing, Pages, listing, read
+from userpilot_async._protocol.verdict import LARGE, Promise, as_promised, of_answer
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 import trio.lowlevel
 
-from userpilot_async import _loops
+from userpilot_async._runtime import event_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -21,18 +21,18 @@ def old_trio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_old_trio_changes_nothing(anyio_backend_name: str) -> None:
-    there = await anyio.to_thread.run_sync(_loops.loop_here)
+    there = await anyio.to_thread.run_sync(event_loop.loop_here)
 
-    assert (anyio_backend_name == "trio") is _loops.on_trio()
-    assert _loops.loop_here() is _loops.loop_here() is not None
+    assert (anyio_backend_name == "trio") is event_loop.on_trio()
+    assert event_loop.loop_here() is event_loop.loop_here() is not None
     assert there is None
-    assert callable(_loops.soon_here())
-    assert _loops.clock_here()() > 0.0
-    assert not _loops.host_here()()
+    assert callable(event_loop.soon_here())
+    assert event_loop.clock_here()() > 0.0
+    assert not event_loop.host_here()()
 
 
 def test_a_trio_that_another_thread_is_loading_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
 
-    assert not _loops.on_trio()
-    assert _loops.loop_here() is None
+    assert not event_loop.on_trio()
+    assert event_loop.loop_here() is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from userpilot_async import Settings
-from userpilot_async._losses import (
+from userpilot_async._account.losses import (
     REMEDIES,
     Close,
     Losses,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import json_values, moments, text
 from userpilot_async import InvalidCall
-from userpilot_async._ndjson import call_of, line_of, object_on
-from userpilot_async._values import checked_time, iso_utc
+from userpilot_async._calls.ndjson import call_of, line_of, object_on
+from userpilot_async._calls.values import checked_time, iso_utc
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import SENT_AS, Count, Plan, Share, Shouted, anything, plain_values, text, values
 from userpilot_async import InvalidCall
-from userpilot_async._nested import MAX_DEPTH, TAKEN, checked_data, encoded_data
+from userpilot_async.parcelvoy._data import MAX_DEPTH, TAKEN, checked_data, encoded_data
 
 LARGEST = 2**53 - 1
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import judge
-from userpilot_async._notices import MATTERS, QUIET, Notices
+from userpilot_async._runtime.log import MATTERS, QUIET, RateLimitedLog
 
 REASONS = ["invalid", "expired", "queue_full", "closed"]
 
@@ -43,7 +43,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.notices = Notices(lambda: self.now)
+        self.notices = RateLimitedLog(lambda: self.now)
         self.log = Listener(lambda: self.now)
 
     def __enter__(self) -> Stage:
@@ -174,7 +174,7 @@ def test_a_clock_that_cannot_be_asked_here_loses_no_line():
     def trios() -> float:
         raise RuntimeError("must be called from async context")
 
-    notices, log = Notices(trios), Listener(lambda: 0.0)
+    notices, log = RateLimitedLog(trios), Listener(lambda: 0.0)
     logging.getLogger("userpilot_async").addHandler(log)
     try:
         for _ in range(3):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from userpilot_async._lanes import Post
-from userpilot_async._ledger import DELIVERED, Outcome
-from userpilot_async._once import MAX_REMEMBERED, Once
+from userpilot_async._calls.outcome import DELIVERED, Outcome
+from userpilot_async._schedule.dedup import MAX_REMEMBERED, Dedup
+from userpilot_async._schedule.key_queue import Post
 
 
 def post(body: bytes = b"alias") -> Post:
@@ -14,7 +14,7 @@ def post(body: bytes = b"alias") -> Post:
 
 
 def test_what_is_on_its_way_is_found_by_what_it_says() -> None:
-    once, one = Once(), post()
+    once, one = Dedup(), post()
     once.came_in(one)
 
     assert (one, None) == (once.waiting(b"alias"), once.waiting(b"another"))
@@ -22,7 +22,7 @@ def test_what_is_on_its_way_is_found_by_what_it_says() -> None:
 
 
 def test_what_was_delivered_is_remembered_and_waits_no_more() -> None:
-    once, one = Once(), post()
+    once, one = Dedup(), post()
     once.came_in(one)
     once.left(one, DELIVERED)
 
@@ -31,7 +31,7 @@ def test_what_was_delivered_is_remembered_and_waits_no_more() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome("dead", "invalid"), Outcome("dropped", "closed")])
 def test_what_was_lost_is_forgotten_and_may_be_said_again(outcome: Outcome) -> None:
-    once, one = Once(), post()
+    once, one = Dedup(), post()
     once.came_in(one)
     once.left(one, outcome)
 
@@ -39,7 +39,7 @@ def test_what_was_lost_is_forgotten_and_may_be_said_again(outcome: Outcome) -> N
 
 
 def test_a_post_of_another_kind_that_never_came_in_may_leave() -> None:
-    once, waiting = Once(), post()
+    once, waiting = Dedup(), post()
     once.came_in(waiting)
     once.left(Post("device", [1], 0.0, b"device"), Outcome("dead", "expired"))
 
@@ -47,7 +47,7 @@ def test_a_post_of_another_kind_that_never_came_in_may_leave() -> None:
 
 
 def test_of_too_many_delivered_ones_the_oldest_is_forgotten() -> None:
-    once = Once()
+    once = Dedup()
     for n in range(MAX_REMEMBERED + 2):
         one = post(b"%d" % n)
         once.came_in(one)
@@ -58,7 +58,7 @@ def test_of_too_many_delivered_ones_the_oldest_is_forgotten() -> None:
 
 
 def test_any_number_may_be_on_its_way() -> None:
-    once = Once()
+    once = Dedup()
     for n in range(MAX_REMEMBERED + 2):
         once.came_in(post(b"%d" % n))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import BLANK, NO_TEXTS, Shouted, UserId, json_values, moments, plain_values, text, values
 from userpilot_async import InvalidCall, UserpilotError
-from userpilot_async._ndjson import line_of
+from userpilot_async._calls.ndjson import line_of
 from userpilot_async.parcelvoy import Alias, Device, Identify, Track, from_line
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

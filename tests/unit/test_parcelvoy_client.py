@@ -280,7 +280,8 @@ async def test_a_call_for_userpilot_cannot_be_enqueued():
 
     async with ParcelvoyClient("KEY", URL) as client:
         with pytest.raises(
-            InvalidCall, match=r"call must be Identify, Alias, Device or Track, not userpilot_async\._calls\.Identify"
+            InvalidCall,
+            match=r"call must be Identify, Alias, Device or Track, not userpilot_async\._userpilot\.calls\.Identify",
         ):
             await client.enqueue(Other("u1"))  # type: ignore[arg-type]  # the mistake
 

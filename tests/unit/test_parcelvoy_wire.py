@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import Shouted, UserId, anything, moments
 from userpilot_async import InvalidCall, __version__
-from userpilot_async._coalesce import Row
-from userpilot_async._verdict import Meaning, of_answer
+from userpilot_async._calls.rows import Row
+from userpilot_async._protocol.verdict import Meaning, of_answer
 from userpilot_async.parcelvoy import (
     Alias,
     DeadCall,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import userpilot_async
 from userpilot_async import InvalidCall, JobFailed, OutboxError, Rejected, Unavailable, UserpilotError
-from userpilot_async._notices import log
-from userpilot_async._printable import JOINERS, printable
+from userpilot_async._errors.printable import JOINERS, printable
+from userpilot_async._runtime.log import log
 from userpilot_async.imports import AlreadyImported, ImportReport, InvalidRow, JournalError
 
 ROOT = Path(userpilot_async.__file__).parent
@@ -110,10 +110,10 @@ def test_one_module_prints():
         "sys.stderr.write",
     }  # fmt: skip
 
-    assert {"_console.py", "_victim.py", "__main__.py"} == {file.name for file in OURS if prints & set(calls(file))}
+    assert {"_console.py", "_app.py", "__main__.py"} == {file.name for file in OURS if prints & set(calls(file))}
 
 
 def test_one_module_writes_to_the_log():
     levels = {f"logger.{level}" for level in ("debug", "info", "warning", "error", "exception", "critical", "log")}
 
-    assert {"_notices.py"} == {file.name for file in OURS if levels & set(calls(file))}
+    assert {"log.py"} == {file.name for file in OURS if levels & set(calls(file))}

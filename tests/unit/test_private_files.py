@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from userpilot_async._private_files import (
+from userpilot_async._runtime.private_files import (
     UnsafeFile,
     check_links,
     create_private,
@@ -172,7 +172,9 @@ def test_a_file_system_without_modes_is_refused(
 
 def test_a_file_that_is_refused_when_it_is_new_is_taken_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fchmod", refuses)
-    monkeypatch.setattr("userpilot_async._private_files.MODE", 0o604)  # what such a file system would make of it
+    monkeypatch.setattr(
+        "userpilot_async._runtime.private_files.MODE", 0o604
+    )  # what such a file system would make of it
 
     with pytest.raises(UnsafeFile, match="is open to others"):
         before = os.umask(0o200)

@@ -8,8 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from userpilot_async._ledger import DELIVERED, PENDING, Ledger, Outcome
-from userpilot_async._receipt import LateReceipt, Receipt
+from userpilot_async._account.ledger import Ledger
+from userpilot_async._calls.outcome import DELIVERED, PENDING, Outcome
+from userpilot_async._outbox.receipt import LateReceipt, Receipt
 
 DROPPED = Outcome("dropped", "queue_full")
 

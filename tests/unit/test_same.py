@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userpilot_async._same import MAX_KEYS, Same
+from userpilot_async._schedule.identities import MAX_KEYS, Identities
 
 KEYS = st.sampled_from([f"k{n}" for n in range(12)])
 
@@ -14,27 +14,27 @@ def nobody_waits(key: str) -> bool:
     return False
 
 
-def joined(same: Same, key: str, to: str) -> None:
+def joined(same: Identities, key: str, to: str) -> None:
     """As the lines join them: by the keys that stand for the two persons, if they are two."""
     end, start = same.find(to), same.find(key)
     if start != end:
         same.join(start, end, nobody_waits)
 
 
-def full(first: str = "k0") -> Same:
+def full(first: str = "k0") -> Identities:
     """As many joined keys as are remembered: ``first``, and others."""
-    same = Same()
+    same = Identities()
     for key in [first, *(f"other-{n}" for n in range(1, MAX_KEYS))]:
         same.join(key, "to-" + key, nobody_waits)
     return same
 
 
 def test_a_key_that_was_never_joined_stands_for_itself() -> None:
-    assert "k0" == Same().find("k0")
+    assert "k0" == Identities().find("k0")
 
 
 def test_nothing_joined_is_false_so_that_nobody_need_look() -> None:
-    same = Same()
+    same = Identities()
     before = bool(same)
     same.join("a", "e", nobody_waits)
 
@@ -42,7 +42,7 @@ def test_nothing_joined_is_false_so_that_nobody_need_look() -> None:
 
 
 def test_a_chain_leads_to_its_end_from_everywhere() -> None:
-    same = Same()
+    same = Identities()
     for key, to in [("k0", "k1"), ("k1", "k2"), ("k2", "k3")]:
         same.join(key, to, nobody_waits)
 
@@ -51,7 +51,7 @@ def test_a_chain_leads_to_its_end_from_everywhere() -> None:
 
 def test_a_chain_of_all_that_is_remembered_is_walked_and_then_short() -> None:
     """Each look at a chain of 100,000 would otherwise cost as much as the first: 10 ms of the application's loop."""
-    same = Same()
+    same = Identities()
     for n in range(MAX_KEYS):
         same.join(f"k{n}", f"k{n + 1}", nobody_waits)
 
@@ -61,7 +61,7 @@ def test_a_chain_of_all_that_is_remembered_is_walked_and_then_short() -> None:
 
 @given(st.lists(st.tuples(KEYS, KEYS), max_size=30), st.lists(KEYS, max_size=10))
 def test_joined_keys_are_found_together_and_others_apart(pairs: list[tuple[str, str]], looks: list[str]) -> None:
-    same, groups = Same(), {f"k{n}": {f"k{n}"} for n in range(12)}
+    same, groups = Identities(), {f"k{n}": {f"k{n}"} for n in range(12)}
     for key, to in pairs:
         joined(same, key, to)
         both = groups[key] | groups[to]
@@ -101,7 +101,7 @@ def test_where_somebody_waits_under_every_key_none_is_forgotten() -> None:
 
 def test_a_key_looked_for_often_is_not_forgotten_later_for_that() -> None:
     """By the age of the join, not of the last look: short ways must not make a key younger."""
-    same = Same()
+    same = Identities()
     same.join("k0", "k1", nobody_waits)
     same.join("k1", "k2", nobody_waits)
     same.find("k0")

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.harness import judge
-from userpilot_async._secret import SHOWN, HiddenBytes, Secret
+from userpilot_async._errors.secret import SHOWN, HiddenBytes, Secret
 
 KEY = "canary/5b1f+0c77&='\"\\"
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60).filter(

@@ -9,10 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from userpilot_async._ledger import CHUNK, Outcome
-from userpilot_async._receipt import LateReceipt, Receipt
-from userpilot_async._shared_ledger import Account, SharedLedger
-from userpilot_async._stored import Concluded
+from userpilot_async._account.ledger import CHUNK
+from userpilot_async._account.shared_ledger import Account, SharedLedger
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.stored import Concluded
+from userpilot_async._outbox.receipt import LateReceipt, Receipt
 
 DELIVERED = Outcome("delivered")
 EXPIRED = Outcome("dead", "expired")

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from tests.contract.puts import PUTS
 from tests.unit import strategies
 from userpilot_async import Identify, InvalidCall, Track, parcelvoy
-from userpilot_async._calls import Call, track_body
-from userpilot_async._door import Checked
-from userpilot_async._stored import Concluded, Stored, runs, sealed, unsealed
-from userpilot_async._userpilot import facts_of
-from userpilot_async._values import size_of
+from userpilot_async._calls.stored import Concluded, Stored, runs, sealed, unsealed
+from userpilot_async._calls.values import size_of
+from userpilot_async._delivery.client import Checked
+from userpilot_async._userpilot.calls import Call, track_body
+from userpilot_async._userpilot.destination import facts_of
 
 DESCRIBES = PUTS["userpilot identify that describes a company"]
 FACTS: Any = DESCRIBES[2]

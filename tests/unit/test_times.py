@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.unit.strategies import moments
 from userpilot_async import InvalidCall
-from userpilot_async._calls import from_dict
-from userpilot_async._times import parsed_time
-from userpilot_async.imports._moments import _in_utc_already, moment_text
+from userpilot_async._calls.times import parsed_time
+from userpilot_async._userpilot.calls import from_dict
+from userpilot_async.imports._timestamps import _in_utc_already, moment_text
 
 TRACK = {"type": "track", "user_id": "u", "event_name": "e"}
 HOUR_24 = ["2024-12-01T24:00:00Z", "2024-12-01 24:00:00", "2024-12-01T24:00", "20241201T240000Z", "20241201T2400+0100"]

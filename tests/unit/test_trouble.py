@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from userpilot_async._trouble import DESERTED, LASTING, Trouble
+from userpilot_async._delivery.trouble import DESERTED, LASTING, Trouble
 
 URL = "https://example.com"
 FAILURE = f"{URL}: ConnectError on track"

@@ -33,8 +33,7 @@ from tests.unit.strategies import (
     properties,
 )
 from userpilot_async import Identify, IdentifyCompany, InvalidCall, Track
-from userpilot_async._calls import track_body
-from userpilot_async._values import (
+from userpilot_async._calls.values import (
     TAKEN,
     checked_company,
     checked_event_metadata,
@@ -42,6 +41,7 @@ from userpilot_async._values import (
     checked_time,
     encode_json,
 )
+from userpilot_async._userpilot.calls import track_body
 from userpilot_async.emulator import Emulator
 
 LARGEST = 2**53 - 1

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from userpilot_async._verdict import (
+from userpilot_async._calls.outcome import Words
+from userpilot_async._protocol.verdict import (
     Meaning,
     Promise,
     Rate,
-    Words,
     as_promised,
     of_answer,
     of_failure,

@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userpilot_async import _window
-from userpilot_async._lanes import Key, Ticket
-from userpilot_async._window import LONG, WINDOW, Found, Read, Reading, Window
+from userpilot_async._calls.payload import Key, Ticket
+from userpilot_async._outbox import window
+from userpilot_async._outbox.window import LONG, WINDOW, Found, Read, Reading, Window
 
 
 def found(call_id: int, key: Key, company: str | None = None) -> Found:
@@ -199,8 +199,8 @@ TOGETHER = st.lists(st.sampled_from(["read", "take", "settle", "put"]), max_size
 @given(calls=CALLS, later=CALLS, doings=TOGETHER, several_at=st.none() | st.integers(0, 160), data=st.data())
 def test_all_calls_come_each_users_in_order_and_a_companys_too(calls, later, doings, several_at, data):
     """With small limits, whatever is done in whatever order; what is put meanwhile is passed on, or read later."""
-    before = _window.WINDOW, _window.READ, _window.LONG
-    _window.WINDOW, _window.READ, _window.LONG = 12, 5, 4
+    before = window.WINDOW, window.READ, window.LONG
+    window.WINDOW, window.READ, window.LONG = 12, 5, 4
     try:
         backlog = Backlog([_made(n, *one, several_at) for n, one in enumerate(calls)])
         waiting = [_made(len(calls) + n, *one, several_at) for n, one in enumerate(later)]
@@ -219,7 +219,7 @@ def test_all_calls_come_each_users_in_order_and_a_companys_too(calls, later, doi
             assert len(backlog.in_hand) <= 12
         backlog.drain()
     finally:
-        _window.WINDOW, _window.READ, _window.LONG = before
+        window.WINDOW, window.READ, window.LONG = before
 
     assert {} == backlog.calls
     for belongs in ("hot", "u1", "u2", "c", "d"):

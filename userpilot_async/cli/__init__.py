@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from .._errors import OutboxError
-from .._places import may_be_url
-from .._version import __version__
+from .._errors.tree import OutboxError
+from .._outbox.url import may_be_url
+from .._runtime.version import __version__
 from ._check import check
 from ._console import printable_errors, say
-from ._demo import demo
 from ._drain import drain
 from ._emulate import emulate
 from ._exits import Exit, Failed
@@ -22,6 +21,7 @@ from ._import import import_
 from ._jobs import jobs
 from ._outbox import outbox
 from ._send import send
+from .demo._demo import demo
 
 __all__ = ["cli"]
 

@@ -12,9 +12,9 @@ import attrs
 import click
 import httpx
 
-from .._api import BASE_URLS, UserpilotAPI
-from .._errors import DeliveryError
-from .._verdict import Rate, rate_of
+from .._errors.tree import DeliveryError
+from .._protocol.verdict import Rate, rate_of
+from .._userpilot.api import BASE_URLS, UserpilotAPI
 from ._console import say, say_json
 from ._exits import Exit, Failed, failure_of_listing
 from ._server import Server, ask, json_option, talks_to_server

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .._printable import printable
+from .._errors.printable import printable
 
 _NOT_ASCII = re.compile("[^ -~]")  # DEL, too
 

@@ -12,8 +12,8 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup, TaskStatus
 
-from .._errors import InvalidCall, OutboxError
-from .._statistics import Report, Statistics
+from .._account.statistics import Report, Statistics
+from .._errors.tree import InvalidCall, OutboxError
 from ._exits import Exit, Failed
 from ._progress import Progress
 from ._recipients import Recipient

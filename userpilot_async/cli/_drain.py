@@ -10,10 +10,10 @@ from urllib.parse import quote
 import anyio
 import click
 
-from .._environment import given
-from .._errors import OutboxError
-from .._outbox import Outbox
-from .._places import may_be_url, outbox_at
+from .._errors.tree import OutboxError
+from .._outbox.protocol import Outbox
+from .._outbox.url import may_be_url, outbox_at
+from .._runtime.environment import given
 from ..sqlite import SQLiteOutbox
 from ._console import say, say_json, stderr
 from ._delivery import Delivery
@@ -87,7 +87,7 @@ class Deployed(Outbox, Protocol):
 def _look_first(outbox: RedisOutbox) -> None:
     """A wrong name would be taken for a new outbox, in which there is never anything to do."""
     try:
-        room("redis", "_inspect").look(outbox)
+        room("redis", "_admin").look(outbox)
     except OutboxError as error:
         say(f"{error}; going on all the same", err=True)
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import click
 
-from .._errors import DeliveryError, Rejected, Unavailable
+from .._errors.tree import DeliveryError, Rejected, Unavailable
 
 
 class Exit(IntEnum):

@@ -10,8 +10,8 @@ import click
 
 from ..imports import CONVERTERS, journal_path
 from ._console import say, say_json, stderr
-from ._import_words import as_text, sum_text
-from ._importing import Importing, Wish
+from ._import_text import as_text, sum_text
+from ._importing import Importing, ImportOptions
 from ._progress import Progress
 from ._server import Server, json_option, talks_to_server
 
@@ -85,7 +85,7 @@ def import_(
     own = {os.path.realpath(path) for path in (paths[0], journal, f"{journal}-wal")}
     if rejected is not None and os.path.realpath(rejected) in own:
         raise click.UsageError("--rejected must be another file than the one to import, and than its journal")
-    wish = Wish(check, dry_run, dry_run_to, strict, again, rebind, converted_from, rejected)
+    wish = ImportOptions(check, dry_run, dry_run_to, strict, again, rebind, converted_from, rejected)
     progress = Progress(stderr(), PAUSE, only_news=True)
     importing = Importing(server.api() if wish.sends else None, paths, wish, progress)
     anyio.run(importing.run)

@@ -14,8 +14,8 @@ import attrs
 from anyio.abc import TaskStatus
 from anyio.to_thread import run_sync
 
-from .._api import UserpilotAPI
-from .._errors import DeliveryError, Rejected, UserpilotError
+from .._errors.tree import DeliveryError, Rejected, UserpilotError
+from .._userpilot.api import UserpilotAPI
 from ..imports import (
     AlreadyImported,
     ImportProgress,
@@ -27,14 +27,14 @@ from ..imports import (
     lines,
 )
 from ._exits import Exit, Failed, NotPossible, Refused, failure_of, failure_of_listing
-from ._import_words import Sight, as_dict, refusals, refused_text, summed
+from ._import_text import ProgressView, as_dict, refusals, refused_text, summed
 from ._progress import Progress
 
 Work = Callable[..., Awaitable[ImportReport]]
 
 
 @attrs.frozen
-class Wish:
+class ImportOptions:
     """What is to be done with each file."""
 
     check: bool = False
@@ -71,7 +71,7 @@ class Importing:
     api: UserpilotAPI | None
     """``None`` if nothing is to be sent."""
     paths: Sequence[Path]
-    wish: Wish
+    wish: ImportOptions
     progress: Progress
     reports: dict[Path, ImportReport] = attrs.field(factory=dict, init=False)
     """Of the files that were gone through."""
@@ -79,7 +79,7 @@ class Importing:
     """Of those that had been imported already, and were passed over."""
     broken_off: Path | None = attrs.field(default=None, init=False)
     """The file that was being worked on, if it ended early."""
-    sight: Sight | None = attrs.field(default=None, init=False)
+    sight: ProgressView | None = attrs.field(default=None, init=False)
     """What was last seen of it."""
     trouble: Failed | None = attrs.field(default=None, init=False)
     """Why it ended early, if nobody interrupted it."""
@@ -201,7 +201,7 @@ class Importing:
                 import_file, self.api, path, again=wish.again, rebind=wish.rebind, dry_run=wish.uploads(path)
             )
         report: ImportReport | None = None
-        self.sight = sight = Sight(sends=wish.sends, strict=wish.strict)
+        self.sight = sight = ProgressView(sends=wish.sends, strict=wish.strict)
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(self.progress.watch, sight.words, sight.table)
             try:
@@ -222,7 +222,7 @@ class Importing:
             helpers.cancel_scope.cancel()
         return report
 
-    def _see(self, path: Path, sight: Sight, progress: ImportProgress) -> None:
+    def _see(self, path: Path, sight: ProgressView, progress: ImportProgress) -> None:
         if sight.last is None and progress.uploaded:
             self.progress.say(f"{path}: {progress.uploaded:,} rows are uploaded already; it goes on from there")
         sight.see(progress)

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from .._api import UserpilotAPI
-from .._jobs import Job, usable_job_id
+from .._protocol.jobs import Job, usable_job_id
+from .._userpilot.api import UserpilotAPI
 from ._console import cell, say, say_json, say_table, stderr
 from ._progress import job_words
 from ._server import Server, ask, json_option, talks_to_server

@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 import click
 
-from .._environment import variable
-from .._seen import Whose, server_of
+from .._outbox.admin import Subject, server_of
+from .._runtime.environment import variable
 from ._console import say, say_json, say_json_line, say_table
 from ._exits import Failed
 from ._outbox_place import VARIABLES, OutboxPlace, Place, place_given
-from ._outbox_words import as_dict, as_text, erased_text, line_of_call, sender_text, table
+from ._outbox_text import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
 from ._report import calls_text, waiting_text
 from ._server import Server, json_option, talks_to_server, to_option
@@ -144,7 +144,7 @@ def purge(given: Place | None, user: str | None, company: str | None, yes: bool,
     if (user is None) == (company is None):
         raise click.UsageError("say who is meant: either --user ID or --company ID")
     place = place_given(given)
-    whose = Whose("user", user) if user is not None else Whose("company", company or "")
+    whose = Subject("user", user) if user is not None else Subject("company", company or "")
     if not yes:
         say(*erased_text(place.purge(whose, really=False), place.kind), err=True)
         click.confirm("Erase?", abort=True, err=True)

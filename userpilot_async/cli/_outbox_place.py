@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import click
 
-from .._environment import variable
-from .._places import may_be_url, outbox_at
-from .._seen import Erased, Holder, Lost, Rebound, Retried, Seen, Whose
+from .._outbox.admin import DeadLetter, Holder, Inspection, PurgeReport, Rebound, Retried, Subject
+from .._outbox.url import may_be_url, outbox_at
+from .._runtime.environment import variable
 from ._exits import NotPossible
 
 
@@ -39,9 +39,9 @@ class Place:
     def __str__(self) -> str:
         return self.name
 
-    def look(self) -> Seen:
+    def look(self) -> Inspection:
         """What there is to see."""
-        seen: Seen = self._inspect.look(self.where)
+        seen: Inspection = self._inspect.look(self.where)
         return seen
 
     def holder(self) -> Holder | None:
@@ -49,9 +49,9 @@ class Place:
         holder: Holder | None = self._inspect.holder(self.where)
         return holder
 
-    def lost(self, reasons: Sequence[str]) -> tuple[str | None, list[Lost]]:
+    def lost(self, reasons: Sequence[str]) -> tuple[str | None, list[DeadLetter]]:
         """To which server its calls go, and those that are kept though they are dead or dropped."""
-        found: tuple[str | None, list[Lost]] = self._inspect.lost(self.where, reasons)
+        found: tuple[str | None, list[DeadLetter]] = self._inspect.lost(self.where, reasons)
         return found
 
     def retry(self, reasons: Sequence[str], ids: Sequence[int]) -> Retried:
@@ -64,14 +64,14 @@ class Place:
         rebound: Rebound = self._inspect.rebind(self.where, destination, fingerprint)
         return rebound
 
-    def purge(self, whose: Whose, *, really: bool = True) -> Erased:
+    def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
         """Erase a person, or a company."""
-        erased: Erased = room(self.kind, "_purge").purge(self.where, whose, really=really)
+        erased: PurgeReport = room(self.kind, "_purge").purge(self.where, whose, really=really)
         return erased
 
     @property
     def _inspect(self) -> ModuleType:
-        return room(self.kind, "_inspect")
+        return room(self.kind, "_admin")
 
 
 VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from .._door import Door
-from .._jobs import Job
-from .._statistics import Statistics
+from .._account.statistics import Statistics
+from .._delivery.client import DeliveryClient
+from .._protocol.jobs import Job
 from ._console import cell
 
 FRAME = 0.2  # seconds between two pictures on a terminal
@@ -40,7 +40,7 @@ class Progress:
         with suppress(OSError):  # the terminal is gone; that is no reason to lose calls
             self._console.print(cell(text), soft_wrap=True)
 
-    async def follow(self, client: Door) -> None:
+    async def follow(self, client: DeliveryClient) -> None:
         """Show where its calls are, again and again; and a last time when it is cancelled."""
 
         def said() -> str:

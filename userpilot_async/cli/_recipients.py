@@ -8,14 +8,14 @@ import anyio
 import attrs
 import click
 
-from .._calls import from_bytes
 from .._client import UserpilotClient
-from .._door import Door
-from .._errors import DeliveryError
-from .._gate import backoff
-from .._outbox import Outbox
+from .._delivery.client import DeliveryClient
+from .._errors.tree import DeliveryError
+from .._outbox.protocol import Outbox
+from .._protocol.backoff import backoff
+from .._protocol.verdict import Meaning, Verdict
 from .._settings import Settings
-from .._verdict import Meaning, Verdict
+from .._userpilot.calls import from_bytes
 from ..parcelvoy import ParcelvoyClient, ParcelvoySettings, from_line
 from ._exits import Failed, Refused, Unreachable, failure_of_listing
 from ._server import Server
@@ -29,7 +29,7 @@ class Recipient(Protocol):
     """A server, and the client for it."""
 
     @property
-    def client(self) -> Door:
+    def client(self) -> DeliveryClient:
         """Not open yet; a delivery opens it."""
         ...
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
-    from .._shared_ledger import Account
+    from .._account.shared_ledger import Account
     from ._delivery import Delivery
 
 COUNTS = ("accepted", "delivered", "dead", "dropped", "merged", "pending")

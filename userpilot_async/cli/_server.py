@@ -12,14 +12,14 @@ import attrs
 import click
 import httpx
 
-from .._api import Region, UserpilotAPI
 from .._client import UserpilotClient
-from .._endpoint import hidden
-from .._errors import DeliveryError
-from .._outbox import Outbox
-from .._secret import Hidden
+from .._delivery.credentials import hidden
+from .._errors.secret import Hidden
+from .._errors.tree import DeliveryError
+from .._outbox.protocol import Outbox
+from .._runtime.disabled import SwitchedOff
 from .._settings import Settings
-from .._switch import SwitchedOff
+from .._userpilot.api import Region, UserpilotAPI
 from ..parcelvoy import ParcelvoyClient, ParcelvoySettings
 from ._exits import failure_of
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from .._errors import InvalidCall
+from .._errors.tree import InvalidCall
 
 CHUNK = 65_536  # bytes; about 500 calls, and less than a pipe holds
 MAX_LINE = 64 * 1024 * 1024  # bytes; 500 properties of 65,535 ASCII characters are half of it

@@ -10,16 +10,7 @@ from typing import Literal, TypeAlias
 from userpilot_async.emulator import parcelvoy
 from userpilot_async.emulator._import_rows import moment
 from userpilot_async.emulator._jobs import Job, Jobs
-from userpilot_async.emulator._records import (
-    AppliedLog,
-    Company,
-    Counters,
-    Event,
-    PageView,
-    Requested,
-    User,
-    Via,
-)
+from userpilot_async.emulator._records import AppliedLog, Company, Counters, Event, PageView, Requested, User, Via
 from userpilot_async.emulator._rules import MAX_EVENT_NAME_BYTES, company_id_of, company_properties
 from userpilot_async.emulator._wire import Payload
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ._conversion import CONVERTERS
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
 from ._reading import Line, Lines, UnreadableFile, lines
@@ -10,6 +9,7 @@ from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportRepo
 from ._rows import SOURCES, IdentifyCompany, IdentifyUser, PageView, Row, Source, TrackEvent, checked
 from ._series import Series
 from ._writing import write_csv, write_ndjson
+from .converters._convert import CONVERTERS
 
 __all__ = [
     "CONVERTERS",

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from .._errors import InvalidCall
+from .._errors.tree import InvalidCall
 from ._cutting import Convert, Sorted, refusal_of, sort
 from ._import import OnProgress
 from ._journal import Journal

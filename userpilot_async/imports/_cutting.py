@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from .._errors import InvalidCall
-from .._values import encode_json
+from .._calls.values import encode_json
+from .._errors.tree import InvalidCall
 from ._journal import Journal
 from ._profiles import Profiles
 from ._reading import Line

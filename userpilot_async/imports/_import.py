@@ -11,10 +11,10 @@ from typing import Protocol
 import anyio
 from anyio.to_thread import run_sync
 
-from .._jobs import Job
-from .._private_files import make_folders, rewrite
+from .._protocol.jobs import Job
+from .._runtime.private_files import make_folders, rewrite
 from ._journal import Journal
-from ._opening import report_of
+from ._journal_access import report_of
 from ._rejected import RejectedFile
 from ._report import ImportProgress, ImportReport, JournalError
 from ._schema import Part, Refusal

@@ -14,15 +14,14 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from .._api import UserpilotAPI
-from .._errors import InvalidCall
+from .._errors.tree import InvalidCall
+from .._userpilot.api import UserpilotAPI
 from ._checking import checked_lines
-from ._conversion import CONVERTERS
 from ._cutting import Convert, Cutter
 from ._import import Import, OnProgress, Writer
 from ._journal import Journal
-from ._opening import ROWS, fresh, new_name
-from ._opening import opened as opened_journal
+from ._journal_access import ROWS, fresh, new_name
+from ._journal_access import opened as opened_journal
 from ._reading import lines
 from ._rejected import RejectedFile
 from ._report import AlreadyImported, ImportReport
@@ -30,6 +29,7 @@ from ._schema import About
 from ._series import Series
 from ._sources import BATCH_LINES, BATCH_ROWS, AnyRow, FileSource, PathLike, RowsSource, fingerprint
 from ._uploading import Uploader
+from .converters._convert import CONVERTERS
 
 MAX_ROWS = 100_000  # a file: what the vendor allows in bulk files is a tenth of that; of imports it names no limit
 

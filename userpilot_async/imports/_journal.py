@@ -26,8 +26,8 @@ from typing import Any
 
 import attrs
 
-from .._database_files import MAGIC, DatabaseFile
-from .._private_files import create_private, is_there
+from .._runtime.database_files import MAGIC, DatabaseFile
+from .._runtime.private_files import create_private, is_there
 from ._report import FIRST_ERRORS, ImportConflict, JournalError
 from ._schema import APPLICATION_ID, SCHEMA, TABLES, VERSION, About, Part, Progress, Refusal
 

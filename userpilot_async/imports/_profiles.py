@@ -10,8 +10,8 @@ import json
 import sqlite3
 from typing import Any
 
-from .._errors import InvalidCall
-from .._values import MAX_PROPERTIES, Value, encode_json, size_of
+from .._calls.values import MAX_PROPERTIES, Value, encode_json, size_of
+from .._errors.tree import InvalidCall
 
 MAX_HELD = 8 * 1024 * 1024  # bytes of profiles, about, that one transaction holds in memory before it writes them
 

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import attrs
 
-from .._errors import InvalidCall, UserpilotError
-from .._ndjson import object_on
-from .._values import quoted
+from .._calls.ndjson import object_on
+from .._calls.values import quoted
+from .._errors.tree import InvalidCall, UserpilotError
 
 Format = Literal["ndjson", "csv"]
 File = str | PathLike[str]

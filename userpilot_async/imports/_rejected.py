@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .._private_files import make_private, open_or_create, open_own
-from .._values import encode_json
+from .._calls.values import encode_json
+from .._runtime.private_files import make_private, open_or_create, open_own
 from ._report import JournalError
 from ._schema import Progress, Refusal
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import attrs
 
-from .._errors import InvalidCall, UserpilotError
-from .._jobs import Job
+from .._errors.tree import InvalidCall, UserpilotError
+from .._protocol.jobs import Job
 
 FIRST_ERRORS = 20  # that a report names; all of them are in the rejected file
 

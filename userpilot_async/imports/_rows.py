@@ -12,9 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import attrs
 
-from .._errors import InvalidCall
-from .._foreign import is_a, items_of, must_be, raised
-from .._values import (
+from .._calls.values import (
     MAX_EVENT_METADATA,
     MAX_INTEGER,
     MAX_VALUE,
@@ -28,7 +26,9 @@ from .._values import (
     measured,
     quoted,
 )
-from ._moments import moment_text
+from .._errors.foreign import is_a, items_of, must_be, raised
+from .._errors.tree import InvalidCall
+from ._timestamps import moment_text
 
 Source = Literal[
     "web-client", "backend-http", "backend-hubspot", "backend-salesforce", "backend-segment", "backend-http-import"

@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast
 
 from anyio.to_thread import run_sync
 
-from .._errors import InvalidCall
-from .._foreign import items_of, must_be, raised
+from .._errors.foreign import items_of, must_be, raised
+from .._errors.tree import InvalidCall
 from ._cutting import Cutter
 from ._journal import Journal
 from ._reading import Line, Lines, lines

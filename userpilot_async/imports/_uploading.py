@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
-from .._api import JobList, UserpilotAPI
-from .._errors import JobFailed, Rejected, Unavailable
-from .._gate import backoff
-from .._jobs import Job, JobStatus, next_look
+from .._errors.tree import JobFailed, Rejected, Unavailable
+from .._protocol.backoff import backoff
+from .._protocol.jobs import Job, JobStatus, next_look
+from .._userpilot.api import JobList, UserpilotAPI
 from ._journal import Journal
 from ._schema import Part, Refusal
 

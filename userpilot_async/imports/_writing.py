@@ -12,8 +12,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from .._private_files import check_links, rewrite
-from .._values import encode_json
+from .._calls.values import encode_json
+from .._runtime.private_files import check_links, rewrite
 from ._reading import File
 from ._rows import FIELDS, Row
 

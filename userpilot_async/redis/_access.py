@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 
-from .._batch import Committed
+from .._outbox.batch import Committed
+from ._codec import State
 from ._failures import OtherGeneration
-from ._link import Answer, Link, Step
-from ._log import State
+from ._link import Answer, Connection, Step
 
 
 def steady() -> float:
@@ -21,10 +21,10 @@ MOST_GENERATIONS = 20  # remembered: as many starts of the server as a backup ma
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class Access:
+class ClientState:
     """``client`` is the name of who uses it."""
 
-    def __init__(self, link: Link, client: str) -> None:
+    def __init__(self, link: Connection, client: str) -> None:
         self.link = link
         self.client = client
         self.generation = ""
@@ -51,7 +51,7 @@ class Access:
         self._steps = 0
 
     def run(self, name: str, *arguments: str | bytes | float, wait: bool = False) -> Answer:
-        """Run a script in this generation; raises as `Link.run`."""
+        """Run a script in this generation; raises as `Connection.run`."""
         return self.link.run(Step(name, self.generation, *arguments), wait=wait)
 
     def next_step(self) -> int:

@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
 
-from .._errors import ConfigurationError, without_frames
-from .._places import quoted
+from .._errors.tree import ConfigurationError, without_frames
+from .._outbox.url import quoted
 
 SENTINEL_PORT = 26379
 CLUSTER_PORT = 6379

@@ -12,9 +12,9 @@ from contextlib import suppress
 
 import attrs
 
-from .._stored import UNREADABLE
+from .._calls.stored import UNREADABLE
+from ._codec import Entry, State, entry_of
 from ._failures import OddAnswer
-from ._log import Entry, State, entry_of
 from ._shapes import entry_name, listed, measured, number, pairs, raw, text, whole
 
 
@@ -198,7 +198,7 @@ def found_of(call_id: int, answer: object) -> Entry | None:
 
 
 @attrs.frozen
-class Sight:
+class Snapshot:
     """One look at all of it: the answer of ``show``."""
 
     about: Mapping[str, str]
@@ -222,11 +222,11 @@ class Sight:
         return whole(self.about.get("version", "0").encode())
 
 
-def sight_of(answer: object) -> Sight:
+def sight_of(answer: object) -> Snapshot:
     """Of ``show``."""
     about, counts, first, lease, under_way, lost, memory, now = listed(answer, 8)
     entries = [entry_of(one) for one in listed(first)]
-    return Sight(
+    return Snapshot(
         about={text(name): text(value) for name, value in pairs(about)},
         counts={text(name): whole(count) for name, count in pairs(counts)},
         first=entries[0] if entries else None,

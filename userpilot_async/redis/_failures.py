@@ -35,8 +35,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from .._errors import OutboxError
-from .._printable import printable
+from .._errors.printable import printable
+from .._errors.tree import OutboxError
 from ._address import Address
 
 SAID = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)

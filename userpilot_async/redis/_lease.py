@@ -8,13 +8,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._batch import Lead
-from .._inheritance import Inheritance, UnfinishedFile
-from .._stored import UNREADABLE, key_in
-from ._access import Access, steady
+from .._calls.stored import UNREADABLE, key_in
+from .._outbox.batch import Lead
+from .._schedule.takeover import Takeover, UnfinishedFile
+from ._access import ClientState, steady
 from ._answers import Left, left_of
+from ._codec import Entry, decoded
 from ._link import Step
-from ._log import Entry, decoded
 from ._made import Made
 from ._shapes import text
 
@@ -32,7 +32,7 @@ class Lease:
     """``ttl`` is how long it lasts, in seconds. Raises what `Link.run` raises."""
 
     def __init__(
-        self, access: Access, outbox: RedisOutbox, tell: Callable[..., None], warn: Callable[[str], None], *,
+        self, access: ClientState, outbox: RedisOutbox, tell: Callable[..., None], warn: Callable[[str], None], *,
         may_send: bool, ttl: float,
     ) -> None:  # fmt: skip
         self.leading = False
@@ -124,7 +124,7 @@ class Lease:
         self.leading = True
         self._tell(self._outbox.leads, Lead(inheritance, committed))
 
-    def _inheritance(self, left: Left) -> Inheritance:
+    def _inheritance(self, left: Left) -> Takeover:
         now = left.state.time
         tokens: dict[str, list[float]] = {}
         for budget, back in left.tokens:
@@ -134,7 +134,7 @@ class Lease:
         if done:  # their end could not be noted any more
             self._access.run("finish", self.token, *done)
         unknown = max(0.0, min(left.unknown_until - now, LOST_TOKEN))
-        return Inheritance(tokens, [file for file in found if file.last_calls], unknown)
+        return Takeover(tokens, [file for file in found if file.last_calls], unknown)
 
     def _unfinished(self, filename: str, kind: str, last_calls: Sequence[int]) -> UnfinishedFile:
         keys: dict[str, int] = {}

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError, NoScriptError
 
-from .._errors import OutboxError, without_frames
-from .._notices import log
+from .._errors.tree import OutboxError, without_frames
+from .._runtime.log import log
 from ._address import Address
 from ._answers import Server, echoed, evicts, found_of, info_of, replicas_of, server_of
+from ._codec import Entry
 from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
-from ._log import Entry
 from ._topology import Cluster, Node, OneServer, Sentinels, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
@@ -52,7 +52,7 @@ class Step:
         self.arguments = arguments
 
 
-class Link:
+class Connection:
     """``name`` is the outbox's in this database, ``client`` that of who uses it."""
 
     def __init__(self, address: Address, name: str, client: str, *, deadline: float, replicas: int = 0) -> None:

@@ -9,18 +9,18 @@ from typing import Any
 
 import attrs
 
-from .._batch import Batch, Landed, Settled
-from .._lanes import Said
-from .._ledger import Outcome
-from .._receipt import LateReceipt
-from .._stored import runs
+from .._calls.outcome import Outcome
+from .._calls.payload import Payload
+from .._calls.stored import runs
+from .._outbox.batch import Batch, Landed, Settled
+from .._outbox.receipt import LateReceipt
 
 MOST_IDS = 2_000  # settled in one step: about 10 ms
 MOST_ROWS = 2_000  # parts, requests and what else there is
 
 
 @attrs.define
-class Notes:
+class SenderNotes:
     """One step of them."""
 
     refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
@@ -45,9 +45,9 @@ class Notes:
         return json.dumps(said, separators=(",", ":"))
 
 
-def notes_of(batch: Batch) -> list[Notes]:
+def notes_of(batch: Batch) -> list[SenderNotes]:
     """All of a batch that is no call, in the order in which it is to be noted."""
-    first = Notes(refused=list(batch.refused))
+    first = SenderNotes(refused=list(batch.refused))
     steps = [first]
     for call_id, kind, key in batch.parts:
         _at(steps, "parts").append((call_id, json.dumps((call_id, kind, key))))
@@ -71,27 +71,27 @@ def notes_of(batch: Batch) -> list[Notes]:
     return [step for step in steps if step.refused or step.needs_lease]
 
 
-def may_be_twice(said: Said) -> bool:
+def may_be_twice(said: Payload) -> bool:
     """A call, if it is sent twice: an identify twice is the same identify."""
     return isinstance(said, bytes) or len(said) == 2
 
 
-def calls_in(notes: Notes) -> list[tuple[int, int]]:
+def calls_in(notes: SenderNotes) -> list[tuple[int, int]]:
     """The calls in requests that are noted with these, as stretches."""
     return [stretch for _, _, carried, _, _, _, filed in notes.begun for stretch in (*carried, *filed)]
 
 
-def refusals_of(batch: Batch) -> list[Notes]:
+def refusals_of(batch: Batch) -> list[SenderNotes]:
     """That of it which anybody may note: calls that found no room."""
-    return [Notes(refused=list(batch.refused))] if batch.refused else []
+    return [SenderNotes(refused=list(batch.refused))] if batch.refused else []
 
 
-def _at(steps: list[Notes], name: str, count: int = 1) -> list[Any]:
+def _at(steps: list[SenderNotes], name: str, count: int = 1) -> list[Any]:
     """The last step's list of this name; a new step's if there are many in it already."""
     last = steps[-1]
     held = sum(_count(one) for one in last.settled) if name == "settled" else len(getattr(last, name))
     if held and held + count > (MOST_IDS if name == "settled" else MOST_ROWS):
-        last = Notes()
+        last = SenderNotes()
         steps.append(last)
     listed: list[Any] = getattr(last, name)
     return listed

@@ -8,21 +8,21 @@ from uuid import uuid4
 
 import anyio
 
-from .._batch import Batch, Committed, Lead, Put
-from .._durable import DurableOutbox
-from .._errors import ConfigurationError, OutboxError
-from .._foreign import must_be
-from .._inheritance import Request
-from .._lanes import Key, Kind, Said
-from .._ledger import Outcome
-from .._outbox import Opening
-from .._places import flag_in_url, number_in_url, word_in_url
-from .._receipt import Receipt
-from .._window import Read, Reading, Window
+from .._calls.outcome import Outcome
+from .._calls.payload import Key, Kind, Payload
+from .._errors.foreign import must_be
+from .._errors.tree import ConfigurationError, OutboxError
+from .._outbox.batch import Batch, Committed, Lead, Put
+from .._outbox.durable import DurableOutbox
+from .._outbox.protocol import Opening
+from .._outbox.receipt import Receipt
+from .._outbox.url import flag_in_url, number_in_url, word_in_url
+from .._outbox.window import Read, Reading, Window
+from .._schedule.takeover import RequestNote
 from ._access import steady
 from ._address import address_of
-from ._errands import Errands
-from ._link import Link, warn_if_overheard
+from ._link import Connection, warn_if_overheard
+from ._store import Errands
 
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
@@ -127,7 +127,7 @@ class RedisOutbox(DurableOutbox):
         self.term = 0
         self.away = False
         """Redis does not answer at present."""
-        self._under_way: set[Request] = set()
+        self._under_way: set[RequestNote] = set()
 
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
@@ -146,9 +146,9 @@ class RedisOutbox(DurableOutbox):
         """The same, not open, for a process that may send, too."""
         return type(self)(self._url, **{**self._options, "sender": True}, rebind=self._rebind)
 
-    def link(self, client: str = "") -> Link:
+    def link(self, client: str = "") -> Connection:
         """A connection of its own."""
-        return Link(self._address, self.name, client, deadline=self._timeout, replicas=self._replicas)
+        return Connection(self._address, self.name, client, deadline=self._timeout, replicas=self._replicas)
 
     # ── opening ──
 
@@ -219,7 +219,7 @@ class RedisOutbox(DurableOutbox):
         return True
 
     async def hold(
-        self, kind: Kind, key: Key, said: Said, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
         if self.away and self._fallback is not None:
@@ -231,7 +231,7 @@ class RedisOutbox(DurableOutbox):
         notes = batch.term == self.term and batch.has_senders_notes()
         return not self.away or any(not put.withdrawn for put in batch.puts) or notes
 
-    async def sending(self, request: Request) -> bool:
+    async def sending(self, request: RequestNote) -> bool:
         """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
         term = self.term
         noted = await super().sending(request)
@@ -241,7 +241,7 @@ class RedisOutbox(DurableOutbox):
         valid = isinstance(errands, Errands) and steady() < errands.lease.valid_until
         return noted and valid and term == self.term
 
-    def landed(self, request: Request, *, answered: bool | None, lost: bool) -> None:
+    def landed(self, request: RequestNote, *, answered: bool | None, lost: bool) -> None:
         """It has ended."""
         self._under_way.discard(request)
         super().landed(request, answered=answered, lost=lost)

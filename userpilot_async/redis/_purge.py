@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from .._seen import Erased, Whose, keys_in, names_company
-from .._stored import UNREADABLE, Stored, runs
-from .._values import encode_json
-from ._log import Entry, decoded, id_of
+from .._calls.stored import UNREADABLE, Stored, runs
+from .._calls.values import encode_json
+from .._outbox.admin import PurgeReport, Subject, keys_in, names_company
+from ._codec import Entry, decoded, id_of
 from ._outbox import RedisOutbox
 from ._shapes import number
 from ._visit import Visit, at_once, visiting
@@ -15,7 +15,7 @@ from ._visit import Visit, at_once, visiting
 MOST_SWEPT, MOST_BYTES_SWEPT = 2_000, 1024**2  # entries and bytes written anew in one step: about 10 ms
 
 
-def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
+def purge(outbox: RedisOutbox, whose: Subject, *, really: bool = True) -> PurgeReport:
     """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
 
     Calls that a sender has in its memory may still be sent. What Redis has written to its own files, it has there until
@@ -40,8 +40,8 @@ def purge(outbox: RedisOutbox, whose: Whose, *, really: bool = True) -> Erased:
 class Search:
     """What there is in the outbox of a person or company; and its end, if that is meant."""
 
-    def __init__(self, visit: Visit, whose: Whose, really: bool) -> None:
-        self.erased = Erased()
+    def __init__(self, visit: Visit, whose: Subject, really: bool) -> None:
+        self.erased = PurgeReport()
         self._visit = visit
         self._whose = whose
         self._really = really

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 from uuid import uuid4
 
-from .._errors import OutboxError
-from .._ledger import CHUNK
+from .._account.ledger import CHUNK
+from .._errors.tree import OutboxError
 from ._answers import opened_of, scanned_of, sight_of
-from ._errands import VERSION
+from ._codec import Entry
 from ._failures import Away, OtherGeneration
-from ._link import Answer, Link, Step
-from ._log import Entry
+from ._link import Answer, Connection, Step
 from ._outbox import RedisOutbox
+from ._store import VERSION
 
 AT_ONCE = 500  # entries a script looks at, or changes: some milliseconds
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Visit:
     """A connection, for as long as a visit takes."""
 
-    def __init__(self, link: Link, place: str) -> None:
+    def __init__(self, link: Connection, place: str) -> None:
         self._link = link
         self._run_id = link.connect()
         self.reached = ""

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import attrs
 
-from .._calendar import EARLIEST, STEP
-from .._clocks import Boot
+from .._runtime.clocks import Boot
+from .._schedule.calendar import EARLIEST, STEP
 
 MOST_CHANGES = 100  # noted; of a calendar that is set more often while calls wait, the oldest are forgotten
 

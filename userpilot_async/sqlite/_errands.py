@@ -9,12 +9,12 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from .._batch import Batch, Lead
-from .._errors import OutboxError
-from .._notices import Notices
-from .._outbox import Opening
-from .._window import Reading
-from ._file import PATIENCE, File, Interrupted
+from .._errors.tree import OutboxError
+from .._outbox.batch import Batch, Lead
+from .._outbox.protocol import Opening
+from .._outbox.window import Reading
+from .._runtime.log import RateLimitedLog
+from ._store import PATIENCE, File, Interrupted
 
 if TYPE_CHECKING:
     from ._outbox import SQLiteOutbox
@@ -31,7 +31,7 @@ class Errands:
         self._may_send = may_send
         self._rebind = rebind
         self._leading = False
-        self._notices = Notices(time.monotonic)
+        self._notices = RateLimitedLog(time.monotonic)
         self._last_read: Reading | None = None
 
     def warn(self, message: str, lost: int = 0) -> None:

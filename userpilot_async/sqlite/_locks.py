@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .._private_files import open_or_create
+from .._runtime.private_files import open_or_create
 
 try:
     import fcntl

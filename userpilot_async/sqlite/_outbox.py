@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .._durable import DurableOutbox
-from .._errors import ConfigurationError
-from .._foreign import must_be
-from .._places import flag_in_url, may_be_url, quoted
+from .._errors.foreign import must_be
+from .._errors.tree import ConfigurationError
+from .._outbox.durable import DurableOutbox
+from .._outbox.url import flag_in_url, may_be_url, quoted
 from ._errands import Errands
-from ._file import SYNCHRONOUS, Durability, File
+from ._store import SYNCHRONOUS, Durability, File
 
 MAX_BYTES = 1024**3
 

@@ -7,9 +7,9 @@ from contextlib import closing
 from enum import Enum, auto
 from pathlib import Path
 
-from .._database_files import DatabaseFile
-from .._errors import OutboxError
-from .._private_files import check_links, is_there
+from .._errors.tree import OutboxError
+from .._runtime.database_files import DatabaseFile
+from .._runtime.private_files import check_links, is_there
 from . import _salvage
 from ._schema import APPLICATION_ID
 

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .._errors import OutboxError
-from .._seen import PURGED, Erased, Whose, keys_in, names_company
-from .._stored import UNREADABLE, Stored, unsealed
-from .._values import encode_json, size_of
-from ._file import File
-from ._inspect import quarantined
+from .._calls.stored import UNREADABLE, Stored, unsealed
+from .._calls.values import encode_json, size_of
+from .._errors.tree import OutboxError
+from .._outbox.admin import PURGED, PurgeReport, Subject, keys_in, names_company
+from ._admin import quarantined
+from ._store import File
 from ._tables import checked, conclude
 from ._visit import about_of, opened
 
 
-def purge(path: Path, whose: Whose, *, really: bool = True) -> Erased:
+def purge(path: Path, whose: Subject, *, really: bool = True) -> PurgeReport:
     """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
 
     Calls that a sender has in its memory may still be sent. Quarantined files are not touched.
@@ -50,7 +50,7 @@ def _sweep(file: File) -> None:
 class Search:
     """What there is in the file of a person or company; the caller holds the turn."""
 
-    def __init__(self, file: File, whose: Whose, keys: set[str]) -> None:
+    def __init__(self, file: File, whose: Subject, keys: set[str]) -> None:
         self._file = file
         self._db = file._db
         self._whose = whose
@@ -59,9 +59,9 @@ class Search:
         self._ids: dict[str, list[int]] = {}
         self._rewritten: dict[str, list[tuple[Any, ...]]] = {"calls": [], "lost": []}
 
-    def run(self) -> Erased:
+    def run(self) -> PurgeReport:
         """Look everywhere."""
-        erased = Erased()
+        erased = PurgeReport()
         for table in ("calls", "lost"):
             meant = {call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)}
             self._ids[table] = sorted(meant.union(self._spoilt(table)))
@@ -86,7 +86,7 @@ class Search:
                 known = list(self._keys)
             yield call_id, set(known)
 
-    def _is_meant(self, keys: set[str], erased: Erased) -> bool:
+    def _is_meant(self, keys: set[str], erased: PurgeReport) -> bool:
         meant = not keys.isdisjoint(self._keys)
         if meant:
             erased.known_as |= keys - self._keys

@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from .._database_files import MAGIC, Inode, inode_of
-from .._ledger import Outcome
-from .._private_files import check_own, create_private, open_private
-from .._shared_ledger import Account
-from .._stored import UNREADABLE, Stored, sealed
+from .._account.shared_ledger import Account
+from .._calls.outcome import Outcome
+from .._calls.stored import UNREADABLE, Stored, sealed
+from .._runtime.database_files import MAGIC, Inode, inode_of
+from .._runtime.private_files import check_own, create_private, open_private
 from ._schema import prepare
 from ._tables import account_in
 

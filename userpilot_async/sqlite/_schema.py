@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._errors import OutboxError
+from .._errors.tree import OutboxError
 
 APPLICATION_ID = 0x55705F31  # "Up_1"
 

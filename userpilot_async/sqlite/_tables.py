@@ -8,12 +8,10 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from .._batch import Batch, Landed, Put, Settled
-from .._inheritance import Inheritance, Request, UnfinishedFile
-from .._lanes import Kind
-from .._ledger import Outcome
-from .._shared_ledger import Account
-from .._stored import (
+from .._account.shared_ledger import Account
+from .._calls.outcome import Outcome
+from .._calls.payload import Kind
+from .._calls.stored import (
     UNREADABLE,
     Concluded,
     Runs,
@@ -25,8 +23,10 @@ from .._stored import (
     stretches_in,
     unsealed,
 )
-from .._values import encode_json
-from .._window import Found, Read, Reading
+from .._calls.values import encode_json
+from .._outbox.batch import Batch, Landed, Put, Settled
+from .._outbox.window import Found, Read, Reading
+from .._schedule.takeover import RequestNote, Takeover, UnfinishedFile
 from ._dates import Dates
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
@@ -192,7 +192,7 @@ class Tables:
         account.forgotten += forgotten
         return forgotten
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: RequestNote) -> None:
         values = (self._wall(), request.budget, sealed(runs(request.ids)))
         query = "INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)"
         request.number = self._db.execute(query, values).lastrowid
@@ -287,7 +287,7 @@ class Tables:
 
     # ── taking over ──
 
-    def inherit(self, account: Account) -> Inheritance:
+    def inherit(self, account: Account) -> Takeover:
         """What the sender before has left; its requests under way become such that may have arrived."""
         now = self._wall()
         under_way = self._db.execute("SELECT id, calls FROM requests WHERE landed_at IS NULL").fetchall()
@@ -303,7 +303,7 @@ class Tables:
                 spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
         rows = self._db.execute("SELECT filename, kind, last_calls FROM files").fetchall()
         files = [self._unfinished(*row) for row in rows]
-        return Inheritance(spent, [file for file in files if file.last_calls])
+        return Takeover(spent, [file for file in files if file.last_calls])
 
     def _unfinished(self, filename: Any, kind: Any, last_calls: Any) -> UnfinishedFile:
         """`Any`: what is damaged, or another program's, may be anything. It is forgotten."""

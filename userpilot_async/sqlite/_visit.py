@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from .._errors import OutboxError
-from ._file import FAILURES, File, Interrupted, _decoded, _why
+from .._errors.tree import OutboxError
 from ._own import Found
 from ._schema import MIGRATIONS, version_of
+from ._store import FAILURES, File, Interrupted, _decoded, _why
 from ._tables import Tables
 
 PATIENCE = 30.0  # seconds to wait for the lock: the others have it for some milliseconds, a purge for some seconds

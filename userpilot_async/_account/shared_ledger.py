@@ -1,0 +1,293 @@
+"""The account of an outbox that several processes use: its counts are the outbox's own, and outlive them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import attrs
+
+from .._calls.outcome import Outcome
+from .._calls.stored import Concluded, runs
+from .ledger import CHUNK, KEPT_CHUNKS, OPEN_CODES, UNSETTLED_CODES, Ledger
+
+GONE = Outcome("dropped", "unknown")
+
+
+@attrs.define
+class Account:
+    """The counts, as they are kept with the calls."""
+
+    next_id: int = 0
+    accepted: int = 0
+    delivered: int = 0
+    by: dict[str, int] = attrs.field(factory=dict)
+    """Those of the delivered that a job took, by its kind."""
+    merged: int = 0
+    merged_lost: int = 0
+    dead: dict[str, int] = attrs.field(factory=dict)
+    dropped: dict[str, int] = attrs.field(factory=dict)
+    bytes: int = 0
+    """Of the calls that wait."""
+    ambiguous: int = 0
+    """Calls in requests whose answer got lost, or whose sender died before it came."""
+    forgotten: int = 0
+    """Lost calls that are not even kept any more."""
+    resets: int = 0
+    """How often calls went missing, nobody knows how many."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are held: pending, or merged into one that is."""
+        settled = self.delivered + self.merged + sum(self.dead.values()) + sum(self.dropped.values())
+        return self.accepted - settled
+
+    def conclude(self, outcome: Outcome, carriers: int, merged: int) -> None:
+        """So many calls have met their fate, and so many others that went into them."""
+        if outcome.is_delivered:
+            self.delivered += carriers
+            if outcome.by is not None and carriers:
+                self.by[outcome.by] = self.by.get(outcome.by, 0) + carriers
+        elif carriers:
+            lost = self.dead if outcome.status == "dead" else self.dropped
+            reason = outcome.reason or "unknown"
+            lost[reason] = lost.get(reason, 0) + carriers
+        self.merged += merged
+        self.merged_lost += 0 if outcome.is_delivered else merged
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. By hand, as is `copy`: this is part of every transaction."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    def copy(self) -> Account:
+        """One that may be changed."""
+        same = Account(**self.as_dict())
+        same.dead, same.dropped, same.by = dict(self.dead), dict(self.dropped), dict(self.by)
+        return same
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Account:
+        """The other way round; what is not known is ignored."""
+        return cls(**{field.name: fields[field.name] for field in attrs.fields(cls) if field.name in fields})
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(Account))
+
+
+class SharedLedger(Ledger):
+    """Counts of all there is; outcomes of the calls accepted since this process opened the outbox.
+
+    A call is settled when the outbox has recorded it. What this process's sender has merged is told apart from the
+    pending at once, and is merged for the others when the row that took it in is settled: until then a crash undoes it.
+    Everything is done by stretches of ids: a job's end may settle a million calls, in every process that listens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._base = 0
+        self._reached = 0
+        self._oldest_there = 0
+        self._waiting = 0
+        self._merging = 0
+        self._swept = 0
+        self._refused: Counter[Outcome] = Counter()
+
+    @property
+    def next_id(self) -> int:
+        """All calls accepted so far, as far as this process knows, have lower ids."""
+        return self._reached
+
+    def start(self, next_id: int) -> None:
+        """Calls before this were accepted before the outbox was opened here."""
+        self._base = self._reached = next_id
+
+    def sync(
+        self, account: Account, oldest: int | None, news: Iterable[Concluded] = (), *, complete: bool = False
+    ) -> None:
+        """The counts are these now; ``oldest`` is the lowest id that is held, and ``news`` is what became of calls.
+
+        What is known to be settled stays as it is: a repaired file may give calls out again that were settled before.
+        ``complete``: there is no more news than that, so what became of a call before the oldest is not known, if none
+        has said it.
+        """
+        self._reach(account.next_id)
+        for one in news:
+            outcome = one.outcome
+            for stretches, fate in ((one.carriers, outcome), (one.merged, Outcome("merged", outcome.reason, outcome))):
+                for first, last in stretches:
+                    self._conclude(first, last, fate)
+        self._waiting = account.waiting
+        self._oldest_there = self._reached if oldest is None else oldest
+        if complete and self._oldest_there > max(self._base, self._swept):
+            self._conclude(max(self._base, self._swept), self._oldest_there - 1, GONE)
+            self._swept = self._oldest_there
+        if self._reached - self._oldest_there < account.waiting:  # a damaged row: so many cannot lie behind it
+            self._oldest_there = 0
+        for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
+            del self._chunks[number]
+        self.accepted = account.accepted + self._refused.total()
+        self.delivered, self.ambiguous = account.delivered, account.ambiguous
+        self.resets = max(self.resets, account.resets)  # one that this process has met is recorded a moment later
+        if account.by != self.by:
+            self.by = Counter(account.by)
+        if self._refused or account.dead != self.dead or account.dropped != self.dropped:
+            self.dead, self.dropped = Counter(account.dead), Counter(account.dropped)
+            for outcome, calls in self._refused.items():
+                self._lost_among(outcome)[outcome.reason or "unknown"] += calls
+        self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
+        self.pending = account.waiting - self._merging
+
+    def refused(self, outcome: Outcome) -> None:
+        """A call found no room. It is accounted for here at once; for all others as soon as that is recorded."""
+        self._refused[outcome] += 1
+        self.accepted += 1
+        self._lost_among(outcome)[outcome.reason or "unknown"] += 1
+
+    def refusals_recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """These are in the account now, which is about to be heard."""
+        self._refused -= Counter(outcomes)
+
+    def _lost_among(self, outcome: Outcome) -> Counter[str]:
+        return self.dead if outcome.status == "dead" else self.dropped
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are held, merged ones among them."""
+        return self._waiting
+
+    def undecide(self) -> None:
+        """What this process's sender has merged, or submitted, is somebody else's to decide now."""
+        again = _becoming(0)
+        for page in self._chunks.values():
+            page[:] = page.translate(again)
+        self.merged -= self._merging
+        self.pending += self._merging
+        self._merging = self.submitted = 0
+
+    def conclude_from(self, first: int, settled: Iterable[int], outcome: Outcome) -> None:
+        """Those of these calls with ids from ``first`` on have met their fate, which no account has."""
+        for one, last in runs(call_id for call_id in settled if call_id >= first):
+            self._conclude(one, last, outcome)
+
+    def skip(self, first: int) -> None:
+        """Nobody gets the ids from this one to the end of its page: what holds the calls has started again."""
+        if first % CHUNK:
+            end = (first // CHUNK + 1) * CHUNK
+            self._reach(end)
+            self._conclude(first, end - 1, GONE)
+
+    def lose(self, first: int, next_id: int, under_way: Collection[int] = ()) -> tuple[int, int]:
+        """Calls from this one on are not there any more; ids go on behind its page.
+
+        How many of them waited, at least, and of how many more nobody knows whether the server has them: of those that
+        were ``under_way``, or in a job of the server's.
+        """
+        lost, perhaps = self._held_from(first, under_way)
+        self.resets += bool(lost or perhaps)
+        self.undecide()
+        self.rewound.append(first)
+        if self._reached > first:
+            self._conclude(first, self._reached - 1, GONE)
+        for number in [number for number in self._chunks if number * CHUNK >= first]:
+            del self._chunks[number]  # receipts hold on to it; calls to come have another one
+        self._open.clear()
+        self._swept = 0
+        self._base = self._reached = next_id
+        return lost, perhaps
+
+    def _held_from(self, first: int, under_way: Collection[int]) -> tuple[int, int]:
+        """How many calls from this one on wait, at least, and how many of these may have arrived."""
+        waits = submitted = 0
+        if first < self._base:  # of calls accepted before this process opened it, it knows how many, and the oldest
+            waits = max(0, self.pending_before(self._base) - max(0, first - self._oldest_there))
+        for number in self._open:
+            start, end = (min(max(one - number * CHUNK, 0), CHUNK) for one in (max(first, self._base), self._reached))
+            page = self._chunks[number]
+            waits += sum(page.count(code, start, end) for code in UNSETTLED_CODES)
+            submitted += page.count(1, start, end)
+        perhaps = min(waits, submitted + sum(1 for one in under_way if one >= first and self._waits(one)))
+        return waits - perhaps, perhaps
+
+    def _waits(self, call_id: int) -> bool:
+        """It is held, as far as is known, and in no job of the server's."""
+        page = self._chunks.get(call_id // CHUNK)
+        return page is None or page[call_id % CHUNK] in (0, 3)
+
+    def page_of(self, call_id: int) -> bytearray:
+        """What a receipt for this call holds on to; of one that was accepted before, what this process knows."""
+        number = call_id // CHUNK
+        page = self._chunks.get(number)
+        if page is None:
+            page = self._chunks[number] = bytearray(CHUNK)
+        return page
+
+    def merge(self, call_ids: Iterable[int]) -> None:
+        """These pending calls went into a later one; those among them that others have settled did not."""
+        for call_id in call_ids:
+            page, at = self.page_of(call_id), call_id % CHUNK
+            if page[at] in OPEN_CODES:
+                self.submitted -= page[at]
+                page[at] = 3
+                self._merging += 1
+                self.merged += 1
+                self.pending -= 1
+
+    def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
+        """Note that the server has (or no longer has) these calls in a background job; they stay pending."""
+        call_ids = list(call_ids)
+        for call_id in call_ids:
+            self.page_of(call_id)
+        super().submit(call_ids, submitted)
+
+    def _conclude(self, first: int, last: int, outcome: Outcome) -> None:
+        code, numbers = self._code(outcome), range(first // CHUNK, last // CHUNK + 1)
+        # What another program wrote in our place may name any id: no more pages are looked for than there are.
+        few = numbers.stop - numbers.start <= len(self._chunks)
+        for number in numbers if few else [one for one in self._chunks if one in numbers]:
+            page = self._chunks.get(number)
+            if page is None:  # none of it was ever touched here, or all of it is settled
+                continue
+            start = max(first - number * CHUNK, 0)
+            end = min(last + 1 - number * CHUNK, CHUNK)
+            part = page[start:end]
+            self.submitted -= part.count(1)
+            self._merging -= part.count(3)
+            new = max(start, self._base - number * CHUNK) - start  # where those accepted since the opening begin
+            if number in self._open:
+                self._open[number] -= sum(part[new:].count(one) for one in UNSETTLED_CODES)
+            page[start:end] = part.translate(_becoming(code))
+        if self._watchers:
+            for call_id in [one for one in list(self._watchers) if first <= one <= last]:
+                self._tell(call_id, outcome)
+
+    def oldest_pending(self) -> int:
+        """The lowest id that is held; `next_id` when none is."""
+        return self._oldest_there
+
+    def pending_before(self, call_id: int) -> int:
+        """How many calls with lower ids are held."""
+        since = 0
+        for number in self._open:
+            start = min(max(call_id, self._base) - number * CHUNK, CHUNK)
+            end = min(self._reached - number * CHUNK, CHUNK)
+            page = self._chunks[number]
+            since += sum(page.count(code, max(start, 0), max(end, 0)) for code in UNSETTLED_CODES)
+        return max(0, self._waiting - since)
+
+    def _reach(self, next_id: int) -> None:
+        while self._reached < next_id:
+            number = self._reached // CHUNK
+            if number not in self._open:
+                self.page = self.page_of(self._reached)
+                self._open[number] = (number + 1) * CHUNK - self._reached
+                for old in [n for n in self._open if n <= number - KEPT_CHUNKS and not self._open[n]]:
+                    del self._chunks[old], self._open[old]
+            self._reached = min(next_id, (number + 1) * CHUNK)
+
+
+@cache
+def _becoming(code: int) -> bytes:
+    """A table for `bytes.translate`: what is not settled gets this code."""
+    return bytes(code if one in UNSETTLED_CODES else one for one in range(256))

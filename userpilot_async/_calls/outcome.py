@@ -1,0 +1,73 @@
+"""What became of a call, and what the server said of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+Status = Literal["pending", "submitted", "delivered", "dead", "dropped", "merged"]
+DeliveryRoute = Literal["realtime", "bulk", "import"]
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a call.
+
+    ``reason`` says why a call is ``dead`` or ``dropped``. A ``merged`` call shares the fate of the row that
+    took it in: ``row`` is that row's outcome, ``None`` while it is still on its way.
+    """
+
+    status: Status
+    reason: str | None = None
+    row: Outcome | None = None
+    by: Literal["bulk", "import"] | None = None
+    """The job that delivered it, if one did."""
+
+    @property
+    def is_delivered(self) -> bool:
+        """The server has it."""
+        return self.status == "delivered"
+
+    @property
+    def route(self) -> DeliveryRoute | None:
+        """By which way a delivered call went, also as part of another; ``None`` for one that is not delivered."""
+        if self.row is not None:
+            return self.row.route
+        return (self.by or "realtime") if self.is_delivered else None
+
+
+# The `__init__` that attrs makes does not find the class's own name, which `typing.get_type_hints` asks it for.
+Outcome.__init__.__annotations__["row"] = Outcome | None
+
+PENDING = Outcome("pending")
+SUBMITTED = Outcome("submitted")
+DELIVERED = Outcome("delivered")
+BY_BULK = Outcome("delivered", by="bulk")
+BY_IMPORT = Outcome("delivered", by="import")
+MERGED = Outcome("merged")
+
+
+@attrs.frozen
+class Words:
+    """What a server said beside the status: for people, and for the vendor's support."""
+
+    detail: str = ""
+    """Its own words, shortened and printable; or the kind of network error."""
+    error_code: str | None = None
+    """Of the first error in the body, if it has one."""
+    request_id: str | None = None
+    """The header ``x-request-id``."""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.detail, self.ids)))
+
+    @property
+    def ids(self) -> str:
+        """Both ids in brackets, or nothing."""
+        named = (("error_code", self.error_code), ("request", self.request_id))
+        ids = ", ".join(f"{name} {value}" for name, value in named if value)
+        return f"({ids})" if ids else ""
+
+
+NO_WORDS = Words()

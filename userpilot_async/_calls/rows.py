@@ -1,0 +1,168 @@
+"""Merging identifies into rows, and rows into files.
+
+A bulk job works off 1,800 rows a minute whatever is in them, and 3,000 updates of 300 users are 300 facts.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from .outcome import NO_WORDS, Outcome, Words
+from .payload import Waiting, body_of
+from .values import size_of
+
+MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
+_SMALL = 2_048  # bytes by which the size of a row may be off
+MAX_FILE_BYTES = 50 * 1024 * 1024  # the same page
+EVENT_HEAD = 120  # bytes that a line of an import has beside the event, about
+
+
+class RowState(Enum):
+    """Where a row is. Others may merge into it only while it waits."""
+
+    WAITING = "waiting"
+    SENDING = "sending"  # a realtime request carries it
+    BATCHED = "batched"  # a bulk file carries it: submitted, or about to be
+    ANSWERED = "answered"  # done with, for itself; rows that came with it may still be on their way
+
+
+@attrs.define(eq=False, slots=True)
+class Row:
+    """One person or company with everything that waiting identifies say of it; the later value wins.
+
+    ``ids`` are the calls in it, in order of acceptance. The last one carries the row in the account, the
+    others are merged.
+    """
+
+    kind: str
+    """What it is of: ``user``, ``company``."""
+    key: str
+    metadata: dict[str, Any]
+    """Properties; `Any` is whatever the destination's values may be."""
+    fields: dict[str, Any] | None
+    """What stands beside the properties on the wire, by its name there: a user's ``company_id``, an ``email``."""
+    ids: array[int]
+    accepted_at: float
+    """Of its oldest call: how long it has lingered for others."""
+    size: int
+    latest_at: float = attrs.field(default=attrs.Factory(lambda row: row.accepted_at, takes_self=True))
+    """Of its newest call: what a row dies of is the age of what it says last."""
+    state: RowState = RowState.WAITING
+    alone: bool = False
+    """Bulk jobs failed with this row among others: it goes through the realtime endpoint."""
+    open_parts: int = 1
+    """The row itself, and each row that came with its calls."""
+    outcome: Outcome | None = None
+    """The worst outcome of its parts so far."""
+    words: Words = NO_WORDS
+    """What the server said, if it refused the row."""
+    settled: bool = False
+    """Its outcome is final."""
+    needs: tuple[Row, ...] = ()
+    """Rows that came with these calls: a company with its properties."""
+    riders: list[Row] | None = None
+    """The other way round: rows that are not settled before this one is."""
+    events: list[Waiting] | None = None
+    """In a file of the Import API: the person's events that go behind it, out of their lane meanwhile."""
+    said_by: int = -1
+    """The newest call that says something of it. Its riders may have merged with later ones, which are not in it."""
+
+    def take_in(
+        self,
+        call_id: int | None,
+        metadata: Mapping[str, Any],
+        fields: Mapping[str, Any] | None,
+        size: int,
+        at: float = 0.0,
+        said_by: int = -1,
+    ) -> None:
+        """Merge a later call into this row; an explicit ``None`` stays a ``None``.
+
+        ``call_id`` is ``None`` for a company's properties that came with a user's identify, ``said_by``.
+        """
+        known = self.metadata
+        if self.size + size > _SMALL:  # by what changes: to measure all of a large row each time would stop the loop
+            self.size += size - size_of({name: known[name] for name in metadata if name in known})
+            if fields and self.fields:
+                self.size -= size_of({name: self.fields[name] for name in fields if name in self.fields})
+            known.update(metadata)
+        else:
+            before = len(known)
+            known.update(metadata)
+            # A row that gets the same properties again, as most do, needs no second look at all of it.
+            self.size = max(self.size, size) if len(known) == before else size_of(known) + size_of(self.fields or {})
+        if fields and fields != self.fields:
+            self.fields = {**(self.fields or {}), **fields}
+        self.latest_at = max(self.latest_at, at)
+        self.said_by = max(self.said_by, said_by)
+        if call_id is not None:
+            self.ids.append(call_id)
+
+    def absorb(self, said: Row) -> None:
+        """Merge a later row of one call, or of none, into this one."""
+        call_id = said.ids[0] if said.ids else None
+        self.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said.said_by)
+
+    @property
+    def is_blank(self) -> bool:
+        """It says nothing: it stands for events in a file."""
+        return not self.ids and not self.metadata and self.fields is None and self.events is not None
+
+    @property
+    def lines(self) -> int:
+        """So many lines does it make in a file."""
+        return 1 if self.events is None else len(self.events) + (self.state is RowState.BATCHED)
+
+    @property
+    def file_size(self) -> int:
+        """About how many bytes it takes there."""
+        events = self.events or ()
+        return self.size + sum(EVENT_HEAD + len(body_of(event)) for _, _, event in events)
+
+    @property
+    def awaited(self) -> bool:
+        """Users' calls have their fate tied to this company row."""
+        return self.riders is not None and not all(rider.settled for rider in self.riders)
+
+    @property
+    def last_call(self) -> int | None:
+        """The newest call in it, or of those that say something of it and are not settled."""
+        riders = [call_id for rider in self.riders or () for call_id in self.said_with(rider)[-1:]]
+        return max([*self.ids[-1:], *riders], default=None)
+
+    def said_with(self, rider: Row) -> Sequence[int]:
+        """The calls of a rider, if it is not settled, that can say something of this row."""
+        return () if rider.settled else rider.ids[: bisect_right(rider.ids, self.said_by)]
+
+    def has_room_for(self, metadata: Mapping[str, Any], most: int) -> bool:
+        """With ``metadata`` in it, it would have at most so many properties."""
+        known = self.metadata
+        if len(known) + len(metadata) <= most:
+            return True
+        return len(known) + sum(name not in known for name in metadata) <= most
+
+
+def cut(rows: Iterable[Row], max_rows: int, max_bytes: int) -> list[Row]:
+    """The first rows, as many as one file takes: so many at most, about so many bytes, and at least one."""
+    chosen: list[Row] = []
+    size = 0
+    for row in rows:
+        size += row.size
+        if chosen and size > max_bytes:
+            break
+        chosen.append(row)
+        if len(chosen) == max_rows:
+            break
+    return chosen
+
+
+def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Two files instead of one, to find the row that spoils it."""
+    middle = len(rows) // 2
+    return list(rows[:middle]), list(rows[middle:])

@@ -1,0 +1,193 @@
+"""Accepted calls as an outbox on disk, or on another machine, holds them: JSON throughout, and back again unchanged."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from .outcome import Outcome, Status
+from .payload import IdentifyPayload, Key, Kind, Payload
+from .values import encode_json
+
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What reading something damaged raises, which may be anything: other programs write into a file or a database, too."""
+
+END = 2**63  # no id of SQLite or of Redis reaches it
+
+Runs = list[tuple[int, int]]
+"""Ids as first and last of each stretch without a gap, in order."""
+
+
+@attrs.frozen
+class Stored:
+    """A call as it is held."""
+
+    kind: Kind
+    key: str
+    """JSON: a string, or an array of them for somebody with several ids."""
+    said: bytes
+    """JSON: an object is an event or a post as it goes over the wire; an array is what an identify says."""
+    moment: str | None
+    """When the event happened (ISO 8601), if the wire has no field for that."""
+
+    @classmethod
+    def of(cls, kind: Kind, key: Key, said: Payload) -> Stored:
+        """As a client puts it."""
+        whose = encode_json(key)
+        if isinstance(said, bytes):
+            return cls(kind, whose, said, None)
+        if len(said) == 2:
+            return cls(kind, whose, said[0], said[1].isoformat())
+        return cls(kind, whose, encode_json(said).encode(), None)
+
+    def call(self, parts_done: Iterable[tuple[Kind, str]] = ()) -> tuple[Kind, Key, Payload]:
+        """As it was put; but without what the server has been told of already, by kind and key: what it says of itself,
+        or of another (a company). Raises one of `UNREADABLE` if it is damaged: what is sent is what a client has put.
+        """
+        key = _key(json.loads(self.key))
+        said: Payload = self.said
+        if self.moment is not None:
+            said = (self.said, _moment(self.moment))
+        elif self.said.startswith(b"["):
+            facts = _facts(json.loads(self.said))
+            metadata, fields, size, other = facts
+            if self.kind == "track":
+                raise ValueError("a track says what an identify says")
+            if other is not None and other[:2] in parts_done:
+                facts, other = (metadata, fields, size - other[3], None), None
+            if isinstance(key, str) and (self.kind, key) in parts_done:
+                if other is not None:
+                    return other[0], other[1], (other[2], None, other[3], None)
+                facts = ({}, None, facts[2], None)  # it went with a later one, which says something of another, too
+            said = facts
+        if isinstance(said, bytes) and self.kind in ("user", "company"):
+            raise ValueError("an identify says what a track says")
+        return self.kind, key, said
+
+    def has_companion(self) -> bool:
+        """What is said holds something of another (a company)."""
+        return has_companion(self.said)
+
+    def checksum(self, call_id: int, accepted_at: float, size: int) -> int:
+        """Over all of it: one flipped bit passes SQLite's own check."""
+        head = f"{call_id} {accepted_at!r} {size} {self.kind} {self.key} {self.moment}"
+        return zlib.crc32(self.said, zlib.crc32(head.encode()))
+
+
+def _key(said: Any) -> Key:
+    """A string, or an array of them."""
+    several = said if isinstance(said, list) else [said]
+    if not several or not all(isinstance(one, str) for one in several):
+        raise ValueError("no key")
+    return tuple(said) if isinstance(said, list) else str(said)
+
+
+def _moment(said: str) -> datetime:
+    moment = datetime.fromisoformat(said)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a zone")
+    return moment
+
+
+def _facts(said: Any) -> IdentifyPayload:
+    metadata, fields, size, companion = said
+    other = None
+    if companion:
+        kind, key, properties, its_size = companion
+        other = (kind, key, properties, its_size)
+        if not (type(kind) is str is type(key) and type(properties) is dict and type(its_size) is int):
+            raise ValueError("nothing that an identify says of another")
+    if type(metadata) is not dict or not (fields is None or type(fields) is dict) or type(size) is not int:
+        raise ValueError("nothing that an identify says")
+    return metadata, fields, size, other
+
+
+def has_companion(said: Any) -> bool:
+    """What is said (JSON) holds something of another, a company. `Any`: a damaged row may hold anything."""
+    return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
+
+
+def key_in(stored: Stored, kind: Kind) -> str | None:
+    """Whose row of this kind a call belongs to: its own, or that of another it says something of."""
+    try:
+        its_kind, key, said = stored.call()
+    except UNREADABLE:
+        return None
+    companion = said[3] if isinstance(said, tuple) and len(said) == 4 else None
+    if its_kind != kind:
+        return companion[1] if companion is not None and companion[0] == kind else None
+    return key if isinstance(key, str) else None
+
+
+def sealed(said: Any) -> str:
+    """JSON with a checksum. `Any` is what JSON may be."""
+    text = encode_json(said)
+    return f"{text}#{zlib.crc32(text.encode()):08x}"
+
+
+def unsealed(text: Any) -> Any:
+    """What was sealed; ``None`` if it is damaged."""
+    try:
+        said, _, seal = text.rpartition("#")
+        return json.loads(said) if f"{zlib.crc32(said.encode()):08x}" == seal else None
+    except UNREADABLE:
+        return None
+
+
+def runs(ids: Iterable[int]) -> Runs:
+    """Ids as stretches."""
+    stretches: Runs = []
+    for one in sorted(ids):
+        if stretches and one == stretches[-1][1] + 1:
+            stretches[-1] = (stretches[-1][0], one)
+        else:
+            stretches.append((one, one))
+    return stretches
+
+
+@attrs.frozen
+class Concluded:
+    """What became of calls, as everyone with the same outbox is told."""
+
+    status: Status
+    label: str | None
+    """Why they were lost; of what was delivered, the kind of job that did it."""
+    carriers: Runs
+    merged: Runs
+
+    @classmethod
+    def of(cls, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
+        """These calls have met this fate."""
+        return cls(outcome.status, outcome.by or outcome.reason, runs(carriers), runs(merged))
+
+    @classmethod
+    def read(cls, said: Any) -> Concluded:
+        """One as it was written down, in JSON. Raises one of `UNREADABLE` if it is damaged."""
+        status, label, carriers, merged = said
+        if status not in ("delivered", "dead", "dropped") or not (label is None or type(label) is str):
+            raise ValueError("no outcome")
+        return cls(status, label, stretches_in(carriers), stretches_in(merged))
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the carriers."""
+        if self.status == "delivered":
+            return Outcome("delivered", by=self.label)  # type: ignore[arg-type]  # it was one when it was written
+        return Outcome(self.status, self.label)
+
+    def as_list(self) -> list[Any]:
+        """For JSON."""
+        return [self.status, self.label, self.carriers, self.merged]
+
+
+def stretches_in(said: Any) -> Runs:
+    """Ids, each alone or as the first and the last of a stretch. Raises one of `UNREADABLE` if they are damaged."""
+    stretches = [(one, one) if type(one) is int else (one[0], one[1]) for one in said]
+    if not all(type(first) is int is type(last) and 0 <= first <= last < END for first, last in stretches):
+        raise ValueError("no stretches of ids")
+    return stretches

@@ -1,0 +1,176 @@
+"""Dead letters: every call that is lost reaches `on_dead`, in a task of its own."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from .._account.losses import Losses, counted
+from .._runtime.event_loop import cancelled_natively
+from .._runtime.log import RateLimitedLog
+from .._runtime.reentry import in_on_dead, marked
+from .._schedule.destination import LostCall
+
+MAX_LETTERS = 10_000  # of calls that found no room, which nothing else bounds; beyond that they are only counted
+FIRST_PAUSE = 1.0  # seconds before a letter that the callback has caused; a queue that is full for a moment is no more
+LONGEST_PAUSE = 60.0  # as long as between two probes of a server that refuses the key
+
+OnDead = Callable[[Any], Awaitable[None] | None]
+"""`Any` is the destination's kind of `LostCall`."""
+
+
+class DeadLetters:
+    """Delivers to the application's callback, whatever it does: raise, block, or call the client.
+
+    A letter about a call that the callback itself has made waits, or a callback that makes each lost call again, while
+    the queue is full, would do nothing else: one such letter a pause, which doubles as long as the callback causes
+    another. After one that does not, and a quiet second, they go on at once. All others go at once in any case.
+    """
+
+    def __init__(self, on_dead: OnDead | None, notices: RateLimitedLog) -> None:
+        self.failures = 0
+        """Callbacks that raised, and letters that found no room."""
+        self._on_dead = on_dead
+        self._notices = notices
+        self._waiting: deque[Callable[[], LostCall]] = deque()
+        self._caused: deque[Callable[[], LostCall]] = deque()
+        """About calls that the callback made."""
+        self._relapses = self._known_relapses = 0
+        """How often that has happened, and had when it was last looked."""
+        self._pause = FIRST_PAUSE
+        self._seems_well = False
+        """The last of these has caused none, yet: a task of the callback's may do so later."""
+        self._calm = False
+        """None has, for a whole pause."""
+        self._due: float | None = None
+        """When the pause is over that has begun."""
+        self._last_turn = -math.inf
+        self._hurried = False
+        self._news = anyio.Event()
+        self._delivering = False
+        self._in_hand = False
+        self._delivered = anyio.Event()
+        self._delivered.set()
+
+    def post(self, letter: Callable[[], LostCall], *, bounded: bool = False) -> None:
+        """Queue a letter, made when it is delivered: nobody pays for it who does not read it.
+
+        ``bounded`` letters, of calls that were never held, are refused when there are too many.
+        """
+        if self._on_dead is None:
+            return
+        caused = in_on_dead.get()
+        self._relapses += caused
+        if (bounded or caused) and self._left >= MAX_LETTERS:
+            self._undelivered(1)
+            return
+        (self._caused if caused else self._waiting).append(letter)
+        self._news.set()
+        if self._delivered.is_set():
+            self._delivered = anyio.Event()
+
+    @property
+    def _left(self) -> int:
+        return len(self._waiting) + len(self._caused)
+
+    def wants_task(self) -> bool:
+        """There are letters, and nobody delivers them: start `deliver_all`."""
+        return self._left > 0 and not self._delivering
+
+    def hurry(self) -> None:
+        """No more pauses: the client closes, and takes no more calls of the callback's."""
+        self._hurried = True
+        self._news.set()
+
+    async def deliver_all(self) -> None:
+        """Deliver what is there. A callback that gets this task cancelled costs its own letter only."""
+        if self._delivering:  # since this task was wanted
+            return
+        self._delivering = True
+        try:
+            while self._left:
+                if self._waiting:
+                    await self._deliver(self._waiting.popleft())
+                elif (self._hurried or await self._may_go_on()) and self._caused:  # or they were given up meanwhile
+                    await self._deliver_caused()
+        except anyio.get_cancelled_exc_class():
+            if not cancelled_natively():
+                raise
+            self.failures += self._in_hand
+        finally:
+            self._delivering = self._in_hand = False
+            if not self._left:
+                self._delivered.set()
+
+    @property
+    def are_delivered(self) -> bool:
+        """There are none, and none is under way."""
+        return self._delivered.is_set()
+
+    async def _may_go_on(self) -> bool:
+        """A letter that the callback has caused may be delivered; false if it must be asked again."""
+        now = anyio.current_time()
+        if now - self._last_turn > LONGEST_PAUSE and self._due is None:  # whatever was then, is over
+            self._pause, self._calm = FIRST_PAUSE, False
+        if self._calm and self._relapses == self._known_relapses:
+            return True
+        self._calm = False
+        if self._due is None:
+            self._due = now + (FIRST_PAUSE if self._seems_well else self._pause)
+        self._news = anyio.Event()
+        with anyio.move_on_after(self._due - now):
+            await self._news.wait()  # another letter, which need not wait
+            return False
+        self._due = None
+        self._calm = self._relapses == self._known_relapses
+        if self._seems_well and not self._calm:  # it only seemed so
+            self._seems_well = False
+            return False
+        self._pause = FIRST_PAUSE if self._calm else min(2 * self._pause, LONGEST_PAUSE)
+        return True
+
+    async def _deliver_caused(self) -> None:
+        self._known_relapses, self._last_turn = self._relapses, anyio.current_time()
+        await self._deliver(self._caused.popleft())
+        self._seems_well = self._relapses == self._known_relapses
+
+    def give_up(self) -> None:
+        """There is no more time: count what was not delivered."""
+        if self._left or self._in_hand:
+            self._undelivered(self._left + self._in_hand)
+            self._waiting.clear()
+            self._caused.clear()
+
+    def _undelivered(self, letters: int) -> None:
+        self.failures += letters
+        self._notices.count("on_dead_full", letters, words=lambda: _undelivered_line)
+
+    async def wait_delivered(self) -> None:
+        """Until there are no letters left."""
+        await self._delivered.wait()
+
+    async def _deliver(self, letter: Callable[[], LostCall]) -> None:
+        assert self._on_dead is not None
+        self._in_hand = True
+        try:
+            with marked(True):
+                outcome = self._on_dead(letter())
+                if inspect.isawaitable(outcome):
+                    await outcome
+        except Exception as exc:  # the application's code: its failure must not stop the deliveries
+            self.failures += 1
+            message = f"on_dead raised {type(exc).__name__}; statistics().on_dead_failures counts how often; mend it"
+            self._notices.say(logging.ERROR, "on_dead", message)
+        self._in_hand = False
+        await anyio.lowlevel.checkpoint()  # a callback that never waits must not hold the loop for 10,000 letters
+
+
+def _undelivered_line(letters: Losses) -> str:
+    return f"{counted(letters.calls, 'dead letter')} not delivered: on_dead is too slow; have it only put them aside"

@@ -1,0 +1,197 @@
+"""What goes into a durable outbox together: one transaction, or one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import attrs
+
+from .._account.shared_ledger import Account
+from .._calls.outcome import Outcome
+from .._calls.payload import Key, Kind, Payload
+from .._calls.stored import Concluded
+from .._errors.tree import OutboxError
+from .._schedule.takeover import RequestNote, Takeover
+from .receipt import LateReceipt
+
+
+class OneShot:
+    """Something that happens once. Who asks after it has does not wait."""
+
+    def __init__(self) -> None:
+        self.past = False
+        self._event: anyio.Event | None = None
+
+    def come(self) -> None:
+        """Now. To be called in the loop in which others wait."""
+        self.past = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Until it comes."""
+        if not self.past:
+            self._event = self._event or anyio.Event()
+            await self._event.wait()
+
+
+@attrs.define(eq=False, slots=True)
+class Put:
+    """A call on its way in."""
+
+    kind: Kind
+    key: Key = attrs.field(repr=False)
+    said: Payload = attrs.field(repr=False)
+    size: int
+    now: float
+    """The loop's clock, for this process's own sender."""
+    at: float
+    """The machine's steady clock, which nobody sets: the place dates the call by how long ago this was."""
+    receipt: LateReceipt
+    awaited: bool
+    """Somebody waits for it, and is told if it fails."""
+    withdrawn: bool = False
+    """It was taken back while its batch waited for another try."""
+
+
+@attrs.define(eq=False, slots=True)
+class Settled:
+    """Calls that have met their fate."""
+
+    outcome: Outcome
+    carriers: list[int]
+    merged: list[int]
+    detail: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen(eq=False)
+class Landed:
+    """A request has ended."""
+
+    request: RequestNote
+    answered: bool | None
+    """Or its answer got lost; ``None`` if it was never made, and took no token."""
+    lost: bool
+    """The server may have what was in it, all the same."""
+
+
+@attrs.define(eq=False)
+class Batch:
+    """Collected by the loop until the writer takes it."""
+
+    term: int = 0
+    """How often the lease had been lost before; what a deposed sender notes is worth nothing."""
+    puts: list[Put] = attrs.field(factory=list)
+    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    delivered: dict[Outcome, Settled] = attrs.field(factory=dict)
+    """By the way they went."""
+    lost: list[Settled] = attrs.field(factory=list)
+    parts: list[tuple[int, Kind, str]] = attrs.field(factory=list)
+    """Calls, and what the server has been told of what they say: their own row's, or that of a company."""
+    requests: list[RequestNote] = attrs.field(factory=list)
+    landed: list[Landed] = attrs.field(factory=list)
+    forgotten: list[str] = attrs.field(factory=list)
+    """Files that need not be found again."""
+    size: int = 0
+    """Bytes of its puts."""
+    freed: int = 0
+    """Bytes, at least, of what is settled in it."""
+    leaving: int = 0
+    """Calls that are."""
+    done: OneShot = attrs.field(factory=OneShot)
+    """Its puts are held, or have failed."""
+    noted: OneShot = attrs.field(factory=OneShot)
+    """All of it is recorded, or has failed."""
+    tried: OneShot = attrs.field(factory=OneShot)
+    """The writer has let go of it; there may be another try."""
+    stirs: OneShot = attrs.field(factory=OneShot)
+    """Its puts are held, or it takes so long that those who wait should look at the time."""
+    error: OutboxError | None = None
+    """Why its puts are not held."""
+    refused_told: bool = False
+    """What was refused is in the account."""
+
+    def held(self) -> None:
+        """What becomes of its puts is known."""
+        self.done.come()
+        self.tried.come()
+        self.stirs.come()
+
+    def come(self) -> None:
+        """All of it is done."""
+        self.held()
+        self.noted.come()
+
+    def come_again(self) -> None:
+        """It will be tried once more."""
+        tried, self.tried = self.tried, OneShot()
+        tried.come()
+
+    def has_notes(self) -> bool:
+        """There is something to write besides new calls."""
+        return bool(self.refused) or self.has_senders_notes()
+
+    def has_senders_notes(self) -> bool:
+        """There is something to write that only the sender knows."""
+        settled = self.delivered or self.lost or self.parts or self.forgotten
+        return bool(settled or self.requests or self.landed)
+
+    def is_empty(self) -> bool:
+        """There is nothing to write."""
+        return not (self.puts or self.has_notes())
+
+    def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
+        """The server has these."""
+        if not carriers and not merged:
+            return
+        settled = self.delivered.get(outcome)
+        if settled is None:
+            settled = self.delivered[outcome] = Settled(outcome, [], [])
+        settled.carriers += carriers
+        settled.merged += merged
+
+    def take_in(self, before: Batch) -> None:
+        """Write, too, what has to be written some time of one that failed: not its calls, nor requests to be made."""
+        self.refused[:0] = before.refused
+        for settled in before.delivered.values():
+            self.has_delivered(settled.outcome, settled.carriers, settled.merged)
+        self.lost[:0] = before.lost
+        self.parts[:0] = before.parts
+        self.landed[:0] = before.landed
+        self.forgotten[:0] = before.forgotten
+        self.freed += before.freed
+        self.leaving += before.leaving
+
+
+@attrs.frozen
+class Committed:
+    """What the outbox holds after a transaction, or when it was looked at."""
+
+    account: Account
+    oldest: int | None
+    """The lowest id that is held."""
+    heard: Sequence[Concluded] = ()
+    """What others have settled since the last time."""
+    said: Sequence[Concluded] = ()
+    """And what this transaction has."""
+    first_put: int = 0
+    """The ids of its puts count up from here, those of the refused go on behind them."""
+    puts_failed: OutboxError | None = None
+    """Its puts are not held; everything else is recorded."""
+    complete: bool = False
+    """Nothing that became of calls is untold: those before the oldest that is held, whose fate nobody has said, have
+    gone without a word.
+    """
+    ids: Sequence[int] | None = None
+    """The ids of its puts, if they are not all in a row."""
+    first_refused: int | None = None
+    """The id of the first that was refused, if those are not behind the puts."""
+
+
+@attrs.frozen
+class Lead:
+    """The lease is ours."""
+
+    inheritance: Takeover
+    now: Committed

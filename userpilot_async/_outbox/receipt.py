@@ -1,0 +1,231 @@
+"""The receipt for an accepted call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import anyio
+
+from .._account.ledger import Ledger
+from .._calls.outcome import PENDING, DeliveryRoute, Outcome, Status
+from .._errors.tree import ClientClosed, WrongLoop
+from .._runtime.event_loop import HomeLoop
+from .._runtime.reentry import in_on_dead
+
+LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's loop is still there
+
+
+class Receipt:
+    """Says what became of one call, whenever it is asked, in any thread. Costs nothing when nobody asks."""
+
+    __slots__ = ("_ledger", "_page", "id")
+
+    def __init__(self, ledger: Ledger, call_id: int) -> None:
+        self._ledger = ledger
+        self._page = ledger.page
+        self.id = call_id
+        """The call's number in the order of acceptance, from 0; -1 until the client's loop has taken the call."""
+
+    def __repr__(self) -> str:
+        return f"<Receipt {self.id} {self.status}>"
+
+    @property
+    def status(self) -> Status:
+        """``pending``, ``submitted``, ``delivered``, ``dead``, ``dropped`` or ``merged``."""
+        return self._known().status
+
+    @property
+    def reason(self) -> str | None:
+        """Why the call is dead or dropped."""
+        return self._known().reason
+
+    @property
+    def route(self) -> DeliveryRoute | None:
+        """By which way it was delivered: ``realtime``, or by a ``bulk`` or ``import`` job; ``None`` while it is not."""
+        return self._known().route
+
+    async def outcome(self, timeout: float | None = None) -> Outcome:
+        """What became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
+
+        For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that. After the
+        client was closed, or can send no more, it is what is known, perhaps ``pending``. In another event loop than the
+        client's it raises `WrongLoop`, and `ClientClosed` if the client's loop has ended without a close: use `wait`.
+        """
+        home, known = self._home_elsewhere(), self._known()
+        if home is not None:
+            if not home.has_ended():
+                raise WrongLoop("a receipt is awaited in the client's own event loop: elsewhere call receipt.wait()")
+            if not _is_final(known):
+                raise _never_settled(known)
+        if _is_final(known):
+            return known
+        final: list[Outcome] = []
+        arrived = anyio.Event()
+
+        def tell(outcome: Outcome) -> None:
+            final.append(outcome)
+            arrived.set()
+
+        forget = self._watch(tell)
+        try:
+            with anyio.fail_after(timeout):
+                await arrived.wait()
+        finally:
+            forget()
+        return final[0]
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """As `outcome`, for a plain thread, which it blocks: what became of the call in the end.
+
+        Raises `TimeoutError` after ``timeout`` seconds; `WrongLoop` in the client's own loop, which it would stop;
+        `ClientClosed` if that loop has ended without a close, so that nobody will ever know.
+        """
+        home = self._ledger.home if isinstance(self._ledger.home, HomeLoop) else None
+        if home is not None and home.runs_here():
+            raise WrongLoop("receipt.wait() would stop the client's own event loop: there, await receipt.outcome()")
+        known = self._known()
+        if _is_final(known) or self._ledger.released:
+            return known
+        if home is not None and home.has_ended():
+            raise _never_settled(known)
+        if home is not None and home.thread == threading.get_ident():
+            raise WrongLoop("receipt.wait() would stop the thread of the client's own event loop: run that loop")
+        final: list[Outcome] = []
+        arrived = threading.Event()
+
+        def tell(outcome: Outcome) -> None:
+            final.append(outcome)
+            arrived.set()
+
+        forget = self._watch(tell)
+        try:
+            self._wait_for(arrived, timeout, home)
+        finally:
+            forget()
+        return final[0]
+
+    def _wait_for(self, arrived: threading.Event, timeout: float | None, home: HomeLoop | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LOOK if deadline is None else deadline - time.monotonic()
+            if arrived.wait(max(0.0, min(LOOK, left))):
+                return
+            if left <= 0:
+                raise TimeoutError(f"call {self.id} is still {self.status} after {timeout} s")
+            if home is not None and home.has_ended() and not arrived.is_set():
+                raise _never_settled(self._known())
+
+    def _known(self) -> Outcome:
+        return self._ledger.outcome(self.id, self._page)
+
+    def _home_elsewhere(self) -> HomeLoop | None:
+        """The loop that settles this call, if it is another than the one here."""
+        home = self._ledger.home
+        if self._ledger.released or not isinstance(home, HomeLoop) or home.runs_here():
+            return None
+        return home
+
+    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Have ``tell`` called with the final outcome, at once if there is one; the returned function ends that.
+
+        It may be called twice. In any thread.
+        """
+        with _registering:
+            forget = self._ledger.watch(self.id, tell)
+        known = self._known()
+        if _is_final(known) or self._ledger.released:  # it came while we were not watching yet
+            tell(known)
+
+        def forget_safely() -> None:
+            with _registering:
+                forget()
+
+        return forget_safely
+
+
+class LateReceipt(Receipt):
+    """For a call whose number is not known before it is held, a moment later; until then it is -1."""
+
+    __slots__ = ("_fate", "_listeners", "from_on_dead")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._page = _NO_PAGE
+        self._fate: Outcome | None = None
+        self._listeners: list[Callable[[], object]] | None = None
+        self.from_on_dead = in_on_dead.get()  # who has made the call: whoever loses it knows no more than this
+        self.id = -1
+
+    def held(self, call_id: int, page: bytearray) -> None:
+        """The call is held under this number; ``page`` is where the ledger writes what becomes of it."""
+        self._page = page  # before the number, by which other threads see that there is one
+        self.id = call_id
+        self._tell()
+
+    def failed(self, outcome: Outcome) -> None:
+        """It is not held; what became of it is known."""
+        self._fate = outcome
+        self._tell()
+
+    def follow(self, other: Receipt) -> None:
+        """This is a receipt for the same call, given out earlier."""
+        if isinstance(other, LateReceipt):
+            if other._fate is not None:
+                self.failed(other._fate)
+            if other.id < 0:
+                other.when_known(lambda: self.follow(other))
+                return
+        self.held(other.id, other._page)
+
+    def when_known(self, known: Callable[[], object]) -> None:
+        """Have ``known`` called when this is held, and when it has failed; in the thread that knows it then."""
+        with _registering:
+            if self._listeners is None:
+                self._listeners = []
+            self._listeners.append(known)
+
+    def _tell(self) -> None:
+        for known in tuple(self._listeners or ()):
+            known()
+
+    def _known(self) -> Outcome:
+        return self._fate or (PENDING if self.id < 0 else super()._known())
+
+    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+        forgets: list[Callable[[], object]] = []
+
+        def known() -> None:
+            if self._fate is not None:
+                tell(self._fate)
+            elif not forgets:
+                forgets.append(super(LateReceipt, self)._watch(tell))
+
+        self.when_known(known)
+        if self.id >= 0 or self._fate is not None or self._ledger.released:
+            known()
+
+        def forget() -> None:
+            with _registering:
+                if self._listeners is not None and known in self._listeners:
+                    self._listeners.remove(known)
+            for forget_it in forgets:
+                forget_it()
+
+        return forget
+
+
+_NO_PAGE = bytearray()
+_registering = threading.Lock()
+"""Held for a moment by whoever begins or ends to watch a call: threads of one client may do so at the same time."""
+
+
+def _is_final(outcome: Outcome) -> bool:
+    if outcome.status == "merged":
+        return outcome.row is not None
+    return outcome.status not in ("pending", "submitted")
+
+
+def _never_settled(known: Outcome) -> ClientClosed:
+    return ClientClosed(f"the client's event loop has ended, or is the parent process's: the call stays {known.status}")

@@ -1,0 +1,187 @@
+"""A background job: what the server says of it, and when it is worth asking again.
+
+Source: docs.userpilot.com, "Background jobs" and "Bulk identify", read 2026-10. The lives of a job:
+``queued → validating → processing → pending_refresh → completed``, or ``failed`` from any of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+
+from .._errors.foreign import is_a
+from .._errors.tree import InvalidCall
+
+ROWS_PER_SECOND = 1_800 / 60  # documented speed of bulk jobs; an older page says 1,200 a minute
+MAX_JOB_ID = 1_024  # characters; real ones have about 60
+MAX_LINKS = 4_096  # characters of a job's links as JSON; the documented one is a path
+
+_NO_JOBS = ("errors", "links", "_links", "warnings")  # lists beside the one of jobs
+
+LATEST_FIRST_LOOK = 10.0  # seconds after the submission; the look costs one request and tells the real speed
+SHORTEST_PAUSE = 1.0  # seconds between two looks
+LONGEST_PAUSE = 30.0
+
+
+class JobStatus(StrEnum):
+    """Only ``completed`` and ``failed`` are final. A status that is not documented reads as ``UNKNOWN``."""
+
+    QUEUED = "queued"
+    VALIDATING = "validating"
+    PROCESSING = "processing"
+    PENDING_REFRESH = "pending_refresh"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> JobStatus:
+        return cls.UNKNOWN
+
+    @property
+    def final(self) -> bool:
+        """The job will not change any more."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED)
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """A background job as the server described it; whatever it left out is ``None``."""
+
+    job_id: str
+    """Opaque; it has colons. Empty if the server gave none that could be used."""
+    status: JobStatus
+    type: str | None = None
+    filename: str | None = None
+    file_size: int | None = None
+    total_rows: int | None = None
+    completed_rows: int | None = None
+    submitted_at: str | None = None
+    start_time: str | None = None
+    end_time: str | None = None
+    elapsed_time: float | None = None
+    links: Any = attrs.field(default=None, hash=False)
+    """Where the server says that there is more about it: whatever JSON it gives; ``None`` if that is over 4 kB."""
+
+    @classmethod
+    def from_wire(cls, fields: Mapping[str, Any]) -> Job:
+        """Total on anything a JSON object may hold: numbers as strings, fields missing, unknown, or of another type."""
+        job_id = fields.get("job_id")
+        status = fields.get("status")
+        return cls(
+            job_id=job_id if isinstance(job_id, str) and usable_job_id(job_id) else "",
+            status=JobStatus(status) if isinstance(status, str) else JobStatus.UNKNOWN,
+            file_size=_integer(fields.get("file_size")),
+            total_rows=_integer(fields.get("total_rows")),
+            completed_rows=_integer(fields.get("completed_rows")),
+            elapsed_time=_number(fields.get("elapsed_time")),
+            links=_bounded(fields.get("links")),
+            **{
+                name: _text(fields.get(name)) for name in ("type", "filename", "submitted_at", "start_time", "end_time")
+            },
+        )
+
+
+def is_job(body: Any) -> bool:
+    """It can be followed: it has an id that can be asked for, or at least a status, and is no list of errors."""
+    if not isinstance(body, dict):
+        return False
+    job_id, status = body.get("job_id"), body.get("status")
+    if isinstance(job_id, str) and usable_job_id(job_id):
+        return True
+    return isinstance(status, str) and bool(status) and not body.get("errors")
+
+
+def list_in(body: Any) -> list[Any] | None:
+    """The list, or the one in the object around it; ``None`` if there is none, or if it is one of errors.
+
+    The vendor paginates the list in some undocumented way, so an object around it is looked into.
+    """
+    if isinstance(body, list):
+        return body
+    if not isinstance(body, dict) or body.get("errors"):
+        return None
+    lists = [value for name, value in body.items() if isinstance(value, list) and name not in _NO_JOBS]
+    if not lists:
+        return next((found for inner in body.values() if isinstance(inner, dict) and (found := _inner(inner))), None)
+    return max(lists, key=lambda found: any(map(is_job, found)))
+
+
+def _inner(body: dict[str, Any]) -> list[Any] | None:
+    """A list of jobs one level deeper: ``{"data": {"jobs": […]}}``."""
+    return next((one for one in body.values() if isinstance(one, list) and any(map(is_job, one))), None)
+
+
+def is_list(body: Any) -> bool:
+    """`list_in` finds one."""
+    return list_in(body) is not None
+
+
+def usable_job_id(job_id: str) -> bool:
+    """Short and printable: one that may be put into a URL (quoted) and into a message."""
+    return 0 < len(job_id) <= MAX_JOB_ID and job_id.isprintable()
+
+
+def quoted_job_id(job_id: str) -> str:
+    """A job's id as one segment of a path: it has colons, and a hostile one may have slashes and dots."""
+    if not is_a(job_id, str) or not usable_job_id(job_id):
+        raise InvalidCall("job_id", "must be a printable str of at most 1,024 characters")
+    quoted = quote(job_id, safe="")
+    return quoted.replace(".", "%2E") if set(job_id) <= {"."} else quoted
+
+
+def expected_duration(rows: int) -> float:
+    """Seconds that a job of so many rows takes at the documented speed."""
+    return rows / ROWS_PER_SECOND
+
+
+def first_look(rows: int) -> float:
+    """Seconds to wait after the submission before the first look: when it may be done, or early to learn the speed."""
+    return min(max(SHORTEST_PAUSE, expected_duration(rows)), LATEST_FIRST_LOOK)
+
+
+def next_look(job: Job | None, rows: int, elapsed: float, looks: int) -> float:
+    """Seconds to wait before the next look, after ``looks`` of them in ``elapsed`` seconds.
+
+    What is left at the speed seen so far, if the server counts its rows; else a pause that doubles. An early look sees
+    little, so that it must not make for a long pause.
+    """
+    pause = SHORTEST_PAUSE * 2.0 ** min(looks, 10)
+    longest = max(SHORTEST_PAUSE, expected_duration(rows)) * 2.0 ** min(looks, 10)
+    done = job.completed_rows if job is not None else None
+    if done is not None and 0 < done < rows and elapsed > 0:
+        pause = (rows - done) * elapsed / done
+    return min(max(pause, SHORTEST_PAUSE), longest, LONGEST_PAUSE)
+
+
+def _integer(value: object) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number, also one written as a string, as ``/v1/imports`` writes them."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number - number == 0.0 else None
+
+
+def _bounded(value: Any) -> Any:
+    """JSON that is short enough to keep, or ``None``."""
+    try:
+        return value if value is not None and len(json.dumps(value)) <= MAX_LINKS else None
+    except (ValueError, TypeError, RecursionError):  # what the encoder raises for what no JSON decoder gave
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value[:MAX_JOB_ID] if isinstance(value, str) else None

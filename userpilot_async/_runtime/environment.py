@@ -1,0 +1,36 @@
+"""What the environment says. A variable that is empty is unset; no file, such as ``.env``, is ever read."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+from .._errors.tree import ConfigurationError
+
+T = TypeVar("T")
+
+ON = ("true", "1", "yes", "on")
+OFF = ("false", "0", "no", "off")
+
+
+def variable(name: str) -> str | None:
+    """What a variable says; ``None`` if it is unset, or empty, as ``${NAME:-}`` in a compose file leaves it."""
+    return os.environ.get(name) or None
+
+
+def flag(name: str) -> bool | None:
+    """What a variable says that is true or false, in any case; ``None`` if it is unset, or blank.
+
+    Raises `ConfigurationError` with its name.
+    """
+    text = (variable(name) or "").strip().lower()
+    if not text:
+        return None
+    if text not in (*ON, *OFF):
+        raise ConfigurationError(f"{name} must be one of {', '.join(ON)}, or one of {', '.join(OFF)}")
+    return text in ON
+
+
+def given(value: T | None, argument: str, name: str) -> tuple[T | str | None, str]:
+    """The argument if there is one, else what the variable ``name`` says; and what to call that in a message."""
+    return (value, argument) if value is not None else (variable(name), name)

@@ -1,0 +1,207 @@
+"""How calls end: answered, by a job's end, of age, for want of room, or because there is no more time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
+
+from .._calls.outcome import NO_WORDS, Outcome, Words
+from .._calls.rows import Row, RowState
+from .._protocol.file_job import JobEffect
+from .dedup import Dedup
+from .job_slot import JobSlot
+from .key_queue import KeyQueue, Post, QueueState
+from .property_cache import PropertyCache
+from .queues import Queues
+from .routes.events import EventRoute
+from .settlement import Settlements
+
+WEIGHT = 10  # events of a file are as much work as one row
+_CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
+
+
+class Completion:
+    """Takes calls out of their lanes, and writes down what became of them."""
+
+    def __init__(
+        self, lines: Queues, arrays: EventRoute, once: Dedup, slots: Sequence[JobSlot], settled: Settlements, *,
+        repeats: bool = True,
+    ) -> None:  # fmt: skip
+        self._lines = lines
+        self._arrays = arrays
+        self._once = once
+        self._slots = slots
+        self._settled = settled
+        self._repeats = repeats  # what the server may have had goes again; else it is given up
+        self.known: PropertyCache | None = None
+        """Where to remember what the server has been told of people."""
+        self.repeated = 0
+        """Events of files that went again."""
+        self._chores: Iterator[None] = iter(())
+        self._chores_waiting = False
+
+    def head(self, lane: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """The head of this lane has met its fate; ``words`` are what the server said of it."""
+        head = lane.calls[0]
+        if isinstance(head, Post):
+            self._once.left(head, outcome)
+        elif isinstance(head, tuple):
+            self._arrays.waiting -= 1
+        elif self.known is not None and lane.kind == "user" and outcome.is_delivered:
+            self.known.learn(head.key, head.metadata)
+        self._settled.head(lane, outcome, words)
+
+    # ── rows leave the job slot ──
+
+    def carry_out(self, change: JobEffect, delivered: Outcome, over: str = "") -> None:
+        """Rows have come into a job, or out of one, which delivers them as ``delivered``.
+
+        ``over`` is the name of their file, if no slot has it any more.
+        """
+        fate = delivered if change.delivered else Outcome("dead", change.dead) if change.dead else None
+        if change.submitted:
+            self._chores = chain(self._chores, self._submit(change.submitted))
+        if change.withdrawn:
+            self._chores = chain(self._chores, self._withdraw(change.withdrawn))
+        if change.repeated:
+            self._chores = chain(self._chores, self._repeat(change.repeated))
+        if change.ended:
+            self._chores = chain(self._chores, self._end(change.ended, fate, change.words))
+        if over:
+            self._chores = chain(self._chores, self._forget(over))
+        work = change.withdrawn or change.repeated or change.submitted or change.ended or over
+        self._chores_waiting = self._chores_waiting or bool(work)
+
+    def _forget(self, filename: str) -> Iterator[None]:
+        """Only now: until all that was in it is settled, whoever takes over has to find it."""
+        self._settled.forgotten.append(filename)
+        yield
+
+    def _withdraw(self, rows: Iterable[Row]) -> Iterator[None]:
+        """The job came to nothing; it may have worked off some of the events."""
+        for row in rows:
+            for calls in self._settled.marked((row,), False):
+                yield from repeat(None, 1 + calls // WEIGHT)
+        yield from self._repeat(rows)
+
+    def _repeat(self, rows: Iterable[Row]) -> Iterator[None]:
+        """They go again, although the server may have had them. An identify twice is the same identify."""
+        for row in rows:
+            while row.events and not self._repeats:
+                yield from self._carry(row, Outcome("dropped", "ambiguous"))
+            self.repeated += len(row.events or ())
+            yield
+
+    def _carry(self, row: Row, outcome: Outcome) -> Iterator[None]:
+        yield from repeat(None, min(len(row.events or ()) // WEIGHT, _CHORES))
+        self._settled.carried(row, outcome, WEIGHT * _CHORES)
+
+    def _submit(self, rows: Iterable[Row]) -> Iterator[None]:
+        """The server has them: what is accepted later may go."""
+        for row in rows:
+            for calls in self._settled.marked((row,), True):
+                yield from repeat(None, calls // WEIGHT)
+            lane = self._lines.lanes[row.kind][row.key]
+            if lane.held:
+                self._lines.let_go(lane)
+            yield
+
+    def _end(self, rows: Iterable[Row], fate: Outcome | None, words: Words) -> Iterator[None]:
+        for row in rows:
+            lane = self._lines.lanes[row.kind][row.key]  # not by `lane`, which knows who has become whom
+            while row.events and fate is not None:
+                yield from self._carry(row, fate)
+            lane.batched, lane.held = None, False
+            if row.events:
+                self._put_back(lane, row)
+            if row.state is RowState.BATCHED:
+                if fate is not None:
+                    self.head(lane, fate, NO_WORDS if fate.is_delivered else words)
+                else:
+                    row.state = RowState.SENDING if lane.place is QueueState.BUSY else RowState.WAITING
+                    if all(isinstance(call, tuple) for call in lane.calls[1:]):
+                        lane.newest = row  # others may merge into it again
+            if lane.place not in (QueueState.BUSY, QueueState.ASLEEP):
+                self._lines.came_back(lane)
+            elif lane.calls:
+                self._lines.ages.enter(lane)
+            yield
+
+    def _put_back(self, lane: KeyQueue, row: Row) -> None:
+        """No file carries these events any more: they wait in front of their lane again."""
+        events, row.events = row.events or [], None
+        if lane.place is QueueState.BUSY and not (lane.calls and lane.calls[0] is row):
+            lane.returned = [*events, *lane.returned]
+        else:
+            start = 1 if lane.calls and lane.calls[0] is row else 0
+            lane.calls[start:start] = events
+            lane.in_ages = False  # it is known there as younger than it is now
+        self._arrays.waiting += len(events)
+        lane.late = False  # others at its head were
+        if row.alone and events:
+            lane.slow_until = events[-1][0]
+
+    def do_chores(self) -> bool:
+        """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
+        if self._chores_waiting:
+            self._chores_waiting = sum(1 for _ in islice(self._chores, _CHORES)) == _CHORES
+            if not self._chores_waiting:
+                self._chores = iter(())
+        return self._settled.follow(_CHORES) or self._chores_waiting
+
+    # ── calls leave unsent ──
+
+    def expire(self, now: float, max_age: float) -> float:
+        """Calls die of age, never of a number of attempts. When the next one will."""
+        if self._lines.tidy(_CHORES):
+            return now
+        limit = now - max_age
+        self.give_up(limit, Outcome("dead", "expired"))
+        oldest = self._lines.ages.oldest()
+        return max(now + 1.0, oldest.head_time() + max_age) if oldest is not None else math.inf
+
+    def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
+        """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
+        given_up = 0
+        while given_up < at_most:
+            lane = self._lines.ages.oldest()
+            if lane is None or lane.head_time() > accepted_until:
+                break
+            head = lane.calls[0]
+            # A company row is not given up under its users: they would be lost with it.
+            if lane.place is QueueState.BUSY or (
+                isinstance(head, Row) and (head.state is RowState.BATCHED or head.awaited)
+            ):
+                self._lines.ages.set_aside(lane)  # it is watched again when its head comes back
+                continue
+            self.head(lane, outcome)
+            given_up += 1
+            self._lines.head_left(lane)
+        return given_up
+
+    def abandon(self, outcome: Outcome) -> None:
+        """The end: everything that the server has not taken into a job meets ``outcome``."""
+        while self.do_chores():
+            pass
+        running = [row for slot in self._slots for row in slot.submitted]
+        for row in (row for slot in self._slots for row in slot.unsubmitted):
+            self._settled.carried(row, outcome)
+        submitted = {id(row) for row in running}
+        for lane in list(self._lines):
+            lane.calls[:0], lane.returned = lane.returned, ()
+            staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
+            while lane.calls:
+                self.head(lane, outcome)
+            lane.calls = staying
+            self._lines.take(lane, QueueState.PARKED)
+            self._lines.came_back(lane)
+        while self.do_chores():
+            pass
+        for row in running:
+            # A part of it is lost: so is the call.
+            if not row.settled and row.outcome is not None and not row.outcome.is_delivered:
+                row.state = RowState.ANSWERED
+                self._settled.close(row)
+        for _ in self._settled.marked(running, True):
+            continue

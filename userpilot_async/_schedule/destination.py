@@ -1,0 +1,175 @@
+"""What differs between servers, as data: endpoints, budgets, and how calls look on the wire.
+
+A `Destination` is all that the schedule and the sender know of where calls go. A new one costs such a value, and a
+client whose methods check their arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import attrs
+
+from .._calls.payload import IdentifyPayload, Key, Kind, Payload
+from .._calls.rows import Row
+from .._errors.tree import InvalidCall
+from .._protocol.file_job import Step
+from .._protocol.verdict import Promise, Verdict
+
+
+class Call(Protocol):
+    """A call as a value: what a file holds, what `on_dead` gets, what may be made again."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The call as one line of an NDJSON file."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class LostCall:
+    """A call that will not be delivered."""
+
+    status: Literal["dead", "dropped"]
+    reason: str
+    """One label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
+    call: Call | None = attrs.field(default=None, repr=False)
+    """The call as it could be made again: of merged identifies, all that they said together."""
+    merged: int = 0
+    """How many earlier calls share this fate because they went into this one."""
+    error: InvalidCall | None = None
+    """Why there is no ``call``: it was invalid, and the settings send those here."""
+    arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    """What an invalid call was made with."""
+    detail: str = ""
+    """The server's own words, if it refused the call and said why; shortened, and printable."""
+    error_code: str | None = None
+    """The server's code for its refusal; ``None`` if it gave none."""
+    request_id: str | None = None
+    """The header ``x-request-id`` of that answer, which the vendor's support asks for; ``None`` if it had none."""
+
+
+@attrs.frozen
+class Route:
+    """One endpoint."""
+
+    name: str
+    """As `Statistics.requests` calls it."""
+    path: str
+    """``{job_id}`` in it stands for the quoted id of a job."""
+    budget: str
+    """Whose tokens its requests take: a key of `Destination.budgets`."""
+    method: str = "POST"
+    promises: Promise = Promise.RECEIPT
+    """What it answers with, if all is well; anything else is the answer of somebody in between."""
+
+
+def alone(bodies: Sequence[bytes]) -> bytes:
+    """The body of a request for one event."""
+    return bodies[0]
+
+
+def as_array(bodies: Sequence[bytes]) -> bytes:
+    """The body of a request for several: a JSON array."""
+    return b"[" + b",".join(bodies) + b"]"
+
+
+@attrs.frozen(kw_only=True)
+class Events:
+    """How tracks go."""
+
+    route: Route
+    most: int = 1
+    """Events in one request. More than one linger for others to fill an array with."""
+    max_bytes: int = 1
+    """About what one request holds, if that is more than one event."""
+    pack: Callable[[Sequence[bytes]], bytes] = alone
+
+
+@attrs.frozen(kw_only=True)
+class Files:
+    """How rows go in bulk: as files that become jobs, one at a time."""
+
+    threshold: int
+    """More waiting rows of a kind than this become a file."""
+    submit: Mapping[Kind, Route]
+    """By kind of row; they take turns, in this order."""
+    look: Route
+    listing: Route
+    line: Callable[[Row], bytes]
+    """A row as one line of the file, with its newline."""
+    arrays: Mapping[Kind, str] = attrs.field(factory=dict)
+    """By kind of row: the name under which ``submit`` takes the same rows as an array in a JSON object, if it does."""
+    job_timeout: float
+    """Seconds past its expected end that a job is believed in."""
+
+    def route(self, step: Step) -> Route:
+        """Where this step of a file's life is asked for."""
+        return self.submit[step.batch.kind] if step.what == "submit" else _looks(self, step)
+
+
+@attrs.frozen(kw_only=True)
+class Imports:
+    """How events go that would be dated wrongly by now: as files whose lines say when, one job at a time."""
+
+    wanted: bool
+    """Otherwise only a file that another sender has left is watched to its end."""
+    late_after: float
+    """Seconds after which an event is late."""
+    submit: Route
+    look: Route
+    listing: Route
+    lines: Callable[[Row, Mapping[str, Any], Callable[[float], float]], Iterator[bytes]]
+    """A row with its events as lines of the file. It says of the person all these properties; the function turns the
+    schedule's time into seconds since 1970.
+    """
+    job_timeout: float
+
+    def route(self, step: Step) -> Route:
+        """Where this step of a file's life is asked for."""
+        return self.submit if step.what == "submit" else _looks(self, step)
+
+
+def _looks(files: Files | Imports, step: Step) -> Route:
+    return files.look if step.what == "look" else files.listing
+
+
+@attrs.frozen(kw_only=True)
+class Destination:
+    """One kind of server."""
+
+    name: str
+    """The prefix of filenames."""
+    budgets: Mapping[str, int | None]
+    """Requests a minute by the name that routes use; ``None`` for no limit."""
+    burst: int
+    """Of each budget."""
+    events: Events
+    rows: Mapping[Kind, Route]
+    """Identifies, by what they are of: each goes in a row of its own, into which later ones merge."""
+    row_body: Callable[[Row], bytes]
+    row_call: Callable[[Row], Call]
+    """The one call that says what a row says."""
+    merges: Callable[[Row, IdentifyPayload, bool], bool] = attrs.field(default=lambda row, facts, last: True)
+    """Whether facts may go into a row that waits; ``last`` says that nothing lies behind it yet."""
+    posts: Mapping[Kind, Route] = attrs.field(factory=dict)
+    """Calls that go alone, as they are."""
+    once: frozenset[Kind] = frozenset()
+    """Posts that the server takes once: the same one again is not sent."""
+    files: Files | None = None
+    imports: Imports | None = None
+    call_of: Callable[[Kind, Key, Payload], Call]
+    """The call that was put as this."""
+    reads: Callable[[Verdict], Verdict] = attrs.field(default=lambda verdict: verdict)
+    """What an answer means here, where that differs from what it means elsewhere."""
+    lost_call: Callable[..., LostCall]
+    """What `on_dead` gets; the subclass says which calls this destination knows."""
+    wrong_key: str = "is it the right one?"
+    """What people should ask themselves when the key is refused."""
+    wrong_url: str = "is the URL right?"
+    """And when nobody there knows the path."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What calls can be of: persons, and whatever else rows are of."""
+        return ("user", *(kind for kind in self.rows if kind != "user"))

@@ -1,0 +1,121 @@
+"""When rows become a file, and what the job slot wants done about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ..._calls.rows import MAX_ROWS, Row, RowState, cut
+from ..._protocol.file_job import Batch
+from ..._protocol.jobs import expected_duration
+from ..destination import Files
+from ..job_slot import JobSlot, SlotState
+from ..key_queue import KeyQueue, QueueState
+from ..queues import Queues
+from ..takeover import UnfinishedFile
+
+LONGEST_RESUME = 30.0  # seconds until the rows of a file that was taken over have to be there
+LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333
+
+
+class BulkRoute:
+    """Fills the slot from the lines. Without ``files`` it never does, and only knows when a row has lingered enough."""
+
+    def __init__(self, files: Files | None, slot: JobSlot, lines: Queues, linger: float, now: float) -> None:
+        self._files = files
+        self._slot = slot
+        self._lines = lines
+        self._linger = linger
+        self.latest = dict.fromkeys(lines.lanes, now)
+        """When the newest identify came, by what it is of."""
+        self._filed_at = dict.fromkeys(lines.lanes, -math.inf)
+        self.resuming: Batch | None = None
+        """A file that was taken over, while its rows come in."""
+        self._unfinished: UnfinishedFile | None = None
+        self._last_call = -1
+
+    def resume(self, file: UnfinishedFile, now: float) -> None:
+        """Take over a file whose rows are about to come in."""
+        if self._files is None or file.kind not in self._files.submit or not file.last_calls:
+            return
+        self.resuming = self._slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
+        self._unfinished, self._last_call = file, max(file.last_calls.values())
+
+    def rejoins(self, lane: KeyQueue, said: Row) -> Row | None:
+        """The row in the file that a call is part of, with what it says in it; ``None`` if it is of none.
+
+        A file had all that waited of a user up to one call. Where something lies before that now, the row is none of
+        the file's any more, and is sent again.
+        """
+        file, batch = self._unfinished, self.resuming
+        assert file is not None
+        assert batch is not None
+        if self._slot.batch is not batch or self._slot.state is SlotState.SUBMITTING:
+            self.resuming = None  # its time was over
+        elif lane.kind == batch.kind and said.said_by <= file.last_calls.get(lane.key, -1):
+            row = lane.batched
+            if row is not None and row.state is RowState.BATCHED:
+                row.absorb(said)
+                return row
+            if row is None and not lane.calls:
+                said.state = RowState.BATCHED
+                lane.batched = said
+                lane.calls.append(said)
+                batch.rows.append(said)
+                batch.lines += 1
+                self._lines.came_in(lane)
+                return said
+        return None
+
+    def came_in(self, call_id: int, now: float) -> None:
+        """So far have calls come in: if that is the file's end, it is looked for now."""
+        if self.resuming is not None and call_id >= self._last_call:
+            self.resuming = None
+            self._slot.resumed(now)
+
+    def takes(self, waiting: Mapping[str, KeyQueue]) -> bool:
+        """So many of a kind go as a file."""
+        return self._files is not None and len(waiting) > self._files.threshold
+
+    def ripe_at(self, lane: KeyQueue, now: float, hurry: int) -> float:
+        """When its head has lingered long enough for others to merge with."""
+        head = lane.calls[0]
+        assert isinstance(head, Row)
+        return now if hurry else head.accepted_at + self._linger
+
+    def _file_ripe_at(self, kind: str, waiting: Mapping[str, KeyQueue], now: float, hurry: int) -> float:
+        """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
+        first = self.ripe_at(next(iter(waiting.values())), now, hurry)
+        if first > now or hurry:
+            return first
+        linger = min(LONGEST_LINGER, expected_duration(len(waiting)) / 10)
+        return min(self.latest[kind] + self._linger, first + linger)
+
+    def fill_slot(self, now: float, hurry: int, may_start: bool) -> float:
+        """Start a file if there are rows enough; else say when there may be."""
+        earliest = math.inf
+        for kind in sorted(self._files.submit if self._files else (), key=self._filed_at.__getitem__):
+            waiting = self._lines.patient[kind]
+            if not self.takes(waiting):
+                continue
+            ripe = self._file_ripe_at(kind, waiting, now, hurry)
+            if ripe > now:
+                earliest = min(earliest, ripe)
+            elif not self._slot.takes_rows(now):
+                earliest = min(earliest, self._slot.opens_at())
+            elif not may_start:
+                earliest = now
+            else:
+                self._start(kind, waiting, now)
+        return earliest
+
+    def _start(self, kind: str, waiting: Mapping[str, KeyQueue], now: float) -> None:
+        heads = (lane.calls[0] for lane in waiting.values())
+        rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self._slot.max_bytes)
+        self._slot.start(kind, rows, len(rows))
+        for row in rows:
+            row.state = RowState.BATCHED
+            lane = waiting[row.key]
+            self._lines.take(lane, QueueState.PARKED)
+            lane.batched, lane.newest = row, None
+        self._filed_at[kind] = now

@@ -1,0 +1,165 @@
+"""What became of calls, written down by the schedule for the sender to carry on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from .._calls.outcome import DELIVERED, NO_WORDS, Outcome, Words
+from .._calls.payload import Event, Waiting, body_of
+from .._calls.rows import Row, RowState
+from .destination import Call, Destination
+from .key_queue import KeyQueue, Post
+
+MARKED = 1_000  # calls marked at once
+
+
+@attrs.frozen
+class Settlement:
+    """Calls that have met their fate, with those that were merged into them."""
+
+    carriers: Sequence[int]
+    """The ids that stand for all of it in the account: one, or the events of an array that were delivered together;
+    none for a row made of what others' identifies say.
+    """
+    merged: Sequence[int]
+    """Ids that share the carrier's fate."""
+    outcome: Outcome
+    size: int
+    """Bytes of the queue that are free again."""
+    said: Event | Row | Post | None
+    """What was said, unless it was delivered."""
+    words: Words = NO_WORDS
+    """What the server said about it, if it was refused."""
+    riders: Sequence[int] = ()
+    """Calls that are not settled, although the server has been told what they say of this row: of the company, while
+    the user's own row waits, or the other way round.
+    """
+
+    @property
+    def detail(self) -> str:
+        """The same as one text, with the ids that the vendor's support asks for."""
+        return str(self.words)
+
+    def call(self, destination: Destination) -> Call:
+        """The call as one would make it again."""
+        if isinstance(self.said, Row):
+            return destination.row_call(self.said)
+        if isinstance(self.said, Post):
+            return destination.call_of(self.said.kind, "", self.said.body)
+        assert self.said is not None
+        return destination.call_of("track", "", self.said)
+
+
+class Settlements:
+    """Collects until the sender takes."""
+
+    def __init__(self) -> None:
+        self.done: list[Settlement] = []
+        self.merged: list[int] = []
+        """Ids whose calls went into a later one, and cost no room any more."""
+        self.freed = 0
+        """Bytes that merging gave back; below 0 where a row grew."""
+        self.marks: list[tuple[Sequence[int], bool, int]] = []
+        """Ids that a job of the server holds now (``True``), or holds no more, and the bytes of events among them."""
+        self.forgotten: list[str] = []
+        """Files, all of whose calls have been settled, or go another way."""
+        self._waves: deque[tuple[list[Row], Outcome]] = deque()
+
+    def head(self, lane: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """The head of this lane has met its fate; it leaves the lane."""
+        head = lane.calls[0]
+        lane.pop_heads()
+        if isinstance(head, Row):
+            head.state, head.words = RowState.ANSWERED, words
+            self._part(head, outcome)
+            if not head.settled and outcome.status == "delivered":
+                self.done.append(Settlement((), (), outcome, 0, head, riders=list(head.ids)))
+        elif isinstance(head, Post):
+            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head, words))
+        else:
+            call_id, _, event = head
+            self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, words))
+
+    def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
+        """An event has met its fate before it came into a lane."""
+        self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+
+    def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
+        """The events that went in a file together with a row have met their fate; the first ones, if there are many."""
+        events = (row.events or [])[:at_most]
+        row.events = (row.events or [])[len(events) :]
+        self._mark(events, False)
+        if outcome.is_delivered:
+            size = sum(len(body_of(event)) for _, _, event in events)
+            self.done.append(Settlement([call_id for call_id, _, _ in events], (), outcome, size, None))
+        else:
+            for call_id, _, event in events:
+                self.unheld(call_id, event, outcome)
+
+    def delivered(self, parts: Iterable[tuple[KeyQueue, int]], size: int) -> None:
+        """So many events at the heads of these lanes, of so many bytes, have been delivered."""
+        ids: list[int] = []
+        for lane, events in parts:
+            ids += [call[0] for call in lane.calls[:events]]  # type: ignore[index]  # events are tuples
+            lane.pop_heads(events)
+        self.done.append(Settlement(ids, (), DELIVERED, size, None))
+
+    def again(self, call_id: int, size: int, outcome: Outcome | None) -> None:
+        """A call says what another has said, where once is enough; ``outcome`` is what became of that, if it has."""
+        self.merged.append(call_id)
+        self.freed += size
+        if outcome is not None:
+            self.done.append(Settlement((), (call_id,), outcome, 0, None))
+
+    def follow(self, at_most: int) -> bool:
+        """Settle so many rows whose company's properties have met their fate; true if there are more."""
+        while self._waves and at_most:
+            riders, outcome = self._waves[0]
+            if riders:
+                self._part(riders.pop(), outcome)
+                at_most -= 1
+            else:
+                self._waves.popleft()
+        return bool(self._waves)
+
+    def close(self, row: Row) -> None:
+        """Settle a row with what is known of its parts."""
+        row.settled = True
+        outcome = row.outcome or DELIVERED
+        riders = [call_id for rider in row.riders or () for call_id in row.said_with(rider)]
+        self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.words, riders))
+        if row.riders:
+            self._waves.append((list(reversed(row.riders)), outcome))
+
+    def _part(self, row: Row, outcome: Outcome) -> None:
+        """One part of a row is answered: itself, or a company's properties that came with it.
+
+        A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is.
+        """
+        if row.settled:
+            return
+        if row.outcome is None or row.outcome.is_delivered:
+            row.outcome = outcome
+        row.open_parts -= 1
+        if not row.open_parts or (row.state is RowState.ANSWERED and not row.outcome.is_delivered):
+            self.close(row)
+
+    def marked(self, rows: Iterable[Row], submitted: bool) -> Iterator[int]:
+        """The server has taken these rows into a job, or the job came to nothing. Gives the number of calls marked."""
+        for row in rows:
+            for start in range(0, len(row.events or ()), MARKED):
+                yield self._mark((row.events or [])[start : start + MARKED], submitted)
+            if row.state is RowState.BATCHED:
+                self.marks.append((row.ids[-1:], submitted, 0))
+                for rider in row.riders or ():
+                    if rider.state is RowState.ANSWERED and not rider.settled:
+                        self.marks.append((rider.ids[-1:], submitted, 0))
+            yield 1
+
+    def _mark(self, events: Sequence[Waiting], submitted: bool) -> int:
+        size = sum(len(body_of(event)) for _, _, event in events)
+        self.marks.append(([call_id for call_id, _, _ in events], submitted, size))
+        return len(events)

@@ -1,0 +1,176 @@
+"""Userpilot's realtime API as a destination: its endpoints, budgets and limits, and how calls look on its wire.
+
+Source: docs.userpilot.com, read 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, cast  # noqa: F401  # Literal and InvalidCall are in fields that DeadCall inherits
+
+import attrs
+
+from .._calls.payload import Event, IdentifyPayload, Key, Kind, Payload, body_of
+from .._calls.rows import Row, RowState
+from .._calls.values import MAX_PROPERTIES, Value, encode_json, size_of
+from .._errors.tree import InvalidCall  # noqa: F401  # as Literal
+from .._protocol.verdict import Promise
+from .._schedule.destination import Destination, Events, Files, Imports, LostCall, Route
+from .._settings import Settings
+from .calls import Call, Identify, IdentifyCompany, track_from_body
+
+
+@attrs.frozen(kw_only=True)
+class DeadCall(LostCall):
+    """A call for Userpilot that will not be delivered."""
+
+    call: Call | None = attrs.field(default=None, repr=False)
+    """The call as it could be made again: of merged identifies, all that they said together."""
+
+
+TRACK = Route("track", "/v1/track", "track")
+IDENTIFY = Route("identify", "/v1/identify", "identify")
+IDENTIFY_COMPANY = Route("identify_company", "/v1/companies/identify", "identify")
+BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify", promises=Promise.NEW_JOB)
+BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
+SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
+IMPORTS = Route("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
+JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET", promises=Promise.JOB)
+JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET", promises=Promise.JOBS)
+
+
+def userpilot(settings: Settings) -> Destination:
+    """Events one a request; identifies one a request or in files of 10,000; two budgets."""
+    return Destination(
+        name="userpilot",
+        budgets={"track": settings.track_per_minute, "identify": settings.identify_per_minute},
+        burst=settings.burst,
+        events=Events(route=TRACK),
+        rows={"user": IDENTIFY, "company": IDENTIFY_COMPANY},
+        row_body=realtime_body,
+        merges=merges,
+        files=Files(
+            threshold=settings.bulk_threshold,
+            submit={"company": BULK_COMPANIES, "user": BULK_USERS},  # companies, which are few, go first
+            look=JOB,
+            listing=JOBS,
+            line=bulk_line,
+            arrays={"company": "companies", "user": "users"},
+            job_timeout=settings.job_timeout,
+        ),
+        imports=Imports(
+            wanted=settings.imports is not None,
+            late_after=settings.late_after,
+            submit=IMPORTS,
+            look=JOB,
+            listing=JOBS,
+            lines=import_lines,
+            job_timeout=settings.job_timeout,
+        ),
+        call_of=call_of,
+        row_call=row_call,
+        lost_call=DeadCall,
+        wrong_key="is it the browser's App Token instead of the API key?",
+        wrong_url="is the URL (the region) right?",
+    )
+
+
+def facts_of(metadata: dict[str, Value], company: dict[str, Value] | None, size: int) -> IdentifyPayload:
+    """What an identify says. ``company`` has its ``id``, and beside it what is said of the company itself."""
+    if company is None:
+        return metadata, None, size, None
+    company_id = str(company["id"])
+    fields: dict[str, Any] = {"company_id": company_id}
+    size += size_of(fields)
+    if len(company) == 1:
+        return metadata, fields, size, None
+    properties = {name: value for name, value in company.items() if name != "id"}
+    its_size = size_of(properties)
+    return metadata, fields, size + its_size, ("company", company_id, properties, its_size)
+
+
+def merges(row: Row, facts: IdentifyPayload, last: bool) -> bool:
+    """Whether these facts may go into a row that waits.
+
+    It may lie before tracks: an identify moves ahead of them, but only if it does not move the user to another
+    company, because every event is booked on the user's company of the moment.
+    """
+    fields = facts[1]
+    if fields is not None and not last and fields != row.fields:
+        return False
+    return row.has_room_for(facts[0], MAX_PROPERTIES)
+
+
+def realtime_body(row: Row) -> bytes:
+    """The row as the body of ``POST /v1/identify`` or ``POST /v1/companies/identify``.
+
+    The sources name a company's id ``id`` (older document, integrations in the field) and ``company_id``
+    (OpenAPI): both are sent.
+    """
+    if row.kind == "company":
+        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode()
+    body: dict[str, object] = {"user_id": row.key, "metadata": row.metadata}
+    if row.fields is not None:
+        company_id = row.fields["company_id"]
+        body["company"] = {"id": company_id, "company_id": company_id}
+    return encode_json(body).encode()
+
+
+def bulk_line(row: Row) -> bytes:
+    """The row as one line of a bulk file."""
+    if row.kind == "company":
+        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode() + b"\n"
+    return encode_json({"user_id": row.key, **(row.fields or {}), "metadata": row.metadata}).encode() + b"\n"
+
+
+def import_lines(row: Row, known: Mapping[str, Any], date: Callable[[float], float]) -> Iterator[bytes]:
+    """The row, if it is one, and the events behind it as lines of an import file.
+
+    An import may blank the properties that an ``identify_user`` row leaves out, so it says all that are known.
+    ``date`` turns the schedule's time into seconds since 1970; it is asked when a line is made. Times are UTC, written
+    as in the vendor's samples: "Import event schema", read 2026-10.
+    """
+    if row.state is RowState.BATCHED:
+        said = {"event_type": "identify_user", "user_id": row.key, **(row.fields or {}), "source": SOURCE}
+        said.update(inserted_at=_inserted_at(date(row.accepted_at)), metadata=known)
+        yield encode_json(said).encode() + b"\n"
+    for _, accepted_at, event in row.events or ():
+        moment = _inserted_at(date(accepted_at)) if isinstance(event, bytes) else _written(event[1])
+        head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{moment}",'
+        yield head.encode() + body_of(event)[1:] + b"\n"
+
+
+def _inserted_at(moment: float) -> str:
+    return _written(datetime.fromtimestamp(moment, UTC))
+
+
+def _written(moment: datetime) -> str:
+    """One in UTC, as all moments of calls are."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def call_of(kind: Kind, key: Key, said: Payload) -> Call:
+    """The call that was put as ``said``."""
+    if kind == "track":
+        event = cast("Event", said)
+        track = track_from_body(body_of(event))
+        return track if isinstance(event, bytes) else attrs.evolve(track, occurred_at=event[1])
+    metadata, fields, _, companion = cast("IdentifyPayload", said)
+    if kind == "company":
+        return IdentifyCompany(str(key), metadata)
+    company = {"id": fields["company_id"], **(companion[2] if companion else {})} if fields else None
+    return Identify(str(key), metadata, company)
+
+
+def row_call(row: Row) -> Identify | IdentifyCompany:
+    """The one call that says what the row says."""
+    if row.kind == "company":
+        return IdentifyCompany(row.key, row.metadata)
+    company: dict[str, Value] | None = None
+    if row.fields is not None:
+        company_id = row.fields["company_id"]
+        company = {"id": company_id, "company_id": company_id}
+        for lost in (other for other in row.needs if other.key == company_id):
+            company.update((name, value) for name, value in lost.metadata.items() if name not in company)
+    return Identify(row.key, row.metadata, company)

@@ -1,0 +1,192 @@
+"""How an import stands, and how it ended: for people, and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.console import RenderableType
+from rich.table import Table
+
+from .._protocol.jobs import Job
+from ..imports import ImportProgress, ImportReport
+from ._console import cell
+from ._progress import bar, job_words
+from ._source import Rejection
+
+NAMED = 10  # bad rows that are named; the file beside it has them all
+
+COUNTS = ("read", "valid", "refused", "uploaded", "completed", "unconfirmed", "files", "possible_duplicates")
+"""Of a report; they add up over files."""
+
+
+@attrs.define
+class ProgressView:
+    """What is to be seen of one file's import: the latest progress, and how long the rest may take."""
+
+    sends: bool
+    """To a server, whose pace is what takes the time; else reading does."""
+    strict: bool = False
+    """The whole file is checked before anything is told of it."""
+    last: ImportProgress | None = attrs.field(default=None, init=False)
+    job: Job | None = attrs.field(default=None, init=False)
+    """Of the file that was uploaded last, as last seen: not every progress tells of it."""
+    done: int = attrs.field(default=0, init=False)
+    """Rows that the server has worked off; bytes read, if nothing is sent."""
+    _since: tuple[float, int] = attrs.field(default=(0.0, 0), init=False)
+    """When the pace is measured from, and what was done by then: not by this run."""
+
+    def see(self, progress: ImportProgress) -> None:
+        """For `on_progress`."""
+        begins, before, self.last = self.last is None, self.done, progress
+        self.done = self._done(progress, begins) if self.sends else progress.bytes_read
+        if begins or self.done < before:  # an earlier run's job turns out to have rows left
+            self._since = (progress.elapsed, self.done)
+
+    def _done(self, progress: ImportProgress, begins: bool) -> int:
+        if progress.job is not None:
+            self.job = progress.job
+            rest = (self.job.total_rows or 0) - (self.job.completed_rows or 0)
+            return max(0, progress.uploaded - max(0, rest))
+        if self.job is not None and self.job.status.final:
+            self.job = None
+        return progress.uploaded if begins else self.done  # what has been uploaded since waits for its first look
+
+    @property
+    def _nothing_yet(self) -> str:
+        return "checking all of it first" if self.strict else "nothing read yet"
+
+    @property
+    def total(self) -> float | None:
+        """What `done` will be at the end, if the rest of the file is like what was read."""
+        seen = self.last
+        if seen is None or not seen.bytes_total:
+            return None
+        if not self.sends:
+            return seen.bytes_total
+        return max(seen.valid, seen.valid * seen.bytes_total / seen.bytes_read) if seen.bytes_read else None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds from the latest progress on, at this run's pace; ``None`` if there is none yet, or nothing left."""
+        began, before = self._since
+        if self.last is None or self.total is None or not before < self.done < self.total:
+            return None
+        return (self.total - self.done) * (self.last.elapsed - began) / (self.done - before)
+
+    def words(self) -> str:
+        """One line."""
+        seen = self.last
+        if seen is None:
+            return self._nothing_yet
+        said = [f"{seen.read:,} lines read", f"{seen.valid:,} rows valid", f"{seen.refused:,} refused"]
+        if self.sends:
+            said.append(f"{seen.uploaded:,} uploaded")
+        if self.job is not None:
+            said.append(f"job {job_words(self.job)}")
+        if (seconds := self.left) is not None:
+            said.append(f"about {span(seconds)} left")
+        if seen.waiting_for is not None:
+            said.append(f"waiting: {seen.waiting_for}")
+        return ", ".join(said)
+
+    def table(self, elapsed: float) -> Table:
+        """The same for a terminal."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", min_width=16)
+        grid.add_column(justify="right", min_width=8)
+        grid.add_column()
+        seen = self.last
+        if seen is not None:
+            grid.add_row("lines read", f"{seen.read:,}", _bar(seen.bytes_read, seen.bytes_total))
+            grid.add_row("rows valid", f"{seen.valid:,}", "")
+            grid.add_row("refused", cell(f"{seen.refused:,}", "red" if seen.refused else ""), "")
+            if self.sends:
+                grid.add_row("uploaded", f"{seen.uploaded:,}", _bar(self.done, self.total))
+                grid.add_row("job", "", cell("none", "dim") if self.job is None else cell(job_words(self.job)))
+        seconds = self.left
+        ahead = "" if seconds is None else f"about {span(seconds)} left"
+        grid.add_row("time", span(elapsed), ahead if seen is not None else self._nothing_yet)
+        if seen is not None and seen.waiting_for is not None:
+            grid.add_row("waiting", "", cell(seen.waiting_for, "yellow"))
+        return grid
+
+
+def _bar(done: int, total: float | None) -> RenderableType:
+    return bar(done, max(1, int(total))) if total else ""
+
+
+def span(seconds: float) -> str:
+    """A duration as one says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5_400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3_600:.1f} h"
+
+
+# ── how it ended ──
+
+
+def refusals(report: ImportReport) -> Iterator[str]:
+    """The first bad rows, one a line, and where the others are."""
+    for line, field, reason in report.first_errors[:NAMED]:
+        yield str(Rejection(line, field, reason))
+    if (more := report.refused - len(report.first_errors[:NAMED])) > 0:
+        kept = f"all of them are in {report.rejected}" if report.rejected else "--rejected FILE keeps them all"
+        yield f"and {more:,} more: {kept}"
+
+
+def as_text(path: Path, report: ImportReport, uploads: Path | None) -> Iterator[str]:
+    """A report, line by line; ``uploads`` is where a dry run has put its files."""
+    counts = f"{report.read:,} lines read, {report.valid:,} rows valid, {report.refused:,} refused"
+    yield f"{path}: {counts}, in {span(report.elapsed)}"
+    if uploads is not None:
+        yield f"{files_text(report.files)} written to {uploads}; nothing was sent"
+    elif report.jobs:
+        yield f"{report.uploaded:,} rows uploaded in {files_text(report.files)}, {report.completed:,} of them completed"
+        if report.unconfirmed:
+            yield f"{report.unconfirmed:,} of them are without the server's word that they are there"
+        yield f"possible duplicates: {report.possible_duplicates:,}"
+    if report.rejected is not None:
+        yield refused_text(report)
+
+
+def refused_text(report: ImportReport) -> str:
+    """How many were refused, and where they are."""
+    were = "1 was refused" if report.refused == 1 else f"{report.refused:,} were refused"
+    return were if report.rejected is None else f"{were}: see {report.rejected}"
+
+
+def sum_text(reports: Sequence[ImportReport]) -> str:
+    """Several files in one line."""
+    total = summed(reports)
+    said = [f"{total['read']:,} lines read", f"{total['valid']:,} rows valid", f"{total['refused']:,} refused"]
+    if any(report.jobs for report in reports):
+        said.append(f"{total['uploaded']:,} uploaded")
+        said.append(f"{total['possible_duplicates']:,} possible duplicates")
+    return f"{files_text(len(reports))}: {', '.join(said)}"
+
+
+def summed(reports: Sequence[ImportReport]) -> dict[str, int]:
+    """The counts of all files together."""
+    return {name: sum(getattr(report, name) for report in reports) for name in COUNTS}
+
+
+def as_dict(report: ImportReport) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        **summed([report]),
+        "jobs": list(report.jobs),
+        "rejected": None if report.rejected is None else str(report.rejected),
+        "first_errors": [dict(zip(("line", "field", "reason"), error, strict=True)) for error in report.first_errors],
+        "elapsed": round(report.elapsed, 3),
+        "complete": report.complete,
+    }
+
+
+def files_text(count: int) -> str:
+    """So many files."""
+    return "1 file" if count == 1 else f"{count:,} files"

@@ -1,0 +1,80 @@
+"""The application that `demo --crash` kills, in a process of its own.
+
+It accepts the calls of a file into an outbox on disk, sends what is there, and tells each moment of its life on stdout.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote
+
+import anyio
+
+from ..._client import UserpilotClient
+from ..._errors.tree import InvalidCall
+from ..._settings import Settings
+from ..._userpilot.calls import Call, from_bytes
+
+BURST = 300  # nobody else spends from this budget
+LINES = 1_200  # with more of them, the events alone would take longer than a minute's budget allows
+TICK = 0.02  # seconds between two moments
+TOLD = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "sends")
+
+
+async def live(url: str, path: str, sample: Path) -> None:
+    """Go on where the outbox ends: it has as many of the calls as it has accepted."""
+    settings = Settings(burst=BURST, when_full="wait", max_wait=None)
+    outbox = f"sqlite:///{quote(path)}?durability=process"  # nobody pulls the plug here
+    client = UserpilotClient("demo", region="us", base_url=url, outbox=outbox, settings=settings, disabled=False)
+    async with client:
+        accepted = client.statistics().accepted
+
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(tell_on, lambda: tell(client, accepted=accepted, done=False))
+            for call in islice(calls(lines_of(sample)), accepted, None):
+                await client.enqueue(call)
+                accepted += 1
+            await client.flush()
+            beside.cancel_scope.cancel()
+        tell(client, accepted=accepted, done=True)
+
+
+async def tell_on(tell: Callable[[], None]) -> None:
+    """Each moment."""
+    while True:
+        await anyio.sleep(TICK)
+        tell()
+
+
+def tell(client: UserpilotClient, **more: int | bool) -> None:
+    """This moment, on stdout."""
+    seen = client.statistics()
+    moment = {name: getattr(seen, name) for name in TOLD}
+    sys.stdout.write(json.dumps({**moment, **more}) + "\n")
+    sys.stdout.flush()
+
+
+def lines_of(sample: Path) -> list[bytes]:
+    """Enough of the sample for a short story: what the first 199 users do, who are as busy as all others together."""
+    with gzip.open(sample) as file:
+        return list(islice((line for line in file if b'"user-00' in line or b'"user-01' in line), LINES))
+
+
+def calls(lines: Iterable[bytes]) -> Iterator[Call]:
+    """Those on the lines; some lines are bad."""
+    for line in lines:
+        try:
+            call = from_bytes(line)
+        except InvalidCall:
+            continue
+        yield call
+
+
+def main() -> None:
+    """The process itself."""
+    anyio.run(live, sys.argv[1], sys.argv[2], Path(sys.argv[3]))

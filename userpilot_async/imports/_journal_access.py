@@ -1,0 +1,144 @@
+"""The journal of an import, found and opened: whose it is, and whether it may go on."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import attrs
+from anyio.to_thread import run_sync
+
+from .._delivery.credentials import KeyRing
+from .._userpilot.api import UserpilotAPI
+from ._journal import Journal
+from ._report import AlreadyImported, ImportConflict, ImportReport
+from ._schema import About
+
+ROWS = "rows"  # the source that is no file; these are known by what is in them
+MAX_BYTES = 50_000_000  # of a file: "50 MB" in the vendor's page on bulk files, if its M is the smaller one
+
+
+def new_name(source: str) -> str:
+    """A name for upload files that no other import ever has: the job list is searched for it."""
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', source).strip('-')[:40] or 'rows'}-{uuid4().hex[:16]}"
+
+
+def fresh(about: About) -> Journal:
+    """One that goes with the process."""
+    journal = Journal(None)
+    journal.begin(about, MAX_BYTES)
+    return journal
+
+
+async def opened(
+    api: UserpilotAPI, place: Path, about: About, source: str, *, again: bool = False, rebind: bool = False
+) -> Journal:
+    """The journal at ``place``, which is this source's and this account's; `ImportConflict` otherwise."""
+    journal = await run_sync(Journal, place)
+    keys = api.reserve(0).keys
+    try:
+        if not journal.created:
+            await run_sync(journal.load)
+            if not journal.progress.finished:
+                mine = _checked(journal, about, source)
+                await _bind(journal, mine, keys, api.base_url, source, rebind=rebind)
+                return journal
+            if not again and journal.progress.uploaded:
+                raise await run_sync(_done, journal, about, source, keys, api.base_url)
+        about = await run_sync(_bound, about, keys, api.base_url)
+        await run_sync(journal.begin, about, MAX_BYTES)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await run_sync(journal.close)
+        raise
+    return journal
+
+
+def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
+    """What the journal knows."""
+    now = journal.progress
+    return ImportReport(
+        read=now.read,
+        valid=now.valid,
+        refused=now.refused,
+        uploaded=now.uploaded,
+        completed=now.completed,
+        unconfirmed=now.unconfirmed,
+        files=now.files,
+        jobs=journal.jobs(),
+        possible_duplicates=now.possible_duplicates,
+        rejected=Path(now.rejected) if now.rejected else None,
+        first_errors=journal.errors(),
+        elapsed=elapsed,
+        complete=bool(now.finished),
+    )
+
+
+def _checked(journal: Journal, about: About, source: str) -> About:
+    """Whose journal it is; `ImportConflict` if it is another source's."""
+    known = journal.about
+    if known.source != about.source:
+        raise ImportConflict(
+            f"{journal.path} is the journal of an import that is not complete, and {source} is another source or has "
+            "changed since: go on with the old one, or take the journal away to begin anew "
+            f"({journal.progress.uploaded:,} of its rows are uploaded, and would be there twice)"
+        )
+    if known.converted_from != about.converted_from:
+        before = f"as an export of {known.converted_from}" if known.converted_from else "as import rows"
+        raise ImportConflict(f"the import of {source} was begun {before}: go on in the same way")
+    if known.series not in ("", about.series):
+        raise ImportConflict(
+            f"the import of {source} was begun behind other files, whose users and companies its rows carry on: "
+            "give the same files again, in the same order"
+        )
+    return known
+
+
+async def _bind(journal: Journal, known: About, keys: KeyRing, server: str, source: str, *, rebind: bool) -> None:
+    if not rebind and not await run_sync(_is_of, known, keys, server):
+        raise ImportConflict(
+            f"the import of {source} was begun with another API key or server; "
+            "rebind=True goes on with this one, if it is the same account's"
+        )
+    if rebind or _is_old(known, keys):
+        await run_sync(journal.bind, await run_sync(_bound, known, keys, server))
+
+
+def _bound(about: About, keys: KeyRing, server: str) -> About:
+    salt = secrets.token_bytes(16)
+    return attrs.evolve(about, server=server, salt=salt.hex(), key=keys.fingerprint(salt))
+
+
+def _is_of(known: About, keys: KeyRing, server: str) -> bool:
+    if known.server != server:
+        return False
+    return _is_old(known, keys) or known.key == keys.fingerprint(bytes.fromhex(known.salt))
+
+
+def _is_old(known: About, keys: KeyRing) -> bool:
+    """It is this account's, and an earlier version has written it."""
+    return known.key == keys.old_fingerprint(bytes.fromhex(known.salt))
+
+
+def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: str) -> ImportConflict:
+    when = journal.progress.finished
+    if not _is_of(journal.about, keys, server):
+        return ImportConflict(
+            f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "
+            f"if this is another account, take {journal.path} away, or say again=True, and it is imported here, too"
+        )
+    if _is_old(journal.about, keys):
+        journal.bind(_bound(journal.about, keys, server))
+    if about.source == journal.about.source == ROWS:
+        message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
+        return AlreadyImported(message, report_of(journal))
+    if journal.about.source == about.source:
+        message = f"{source} was imported on {when}: again=True would import it once more, and double its events"
+        return AlreadyImported(message, report_of(journal))
+    return ImportConflict(
+        f"{source} was imported on {when}, and has changed since: again=True imports all of it, and doubles the events "
+        "that it had then; put new rows, and corrected ones, into a file of their own"
+    )

@@ -1,0 +1,183 @@
+"""Batches on their way into Redis: one step after the other, each made once, whatever becomes of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .._errors.tree import OutboxError
+from .._outbox.batch import Batch, Committed, Put
+from ._access import ClientState
+from ._answers import Made, resolved_of, written_of
+from ._codec import encoded
+from ._failures import FAILURES, Away, Full
+from ._lease import Lease
+from ._notes import SenderNotes, calls_in, may_be_twice, notes_of, refusals_of
+
+if TYPE_CHECKING:
+    from ._outbox import RedisOutbox
+
+
+@attrs.define
+class WriteStep:
+    """A batch that is being written, for as long as it takes."""
+
+    batch: Batch
+    puts: list[Put]
+    """As they were sent the last time."""
+    notes: list[SenderNotes]
+    """Those that are still to be written."""
+    seq: int = 0
+    """The step that is being made; 0 if there is none of which it is not known whether it was."""
+    held: bool = False
+    """They are there, or have failed."""
+    term: int = 0
+    """How often the lease had been lost when it was taken."""
+    generation: str = ""
+    """The one that the step was made in."""
+    again: bool = False
+    """Its calls may have been there before, and sent, in what is not there any more."""
+
+
+class WriteSteps:
+    """One at a time. Lost calls are kept for ``keep_lost`` seconds."""
+
+    def __init__(
+        self, access: ClientState, lease: Lease, outbox: RedisOutbox, tell: Callable[..., None],
+        warn: Callable[[str], None], keep_lost: float,
+    ) -> None:  # fmt: skip
+        self._access = access
+        self._lease = lease
+        self._outbox = outbox
+        self._tell = tell
+        self._warn = warn
+        self._keep_lost = keep_lost
+        self._attempt: WriteStep | None = None
+        self._requests = 0
+
+    def write(self) -> bool:
+        """Write what is to be written next; true if there is more. Raises what `Link.run` raises."""
+        attempt = self._attempt
+        if attempt is None:
+            if not self._outbox.has_batch():
+                return False
+            attempt = self._attempt = self._taken(self._outbox.next_batch())
+        else:
+            self._outbox.take_up(attempt.batch)
+        try:
+            self._carry_out(attempt)
+        except FAILURES:
+            self._outbox.park(attempt.batch)
+            self._tell(self._outbox.tried, attempt.batch)
+            raise
+        self._attempt = None
+        return self._outbox.has_batch()
+
+    def _taken(self, batch: Batch) -> WriteStep:
+        ours = self._lease.leading and batch.term == self._lease.term
+        for request in batch.requests:
+            self._requests += 1
+            request.number = f"{self._access.client}:{self._requests}" if ours else None
+        batch.puts = [put for put in batch.puts if not put.withdrawn]
+        notes = notes_of(batch) if ours else refusals_of(batch)  # what was settled by one deposed since is not
+        return WriteStep(batch, batch.puts, notes, term=self._lease.term)
+
+    def _carry_out(self, attempt: WriteStep) -> None:
+        """One step after the other, until all of it is written."""
+        self._end_doubt(attempt)
+        while attempt.notes or not attempt.held:
+            if attempt.term != self._lease.term:
+                self._drop_notes(attempt)
+            self._make_step(attempt)
+            self._tell(self._outbox.looked)
+            self._lease.keep()  # a job's end may be a hundred steps
+
+    def _make_step(self, attempt: WriteStep) -> None:
+        """The calls, if they are not there yet, and some of the notes."""
+        puts = [] if attempt.held else attempt.puts
+        said = attempt.notes[0] if attempt.notes else SenderNotes()
+        said.again = sum(1 for put in puts if may_be_twice(put.said)) if attempt.again else 0
+        notes = said.as_json() if attempt.notes or said.again else ""
+        attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
+        now = self._outbox.stamp()
+        calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
+        access = self._access
+        head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes, access.made)
+        try:
+            written = written_of(access.run("write" if puts else "note", *head, *calls, wait=True))
+        except Full as error:
+            if not puts:
+                raise
+            self._refused(attempt, error)
+            return
+        if written is None:
+            raise Away("a step came late")
+        made, forgotten, state = written
+        access.step_ended(attempt.seq)
+        if forgotten:
+            self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
+        self._step_made(attempt, self._access.learned(state, replicated=True), made)
+
+    def _refused(self, attempt: WriteStep, error: Full) -> None:
+        """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
+        try:
+            self._end_doubt(attempt)
+        except Full:
+            if self._access.link.unbound:
+                raise
+            attempt.seq = 0  # Redis 6 writes nothing then, not even that the step is never to be made
+        if not attempt.held:
+            self._fail_puts(attempt, error)
+
+    def _end_doubt(self, attempt: WriteStep) -> None:
+        """The answer to a step got lost: was it made? Calls that nobody waits for any more are taken back."""
+        seq, attempt.puts = attempt.seq, attempt.puts if attempt.seq and not attempt.held else list(attempt.batch.puts)
+        if not seq:
+            return
+        gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
+        made = resolved_of(self._access.run("resolve", seq, self._access.made, *gone, wait=True))
+        self._access.step_ended(seq)
+        if made is None:
+            attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
+            attempt.again = attempt.again or attempt.generation != self._access.generation
+            return
+        self._step_made(attempt, self._access.look_now(replicated=True), made)
+
+    def _step_made(self, attempt: WriteStep, now: Committed, made: Made) -> None:
+        attempt.seq = 0
+        if attempt.notes:
+            notes = attempt.notes.pop(0)
+            if notes.refused:  # all of them are in the first step
+                now = attrs.evolve(now, first_refused=made.first_refused)
+            if made.fenced and notes.needs_lease and attempt.term == self._lease.term:
+                self._lease.lose()
+                self._lease.last_token = ""
+            if not made.fenced:
+                self._lease.made.add(self._access.last_step, calls_in(notes))
+        if not attempt.held:
+            attempt.held = True
+            ids = range(made.first_put, made.first_put + len(attempt.puts))
+            if len(attempt.puts) > len(attempt.batch.puts):
+                now = attrs.evolve(now, ids=[one for one, put in zip(ids, attempt.puts, strict=True)
+                                             if not put.withdrawn])  # fmt: skip
+            else:
+                now = attrs.evolve(now, first_put=made.first_put)
+        if attempt.term != self._lease.term:
+            self._drop_notes(attempt)
+        self._tell(self._outbox.written, attempt.batch, now, not attempt.notes)
+
+    def _drop_notes(self, attempt: WriteStep) -> None:
+        """The lease was lost since: only calls that found no room are noted."""
+        attempt.notes = [SenderNotes(refused=notes.refused) for notes in attempt.notes if notes.refused]
+        for request in attempt.batch.requests:
+            request.number = None
+
+    def _fail_puts(self, attempt: WriteStep, error: Full) -> None:
+        """There is no room for calls; notes, which make room, must not wait behind them."""
+        now = self._access.look_now()
+        attempt.held = True
+        refused = OutboxError(f"{self._outbox.place} takes no calls: {error}")
+        self._warn(str(refused))
+        self._tell(self._outbox.written, attempt.batch, attrs.evolve(now, puts_failed=refused), not attempt.notes)
