@@ -1,8 +1,8 @@
-"""Outboxes that were made by an earlier version are opened as they are: nothing in them is lost, or read another way.
+"""Outboxes that an earlier version has made are opened as they are: nothing in them is lost, or read another way.
 
-What lies in ``before/`` was written on 2026-11-29: one call of each kind (`PUTS`), then six tracks of `u1`, of which one
-was delivered, one is in a request under way, two were lost with one merged into them, and one more found no room. A file
-of rows had been submitted. A change of a format adds another such pair, and changes none.
+What lies in ``before/`` was written on 2026-11-29: one call of each kind (`PUTS`), then six tracks of `u1`. One of
+those was delivered, one is in a request under way, two were lost with one merged into them; then one more found no
+room. A file of rows had been submitted. A change of a format adds another such pair, and changes none.
 """
 
 from __future__ import annotations

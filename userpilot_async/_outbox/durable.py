@@ -9,32 +9,34 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import anyio
 
 from .._account.shared_ledger import SharedLedger
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, Ticket
-from .._calls.rows import Row
 from .._errors.tree import ConfigurationError, OutboxError
 from .._runtime import clocks
 from .._runtime.event_loop import cancelled_natively, soon_here
-from .._runtime.log import log
+from .._runtime.log import RateLimitedLog, log
 from .._runtime.reentry import marked
 from .._schedule.calendar import age
 from .._schedule.settlement import Settlement
 from .._schedule.takeover import RequestNote, Takeover
-from .batch import Batch, Committed, Landed, Lead, OneShot, Put, Settled
+from .admin import OutboxAdmin
+from .batch import Batch, Landed, OneShot, Put
+from .owner import Claim
 from .protocol import Opening
 from .receipt import LateReceipt, Receipt
+from .store import Committed, Lead, Notify, Store
 from .window import Read, Reading, Window
-from .writer import Chores, WriterThread
+from .write_queue import WriteQueue
+from .writer import StoreWorker, WriterThread
 
-MOST_PUTS = 1_000  # calls written in one transaction
 SLOW = 0.5  # seconds after which it is looked at how long callers have been waiting
 NOT_HELD = Outcome("dropped", "outbox")
 
@@ -47,38 +49,37 @@ class DurableOutbox:
 
     durable = True
     held_calls = 0
-    term = 0
     most_at_once = math.inf
     """Bytes of calls that are written together."""
     place = ""
 
-    def __init__(self, *, sender: bool, max_bytes: int) -> None:
+    def __init__(self, *, sender: bool, max_bytes: int, rebind: bool = False) -> None:
         if type(max_bytes) is not int or max_bytes < 1:
             raise ConfigurationError("max_bytes must be an int, 1 or more")
         self.when_room: Callable[[], object] | None = None
         self._may_send = sender
         self._max_bytes = max_bytes
+        self._rebind = rebind
         self._wall: Callable[[], float] = clocks.wall
         """The calendar, where the place has one of its own: such a one is never set."""
         self._steady: Callable[[], float] = clocks.steady
         self._in_use = False
         self._writer: WriterThread | None = None
-        self._errands: Chores | None = None
-        # A signal handler, or a finaliser, may put a call while this very thread holds it.
-        self._lock = threading.RLock()
+        self._worker: StoreWorker | None = None
+        self._this_opening: object = None
+        self._log = RateLimitedLog(time.monotonic)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self.ledger = SharedLedger()
         self.sends = False
-        self._batches = deque([Batch()])
-        self._in_hand: Batch | None = None
-        self._parked: Batch | None = None  # which is to be tried again
+        self._queue = WriteQueue(self.most_at_once)
         self.unheld = 0
         self._bytes = self._unwritten = self._freed = self._leaving = 0
         self._window = Window()
         self._sent: set[int] = set()
         self._inheritance: Takeover | None = None
+        self._knows_account = False
         self._bug: BaseException | None = None
         self._refusal: OutboxError | None = None
         self._opened, self._closed = OneShot(), OneShot()
@@ -116,14 +117,37 @@ class DurableOutbox:
             raise
 
     def _start(self) -> None:
-        """Have a thread do the chores of this kind of outbox."""
+        """Have a thread work with this kind of store."""
+        opening, self._log = object(), RateLimitedLog(time.monotonic)
+        self._this_opening = opening
+        notify = partial(self._notify, opening)
+        claim = Claim(self._opening.destination, self._opening.fingerprint, self._opening.old_fingerprint, self._rebind)
+        self._worker = StoreWorker(self._new_store(notify), claim, self._queue, self, notify, self._log)
+        self._writer = self._new_writer(self._worker, lambda bug: notify(self._broke, bug))
+        self._writer.start()
+
+    def _new_store(self, notify: Notify) -> Store:
+        """The place of this kind of outbox, not open yet; it reports by ``notify``."""
         raise NotImplementedError
 
-    def _employ(self, errands: Chores) -> WriterThread:
-        """The one who does them, not started yet."""
-        self._errands = errands
-        self._writer = WriterThread(errands, lambda bug: self.tell(errands, self._broke, bug))
-        return self._writer
+    def _new_writer(self, worker: StoreWorker, failed: Callable[[BaseException], object]) -> WriterThread:
+        """The thread for this worker, not started yet."""
+        return WriterThread(worker, failed)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, in the writer's thread; true if there is no more waiting."""
+        return self._writer is None or self._writer.pause(seconds)
+
+    def _warn(self, message: str, lost: int = 0) -> None:
+        """Log a warning, once in a while; of calls that are ``lost``, ``message`` says why, and they are counted."""
+        if lost:
+            self._log.lost("damaged", lost, why=lambda: message)
+        else:
+            self._log.say(logging.WARNING, message, message)
+
+    def admin(self) -> OutboxAdmin:
+        """What people can see of the place from outside, and do with it, whether this is open or not."""
+        raise NotImplementedError
 
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread.
@@ -143,7 +167,7 @@ class DurableOutbox:
     def abandon(self) -> None:
         """Nobody takes calls from here any more, and nobody closes this: another process must be able to send."""
         if self._writer is not None:
-            self._writer.hurry()
+            self._writer.expedite()
             self._writer.stop()
 
     def _wake(self, *, stop: bool = False) -> None:
@@ -155,6 +179,11 @@ class DurableOutbox:
     def stamp(self) -> float:
         """When a call is put, by the steady clock: its date is made when it is written, by the calendar of then."""
         return self._steady()
+
+    @property
+    def term(self) -> int:
+        """How often the lease was lost while this was open."""
+        return self._queue.term
 
     @property
     def only_puts(self) -> bool:
@@ -169,7 +198,7 @@ class DurableOutbox:
     @property
     def stirs(self) -> bool:
         """Calls are being written, or read."""
-        return self.reading is not None or self._in_hand is not None or self.has_batch()
+        return self.reading is not None or self._queue.is_writing or self._queue.has_batch()
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty outbox.
@@ -195,13 +224,7 @@ class DurableOutbox:
         put = Put(kind, key, said, size, now, self.stamp(), LateReceipt(self.ledger), awaited)
         self._unwritten += size
         self.unheld += 1
-        with self._lock:
-            batch = self._batches[-1]
-            if len(batch.puts) >= MOST_PUTS or (batch.puts and batch.size + size > self.most_at_once):
-                batch = Batch(self.term)
-                self._batches.append(batch)
-            batch.puts.append(put)
-            batch.size += size
+        batch = self._queue.put(put)
         self._wake()
         return put, batch
 
@@ -268,8 +291,7 @@ class DurableOutbox:
         while True:
             await self._waiting.wait()
             await anyio.sleep(SLOW)
-            with self._lock:
-                waiting = [batch for batch in self._all() if batch.puts]
+            waiting = [batch for batch in self._queue.batches() if batch.puts]
             for batch in waiting:
                 if batch in before:
                     batch.stirs.come()
@@ -279,20 +301,11 @@ class DurableOutbox:
 
     def _withdraw(self, put: Put, batch: Batch) -> bool:
         """Take a call back, if the writer has not taken it yet, or has let go of it for a while."""
-        with self._lock:
-            if batch is self._parked and not batch.done.past:
-                put.withdrawn = True
-            elif batch in self._batches:
-                batch.puts.remove(put)
-            else:
-                return False
+        if not self._queue.withdraw(put, batch):
+            return False
         self._unwritten -= put.size
         self.unheld -= 1
         return True
-
-    def _all(self) -> list[Batch]:
-        """Whatever is to be written, or being written. The caller holds the lock."""
-        return [batch for batch in (self._in_hand, self._parked, *self._batches) if batch is not None]
 
     def refuse(self, outcome: Outcome) -> Receipt:
         """Account for a call that found no room: accepted, and gone at once."""
@@ -300,8 +313,7 @@ class DurableOutbox:
         receipt.failed(outcome)  # known at once; the number follows
         self.ledger.refused(outcome)
         if self._bug is None:  # or nobody would ever write it
-            with self._lock:
-                self._batches[-1].refused.append((outcome, receipt))
+            self._queue.note(lambda batch: batch.refused.append((outcome, receipt)))
             self._wake()
         return receipt
 
@@ -309,9 +321,7 @@ class DurableOutbox:
         """Until all that was done before this is recorded, or has failed."""
         if self._closed.past:  # the thread has ended: nothing is recorded any more
             return
-        with self._lock:
-            batches = self._all()
-        for batch in batches:
+        for batch in self._queue.batches():
             if not batch.is_empty() and self._is_worth_waiting_for(batch):
                 await batch.noted.wait()
 
@@ -346,23 +356,19 @@ class DurableOutbox:
         """Note in the outbox that a request is about to be made; false if that failed."""
         if self._closed.past:
             return False
-        with self._lock:
-            batch = self._batches[-1]
-            batch.requests.append(request)
+        batch = self._queue.note(lambda batch: batch.requests.append(request))
         self._wake()
         await batch.noted.wait()
         return request.number is not None and self.sends
 
     def forget(self, filename: str) -> None:
         """This file needs not be found again; written with what has been settled before, or after it."""
-        with self._lock:
-            self._batches[-1].forgotten.append(filename)
+        self._queue.note(lambda batch: batch.forgotten.append(filename))
         self._wake()
 
     def landed(self, request: RequestNote, *, answered: bool | None, lost: bool) -> None:
         """It has ended."""
-        with self._lock:
-            self._batches[-1].landed.append(Landed(request, answered, lost))
+        self._queue.note(lambda batch: batch.landed.append(Landed(request, answered, lost)))
         self._wake()
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
@@ -381,21 +387,9 @@ class DurableOutbox:
         self._window.settled(settlement.carriers, settlement.merged)
         # A row without calls, made of what others say, takes no room there.
         freed = settlement.size if settlement.carriers or settlement.merged else 0
-        leaving = len(settlement.carriers) + len(settlement.merged)
         self._freed += freed
-        self._leaving += leaving
-        with self._lock:
-            batch = self._batches[-1]
-            batch.freed += freed
-            batch.leaving += leaving
-            if settlement.outcome.is_delivered:
-                batch.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
-                if isinstance(settlement.said, Row):
-                    row = settlement.said
-                    batch.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]
-            else:
-                carriers, merged = list(settlement.carriers), list(settlement.merged)
-                batch.lost.append(Settled(settlement.outcome, carriers, merged, settlement.detail))
+        self._leaving += len(settlement.carriers) + len(settlement.merged)
+        self._queue.note(lambda batch: batch.settle(settlement, freed))
         self._wake()
 
     def _ask(self) -> None:
@@ -410,31 +404,11 @@ class DurableOutbox:
         """What is to be read."""
         return self._window.reading
 
-    def has_batch(self) -> bool:
-        """There is something to write."""
-        with self._lock:
-            return not all(batch.is_empty() for batch in tuple(self._batches))  # a copy, as a signal may add one
-
-    def next_batch(self) -> Batch:
-        """What has been collected, to be written now."""
-        with self._lock:
-            while len(self._batches) > 1 and self._batches[0].is_empty():
-                self._batches.popleft()
-            batch = self._in_hand = self._batches.popleft()
-            if not self._batches:
-                self._batches.append(Batch(self.term))
-            return batch
-
-    def again(self, notes: Batch) -> None:
-        """Write this with the next batch: it failed."""
-        with self._lock:
-            self._batches[0].take_in(notes)
-
-    def tell(self, errands: Chores, function: Callable[..., object], *arguments: object) -> None:
+    def _notify(self, opening: object, function: Callable[..., object], *arguments: object) -> None:
         """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
 
         def told() -> None:
-            if errands is not self._errands:  # of an opening that is over
+            if opening is not self._this_opening:
                 return
             try:
                 function(*arguments)
@@ -448,21 +422,25 @@ class DurableOutbox:
 
     # ── what the thread has done ──
 
-    def began(self, now: Committed, lead: Lead | None = None) -> None:
-        """The place is open; and perhaps the lease is ours."""
-        self.ledger.start(now.account.next_id)
-        self.heard(now)
-        if lead is not None:
-            self.leads(lead)
+    def began(self, now: Committed) -> None:
+        """The place is open, and holds this."""
+        self._hear(now)
+
+    def opened(self) -> None:
+        """Whoever opens this need not wait any more."""
         self._opened.come()
 
     def refused(self, error: OutboxError) -> None:
-        """It cannot be opened."""
+        """The place cannot be opened."""
         self._refusal = error
         self._opened.come()
 
-    def heard(self, now: Committed) -> None:
-        """Others have done something."""
+    def polled(self, now: Committed | None) -> None:
+        """Others have done something; or nothing, and who has the lease notices by this that its loop has ended."""
+        if now is not None:
+            self._hear(now)
+
+    def _hear(self, now: Committed) -> None:
         self._learn(now)
         self._ask()
         self._changed()
@@ -470,7 +448,8 @@ class DurableOutbox:
     @property
     def misses_calls(self) -> int | None:
         """Calls wait, says the account, yet there is nothing to send, read or write; all before this id was read."""
-        idle = self._opened.past and not self._window.is_busy and not self.has_batch() and self._in_hand is None
+        writes = self._queue.is_writing or self._queue.has_batch()
+        idle = self._opened.past and not self._window.is_busy and not writes
         return self._window.read_to if idle and self.ledger.pending else None
 
     def overlooked(self, read_to: int, first: int) -> None:
@@ -479,23 +458,22 @@ class DurableOutbox:
             self._window.begin(first)
             self._ask()
 
-    def looked(self) -> None:
-        """Nobody has done anything. Who has the lease must notice, all the same, that its loop has ended."""
-
     def leads(self, lead: Lead) -> None:
         """The lease is ours: send, from the oldest call on."""
         self._inheritance = lead.inheritance
         self._window.begin(0)  # and not where the oldest is said to be: a damaged row may be in front of it
         self.sends = True
-        self.heard(lead.now)
+        self._hear(lead.now)
 
     def lost_lease(self) -> None:
         """Somebody has deleted the lease's file: another process may send now, so this one must not."""
         self.sends = False
         self._window.clear()
 
-    def arrived(self, read: Read) -> None:
-        """Calls were read."""
+    def arrived(self, reading: Reading, read: Read) -> None:
+        """Calls were read, for a window that may be another one's to fill by now."""
+        if self.reading is not reading:
+            return
         self._sent.update(one.ticket[0] for one in read.found if one.sent)
         self._window.arrived(read, self._times(read))
         self._ask()
@@ -510,32 +488,22 @@ class DurableOutbox:
         today = self._wall() if read.offset is None else self._steady() + read.offset
         return lambda at: moment(date - age(at, today))
 
-    def written(self, batch: Batch, now: Committed, noted: bool = True) -> None:
-        """A batch is recorded; or all of it but the calls; or, not ``noted``, nothing but those."""
-        tell_refused = (noted or now.first_refused is not None) and not batch.refused_told
-        if tell_refused:
-            batch.refused_told = True
+    def written(self, batch: Batch, now: Committed) -> None:
+        """A batch is recorded; or all of it but the calls; or nothing but those, and some of its notes."""
+        records_refusals = (now.noted or now.first_refused is not None) and not batch.refusals_recorded
+        if records_refusals:
+            batch.refusals_recorded = True
             self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
         self._learn(now)
-        next_id = now.first_put
+        first_refused = now.first_put
         if not batch.done.past:
-            batch.error = now.puts_failed
-            now_lost = self._no_more_unheld(batch.puts)
-            if batch.error is None:
-                ids = now.ids if now.ids is not None else range(next_id, next_id + len(batch.puts))
-                for call_id, put in zip(ids, batch.puts, strict=True):
-                    put.receipt.held(call_id, self.ledger.page_of(call_id))
-                if now.ids is None:
-                    self._pass_on(batch, now)
-                next_id += len(batch.puts)
-            else:
-                self._not_held(now_lost, batch.error)
-        if tell_refused:
-            first_refused = now.first_refused if now.first_refused is not None else next_id
+            first_refused += self._end_puts(batch, now)
+        if records_refusals:
+            first_refused = first_refused if now.first_refused is None else now.first_refused
             for call_id, (_, receipt) in enumerate(batch.refused, first_refused):
                 receipt.held(call_id, self.ledger.page_of(call_id))
-        if noted:
-            self._let_go(batch)
+        if now.noted:
+            self._queue.let_go(batch)
             if batch.term == self.term:
                 self._freed -= batch.freed
                 self._leaving -= batch.leaving
@@ -546,9 +514,27 @@ class DurableOutbox:
         if self.sends or now.heard:
             self._changed()
 
+    def _end_puts(self, batch: Batch, now: Committed) -> int:
+        """What becomes of a batch's calls is known; how many of them are held."""
+        batch.error = now.puts_failed
+        puts = self._no_more_unheld(batch.puts)
+        if batch.error is not None:
+            self._not_held(puts, batch.error)
+            return 0
+        ids = now.ids if now.ids is not None else range(now.first_put, now.first_put + len(batch.puts))
+        for call_id, put in zip(ids, batch.puts, strict=True):
+            put.receipt.held(call_id, self.ledger.page_of(call_id))
+        if now.ids is None:
+            self._pass_on(batch, now)
+        return len(batch.puts)
+
+    def tried(self, batch: Batch) -> None:
+        """A batch could not be written: who waits for it may take his call back."""
+        batch.come_again()
+
     def failed(self, batch: Batch, error: OutboxError) -> None:
         """A batch is not recorded; what must be written some time will be tried again."""
-        self._let_go(batch)
+        self._queue.let_go(batch)
         if not batch.done.past:
             batch.error = error
             self._not_held(self._no_more_unheld(batch.puts), error)
@@ -561,17 +547,11 @@ class DurableOutbox:
         self.unheld -= len(puts)
         return puts
 
-    def _let_go(self, batch: Batch) -> None:
-        with self._lock:
-            if self._in_hand is batch:  # the thread may have taken the next one already
-                self._in_hand = None
-
     def closed(self) -> None:
         """The thread has ended. Who still waits for it has waited in vain."""
         error = OutboxError(f"{self.place} was closed") if self._bug is None else self._bug_met()
         self.sends = False
-        with self._lock:
-            batches = self._all()
+        batches = self._queue.batches()
         try:
             for batch in batches:
                 if not batch.is_empty():
@@ -585,6 +565,9 @@ class DurableOutbox:
             self._opened.come()
 
     def _learn(self, now: Committed) -> None:
+        if not self._knows_account:
+            self._knows_account = True
+            self.ledger.start(now.account.next_id)
         self._bytes = now.account.bytes
         self._window.reaches(now.account.next_id)
         self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said), complete=now.complete)
@@ -645,10 +628,8 @@ class DurableOutbox:
             with suppress(Exception):  # the same, most likely
                 self._not_held([put for put in batch.puts if put.receipt.id < 0 and not put.withdrawn], batch.error)
         batch.come()
-        with self._lock:
-            if self._in_hand is batch:
-                self._in_hand = None
-            puts = [put for one in self._all() if not one.done.past for put in one.puts if not put.withdrawn]
+        self._queue.let_go(batch)
+        puts = self._queue.open_puts()
         self.unheld, self._unwritten = len(puts), sum(put.size for put in puts)
 
     def _bug_met(self) -> OutboxError:

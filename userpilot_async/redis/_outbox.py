@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import anyio
@@ -12,17 +12,21 @@ from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, OutboxError
-from .._outbox.batch import Batch, Committed, Lead, Put
+from .._outbox.batch import Batch, Put
 from .._outbox.durable import DurableOutbox
 from .._outbox.protocol import Opening
 from .._outbox.receipt import Receipt
+from .._outbox.store import Committed, Lead, Notify
 from .._outbox.url import flag_in_url, number_in_url, word_in_url
-from .._outbox.window import Read, Reading, Window
+from .._outbox.window import Window
 from .._schedule.takeover import RequestNote
 from ._access import steady
 from ._address import address_of
 from ._link import Connection, warn_if_overheard
-from ._store import Errands
+from ._store import RedisStore
+
+if TYPE_CHECKING:
+    from ._admin import RedisAdmin
 
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
@@ -87,7 +91,7 @@ class RedisOutbox(DurableOutbox):
         }  # fmt: skip
         self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
-        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES))
+        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind)
         self.name: str = get("name", "userpilot_async")
         self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
         self._max_calls: int = get("max_calls", MAX_CALLS)
@@ -96,7 +100,6 @@ class RedisOutbox(DurableOutbox):
         self._replicas: int = get("replicas", 0)
         self._fallback = get("fallback")
         self._keep_lost: float = get("keep_lost", KEEP_LOST)
-        self._rebind = rebind
         self._check()
         self._timeout = min(self._timeout, self._lease_ttl / 5)
         for host in self._address.hosts:
@@ -124,10 +127,10 @@ class RedisOutbox(DurableOutbox):
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
-        self.term = 0
         self.away = False
         """Redis does not answer at present."""
         self._under_way: set[RequestNote] = set()
+        self._store: RedisStore | None = None
 
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
@@ -152,17 +155,20 @@ class RedisOutbox(DurableOutbox):
 
     # ── opening ──
 
-    def _start(self) -> None:
-        errands = self._made_errands()
-        self._wall = lambda: steady() + errands.access.offset
-        self._employ(errands).start()
-
-    def _made_errands(self) -> Errands:
+    def _new_store(self, notify: Notify) -> RedisStore:
         client = uuid4().hex
-        return Errands(
-            self, self._opening, self.link(client), client,
-            may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost, rebind=self._rebind,
+        store = self._store = RedisStore(
+            self.link(client), client, self, notify, self._log,
+            may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost,
         )  # fmt: skip
+        self._wall = lambda: steady() + store.access.offset
+        return store
+
+    def admin(self) -> RedisAdmin:
+        """What people can see of it from outside, and do with it, whether this is open or not."""
+        from ._admin import RedisAdmin  # which clients do not need
+
+        return RedisAdmin(self.link, self.place)
 
     async def open(self, opening: Opening) -> None:
         """Start the thread, and wait until Redis has answered, or does not. Raises as the class says."""
@@ -176,9 +182,8 @@ class RedisOutbox(DurableOutbox):
             self.began_away()
         while self._in_use:
             await anyio.sleep(self._timeout / 2)
-            errands = self._errands
-            if isinstance(errands, Errands):
-                errands.access.link.break_off_if_older(PATIENCE * self._timeout)
+            if self._store is not None:
+                self._store.access.link.break_off_if_older(PATIENCE * self._timeout)
 
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread; where Redis is away, give up."""
@@ -188,11 +193,7 @@ class RedisOutbox(DurableOutbox):
 
     def _give_up(self) -> None:
         """What is not held is lost, and must be told in time. Who waits for his call is told by the end of the wait."""
-        with self._lock:
-            open_ones = [batch for batch in self._all() if batch is not self._in_hand and not batch.done.past]
-            puts = [put for batch in open_ones for put in batch.puts if not put.withdrawn and not put.awaited]
-            for put in puts:
-                put.withdrawn = True
+        puts = self._queue.withdraw_unawaited()
         for put in puts:
             self._unwritten -= put.size
             self.unheld -= 1
@@ -237,8 +238,7 @@ class RedisOutbox(DurableOutbox):
         noted = await super().sending(request)
         if noted and term == self.term:
             self._under_way.add(request)
-        errands = self._errands
-        valid = isinstance(errands, Errands) and steady() < errands.lease.valid_until
+        valid = self._store is not None and steady() < self._store.lease.valid_until
         return noted and valid and term == self.term
 
     def landed(self, request: RequestNote, *, answered: bool | None, lost: bool) -> None:
@@ -253,20 +253,9 @@ class RedisOutbox(DurableOutbox):
 
     # ── for the thread ──
 
-    def park(self, batch: Batch) -> None:
-        """It could not be written now, or nobody knows whether it was: it will be tried again."""
-        with self._lock:
-            self._in_hand, self._parked = None, batch
-
-    def take_up(self, batch: Batch) -> None:
-        """It is tried again: nobody takes a call back any more, and those taken back before are not in it."""
-        with self._lock:
-            self._in_hand, self._parked = batch, None
-            batch.puts = [put for put in batch.puts if not put.withdrawn]
-
-    def is_refused(self, error: OutboxError) -> bool:
-        """Whoever opens it is told; false if nobody is any more, because it took so long that it is open already."""
-        with self._lock:
+    def takes_refusal(self, error: OutboxError) -> bool:
+        """Whoever opens it is told; false if it took so long that it is open already."""
+        with self._queue.lock:
             if self._opened.past:
                 return False
             self._refusal = error
@@ -274,9 +263,14 @@ class RedisOutbox(DurableOutbox):
 
     # ── what the thread has done ──
 
+    def began(self, now: Committed) -> None:
+        """The outbox is there."""
+        self.away = False
+        super().began(now)
+
     def began_away(self) -> None:
         """It is not, yet: the client is open all the same."""
-        with self._lock:
+        with self._queue.lock:
             if self._refusal is None:
                 self.away = True
                 self._opened.come()
@@ -285,25 +279,29 @@ class RedisOutbox(DurableOutbox):
         """Redis does not answer."""
         self.away = True
         if self._fallback is not None:
-            with self._lock:
-                waiting = self._all()
-            for batch in waiting:
+            for batch in self._queue.batches():
                 batch.stirs.come()
         self._opening.changed()
 
     def is_back(self, now: Committed) -> None:
         """It does again."""
         self.away = False
-        self.heard(now)
+        self._hear(now)
 
-    def looked(self) -> None:
-        """The thread has looked; and the loop goes round."""
-        if isinstance(self._errands, Errands):
-            self._errands.lease.heard_from_loop = steady()
+    def polled(self, now: Committed | None) -> None:
+        """Others have done something, or nothing; and the loop goes round."""
+        self._goes_round()
+        super().polled(now)
 
-    def tried(self, batch: Batch) -> None:
-        """A batch could not be written: who waits for it may take his call back."""
-        batch.come_again()
+    def written(self, batch: Batch, now: Committed) -> None:
+        """A batch is recorded, or a part of it; and the loop goes round."""
+        self._goes_round()
+        super().written(batch, now)
+
+    def _goes_round(self) -> None:
+        """A loop that stands still must not keep the lease."""
+        if self._store is not None:
+            self._store.lease.heard_from_loop = steady()
 
     def started_again(self, first: int) -> None:
         """Redis was restarted with all it had: ids go on further up."""
@@ -311,9 +309,7 @@ class RedisOutbox(DurableOutbox):
 
     def set_back(self, now: Committed, first: int, generation: str) -> None:
         """Redis has older data, or none: calls from this one on are not there any more, which it had until then."""
-        with self._lock:
-            batches = self._all()
-        for settled in (one for batch in batches for one in (*batch.delivered.values(), *batch.lost)):
+        for settled in (one for batch in self._queue.batches() for one in (*batch.delivered.values(), *batch.lost)):
             # It is not recorded, and will not be; yet it is so.
             merged = Outcome("merged", settled.outcome.reason, settled.outcome)
             self.ledger.conclude_from(first, settled.carriers, settled.outcome)
@@ -322,22 +318,15 @@ class RedisOutbox(DurableOutbox):
         self._under_way.clear()
         knows = self.sends or bool(under_way)  # which calls were under way, only their sender does
         lost, perhaps = self.ledger.lose(first, now.account.next_id, under_way)
-        if isinstance(self._errands, Errands):
-            self._errands.say_set_back(generation, lost, perhaps if knows else None)
+        if self._store is not None:
+            self._store.report_set_back(generation, lost, perhaps if knows else None)
         self._wake()
-
-    def arrived_for(self, reading: Reading, read: Read) -> None:
-        """Calls were read, for a window that may be another one's to fill by now."""
-        if self.reading is reading:
-            self.arrived(read)
 
     def deposed(self, term: int) -> None:
         """Another one may have the lease now: what was taken here is taken by him."""
         self.sends = False
-        self.term = term
         self._window, self._sent, self._inheritance = Window(), set(), None
         self._freed = self._leaving = 0
         self.ledger.undecide()
-        with self._lock:
-            self._batches.append(Batch(term=term))
+        self._queue.begin_term(term)
         self._opening.changed()
