@@ -22,9 +22,10 @@ from tests.harness.processes import emulator_process
 from tests.harness.raw_server import RefusedPort
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async._calls.stored import sealed, unsealed
+from userpilot_async._outbox.admin import Subject
 from userpilot_async.cli._exits import Exit
 from userpilot_async.sqlite import _admin
-from userpilot_async.sqlite._purge import Whose, purge
+from userpilot_async.sqlite._purge import purge
 
 Invoke = Callable[..., click.testing.Result]
 MARKED = "MARKED-person-1"
@@ -200,7 +201,7 @@ def seen_at(url: str, what: str) -> list[dict[str, Any]]:
 
 
 async def purged(path: Path, user: str) -> Any:
-    return await anyio.to_thread.run_sync(partial(purge, path, Whose("user", user)))
+    return await anyio.to_thread.run_sync(partial(purge, path, Subject("user", user)))
 
 
 @pytest.mark.anyio
