@@ -66,8 +66,8 @@ def works(version: str) -> bool:
 CURRENT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FOUND = [version for version in SUPPORTED if works(version)]
 LOOP_TESTS = (
-    "tests/harness_tests/test_harness_loops.py", "tests/apps/test_ends_of_loops.py", "tests/contract/test_outbox*.py",
-    "tests/faults/test_loop_*.py", "tests/faults/test_process_*.py",
+    "tests/harness/tests/test_harness_loops.py", "tests/processes/apps/test_ends_of_loops.py",
+    "tests/contract/test_outbox*.py", "tests/scenes/loop", "tests/wire/threads", "tests/processes/loop",
 )  # fmt: skip
 EDGES = [version for version in FOUND if version in (FOUND[0], CURRENT, FOUND[-1])]
 
@@ -86,7 +86,7 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("types"))
     session.run("mypy")
     session.run("pyright")
-    session.run("pytest", "tests/unit/test_typing.py")
+    session.run("pytest", "tests/rules/house/test_typing.py")
 
 
 @nox.session(python=EDGES or None)
@@ -116,7 +116,7 @@ def lowest(session: nox.Session) -> None:
 def attacks(session: nox.Session) -> None:
     """What an attacker would try: hostile servers, files, stores, clients and surroundings."""
     session.install("-e", ".[demo]", *group("test"))
-    session.run("pytest", "tests/attacks", "-m", "attack", *session.posargs)
+    session.run("pytest", "tests/attacks", "-m", "attacks", *session.posargs)
 
 
 @nox.session
@@ -128,7 +128,7 @@ def foreign(session: nox.Session) -> None:
     (wheel,) = Path(folder).resolve().glob("*.whl")
     session.install("--force-reinstall", f"userpilot-async[emulator] @ {wheel.as_uri()}")
     # Nothing but what is installed is to be found.
-    session.run("python", "tests/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
+    session.run("python", "tests/processes/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
 
 
 @nox.session(python=EDGES or None)
@@ -147,7 +147,7 @@ def fuzz(session: nox.Session) -> None:
     """The tests of faults that draw their own examples, with ten thousand of them."""
     session.install("-e", ".[demo]", *group("test"))
     chosen = session.posargs or ["-k", "fuzz"]
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=3600", "tests/faults", *chosen, env={"FUZZ": "10000"})
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=3600", "tests", *chosen, env={"FUZZ": "10000"})
 
 
 @nox.session
@@ -156,7 +156,7 @@ def kill_cycles(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("test"))
     chosen = session.posargs or ["-k", "row_38 or flipped or row_60 or import_survives"]
     at_length = {"KILL_CYCLES": "200", "FLIPS": "400", "BACKLOG": "1000000"}
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests", *chosen, env=at_length)
 
 
 @nox.session
@@ -165,14 +165,14 @@ def redis_swarm(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("test"))
     chosen = session.posargs or ["-k", "row_65"]
     at_length = {"REDIS_SWARM": "1"}
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
+    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests", *chosen, env=at_length)
 
 
 @nox.session
 def redis_topologies(session: nox.Session) -> None:
     """A cluster with replicas, Sentinels, and TLS: masters die, are replaced and moved under processes at work."""
     session.install("-e", ".[demo]", *group("test"))
-    chosen = session.posargs or ["tests/faults"]
+    chosen = session.posargs or ["tests/soak"]
     session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "-m", "topology", *chosen)
 
 

@@ -35,31 +35,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-SLOW = (
-    "apps", "cli", "harness_tests", "test_network_", "test_parcelvoy_sockets", "test_process_", "test_readme",
-    "test_emulator_server", "test_outbox_backlog", "test_outbox_callers", "test_outbox_damage", "test_outbox_disk",
-    "test_outbox_kills", "test_outbox_signals", "test_redis_callers", "test_redis_fuzz", "test_redis_lease",
-    "test_redis_outages", "test_redis_places", "test_redis_resets", "test_redis_slow", "test_redis_swarm",
-    "test_redis_topologies",
-)  # fmt: skip
-# Pure logic, hundreds of worlds of it: one interpreter is enough.
-HEAVY = (
-    "test_schedule_model", "test_schedule_takeovers", "test_sqlite_crashes", "test_parcelvoy_model",
-    "test_parcelvoy_crowds", "test_lease_model",
-)  # fmt: skip
+# By mechanism; a test's marker is the name of its folder, so that none can be in the wrong tier.
+TIERS = ("rules", "contract", "scenes", "wire", "processes", "soak", "harness", "attacks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.path.is_relative_to(HERE):
             continue
-        parts = item.path.relative_to(HERE).parts
-        slow = any(part.startswith(SLOW) for part in parts)
-        if parts[0] == "attacks":  # slow, too, so that a run with a `-m` of its own leaves them out as well
-            item.add_marker("attack")
-        if slow or parts[-1].startswith(HEAVY) or parts[0] == "attacks":
-            item.add_marker("slow")
-        if slow or parts[0] == "faults":
+        tier = item.path.relative_to(HERE).parts[0]
+        if tier not in TIERS:
+            raise pytest.UsageError(f"{item.path} is in none of the folders {', '.join(TIERS)}")
+        item.add_marker(tier)
+        if tier in ("scenes", "wire", "processes", "harness"):
             # Real time on a machine that others use, or the client's own jitter. A rerun is counted in the summary.
             item.add_marker(pytest.mark.flaky(reruns=1))
 
@@ -125,6 +113,13 @@ def victim(tmp_path: Path) -> Path:
     victim.write_text("precious")
     victim.chmod(0o644)
     return victim
+
+
+@pytest.fixture
+def swept() -> Iterator[None]:
+    """Collects what this test left behind before the next one begins, so that its warnings are not the next one's."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
