@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +19,7 @@ import click.testing
 import httpx
 import pytest
 
-from tests.harness.processes import REPOSITORY, emulator_process
+from tests.harness.processes import REPOSITORY, emptied, emulator_process
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async._userpilot.calls import from_dict
 from userpilot_async.cli import cli
@@ -31,11 +33,17 @@ Env = dict[str, str | None]
 Received = Callable[[str], list[dict[str, Any]]]
 
 
-@pytest.fixture
-def server() -> Iterator[str]:
-    """An emulator that takes one key and works off a thousand rows in half a second."""
+@pytest.fixture(scope="session")
+def worker_server() -> Iterator[str]:
+    """An emulator in a process of its own, one for all tests of this worker: see `server`."""
     with emulator_process("--speed", "60", "--api-key", KEY) as url:
         yield url
+
+
+@pytest.fixture
+def server(worker_server: str) -> str:
+    """An emulator that takes one key and works off a thousand rows in half a second; empty again for each test."""
+    return emptied(worker_server)
 
 
 @pytest.fixture
@@ -74,14 +82,57 @@ def userpilot(
     )
 
 
-@pytest.fixture
-def run(environment: Env) -> Run:
-    """Run the command line against the emulator; `env` changes what it sees."""
+@contextmanager
+def piped_in(text: str) -> Iterator[None]:
+    """Let the file descriptor 0 of this process be a pipe with this text: commands do not read from `sys.stdin`."""
+    mine = os.dup(0)
+    out, into = os.pipe()
+    os.dup2(out, 0)
+    os.close(out)
 
-    def run(*arguments: str, env: Env | None = None, **rest: Any) -> subprocess.CompletedProcess[str]:
-        return userpilot(*arguments, env={**environment, **(env or {})}, **rest)
+    def write() -> None:
+        with open(into, "w") as pipe, suppress(BrokenPipeError):  # a command need not read it all
+            pipe.write(text)
+            pipe.flush()
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        os.dup2(mine, 0)  # this closes the pipe's end, and with that ends a writer that still waits
+        os.close(mine)
+        writer.join()
+
+
+@pytest.fixture
+def run(environment: Env, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line against the emulator, in this process; `env` changes what it sees.
+
+    A process takes half a second to import what it needs. One test of each command has one: see `run_apart`.
+    """
+    for name in [name for name in os.environ if name.startswith(NAMES)]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str, env: Env | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        seen = {**environment, **(env or {})}
+        with piped_in(stdin):
+            result = click.testing.CliRunner().invoke(cli, arguments, env=seen)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def run_apart(environment: Env) -> Run:
+    """Run the command line against the emulator, as a process of its own; `env` changes what it sees."""
+
+    def run_apart(*arguments: str, env: Env | None = None, **rest: Any) -> subprocess.CompletedProcess[str]:
+        return userpilot(*arguments, env={**environment, **(env or {})}, **rest)
+
+    return run_apart
 
 
 # ── outboxes on disk, and in Redis ──

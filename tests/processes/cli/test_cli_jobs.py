@@ -50,8 +50,8 @@ def test_an_empty_list_says_so(run: Run) -> None:
     assert run("jobs").stdout.strip() == "no background jobs"
 
 
-def test_watch_waits_for_the_end(run: Run, submit: Submit) -> None:
-    result = run("jobs", "watch", submit(60), "--json")
+def test_watch_waits_for_the_end(run_apart: Run, submit: Submit) -> None:
+    result = run_apart("jobs", "watch", submit(60), "--json")
 
     job = json.loads(result.stdout)
     assert result.returncode == Exit.FINE

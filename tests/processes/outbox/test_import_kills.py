@@ -1,6 +1,6 @@
 """A process that imports a file is killed at random instants; the next one goes on, and each row arrives once.
 
-``KILL_CYCLES`` is the number of kills. The instants are new in each run; a failure says which seed brings them back.
+The instants are new in each run; a failure says which seed brings them back.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
-from tests.harness import emulator_process, python
+from tests.harness import emulator_process, length, python
 
-CYCLES = int(os.environ.get("KILL_CYCLES", "8"))
+CYCLES = length.of(8, soak=200)
 SEED = int(os.environ.get("KILL_SEED", str(random.randrange(10**9))))
 ROWS_PER_FILE = 400
 FILES = 5 * CYCLES // 2 + 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 import anyio
 import attrs
 
-from tests.harness import emulator_process, judge, program
+from tests.harness import emulator_process, judge, length, program
 from tests.harness.stage.loops import KEY, Account, said
 from tests.processes.programs.outbox_host import told_by
 from userpilot_async import UserpilotClient
@@ -23,7 +22,7 @@ from userpilot_async._runtime.clocks import steady
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._store import File
 
-MANY = int(os.environ.get("BACKLOG", "100000"))
+MANY = length.of(100_000, least=60_000, soak=1_000_000)  # fewer would not take MORE_MEMORY if they took any
 FEW = 10_000  # what a sender holds of a file at once
 MORE_MEMORY = 8 * 1024 * 1024  # bytes, of some 30 MB that the few take: what allocators and SQLite's cache differ by
 READY = 2.0  # seconds

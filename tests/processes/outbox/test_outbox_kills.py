@@ -10,7 +10,7 @@ import random
 import time
 from pathlib import Path
 
-from tests.harness import emulator_process, judge
+from tests.harness import emulator_process, judge, length
 from tests.processes.programs.outbox_host import (
     IN_FLIGHT,
     Host,
@@ -23,7 +23,7 @@ from tests.processes.programs.outbox_host import (
     wait_told,
 )
 
-CYCLES = int(os.environ.get("KILL_CYCLES", "12"))
+CYCLES = length.of(12, least=6, soak=200)  # in the sixth, everybody is killed
 SEED = int(os.environ.get("KILL_SEED", str(random.randrange(10**9))))
 SLOTS = {"w0": "asyncio", "w1": "asyncio", "w2": "trio", "w3": "asyncio"}
 LIMIT = 6_000

@@ -17,7 +17,7 @@ import anyio
 import attrs
 import pytest
 
-from tests.harness import judge
+from tests.harness import judge, length
 from tests.harness.redis_garbler import RedisGarbler
 from tests.harness.redis_server import RedisServer
 from tests.harness.stage.loops import KEY, InProcess, wait_until
@@ -32,9 +32,9 @@ from userpilot_async.redis import RedisOutbox  # noqa: E402  # only where redis-
 
 pytestmark = pytest.mark.anyio
 
-INSTANTS = int(os.environ.get("FUZZ", "24"))
+INSTANTS = length.of(24, least=16, soak=10_000)
 AT_ONCE = 8  # instants in the life of one client
-BACKENDS = [("asyncio", "trio")[life % 2] for life in range(max(1, INSTANTS // AT_ONCE))]
+BACKENDS = [("asyncio", "trio")[life % 2] for life in range(INSTANTS // AT_ONCE)]
 # Real seconds: short, for most instants end with one of these.
 QUICK: dict[str, Any] = {"timeout": 0.2, "lease_ttl": 1.0, "max_wait": None}
 WITHIN = 30.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.harness import judge
+from tests.harness import judge, length
 from tests.harness.redis_proxy import RedisProxy
 from tests.harness.redis_server import Replica
 from tests.harness.stage.loops import wait_until
@@ -105,7 +104,7 @@ async def test_row_63_calls_that_redis_lost_are_said_to_be_lost_and_the_budget_t
     assert len(emulator.store.events) - before <= 8, "it went on to send"
 
 
-@pytest.mark.skipif(not os.environ.get("REDIS_SWARM"), reason="takes two minutes: REDIS_SWARM=1")
+@pytest.mark.skipif(length.CHOSEN != "soak", reason="takes two minutes: LENGTH=soak")
 @ON_ASYNCIO
 async def test_row_63_when_everything_was_lost_new_calls_are_delivered_within_the_limit(own_redis: Start) -> None:
     """Three outboxes at once, because this takes as long as the vendor's window: 600 in any 60 s, and everybody lives.

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.harness import length
 from userpilot_async import Receipt
 from userpilot_async._account.ledger import Ledger
 from userpilot_async._calls.outcome import DELIVERED, MERGED, PENDING, SUBMITTED, Outcome
@@ -393,4 +394,4 @@ class Bookkeeping(RuleBasedStateMachine):
 
 
 TestBookkeeping = Bookkeeping.TestCase
-TestBookkeeping.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestBookkeeping.settings = settings(max_examples=length.of(40), stateful_step_count=40, deadline=None)

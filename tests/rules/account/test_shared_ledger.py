@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.harness import length
 from userpilot_async._account.ledger import CHUNK
 from userpilot_async._account.shared_ledger import Account, SharedLedger
 from userpilot_async._calls.outcome import Outcome
@@ -377,7 +378,7 @@ class OneAccount(RuleBasedStateMachine):
 
 
 TestOneAccount = OneAccount.TestCase
-TestOneAccount.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestOneAccount.settings = settings(max_examples=length.of(60), stateful_step_count=30, deadline=None)
 
 
 def test_a_job_that_has_delivered_nothing_but_merged_calls_is_no_way_by_which_calls_went() -> None:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness import length
 from tests.harness.examples import awkward
 from tests.harness.examples.awkward import (
     ASKED,
@@ -253,7 +254,7 @@ def test_only_invalid_calls_leave_a_call_that_is_checked_on_birth(seed):
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=30)
+@settings(max_examples=length.of(30))
 def test_only_invalid_calls_leave_a_client_and_what_is_taken_can_be_sent(seed):
     chance = Random(seed)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.harness import judge
+from tests.harness import judge, length
 from userpilot_async._errors.secret import SHOWN, HiddenBytes, Secret
 
 KEY = "canary/5b1f+0c77&='\"\\"
@@ -45,7 +45,7 @@ QUOTED = {
 
 
 @pytest.mark.parametrize("how", QUOTED.values(), ids=QUOTED)
-@settings(max_examples=15)  # of each kind
+@settings(max_examples=length.of(15))  # of each kind
 @given(
     key=KEYS,
     before=st.sampled_from(["", "Token ", "key=", '{"key":"', "%20", "x"]),

@@ -54,6 +54,8 @@ class Server(FaultyServer):
     events: list[Event] = attrs.field(factory=list)
     tracked: list[tuple[str, int]] = attrs.field(factory=list)
     jobs: list[Job] = attrs.field(factory=list)
+    uploads: int = 0
+    """Files that were sent here, whatever became of them."""
     stamps: dict[str, list[float]] = attrs.field(factory=lambda: {"track": [], "identify": []})
     job_overlaps: int = 0
     conflicts: list[float] = attrs.field(factory=list)
@@ -83,6 +85,7 @@ class Server(FaultyServer):
 
     def handle(self, work: Request, now: float) -> Verdict:
         """As any does; some answers get lost."""
+        self.uploads += bool(work.filename)
         if work.route.name in self.swallows:
             self.swallowed += 1
             self.note_lost(work)

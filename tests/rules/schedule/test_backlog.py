@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import judge
+from tests.harness import judge, length
 from tests.harness.model import same_events, same_state
 from tests.rules.schedule.simulation import Simulation
 from tests.rules.schedule.test_schedule_model import calls
@@ -74,7 +74,7 @@ class Late(Simulation):
             judge.requests_in_any_minute(family)
 
 
-@settings(max_examples=300)
+@settings(max_examples=length.of(300))
 @given(
     made=calls(),
     seed=st.integers(0, 2**32),

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.harness import length
 from tests.rules.schedule.parcelvoy_simulation import POISON, ParcelvoySimulation, device, identify, track, wire_body
 from userpilot_async.emulator import Store
 from userpilot_async.parcelvoy import Alias, Call, ParcelvoySettings
@@ -78,7 +79,7 @@ def lived_through(run: ParcelvoySimulation, made: Timed) -> ParcelvoySimulation:
     return run
 
 
-thorough = settings(max_examples=400, deadline=None)
+thorough = settings(max_examples=length.of(400), deadline=None)
 
 
 @thorough
@@ -148,7 +149,7 @@ def everybody(calls: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=length.of(40), deadline=None)
 @given(seed=st.integers(0, 2**32), trouble=st.sampled_from([0.0, 0.3]))
 def test_a_crowd_goes_in_arrays_and_still_ends_up_right(seed: int, trouble: float) -> None:
     run = ParcelvoySimulation(seed, ParcelvoySettings(max_events=50, requests_per_minute=120), trouble)

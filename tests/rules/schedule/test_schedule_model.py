@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness import length
 from tests.rules.schedule.simulation import Simulation
 from userpilot_async import Identify, IdentifyCompany, Settings, Track
 from userpilot_async._schedule.routes.route import Request
@@ -40,7 +41,7 @@ def calls(draw: st.DrawFn) -> list[tuple[Call, float]]:
     return made
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=length.of(400), deadline=None)
 @given(
     made=calls(),
     seed=st.integers(0, 2**32),
@@ -63,7 +64,7 @@ def test_whatever_happens_the_server_ends_up_where_sequential_calls_would_have_p
     run.check()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=length.of(60), deadline=None)
 @given(seed=st.integers(0, 2**32), trouble=st.sampled_from([0.0, 0.3]))
 def test_a_crowd_goes_through_bulk_jobs_and_still_ends_up_right(seed: int, trouble: float) -> None:
     run = Simulation(seed, Settings(bulk_threshold=5), trouble)
@@ -81,7 +82,9 @@ def test_a_crowd_goes_through_bulk_jobs_and_still_ends_up_right(seed: int, troub
     run.drain()
 
     run.check()
-    assert run.server.jobs
+    assert run.server.uploads
+    if not trouble:  # or the only file may have been refused, and its rows gone one by one while files had to wait
+        assert run.server.jobs
 
 
 @pytest.mark.parametrize("on_ambiguous", ["send", "drop"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness import length
 from tests.rules.schedule.takeovers import Heirs
 from tests.rules.schedule.test_schedule_model import calls
 from userpilot_async import Identify, IdentifyCompany, Settings, Track
@@ -39,7 +40,7 @@ def live_and_die(run: Heirs, made: list[tuple[Call, float]], deaths: dict[int, f
     run.drain()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=length.of(150), deadline=None)
 @given(
     made=calls(),
     seed=st.integers(0, 2**32),
@@ -269,7 +270,7 @@ def test_a_sender_that_dies_again_and_again_submits_a_file_once() -> None:
 # ── imports ──
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=length.of(150), deadline=None)
 @given(
     made=calls(),
     seed=st.integers(0, 2**32),
@@ -321,7 +322,7 @@ def test_an_import_whose_sender_died_while_the_job_ran_is_found_by_its_name_and_
 # ── budgets ──
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=length.of(40), deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     limit=st.sampled_from([1, 5, 20]),

@@ -12,7 +12,7 @@ import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import run_virtual
+from tests.harness import length, run_virtual
 from tests.harness.stage.calls import Log
 from tests.harness.stage.log import losses_in, merged_in
 from tests.harness.stage.loops import client_of, virtual_emulator
@@ -55,7 +55,7 @@ async def live_through(happenings: list[tuple[str, Any]], latency: float, close_
     return client.statistics()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=length.of(40), deadline=None)
 @given(steps, st.sampled_from([0.0, 0.1, 20.0]), st.sampled_from([0.0, 0.5, 60.0]))
 def test_the_numbers_in_the_log_add_up_to_the_losses(
     happenings: list[tuple[str, Any]], latency: float, close_timeout: float
@@ -105,7 +105,7 @@ class Flapping(httpx.AsyncBaseTransport):
         return [(began, min(ended, end)) for began, ended in found]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=length.of(30), deadline=None)
 @given(
     spans=st.lists(
         st.tuples(st.sampled_from([0.3, 2.0, 4.0, 20.0, 50.0]), st.sampled_from([0.2, 1.5, 3.0, 9.0, 40.0, 200.0])),

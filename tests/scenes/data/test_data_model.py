@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import Event, Model, judge, run_virtual, same_events, same_state
+from tests.harness import Event, Model, judge, length, run_virtual, same_events, same_state
 from tests.harness.stage.loops import client_of, running, virtual_emulator
 from userpilot_async.emulator import Emulator, Fault
 
@@ -114,7 +114,7 @@ async def play(script: list[Call], faults: list[Fault], bulk_threshold: int) -> 
     return sum(armed.fired for armed in emulator.faults)
 
 
-anything_goes = settings(max_examples=80, deadline=None)
+anything_goes = settings(max_examples=length.of(80), deadline=None)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import judge, run_virtual
+from tests.harness import judge, length, run_virtual
 from tests.harness.stage.loops import client_of, running, virtual_emulator
 from userpilot_async import InvalidCall
 
@@ -68,7 +68,7 @@ async def stored_of(properties: dict[str, Any], bulk_threshold: int) -> tuple[di
 
 @pytest.mark.parametrize("bulk_threshold", [0, 50], ids=["in a bulk file", "in realtime"])
 @given(properties=metadata)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=length.of(60), deadline=None)
 def test_rows_71_to_74_every_text_and_number_arrives_exactly(bulk_threshold: int, properties: dict[str, Any]) -> None:
     of_user, of_event = run_virtual(stored_of, "asyncio", properties, bulk_threshold)
 
@@ -78,7 +78,7 @@ def test_rows_71_to_74_every_text_and_number_arrives_exactly(bulk_threshold: int
 
 @pytest.mark.parametrize("bulk_threshold", [0, 50], ids=["in a bulk file", "in realtime"])
 @given(user_id=names.filter(lambda name: len(name) < 1_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=length.of(40), deadline=None)
 def test_row_71_a_user_whose_id_is_any_text_is_that_user_at_the_server(bulk_threshold: int, user_id: str) -> None:
     async def scene() -> set[str]:
         emulator = virtual_emulator(speed=100.0)

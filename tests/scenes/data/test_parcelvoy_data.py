@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import judge, run_virtual
+from tests.harness import judge, length, run_virtual
 from tests.harness.examples.strategies import SENT_AS, UserId
 from tests.harness.stage.loops import KEY, InProcess, running, virtual_emulator
 from tests.scenes.data.test_data_values import numbers
@@ -154,7 +154,7 @@ ids = texts.filter(lambda one: one.strip() != "")
 
 
 @given(data=st.dictionaries(texts, nested, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=length.of(100), deadline=None)
 def test_rows_70_to_74_every_nested_value_arrives_exactly(data: dict[str, Any]) -> None:
     of_person, of_event = run_virtual(stored_of, "asyncio", data)
 
@@ -163,7 +163,7 @@ def test_rows_70_to_74_every_nested_value_arrives_exactly(data: dict[str, Any]) 
 
 
 @given(external_id=ids, anonymous_id=ids, name=ids)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=length.of(50), deadline=None)
 def test_row_71_whoever_has_any_text_for_an_id_is_that_person_at_the_server(
     external_id: str, anonymous_id: str, name: str
 ) -> None:

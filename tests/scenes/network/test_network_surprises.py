@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +14,7 @@ import h11
 import httpx
 import pytest
 
-from tests.harness import RawServer, judge, redirect, run_virtual
+from tests.harness import RawServer, judge, length, redirect, run_virtual
 from tests.harness.raw_transport import SERVER_ANSWER, TUNNEL, RawTransport, in_turn
 from tests.harness.stage.loops import KEY
 from userpilot_async import Rejected, Settings, Unavailable, UserpilotAPI, UserpilotClient
@@ -24,7 +23,7 @@ from userpilot_async.parcelvoy import ParcelvoyClient
 pytestmark = pytest.mark.anyio
 virtual = pytest.mark.virtual
 
-FUZZ = int(os.environ.get("FUZZ", "300"))  # answers, on a push; `nox -s fuzz` gives 10,000
+ANSWERS = length.of(300, least=100, soak=10_000)
 HOUR = 3_600.0
 URL = "https://server.test"
 
@@ -350,7 +349,7 @@ def any_answer(chance: random.Random) -> bytes | None:
     return answer[: chance.randrange(len(answer) + 1)] if chance.random() < 0.3 else answer
 
 
-@pytest.mark.parametrize("seed", range(max(1, FUZZ // 100)))
+@pytest.mark.parametrize("seed", range(ANSWERS // 100))
 def test_row_82_fuzz_a_hundred_random_answers_leave_the_application_alone_and_the_next_call_arrives(seed: int) -> None:
     chance = random.Random(seed)
     backend = chance.choice(["asyncio", "trio"])

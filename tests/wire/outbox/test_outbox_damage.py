@@ -16,7 +16,7 @@ import anyio
 import attrs
 import pytest
 
-from tests.harness import emulator_process, judge
+from tests.harness import emulator_process, judge, length
 from tests.harness.stage.loops import events_at
 from tests.harness.stage.outbox_files import an_emulator, look_into, marks_at, put, sent, with_file
 from tests.processes.programs.outbox_host import host, wait_for
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 CALLS = 240
-FLIPS = int(os.environ.get("FLIPS", "24"))
+FLIPS = length.of(24, least=8, soak=400)
 """Bytes that are flipped, one in each run, evenly over the file."""
 LARGE = "personal " * 20
 
