@@ -41,10 +41,9 @@ WITHIN = 30.0
 
 
 def for_some_lives(test: Any) -> Any:
-    """Each on one of the backends. Without another try: its seed would be another one."""
+    """Each on one of the backends, by turns."""
     each = [pytest.param(backend, life, id=f"{backend}-{life}") for life, backend in enumerate(BACKENDS)]
-    test = pytest.mark.parametrize(("anyio_backend", "life"), each, indirect=["anyio_backend"])(test)
-    return pytest.mark.flaky(reruns=0)(test)
+    return pytest.mark.parametrize(("anyio_backend", "life"), each, indirect=["anyio_backend"])(test)
 
 
 @pytest.fixture
