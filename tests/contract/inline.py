@@ -11,9 +11,8 @@ from anyio.abc import TaskGroup
 
 from userpilot_async._calls.payload import Key, Kind, Payload
 from userpilot_async._errors.tree import OutboxError
-from userpilot_async._outbox.batch import Batch
 from userpilot_async._outbox.protocol import Opening, Outbox
-from userpilot_async._outbox.store import Committed, Notify
+from userpilot_async._outbox.session import Session
 from userpilot_async._outbox.writer import StoreWorker
 from userpilot_async._runtime import clocks
 from userpilot_async._schedule.calendar import Calendar, Clocks
@@ -156,18 +155,18 @@ class Inline:
         self.writer = InlineWriter(worker)
         return self.writer
 
-    def _notify(self, opening: object, function: Callable[..., object], *arguments: object) -> None:
-        """At once; what it raises goes to the test."""
-        function(*arguments)
+    def _new_session(self) -> Session:
+        session: Session = super()._new_session()  # type: ignore[misc]  # of the outbox that this is mixed into
+        # At once; what a function raises goes to the test.
+        session.notify = lambda function, *arguments: function(*arguments)  # type: ignore[method-assign]
+        if not self.passes_on:
+            session._pass_on = lambda batch, now: None  # type: ignore[method-assign]
+        return session
 
     def look(self) -> None:
         """What the thread does every quarter of a second."""
         self.writer.worker.poll()
         self.writer.wake()
-
-    def _pass_on(self, batch: Batch, now: Committed) -> None:
-        if self.passes_on:
-            super()._pass_on(batch, now)  # type: ignore[misc]  # of the outbox that this is mixed into
 
 
 class InlineOutbox(Inline, SQLiteOutbox):
@@ -178,8 +177,12 @@ class InlineOutbox(Inline, SQLiteOutbox):
     boot = staticmethod(clocks.boot_here)
     """The clocks by which calls are dated, and tokens come back."""
 
-    def _new_store(self, notify: Notify) -> SQLiteStore:
-        self._steady = self.steady
+    def _new_session(self) -> Session:
+        session = super()._new_session()
+        session.steady = self.steady
+        return session
+
+    def _new_store(self) -> SQLiteStore:
         file = File(
             self.path, self._durability, pause=self._pause, wall=self.wall, steady=self.steady, boot=self.boot,
             warn=self._warn,

@@ -45,12 +45,12 @@ class Scene:
     async def bug_comes(self) -> None:
         with anyio.fail_after(LONGEST):
             while self.outbox.bug is None:
-                self.outbox._wake()
+                self.outbox._session.wake()
                 await anyio.sleep(0.002)
 
     async def thread_ends(self) -> None:
         with anyio.fail_after(LONGEST):
-            while not self.outbox._closed.past:
+            while not self.outbox._session.is_closed.past:
                 await anyio.sleep(0.002)
 
     async def hold(self) -> Any:
@@ -81,7 +81,7 @@ def in_chore(name: str) -> Callable[[Scene, pytest.MonkeyPatch], None]:
 
 
 def in_told(name: str) -> Callable[[Scene, pytest.MonkeyPatch], None]:
-    return lambda scene, patch: patch.setattr(scene.outbox, name, broken)
+    return lambda scene, patch: patch.setattr(scene.outbox._session, name, broken)
 
 
 BUGS: dict[str, Callable[[Scene, pytest.MonkeyPatch], None]] = {
@@ -151,7 +151,7 @@ async def test_after_a_bug_each_call_is_accounted_for(scene: Scene, monkeypatch:
 
     assert ("dropped", "outbox") == (receipt.status, receipt.reason)
     assert ("dropped", "queue_full") == (refused.status, refused.reason)
-    assert (0, 0) == (outbox.unheld, outbox._unwritten)
+    assert (0, 0) == (outbox.unheld, outbox._session.incoming.bytes)
     assert ledger.accepted == ledger.pending + sum(ledger.losses().values())
     assert "u2" in [key for _, key, _, _ in scene.client.not_held]
 
@@ -265,7 +265,7 @@ async def test_a_bug_in_the_thread_of_an_outbox_in_redis_is_the_same(
             await outbox.open(client.opening(tasks=tasks))
             monkeypatch.setattr(outbox._worker, "work", broken)
             waiting = outbox.put("track", "u1", b"{}", 2, 0.0)
-            while not outbox._closed.past:
+            while not outbox._session.is_closed.past:
                 await anyio.sleep(0.002)
             receipt = outbox.put("track", "u2", b"{}", 2, 0.0)
             with pytest.raises(OutboxError, match="met a bug of this library"):
@@ -285,7 +285,7 @@ def test_the_sender_meets_the_bug_itself() -> None:
     """It ends with it, and says where it met it; `bug` is for whoever leaves the client."""
     outbox = DurableOutbox(sender=True, max_bytes=10)
     assert outbox.bug is None
-    outbox._bug = OurBug()
+    outbox._session.bug = OurBug()
     with pytest.raises(OurBug):
         outbox.take(10)
     assert isinstance(outbox.bug, OurBug)

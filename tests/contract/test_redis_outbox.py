@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
@@ -99,7 +101,7 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     ids = ids_of(put(outbox))
     outbox.take(1)
     later = _access.steady() + 8.0
-    monkeypatch.setattr("userpilot_async.redis._outbox.steady", lambda: later)
+    monkeypatch.setattr("userpilot_async.redis._session.steady", lambda: later)
 
     assert not at_once(outbox.sending(RequestNote("track", ids)))
 
@@ -257,7 +259,8 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
 
     def empty_first(lease: _lease.Lease) -> Lead | None:
         if not emptied:
-            emptied.append(lease._outbox.redis.flushall())
+            with closing(Redis.from_url(redis_url)) as client:
+                emptied.append(client.flushall())
         return keep(lease)
 
     monkeypatch.setattr(_lease.Lease, "keep", empty_first)
@@ -408,7 +411,7 @@ def test_calls_of_many_bytes_go_in_several_steps_and_are_read_in_several(process
     outbox = process(sender=False)
     outbox.writer.runs = False
     receipts = put(outbox, 10, size=400_000)
-    batches = len(outbox._queue._waiting)
+    batches = len(outbox._session.queue._waiting)
     outbox.writer.runs = True
     outbox.writer.wake()
     sender = process()

@@ -177,9 +177,9 @@ def test_calls_that_were_read_before_and_come_after_the_calendar_was_set_are_as_
     late = attrs.evolve(sender.store.read(Reading(1, 2, 10)))
     here.machine.set()
     here.machine.work(5.0)
-    sender._window.reading = Reading(1, 2, 10)
+    sender._session.window.reading = Reading(1, 2, 10)
     sender.now()
-    sender.arrived(sender._window.reading, late)
+    sender._session.arrived(sender._session.window.reading, late)
     ((call_id, moment, *_),) = sender.take(10)
 
     assert (1, 5.0) == (call_id, pytest.approx(sender.now() - moment, abs=0.1))
@@ -230,7 +230,7 @@ def test_an_age_in_the_file_is_without_the_time_that_the_machine_slept_and_the_d
     here.machine.work(1.0)
     here.put(web)
     sender.calendar.look(sender.now())
-    sender._window.begin(0)
+    sender._session.window.begin(0)
     tickets = here.taken(sender)
 
     assert [1.0, 0.0] == pytest.approx([sender.now() - moment for _, moment, *_ in tickets], abs=0.1)

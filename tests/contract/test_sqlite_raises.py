@@ -106,7 +106,7 @@ def judge(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
     ledger = outbox.ledger
 
     assert outbox.bug is None
-    assert (0, 0) == (outbox.unheld, outbox._unwritten)
+    assert (0, 0) == (outbox.unheld, outbox._session.incoming.bytes)
     assert fresh.id >= 0, fresh
     assert ledger.accepted == ledger.delivered + ledger.pending + ledger.merged + sum(ledger.losses().values())
     held = {one.id for one in [*receipts, fresh] if one.id >= 0 and one.status == "pending"}

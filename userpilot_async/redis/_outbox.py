@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import anyio
 
-from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, OutboxError
@@ -16,13 +15,10 @@ from .._outbox.batch import Batch, Put
 from .._outbox.durable import DurableOutbox
 from .._outbox.protocol import Opening
 from .._outbox.receipt import Receipt
-from .._outbox.store import Committed, Lead, Notify
 from .._outbox.url import flag_in_url, number_in_url, word_in_url
-from .._outbox.window import Window
-from .._schedule.takeover import RequestNote
-from ._access import steady
 from ._address import address_of
 from ._link import Connection, warn_if_overheard
+from ._session import RedisSession
 from ._store import RedisStore
 
 if TYPE_CHECKING:
@@ -66,6 +62,7 @@ class RedisOutbox(DurableOutbox):
     """
 
     most_at_once = 1024 * 1024
+    _session: RedisSession
 
     def __init__(
         self,
@@ -91,14 +88,14 @@ class RedisOutbox(DurableOutbox):
         }  # fmt: skip
         self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
-        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind)
         self.name: str = get("name", "userpilot_async")
         self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        self._fallback = get("fallback")
+        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind)
         self._max_calls: int = get("max_calls", MAX_CALLS)
         self._lease_ttl: float = get("lease_ttl", 10.0)
         self._timeout: float = get("timeout", 2.0)
         self._replicas: int = get("replicas", 0)
-        self._fallback = get("fallback")
         self._keep_lost: float = get("keep_lost", KEEP_LOST)
         self._check()
         self._timeout = min(self._timeout, self._lease_ttl / 5)
@@ -125,13 +122,6 @@ class RedisOutbox(DurableOutbox):
         if self._fallback not in (None, "memory"):
             raise ConfigurationError('fallback must be None or "memory"')
 
-    def _begin_anew(self) -> None:
-        super()._begin_anew()
-        self.away = False
-        """Redis does not answer at present."""
-        self._under_way: set[RequestNote] = set()
-        self._store: RedisStore | None = None
-
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
         """``redis://user:password@host:6379/0``, ``rediss://…`` for TLS, ``unix:///path/redis.sock``.
@@ -155,14 +145,22 @@ class RedisOutbox(DurableOutbox):
 
     # ── opening ──
 
-    def _new_store(self, notify: Notify) -> RedisStore:
-        client = uuid4().hex
-        store = self._store = RedisStore(
-            self.link(client), client, self, notify, self._log,
+    def _new_session(self) -> RedisSession:
+        return RedisSession(self.place, self.most_at_once, fallback=self._fallback is not None)
+
+    def _new_store(self) -> RedisStore:
+        client, session = uuid4().hex, self._session
+        store = RedisStore(
+            self.link(client), client, session, session.notify, self._log,
             may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost,
         )  # fmt: skip
-        self._wall = lambda: steady() + store.access.offset
+        session.use(store)
         return store
+
+    @property
+    def away(self) -> bool:
+        """Redis does not answer at present."""
+        return self._session.away
 
     def admin(self) -> RedisAdmin:
         """What people can see of it from outside, and do with it, whether this is open or not."""
@@ -178,38 +176,31 @@ class RedisOutbox(DurableOutbox):
     async def _watch_commands(self) -> None:
         """A socket's deadline starts anew with each byte that comes, and a name server has none."""
         await anyio.sleep(PATIENCE * self._timeout)
-        if not self._opened.past:
-            self.began_away()
+        session = self._session
+        if not session.is_open.past:
+            session.began_away()
         while self._in_use:
             await anyio.sleep(self._timeout / 2)
-            if self._store is not None:
-                self._store.access.link.break_off_if_older(PATIENCE * self._timeout)
+            if session.store is not None:
+                session.store.access.link.break_off_if_older(PATIENCE * self._timeout)
 
     async def aclose(self) -> None:
-        """Write what is left, let another process send, end the thread; where Redis is away, give up."""
+        """Write what is left, let another process send, end the thread.
+
+        Where Redis is away, what is not held is lost, and that must be told in time: who waits for his call is told by
+        the end of the wait.
+        """
         if self._in_use and self.away:
-            self._give_up()
+            self._session.incoming.give_up(OutboxError(f"{self.place} does not answer"))
         await super().aclose()
 
-    def _give_up(self) -> None:
-        """What is not held is lost, and must be told in time. Who waits for his call is told by the end of the wait."""
-        puts = self._queue.withdraw_unawaited()
-        for put in puts:
-            self._unwritten -= put.size
-            self.unheld -= 1
-        self._not_held(puts, OutboxError(f"{self.place} does not answer"))
-
     # ── calls ──
-
-    def stamp(self) -> float:
-        """Not by the server's clock, which is not known before it has answered: how long ago that was, is."""
-        return steady()
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put, as far as this process knows. After a bug nobody need wait for room."""
         if self.bug is not None:
             return True
-        waiting = self.ledger.waiting + self.unheld - self._leaving
+        waiting = self.ledger.waiting + self.unheld - self._session.leaving
         return waiting < self._max_calls and super().has_room(size)
 
     def _may_leave(self, put: Put, waited: bool) -> bool:
@@ -231,102 +222,3 @@ class RedisOutbox(DurableOutbox):
         """While Redis is away, not so calls that found no room, and have been told so."""
         notes = batch.term == self.term and batch.has_senders_notes()
         return not self.away or any(not put.withdrawn for put in batch.puts) or notes
-
-    async def sending(self, request: RequestNote) -> bool:
-        """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
-        term = self.term
-        noted = await super().sending(request)
-        if noted and term == self.term:
-            self._under_way.add(request)
-        valid = self._store is not None and steady() < self._store.lease.valid_until
-        return noted and valid and term == self.term
-
-    def landed(self, request: RequestNote, *, answered: bool | None, lost: bool) -> None:
-        """It has ended."""
-        self._under_way.discard(request)
-        super().landed(request, answered=answered, lost=lost)
-
-    def leads(self, lead: Lead) -> None:
-        """The lease is ours: send, from the oldest call on."""
-        self._under_way.clear()  # of an earlier lease
-        super().leads(lead)
-
-    # ── for the thread ──
-
-    def takes_refusal(self, error: OutboxError) -> bool:
-        """Whoever opens it is told; false if it took so long that it is open already."""
-        with self._queue.lock:
-            if self._opened.past:
-                return False
-            self._refusal = error
-            return True
-
-    # ── what the thread has done ──
-
-    def began(self, now: Committed) -> None:
-        """The outbox is there."""
-        self.away = False
-        super().began(now)
-
-    def began_away(self) -> None:
-        """It is not, yet: the client is open all the same."""
-        with self._queue.lock:
-            if self._refusal is None:
-                self.away = True
-                self._opened.come()
-
-    def is_away(self) -> None:
-        """Redis does not answer."""
-        self.away = True
-        if self._fallback is not None:
-            for batch in self._queue.batches():
-                batch.stirs.come()
-        self._opening.changed()
-
-    def is_back(self, now: Committed) -> None:
-        """It does again."""
-        self.away = False
-        self._hear(now)
-
-    def polled(self, now: Committed | None) -> None:
-        """Others have done something, or nothing; and the loop goes round."""
-        self._goes_round()
-        super().polled(now)
-
-    def written(self, batch: Batch, now: Committed) -> None:
-        """A batch is recorded, or a part of it; and the loop goes round."""
-        self._goes_round()
-        super().written(batch, now)
-
-    def _goes_round(self) -> None:
-        """A loop that stands still must not keep the lease."""
-        if self._store is not None:
-            self._store.lease.heard_from_loop = steady()
-
-    def started_again(self, first: int) -> None:
-        """Redis was restarted with all it had: ids go on further up."""
-        self.ledger.skip(first)
-
-    def set_back(self, now: Committed, first: int, generation: str) -> None:
-        """Redis has older data, or none: calls from this one on are not there any more, which it had until then."""
-        for settled in (one for batch in self._queue.batches() for one in (*batch.delivered.values(), *batch.lost)):
-            # It is not recorded, and will not be; yet it is so.
-            merged = Outcome("merged", settled.outcome.reason, settled.outcome)
-            self.ledger.conclude_from(first, settled.carriers, settled.outcome)
-            self.ledger.conclude_from(first, settled.merged, merged)
-        under_way = {one for it in self._under_way for ids in (it.ids, it.filed, it.in_rows) for one in ids}
-        self._under_way.clear()
-        knows = self.sends or bool(under_way)  # which calls were under way, only their sender does
-        lost, perhaps = self.ledger.lose(first, now.account.next_id, under_way)
-        if self._store is not None:
-            self._store.report_set_back(generation, lost, perhaps if knows else None)
-        self._wake()
-
-    def deposed(self, term: int) -> None:
-        """Another one may have the lease now: what was taken here is taken by him."""
-        self.sends = False
-        self._window, self._sent, self._inheritance = Window(), set(), None
-        self._freed = self._leaving = 0
-        self.ledger.undecide()
-        self._queue.begin_term(term)
-        self._opening.changed()

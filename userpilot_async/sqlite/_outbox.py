@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
 from .._outbox.durable import DurableOutbox
-from .._outbox.store import Notify
 from .._outbox.url import flag_in_url, may_be_url, quoted
 from ._file import SYNCHRONOUS, Durability, File
 from ._store import SQLiteStore
@@ -102,7 +101,7 @@ class SQLiteOutbox(DurableOutbox):
             self.path, durability=self._durability, max_bytes=self._max_bytes, rebind=self._rebind, sender=True
         )
 
-    def _new_store(self, notify: Notify) -> SQLiteStore:
+    def _new_store(self) -> SQLiteStore:
         file = File(self.path, self._durability, pause=self._pause, warn=self._warn)
         return SQLiteStore(file, may_send=self._may_send)
 
