@@ -206,7 +206,7 @@ async def test_an_answer_that_comes_before_its_request_answers_nothing(second: b
             await scene.track(person(2))
             await scene.drained()
 
-            assert scene.statistics.held is None
+            assert scene.statistics.paused is None
             assert [(person(1), 1), (person(2), 1)] == scene.marks()
         assert {0, 1} == {request.connection for request in server.requests}
 

@@ -176,7 +176,7 @@ async def test_a_schema_that_somebody_changed_ends_in_an_error_or_in_delivery_an
             assert {"delivered"} == {receipt.status for receipt in receipts}
             statistics = report.statistics
             gone = 21 - statistics.delivered
-            assert gone == sum(statistics.reasons.values())
+            assert gone == sum(statistics.lost_by_reason.values())
     except OutboxError as error:
         assert str(file) in str(error)
 

@@ -139,9 +139,9 @@ async def test_a_key_that_is_made_later_opens_no_header_either(key: Any) -> None
         async with UserpilotClient(lambda: next(keys, KEY), base_url=server.url) as client:
             receipt = await client.track("u", "opened")
             with anyio.fail_after(5):
-                while client.statistics().held is None:
+                while client.statistics().paused is None:
                     await anyio.sleep(0.01)
-            assert "callable" in (client.statistics().held or "")
+            assert "callable" in (client.statistics().paused or "")
             assert not server.requests
             await client.aclose(0.1)
         assert "dropped" == receipt.status

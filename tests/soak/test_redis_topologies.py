@@ -257,7 +257,7 @@ async def test_what_a_planned_failover_costs(guard: str) -> None:
             await anyio.to_thread.run_sync(servers.fail_over)
             switched = time.monotonic() - begun
         there = set(Books(servers.master()).held())
-        resets = userpilot.statistics().resets
+        resets = userpilot.statistics().outbox_resets
 
     unknown = len(set(told) - there)
     print(f"{guard}: named after {switched:.1f} s; of {len(told)} calls {unknown} are unknown there; resets: {resets}")

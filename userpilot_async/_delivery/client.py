@@ -542,7 +542,7 @@ class DeliveryClient(Startable):
         self._door, self._thread = DeliveryState.CLOSED, NO_THREAD
         self._inbox.shut()
         if not self._opened:
-            return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+            return Report(complete=True, elapsed=0.0, remaining=0, jobs=(), statistics=self.statistics())
         limit, self._limit = _limit_of(timeout, self.settings.close_timeout)
         began = self._leaving_since = self._now()
         self._room.close()
@@ -702,7 +702,7 @@ class DeliveryClient(Startable):
     # ── numbers ──
 
     @property
-    def budgets(self) -> Mapping[str, int | None]:
+    def rate_limits(self) -> Mapping[str, int | None]:
         """Requests a minute that may be made, by budget; ``None`` for no limit."""
         return self._destination.budgets
 
@@ -738,14 +738,14 @@ class DeliveryClient(Startable):
             job=schedule.slot.job,
             import_job=schedule.import_slot.job,
             imports_closed=schedule.imports_closed,
-            budgets={
+            rate_limit_remaining={
                 name: bucket.glance(now) if elsewhere else bucket.left(now) for name, bucket in schedule.buckets.items()
             },
-            held=schedule.held,
+            paused=schedule.held,
             outage=schedule.outage,
             on_dead_failures=self._letters.failures,
-            sends=self._outbox.sends,
-            unheld=self._outbox.unheld + self._inbox.on_its_way,
+            is_sender=self._outbox.sends,
+            unpersisted=self._outbox.unheld + self._inbox.on_its_way,
         )
 
     def _report(self, started: float, mark: int, coming: int = 0) -> Report:
@@ -755,10 +755,10 @@ class DeliveryClient(Startable):
         return Report(
             complete=not left,
             elapsed=self._now() - started,
-            left=left,
+            remaining=left,
             jobs=jobs,
             statistics=self.statistics(),
-            waits_in=self._outbox.place if self._outbox.durable else None,
+            persisted_in=self._outbox.place if self._outbox.durable else None,
         )
 
 

@@ -163,8 +163,8 @@ class Calls:
         """I1, I9, I12: what can be asked without the server."""
         statistics = self.statistics
         judge.conservation(statistics)
-        judge.losses_have_reasons(statistics.dead + statistics.dropped, statistics.reasons)
-        assert self.losses == statistics.reasons
+        judge.losses_have_reasons(statistics.dead + statistics.dropped, statistics.lost_by_reason)
+        assert self.losses == statistics.lost_by_reason
         told_of = sum(1 + letter.merged for letter in self.letters)
         assert sum(self.losses.values()) + statistics.merged_lost == told_of
         assert all(line.startswith("userpilot: ") for _, line in self.log.lines), self.log.lines
@@ -196,7 +196,7 @@ class Calls:
         merged = sum(
             int(more) for _, line in self.log.lines for more in re.findall(r"(\d+) more had been merged", line)
         )
-        assert said == statistics.reasons, self.log.lines
+        assert said == statistics.lost_by_reason, self.log.lines
         assert merged == statistics.merged_lost, self.log.lines
 
     def _next(self, user: str) -> int:

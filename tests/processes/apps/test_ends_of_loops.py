@@ -473,10 +473,10 @@ DRAINED = """
 async def main():
     async with UserpilotClient(settings=Settings(close_timeout=0.1)) as client:
         for _ in range(100):
-            if client.statistics().sends:
+            if client.statistics().is_sender:
                 break
             await asyncio.sleep(0.1)
-        say("sends", client.statistics().sends)
+        say("sends", client.statistics().is_sender)
 
 asyncio.run(main())
 """

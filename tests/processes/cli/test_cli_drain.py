@@ -78,7 +78,7 @@ def test_the_report_is_of_this_run_and_not_of_the_files_whole_life(run: Run, ser
     report = json.loads(result.stdout)
     assert Exit.FINE == result.returncode == report["exit_code"]
     assert (1, 1, 1, 0, {}) == (
-        report["accepted"], report["delivered"], report["found_waiting"], report["dead"], report["reasons"]
+        report["accepted"], report["delivered"], report["found_waiting"], report["dead"], report["lost_by_reason"]
     )  # fmt: skip
 
 

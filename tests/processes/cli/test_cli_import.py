@@ -240,13 +240,13 @@ def test_a_dry_run_does_not_mix_its_files_with_others(invoke: Invoke, path: Path
 # ── how it ends, and how it goes on ──
 
 
-def test_a_file_that_was_imported_is_passed_over_unless_again_is_said(run: Run, serials: Serials, path: Path) -> None:
+def test_a_file_that_was_imported_is_passed_over_unless_forced(run: Run, serials: Serials, path: Path) -> None:
     written(path, [event(1)])
 
-    results = [run("import", str(path)), run("import", str(path)), run("import", "--again", str(path))]
+    results = [run("import", str(path)), run("import", str(path)), run("import", "--force", str(path))]
 
     assert [Exit.FINE] * 3 == [result.returncode for result in results]
-    assert "--again" in results[1].stderr
+    assert "--force" in results[1].stderr
     assert [1, 1] == serials()
 
 
@@ -256,11 +256,11 @@ def test_a_rehearsal_elsewhere_is_no_import_here(run: Run, serials: Serials, pat
     with emulator_process("--api-key", KEY) as rehearsal:
         tried = run("import", str(path), env={"USERPILOT_BASE_URL": rehearsal})
 
-    results = [run("import", str(path)), run("import", "--again", str(path))]
+    results = [run("import", str(path)), run("import", "--force", str(path))]
 
     assert [Exit.FINE, Exit.LOST, Exit.FINE] == [result.returncode for result in (tried, *results)]
     assert f"at another server, {rehearsal}" in results[0].stderr
-    assert "--again" in results[0].stderr
+    assert "--force" in results[0].stderr
     assert [1] == serials()
 
 
@@ -389,12 +389,12 @@ def test_an_import_begun_with_another_key_goes_on_only_if_told_to(
     [
         ("--check", "--dry-run"),
         ("--from", "nobody"),
-        ("--again", "SECOND"),
+        ("--force", "SECOND"),
         ("--rejected", "x", "SECOND"),
         ("-",),
         ("--rejected", "FIRST"),
         ("--rejected", "FIRST.import"),
-        ("--check", "--again"),
+        ("--check", "--force"),
     ],
 )
 def test_what_makes_no_sense_is_wrong_usage(invoke: Invoke, path: Path, options: tuple[str, ...]) -> None:

@@ -79,7 +79,7 @@ def test_losses_are_counted_by_reason_and_where_to_see_them_is_said(invoke: Invo
 
     report, text = shown(invoke, path), invoke("outbox", path).output
 
-    assert ({"expired": 2}, 2) == (report["reasons"]["dead"], report["lost_kept"])
+    assert ({"expired": 2}, 2) == (report["lost_by_reason"]["dead"], report["lost_kept"])
     assert f"2 expired; 2 calls kept: userpilot-async outbox dead {path}" in text
 
 

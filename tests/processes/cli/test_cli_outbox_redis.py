@@ -71,7 +71,7 @@ def test_an_outbox_that_nobody_uses_is_shown(invoke: Invoke, redis_url: str) -> 
     assert report["waiting"]["bytes"] > 0
     assert report["bytes_in_memory"] > 0
     assert None is report["sender"] is report["file"] is report["bytes_on_disk"]
-    assert (0, []) == (report["resets"], report["quarantined"])
+    assert (0, []) == (report["outbox_resets"], report["quarantined"])
     assert f"userpilot at {NOBODY}" == report["destination"]
     assert "3 accepted = 0 delivered + 0 dead + 0 dropped + 0 merged + 3 pending" in text
     assert "nobody sends at present" in text
@@ -253,7 +253,8 @@ def test_the_dead_are_listed_and_as_json_are_lines_that_send_reads(invoke: Invok
 
     text = invoke("outbox", "dead", redis_url).output
 
-    assert ({"expired": 3}, 3) == (shown(invoke, redis_url)["reasons"]["dead"], shown(invoke, redis_url)["lost_kept"])
+    report = shown(invoke, redis_url)
+    assert ({"expired": 3}, 3) == (report["lost_by_reason"]["dead"], report["lost_kept"])
     assert calls == dead(invoke, redis_url)
     assert "expired" in text
     assert "PRIVATE" not in text
@@ -339,7 +340,7 @@ async def test_after_a_restart_of_redis_a_retry_is_no_loss_to_those_who_were_the
         await until(lambda: putter.statistics().pending == 5)
 
         assert 3 == retried.calls
-        assert 0 == putter.statistics().resets
+        assert 0 == putter.statistics().outbox_resets
         judge.conservation(putter.statistics())
 
 
@@ -530,7 +531,7 @@ def test_a_live_sender_is_named_as_what_may_still_send_them(invoke: Invoke, redi
 
     async def beside() -> None:
         async with client_of(redis_url) as sender:
-            await until(lambda: sender.statistics().sends)
+            await until(lambda: sender.statistics().is_sender)
             purge = partial(invoke, "outbox", "purge", redis_url, "--user", "u1", "--yes")
             said.append((await anyio.to_thread.run_sync(purge)).stderr)
 

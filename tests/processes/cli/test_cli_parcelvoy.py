@@ -212,7 +212,7 @@ def test_time_up_says_why_calls_are_left(deliver: Deliver, set_fault: SetFault) 
 
     report = json.loads(result.stdout)
     assert result.returncode == Exit.UNREACHABLE
-    assert (1, {"closed": 1}) == (report["accepted"], report["reasons"])
+    assert (1, {"closed": 1}) == (report["accepted"], report["lost_by_reason"])
     assert "it answered 503" in report["error"]
 
 

@@ -171,7 +171,7 @@ def test_nothing_in_a_table_is_markup_or_an_escape():
 def test_progress_is_drawn_and_said_tamely(capfd):
     counts = dict.fromkeys(("accepted", "delivered", "dropped", "merged", "pending", "submitted", "waiting_bytes"), 1)
     job = Job(job_id="1", status=JobStatus.UNKNOWN)
-    seen = Statistics(**counts, dead=1, held=HOSTILE, reasons={HOSTILE: 1}, job=job)
+    seen = Statistics(**counts, dead=1, paused=HOSTILE, lost_by_reason={HOSTILE: 1}, job=job)
     sight = ProgressView(sends=True)
     sight.see(ImportProgress(waiting_for=HOSTILE, refused=1))
     Progress(Console(stderr=True)).say(HOSTILE)

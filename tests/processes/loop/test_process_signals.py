@@ -165,8 +165,8 @@ async def test_row_42_a_close_timeout_shorter_than_one_request_is_kept_and_what_
 
     judge.within_bound(report.elapsed, close_timeout)
     assert in_flight > 0, "nothing was under way: nothing was tested"
-    assert 0 == report.left
-    assert {"closed": 21} == report.statistics.reasons
+    assert 0 == report.remaining
+    assert {"closed": 21} == report.statistics.lost_by_reason
     assert 21 == judge.conservation(report.statistics)
     assert 0 == client.statistics().in_flight
 
@@ -183,4 +183,4 @@ async def test_row_42_a_close_of_connections_to_a_silent_server_is_kept_within_t
             leaving = time.monotonic()
 
         judge.within_bound(time.monotonic() - leaving, close_timeout)
-    assert {"closed": 20} == client.statistics().reasons
+    assert {"closed": 20} == client.statistics().lost_by_reason

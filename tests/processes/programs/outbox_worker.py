@@ -92,13 +92,13 @@ class Worker:
                 await self.work(userpilot)
                 if orders.flush:
                     report = await userpilot.flush(orders.flush)
-                    say("flushed", {"complete": report.complete, "left": report.left})
+                    say("flushed", {"complete": report.complete, "left": report.remaining})
                 else:
                     await self.stopping.wait()
                 report = await userpilot.aclose()
-                say("left", report.left)
+                say("left", report.remaining)
             say("account", account(userpilot))
-            say("reasons", dict(userpilot.statistics().reasons))
+            say("reasons", dict(userpilot.statistics().lost_by_reason))
             tasks.cancel_scope.cancel()
 
     async def listen(self) -> None:
@@ -111,7 +111,7 @@ class Worker:
         """Note when this process begins to send, and when it stops."""
         sends = False
         while True:
-            if userpilot.statistics().sends != sends:
+            if userpilot.statistics().is_sender != sends:
                 sends = not sends
                 self.witness.note("sends", int(sends), time.monotonic())
             await anyio.sleep(WATCH)

@@ -44,11 +44,11 @@ class Worker(_outbox_worker.Worker):
                 await self.work(userpilot)
                 if orders.flush:
                     report = await userpilot.flush(orders.flush)
-                    say("flushed", {"complete": report.complete, "left": report.left})
+                    say("flushed", {"complete": report.complete, "left": report.remaining})
                 else:
                     await self.stopping.wait()
                 report = await userpilot.aclose()
-                say("left", report.left)
+                say("left", report.remaining)
             say("account", account(userpilot))
             tasks.cancel_scope.cancel()
 

@@ -103,7 +103,7 @@ async def test_row_66_thousands_of_cancelled_calls_are_held_once_if_told_so_and_
                             calls += 1
                 proxy.heal()
                 await put(userpilot, ["last"])
-                await wait_until(lambda: not userpilot.statistics().unheld)
+                await wait_until(lambda: not userpilot.statistics().unpersisted)
                 statistics = userpilot.statistics()
                 cuts = proxy.cuts
 

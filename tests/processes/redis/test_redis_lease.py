@@ -30,7 +30,7 @@ async def everything_sent(emulator: Any, books: Books, count: int, within: float
 async def sends(userpilot: UserpilotClient, within: float = TAKEOVER) -> float:
     """Until it does; how long that took."""
     begun = now()
-    await wait_until(lambda: userpilot.statistics().sends, within)
+    await wait_until(lambda: userpilot.statistics().is_sender, within)
     return now() - begun
 
 
@@ -112,14 +112,14 @@ async def test_row_64_a_holder_that_is_cut_off_from_redis_stops_sending_and_anot
 
             # And back: the old one can become the sender again.
             for holder, proxy, heir in ((first, one, second), (second, other, first)):
-                assert holder.statistics().sends
-                assert not heir.statistics().sends
+                assert holder.statistics().is_sender
+                assert not heir.statistics().is_sender
                 await track(heir, 200)
                 enough = len(marks) - 150
                 await wait_until(lambda n=enough: len(set(marks_at(emulator))) >= n)
                 proxy.black_hole()
                 print(f"taken over after {await sends(heir):.2f} s")
-                await wait_until(lambda h=holder: not h.statistics().sends)
+                await wait_until(lambda h=holder: not h.statistics().is_sender)
                 proxy.heal(late=True)
                 await track(holder, 50)
                 await everything_sent(emulator, books, len(marks))
@@ -149,11 +149,11 @@ async def test_row_64_redis_stands_still_for_longer_than_the_lease(own_redis: St
             await put(second, [f"u{n % 10}.{round_ * 1_000 + n}" for n in range(100)])
             await wait_until(lambda n=round_ * 100 + 20: len(set(marks_at(emulator))) >= n)
             server.pause()
-            await wait_until(lambda: not (first.statistics().sends or second.statistics().sends), TTL + 1)
+            await wait_until(lambda: not (first.statistics().is_sender or second.statistics().is_sender), TTL + 1)
             began = now()
             await wait_until(lambda b=began: now() > b + TTL)  # until the lease is over for sure, by any clock
             server.resume()
-            await wait_until(lambda: first.statistics().sends or second.statistics().sends, TAKEOVER)
+            await wait_until(lambda: first.statistics().is_sender or second.statistics().is_sender, TAKEOVER)
         await everything_sent(emulator, books, 200)
 
     account = books.balanced()
@@ -178,7 +178,7 @@ async def test_row_64_what_a_holder_notes_after_its_term_has_no_effect(how: str,
                 redis.hset(books.key("about"), "fence", 70)
                 redis.set(books.key("lease"), "70 foreign {}", px=60_000)
         if how == "taken":
-            await wait_until(lambda: not userpilot.statistics().sends)
+            await wait_until(lambda: not userpilot.statistics().is_sender)
             sent_by_then = len(emulator.store.events)
             await wait_until(lambda: 5 <= len(emulator.store.events))
             await put(userpilot, ["20.20"])  # so that it has written something since

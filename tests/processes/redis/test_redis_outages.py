@@ -59,7 +59,7 @@ async def test_row_61_a_client_opens_without_redis_and_its_calls_wait_until_it_c
                 async with anyio.create_task_group() as callers:
                     for n in range(20):
                         callers.start_soon(collect, receipts, userpilot, f"u{n % 3}", n)
-                    await wait_until(lambda: 20 == userpilot.statistics().unheld)
+                    await wait_until(lambda: 20 == userpilot.statistics().unpersisted)
                     assert {} == receipts, "a call returned that is held nowhere"
                     assert 0 == userpilot.statistics().accepted
                     server.start()
@@ -96,7 +96,7 @@ async def test_row_61_a_call_that_redis_does_not_take_within_max_wait_is_dropped
             report = await sent(userpilot)
 
     assert ["fresh"] == marks_at(emulator)
-    assert {"outbox": 3} == report.statistics.reasons
+    assert {"outbox": 3} == report.statistics.lost_by_reason
     assert {"outbox"} == {letter.reason for letter in letters}
     account = Books(server).balanced()
     assert (4, 3, 1) == (account["accepted"], account["dropped:outbox"], account["delivered"])
@@ -113,7 +113,7 @@ async def test_row_61_without_redis_a_caller_who_wants_exceptions_gets_one(own_r
             await userpilot.track("u", "clicked", {"mark": 1})
         judge.within_bound(time.monotonic() - begun, 0.6)
         statistics = userpilot.statistics()
-        assert (0, 0) == (statistics.accepted, statistics.unheld)
+        assert (0, 0) == (statistics.accepted, statistics.unpersisted)
 
 
 # ── in the middle ──
@@ -132,7 +132,7 @@ async def test_row_61_nothing_is_lost_when_redis_is_killed_in_the_middle_and_com
                 for round_ in range(1, 4):
                     await wait_until(lambda n=60 * round_: len(emulator.store.events) >= n)
                     server.kill()
-                    await wait_until(lambda: 4 <= userpilot.statistics().unheld)
+                    await wait_until(lambda: 4 <= userpilot.statistics().unpersisted)
                     held = len(receipts)
                     server.start()
                     await wait_until(lambda n=held + 20: len(receipts) >= n)
@@ -141,7 +141,7 @@ async def test_row_61_nothing_is_lost_when_redis_is_killed_in_the_middle_and_com
             ambiguous = userpilot.statistics().possible_duplicates
 
     assert 1 == len(log.said("does not answer")), log.lines
-    assert 0 == report.statistics.resets
+    assert 0 == report.statistics.outbox_resets
     assert {"delivered"} == {receipt.status for receipt in receipts.values()}
     doubles = marks_judged(emulator, set(receipts), ambiguous)
     assert in_order(emulator) == len(receipts) == Books(server).balanced()["delivered"]
@@ -196,14 +196,14 @@ async def test_row_61_with_a_fallback_calls_return_at_once_and_are_put_when_redi
                 receipts[mark] = await userpilot.track("u", "clicked", {"mark": mark})
             took_all = time.monotonic() - begun
             statistics = userpilot.statistics()
-            assert 501 == statistics.unheld
+            assert 501 == statistics.unpersisted
             assert (how != "down at start") == statistics.accepted == judge.conservation(statistics)
             assert {"pending"} == {receipt.status for receipt in receipts.values()}
             if how == "down at start":
                 server.start()
             proxy.heal()
             await sent(userpilot)
-            await wait_until(lambda: not userpilot.statistics().unheld)
+            await wait_until(lambda: not userpilot.statistics().unpersisted)
             report = await sent(userpilot)
 
     assert took_all <= 1.0, "500 calls waited for something"
@@ -221,13 +221,13 @@ async def test_row_61_what_a_fallback_holds_is_bounded_by_max_queue_bytes(own_re
     async with with_redis(server.url, emulator, fallback="memory", **settings) as userpilot:
         receipts = [await userpilot.track("u", "clicked", {"mark": n, "filler": "x" * 900}) for n in range(100)]
         statistics = userpilot.statistics()
-        assert 0 < statistics.unheld < 100
+        assert 0 < statistics.unpersisted < 100
         assert limit >= statistics.waiting_bytes
-        assert {"queue_full": 100 - statistics.unheld} == statistics.reasons
+        assert {"queue_full": 100 - statistics.unpersisted} == statistics.lost_by_reason
         judge.conservation(statistics)
         held = [n for n, receipt in enumerate(receipts) if receipt.status == "pending"]
         server.start()
-        await wait_until(lambda: not userpilot.statistics().unheld)
+        await wait_until(lambda: not userpilot.statistics().unpersisted)
         report = await sent(userpilot)
 
     assert held == marks_at(emulator)
@@ -249,7 +249,7 @@ async def test_row_61_calls_that_a_fallback_still_holds_at_the_end_are_said_to_b
             judge.within_bound(await took(userpilot.aclose()), 0.5)
             statistics = userpilot.statistics()
 
-    assert (5, {"outbox": 5}, 0) == (statistics.dropped, statistics.reasons, statistics.unheld)
+    assert (5, {"outbox": 5}, 0) == (statistics.dropped, statistics.lost_by_reason, statistics.unpersisted)
     assert 5 == judge.conservation(statistics)
     await wait_until(lambda: all(receipt.status != "pending" for receipt in receipts), 5)
     assert {("dropped", "outbox")} == {(receipt.status, receipt.reason) for receipt in receipts}

@@ -207,7 +207,7 @@ async def test_calls_go_on_after_a_sentinel_has_made_another_server_the_master(o
             report = await sent(userpilot)
 
     assert set(range(40)) == set(marks_at(emulator))
-    assert 0 == report.statistics.resets
+    assert 0 == report.statistics.outbox_resets
     assert 40 == Books(replica).balanced()["delivered"]
     judge.no_canary({"log": "\n".join(line for _, line in log.lines)}, [PASSWORD])
 
@@ -281,7 +281,7 @@ async def test_what_no_replica_had_is_no_lost_call_and_is_sent_once_after_a_fail
             report = await sent(userpilot)
 
     assert ["before", "meanwhile"] == marks_at(emulator)
-    assert (2, 0) == (report.statistics.delivered, report.statistics.resets)
+    assert (2, 0) == (report.statistics.delivered, report.statistics.outbox_resets)
     assert 2 == Books(master).balanced()["delivered"]
     assert not log.said("has lost calls")
 

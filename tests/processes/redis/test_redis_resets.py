@@ -85,7 +85,7 @@ async def test_row_63_calls_that_redis_lost_are_said_to_be_lost_and_the_budget_t
             fresh = await put(userpilot, ["fresh.1", "fresh.2"], users=1)
             await wait_until(lambda: 2 == judge.conservation(userpilot.statistics()))
 
-            assert 1 == told.resets
+            assert 1 == told.outbox_resets
             assert 0 == userpilot.statistics().track_budget
             assert 1 == len([line for line in log.said("has lost calls") if line]), log.lines
             assert {"dropped unknown", "flushed"} == set(waits)
@@ -177,7 +177,7 @@ async def test_row_63_what_is_sent_again_after_a_set_back_is_counted_and_is_no_l
     assert report.complete
     doubles = marks_judged(emulator, {f"u{n % 5}.{n}" for n in range(300)}, seen.possible_duplicates)
     assert 50 <= doubles <= seen.possible_duplicates <= doubles + 10, (doubles, seen.possible_duplicates)
-    assert (0, []) == (seen.resets, log.said("has lost calls")), log.lines
+    assert (0, []) == (seen.outbox_resets, log.said("has lost calls")), log.lines
     assert 1 == len(log.said("no call that waited is lost")), log.lines
 
 
@@ -196,10 +196,10 @@ async def test_row_63_of_several_clients_each_says_so_and_one_counts(own_redis: 
             await settled(receipts)
             for one in clients:
                 await put(one, ["fresh"])
-            await wait_until(lambda: all(1 == one.statistics().resets for one in clients))
+            await wait_until(lambda: all(1 == one.statistics().outbox_resets for one in clients))
             await wait_until(lambda: all(3 == judge.conservation(one.statistics()) for one in clients))
             assert {"delivered", "dropped"} == {receipt.status for receipt in receipts}
-            assert 1 == [one.statistics().sends for one in clients].count(True)
+            assert 1 == [one.statistics().is_sender for one in clients].count(True)
             account = Books(server).balanced()
 
     assert 3 == len(log.said("has lost calls")), log.lines
@@ -215,7 +215,7 @@ async def test_row_63_one_reset_after_the_other_ends_no_client_and_each_is_count
                 receipts = await put(userpilot, range(5))
                 server.restart(keep=False)
                 await settled(receipts)
-                await wait_until(lambda number=number: number == userpilot.statistics().resets)
+                await wait_until(lambda number=number: number == userpilot.statistics().outbox_resets)
             await put(userpilot, ["fresh"])
             assert 1 == judge.conservation(userpilot.statistics())
 
@@ -236,7 +236,7 @@ async def test_row_63_a_restart_that_keeps_everything_is_no_reset(durable: bool,
             receipts += await put(userpilot, ["u.60"], users=1)
             report = await sent(userpilot)
 
-    assert 0 == report.statistics.resets
+    assert 0 == report.statistics.outbox_resets
     assert not log.said("has lost calls"), log.lines
     assert 61 == report.statistics.delivered == in_order(emulator)
     assert {"delivered"} == {receipt.status for receipt in receipts}
@@ -261,7 +261,7 @@ async def test_row_63_scripts_that_are_flushed_are_loaded_again_without_a_word(o
     assert [] == log.lines
     assert [f"u.{n}" for n in range(200)] == marks_at(emulator)
     assert 200 == report.statistics.delivered == Books(server).balanced()["delivered"]
-    assert (0, 0) == (report.statistics.resets, report.statistics.possible_duplicates)
+    assert (0, 0) == (report.statistics.outbox_resets, report.statistics.possible_duplicates)
 
 
 @ON_ASYNCIO

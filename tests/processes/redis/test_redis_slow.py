@@ -72,7 +72,7 @@ async def test_row_62_nothing_takes_longer_than_its_bound_and_nothing_is_lost_or
                 bounds.append((await took(userpilot.aclose(0.5)), 0.5))
             proxy.heal()
             async with with_redis(server.url, emulator, lease_ttl=4.0) as userpilot:
-                await wait_until(lambda: userpilot.statistics().sends, 15)
+                await wait_until(lambda: userpilot.statistics().is_sender, 15)
                 await put(userpilot, ["fresh"])
                 report = await sent(userpilot)
 
@@ -115,7 +115,7 @@ async def test_row_62_a_client_opens_in_time_in_front_of_a_black_hole(own_redis:
             judge.within_bound(time.monotonic() - begun, OPENS_WITHIN)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(put, userpilot, ["a", "b"])
-                await wait_until(lambda: 1 == userpilot.statistics().unheld)
+                await wait_until(lambda: 1 == userpilot.statistics().unpersisted)
                 proxy.heal()
             await sent(userpilot)
 
@@ -132,7 +132,7 @@ async def test_row_62_the_lease_is_not_kept_by_a_client_whose_opening_never_came
             pass
         proxy.heal(late=True)
         async with with_redis(server.url, emulator, lease_ttl=2.0) as userpilot:
-            await wait_until(lambda: userpilot.statistics().sends, 4.0)
+            await wait_until(lambda: userpilot.statistics().is_sender, 4.0)
             await put(userpilot, ["fresh"])
             await sent(userpilot)
 

@@ -16,9 +16,9 @@ SEEN = Statistics(
     pending=2_186,
     submitted=1_960,
     waiting_bytes=0,
-    reasons={},
+    lost_by_reason={},
     job=Job(job_id="bulk:1", status=JobStatus.PROCESSING, total_rows=1_960, completed_rows=30),
-    budgets={"track": 260, "identify": 464, "other": None},
+    rate_limit_remaining={"track": 260, "identify": 464, "other": None},
 )
 BUDGETS = {"track": 600, "identify": 600, "other": None}
 NUMBERS = ["20,550", "17,939", "425", "2,186", "340", "136", "processing, 30 of 1,960 rows"]
@@ -38,7 +38,7 @@ def test_every_number_is_in_the_plain_line_and_in_the_table(number: str) -> None
 
 
 def test_losses_and_a_hold_are_told_only_if_there_are_any() -> None:
-    trouble = attrs.evolve(SEEN, dropped=7, reasons={"queue_full": 7}, held="the [server] refuses the API key")
+    trouble = attrs.evolve(SEEN, dropped=7, lost_by_reason={"queue_full": 7}, paused="the [server] refuses the API key")
 
     assert "queue_full" in drawn(trouble)
     assert "the [server] refuses" in drawn(trouble)

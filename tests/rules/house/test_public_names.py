@@ -114,7 +114,7 @@ CLIENT = {
     "identify_company_nowait": "(self, company_id, metadata=None)",
     "enqueue": "async (self, call)",
     "import_rows": "async (self, rows, *, strict=False, journal=None, rebind=False, on_progress=None, max_rows=100000)",
-    "import_file": "async (self, path, *, converted_from=None, strict=False, journal=None, rejected=None, again=False,"
+    "import_file": "async (self, path, *, converted_from=None, strict=False, journal=None, rejected=None, force=False,"
     " rebind=False, on_progress=None, max_rows=100000, series=None)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
@@ -217,7 +217,7 @@ def test_the_api_has_no_other_methods():
         (sqlite.SQLiteOutbox.from_url, "(url)"),
         (
             imports.import_file,
-            "async (api, path, *, converted_from=None, strict=False, journal=None, rejected=None, again=False,"
+            "async (api, path, *, converted_from=None, strict=False, journal=None, rejected=None, force=False,"
             " rebind=False, dry_run=None, on_progress=None, max_rows=100000, series=None)",
         ),
         (
@@ -242,6 +242,10 @@ def test_it_is_made_with(make, parameters):
     assert parameters == shape(make)
 
 
+def test_the_client_tells_its_rate_limits():
+    assert {"track": 600, "identify": 600} == UserpilotClient("KEY").rate_limits
+
+
 def test_the_client_has_an_api():
     assert UserpilotAPI is type(UserpilotClient("KEY").api)
 
@@ -253,11 +257,12 @@ def test_the_client_has_an_api():
         (Job, {"job_id", "status", "type", "filename", "file_size", "total_rows", "completed_rows", "submitted_at",
                "start_time", "end_time", "elapsed_time", "links"}),
         (Outcome, {"status", "reason", "row"}),
-        (Report, {"complete", "elapsed", "left", "jobs", "statistics"}),
+        (Report, {"complete", "elapsed", "remaining", "jobs", "statistics", "persisted_in"}),
         (DeadCall, {"status", "reason", "call", "merged", "error", "arguments", "detail", "error_code", "request_id"}),
         (parcelvoy.DeadCall, {"status", "reason", "call", "merged", "error", "arguments", "detail", "error_code",
                               "request_id"}),
-        (Statistics, {"accepted", "delivered", "dead", "dropped", "merged", "pending", "submitted", "reasons"}),
+        (Statistics, {"accepted", "delivered", "dead", "dropped", "merged", "pending", "submitted", "lost_by_reason",
+                      "rate_limit_remaining", "paused", "outage", "unpersisted", "outbox_resets", "is_sender"}),
         (Settings, {"track_per_minute", "identify_per_minute", "flush_interval", "bulk_threshold", "max_queue_calls",
                     "max_queue_bytes", "when_full", "burst", "max_wait", "close_timeout", "request_timeout", "max_age",
                     "concurrency", "on_invalid", "on_ambiguous"}),

@@ -162,9 +162,9 @@ async def read_the_numbers(userpilot: UserpilotClient) -> None:
     statistics = userpilot.statistics()
     assert_type(statistics, Statistics)
     assert_type(statistics.pending, int)
-    assert_type(statistics.reasons, Mapping[str, int])
+    assert_type(statistics.lost_by_reason, Mapping[str, int])
     assert_type(statistics.job, Job | None)
-    assert_type(statistics.held, str | None)
+    assert_type(statistics.paused, str | None)
 
     statistics.pending = 0  # type: ignore[misc]
     await userpilot.flush("5s")  # type: ignore[arg-type]
@@ -188,7 +188,7 @@ def use_it_without_a_loop(client: UserpilotClient, rows: list[dict[str, Any]]) -
         assert_type(userpilot.enqueue(Track("u1", "exported")), Receipt)
         assert_type(userpilot.flush(timeout=5), Report)
         assert_type(userpilot.statistics(), Statistics)
-        assert_type(userpilot.budgets, Mapping[str, int | None])
+        assert_type(userpilot.rate_limits, Mapping[str, int | None])
         assert_type(userpilot.import_rows(rows, strict=True), ImportReport)
         assert_type(userpilot.api.jobs(), list[Job])
         assert_type(userpilot.api.wait_for_job("bulk:jobs:1", timeout=60), Job)
@@ -353,7 +353,7 @@ async def use_parcelvoy(row: Mapping[str, list[int]], loose: dict[str, Any], at:
         assert_type(await client.enqueue(parcelvoy.from_line(b"{}")), Receipt)
         assert_type(await client.flush(5), Report)
         assert_type(client.statistics(), Statistics)
-        assert_type(client.budgets, Mapping[str, int | None])
+        assert_type(client.rate_limits, Mapping[str, int | None])
 
         await client.track()  # type: ignore[call-arg]
         await client.track("exported", "u1")  # type: ignore[call-arg]

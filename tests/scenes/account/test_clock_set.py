@@ -185,7 +185,7 @@ async def test_row_83_nor_for_the_next_process_that_has_the_right_time(
             outbox=second, settings=attrs.evolve(LATE, max_age=HOUR),
         ) as scene.client:  # fmt: skip
             await scene.drained(5 * MINUTE)
-            assert (3, {}) == (scene.statistics.delivered, dict(scene.statistics.reasons))
+            assert (3, {}) == (scene.statistics.delivered, dict(scene.statistics.lost_by_reason))
             await scene.leaves(5)
 
         off = dated_wrongly(scene, accepted)

@@ -127,7 +127,7 @@ async def test_calls_die_of_their_age_all_the_same_so_that_it_ends() -> None:
     client = client_of(emulator, close_timeout=None, max_age=300.0)
     log = await leaves_400_behind(client)
 
-    assert {"expired": 400} == client.statistics().reasons == losses_in(log)
+    assert {"expired": 400} == client.statistics().lost_by_reason == losses_in(log)
     assert "; nothing is sent: https://analytex.userpilot.io refuses the API key" in log.said("closing: ")[1]
 
 
@@ -183,7 +183,7 @@ async def test_a_native_cancellation_ends_it_and_what_is_left_is_said() -> None:
 
     assert task.cancelled()
     statistics = client.statistics()
-    assert {"closed": 400 - statistics.delivered} == statistics.reasons == losses_in(log)
+    assert {"closed": 400 - statistics.delivered} == statistics.lost_by_reason == losses_in(log)
     assert "dropped on close: the close was cancelled after " in log.said("dropped on close")[0]
 
 

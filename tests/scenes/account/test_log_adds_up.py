@@ -65,7 +65,7 @@ async def test_callers_who_wait_for_room_while_the_client_closes_are_in_the_line
                 callers.start_soon(userpilot.track, "u", "clicked", {"n": n})
             await anyio.sleep(0.1)
 
-    assert {"closed": 50} == client.statistics().reasons == losses_in(log)
+    assert {"closed": 50} == client.statistics().lost_by_reason == losses_in(log)
     assert 1 == len(log.said("dropped on close"))
 
 
@@ -77,7 +77,7 @@ async def test_calls_that_were_merged_into_what_is_lost_are_said_beside_it() -> 
                 await userpilot.identify("u1", {"n": n})
 
     statistics = client.statistics()
-    assert ({"closed": 1}, 4) == (statistics.reasons, statistics.merged_lost)
+    assert ({"closed": 1}, 4) == (statistics.lost_by_reason, statistics.merged_lost)
     assert ({"closed": 1}, 4) == (losses_in(log), merged_in(log))
 
 
@@ -94,7 +94,7 @@ async def test_a_close_that_is_cancelled_and_never_made_again_has_counted_out_wh
         with anyio.move_on_after(0.1):
             await client.aclose(0.0)
 
-    assert {"invalid": 2, "closed": 2} == client.statistics().reasons == losses_in(log)
+    assert {"invalid": 2, "closed": 2} == client.statistics().lost_by_reason == losses_in(log)
     await client.aclose(0.0)
 
 
@@ -145,7 +145,7 @@ async def test_a_full_queue_is_said_with_its_limits(changes: dict[str, Any], wor
             for n in range(20):
                 await userpilot.track("u", "clicked", {"n": n})
 
-    assert client.statistics().reasons == losses_in(log)
+    assert client.statistics().lost_by_reason == losses_in(log)
     assert words in log.said("reason queue_full")[0]
 
 
@@ -262,5 +262,5 @@ async def test_parcelvoys_client_says_the_same_with_the_same_name() -> None:
             for n in range(3):
                 await parcelvoy.track("clicked", external_id="u", data={"n": n})
 
-    assert client.statistics().reasons == losses_in(log) == {"invalid": 3}
+    assert client.statistics().lost_by_reason == losses_in(log) == {"invalid": 3}
     assert "https://parcelvoy.test answered 422 on events" in log.said("lost")[0]

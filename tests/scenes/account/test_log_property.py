@@ -69,7 +69,7 @@ def test_the_numbers_in_the_log_add_up_to_the_losses(
 
     statistics = run_virtual(scene)
 
-    assert losses_in(logs[0]) == statistics.reasons, logs[0].lines
+    assert losses_in(logs[0]) == statistics.lost_by_reason, logs[0].lines
     assert merged_in(logs[0]) == statistics.merged_lost, logs[0].lines
 
 
@@ -153,4 +153,4 @@ def test_each_outage_that_lasts_is_in_the_log_with_its_end_and_no_end_that_is_no
     if told and server.attempts[-1][1]:
         assert told[-1][1] < math.inf, "the end was not said"
     assert all(later - at >= MATTERS for (at, _), (later, _) in pairwise(told)), told
-    assert losses_in(logs[0]) == client.statistics().reasons
+    assert losses_in(logs[0]) == client.statistics().lost_by_reason

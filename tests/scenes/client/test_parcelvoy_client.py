@@ -156,9 +156,9 @@ def test_the_key_ring_of_a_client_cannot_be_pickled_or_copied(way):
 
 
 def test_its_budget_is_the_setting():
-    assert {"requests": None} == ParcelvoyClient("KEY", URL).budgets
+    assert {"requests": None} == ParcelvoyClient("KEY", URL).rate_limits
     settings = ParcelvoySettings(requests_per_minute=60)
-    assert {"requests": 60} == ParcelvoyClient("KEY", URL, settings=settings).budgets
+    assert {"requests": 60} == ParcelvoyClient("KEY", URL, settings=settings).rate_limits
 
 
 # ── its methods ──
@@ -257,7 +257,7 @@ async def test_in_production_an_invalid_call_becomes_a_letter_instead(cable, nam
     assert None is letter.call
     assert field == letter.error.field
     assert given.arguments == letter.arguments  # all of them, also those that are None
-    assert {"invalid": 1} == client.statistics().reasons
+    assert {"invalid": 1} == client.statistics().lost_by_reason
     assert [] == cable.requests
 
 
@@ -361,9 +361,9 @@ async def test_a_call_that_does_not_wait_is_taken_from_another_thread(cable, nam
         receipts: list[Receipt] = []
         in_a_thread(lambda: receipts.append(attempt(client, name)()))
 
-        assert ("pending", 1, 0) == (receipts[0].status, client.statistics().unheld, client.statistics().accepted)
+        assert ("pending", 1, 0) == (receipts[0].status, client.statistics().unpersisted, client.statistics().accepted)
         assert "delivered" == (await receipts[0].outcome()).status
-        assert (0, 1) == (client.statistics().unheld, client.statistics().delivered)
+        assert (0, 1) == (client.statistics().unpersisted, client.statistics().delivered)
 
 
 @pytest.mark.anyio

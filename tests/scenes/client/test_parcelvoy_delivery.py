@@ -140,7 +140,7 @@ async def test_the_oldest_calls_of_all_kinds_make_room_and_their_letters_have_th
             await client.enqueue(call)
         report = await client.aclose()
 
-    assert {"queue_full": 4, "closed": 4} == report.statistics.reasons
+    assert {"queue_full": 4, "closed": 4} == report.statistics.lost_by_reason
     assert sorted(map(repr, calls)) == sorted(repr(letter.call) for letter in letters)
     assert 8 == judge.conservation(report.statistics)
 
@@ -264,7 +264,7 @@ async def test_an_event_answered_400_in_any_array_keeps_no_other_back_and_dies_o
 
         assert (99, 1, 0) == (during.delivered, during.pending, during.dead)
         assert (99, 0, {"expired": 1}) == (
-            client.statistics().delivered, client.statistics().pending, client.statistics().reasons,
+            client.statistics().delivered, client.statistics().pending, client.statistics().lost_by_reason,
         )  # fmt: skip
     assert [Track("poison", external_id="u37", data={"n": 37})] == [letter.call for letter in letters]
     assert sorted({*range(100)} - {37}) == sorted(event.data["n"] for event in emulator.store.parcelvoy.events)
@@ -308,12 +308,12 @@ async def test_a_wrong_key_holds_everything_and_says_which_key_it_wants(new_clie
     async with new_client(close_timeout=120.0) as client:
         await client.track("opened", external_id="u1")
         await client.flush(5)
-        held = client.statistics().held
+        held = client.statistics().paused
         report = await client.flush(120)
 
     assert held.startswith("https://emulator refuses the API key (401 on events); ")
     assert "public key" in held
-    assert (1, None) == (report.statistics.delivered, report.statistics.held)
+    assert (1, None) == (report.statistics.delivered, report.statistics.paused)
 
 
 # ── whose it is ──

@@ -57,7 +57,7 @@ async def test_a_client_that_is_switched_off_counts_what_it_drops(client: Any, v
     assert [("dropped", "disabled")] * 3 == [(receipt.status, receipt.reason) for receipt in [*receipts, nowait]]
     assert ("dropped", "disabled") == (outcome.status, outcome.reason)
     assert (3, 3, 0, {"disabled": 3}, {}) == (
-        statistics.accepted, statistics.dropped, statistics.pending, statistics.reasons, statistics.requests,
+        statistics.accepted, statistics.dropped, statistics.pending, statistics.lost_by_reason, statistics.requests,
     )  # fmt: skip
     assert flushed.complete
     assert [] == letters
@@ -70,7 +70,7 @@ async def test_it_takes_more_calls_than_any_queue_holds(client: Any, variable: s
         for _ in range(500):
             await some_calls(switched_off)
 
-    assert {"disabled": 1_000} == switched_off.statistics().reasons
+    assert {"disabled": 1_000} == switched_off.statistics().lost_by_reason
 
 
 @both
@@ -252,4 +252,4 @@ async def test_on_invalid_dead_gives_a_bad_call_to_on_dead_as_ever() -> None:
         await switched_off.track("", "clicked")
 
     assert ["invalid"] == [letter.reason for letter in letters]
-    assert {"invalid": 1} == switched_off.statistics().reasons
+    assert {"invalid": 1} == switched_off.statistics().lost_by_reason

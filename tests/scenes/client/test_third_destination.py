@@ -88,7 +88,7 @@ async def test_one_poison_event_is_found_and_the_others_are_delivered(hook: Hook
             await client.track("poison" if n == 21 else "exported", f"u{n}", {"n": n})
         report = await client.flush()
 
-    assert (63, {"invalid": 1}) == (report.statistics.delivered, report.statistics.reasons)
+    assert (63, {"invalid": 1}) == (report.statistics.delivered, report.statistics.lost_by_reason)
     assert [Happened("poison", "u21", {"n": 21})] == [letter.call for letter in letters]
 
 

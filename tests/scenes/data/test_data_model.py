@@ -97,7 +97,7 @@ async def play(script: list[Call], faults: list[Fault], bulk_threshold: int) -> 
     statistics = client.statistics()
     emulator.advance()
 
-    assert {} == statistics.reasons
+    assert {} == statistics.lost_by_reason
     assert 0 == statistics.pending
     store = emulator.store
     # A company that was only ever named, on the user's way to the next one, need not be known to the server.

@@ -190,6 +190,6 @@ async def test_production_settings_hand_invalid_calls_to_on_dead_and_raise_into_
             await userpilot.identify("u", {"bad": value})
         await anyio.sleep(1)
 
-        assert {"invalid": 10} == userpilot.statistics().reasons
+        assert {"invalid": 10} == userpilot.statistics().lost_by_reason
         assert ["invalid"] * 10 == [letter.reason for letter in letters]
         assert 10 == judge.conservation(userpilot.statistics())

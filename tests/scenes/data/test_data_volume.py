@@ -29,7 +29,7 @@ async def test_row_75_event_names_beyond_512_kb_are_sent_and_said_once(caplog: p
         await anyio.sleep(30)
 
         assert 6_000 == userpilot.statistics().accepted
-        assert {} == userpilot.statistics().reasons
+        assert {} == userpilot.statistics().lost_by_reason
     lines = [record for record in caplog.records if "512 KB" in record.getMessage()]
     assert [logging.WARNING] == [record.levelno for record in lines]
     assert len(markers(emulator)) > 100
@@ -122,14 +122,14 @@ async def test_row_78_calls_as_fast_as_possible_into_a_full_queue_cost_bounded_m
     assert most_waiting <= 200_000
     assert grown <= 10 * MB, "each call's 170 bytes would make 23 MB"
     assert MANY - refused == judge.conservation(statistics)
-    judge.losses_have_reasons(statistics.dropped, statistics.reasons)
+    judge.losses_have_reasons(statistics.dropped, statistics.lost_by_reason)
     judge.nothing_lost(range(statistics.delivered), range(len(markers(emulator))))
     if when_full == "raise":
         assert refused > MANY / 2
-        assert {"closed"} == set(statistics.reasons)
+        assert {"closed"} == set(statistics.lost_by_reason)
     else:
         assert 0 == refused
-        assert statistics.reasons["queue_full"] > MANY / 2
+        assert statistics.lost_by_reason["queue_full"] > MANY / 2
 
 
 @pytest.mark.parametrize("when_full", ["drop_newest", "drop_oldest"])
@@ -188,7 +188,7 @@ async def test_row_78_calls_that_wait_for_room_in_vain_return_within_max_wait_an
 
         statistics = userpilot.statistics()
         judge.within_bound(max(took), 5.0)
-        assert {"queue_full": 190} == statistics.reasons
+        assert {"queue_full": 190} == statistics.lost_by_reason
         assert 200 == judge.conservation(statistics)
 
 

@@ -129,7 +129,7 @@ async def test_rows_67_to_74_production_settings_raise_into_no_request_handler(
                 await call(parcelvoy)
         await anyio.sleep(1)
 
-        assert {"invalid": 4 * len(values)} == parcelvoy.statistics().reasons
+        assert {"invalid": 4 * len(values)} == parcelvoy.statistics().lost_by_reason
     assert ["invalid"] * 4 * len(values) == [letter.reason for letter in letters]
     assert 4 * len(values) == judge.conservation(client.statistics())
     judge.no_canary({"letters": repr(letters), "log": caplog.text}, [CANARY])
@@ -245,7 +245,7 @@ async def test_row_71_what_the_server_finds_too_large_dies_alone_and_is_accounte
         await parcelvoy.track("clicked", external_id="u", data={"n": 1})
         await parcelvoy.identify("v", data={"n": 1})
 
-    assert {"too_large": 2} == parcelvoy.statistics().reasons
+    assert {"too_large": 2} == parcelvoy.statistics().lost_by_reason
     assert [1_000_000, 1_000_000] == [len(letter.call.data["text"]) for letter in letters if letter.call]
     assert [{"n": 1}] == [event.data for event in emulator.store.parcelvoy.events]
 
@@ -370,7 +370,7 @@ async def test_row_77_a_key_with_a_line_break_from_a_callable_sends_nothing_and_
     async with running(client) as parcelvoy:
         await parcelvoy.track("clicked", external_id="u")
         await parcelvoy.flush(5)
-        held = parcelvoy.statistics().held
+        held = parcelvoy.statistics().paused
         assert [] == emulator.store.requests
         report = await parcelvoy.flush(120)
 

@@ -75,7 +75,7 @@ async def test_every_row_arrives_in_order_and_the_report_adds_up(run, written, e
 async def test_files_are_named_by_the_source_and_never_alike(run, written, emulator):
     path = written((track(n) for n in range(4)), "Zoë's export (1).ndjson")
     await run(path, max_rows=2)
-    await run(path, max_rows=2, again=True)
+    await run(path, max_rows=2, force=True)
     names = [name for name, _ in uploads(emulator)]
 
     assert 4 == len(set(names))
@@ -539,11 +539,11 @@ async def test_a_file_that_was_imported_is_not_imported_again_unless_told(run, w
     path = written(track(n) for n in range(3))
     first = await run(path)
     with pytest.raises(
-        AlreadyImported, match=r"was imported on .* UTC: again=True would import it once more"
+        AlreadyImported, match=r"was imported on .* UTC: force=True would import it once more"
     ) as caught:
         await run(path)
     once = marks(emulator)
-    await run(path, again=True)
+    await run(path, force=True)
 
     assert [0, 1, 2] == once
     assert {0: 2, 1: 2, 2: 2} == doubled(emulator)
@@ -558,9 +558,9 @@ async def test_another_file_in_its_place_needs_to_be_told_too(run, written, emul
     path = written(track(n) for n in range(3))
     await run(path)
     written(track(n) for n in range(10, 14))
-    with pytest.raises(ImportConflict, match="has changed since: again=True imports all of it, and doubles"):
+    with pytest.raises(ImportConflict, match="has changed since: force=True imports all of it, and doubles"):
         await run(path)
-    report = await run(path, again=True)
+    report = await run(path, force=True)
 
     assert [0, 1, 2, 10, 11, 12, 13] == marks(emulator)
     assert (4, 1) == (report.read, report.files)
@@ -583,18 +583,18 @@ def stopped(run, written, emulator) -> Callable[..., Any]:
 async def test_again_goes_on_with_an_import_that_is_not_complete(run, stopped, emulator):
     """The same command is repeated after a crash."""
     path = await stopped()
-    await run(path, again=True, max_rows=10)
+    await run(path, force=True, max_rows=10)
 
     assert list(range(30)) == marks(emulator)
 
 
-@pytest.mark.parametrize("again", [False, True])
-async def test_a_file_that_changed_while_its_import_waited_is_refused(run, stopped, written, emulator, again):
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_file_that_changed_while_its_import_waited_is_refused(run, stopped, written, emulator, force):
     path = await stopped()
     written(track(n) for n in range(31))
 
     with pytest.raises(ImportConflict, match=r"not complete, and .* is another source or has changed since"):
-        await run(path, again=again)
+        await run(path, force=force)
     assert 10 == len(marks(emulator))
 
 
@@ -630,7 +630,7 @@ async def test_another_account_or_server_is_never_taken_for_one_that_has_it_alre
         with pytest.raises(ImportConflict, match="another API key or at another server, https://emulator") as caught:
             await import_file(api, path)
         once = marks(emulator)
-        await import_file(api, path, again=True)
+        await import_file(api, path, force=True)
 
     assert not isinstance(caught.value, AlreadyImported)
     assert ([0], [0, 0]) == (once, marks(emulator))

@@ -73,7 +73,7 @@ async def test_after_a_bug_neither_a_call_nor_a_flush_raises_and_none_of_them_wa
     assert not report.complete
     assert 2.0 > took
     assert 10 == judge.conservation(report.statistics)
-    assert {"queue_full"} == set(report.statistics.reasons)
+    assert {"queue_full"} == set(report.statistics.lost_by_reason)
 
 
 async def test_a_bug_cancels_no_task_of_the_application() -> None:

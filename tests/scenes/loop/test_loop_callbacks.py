@@ -64,7 +64,7 @@ async def test_row_51_an_on_dead_that_raises_is_counted_and_said_once_and_gets_t
         assert 5 == userpilot.statistics().on_dead_failures
     assert [0, 1, 2, 3, 4] == sorted(markers(emulator))
     assert ["invalid"] * 5 == [letter.reason for letter in letters]
-    assert {"invalid": 5} == report.statistics.reasons
+    assert {"invalid": 5} == report.statistics.lost_by_reason
     assert 10 == judge.conservation(report.statistics)
     said = [record.getMessage() for record in caplog.records if "on_dead raised" in record.getMessage()]
     assert 1 == len(said)
@@ -197,7 +197,7 @@ async def test_row_51_an_on_dead_that_tracks_while_the_client_closes_is_told_so_
 
     judge.within_bound(anyio.current_time() - closing, 1.0)
     assert 5 == len(refused)
-    assert {"closed": 5} == client.statistics().reasons
+    assert {"closed": 5} == client.statistics().lost_by_reason
     assert 5 == judge.conservation(client.statistics())
 
 
@@ -302,7 +302,7 @@ async def test_row_51_an_on_dead_that_makes_each_lost_call_again_does_not_go_rou
         assert 12 <= len(letters) <= 20
         statistics = client.statistics()
         # Three wait for their turn.
-        assert {"queue_full": len(letters) + 3} == statistics.reasons
+        assert {"queue_full": len(letters) + 3} == statistics.lost_by_reason
         assert 5 + len(letters) + 3 == judge.conservation(statistics)
 
 
@@ -418,9 +418,9 @@ async def test_row_52_a_logging_handler_that_raises_costs_no_call(raising_handle
     assert report.complete
     assert {0, 1, 2, 3, 4} <= set(markers(emulator))
     assert {"u"} == set(emulator.store.users)
-    assert {"invalid", "queue_full"} == set(statistics.reasons)
+    assert {"invalid", "queue_full"} == set(statistics.lost_by_reason)
     judge.conservation(statistics)
-    judge.losses_have_reasons(statistics.dead + statistics.dropped, statistics.reasons)
+    judge.losses_have_reasons(statistics.dead + statistics.dropped, statistics.lost_by_reason)
 
 
 async def test_row_52_a_logging_handler_that_tracks_every_line_does_not_go_round_in_circles() -> None:

@@ -164,7 +164,7 @@ async def test_row_20_an_account_without_imports_drains_in_realtime_and_says_so_
         assert 1 == len(scene.log.said(NO_IMPORTS))
         assert f"answers {status} on imports" in scene.log.said(NO_IMPORTS)[0]
         assert f"answers {status} on imports" in (scene.statistics.imports_closed or "")
-        assert ([], None) == (scene.log.said("nothing is sent"), scene.statistics.held)
+        assert ([], None) == (scene.log.said("nothing is sent"), scene.statistics.paused)
 
 
 async def test_row_20_a_plan_without_imports() -> None:
@@ -197,7 +197,7 @@ async def test_row_20_a_key_that_is_refused_everywhere_for_a_while_closes_nothin
             await anyio.sleep(0.02)
         scene.goes_wrong("wrong key", status=401)
         await anyio.sleep(5 * MINUTE)
-        held = scene.statistics.held
+        held = scene.statistics.paused
         scene.recovers()
         await scene.drained(5 * MINUTE)
 
@@ -538,9 +538,9 @@ async def test_on_leaving_what_cannot_be_sent_in_time_is_uploaded_and_the_report
 
         assert (False, 1) == (report.complete, uploaded)
         assert (scene.jobs[-1].job_id,) == report.jobs
-        assert report.left == report.statistics.submitted == report.statistics.pending
+        assert report.remaining == report.statistics.submitted == report.statistics.pending
         assert {"delivered", "submitted"} == {receipt.status for receipt in receipts}
-        assert report.left == len(imported(scene))
+        assert report.remaining == len(imported(scene))
         assert 250 == len(scene.events)
         assert f"submitted in {scene.jobs[-1].job_id}" in str(report)
 
@@ -554,7 +554,7 @@ async def test_on_leaving_events_of_people_with_a_request_under_way_are_uploaded
         await anyio.sleep(5 * MINUTE)
 
         assert 0 == report.statistics.dropped
-        assert report.left == report.statistics.submitted == len(imported(scene))
+        assert report.remaining == report.statistics.submitted == len(imported(scene))
         assert 1_000 == len(scene.events)
 
 
@@ -567,7 +567,7 @@ async def test_on_leaving_an_upload_whose_answer_is_lost_is_looked_for_before_th
         await anyio.sleep(5 * MINUTE)
 
         assert (scene.jobs[-1].job_id,) == report.jobs
-        assert [report.left] == [report.statistics.submitted] == rows(scene)
+        assert [report.remaining] == [report.statistics.submitted] == rows(scene)
         assert 200 == len(scene.events)
 
 
@@ -579,7 +579,7 @@ async def test_on_leaving_an_upload_that_takes_too_long_is_not_waited_for_and_it
         scene.losses = {"closed": report.statistics.dropped}
         forget_gaps(scene)
 
-        assert (0, ()) == (report.left, report.jobs)
+        assert (0, ()) == (report.remaining, report.jobs)
         assert 150 <= report.statistics.dropped
         assert 200 == report.statistics.dropped + report.statistics.delivered
 

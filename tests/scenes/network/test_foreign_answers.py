@@ -59,10 +59,10 @@ async def test_row_82_a_maintenance_page_on_everything_is_held_and_costs_no_even
         await scene.drained(LIVE_WITHIN)
 
         assert (0, 10, 0) == (during.delivered, during.pending, during.possible_duplicates)
-        assert "answered 200 with a web page: is a proxy or a sign-in page in between?" in (during.held or "")
+        assert "answered 200 with a web page: is a proxy or a sign-in page in between?" in (during.paused or "")
         assert 1 == len(said)
         assert 25 >= asked
-        assert scene.statistics.held is None
+        assert scene.statistics.paused is None
 
 
 @virtual

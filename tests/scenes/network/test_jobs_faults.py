@@ -70,7 +70,7 @@ async def test_row_29_leaving_while_a_job_runs_reports_its_rows_as_submitted() -
         report = await scene.leaves(15)
         await anyio.sleep(600)
 
-        assert (False, 100, 100) == (report.complete, report.left, report.statistics.submitted)
+        assert (False, 100, 100) == (report.complete, report.remaining, report.statistics.submitted)
         assert (scene.jobs[-1].job_id,) == report.jobs
         assert {"submitted": 100} == scene.statuses()
 

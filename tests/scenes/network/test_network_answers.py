@@ -145,10 +145,10 @@ async def test_row_19_a_401_in_mid_stream_is_held_said_once_and_probed_once_a_mi
         await anyio.sleep(2 * LASTING)  # an end is said once it has lasted
 
         assert (60, 0) == (during.pending, during.dead + during.dropped)
-        assert "401" in (during.held or "")
+        assert "401" in (during.paused or "")
         assert 1 == len(said)
         assert 62 >= len(scene.requests(status=401)) >= 55
-        assert scene.statistics.held is None
+        assert scene.statistics.paused is None
         assert 1 == len(scene.log.said("takes calls again"))
 
 
@@ -161,7 +161,7 @@ async def test_row_19_flush_and_aclose_keep_their_bounds_while_the_key_is_refuse
         report = await scene.client.flush(20)
 
         judge.within_bound(anyio.current_time() - began, 20)
-        assert (False, 1) == (report.complete, report.left)
+        assert (False, 1) == (report.complete, report.remaining)
 
 
 @virtual
@@ -191,7 +191,7 @@ async def test_row_20_a_plan_without_imports_stops_imports_and_nothing_else(stat
 
         assert status == error.status
         assert "plan" in str(error)
-        assert scene.statistics.held is None
+        assert scene.statistics.paused is None
 
 
 # ── 21: the wrong place ──
@@ -210,7 +210,7 @@ async def test_row_21_the_wrong_region_is_held_until_it_is_right(status: int) ->
         await scene.drained(LIVE_WITHIN)
 
         assert (40, 0, 0) == (during.pending, during.dead, during.dropped)
-        assert str(status) in (during.held or "")
+        assert str(status) in (during.paused or "")
         assert 20 >= asked
         assert 1 == len(scene.log.said("nothing is sent"))
 
@@ -222,7 +222,7 @@ async def test_row_21_what_is_held_names_the_url() -> None:
         scene.goes_wrong("nobody here", status=404)
         await scene.track(person(1))
         await anyio.sleep(MINUTE)
-        held, (line, *_) = scene.statistics.held, scene.log.said("nothing is sent")
+        held, (line, *_) = scene.statistics.paused, scene.log.said("nothing is sent")
 
     assert URL in (held or "")
     assert URL in line

@@ -256,7 +256,7 @@ async def test_row_81_a_redirect_is_held_wherever_it_points_to(status: int, loca
     async with UserpilotClient(KEY, base_url=URL, transport=RawTransport(in_turn(moved))) as userpilot:
         receipt = await userpilot.track("u1", "paid")
         await anyio.sleep(10)
-        held = userpilot.statistics().held
+        held = userpilot.statistics().paused
         await userpilot.flush(HOUR)
 
     assert f"answers {status} on track" in (held or "")
@@ -270,12 +270,12 @@ async def test_row_81_over_a_socket_a_hostile_location_is_held_too(outbox: str |
         settings = Settings(close_timeout=0.1)
         async with UserpilotClient(KEY, base_url=server.url, outbox=where, settings=settings) as userpilot:
             await userpilot.track("u1", "paid")
-            while userpilot.statistics().held is None:
+            while userpilot.statistics().paused is None:
                 await anyio.to_thread.run_sync(server.wait_for_requests, 1)
                 await anyio.lowlevel.checkpoint()
         async with ParcelvoyClient(KEY, server.url) as parcelvoy:
             await parcelvoy.track("clicked", external_id="u1")
-            while parcelvoy.statistics().held is None:
+            while parcelvoy.statistics().paused is None:
                 await anyio.lowlevel.checkpoint()
             await parcelvoy.aclose(0.1)
         async with UserpilotAPI(KEY, base_url=server.url) as api:

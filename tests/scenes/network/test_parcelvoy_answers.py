@@ -163,7 +163,7 @@ async def test_row_22_leaving_during_429_keeps_its_bound_and_says_what_is_left()
         await anyio.sleep(MINUTE)
         report = await scene.leaves(5.0)
 
-        assert {"closed": 1_000} == report.statistics.reasons
+        assert {"closed": 1_000} == report.statistics.lost_by_reason
         assert {Track} == {type(letter.call) for letter in scene.letters}
         scene.model.events.clear()
 
@@ -178,7 +178,7 @@ async def test_row_22_a_call_that_expires_under_429_reaches_on_dead_at_once(to: 
         scene.model.events.clear()
         await anyio.sleep(HOUR)
 
-        assert {"expired": 1} == scene.statistics.reasons
+        assert {"expired": 1} == scene.statistics.lost_by_reason
         assert ["expired"] == [letter.reason for letter in scene.letters]
 
 

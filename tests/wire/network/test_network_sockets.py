@@ -110,7 +110,7 @@ async def test_row_01_a_refused_connection_is_tried_again_until_the_server_is_th
             await scene.track(person(1))
             report = await scene.client.flush(0.3)
 
-            assert (1, 0) == (report.left, report.statistics.possible_duplicates)
+            assert (1, 0) == (report.remaining, report.statistics.possible_duplicates)
             assert 1 <= report.statistics.retries
             scene.losses = {"closed": 1}
 
@@ -147,7 +147,7 @@ async def test_row_02_a_name_that_does_not_resolve_holds_nothing_up_and_loses_no
 
         assert "pending" == receipt.status
         assert scene.statistics.retries
-        assert (0, None) == (scene.statistics.possible_duplicates, scene.statistics.held)
+        assert (0, None) == (scene.statistics.possible_duplicates, scene.statistics.paused)
         scene.losses = {"closed": 2}
 
 
@@ -161,11 +161,11 @@ async def test_row_03_a_certificate_that_is_not_trusted_is_held_and_said_once(ce
         async with on_sockets(server, attrs.evolve(QUICK, request_timeout=5.0)) as scene:
             await scene.track_all(person(n) for n in range(3))
             with anyio.move_on_after(PATIENCE):
-                while scene.statistics.held is None:
+                while scene.statistics.paused is None:
                     await scene.client.flush(0.05)
             await scene.client.flush(0.3)
 
-            assert "certificate" in (scene.statistics.held or "")
+            assert "certificate" in (scene.statistics.paused or "")
             assert 1 == len(scene.log.said("nothing is sent"))
             assert 3 == scene.statistics.pending
             scene.losses = {"closed": 3}
@@ -183,10 +183,10 @@ async def test_row_03_a_trusted_authority_does_not_excuse_a_wrong_name_or_an_exp
         async with on_sockets(server, attrs.evolve(QUICK, request_timeout=5.0), transport=trusting) as scene:
             await scene.track(person(1))
             with anyio.move_on_after(PATIENCE):
-                while scene.statistics.held is None:
+                while scene.statistics.paused is None:
                     await scene.client.flush(0.05)
 
-            assert "certificate" in (scene.statistics.held or "")
+            assert "certificate" in (scene.statistics.paused or "")
             scene.losses = {"closed": 1}
 
         assert [] == server.requests

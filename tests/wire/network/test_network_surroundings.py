@@ -32,7 +32,7 @@ async def test_row_15_a_redirect_is_never_followed(status: int, to: Side) -> Non
             await scene.client.flush(0.3)
 
             (line,) = scene.log.said("nothing is sent")
-            assert f"{server.url} answers {status}" in (scene.statistics.held or "")
+            assert f"{server.url} answers {status}" in (scene.statistics.paused or "")
             assert f"{server.url} answers {status}" in line
             assert 3 == scene.statistics.pending
             scene.losses = {"closed": 3}

@@ -162,7 +162,7 @@ async def test_row_15_a_redirect_from_https_to_http_of_the_same_host_is_not_foll
             await scene.track_all([person(1), person(2)])
             await scene.client.flush(0.3)
 
-            assert f"{server.url} answers 307" in (scene.statistics.held or "")
+            assert f"{server.url} answers 307" in (scene.statistics.paused or "")
 
         assert 1 == len(server.requests)
         assert 0 == elsewhere.connections

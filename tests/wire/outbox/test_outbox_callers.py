@@ -189,7 +189,7 @@ asyncio.run(main())
 
 async def wait_to_be_sender(userpilot: UserpilotClient) -> None:
     with anyio.fail_after(5):
-        while not userpilot.statistics().sends:
+        while not userpilot.statistics().is_sender:
             await anyio.sleep(0.01)
 
 

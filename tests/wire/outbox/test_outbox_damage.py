@@ -55,7 +55,7 @@ class Aftermath:
 
     @property
     def damaged(self) -> int:
-        return self.statistics.reasons.get("damaged", 0)
+        return self.statistics.lost_by_reason.get("damaged", 0)
 
 
 async def salvaged(file: Path) -> Aftermath:

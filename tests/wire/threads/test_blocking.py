@@ -110,7 +110,7 @@ def test_flush_receipts_and_numbers(backend: Any) -> None:
         receipt = userpilot.track("u1", "exported")
         assert "delivered" == receipt.wait(10).status
         assert userpilot.flush(timeout=10).complete
-        assert (1, {"track": 600, "identify": 600}) == (userpilot.statistics().delivered, dict(userpilot.budgets))
+        assert (1, {"track": 600, "identify": 600}) == (userpilot.statistics().delivered, dict(userpilot.rate_limits))
 
 
 def test_the_api_without_the_queue(backend: Any) -> None:
@@ -202,7 +202,7 @@ def test_with_a_file_a_call_is_on_the_disk_when_it_returns(backend: Any, tmp_pat
     outbox = f"sqlite:///{tmp_path}/events.db"
     with blocking(client_of(Emulator(latency=60.0), outbox=outbox, close_timeout=0), backend) as userpilot:
         receipt = userpilot.track("u1", "exported", {"n": 1})
-        assert (0, 0, 1) == (receipt.id, userpilot.statistics().unheld, userpilot.statistics().accepted)
+        assert (0, 0, 1) == (receipt.id, userpilot.statistics().unpersisted, userpilot.statistics().accepted)
     emulator = Emulator()
     with blocking(client_of(emulator, outbox=outbox), backend):
         pass
@@ -282,7 +282,7 @@ def test_many_threads_may_close_it_while_others_put(backend: Any) -> None:
     assert [reports[0]] * 4 == reports
     statistics = userpilot.statistics()
     assert sum(map(len, receipts)) == statistics.accepted == judge.conservation(statistics)
-    assert (0, 0) == (statistics.pending, statistics.unheld)
+    assert (0, 0) == (statistics.pending, statistics.unpersisted)
 
 
 @pytest.mark.parametrize("name", ["track", "flush", "jobs"])

@@ -72,11 +72,11 @@ async def test_row_48_a_call_from_another_thread_is_taken_and_delivered(name: st
     async with running(client_of(emulator)) as userpilot:
         arguments = ("u", "clicked", {"n": 1}) if name == "track_nowait" else ("u", {"n": 1})
         receipt = in_a_thread(lambda: getattr(userpilot, name)(*arguments))
-        assert ("pending", -1, 1) == (receipt.status, receipt.id, userpilot.statistics().unheld)
+        assert ("pending", -1, 1) == (receipt.status, receipt.id, userpilot.statistics().unpersisted)
 
         assert "delivered" == (await receipt.outcome(10)).status
         assert (0, 1) == (receipt.id, userpilot.statistics().accepted)
-        assert 0 == userpilot.statistics().unheld
+        assert 0 == userpilot.statistics().unpersisted
 
 
 async def test_row_48_a_call_from_a_thread_that_runs_another_loop_is_taken() -> None:
@@ -135,7 +135,7 @@ async def test_row_48_an_invalid_call_is_refused_in_its_own_thread_and_counts_no
     async with running(silent_client()) as userpilot:
         with pytest.raises(InvalidCall, match="user_id"):
             in_a_thread(lambda: userpilot.track_nowait("", "clicked"))
-        assert (0, 0) == (userpilot.statistics().accepted, userpilot.statistics().unheld)
+        assert (0, 0) == (userpilot.statistics().accepted, userpilot.statistics().unpersisted)
 
 
 async def test_row_48_an_invalid_call_goes_to_on_dead_in_the_loop_if_the_settings_say_so() -> None:
@@ -146,7 +146,7 @@ async def test_row_48_an_invalid_call_goes_to_on_dead_in_the_loop_if_the_setting
         assert "dead" == (await receipt.outcome()).status
         assert (await userpilot.flush(10)).complete
 
-        assert {"invalid": 1} == userpilot.statistics().reasons
+        assert {"invalid": 1} == userpilot.statistics().lost_by_reason
         await wait_until(lambda: bool(letters))
     assert ["user_id"] == [letter.error.field for letter in letters if letter.error is not None]
 
@@ -192,7 +192,7 @@ async def test_row_48_calls_of_one_thread_keep_their_order() -> None:
         with threads(8, work) as join:
             await joined(join)
         await userpilot.flush(0)
-        await wait_until(lambda: not userpilot.statistics().unheld)
+        await wait_until(lambda: not userpilot.statistics().unpersisted)
 
     ids = [[receipt.id for receipt in ofs] for ofs in receipts]
     assert all(sorted(ofs) == ofs for ofs in ids)
@@ -227,8 +227,8 @@ async def test_row_48_the_loop_takes_what_came_in_slices() -> None:
     seen: list[int] = []
     async with running(silent_client()) as userpilot:
         in_a_thread(lambda: [userpilot.track_nowait("u", "clicked", {"n": n}) for n in range(2_000)])
-        while userpilot.statistics().unheld:
-            seen.append(userpilot.statistics().unheld)
+        while userpilot.statistics().unpersisted:
+            seen.append(userpilot.statistics().unpersisted)
             await anyio.sleep(0)
 
     steps = [before - after for before, after in zip(seen, [*seen[1:], 0], strict=True)]
@@ -245,11 +245,11 @@ async def test_row_48_what_is_on_its_way_counts_against_the_queue(when_full: Any
         await userpilot.track("u", "clicked", {"n": -1})
         receipts = in_a_thread(lambda: [userpilot.track_nowait("u", "clicked", {"n": n}) for n in range(50)])
         assert ["pending"] * 9 + ["dropped"] * 41 == [receipt.status for receipt in receipts]
-        assert 50 == userpilot.statistics().unheld
-        await wait_until(lambda: not userpilot.statistics().unheld and len(letters) == 41)
+        assert 50 == userpilot.statistics().unpersisted
+        await wait_until(lambda: not userpilot.statistics().unpersisted and len(letters) == 41)
 
         statistics = userpilot.statistics()
-        assert (51, 10, {"queue_full": 41}) == (statistics.accepted, statistics.pending, statistics.reasons)
+        assert (51, 10, {"queue_full": 41}) == (statistics.accepted, statistics.pending, statistics.lost_by_reason)
         assert 51 == judge.conservation(statistics)
     assert list(range(9, 50)) == [letter.call.metadata["n"] for letter in letters[:41] if letter.call is not None]
     assert list(range(51)) == sorted([0, *(receipt.id for receipt in receipts)])
@@ -287,11 +287,11 @@ async def test_row_48_the_oldest_make_room_if_the_settings_say_so() -> None:
         await userpilot.track("u", "clicked", {"n": -1})
         receipts = in_a_thread(lambda: [userpilot.track_nowait("u", "clicked", {"n": n}) for n in range(50)])
         await userpilot.flush(0)
-        await wait_until(lambda: not userpilot.statistics().unheld)
+        await wait_until(lambda: not userpilot.statistics().unpersisted)
 
         statistics = userpilot.statistics()
         assert (51, 10) == (statistics.accepted, statistics.pending)
-        assert {"queue_full": 41} == statistics.reasons
+        assert {"queue_full": 41} == statistics.lost_by_reason
         assert ["queue_full"] * 40 + [None] * 10 == [receipt.reason for receipt in receipts]
         await wait_until(lambda: len(letters) == 41)
     assert list(range(-1, 40)) == sorted(letter.call.metadata["n"] for letter in letters[:41] if letter.call)
@@ -302,11 +302,11 @@ async def test_row_48_refused_calls_without_number_are_counted_in_bounded_memory
     async with running(silent_client(max_queue_calls=1)) as userpilot:
         receipts = in_a_thread(lambda: [userpilot.track_nowait("u", "clicked") for _ in range(10_500)])
         assert 10_000 == len(userpilot._inbox.refused)
-        assert 10_500 == userpilot.statistics().unheld
-        await wait_until(lambda: not userpilot.statistics().unheld)
+        assert 10_500 == userpilot.statistics().unpersisted
+        await wait_until(lambda: not userpilot.statistics().unpersisted)
 
         statistics = userpilot.statistics()
-        assert (10_500, {"queue_full": 10_499}) == (statistics.accepted, statistics.reasons)
+        assert (10_500, {"queue_full": 10_499}) == (statistics.accepted, statistics.lost_by_reason)
         assert ["queue_full"] * 10_499 == [receipt.reason for receipt in receipts[1:]]
 
 
@@ -339,7 +339,7 @@ async def test_row_87_what_64_threads_put_while_the_client_closes_is_refused_or_
 
     statistics = userpilot.statistics()
     assert sum(map(len, receipts)) == statistics.accepted == judge.conservation(statistics)
-    assert (0, 0) == (statistics.pending, statistics.unheld)
+    assert (0, 0) == (statistics.pending, statistics.unpersisted)
     assert {"dropped"} == {receipt.status for ofs in receipts for receipt in ofs}
     report_again = await userpilot.aclose()
     assert report_again.statistics.accepted == statistics.accepted
@@ -359,7 +359,7 @@ async def test_row_87_a_flush_without_time_says_that_calls_are_still_on_their_wa
         in_a_thread(lambda: [userpilot.track_nowait("u", "clicked") for _ in range(1_000)])
         report = await userpilot.flush(0)
 
-    assert (False, 1_000) == (report.complete, report.left)
+    assert (False, 1_000) == (report.complete, report.remaining)
 
 
 async def test_row_87_a_close_drains_what_threads_have_put_before() -> None:
@@ -386,7 +386,7 @@ async def test_row_87_the_account_balances_in_every_snapshot_that_any_thread_tak
         with threads(2, look) as join_looking:
             with threads(4, put) as join:
                 await joined(join)
-            await wait_until(lambda: not userpilot.statistics().unheld)
+            await wait_until(lambda: not userpilot.statistics().unpersisted)
             stop.set()
             await joined(join_looking)
 
@@ -404,7 +404,7 @@ def test_row_47_a_call_from_a_thread_after_the_loop_has_ended_says_so() -> None:
 
     with pytest.raises(ClientClosed, match="lost its tasks"):
         in_a_thread(lambda: client.track_nowait("u", "clicked"))
-    assert (0, 0) == (client.statistics().accepted, client.statistics().unheld)
+    assert (0, 0) == (client.statistics().accepted, client.statistics().unpersisted)
 
 
 def test_row_47_calls_that_a_loop_left_behind_when_it_ended_are_said_and_accounted_for() -> None:
@@ -426,7 +426,7 @@ def test_row_47_calls_that_a_loop_left_behind_when_it_ended_are_said_and_account
             in_a_thread(lambda: client.track_nowait("u", "clicked"))
 
     statistics = client.statistics()
-    assert (1, 1, 0) == (statistics.accepted, statistics.pending, statistics.unheld)
+    assert (1, 1, 0) == (statistics.accepted, statistics.pending, statistics.unpersisted)
     with pytest.raises(ClientClosed, match="event loop has ended"):
         receipt.wait(10)
     client._sender.closed = client._ended = True  # said already
@@ -452,7 +452,7 @@ def test_row_88_calls_of_threads_that_found_no_room_are_counted_out_though_nobod
         loop.run_until_complete(asyncio.sleep(0.01))
         loop.close()
 
-    assert {"queue_full": 3} == client.statistics().reasons == losses_in(log)
+    assert {"queue_full": 3} == client.statistics().lost_by_reason == losses_in(log)
 
 
 # ── receipts ──
