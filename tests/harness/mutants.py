@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,20 +95,20 @@ def planted(mutant: Mutant, root: Path) -> Iterator[None]:
 
 def killer(mutant: Mutant, root: Path) -> str | None:
     """The test that fails of it first, with its fault planted; `None` if none does."""
-    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    env = {**os.environ, "PYTHONPATH": str(root), "CI": "true", "LENGTH": "push", "PYTHONDONTWRITEBYTECODE": "1"}
-    with planted(mutant, root):
-        steps = [[mutant.by]] if mutant.by else []
-        steps += [["-n", "2", "--dist", "worksteal", f"tests/{tier}"] for tier in TIERS]
-        for step in steps:
-            found = first_failure([*pytest, *step], root, env)
-            if found is not None:
-                return found
+    steps = [[mutant.by]] if mutant.by else []
+    steps += [["-n", "2", "--dist", "worksteal", f"tests/{tier}"] for tier in TIERS]
+    for step in steps:
+        with planted(mutant, root):
+            found = first_failure(root, *step)
+        if found is not None:
+            return found if first_failure(root, found) is None else f"{found}, which fails without it, too"
     return None
 
 
-def first_failure(command: Sequence[str], root: Path, env: Mapping[str, str]) -> str | None:
-    """What fails in a run of pytest."""
+def first_failure(root: Path, *chosen: str) -> str | None:
+    """What fails first in a run of pytest on these tests of a copy."""
+    env = {**os.environ, "PYTHONPATH": str(root), "CI": "true", "LENGTH": "push", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen]
     running = subprocess.Popen(
         command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,21 +45,10 @@ def test_a_text_that_is_not_there_once_is_said_with_its_places(root: Path, text:
 def test_what_pytest_says_fails_is_the_killer(root: Path) -> None:
     tests = root / "test_it.py"
     tests.write_text("def test_it(): pass\ndef test_that(): assert 0\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        "/dev/null",
-        "--rootdir=.",
-        str(tests),
-    ]
+    options = ("-c", "/dev/null", "--rootdir=.", str(tests))
 
-    assert "test_it.py::test_that" == first_failure(command, root, os.environ)
-    assert first_failure([*command, "-k", "test_it and not that"], root, os.environ) is None
+    assert "test_it.py::test_that" == first_failure(root, *options)
+    assert first_failure(root, *options, "-k", "test_it and not that") is None
 
 
 def test_there_are_sixty_of_which_half_are_from_our_own_history() -> None:
