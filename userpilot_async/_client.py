@@ -1,8 +1,7 @@
-"""UserpilotClient: calls for Userpilot, checked and handed in at the door."""
+"""UserpilotClient: checks calls for Userpilot, and hands them to the delivery."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
@@ -21,16 +20,16 @@ from ._calls.values import (
     checked_user_id,
     measured,
 )
+from ._delivery.arguments import checked_settings, outbox_given
 from ._delivery.blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
 from ._delivery.client import Checked, DeliveryClient
 from ._delivery.credentials import Key, Transport, hidden
 from ._errors.foreign import is_a, must_be
 from ._errors.secret import Hidden
-from ._errors.tree import ConfigurationError, InvalidCall
+from ._errors.tree import InvalidCall
 from ._outbox.receipt import Receipt
-from ._outbox.url import AnyPlace, outbox_at
+from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
-from ._runtime.environment import given
 from ._settings import Settings
 from ._userpilot.api import DISABLED, Region, UserpilotAPI, keys_of
 from ._userpilot.calls import Call, Identify, IdentifyCompany, Track, track_body
@@ -84,9 +83,7 @@ class UserpilotClient(DeliveryClient):
         where = Hidden(outbox)  # a URL may have a password
         del api_key, outbox  # no frame that an exception leaves shows them
         switch = switched_off(disabled, DISABLED)
-        if settings is not None and not isinstance(settings, Settings):
-            raise ConfigurationError(f"settings {must_be('Settings', settings)}")
-        settings = settings if settings is not None else Settings()
+        settings = checked_settings(settings, Settings)
         self.api = UserpilotAPI(
             keys_of(key, switch),
             region=region,
@@ -98,13 +95,7 @@ class UserpilotClient(DeliveryClient):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self._event_names, self._naming = EventNames(), Lock()
-        place: AnyPlace | None
-        place, called = given(where.reveal(), "outbox", "USERPILOT_OUTBOX")
-        try:
-            # Not where it is switched off: the place need not be there, nor the library that reaches it.
-            made = outbox_at(place, called) if switch is None else None
-        finally:
-            del place
+        made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
@@ -143,10 +134,7 @@ class UserpilotClient(DeliveryClient):
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unheld` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        if get_ident() != self._thread:
-            return self._from_elsewhere(self._tracked, user_id, event_name, metadata, occurred_at)
-        checked = self._tracked(user_id, event_name, metadata, occurred_at)
-        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+        return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at)
 
     async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
@@ -154,35 +142,19 @@ class UserpilotClient(DeliveryClient):
         ``company`` needs its ``id`` (or ``company_id``), may have the company's own properties beside it, and
         moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
         """
-        if get_ident() != self._thread:
-            raise self._refusal()
-        checked = self._identified(user_id, metadata, company)
-        if isinstance(checked, Receipt):
-            return checked
-        return self._accept(*checked) or await self._take(*checked)
+        return await self._hand_in(self._identified, user_id, metadata, company)
 
     def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        if get_ident() != self._thread:
-            return self._from_elsewhere(self._identified, user_id, metadata, company)
-        checked = self._identified(user_id, metadata, company)
-        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+        return self._hand_in_nowait(self._identified, user_id, metadata, company)
 
     async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """Accept what is known of a company; else as `identify`."""
-        if get_ident() != self._thread:
-            raise self._refusal()
-        checked = self._company_identified(company_id, metadata)
-        if isinstance(checked, Receipt):
-            return checked
-        return self._accept(*checked) or await self._take(*checked)
+        return await self._hand_in(self._company_identified, company_id, metadata)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        if get_ident() != self._thread:
-            return self._from_elsewhere(self._company_identified, company_id, metadata)
-        checked = self._company_identified(company_id, metadata)
-        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+        return self._hand_in_nowait(self._company_identified, company_id, metadata)
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a call that exists as a value: from a file, or from `on_dead`."""
@@ -265,7 +237,7 @@ class UserpilotClient(DeliveryClient):
             fits = self._event_names.fits(event_name)
         if not fits:
             message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
-            self._notices.say(logging.WARNING, "event_names", message)
+            self._log.warn("event_names", message)
 
     def _identified(self, user_id: str, metadata: Metadata = None, company: Metadata = None) -> Checked | Receipt:
         try:

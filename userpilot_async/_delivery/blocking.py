@@ -20,7 +20,8 @@ from .._account.statistics import Report, Statistics
 from .._errors.foreign import must_be
 from .._errors.tree import ClientClosed, ConfigurationError, WrongLoop
 from .._outbox.receipt import Receipt
-from .client import Checked, DeliveryClient, DeliveryState
+from .admission import DeliveryState
+from .client import Checked, DeliveryClient
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -105,9 +106,7 @@ class Blocking(Runner[C]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if (
-            self._subject._door is not DeliveryState.FORKED
-        ):  # a child leaves by the parent's block: nothing there is its own
+        if self._subject._state is not DeliveryState.FORKED:  # a child leaves the parent's block: nothing is its own
             self.close()
 
     def start(self: Self) -> Self:
@@ -135,7 +134,7 @@ class Blocking(Runner[C]):
         in a forked child. Interrupted (by a second Ctrl-C), it gives up what is left, accounts for it, and raises that.
         """
         client = self._subject
-        if client._door is DeliveryState.FORKED:
+        if client._state is DeliveryState.FORKED:
             raise client._refusal()
         if threading.get_ident() == client._thread:
             raise self._would_stop()
@@ -143,8 +142,8 @@ class Blocking(Runner[C]):
             if self.report is None:
                 if self._portal is not None and self._thread is not None and self._thread.is_alive():
                     self._close(self._portal, timeout)
-                elif client._opened and client._door is not DeliveryState.OPEN:  # its thread ended early, and closed it
-                    self.report = client._report(client._now(), client._outbox.ledger.next_id)
+                elif client._opened and client._state is not DeliveryState.OPEN:  # its thread closed it
+                    self.report = client._snapshots.report(client._now())
                 else:
                     self.report = _at_once(client.aclose(timeout))
             assert self.report is not None
@@ -217,12 +216,12 @@ class Blocking(Runner[C]):
 
     def _hand_in(self, check: Callable[..., Checked | Receipt], *args: Any, **kwargs: Any) -> Receipt:
         client = self._subject
-        if client._door is not DeliveryState.OPEN:
+        if client._state is not DeliveryState.OPEN:
             raise client._refusal()
         checked = check(client, *args, **kwargs)
         if isinstance(checked, Receipt):
             return checked
-        receipt = client._hand_over(*checked)
+        receipt = client._threads.put_if_held(*checked)
         if receipt is not None:
             return receipt
         if threading.get_ident() == client._thread:  # `on_dead` calls its client, and must not stop its loop
@@ -231,7 +230,7 @@ class Blocking(Runner[C]):
 
     def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         client, portal = self._subject, self._portal
-        if portal is None or client._door is not DeliveryState.OPEN:
+        if portal is None or client._state is not DeliveryState.OPEN:
             raise client._refusal()
         if threading.get_ident() == client._thread:
             raise self._would_stop()

@@ -10,7 +10,8 @@ import attrs
 
 from .._account.losses import Close, closing_line, counted, refused_words, unknown_budget_words, why_lost
 from .._protocol.verdict import CANCELLED, Meaning, Verdict
-from .._runtime.log import RateLimitedLog, log, logger
+from .._runtime.log import RateLimitedLog, logger
+from .._runtime.log import log as log_line
 from .._schedule.destination import Destination
 from .._schedule.routes.route import Request
 from .._schedule.schedule import Schedule
@@ -33,11 +34,12 @@ class Lost:
 class Reporting:
     """Puts what the schedule knows into words, through `RateLimitedLog`, which say when."""
 
-    def __init__(self, notices: RateLimitedLog, destination: Destination, server: str) -> None:
-        self._notices = notices
+    def __init__(self, log: RateLimitedLog, destination: Destination, server: str) -> None:
+        self._log = log
         self._destination = destination
-        self._server = server
+        self.server = server
         self._trouble = Trouble(server)
+        self._imports_closed: str | None = None
         self._retries = 0
         self._refusal = ""
         self._lost: dict[str, Lost] = {}
@@ -52,19 +54,19 @@ class Reporting:
     # ── losses ──
 
     def settled(self, settlement: Settlement) -> None:
-        """Count calls that have met their fate, if they are lost; `say_losses` says how many."""
+        """Count calls that have met their fate, if they are lost; `log_losses` says how many."""
         reason = settlement.outcome.reason
         if reason is not None:
             lost = self._lost.get(reason) or self._lost.setdefault(reason, Lost(settlement))
             lost.calls += len(settlement.carriers)
             lost.merged += len(settlement.merged)
 
-    def say_losses(self, schedule: Schedule) -> None:
+    def log_losses(self, schedule: Schedule) -> None:
         """Say what was counted, now or when that may be."""
         losses, self._lost = self._lost, {}
         for reason, lost in losses.items():
             why = partial(self._why, reason, lost.first, schedule)
-            self._notices.lost(reason, lost.calls, lost.merged, why=why)
+            self._log.lost(reason, lost.calls, lost.merged, why=why)
 
     def _why(self, reason: str, first: Settlement, schedule: Schedule) -> str:
         if reason not in ("invalid", "too_large"):
@@ -76,7 +78,7 @@ class Reporting:
 
     # ── how the server is ──
 
-    def answered(self, verdict: Verdict, work: Request, schedule: Schedule, now: float) -> None:
+    def answered(self, verdict: Verdict, request: Request, schedule: Schedule, now: float) -> None:
         """The schedule has taken in what became of a request."""
         if verdict.status is not None:
             self.answered_at = now
@@ -87,74 +89,79 @@ class Reporting:
             self._trouble.failed(now)
         if self._destination.reads(verdict).meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
             answer = f"answered {verdict.status}" if verdict.status is not None else verdict.detail
-            self._refusal = f"{self._server} {answer} on {work.route.name}"
+            self._refusal = f"{self.server} {answer} on {request.route.name}"
 
-    def look(self, schedule: Schedule, waiting: int, now: float) -> None:
+    def poll(self, schedule: Schedule, waiting: int, now: float) -> None:
         """Say how the server is, if that has changed."""
         failure = schedule.failure or schedule.outage
-        self._say(self._trouble.look(now, schedule.held, schedule.failures, failure, waiting))
+        self._log_news(self._trouble.poll(now, schedule.held, schedule.failures, failure, waiting))
 
     def leave(self) -> None:
         """The client is left. What fails from now on is what it breaks off itself."""
-        self._say(self._trouble.leave())
+        self._log_news(self._trouble.leave())
 
-    def _say(self, news: News | None) -> None:
+    def _log_news(self, news: News | None) -> None:
         if news is None:
             return
         if news.kind == "resumed":
-            self._notices.over(logging.WARNING, news.words)
+            self._log.over(logging.WARNING, news.words)
         else:
-            self._notices.state(LEVELS[news.kind], news.kind, news.words, news.about)
+            self._log.state(LEVELS[news.kind], news.kind, news.words, news.about)
+
+    def imports(self, closed: str | None) -> None:
+        """Log, if that is new, that late events are ``closed`` out of the Import API, and why."""
+        if closed == self._imports_closed:
+            return
+        self._imports_closed = closed
+        if closed is not None:
+            slow = "late events go through the realtime endpoint, which dates them on arrival"
+            self._log.warn("imports", f"{slow}: {closed}; one file an hour looks whether that has changed")
 
     def budgets_unknown(self, schedule: Schedule, place: str, now: float) -> None:
         """The sender has taken over from one of whose requests something is unknown: say for how long none goes."""
         words = unknown_budget_words(schedule.budget_waits(now), place)
         if words is not None:
-            self._notices.say(logging.WARNING, "budget", words)
+            self._log.warn("budget", words)
 
     def due(self) -> float:
         """When something is to be said that nothing else wakes the sender for."""
-        return min(self._notices.due(), self._trouble.due())
-
-    def say_due(self) -> None:
-        """Say it."""
-        self._notices.say_due()
+        return min(self._log.due(), self._trouble.due())
 
     # ── the end ──
 
     def closing(self, left: int, close: Close) -> None:
         """Say how far a close is that waits until all is sent."""
-        self._notices.tell(logging.WARNING, closing_line(left, close))
+        self._log.always(logging.WARNING, closing_line(left, close))
 
     # ── at DEBUG ──
 
-    def request(self, work: Request) -> None:
+    def request(self, request: Request) -> None:
         """A request is about to be made."""
         what = "a look"
-        if work.rows:
-            what = counted(len(work.rows), "row")
-        elif work.body:
-            what = f"{counted(work.load.calls if work.load is not None else 1)}, {len(work.body)} bytes"
-        log(logging.DEBUG, f"request: {work.route.method} {work.route.path}, {what}")
+        if request.rows:
+            what = counted(len(request.rows), "row")
+        elif request.body:
+            what = f"{counted(request.load.calls if request.load is not None else 1)}, {len(request.body)} bytes"
+        log_line(logging.DEBUG, f"request: {request.route.method} {request.route.path}, {what}")
 
-    def answer(self, work: Request, verdict: Verdict, seconds: float) -> None:
+    def answer(self, request: Request, verdict: Verdict, seconds: float) -> None:
         """It has ended."""
         request_id = getattr(verdict, "request_id", None)
         by = f", request {request_id}" if request_id else ""
         what = str(verdict.status) if verdict.status is not None else f"none ({verdict.detail})"
         if verdict.detail == CANCELLED:
             what = "not waited for"
-        log(logging.DEBUG, f"answer: {what} on {work.route.name} after {1_000 * seconds:.0f} ms{by}")
+        log_line(logging.DEBUG, f"answer: {what} on {request.route.name} after {1_000 * seconds:.0f} ms{by}")
 
-    def file(self, work: Request, size: int) -> None:
+    def file(self, request: Request, size: int) -> None:
         """A file is about to be uploaded."""
-        log(logging.DEBUG, f"file: {work.filename}, {counted(len(work.rows), 'row')}, {size} bytes")
+        log_line(logging.DEBUG, f"file: {request.filename}, {counted(len(request.rows), 'row')}, {size} bytes")
 
     def merge(self, calls: int) -> None:
         """Calls went into later ones."""
-        log(logging.DEBUG, f"merge: {counted(calls)} went into later ones")
+        log_line(logging.DEBUG, f"merge: {counted(calls)} went into later ones")
 
     def wait(self, schedule: Schedule, until: float, now: float) -> None:
         """There is nothing to do for a while."""
         how_long = f"{until - now:.3f} s" if until < math.inf else "until something is added or answered"
-        log(logging.DEBUG, f"wait: {how_long}, for {schedule.waits_for(now)}")
+        log_line(logging.DEBUG, f"wait: {how_long}, for {schedule.waits_for(now)}")

@@ -47,7 +47,7 @@ class Trouble:
         """A request has failed."""
         self._failed_at = now
 
-    def look(self, now: float, held: str | None, failures: int, failure: str | None, waiting: int) -> News | None:
+    def poll(self, now: float, held: str | None, failures: int, failure: str | None, waiting: int) -> News | None:
         """What to say now, if anything.
 
         ``held`` is why nothing is sent; ``failures`` is how many requests of a route have failed in a row, the last one

@@ -77,7 +77,7 @@ class RateLimitedLog:
 
     # ── what may be said ──
 
-    def say(self, level: int, reason: str, message: str, *, error: Exception | None = None) -> None:
+    def warn(self, reason: str, message: str, *, level: int = logging.WARNING, error: Exception | None = None) -> None:
         """Log ``message``, with the traceback of ``error``, unless a line of ``reason`` came within `QUIET` seconds."""
         if self._may_speak(reason):
             self._log(level, message, error)
@@ -127,14 +127,14 @@ class RateLimitedLog:
         if said is not None:
             self._log(level, message)
 
-    def tell(self, level: int, message: str) -> None:
-        """Log ``message`` in any case."""
+    def always(self, level: int, message: str) -> None:
+        """Log ``message``, whenever the last line was."""
         self._log(level, message)
 
     # ── what is said later ──
 
     def due(self) -> float:
-        """When `say_due` will have something to say; ``inf`` if all is said."""
+        """When `flush_due` will have something to say; ``inf`` if all is said."""
         if not self._unsaid and self._state is None:
             return math.inf
         with self._lock:
@@ -142,7 +142,7 @@ class RateLimitedLog:
             due = min((self._quiet_until.get(reason, -math.inf) for reason in reasons), default=math.inf)
             return min(due, self._state_due())
 
-    def say_due(self) -> None:
+    def flush_due(self) -> None:
         """Say what was left unsaid, as far as the quiet time of its reason is over."""
         if not self._unsaid and self._state is None:
             return
@@ -151,7 +151,7 @@ class RateLimitedLog:
                 self._say(reason)
         self._say_state_if_due()
 
-    def say_rest(self) -> None:
+    def flush(self) -> None:
         """Say all that was left unsaid, whenever the last line was: nobody may be there to say it later."""
         for reason in list(self._unsaid):
             self._say(reason)
@@ -163,7 +163,7 @@ class RateLimitedLog:
             self._closed = True
             if closing is not None and CLOSED in self._unsaid:
                 self._unsaid[CLOSED].words = closing
-        self.say_rest()
+        self.flush()
 
     # ── saying it ──
 
