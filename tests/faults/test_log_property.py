@@ -17,8 +17,7 @@ from tests.faults._log import losses_in, merged_in
 from tests.faults._loops import client_of, virtual_emulator
 from tests.harness import run_virtual
 from userpilot_async import Settings, Statistics, UserpilotClient
-from userpilot_async._delivery.trouble import LASTING
-from userpilot_async._runtime.log import MATTERS
+from userpilot_async._runtime.outage import LASTING, MATTERS
 from userpilot_async.emulator import Fault
 
 steps = st.lists(

@@ -12,7 +12,7 @@ from tests.faults._parcelvoy import both
 from tests.faults._scenes import EPOCH, LIVE_WITHIN, OnSockets, Rehearsal, on_sockets, rehearsal
 from tests.harness import RETRY_AFTER_LIES, RawServer, answer, judge, lying_rate_headers
 from userpilot_async import Rejected, Settings
-from userpilot_async._delivery.trouble import LASTING
+from userpilot_async._runtime.outage import LASTING
 
 pytestmark = pytest.mark.anyio
 virtual = pytest.mark.virtual

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import judge
-from userpilot_async._runtime.log import MATTERS, QUIET, RateLimitedLog
+from userpilot_async._runtime.log import RateLimitedLog
+from userpilot_async._runtime.outage import MATTERS, QUIET
 
 REASONS = ["invalid", "expired", "queue_full", "closed"]
 

@@ -258,7 +258,7 @@ class Sender:
                     self.asleep, self.sleeps_until = True, step
                     if self.reporting.detailed:
                         self.reporting.wait(self.schedule, step, now)
-                    due = min(step, self.reporting.due())  # a line may be due earlier than anything to send
+                    due = min(step, self._log.due())  # a line may be due earlier than anything to send
                     with anyio.move_on_after(due - now if due < math.inf else None):
                         await self._woken.wait()
                     self.asleep = False

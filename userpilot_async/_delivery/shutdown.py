@@ -215,7 +215,7 @@ class Shutdown:
     def end(self) -> None:
         """Drop whatever is left, and account for it, unless it can wait: nothing is sent from here any more."""
         self.ended = self._sender.closed = True
-        self._sender.reporting.leave()
+        self._log.end_outage()  # what fails from now on is what we break off ourselves
         self._threads.close(delivers=True)
         try:
             if not self._outbox.durable:
