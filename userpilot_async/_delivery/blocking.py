@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from anyio.from_thread import BlockingPortal
 
-LOOK = 0.5  # seconds: a signal that comes just before a lock is waited for is seen by Python no sooner than after that
+POLL = 0.5  # seconds: a signal that comes just before a lock is waited for is seen by Python no sooner than after that
 Backend = Literal["asyncio", "trio"]
 C = TypeVar("C", bound=DeliveryClient)
 S = TypeVar("S")
@@ -40,19 +40,19 @@ Self = TypeVar("Self", bound="Blocking[Any]")
 
 
 class Runner(Generic[S_co]):
-    """Whoever has the methods of ``_subject`` without ``await``."""
+    """An object that has the methods of ``_subject`` without ``await``."""
 
     _subject: S_co
 
     def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What the coroutine function gives, run in the client's loop while this thread waits."""
+        """Run the coroutine function in the client's loop while this thread waits, and give its result."""
         raise NotImplementedError
 
 
 def without_await(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Runner[S], P], R]:
-    """The method of a `Runner` that does what ``method`` of its subject does, and waits for it."""
+    """Make the method of a `Runner` that does what ``method`` of its subject does, and waits for it."""
 
     @wraps(method)
     def call(self: Runner[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,7 +64,7 @@ def without_await(
 def handed_in(
     method: Callable[Concatenate[C, P], Coroutine[Any, Any, Receipt]], check: Callable[..., Checked | Receipt]
 ) -> Callable[Concatenate[Blocking[C], P], Receipt]:
-    """The method of a `Blocking` client that hands in a call as ``method`` does, checked by ``check`` in its caller."""
+    """Make the method of a `Blocking` client that hands in a call as ``method`` does; ``check`` runs in its caller."""
 
     @wraps(method)
     def call(self: Blocking[C], /, *args: P.args, **kwargs: P.kwargs) -> Receipt:
@@ -91,9 +91,9 @@ class Blocking(Runner[C]):
         self._began = threading.Event()
         self._closing = threading.Lock()
         self._unwanted = False
-        """Whoever started it was interrupted, perhaps before there was a portal by which to say so."""
+        """The start was interrupted, perhaps before there was a portal by which to stop."""
         self.report: Report | None = None
-        """What `close`, or leaving the ``with``, reported in the end; ``None`` until then."""
+        """The report of `close`, or of leaving the ``with``; ``None`` until then."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._subject!r}>"
@@ -259,7 +259,7 @@ class HasBlocking(Protocol[B_co]):
 
 
 def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
-    """The client for code without an event loop: scripts, Celery tasks, WSGI.
+    """Make the client usable without an event loop: in scripts, Celery tasks, WSGI.
 
     ``client`` is a `UserpilotClient` or a `ParcelvoyClient` that has not been opened. It runs on a loop of ``backend``
     (``"asyncio"`` or ``"trio"``) in a thread of its own from ``with``, or `Blocking.start`, on. After a fork a child
@@ -271,10 +271,10 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
 
 
 def _result(running: Future[R]) -> R:
-    """What becomes of something in the client's loop, as soon as it is known."""
+    """Wait for what runs in the client's loop, and give its result, or raise its error, as soon as that is known."""
     while True:
         try:
-            answer: R = running.result(LOOK)
+            answer: R = running.result(POLL)
         except TimeoutError:
             if running.done():  # its own
                 raise
@@ -283,7 +283,7 @@ def _result(running: Future[R]) -> R:
 
 
 def _at_once(coroutine: Coroutine[Any, Any, R]) -> R:
-    """What a coroutine gives that has nothing to wait for."""
+    """Run a coroutine that has nothing to wait for, and give its result."""
     try:
         coroutine.send(None)
     except StopIteration as end:

@@ -1,4 +1,4 @@
-"""One request of the schedule's, from its rows or its body to the server's verdict."""
+"""Making a request of the schedule's, from its rows or its body to the server's verdict."""
 
 from __future__ import annotations
 

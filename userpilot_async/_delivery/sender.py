@@ -91,7 +91,7 @@ class Sender:
 
     @property
     def schedule(self) -> Schedule:
-        """What is sent next, and when; another object after another process has sent for a while."""
+        """The schedule of what is sent next; another object after another process has sent for a while."""
         return self._handover.schedule
 
     @property

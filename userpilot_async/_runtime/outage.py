@@ -1,4 +1,4 @@
-"""What is wrong, as the log knows it: when that is worth a line, and when its end is. Pure: handed ``now``, in seconds.
+"""Outages, as the log knows them: when one is worth a line, and when its end is. Pure: handed ``now``, in seconds.
 
     well ──wrong──▶ doubted ──sure, or it lasts `LASTING`──▶ kept back ──see below──▶ said ──over, and it lasts──▶ well
                        │                                         │                    (another wrong: kept back again)
@@ -21,7 +21,7 @@ LASTING = 1.0  # seconds that failures, or their end, last before they are said;
 
 @attrs.frozen
 class Line:
-    """A line for the log."""
+    """A line for the log, with its level."""
 
     level: int
     message: str
@@ -29,13 +29,13 @@ class Line:
 
 @attrs.frozen
 class Complaint:
-    """What is wrong now, with the line about it."""
+    """Something that is wrong now, with the line about it."""
 
     line: Line
     reason: str
     """Lines of one reason are `QUIET` seconds apart."""
     about: str = ""
-    """What tells it from other complaints of its reason: said once, until the end or something else."""
+    """Tells it from other complaints of its reason; each is said once, until the end or another."""
 
     @property
     def key(self) -> tuple[str, str]:
