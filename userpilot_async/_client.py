@@ -132,7 +132,7 @@ class UserpilotClient(DeliveryClient):
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
-        `Statistics.unheld` until it is there; `Receipt.wait` waits there for what becomes of it.
+        `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
         return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at)
 
@@ -192,7 +192,7 @@ class UserpilotClient(DeliveryClient):
         strict: bool = False,
         journal: str | os.PathLike[str] | None = None,
         rejected: str | os.PathLike[str] | None = None,
-        again: bool = False,
+        force: bool = False,
         rebind: bool = False,
         on_progress: OnProgress | None = None,
         max_rows: int = 100_000,
@@ -206,7 +206,7 @@ class UserpilotClient(DeliveryClient):
             strict=strict,
             journal=journal,
             rejected=rejected,
-            again=again,
+            force=force,
             rebind=rebind,
             on_progress=on_progress,
             max_rows=max_rows,

@@ -210,9 +210,9 @@ class Blocking(Runner[C]):
         return self._subject.statistics()
 
     @property
-    def budgets(self) -> Mapping[str, int | None]:
+    def rate_limits(self) -> Mapping[str, int | None]:
         """Requests a minute that may be made, by budget; ``None`` for no limit."""
-        return self._subject.budgets
+        return self._subject.rate_limits
 
     def _hand_in(self, check: Callable[..., Checked | Receipt], *args: Any, **kwargs: Any) -> Receipt:
         client = self._subject

@@ -323,7 +323,7 @@ class DeliveryClient(Startable):
         self._enter(DeliveryState.CLOSED)
         self._inbox.shut()
         if not self._opened:
-            return Report(complete=True, elapsed=0.0, left=0, jobs=(), statistics=self.statistics())
+            return Report(complete=True, elapsed=0.0, remaining=0, jobs=(), statistics=self.statistics())
         began = self._now()
         self._backpressure.close()
         if not (self._shutdown.ended and in_on_dead.get()):  # the close waits for that
@@ -386,7 +386,7 @@ class DeliveryClient(Startable):
     # ── numbers ──
 
     @property
-    def budgets(self) -> Mapping[str, int | None]:
+    def rate_limits(self) -> Mapping[str, int | None]:
         """Requests a minute that may be made, by budget; ``None`` for no limit."""
         return self._destination.budgets
 

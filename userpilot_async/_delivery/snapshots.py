@@ -69,14 +69,14 @@ class Snapshots:
             job=schedule.slot.job,
             import_job=schedule.import_slot.job,
             imports_closed=schedule.imports_closed,
-            budgets={
+            rate_limit_remaining={
                 name: bucket.glance(now) if elsewhere else bucket.left(now) for name, bucket in schedule.buckets.items()
             },
-            held=schedule.held,
+            paused=schedule.held,
             outage=schedule.outage,
             on_dead_failures=self._dead_letters.failures,
-            sends=self._outbox.sends,
-            unheld=self._outbox.unheld + self._inbox.on_its_way,
+            is_sender=self._outbox.sends,
+            unpersisted=self._outbox.unheld + self._inbox.on_its_way,
         )
 
     def report(self, started: float, mark: int | None = None, coming: int = 0) -> Report:
@@ -91,8 +91,8 @@ class Snapshots:
         return Report(
             complete=not left,
             elapsed=self._now() - started,
-            left=left,
+            remaining=left,
             jobs=jobs,
             statistics=self.here(),
-            waits_in=self._outbox.place if self._outbox.durable else None,
+            persisted_in=self._outbox.place if self._outbox.durable else None,
         )

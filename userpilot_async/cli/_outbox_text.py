@@ -83,10 +83,10 @@ def as_dict(seen: Inspection) -> dict[str, Any]:
             "oldest_age": None if seen.oldest is None else round(max(0.0, seen.now - seen.oldest), 3),
         },
         "account": account_counts(seen.account),
-        "reasons": {"dead": seen.account.dead, "dropped": seen.account.dropped},
+        "lost_by_reason": {"dead": seen.account.dead, "dropped": seen.account.dropped},
         "merged_lost": seen.account.merged_lost,
         "lost_kept": seen.lost,
-        "resets": seen.account.resets,
+        "outbox_resets": seen.account.resets,
         "damaged_rows": seen.damaged,
         "quarantined": list(seen.quarantined),
     }

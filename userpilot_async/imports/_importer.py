@@ -54,7 +54,7 @@ async def import_file(
     strict: bool = False,
     journal: PathLike | None = None,
     rejected: PathLike | None = None,
-    again: bool = False,
+    force: bool = False,
     rebind: bool = False,
     dry_run: PathLike | None = None,
     on_progress: OnProgress | None = None,
@@ -68,7 +68,7 @@ async def import_file(
     good rows are uploaded, and the bad ones written to ``<file>.rejected.ndjson`` (or ``rejected``), in the place of
     what an earlier import left there. With ``strict`` the file is checked first, and a bad row is an `InvalidRow`.
 
-    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``again`` imports a file once more, which
+    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``force`` imports a file once more, which
     doubles its events; an import that is not complete goes on. ``rebind`` goes on with another key, or at another URL.
     ``dry_run`` is a directory for the upload files: nothing is sent then, no journal is kept, no rejected file written
     unless ``rejected`` is given, and ``api`` may be ``None``. No upload file has more than ``max_rows`` rows, or 50 MB.
@@ -101,7 +101,7 @@ async def import_file(
         opened = await run_sync(fresh, about)
     elif api is not None:
         try:
-            opened = await opened_journal(api, place, about, str(path), again=again, rebind=rebind)
+            opened = await opened_journal(api, place, about, str(path), force=force, rebind=rebind)
         except AlreadyImported:
             if series is not None:
                 series.pass_over(path, convert, about.source)

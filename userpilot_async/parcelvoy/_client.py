@@ -100,7 +100,7 @@ class ParcelvoyClient(DeliveryClient):
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
-        `Statistics.unheld` until it is there; `Receipt.wait` waits there for what becomes of it.
+        `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
         return self._hand_in_nowait(self._tracked, name, external_id, anonymous_id, data, occurred_at)
 
