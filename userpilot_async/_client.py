@@ -38,7 +38,7 @@ from ._userpilot.event_names import EventNames
 
 if TYPE_CHECKING:
     from .imports import ImportReport, OnProgress, Row, Series
-else:  # so that `typing.get_type_hints` finds the names, and the room of imports need not be loaded for them
+else:  # so that `typing.get_type_hints` finds the names, and `imports` need not be loaded for them
     ImportReport = OnProgress = Row = Series = Any
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
@@ -51,10 +51,10 @@ class UserpilotClient(DeliveryClient):
     """Takes calls at once and gets every one of them to Userpilot.
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
-    ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``,
-    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an `Outbox`, a URL, or
-    the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each request, so that a
-    key can be rotated.
+    ``settings.close_timeout`` seconds (`Settings`). Without arguments it reads ``USERPILOT_API_KEY``,
+    ``USERPILOT_REGION``, ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an
+    `Outbox`, a URL, or the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each
+    request, so that a key can be rotated.
 
     ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
     key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
@@ -114,10 +114,11 @@ class UserpilotClient(DeliveryClient):
     ) -> Receipt:
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
-        ``occurred_at`` (aware) is kept with the call; the realtime endpoint has no field for it and dates
-        events on arrival, an import has (`Settings.imports`). A full queue is met as `Settings.when_full` says.
-        Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only
-        if the settings ask for it.
+        ``user_id`` says whose it is, ``event_name`` what happened, ``metadata`` more about it: a flat mapping, with
+        values that JSON has, and dates, decimals, UUIDs and enums. ``occurred_at`` (aware) is kept with the call; the
+        realtime endpoint has no field for it and dates events on arrival, an import has (`Settings.imports`). A full
+        queue is met as `Settings.when_full` says. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
+        another event loop, and `QueueFull` only if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
@@ -139,8 +140,9 @@ class UserpilotClient(DeliveryClient):
     async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
 
-        ``company`` needs its ``id`` (or ``company_id``), may have the company's own properties beside it, and
-        moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
+        ``user_id`` says who it is; ``metadata`` is a flat mapping of properties, as for `track`. ``company`` needs its
+        ``id`` (or ``company_id``), may have the company's own properties beside it, and moves the user to that company.
+        Pending identifies of one user merge. Raises as `track` does.
         """
         return await self._hand_in(self._identified, user_id, metadata, company)
 
@@ -149,7 +151,7 @@ class UserpilotClient(DeliveryClient):
         return self._hand_in_nowait(self._identified, user_id, metadata, company)
 
     async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
-        """Accept what is known of a company; else as `identify`."""
+        """Accept what is known of a company: ``company_id``, and ``metadata`` as a flat mapping; else as `identify`."""
         return await self._hand_in(self._company_identified, company_id, metadata)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
@@ -157,7 +159,7 @@ class UserpilotClient(DeliveryClient):
         return self._hand_in_nowait(self._company_identified, company_id, metadata)
 
     async def enqueue(self, call: Call) -> Receipt:
-        """Accept a call that exists as a value: from a file, or from `on_dead`."""
+        """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if is_a(call, Track):
             return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
         if is_a(call, Identify):
@@ -300,5 +302,5 @@ class BlockingClient(Blocking[UserpilotClient]):
 
 
 def _imports() -> Any:
-    """The room of imports, loaded with the first import. `Any`: it is asked for by name, so nobody else loads it."""
+    """Give the package `imports`, loaded by the first import; by name, and so `Any`: else it would be loaded at once."""
     return import_module(".imports", __package__)

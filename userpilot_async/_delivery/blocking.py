@@ -113,7 +113,7 @@ class Blocking(Runner[C]):
         """Open the client, in a thread of its own, and give this. Raises what opening it raises (`OutboxError`)."""
         if self._thread is not None:
             raise ClientClosed("a client is opened once: make another one")
-        # Not in the context of whoever opens it: the tasks of the client are nobody's request.
+        # Not in the context of its opener: the tasks of the client belong to no request.
         self._thread = threading.Thread(target=Context().run, args=(self._live,), name="userpilot-client", daemon=True)
         self._thread.start()
         try:
@@ -168,7 +168,7 @@ class Blocking(Runner[C]):
             self.report = await self._subject.aclose(timeout)
 
     async def _give_up(self) -> None:
-        self._draining.cancel()  # perhaps before it has begun: whoever began it may have been interrupted right then
+        self._draining.cancel()  # perhaps before it has begun: its beginning may have been interrupted
         self.report = await self._subject.aclose(0.0)
 
     def _stop(self, *, cancel: bool) -> None:
@@ -243,7 +243,7 @@ class Blocking(Runner[C]):
         except BaseException:
             if running.cancelled():
                 raise client._refusal() from None
-            running.cancel()  # where this thread was interrupted: nobody waits for it any more
+            running.cancel()  # where this thread was interrupted, and waits no more
             raise
         return answer
 

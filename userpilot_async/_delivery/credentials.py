@@ -19,7 +19,7 @@ from .._runtime.environment import variable as environment_variable
 Key = str | Callable[[], str]
 
 # What a fingerprint costs, and each guess at one: 16 MB and about 50 ms. RFC 7914 (2) names 8 and 1 for the other two.
-_COST, _BLOCK, _LANES = 2**14, 8, 1
+_COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _ROUNDS = 600_000  # of PBKDF2 with SHA-256: OWASP's Password Storage Cheat Sheet, read 2026-11
 _MAX_URL = 2_000  # characters; httpx takes 65,536, and the paths of endpoints come behind it
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # underscores: container networks have them
@@ -91,7 +91,7 @@ class KeyRing:
         key = self._key
         if callable(key.reveal()):
             key = Hidden(key.reveal()())
-        if inspect.iscoroutine(key.reveal()):  # of a callable that did not look async: nobody awaits it
+        if inspect.iscoroutine(key.reveal()):  # of a callable that did not look async: nothing awaits it
             key.reveal().close()
         fault = _fault_of_key(key)
         if fault:
@@ -108,11 +108,11 @@ class KeyRing:
         """
         key = self.secret()
         try:
-            digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_LANES, dklen=16)
+            digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_PARALLEL, dklen=16)
         except (AttributeError, ValueError):  # of a Python, or an OpenSSL, that allows what FIPS has approved only
             digest = hashlib.pbkdf2_hmac("sha256", key.reveal().encode(), salt, _ROUNDS, dklen=16)
             return f"pbkdf2:{_ROUNDS}:{digest.hex()}"
-        return f"scrypt:{_COST}:{_BLOCK}:{_LANES}:{digest.hex()}"
+        return f"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:{digest.hex()}"
 
     def old_fingerprint(self, salt: bytes) -> str:
         """Give the fingerprint that outboxes and journals had before: one hash, by which guesses are fast."""
@@ -233,7 +233,7 @@ def _check_name(host: str) -> None:
 
 def _in_ascii(host: str) -> str:
     """Write a host as httpx writes it into requests."""
-    import idna  # 10 ms, and hardly anybody needs it
+    import idna  # 10 ms, and hardly ever needed
 
     try:
         if any(stop in host for stop in _FULL_STOPS):

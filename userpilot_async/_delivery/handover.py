@@ -20,7 +20,8 @@ TAKE = 250  # calls moved into the schedule in one go: about half a millisecond 
 class Handover:
     """Moves calls from the outbox into the schedule, and the schedule's decisions into the account and the log.
 
-    An outbox may be taken over by another process. What was taken before is that one's then: see `is_current`.
+    An outbox may be taken over by another process. The calls that were taken before are that one's then: see
+    `is_current`.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Handover:
 
     @property
     def is_current(self) -> bool:
-        """Whether nobody has taken over what the schedule holds."""
+        """Whether the schedule's calls are ours still: no other process has taken over."""
         return self._term == self._outbox.term
 
     def begin_anew(self) -> None:

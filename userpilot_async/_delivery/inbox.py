@@ -1,7 +1,7 @@
 """Calls from other threads, on their way into the client's event loop.
 
 Any thread puts; the loop takes, a slice at a time. A call here is checked and encoded, is in no account yet, and counts
-against the limits of the queue. One wake-up of the loop serves all calls that come before it has looked.
+against the limits of the queue. One wake-up of the loop serves all calls that come before it takes them.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Inbox:
         self.uncounted: Counter[Outcome] = Counter()
         """Refused calls of which nothing but their number is known any more."""
         self.came = 0
-        """Calls that were put, ever."""
+        """Number of calls that were put, ever."""
         self._came_bytes = 0
         self._taken = self._taken_bytes = 0  # by the loop alone
         self._displaced = self._displaced_bytes = 0  # by threads, under the lock
         self.refused_came = 0
-        """Calls that were refused, ever."""
+        """Number of calls that were refused, ever."""
         self.refused_gone = 0
-        """Those of them that the loop has accounted for."""
+        """Number of refused calls that the loop has accounted for."""
         self._owner, self._pid = owner, os.getpid()
         self._max_calls, self._max_bytes = max_calls, max_bytes
         # A signal handler, or a finaliser, may put a call while this very thread puts one.
@@ -82,7 +82,7 @@ class Inbox:
         self._pid, self._open = os.getpid(), True
 
     def shut(self) -> None:
-        """Take nothing any more: whatever `put` has accepted is here now, or was taken."""
+        """Take nothing any more: all that `put` has accepted is here now, or was taken."""
         with self._lock:
             self._open = False
 
@@ -138,11 +138,11 @@ class Inbox:
         return receipt
 
     def be_wary(self) -> None:
-        """The loop may end without a word: ask it each time whether it is still there."""
+        """Ask the loop each time whether it is still there, as it may be about to end."""
         self._is_closed = lambda: True
 
     def wake(self) -> bool:
-        """Have the loop look here; false if it has ended."""
+        """Have the loop take what is here; false if it has ended."""
         self._awake = True
         try:
             self._home.soon(self._context.run, self._poll)
@@ -153,12 +153,12 @@ class Inbox:
 
     @property
     def on_its_way(self) -> int:
-        """Calls that are here, refused ones among them: in no account yet."""
+        """Number of calls that are here, refused ones among them: in no account yet."""
         return self.came - self.gone + self.refused_came - self.refused_gone
 
     @property
     def gone(self) -> int:
-        """Of the calls that `came`, so many have left: taken, or displaced."""
+        """Number of the calls that `came` and have left again: taken, or displaced."""
         return self._taken + self._displaced
 
     @property
@@ -192,37 +192,39 @@ class Inbox:
             receipt.failed(outcome)  # the loop will not know of it
 
     def _take_back(self, call: Call) -> None:
-        """The loop has ended, so the caller is told that this call is not accepted; raises `Shut`."""
+        """Take a call back, as the loop has ended: raises `Shut`, unless it was taken in the loop's last moment."""
         with self._lock:
             if call not in self.calls:  # taken in the loop's last moment
                 return
             self.calls.remove(call)
+            _, _, _, size, _, _ = call
             self._displaced += 1
-            self._displaced_bytes += call[3]
+            self._displaced_bytes += size
         raise Shut
 
     # ── in the loop ──
 
     @property
     def waits(self) -> bool:
-        """There is something to take."""
+        """Whether there is something to take."""
         return self.on_its_way > 0
 
     def next_calls(self, limit: int) -> Iterator[Call]:
-        """Up to so many calls, in order; each one counts as here until the next one is asked for."""
+        """Take up to ``limit`` calls, in order; each one counts as here until the next one is asked for."""
         for _ in range(limit):
             try:
                 call = self.calls.popleft()
             except IndexError:
                 return
+            _, _, _, size, _, _ = call
             try:
                 yield call
             finally:
                 self._taken += 1
-                self._taken_bytes += call[3]
+                self._taken_bytes += size
 
     def next_refused(self, limit: int) -> Iterator[tuple[Outcome, DeadLetter | None, LateReceipt | None]]:
-        """Up to so many refused calls; without a dead letter and a receipt those of which only the number is known."""
+        """Take up to ``limit`` refused calls; those of which only the number is known lack dead letter and receipt."""
         for _ in range(limit):
             try:
                 refused = self.refused.popleft()
@@ -235,13 +237,13 @@ class Inbox:
                 outcome, calls = next(iter(self.uncounted.items()))
                 counted = min(calls, limit)
                 self.uncounted[outcome] -= counted
-                self.uncounted += Counter()  # without those that are nought now
+                self.uncounted += Counter()  # without those that are 0 now
             self.refused_gone += counted
             for _ in range(counted):
                 yield outcome, None, None
 
     def _poll(self) -> None:
-        self._awake = False  # before looking: what comes from now on wakes the loop again
+        self._awake = False  # before taking: what comes from now on wakes the loop again
         self._take()
         if (self.calls or self.refused or self.uncounted) and not self._awake:
             self.wake()

@@ -73,7 +73,7 @@ class Sender:
         self.landing = False
         """Requests under way may end; none begins any more."""
         self.closed = False
-        """The sender's end is meant: calls left are somebody else's to report."""
+        """The sender's end is meant: calls left are for others to report."""
         self._in_child = False
         self.before_end: Callable[[], object] = lambda: None
         """To be called before the log says what is left: takes in the calls that are on their way."""
@@ -156,11 +156,11 @@ class Sender:
 
         A native cancellation of this task (by a loop that is shut down, or an application that cancels all tasks
         there are) does not reach the application's own tasks, and while the client's own task lives, another one goes
-        on here. Nor does an exception that nobody foresaw: it is a bug of this library's, and ends the sending.
+        on here. Nor does an unforeseen exception: it is a bug of this library's, and ends the sending.
         """
         again = False
         in_on_dead.set(False)  # `on_dead` may have woken the sender
-        cancelled = anyio.get_cancelled_exc_class()  # asked now: where the loop has ended, nobody would know
+        cancelled = anyio.get_cancelled_exc_class()  # asked now: where the loop has ended, there is no answer
         try:
             with self._scope:
                 async with anyio.create_task_group() as deliveries:

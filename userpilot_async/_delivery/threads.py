@@ -56,7 +56,7 @@ class ThreadCalls:
         def has_room(size: int, calls: int, waiting: int) -> bool:
             return not waiters and calls + outbox.held_calls < max_calls and outbox.has_room(size + waiting)
 
-        # Weakly: a client that was forgotten must be collected, whoever is about to wake its loop.
+        # Weakly: a client that was forgotten must be collected, even while another thread wakes its loop.
         self._inbox.open(
             self._admission.home,
             outbox.ledger,

@@ -126,7 +126,7 @@ async def in_thread(function: Callable[[], T]) -> T:
             results.append(function())
         except BaseException as error:
             errors.append(error)
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+        with suppress(RuntimeError):  # the loop has ended, and with it the waiting
             soon(done.set)
 
     threading.Thread(target=work, name="userpilot_async", daemon=True).start()

@@ -1,9 +1,9 @@
 """How a file of ours is opened: for its owner only, and never through what others have put in its place.
 
 These files hold what is said of people, and others may write in their folder (``/tmp``, a shared volume). A name in it
-proves nothing, then: it may be a link to another file, somebody else's file, or a FIFO, which keeps whoever opens it
-waiting. So each is looked at by its descriptor, and refused unless it is a regular file of this process's own user that
-has one name. Its mode is set by its descriptor, too: one that was touched, or restored, with 0644 becomes 0600.
+proves nothing, then: it may be a link to another file, another user's file, or a FIFO, which keeps its opener waiting.
+So each is looked at by its descriptor, and refused unless it is a regular file of this process's own user that has one
+name. Its mode is set by its descriptor, too: one that was touched, or restored, with 0644 becomes 0600.
 
 Folders above it may be links. Windows has neither these modes nor these users: there, its kind and its names count.
 """
@@ -18,12 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 
 MODE = 0o600
-OTHERS = 0o077  # what the group, and everybody, may do
+OTHERS = 0o077  # what the group, and all users, may do
 ATTEMPTS = 20  # to open or create what others create and delete at the same moment
 LINKS = 40  # one after the other; more are a loop, as for Linux (path_resolution(7))
 
 _HAS_USERS = hasattr(os, "geteuid")
-# NONBLOCK: nobody waits on a FIFO. NOCTTY: a terminal does not become this process's own. BINARY: Windows.
+# NONBLOCK: a FIFO keeps no opener waiting. NOCTTY: a terminal does not become this process's own. BINARY: Windows.
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -37,7 +37,7 @@ Names = Callable[[Path, os.stat_result], int]
 
 
 class UnsafeFile(OSError):
-    """A file that must not be used: not a regular one, somebody else's, with other names, or open to others.
+    """A file that must not be used: not a regular one, another user's, with other names, or open to others.
 
     ``strerror`` says which, and what to do.
     """
@@ -188,8 +188,8 @@ def make_folders(folder: Path) -> None:
 def check_links(path: Path) -> None:
     """Raise `UnsafeFile` if the last name of ``path`` is a link that others may have put there, or one to nowhere.
 
-    Whoever names a link of their own to a file, in a folder where nobody else writes, means that file. Raises another
-    `OSError` where it cannot be looked at.
+    A link of this user's own, in a folder where no other user writes, stands for the file that it leads to. Raises
+    another `OSError` where the file system cannot be asked.
     """
     for _ in range(LINKS):
         folder = Path(os.path.realpath(path.parent))

@@ -83,8 +83,10 @@ class ParcelvoyClient(DeliveryClient):
     ) -> Receipt:  # fmt: skip
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
-        One of the two ids is required; ``data`` may be nested. Raises `InvalidCall`, `ClientNotOpen`,
-        `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only if the settings ask for it.
+        ``name`` is what happened, ``external_id`` or ``anonymous_id`` whose event it is: one of them is required.
+        ``data`` may be nested; ``occurred_at`` is aware, and goes over the wire as ``created_at``. Raises
+        `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only if the
+        settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
@@ -110,7 +112,9 @@ class ParcelvoyClient(DeliveryClient):
     ) -> Receipt:  # fmt: skip
         """Accept what is known of a person: what changed. Pending identifies of one person merge, ``data`` key by key.
 
-        With both ids, what waits under either goes first. Raises as `track` does.
+        ``external_id`` or ``anonymous_id`` says who it is; with both, what waits under either goes first. ``email``,
+        ``phone``, ``timezone`` (an IANA name) and ``locale`` are Parcelvoy's own fields; an empty text takes one back.
+        ``data`` may be nested. Raises as `track` does.
         """
         return await self._hand_in(self._made, Identify, locals())
 
@@ -124,7 +128,8 @@ class ParcelvoyClient(DeliveryClient):
     async def alias(self, anonymous_id: str, external_id: str) -> Receipt:
         """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
 
-        The server does this once: the same alias again is not sent, and shares the first one's outcome.
+        ``anonymous_id`` is from before you knew the person, ``external_id`` the id in your system. The server does this
+        once: the same alias again is not sent, and shares the first one's outcome.
         """
         return await self._hand_in(self._made, Alias, locals())
 
@@ -136,7 +141,11 @@ class ParcelvoyClient(DeliveryClient):
         self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
         app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
     ) -> Receipt:  # fmt: skip
-        """Accept a device of a person's; ``token`` is its address for push notifications. Raises as `track` does."""
+        """Accept a device of a person's; ``token`` is its address for push notifications. Raises as `track` does.
+
+        ``external_id`` or ``anonymous_id`` says whose it is; ``device_id``, ``os``, ``model``, ``app_build``,
+        ``app_version`` and ``os_version`` describe it, each a text.
+        """
         return await self._hand_in(self._made, Device, locals())
 
     def register_device_nowait(
@@ -147,7 +156,7 @@ class ParcelvoyClient(DeliveryClient):
         return self._hand_in_nowait(self._made, Device, locals())
 
     async def enqueue(self, call: Call) -> Receipt:
-        """Accept a call that exists as a value: from a file, or from `on_dead`."""
+        """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if not any(is_a(call, kind) for kind in (Identify, Alias, Device, Track)):
             raise InvalidCall("call", must_be("Identify, Alias, Device or Track", call))
         return await self._hand_in(self._copied, call)

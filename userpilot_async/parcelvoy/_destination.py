@@ -92,7 +92,7 @@ def _read(verdict: Verdict) -> Verdict:
     """Read an answer as Parcelvoy means it: a body it rejects is a 422; no other refusal says what became of the calls.
 
     400 is what becomes of any error inside it (``apps/platform/src/api.ts``), also in the middle of an array
-    (``ClientController.ts``). A 415, say, is somebody else's.
+    (``ClientController.ts``). A 415, say, is another server's.
     """
     if verdict.status == 400:
         return attrs.evolve(verdict, meaning=Meaning.LOST, doubtful=True)
