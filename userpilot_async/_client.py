@@ -302,5 +302,5 @@ class BlockingClient(Blocking[UserpilotClient]):
 
 
 def _imports() -> Any:
-    """Give the package `imports`, loaded by the first import; by name, and so `Any`: else it would be loaded at once."""
+    """Give the package `imports`, loaded by the first import: by name, so that nothing else loads it, and so `Any`."""
     return import_module(".imports", __package__)

@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ import anyio.lowlevel
 
 from .._account.losses import Losses, counted
 from .._calls.outcome import Outcome
+from .._calls.payload import Key, Kind, Payload
 from .._runtime.event_loop import cancelled_natively
 from .._runtime.log import RateLimitedLog
 from .._runtime.reentry import in_on_dead, marked
@@ -34,6 +36,15 @@ def lost_call(destination: Destination, outcome: Outcome, **known: Any) -> LostC
     """Make what `on_dead` gets of a call with this outcome; ``known`` are more fields of `LostCall`."""
     status = "dead" if outcome.status == "dead" else "dropped"
     return destination.lost_call(status=status, reason=outcome.reason or "", **known)
+
+
+def unheld_call(
+    destination: Destination, is_read: bool, kind: Kind, key: Key, payload: Payload, outcome: Outcome
+) -> DeadLetter:
+    """Give the dead letter of a call that was never held; without the call, if no callback reads it."""
+    if not is_read:
+        return partial(lost_call, destination, outcome)
+    return lambda: lost_call(destination, outcome, call=destination.call_of(kind, key, payload))
 
 
 def lost_settlement(destination: Destination, settlement: Settlement) -> LostCall:

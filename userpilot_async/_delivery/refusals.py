@@ -15,7 +15,7 @@ from .._runtime.log import RateLimitedLog
 from .._schedule.destination import Destination
 from .._settings import DeliverySettings
 from .admission import Admission
-from .dead_letters import DeadLetter, DeadLetters, lost_call
+from .dead_letters import DeadLetter, DeadLetters, lost_call, unheld_call
 from .sender import Sender
 
 
@@ -32,6 +32,8 @@ class Refusals:
         dead_letters: DeadLetters,
         log: RateLimitedLog,
     ) -> None:
+        # A plain function: what the inbox holds must not hold the inbox.
+        self.dead_letter_of = partial(unheld_call, destination, dead_letters.are_read)
         self._settings = settings
         self._destination = destination
         self._outbox = outbox
@@ -83,13 +85,6 @@ class Refusals:
         """Log that a call is lost of which no dead letter can be delivered any more."""
         reason = outcome.reason or ""
         self._log.lost(reason, 1, why=partial(why_lost, reason, self._settings))
-
-    def dead_letter_of(self, kind: Kind, key: Key, payload: Payload, outcome: Outcome) -> DeadLetter:
-        """Give the dead letter of a call that was never held; without the call, if no callback reads it."""
-        destination = self._destination
-        if not self._dead_letters.are_read:
-            return partial(lost_call, destination, outcome)
-        return lambda: lost_call(destination, outcome, call=destination.call_of(kind, key, payload))
 
 
 def _not_taken(place: str, max_wait: float | None) -> str:
