@@ -61,7 +61,7 @@ class ServerHealth:
         waits = f"{counted(waiting)} {'waits' if waiting == 1 else 'wait'}"
         if held is not None:
             place = "a key or a URL where the client is made"
-            remedy = f"correct that ({place}); one request a minute looks whether it is right again"
+            remedy = f"correct that ({place}); one request a minute checks whether it is right again"
             return Finding("held", f"nothing is sent, and nothing is lost: {held}; {waits}; {remedy}", held)
         remedy = "if that lasts, see whether the server is up, and the URL right"
         words = f"requests fail, {waits} and {'is' if waiting == 1 else 'are'} sent again: {self._failure}; {remedy}"

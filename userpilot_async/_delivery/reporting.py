@@ -110,7 +110,7 @@ class Reporting:
         self._imports_closed = closed
         if closed is not None:
             slow = "late events go through the realtime endpoint, which dates them on arrival"
-            self._log.warn("imports", f"{slow}: {closed}; one file an hour looks whether that has changed")
+            self._log.warn("imports", f"{slow}: {closed}; one file an hour checks whether that has changed")
 
     def budgets_unknown(self, schedule: Schedule, place: str, now: float) -> None:
         """Log for how long no request goes, because it is unknown which ones the sender before has made."""

@@ -54,9 +54,7 @@ class ParcelvoyClient(DeliveryClient):
         key = hidden(api_key)
         where = Hidden(outbox)  # a URL may have a password
         del api_key, outbox  # no frame that an exception leaves shows them
-        from .._delivery.connection import (
-            Connection,  # httpx takes longer to import than all the rest: not before it is wanted
-        )
+        from .._delivery.connection import Connection  # httpx, which takes longer to import than all the rest
 
         switch = switched_off(disabled, "PARCELVOY_DISABLED")
         settings = checked_settings(settings, ParcelvoySettings)
