@@ -18,7 +18,6 @@ from .._calls.outcome import BY_BULK, BY_IMPORT, DELIVERED, NO_WORDS, Outcome, W
 from .._calls.payload import Event, IdentifyPayload, Ticket
 from .._calls.rows import Row, RowState
 from .._protocol.backoff import Gate, backoff
-from .._protocol.file_job import Step
 from .._protocol.hold import Hold
 from .._protocol.job_list import Pages
 from .._protocol.rate_limit import Bucket
@@ -28,6 +27,7 @@ from .calendar import Calendar, never_set
 from .completion import Completion
 from .dedup import Dedup
 from .destination import Destination, Files, Imports, Route
+from .job_batch import Step
 from .job_slot import JobSlot, SlotState
 from .key_queue import KeyQueue, Post, QueueState
 from .outlook import Outlook

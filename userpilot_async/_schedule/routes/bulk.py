@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from ..._calls.rows import MAX_ROWS, Row, RowState, cut
-from ..._protocol.file_job import Batch
 from ..._protocol.jobs import expected_duration
 from ..destination import Files
+from ..job_batch import Batch
 from ..job_slot import JobSlot, SlotState
 from ..key_queue import KeyQueue, QueueState
 from ..queues import Queues

@@ -9,9 +9,9 @@ import attrs
 from ..._calls.payload import Waiting
 from ..._calls.rows import Row
 from ..._protocol.backoff import Gate
-from ..._protocol.file_job import Step
 from ..._protocol.rate_limit import Bucket
 from ..destination import Route
+from ..job_batch import Step
 from ..key_queue import KeyQueue, Post
 
 
