@@ -197,7 +197,7 @@ class Inbox:
                 return
             self.calls.remove(call)
             self._displaced += 1
-            self._displaced_bytes += call[3]
+            self._displaced_bytes += _size(call)
         raise Shut
 
     # ── in the loop ──
@@ -218,7 +218,7 @@ class Inbox:
                 yield call
             finally:
                 self._taken += 1
-                self._taken_bytes += call[3]
+                self._taken_bytes += _size(call)
 
     def next_refused(self, limit: int) -> Iterator[tuple[Outcome, Callable[[], LostCall] | None, LateReceipt | None]]:
         """Up to so many refused calls; without a letter and a receipt those of which only the number is known."""
@@ -244,3 +244,8 @@ class Inbox:
         self._take()
         if (self.calls or self.refused or self.uncounted) and not self._awake:
             self.wake()
+
+
+def _size(call: Call) -> int:
+    _, _, _, size, _, _ = call
+    return size

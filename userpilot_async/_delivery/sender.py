@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from .._account.losses import Rest, counted, why_lost
 from .._calls.outcome import Outcome
+from .._calls.payload import event_id, ticket_id
 from .._calls.rows import MAX_FILE_BYTES
 from .._errors.printable import printable
 from .._outbox.protocol import Outbox
@@ -281,7 +282,7 @@ class Sender:
                 self.reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(limit)
         for ticket in tickets:
-            self.schedule.add(ticket, self._outbox.was_sent(ticket[0]))
+            self.schedule.add(ticket, self._outbox.was_sent(ticket_id(ticket)))
         return len(tickets)
 
     def carry_on(self) -> None:
@@ -450,7 +451,7 @@ def _noted(work: Request) -> RequestNote:
     request = RequestNote(work.route.budget, work.carried(), in_rows=work.in_rows())
     if work.step is not None:
         request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
-        last_calls = [row.events[-1][0] if row.events else row.last_call for row in work.rows]
+        last_calls = [event_id(row.events[-1]) if row.events else row.last_call for row in work.rows]
         request.last_calls = [call_id for call_id in last_calls if call_id is not None]
         request.filed = work.filed()
     return request

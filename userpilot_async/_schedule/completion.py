@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 
 from .._calls.outcome import NO_WORDS, Outcome, Words
+from .._calls.payload import event_id
 from .._calls.rows import Row, RowState
 from .._protocol.file_job import JobEffect
 from .dedup import Dedup
@@ -140,7 +141,7 @@ class Completion:
         self._arrays.waiting += len(events)
         lane.late = False  # others at its head were
         if row.alone and events:
-            lane.slow_until = events[-1][0]
+            lane.slow_until = event_id(events[-1])
 
     def do_chores(self) -> bool:
         """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""

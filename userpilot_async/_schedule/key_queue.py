@@ -7,7 +7,7 @@ from enum import Enum
 
 import attrs
 
-from .._calls.payload import Kind, Waiting
+from .._calls.payload import Kind, WaitingEvent, event_accepted_at
 from .._calls.rows import Row, RowState
 
 
@@ -44,7 +44,7 @@ class KeyQueue:
     kind: str
     key: str
     place: QueueState = QueueState.NOWHERE
-    calls: list[Waiting | Row | Post] = attrs.field(factory=list)
+    calls: list[WaitingEvent | Row | Post] = attrs.field(factory=list)
     newest: Row | None = None
     """The last row in `calls`, while others may merge into it."""
     batched: Row | None = None
@@ -56,7 +56,7 @@ class KeyQueue:
     """Its first track came to its turn too late."""
     slow_until: int = -1
     """Events up to this one go through the realtime endpoint, however late: no file with them was worked off."""
-    returned: Sequence[Waiting] = ()
+    returned: Sequence[WaitingEvent] = ()
     """Events that no file carries any more. They go in front as soon as no request carries what is there."""
     attempts: int = 0
     """Failures in a row of the head."""
@@ -94,7 +94,9 @@ class KeyQueue:
     def head_time(self) -> float:
         """When its head was accepted; of a row, the newest call in it."""
         head = self.calls[0]
-        return head[1] if isinstance(head, tuple) else head.latest_at if isinstance(head, Row) else head.accepted_at
+        if isinstance(head, tuple):
+            return event_accepted_at(head)
+        return head.latest_at if isinstance(head, Row) else head.accepted_at
 
     def pop_heads(self, number: int = 1) -> None:
         """So many calls at its head have been answered."""
@@ -104,7 +106,7 @@ class KeyQueue:
         self.attempts = 0
 
     @property
-    def first_event(self) -> Waiting | None:
+    def first_event(self) -> WaitingEvent | None:
         """The track at its head, or right behind the row there."""
         for call in self.calls[:2]:
             if isinstance(call, tuple):

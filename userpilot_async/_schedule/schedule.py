@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .._account.losses import Rest, told
 from .._calls.outcome import BY_BULK, BY_IMPORT, DELIVERED, NO_WORDS, Outcome, Words
-from .._calls.payload import Event, IdentifyPayload, Ticket
+from .._calls.payload import Companion, Event, IdentifyPayload, Ticket, companion_of, companion_size, size_of_identify
 from .._calls.rows import Row, RowState
 from .._protocol.backoff import Gate, backoff
 from .._protocol.file_job import Step
@@ -180,11 +180,11 @@ class Schedule:
         else:
             facts: IdentifyPayload = said  # type: ignore[assignment]  # the same
             lane = self._lines.lane(kind, key)
-            companion = facts[3]
+            companion, size = companion_of(facts), size_of_identify(facts)
             if companion is None:
-                self._add_row(lane, call_id, facts, facts[2], accepted_at, call_id)
+                self._add_row(lane, call_id, facts, size, accepted_at, call_id)
             else:
-                row = self._add_row(lane, call_id, facts, facts[2] - companion[3], accepted_at, call_id)
+                row = self._add_row(lane, call_id, facts, size - companion_size(companion), accepted_at, call_id)
                 self._add_companion(row, companion, accepted_at, call_id)
             if self._filing.resuming is not None:
                 self._filing.came_in(call_id, accepted_at)
@@ -212,7 +212,7 @@ class Schedule:
         self, lane: KeyQueue, call_id: int | None, facts: IdentifyPayload, size: int, accepted_at: float, said_by: int
     ) -> Row:
         """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
-        metadata, fields = facts[:2]
+        metadata, fields, _, _ = facts
         if self._filing.resuming is not None or (self.backlog is not None and self.backlog.resuming):
             said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
             rejoined = self._rejoined(lane, said)
@@ -244,7 +244,7 @@ class Schedule:
             row = self.backlog.rejoins_row(lane, said)
         return row
 
-    def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], at: float, said_by: int) -> None:
+    def _add_companion(self, row: Row, said: Companion, at: float, said_by: int) -> None:
         """What a call says of another (a user's of the company) travels as a row of its own; they share their fate."""
         kind, key, properties, size = said
         facts: IdentifyPayload = (properties, None, size, None)

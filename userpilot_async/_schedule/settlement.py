@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from .._calls.outcome import DELIVERED, NO_WORDS, Outcome, Words
-from .._calls.payload import Event, Waiting, body_of
+from .._calls.payload import Event, WaitingEvent, body_of, event_id, waiting_body
 from .._calls.rows import Row, RowState
 from .destination import Call, Destination
 from .key_queue import KeyQueue, Post
@@ -93,7 +93,7 @@ class Settlements:
         row.events = (row.events or [])[len(events) :]
         self._mark(events, False)
         if outcome.is_delivered:
-            size = sum(len(body_of(event)) for _, _, event in events)
+            size = sum(len(waiting_body(event)) for event in events)
             self.done.append(Settlement([call_id for call_id, _, _ in events], (), outcome, size, None))
         else:
             for call_id, _, event in events:
@@ -103,7 +103,7 @@ class Settlements:
         """So many events at the heads of these lanes, of so many bytes, have been delivered."""
         ids: list[int] = []
         for lane, events in parts:
-            ids += [call[0] for call in lane.calls[:events]]  # type: ignore[index]  # events are tuples
+            ids += [event_id(call) for call in lane.calls[:events] if isinstance(call, tuple)]
             lane.pop_heads(events)
         self.done.append(Settlement(ids, (), DELIVERED, size, None))
 
@@ -159,7 +159,7 @@ class Settlements:
                         self.marks.append((rider.ids[-1:], submitted, 0))
             yield 1
 
-    def _mark(self, events: Sequence[Waiting], submitted: bool) -> int:
-        size = sum(len(body_of(event)) for _, _, event in events)
+    def _mark(self, events: Sequence[WaitingEvent], submitted: bool) -> int:
+        size = sum(len(waiting_body(event)) for event in events)
         self.marks.append(([call_id for call_id, _, _ in events], submitted, size))
         return len(events)

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from .._calls.ndjson import call_of, object_on
-from .._calls.payload import Event, IdentifyPayload, Key, Kind, Payload, body_of
+from .._calls.payload import Event, IdentifyPayload, Key, Kind, Payload, body_of, fields_of, size_of_identify
 from .._calls.rows import Row
 from .._calls.values import (
     checked_id,
@@ -254,9 +254,9 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
 
     def merges(row: Row, facts: IdentifyPayload, last: bool) -> bool:
         """Only if they name the same ids: of others it is known that they are one person's, but not to the server."""
-        known, said = row.fields or {}, facts[1] or {}
+        known, said = row.fields or {}, fields_of(facts) or {}
         same = all(known.get(name) == said.get(name) for name in ("external_id", "anonymous_id"))
-        return same and row.size + facts[2] <= settings.max_bytes
+        return same and row.size + size_of_identify(facts) <= settings.max_bytes
 
     return Destination(
         name="parcelvoy",
@@ -582,8 +582,9 @@ def _as_put(call: Call) -> Checked:
         return "track", key, body, len(body)
     if isinstance(call, Identify):
         fields, data = call.fields(), dict(call.data)
-        facts = (data, fields, size_of(data) + size_of(fields), None)
-        return "user", _keys(fields), facts, facts[2]
+        size = size_of(data) + size_of(fields)
+        facts = (data, fields, size, None)
+        return "user", _keys(fields), facts, size
     if isinstance(call, Alias):
         ids = {"anonymous_id": call.anonymous_id, "external_id": call.external_id}
         body = encode_json(ids).encode()

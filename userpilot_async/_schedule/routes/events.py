@@ -8,7 +8,7 @@ whatever happens in between, and each user's order is kept as it always is: only
 
 from __future__ import annotations
 
-from ..._calls.payload import body_of
+from ..._calls.payload import waiting_body
 from ..destination import Events
 from ..key_queue import KeyQueue, QueueState
 from ..queues import Queues
@@ -51,7 +51,7 @@ class EventRoute:
             for call in lane.calls:
                 if type(call) is not tuple or len(bodies) >= most:
                     break
-                body = body_of(call[2])
+                body = waiting_body(call)
                 room -= len(body)
                 if room < 0 and bodies:
                     most = 0

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, repeat
 
-from ..._calls.payload import Waiting, body_of
+from ..._calls.payload import WaitingEvent, event_id, waiting_body
 from ..._calls.rows import EVENT_HEAD, Row, RowState
 from ..key_queue import KeyQueue, QueueState
 from ..queues import Queues
@@ -79,9 +79,9 @@ class ImportFileBuilder:
     def _take(self, lane: KeyQueue) -> Iterator[None]:
         """All that waits of this person, as far as there is room, and no further than to the next row."""
         first = lane.first_event
-        if first is None or first[0] <= lane.slow_until or lane.batched is not None:
+        if first is None or event_id(first) <= lane.slow_until or lane.batched is not None:
             return
-        if self.rows and self._room < EVENT_HEAD + len(body_of(first[2])):
+        if self.rows and self._room < EVENT_HEAD + len(waiting_body(first)):
             self._room = 0
             return
         head = lane.calls[0]
@@ -103,12 +103,12 @@ class ImportFileBuilder:
             self.lines += len(chunk)
             yield from repeat(None, len(chunk) // WEIGHT)
 
-    def _chunk(self, calls: Sequence[object], row: Row) -> list[Waiting]:
-        chunk: list[Waiting] = []
+    def _chunk(self, calls: Sequence[object], row: Row) -> list[WaitingEvent]:
+        chunk: list[WaitingEvent] = []
         for call in calls:
             if type(call) is not tuple or self.lines + len(chunk) >= self._max_lines:
                 break
-            size = EVENT_HEAD + len(body_of(call[2]))
+            size = EVENT_HEAD + len(waiting_body(call))
             if size > self._room and (row.events or chunk):
                 self._room = 0
                 break

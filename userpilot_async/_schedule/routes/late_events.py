@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from ..._calls.payload import Waiting
+from ..._calls.payload import WaitingEvent, event_id, occurred_at
 from ..._calls.rows import Row, RowState
 from ..._protocol.rate_limit import Bucket
 from ..calendar import Calendar
@@ -84,13 +84,14 @@ class LateEventRoute:
         Who said when it happened waits longer for files to work.
         """
         first = lane.first_event
-        if first is None or first[0] <= lane.slow_until:
+        if first is None or event_id(first) <= lane.slow_until:
             return False
         _, accepted_at, event = first
-        if isinstance(event, bytes):
+        given = occurred_at(event)
+        if given is None:
             happened, patience = self._calendar.date(accepted_at), PATIENCE
         else:
-            happened, patience = event[1].timestamp(), MOST_PATIENCE
+            happened, patience = given.timestamp(), MOST_PATIENCE
         return self._calendar.date(now) - happened > self._late_after and self._works(now, patience)
 
     def sets_aside(self, lane: KeyQueue, now: float) -> bool:
@@ -186,9 +187,9 @@ class LateEventRoute:
         self.resuming = True
         self._unfinished, self._last_call = file.last_calls, max(file.last_calls.values())
 
-    def rejoins(self, lane: KeyQueue, call: Waiting) -> bool:
+    def rejoins(self, lane: KeyQueue, call: WaitingEvent) -> bool:
         """This event is in the file, which had all that waited of a person up to one event: put it there again."""
-        if not self._had(lane, call[0]):
+        if not self._had(lane, event_id(call)):
             return False
         if lane.batched is None:
             self._rejoin(lane, no_row(lane))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from ..._calls.payload import Waiting
+from ..._calls.payload import WaitingEvent, event_id
 from ..._calls.rows import Row
 from ..._protocol.backoff import Gate
 from ..._protocol.file_job import Step
@@ -49,7 +49,7 @@ class Request:
     """Events."""
     lane: KeyQueue | None = None
     """Or the lane of a row, or of a post."""
-    head: Waiting | Row | Post | None = None
+    head: WaitingEvent | Row | Post | None = None
     begun_at: float = 0.0
     number: int = -1
     """It counts requests, as they begin."""
@@ -60,13 +60,16 @@ class Request:
         """Ids of the calls in it that the server might have twice, if its answer got lost: not those of rows."""
         if self.load is not None:
             return [
-                call[0] for lane, calls in self.load.parts for call in lane.calls[:calls] if isinstance(call, tuple)
+                event_id(call)
+                for lane, calls in self.load.parts
+                for call in lane.calls[:calls]
+                if isinstance(call, tuple)
             ]
         return list(self.head.ids) if isinstance(self.head, Post) else []
 
     def filed(self) -> list[int]:
         """Ids of the events in its file. If its answer gets lost, the file is found again, by its name."""
-        return [event[0] for row in self.rows for event in row.events or ()]
+        return [event_id(event) for row in self.rows for event in row.events or ()]
 
     def in_rows(self) -> list[int]:
         """Ids of the calls that went into its rows: an identify twice is the same identify."""
