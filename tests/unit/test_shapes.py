@@ -70,3 +70,34 @@ def test_an_index_on_a_payload_is_seen(code):
 def test_one_file_knows_the_shape_of_payloads(file):
     """Others ask its accessors, or unpack a whole tuple into names."""
     assert [] == indices_on_payloads(TREES[file])
+
+
+OWNED = {"calls", "place", "open_row", "claim", "lateness", "retry", "alias", "watched", "given_back"}
+CHANGES = {"append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse"}
+
+
+def changes_to_key_queues(tree: ast.AST) -> list[int]:
+    """Lines that write to an attribute of a `KeyQueue`, not of ``self``, or change the list of its calls."""
+    lines = []
+    for node in ast.walk(tree):
+        written: ast.AST | None = None
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            written = node.value if isinstance(node, ast.Subscript) else node
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
+            written = node.func.value
+        if isinstance(written, ast.Attribute) and written.attr in OWNED and name_of(written.value) != "self":
+            lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize("code", [
+    "queue.place = IDLE", "queue.calls[0:0] = events", "del queue.calls[:3]", "batch.parts[0].queue.calls.append(row)",
+    "queue.retry, other = None, 1", "queue.calls += events",
+])  # fmt: skip
+def test_a_change_to_a_key_queue_is_seen(code):
+    assert [1] == changes_to_key_queues(ast.parse(code))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("_schedule/")])
+def test_a_key_queue_is_changed_by_its_own_methods_only(file):
+    assert file.endswith("/key_queue.py") or [] == changes_to_key_queues(TREES[file])

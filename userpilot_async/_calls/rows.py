@@ -73,6 +73,11 @@ class Row:
     said_by: int = -1
     """The newest call that says something of it. Its riders may have merged with later ones, which are not in it."""
 
+    @classmethod
+    def blank(cls, kind: str, key: str) -> Row:
+        """A stand-in for events in a file, of somebody of whom nothing is to be said: it makes no line."""
+        return cls(kind, key, {}, None, array("Q"), 0.0, 0, state=RowState.ANSWERED)
+
     def take_in(
         self,
         call_id: int | None,

@@ -17,10 +17,10 @@ from ..key_queue import KeyQueue, Post
 
 @attrs.define(eq=False)
 class EventBatch:
-    """The first calls of some lanes, which share a request."""
+    """The first calls of some queues, which share a request."""
 
     parts: list[tuple[KeyQueue, int]] = attrs.field(factory=list)
-    """Each lane with the number of its calls, in the order of the request."""
+    """Each queue with the number of its calls, in the order of the request."""
     calls: int = 0
     size: int = 0
     """Bytes of them."""
@@ -47,8 +47,8 @@ class Request:
     gate: Gate = attrs.field(kw_only=True)
     load: EventBatch | None = None
     """Events."""
-    lane: KeyQueue | None = None
-    """Or the lane of a row, or of a post."""
+    queue: KeyQueue | None = None
+    """Or the queue of a row, or of a post."""
     head: WaitingEvent | Row | Post | None = None
     begun_at: float = 0.0
     number: int = -1
@@ -61,8 +61,8 @@ class Request:
         if self.load is not None:
             return [
                 event_id(call)
-                for lane, calls in self.load.parts
-                for call in lane.calls[:calls]
+                for queue, calls in self.load.parts
+                for call in queue.calls[:calls]
                 if isinstance(call, tuple)
             ]
         return list(self.head.ids) if isinstance(self.head, Post) else []
