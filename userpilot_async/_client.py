@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
+from ._calls.payload import size_of_identify
 from ._calls.values import (
     Convertible,
     checked_company,
@@ -245,7 +246,7 @@ class UserpilotClient(DeliveryClient):
         try:
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
-            return "user", key, facts, facts[2]
+            return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
             return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
 

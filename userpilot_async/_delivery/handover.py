@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .._calls.outcome import Outcome
+from .._calls.payload import ticket_id
 from .._outbox.protocol import Outbox
 from .._runtime.log import RateLimitedLog
 from .._schedule.destination import Destination
@@ -67,7 +68,7 @@ class Handover:
                 self._reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(TAKE)
         for ticket in tickets:
-            self.schedule.add(ticket, self._outbox.was_sent(ticket[0]))
+            self.schedule.add(ticket, self._outbox.was_sent(ticket_id(ticket)))
         return len(tickets)
 
     def write_down(self) -> bool:

@@ -238,7 +238,7 @@ class ParcelvoySimulation(World):
         for sent in self.server.events_sent():
             assert 1 <= sent.events <= self.settings.max_events
             assert sent.events == 1 or sent.size <= self.settings.max_bytes
-        assert 0 == self.schedule._arrays.waiting  # or later events would linger too long, or not at all
+        assert 0 == self.schedule._queues.waiting_events  # or later events would linger too long, or not at all
 
     def check_aliases(self) -> None:
         """Each is said once, and again only if an answer to it was lost."""
