@@ -7,7 +7,6 @@ the thread takes all of it at once, and reports to the loop (`Session`).
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -86,7 +85,7 @@ class DurableOutbox:
         if lost:
             self._log.lost("damaged", lost, why=lambda: message)
         else:
-            self._log.say(logging.WARNING, message, message)
+            self._log.warn(message, message)
 
     # ── opening and closing ──
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .._account.shared_ledger import SharedLedger
+from .._calls.payload import ticket_id
 from .._errors.tree import OutboxError
 from .._runtime import clocks
 from .._runtime.log import log
@@ -170,7 +171,7 @@ class Session:
         """Calls were read, for a window that may be another one's to fill by now."""
         if self.reading is not reading:
             return
-        self.send_log.read(one.ticket[0] for one in read.found if one.sent)
+        self.send_log.read(ticket_id(one.ticket) for one in read.found if one.sent)
         self.window.arrived(read, self._times(read))
         self.ask()
         self._changed()

@@ -78,7 +78,7 @@ class StoreWorker:
 
     def poll(self) -> None:
         """See what others have done, and to the lease; of a sender with nothing to do, whether calls are missing."""
-        self._log.say_due()
+        self._log.flush_due()
         try:
             now = self.store.poll()
             if now is not None:
@@ -163,7 +163,7 @@ class StoreWorker:
             self._notify(self._outbox.arrived, reading, read)
 
     def _warn(self, message: str) -> None:
-        self._log.say(logging.WARNING, message, message)
+        self._log.warn(message, message)
 
     def end(self) -> None:
         """Close the store."""

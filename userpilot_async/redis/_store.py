@@ -70,7 +70,7 @@ class RedisStore:
 
     def warn(self, message: str) -> None:
         """Log a warning, once in a while."""
-        self._log.say(logging.WARNING, message, message)
+        self._log.warn(message, message)
 
     def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
         """What was told to be held in this generation is not all there any more: log what that has cost. In any thread.
@@ -90,7 +90,7 @@ class RedisStore:
             cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
         again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
         message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
-        self._log.say(logging.WARNING, "set back", message)
+        self._log.warn("set back", message)
 
     def _report_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 import attrs
 
 from .._account.shared_ledger import Account
+from .._calls.payload import ticket_accepted_at
 from .._calls.stored import Concluded
 from .._errors.tree import OutboxError
 from .._outbox.batch import Batch
@@ -279,7 +280,7 @@ class SQLiteStore:
     def _read(self, reading: Reading) -> Read:
         offset, tables = self._keep_dates(data_version(self.file.connected())), self.file.tables
         read, damaged = tables.read(reading)
-        if any(one.ticket[1] < EARLIEST for one in read.found) and self.file.wall() >= EARLIEST:
+        if any(ticket_accepted_at(one.ticket) < EARLIEST for one in read.found) and self.file.wall() >= EARLIEST:
             with self._changing() as account:
                 tables.read_dates().first_seen(self.file.wall(), account.next_id)
                 tables.write_dates(0.0)

@@ -1,6 +1,6 @@
 """The protocol of the outbox in Redis, in all the states that a small world of it can come to.
 
-About 340,000 states are visited, in some thirty seconds. What this proves, it proves of the
+About 340,000 states are visited, in some thirty seconds; on a push, a tenth of them. What this proves, it proves of the
 model, which leaves out: more than one call in a step, requests whose answer gets lost, tokens that come back, and time,
 but for leases that end. That the scripts do what the model's server does is for `test_redis_scripts`.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import length
 from tests.rules.redis.lease_model import Client, Server, State, Steps, World, Wrong, at_the_end, explore, invariant
 
 
@@ -82,7 +83,16 @@ CATCHERS = {
 }
 
 
-@pytest.mark.parametrize("scene", SCENES)
+# None of this is about a line of ours: a push walks only through what is short.
+LONG = {
+    "one puts while others send", "the server starts again", "two put, one of them sends", "it starts again twice",
+    "it starts again, and commands come late", "it is set back, and another one sent last",
+    "it is set back, and a put is in doubt",
+}  # fmt: skip
+WALKED = [scene for scene in SCENES if length.CHOSEN not in ("edge", "push") or scene not in LONG]
+
+
+@pytest.mark.parametrize("scene", WALKED)
 def test_nothing_goes_wrong_in_any_order_of_events(scene: str) -> None:
     rules = World()
 
@@ -90,7 +100,7 @@ def test_nothing_goes_wrong_in_any_order_of_events(scene: str) -> None:
     assert explored.states > 4_000  # or the scene has lost what makes it one
 
 
-@pytest.mark.parametrize("rule", LEFT_OUT)
+@pytest.mark.parametrize("rule", [rule for rule in LEFT_OUT if CATCHERS.get(rule) in (None, *WALKED)])
 def test_the_checker_finds_what_goes_wrong_without(rule: str) -> None:
     rules = World(without=rule)
 
