@@ -1,4 +1,4 @@
-"""What goes into a durable outbox together: one transaction, or one step."""
+"""Calls and notes that go into a durable outbox together: in one transaction, or one step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OneShot:
             self._event.set()
 
     async def wait(self) -> None:
-        """Until it comes."""
+        """Wait until the moment comes."""
         if not self.past:
             self._event = self._event or anyio.Event()
             await self._event.wait()
@@ -52,7 +52,7 @@ class Put:
     awaited: bool
     """Somebody waits for it, and is told if it fails."""
     withdrawn: bool = False
-    """It was taken back while its batch waited for another try."""
+    """The call was taken back while its batch waited for another try."""
 
 
 @attrs.define(eq=False, slots=True)
@@ -67,7 +67,7 @@ class Settled:
 
 @attrs.frozen(eq=False)
 class Landed:
-    """A request has ended."""
+    """A request and how it has ended."""
 
     request: RequestNote
     answered: bool | None
@@ -94,26 +94,26 @@ class Batch:
     forgotten: list[str] = attrs.field(factory=list)
     """Files that need not be found again."""
     size: int = 0
-    """Bytes of its puts."""
+    """Bytes of the calls to be put."""
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
     leaving: int = 0
-    """Calls that are."""
+    """Calls that are settled in the batch."""
     done: OneShot = attrs.field(factory=OneShot)
-    """Its puts are held, or have failed."""
+    """The calls to be put are held, or have failed."""
     noted: OneShot = attrs.field(factory=OneShot)
     """All of it is recorded, or has failed."""
     tried: OneShot = attrs.field(factory=OneShot)
     """The writer has let go of it; there may be another try."""
     stirs: OneShot = attrs.field(factory=OneShot)
-    """Its puts are held, or it takes so long that those who wait should look at the time."""
+    """The calls are held, or it takes so long that those who wait should look at the time."""
     error: OutboxError | None = None
     """Why its puts are not held."""
     refusals_recorded: bool = False
-    """What was refused is in the account."""
+    """Calls that were refused are in the account."""
 
     def held(self) -> None:
-        """What becomes of its puts is known."""
+        """Report that it is known what becomes of the calls to be put."""
         self.done.come()
         self.tried.come()
         self.stirs.come()
@@ -124,7 +124,7 @@ class Batch:
         self.noted.come()
 
     def come_again(self) -> None:
-        """It will be tried once more."""
+        """Report that the batch will be tried again."""
         tried, self.tried = self.tried, OneShot()
         tried.come()
 
@@ -142,7 +142,7 @@ class Batch:
         return not (self.puts or self.has_notes())
 
     def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
-        """The server has these."""
+        """Note that the server has these calls."""
         if not carriers and not merged:
             return
         settled = self.delivered.get(outcome)

@@ -30,7 +30,7 @@ MayLeave = Callable[[Put, bool], bool]
 
 
 class Incoming:
-    """One opening's calls. ``wake`` wakes the thread, ``steady`` dates calls: the place says which date that was."""
+    """The calls of one opening. ``wake`` wakes the thread; ``steady`` is the clock by which calls are put."""
 
     def __init__(
         self, queue: WriteQueue, ledger: SharedLedger, wake: Callable[[], object], steady: Callable[[], float]
@@ -126,7 +126,7 @@ class Incoming:
     # ── its end ──
 
     def end(self, batch: Batch, ids: Sequence[int], error: OutboxError | None) -> None:
-        """What becomes of a batch's calls is known: they are held under these ids, or there is an ``error``."""
+        """End a batch's calls: they are held under these ids, or there is an ``error``."""
         batch.error = error
         puts = [put for put in batch.puts if not put.withdrawn]
         self._leave(puts)

@@ -47,7 +47,7 @@ class Receipt:
         return self._known().route
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
-        """What became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
+        """Wait for what became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
 
         For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that. After the
         client was closed, or can send no more, it is what is known, perhaps ``pending``. In another event loop than the
@@ -165,12 +165,12 @@ class LateReceipt(Receipt):
         self._tell()
 
     def failed(self, outcome: Outcome) -> None:
-        """It is not held; what became of it is known."""
+        """Note that the call is not held, and what became of it."""
         self._fate = outcome
         self._tell()
 
     def follow(self, other: Receipt) -> None:
-        """This is a receipt for the same call, given out earlier."""
+        """Tell what ``other`` tells, which is a later receipt for the same call."""
         if isinstance(other, LateReceipt):
             if other._fate is not None:
                 self.failed(other._fate)

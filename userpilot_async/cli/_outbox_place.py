@@ -1,4 +1,4 @@
-"""Which outbox is meant, and what can be done with it from outside."""
+"""The outbox that is meant, and what can be done with it from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._exits import NotPossible
 
 VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}
 NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS) or sqlite:///"
-"""What is said of a place that may be a URL with a password, and is not shown."""
+"""The message about a place that may be a URL with a password, and is not shown."""
 
 
 class OutboxPlace(click.Path):
@@ -25,7 +25,7 @@ class OutboxPlace(click.Path):
         super().__init__(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click wants it."""
+        """The outbox of an argument, as click converts it."""
         if not isinstance(value, str):
             return value
         if "://" in value:
@@ -44,7 +44,7 @@ class OutboxPlace(click.Path):
 
 
 def admin_of_file(path: Path) -> OutboxAdmin:
-    """What can be done with the outbox in a file; ends the command where there can be none."""
+    """The outbox in a file from outside; ends the command where there can be none."""
     try:
         from ..sqlite._admin import SQLiteAdmin
     except ImportError as exc:
