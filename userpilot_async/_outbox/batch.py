@@ -13,7 +13,7 @@ from .._calls.rows import Row
 from .._errors.tree import OutboxError
 from .._schedule.settlement import Settlement
 from .._schedule.takeover import RequestNote
-from .receipt import LateReceipt
+from .receipt import Receipt
 
 
 class OneShot:
@@ -48,7 +48,7 @@ class Put:
     """The loop's clock, for this process's own sender."""
     at: float
     """The machine's steady clock, which nobody sets: the place dates the call by how long ago this was."""
-    receipt: LateReceipt
+    receipt: Receipt
     awaited: bool
     """Somebody waits for it, and is told if it fails."""
     withdrawn: bool = False
@@ -83,7 +83,7 @@ class Batch:
     term: int = 0
     """How often the lease had been lost before; what a deposed sender notes is worth nothing."""
     puts: list[Put] = attrs.field(factory=list)
-    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    refused: list[tuple[Outcome, Receipt]] = attrs.field(factory=list)
     delivered: dict[Outcome, Settled] = attrs.field(factory=dict)
     """By the way they went."""
     lost: list[Settled] = attrs.field(factory=list)

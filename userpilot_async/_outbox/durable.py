@@ -24,7 +24,7 @@ from .admin import OutboxAdmin
 from .batch import Batch, Put
 from .owner import Claim
 from .protocol import Opening
-from .receipt import LateReceipt, Receipt
+from .receipt import Receipt
 from .send_log import DurableSendLog
 from .session import Session
 from .store import Store
@@ -218,7 +218,7 @@ class DurableOutbox:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
         if session.bug is not None:
-            put = Put(kind, key, said, size, now, now, LateReceipt(session.ledger), awaited=False)
+            put = Put(kind, key, said, size, now, now, Receipt(session.ledger), awaited=False)
             session.incoming.refuse(put, session.bug_met())
             return put.receipt
         return session.incoming.put(kind, key, said, size, now, awaited=False)[0].receipt
@@ -240,7 +240,7 @@ class DurableOutbox:
     def refuse(self, outcome: Outcome) -> Receipt:
         """Account for a call that found no room: accepted, and gone at once."""
         session = self._session
-        receipt = LateReceipt(session.ledger)
+        receipt = Receipt(session.ledger)
         receipt.failed(outcome)  # known at once; the number follows
         session.ledger.refused(outcome)
         if session.bug is None:  # or nobody would ever write it

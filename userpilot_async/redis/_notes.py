@@ -13,7 +13,7 @@ from .._calls.outcome import Outcome
 from .._calls.payload import Payload
 from .._calls.stored import runs
 from .._outbox.batch import Batch, Landed, Settled
-from .._outbox.receipt import LateReceipt
+from .._outbox.receipt import Receipt
 
 MOST_IDS = 2_000  # settled in one step: about 10 ms
 MOST_ROWS = 2_000  # parts, requests and what else there is
@@ -23,7 +23,7 @@ MOST_ROWS = 2_000  # parts, requests and what else there is
 class SenderNotes:
     """The notes of one step."""
 
-    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    refused: list[tuple[Outcome, Receipt]] = attrs.field(factory=list)
     parts: list[Any] = attrs.field(factory=list)
     settled: list[Any] = attrs.field(factory=list)
     begun: list[Any] = attrs.field(factory=list)
