@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import judge
-from userpilot_async._runtime.log import MATTERS, QUIET, RateLimitedLog
+from userpilot_async._runtime.log import RateLimitedLog
+from userpilot_async._runtime.outage import MATTERS, QUIET
 
 REASONS = ["invalid", "expired", "queue_full", "closed"]
 
@@ -66,7 +67,7 @@ class Stage:
 
     def look(self, now: float) -> None:
         self.now = now
-        self.notices.say_due()
+        self.notices.flush_due()
 
     @property
     def said(self) -> list[str]:
@@ -84,7 +85,7 @@ def test_a_burst_followed_by_silence_adds_up_when_the_quiet_time_is_over(stage):
         stage.lose("invalid")
     due = stage.notices.due()
     stage.now = due
-    stage.notices.say_due()
+    stage.notices.flush_due()
 
     assert QUIET == due
     assert [1, 999] == [int(line.split()[1]) for line in stage.said]
@@ -267,7 +268,7 @@ def test_the_numbers_add_up_to_the_losses_and_no_reason_speaks_twice_in_thirty_s
             elif happening[0] == "wait":
                 stage.now += happening[1]
             elif stage.notices.due() <= stage.now:
-                stage.notices.say_due()
+                stage.notices.flush_due()
                 assert stage.notices.due() > stage.now
 
     assert +lost == stage.log.sums()

@@ -51,7 +51,7 @@ from userpilot_async import (
 )
 from userpilot_async._calls.values import checked_metadata
 from userpilot_async._errors.foreign import must_be
-from userpilot_async._userpilot.api import _company_line, _import_line, _user_line
+from userpilot_async._userpilot.file_rows import company_line, import_line, user_line
 from userpilot_async.parcelvoy import ParcelvoyClient
 from userpilot_async.parcelvoy._data import checked_data, encoded_data
 
@@ -230,10 +230,10 @@ def test_only_invalid_calls_leave_a_call_that_is_checked_on_birth(seed):
         lambda: Identify(first, properties, properties),
         lambda: Identify("u", company={"id": first, "b": second}),
         lambda: IdentifyCompany(first, properties),
-        lambda: _user_line({"user_id": first, "company_id": second, "metadata": properties}, 1),
-        lambda: _user_line(properties, 1),
-        lambda: _company_line({"company_id": first, "metadata": properties}, 1),
-        lambda: _import_line(properties, 1),
+        lambda: user_line({"user_id": first, "company_id": second, "metadata": properties}, 1),
+        lambda: user_line(properties, 1),
+        lambda: company_line({"company_id": first, "metadata": properties}, 1),
+        lambda: import_line(properties, 1),
         lambda: imports.checked({"event_type": "track", "user_id": first, "inserted_at": second, "url": first}),
         lambda: imports.checked({"event_type": first, "user_id": "u", "inserted_at": second, "source": first}),
         lambda: imports.checked({"event_type": "page_view", "metadata": properties, "screen_width": first}),

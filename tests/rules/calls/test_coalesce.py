@@ -1,4 +1,4 @@
-"""Merging identifies into rows and rows into files, and the lane in which one user's calls wait."""
+"""Merging identifies into rows and rows into files, and the queue in which one user's calls wait."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.harness.examples.strategies import names, plain_values
 from userpilot_async import Identify, IdentifyCompany
-from userpilot_async._calls.payload import IdentifyPayload, Ticket, body_of
+from userpilot_async._calls.payload import IdentifyPayload, WaitingEvent, body_of
 from userpilot_async._calls.rows import Row, RowState, cut, halves
 from userpilot_async._calls.values import MAX_PROPERTIES, size_of
-from userpilot_async._schedule.key_queue import KeyQueue, QueueState
+from userpilot_async._schedule.key_queue import FileClaim, KeyQueue, QueueState
 from userpilot_async._userpilot.destination import bulk_line, merges, realtime_body, row_call
 
 facts = st.dictionaries(names, plain_values, max_size=6)
@@ -224,25 +224,27 @@ def test_halves_are_a_partition_of_two_nearly_equal_parts(sizes):
     assert 0 <= len(second) - len(first) <= 1
 
 
-# ── lanes ──
+# ── key queues ──
 
-A_TRACK: Ticket = (9, 1.0, "track", "u1", b"{}")
+A_TRACK: WaitingEvent = (9, 1.0, b"{}")
 
 
-def lane(*calls: Row | Ticket, newest: Row | None = None, batched: Row | None = None) -> KeyQueue:
-    return KeyQueue("user", "u1", calls=list(calls), newest=newest, batched=batched)
+def queue(*calls: Row | WaitingEvent, in_file: Row | None = None) -> KeyQueue:
+    claim = None if in_file is None else FileClaim(in_file)
+    rows = [call for call in calls if isinstance(call, Row) and in_file is None]
+    return KeyQueue("user", "u1", calls=list(calls), open_row=rows[-1] if rows else None, claim=claim)
 
 
 def taker(waiting: KeyQueue, facts: IdentifyPayload) -> Row | None:
-    """The row in this lane that may take these facts in."""
-    row = waiting.open_row()
+    """The row in this queue that may take these facts in."""
+    row = waiting.waiting_row
     return row if row is not None and merges(row, facts, waiting.calls[-1] is row) else None
 
 
 def test_facts_merge_into_the_newest_row_that_waits():
     waiting = row()
 
-    assert waiting is taker(lane(waiting, newest=waiting), ({"a": 1}, None, 1, None))
+    assert waiting is taker(queue(waiting), ({"a": 1}, None, 1, None))
 
 
 @pytest.mark.parametrize("state", [state for state in RowState if state is not RowState.WAITING])
@@ -250,13 +252,13 @@ def test_facts_do_not_merge_into_a_row_that_is_on_its_way(state):
     leaving = row()
     leaving.state = state
 
-    assert None is taker(lane(leaving, newest=leaving), ({"a": 1}, None, 1, None))
+    assert None is taker(queue(leaving), ({"a": 1}, None, 1, None))
 
 
 def test_facts_do_not_merge_into_a_row_that_would_hold_more_than_500():
     full = row(dict.fromkeys(map(str, range(500))))
 
-    assert None is taker(lane(full, newest=full), ({"one more": 1}, None, 1, None))
+    assert None is taker(queue(full), ({"one more": 1}, None, 1, None))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ def test_an_identify_moves_ahead_of_a_track_only_if_the_user_stays_with_their_co
     """Every event is booked on the company its user belongs to at that moment."""
     waiting = row(company_id="acme")
 
-    assert merged == (taker(lane(waiting, *behind, newest=waiting), ({}, company, 1, None)) is waiting)
+    assert merged == (taker(queue(waiting, *behind), ({}, company, 1, None)) is waiting)
 
 
 IN_FILE, ALONE = row(), row()
@@ -286,20 +288,20 @@ ALONE.alone = True
 
 
 @pytest.mark.parametrize(
-    ("waiting", "place"),
+    ("waiting", "state"),
     [
-        (lane(), QueueState.NOWHERE),
-        (lane(A_TRACK), QueueState.TRACKS),
-        (lane(row()), QueueState.PATIENT),
-        (lane(row(), A_TRACK), QueueState.URGENT),
-        (lane(row(), row()), QueueState.URGENT),
-        (lane(ALONE), QueueState.URGENT),
-        (lane(IN_FILE, batched=IN_FILE), QueueState.PARKED),
-        (lane(IN_FILE, row(), batched=IN_FILE), QueueState.PARKED),
-        (lane(IN_FILE, A_TRACK, batched=IN_FILE), QueueState.URGENT),
-        (lane(row(), A_TRACK, batched=IN_FILE), QueueState.PARKED),
-        (lane(A_TRACK, batched=IN_FILE), QueueState.TRACKS),
-        (lane(batched=IN_FILE), QueueState.PARKED),
+        (queue(), QueueState.IDLE),
+        (queue(A_TRACK), QueueState.EVENTS),
+        (queue(row()), QueueState.MERGING),
+        (queue(row(), A_TRACK), QueueState.URGENT),
+        (queue(row(), row()), QueueState.URGENT),
+        (queue(ALONE), QueueState.URGENT),
+        (queue(IN_FILE, in_file=IN_FILE), QueueState.PARKED),
+        (queue(IN_FILE, row(), in_file=IN_FILE), QueueState.PARKED),
+        (queue(IN_FILE, A_TRACK, in_file=IN_FILE), QueueState.URGENT),
+        (queue(row(), A_TRACK, in_file=IN_FILE), QueueState.PARKED),
+        (queue(A_TRACK, in_file=IN_FILE), QueueState.EVENTS),
+        (queue(in_file=IN_FILE), QueueState.PARKED),
     ],
     ids=[
         "empty", "a track", "a row", "a track behind a row", "a row behind a row", "a row that files fail with",
@@ -307,22 +309,22 @@ ALONE.alone = True
         "repeated, and then a track", "repeated",
     ],
 )  # fmt: skip
-def test_a_lane_queues_by_its_head_and_what_is_behind_it(waiting, place):
-    assert place is waiting.proper_place()
+def test_a_queues_state_follows_from_its_head_and_what_is_behind_it(waiting, state):
+    assert state is waiting.state
 
 
 def test_the_next_call_has_the_age_and_no_failures_of_its_own():
-    waiting = lane(row(), A_TRACK)
-    waiting.attempts = 3
-    waiting.pop_heads()
+    waiting = queue(row(), A_TRACK)
+    waiting.failed(3)
+    waiting.pop()
 
-    assert (1.0, 0) == (waiting.head_time(), waiting.attempts)
+    assert (1.0, 0) == (waiting.head_time, waiting.failures)
 
 
 def test_a_row_that_left_takes_in_no_more():
     leaving = row()
-    waiting = lane(leaving, newest=leaving)
-    waiting.pop_heads()
+    waiting = queue(leaving)
+    waiting.pop()
 
     assert None is taker(waiting, ({}, None, 0, None))
 

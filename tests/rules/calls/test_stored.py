@@ -22,6 +22,7 @@ from userpilot_async._calls.values import size_of
 from userpilot_async._delivery.client import Checked
 from userpilot_async._userpilot.calls import Call, track_body
 from userpilot_async._userpilot.destination import facts_of
+from userpilot_async.parcelvoy._destination import checked_call
 
 DESCRIBES = PUTS["userpilot identify that describes a company"]
 FACTS: Any = DESCRIBES[2]
@@ -99,7 +100,7 @@ def test_whatever_is_said_to_parcelvoy_comes_back_as_it_was_put(
         said = parcelvoy.Identify(external_id, anonymous_id=anonymous_id, data=data)
     except InvalidCall:  # ids that are too long, say
         assume(False)
-    put = parcelvoy._as_put(said)
+    put = checked_call(said)
     back = held(put).call()
 
     assert repr(put[:3]) == repr(back)

@@ -39,7 +39,8 @@ TREES = {file: ast.parse((ROOT / file).read_text(encoding="utf-8"), file) for fi
 INSIDE = [file for file in FILES if file.partition("/")[0].removesuffix(".py") in FOLDERS]
 # These act in company only: they decide as purely as the brain does.
 PURE = [
-    "_delivery/trouble.py", "_outbox/window.py", "_outbox/admin.py", "_userpilot/calls.py", "_userpilot/destination.py",
+    "_runtime/outage.py", "_delivery/health.py", "_outbox/window.py", "_outbox/admin.py", "_userpilot/calls.py",
+    "_userpilot/destination.py",
     "_userpilot/event_names.py", "parcelvoy/_data.py",
 ]  # fmt: skip
 BRAIN = PURE + [file for file in FILES if file.partition("/")[0].removesuffix(".py") in DECIDES]

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from tests.harness.examples.strategies import json_values
 from userpilot_async import Job, JobStatus
 from userpilot_async._protocol.jobs import (
-    LATEST_FIRST_LOOK,
+    LATEST_FIRST_POLL,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,
     expected_duration,
-    first_look,
+    first_poll,
     is_job,
     is_list,
     list_in,
-    next_look,
+    next_poll,
     usable_job_id,
 )
 
@@ -235,13 +235,13 @@ def test_10000_rows_take_five_minutes_and_a_half():
 
 
 @given(st.integers(0, 10_000))
-def test_the_first_look_is_when_the_job_may_be_done_or_after_ten_seconds(rows):
-    assert SHORTEST_PAUSE <= first_look(rows) <= LATEST_FIRST_LOOK
+def test_the_first_poll_is_when_the_job_may_be_done_or_after_ten_seconds(rows):
+    assert SHORTEST_PAUSE <= first_poll(rows) <= LATEST_FIRST_POLL
 
 
 @pytest.mark.parametrize(("rows", "seconds"), [(1, 1.0), (90, 3.0), (300, 10.0), (10_000, 10.0)])
-def test_the_first_look_at_some_sizes(rows, seconds):
-    assert seconds == first_look(rows)
+def test_the_first_poll_at_some_sizes(rows, seconds):
+    assert seconds == first_poll(rows)
 
 
 def running(done: int) -> Job:
@@ -253,8 +253,8 @@ seen_jobs = st.none() | st.integers().map(running)
 
 @given(seen_jobs, st.integers(), st.floats(allow_nan=False), st.integers(0))
 @example(running(1), int(1e308), 1e308, 1)
-def test_the_next_look_is_in_1_to_30_seconds_whatever_the_server_says(job, rows, elapsed, looks):
-    assert SHORTEST_PAUSE <= next_look(job, rows, elapsed, looks) <= LONGEST_PAUSE
+def test_the_next_poll_is_in_1_to_30_seconds_whatever_the_server_says(job, rows, elapsed, looks):
+    assert SHORTEST_PAUSE <= next_poll(job, rows, elapsed, looks) <= LONGEST_PAUSE
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_the_next_look_is_in_1_to_30_seconds_whatever_the_server_says(job, rows,
         pytest.param(1, 10_000, 10.0, 30.0, id="slow"),
     ],
 )
-def test_the_next_look_is_when_the_rest_may_be_done_at_the_speed_seen(done, rows, elapsed, seconds):
-    assert seconds == next_look(running(done), rows, elapsed, 3)
+def test_the_next_poll_is_when_the_rest_may_be_done_at_the_speed_seen(done, rows, elapsed, seconds):
+    assert seconds == next_poll(running(done), rows, elapsed, 3)
 
 
 def test_without_a_row_count_the_pause_doubles():
-    assert [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] == [next_look(None, 100, 10.0, looks) for looks in range(7)]
+    assert [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] == [next_poll(None, 100, 10.0, looks) for looks in range(7)]

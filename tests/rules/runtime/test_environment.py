@@ -150,7 +150,7 @@ class KeyVault:
 )
 @pytest.mark.parametrize("make", [UserpilotClient, UserpilotAPI, lambda key: ParcelvoyClient(key, SERVER)])
 def test_a_key_that_would_have_to_be_awaited_is_refused(make, key):
-    assert "this one is async, and nobody awaits it" in refusal(make, key)
+    assert "this one is async, and nothing awaits it" in refusal(make, key)
 
 
 @pytest.mark.filterwarnings("error")

@@ -64,7 +64,7 @@ class Owner:
             Ledger(),
             has_room=lambda size, calls, waiting: calls < self.room,
             take=self.take,
-            letter=lambda kind, key, said, outcome: partial(LostCall, status="dropped", reason=str(said)),
+            dead_letter=lambda kind, key, said, outcome: partial(LostCall, status="dropped", reason=str(said)),
         )
 
     def put(self, said: str, size: int = 10, **options: Any) -> LateReceipt | None:

@@ -15,7 +15,8 @@ from tests.harness import judge
 from tests.rules.schedule.world import FaultyServer, World
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.routes.route import Request
-from userpilot_async.parcelvoy import Alias, Call, Device, Identify, ParcelvoySettings, Track, _as_put, parcelvoy
+from userpilot_async.parcelvoy import Alias, Call, Device, Identify, ParcelvoySettings, Track
+from userpilot_async.parcelvoy._destination import checked_call, parcelvoy
 
 DEVICE = {"os": "iOS", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
 POISON = "poison"
@@ -150,7 +151,7 @@ class ParcelvoySimulation(World):
         """Accept calls now."""
         for call in calls:
             self.accepted.append(call)
-            self.receipts.append(self.outbox.put(*_as_put(call), self.now))
+            self.receipts.append(self.outbox.put(*checked_call(call), self.now))
 
     def track(self, count: int, *, poison: Iterable[int] = (), persons: int | None = None) -> None:
         """Accept so many events, each of another person or taking turns between ``persons``; some spoil an array."""
@@ -237,7 +238,7 @@ class ParcelvoySimulation(World):
         for sent in self.server.events_sent():
             assert 1 <= sent.events <= self.settings.max_events
             assert sent.events == 1 or sent.size <= self.settings.max_bytes
-        assert 0 == self.schedule._arrays.waiting  # or later events would linger too long, or not at all
+        assert 0 == self.schedule._queues.waiting_events  # or later events would linger too long, or not at all
 
     def check_aliases(self) -> None:
         """Each is said once, and again only if an answer to it was lost."""

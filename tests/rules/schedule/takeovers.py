@@ -8,7 +8,7 @@ from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, 
 from tests.harness import judge
 from tests.harness.model import same_events, same_state
 from tests.rules.schedule.simulation import Simulation
-from userpilot_async._delivery.sender import _noted
+from userpilot_async._delivery.exchange import note_of
 from userpilot_async._outbox.protocol import Outbox
 from userpilot_async._protocol.verdict import Meaning, Verdict
 from userpilot_async._schedule.key_queue import Post
@@ -68,7 +68,7 @@ class Heirs(Simulation):
         self.carry_on()
 
     def sending(self, work: Request) -> None:
-        self._under_way[work] = request = _noted(work)
+        self._under_way[work] = request = note_of(work)
         assert at_once(self.outbox.sending(request))
 
     def landed(self, work: Request, verdict: Verdict) -> None:

@@ -107,7 +107,7 @@ LOGINS: Timed = [(Alias("a0", "e0"), 20.0), (Alias("a0", "e0"), 20.0), (Alias("a
 )
 def test_logins_on_one_browser_over_and_over_do_nobody_harm(run: ParcelvoySimulation, made: Timed) -> None:
     lived_through(run, made).check()
-    assert 0 == len(run.schedule._lines)
+    assert 0 == len(run.schedule._queues)
 
 
 TWO_IDS: Timed = [

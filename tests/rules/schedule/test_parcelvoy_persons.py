@@ -150,7 +150,7 @@ def test_no_lane_is_left_where_nothing_waits() -> None:
     for n in range(0, 300, 3):
         run.put(track(n, anonymous_id=f"a{n}"), Alias(f"a{n}", f"e{n}"), track(n + 2, anonymous_id=f"a{n}"))
         run.run(1.0)
-        assert 0 == len(run.schedule._lines)
+        assert 0 == len(run.schedule._queues)
 
 
 # ── what is said of a person ──
@@ -273,7 +273,7 @@ def test_all_of_joined_lanes_dies_of_age() -> None:
     assert {"expired": 8} == run.outbox.ledger.dead
     assert 1 == run.outbox.ledger.merged == run.outbox.ledger.merged_lost
     assert (0, 0) == (run.outbox.waiting_calls, run.outbox.waiting_bytes)
-    assert 0 == len(run.schedule._lines)
+    assert 0 == len(run.schedule._queues)
 
 
 def test_what_was_accepted_behind_joined_lanes_that_died_of_age_still_goes() -> None:
@@ -300,7 +300,7 @@ def test_room_is_made_by_giving_up_the_oldest_call_of_joined_lanes_first() -> No
     assert list(range(1, 9)) == [len(ids) for ids in given_up]
     assert [0] == given_up[0]
     assert (0, 0, 0) == (run.outbox.ledger.pending, run.outbox.waiting_calls, run.outbox.waiting_bytes)
-    assert 0 == len(run.schedule._lines)
+    assert 0 == len(run.schedule._queues)
 
 
 def test_dropping_the_lane_that_others_wait_for_lets_them_go() -> None:
@@ -334,4 +334,4 @@ def test_at_the_end_nothing_of_joined_lanes_is_left_behind(seconds: float) -> No
     assert {"closed": 8} == run.outbox.ledger.dropped
     assert 1 == run.outbox.ledger.merged
     assert (0, 0, 0) == (run.outbox.ledger.pending, run.outbox.waiting_calls, run.outbox.waiting_bytes)
-    assert 0 == len(run.schedule._lines)
+    assert 0 == len(run.schedule._queues)

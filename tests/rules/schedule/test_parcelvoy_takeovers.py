@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.rules.schedule.parcelvoy_simulation import Applied, ParcelvoySimulation, device, identify, track
-from userpilot_async.parcelvoy import Alias, Call, ParcelvoySettings, _as_put
+from userpilot_async.parcelvoy import Alias, Call, ParcelvoySettings
+from userpilot_async.parcelvoy._destination import checked_call
 
 ALIAS = Alias("a1", "e1")
 
@@ -26,7 +27,7 @@ def heir(*calls: Call, was_sent: bool, settings: ParcelvoySettings | None = None
 def test_an_alias_that_is_refused_was_done_if_it_may_have_been_sent_before(was_sent: bool, status: str) -> None:
     """What is done once is refused the second time."""
     run = heir(ALIAS, was_sent=was_sent)
-    run.server.applied.append(Applied("alias", (), json.loads(_as_put(ALIAS)[2])))  # type: ignore[arg-type]  # bytes
+    run.server.applied.append(Applied("alias", (), json.loads(checked_call(ALIAS)[2])))  # type: ignore[arg-type]  # bytes
     run.drain()
 
     assert [status] == [receipt.status for receipt in run.receipts]

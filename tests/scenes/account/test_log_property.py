@@ -17,8 +17,7 @@ from tests.harness.stage.calls import Log
 from tests.harness.stage.log import losses_in, merged_in
 from tests.harness.stage.loops import client_of, virtual_emulator
 from userpilot_async import Settings, Statistics, UserpilotClient
-from userpilot_async._delivery.trouble import LASTING
-from userpilot_async._runtime.log import MATTERS
+from userpilot_async._runtime.outage import LASTING, MATTERS
 from userpilot_async.emulator import Fault
 
 steps = st.lists(

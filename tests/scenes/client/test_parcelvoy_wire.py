@@ -25,11 +25,8 @@ from userpilot_async.parcelvoy import (
     ParcelvoyClient,
     ParcelvoySettings,
     Track,
-    _as_put,
-    _event,
-    _keys,
-    parcelvoy,
 )
+from userpilot_async.parcelvoy._destination import checked_call, checked_event, keys_of, parcelvoy
 
 REQUIRED = {"os": "iOS", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
 NOBODYS = ("external_id", "is missing, and so is anonymous_id: one of them must say whose this is")
@@ -200,7 +197,7 @@ def test_everything_goes_by_one_budget():
     ],
 )
 def test_the_two_kinds_of_ids_are_told_apart_even_if_they_look_alike(ids, key):
-    assert key == _keys(ids)
+    assert key == keys_of(ids)
 
 
 @pytest.mark.parametrize("given", [UserId.FIRST, Shouted("u1")], ids=["an enum of texts", "a subclass of str"])
@@ -208,13 +205,13 @@ def test_the_two_kinds_of_ids_are_told_apart_even_if_they_look_alike(ids, key):
 def test_a_text_that_is_more_than_that_has_the_key_and_body_of_its_text(names, given):
     ids, texts = dict.fromkeys(names, given), dict.fromkeys(names, "u1")
     whose = [ids.get("external_id"), ids.get("anonymous_id")]
-    said = _as_put(Track("u1", **texts, data={"u1": "u1"}))
+    said = checked_call(Track("u1", **texts, data={"u1": "u1"}))
 
-    assert repr(_keys(texts)) == repr(_keys(ids))
-    assert said == ("track", *_event(given, *whose, {given: given}, None), said[3])
-    assert said == _as_put(Track(given, **ids, data={given: given}))
-    assert _as_put(Device("u1", **texts, **REQUIRED)) == _as_put(Device(given, **ids, **REQUIRED))
-    assert _as_put(Identify(**texts, email="u1"))[:2] == _as_put(Identify(**ids, email=given))[:2]
+    assert repr(keys_of(texts)) == repr(keys_of(ids))
+    assert said == ("track", *checked_event(given, *whose, {given: given}, None), said[3])
+    assert said == checked_call(Track(given, **ids, data={given: given}))
+    assert checked_call(Device("u1", **texts, **REQUIRED)) == checked_call(Device(given, **ids, **REQUIRED))
+    assert checked_call(Identify(**texts, email="u1"))[:2] == checked_call(Identify(**ids, email=given))[:2]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +230,7 @@ def test_a_text_that_is_more_than_that_has_the_key_and_body_of_its_text(names, g
     ids=repr,
 )
 def test_what_was_put_can_be_called_by_its_value_again(call):
-    kind, key, said, size = _as_put(call)
+    kind, key, said, size = checked_call(call)
 
     assert call == parcelvoy(ParcelvoySettings()).call_of(kind, key, said)
     assert size > 0
@@ -267,7 +264,7 @@ def slowly(**fields: Any) -> Any:
 def quickly(**fields: Any) -> Any:
     """The same by way of the wire."""
     try:
-        return parcelvoy(ParcelvoySettings()).call_of("track", *_event(**fields))
+        return parcelvoy(ParcelvoySettings()).call_of("track", *checked_event(**fields))
     except InvalidCall as error:
         return error.field, error.reason
 

@@ -12,7 +12,7 @@ from tests.harness.stage.calls import Side, person
 from tests.harness.stage.parcelvoy import both
 from tests.harness.stage.scenes import EPOCH, LIVE_WITHIN, OnSockets, Rehearsal, on_sockets, rehearsal
 from userpilot_async import Rejected, Settings
-from userpilot_async._delivery.trouble import LASTING
+from userpilot_async._runtime.outage import LASTING
 
 pytestmark = pytest.mark.anyio
 virtual = pytest.mark.virtual
