@@ -27,7 +27,7 @@ PACKAGE = "userpilot_async"
 TIERS = ("rules", "contract", "scenes", "wire", "processes")  # the cheapest first
 LONGEST = 1_800.0  # seconds for a tier; a fault for which tests never end is found, too
 COPIED = (PACKAGE, "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "SECURITY.md", "noxfile.py")
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?|\S+)(?: - .*)?$", re.MULTILINE)
 
 
 @attrs.frozen
