@@ -39,7 +39,7 @@ class Process:
         self.term = 0
 
     def look(self) -> None:
-        self.outbox.writer.errands._retry_at = 0.0
+        self.outbox.store._retry_at = 0.0
         self.outbox.look()
 
     def begin_anew(self) -> None:
@@ -138,7 +138,7 @@ class Scene:
         if self.redis.exists(about):
             self.redis.hset(about, "run_id", f"another run {next(self.runs)}")
         for process in self.processes:
-            process.outbox.writer.errands._leave(Away("the connection was lost"))
+            process.outbox.store._leave(Away("the connection was lost"))
 
     def end_lease(self) -> None:
         self.redis.delete(f"{{{self.name}}}:lease")
@@ -318,7 +318,7 @@ def test_lost_calls_that_are_tried_again_after_a_set_back_may_have_been_before(r
         scene.send(0, 1)
         scene.answer(0, "dead")
         scene.save()
-        errands = scene.processes[0].outbox.writer.errands
+        errands = scene.processes[0].outbox.store
 
         def retry() -> None:
             entries = [entry for entry, _ in scene.redis.xrange(f"{{{scene.name}}}:lost")]

@@ -17,7 +17,7 @@ from .._runtime.environment import given
 from ..sqlite import SQLiteOutbox
 from ._console import say, say_json, stderr
 from ._delivery import Delivery
-from ._outbox_place import NO_FILE, VARIABLES, room
+from ._outbox_place import NO_FILE, VARIABLES
 from ._progress import Progress
 from ._recipients import recipient_at
 from ._report import as_dict, as_text
@@ -87,7 +87,7 @@ class Deployed(Outbox, Protocol):
 def _look_first(outbox: RedisOutbox) -> None:
     """A wrong name would be taken for a new outbox, in which there is never anything to do."""
     try:
-        room("redis", "_admin").look(outbox)
+        outbox.admin().inspect()
     except OutboxError as error:
         say(f"{error}; going on all the same", err=True)
 

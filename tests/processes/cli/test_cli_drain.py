@@ -17,7 +17,7 @@ from tests.harness.processes import emulator_process, python
 from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import KEY, NOBODY, Env, Received, Run, fill, identify, lose, track, wait_until
 from userpilot_async.cli._exits import Exit
-from userpilot_async.sqlite import _admin
+from userpilot_async.sqlite._admin import SQLiteAdmin
 
 Invoke = Callable[..., click.testing.Result]
 DRAIN = ("-m", "userpilot_async", "drain", "--outbox")
@@ -44,7 +44,7 @@ def test_once_sends_all_that_waits_and_ends(run: Run, server: str, received: Rec
     assert "11 accepted = 11 delivered + 0 dead + 0 dropped + 0 merged + 0 pending" in result.stdout
     assert "11 of them waited already" in result.stdout
     assert list(range(10)) == [event["metadata"]["serial"] for event in received("events")]
-    assert None is _admin.holder(path)
+    assert None is SQLiteAdmin(path).holder()
 
 
 def test_what_waited_too_long_goes_as_an_import_if_that_is_asked_for(
@@ -96,7 +96,7 @@ def test_it_sends_what_others_put_until_a_signal_ends_it_with_0(
     environment: Env, server: str, received: Received, path: Path, end: signal.Signals
 ) -> None:
     with python(*DRAIN, str(path), env=environment) as drain:
-        wait_until(lambda: path.exists() and _admin.holder(path) is not None)
+        wait_until(lambda: path.exists() and SQLiteAdmin(path).holder() is not None)
         for serial in range(3):
             fill(path, [track(serial=serial)], base_url=server)
             wait_until(lambda expected=serial + 1: len(received("events")) == expected)
@@ -115,21 +115,21 @@ def test_what_a_signal_leaves_waits_in_the_file(path: Path) -> None:
         fill(path, [track(f"u{number}") for number in range(20)], base_url=url)
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
         with python(*DRAIN, str(path), env=env) as drain:
-            wait_until(lambda: _admin.look(path).under_way > 0)
+            wait_until(lambda: SQLiteAdmin(path).inspect().under_way > 0)
             drain.terminate()
             drain.wait_for_line("again to stop at once")
             drain.terminate()
 
             assert Exit.FINE == drain.wait(), drain.output
     assert f"20 calls wait in {path}" in drain.output
-    assert 20 == _admin.look(path).account.waiting
+    assert 20 == SQLiteAdmin(path).inspect().account.waiting
 
 
 def test_a_second_one_stands_by_says_so_and_goes_on_when_the_first_is_killed(
     environment: Env, server: str, received: Received, path: Path
 ) -> None:
     with python(*DRAIN, str(path), env=environment) as first:
-        wait_until(lambda: path.exists() and _admin.holder(path) is not None)
+        wait_until(lambda: path.exists() and SQLiteAdmin(path).holder() is not None)
         with python(*DRAIN, str(path), env=environment) as second:
             second.wait_for_line("another process sends; this one stands by")
             fill(path, [track(serial=1)], base_url=server)
@@ -138,7 +138,7 @@ def test_a_second_one_stands_by_says_so_and_goes_on_when_the_first_is_killed(
             second.wait_for_line("the other one has ended: this process sends now")
             fill(path, [track(serial=2)], base_url=server)
             wait_until(lambda: len(received("events")) == 2)
-            holder = _admin.holder(path)
+            holder = SQLiteAdmin(path).holder()
 
     assert holder is not None
     assert second.pid == holder.pid
@@ -149,14 +149,14 @@ def test_once_waits_for_what_another_process_sends(environment: Env, server: str
         env = {**environment, "USERPILOT_BASE_URL": url}
         fill(path, [track(serial=number) for number in range(8)], base_url=url)
         with python(*DRAIN, str(path), env=env) as sender:
-            wait_until(lambda: _admin.holder(path) is not None)
+            wait_until(lambda: SQLiteAdmin(path).holder() is not None)
             with python(*DRAIN, str(path), "--once", "--json", env=env) as once:
                 assert Exit.FINE == once.wait(30), once.output
-            holder = _admin.holder(path)
+            holder = SQLiteAdmin(path).holder()
 
     assert holder is not None
     assert sender.pid == holder.pid
-    assert (8, 0) == (_admin.look(path).account.delivered, _admin.look(path).account.waiting)
+    assert (8, 0) == (SQLiteAdmin(path).inspect().account.delivered, SQLiteAdmin(path).inspect().account.waiting)
 
 
 def test_once_ends_when_nothing_is_left_of_what_has_come_in_meanwhile_either(path: Path) -> None:
@@ -164,7 +164,7 @@ def test_once_ends_when_nothing_is_left_of_what_has_come_in_meanwhile_either(pat
         fill(path, [track(f"u{number}") for number in range(8)], base_url=url)
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
         with python(*DRAIN, str(path), "--once", env=env) as drain:
-            wait_until(lambda: _admin.look(path).under_way > 0)
+            wait_until(lambda: SQLiteAdmin(path).inspect().under_way > 0)
             fill(path, [track(f"u{number}") for number in range(8, 16)], base_url=url)
 
             assert Exit.FINE == drain.wait(30), drain.output
@@ -179,7 +179,7 @@ def test_once_without_a_server_is_exit_code_3_and_everything_still_waits(run: Ru
 
     assert Exit.UNREACHABLE == result.returncode
     assert "unavailable" in result.stderr
-    assert 1 == _admin.look(path).account.waiting
+    assert 1 == SQLiteAdmin(path).inspect().account.waiting
 
 
 def test_without_once_a_server_that_is_down_is_waited_for(path: Path) -> None:
@@ -192,7 +192,7 @@ def test_without_once_a_server_that_is_down_is_waited_for(path: Path) -> None:
 
             assert Exit.FINE == drain.wait(30), drain.output
     assert f"1 call waits in {path}" in drain.output
-    assert 1 == _admin.look(path).account.waiting
+    assert 1 == SQLiteAdmin(path).inspect().account.waiting
 
 
 def test_another_accounts_file_is_refused_in_one_sentence(run: Run, server: str, path: Path) -> None:
@@ -205,7 +205,7 @@ def test_another_accounts_file_is_refused_in_one_sentence(run: Run, server: str,
         assert Exit.LOST == result.returncode
         assert "has calls for the account of another API key" in result.stderr
         assert "Traceback" not in result.stderr
-    assert 1 == _admin.look(path).account.waiting
+    assert 1 == SQLiteAdmin(path).inspect().account.waiting
 
 
 def test_a_file_of_a_newer_version_is_refused_and_nothing_appears_beside_it(invoke: Invoke, path: Path) -> None:
@@ -237,7 +237,7 @@ def test_send_puts_the_calls_into_the_outbox_and_delivers_them(run: Run, receive
     assert Exit.FINE == result.returncode, result.stderr
     assert "2 accepted = 2 delivered + 0 dead + 0 dropped + 0 merged + 0 pending" in result.stdout
     assert 1 == len(received("events"))
-    assert 2 == _admin.look(path).account.delivered
+    assert 2 == SQLiteAdmin(path).inspect().account.delivered
 
 
 def test_what_send_could_not_deliver_waits_for_the_next_run(run: Run, server: str, path: Path) -> None:
@@ -256,9 +256,9 @@ def test_what_send_could_not_deliver_waits_for_the_next_run(run: Run, server: st
 
 def test_send_beside_a_live_sender_leaves_the_sending_to_that(environment: Env, run: Run, path: Path) -> None:
     with python(*DRAIN, str(path), env=environment) as sender:
-        wait_until(lambda: path.exists() and _admin.holder(path) is not None)
+        wait_until(lambda: path.exists() and SQLiteAdmin(path).holder() is not None)
         result = run("send", "--outbox", str(path), "--json", "-", stdin=lines(track()))
-        holder = _admin.holder(path)
+        holder = SQLiteAdmin(path).holder()
 
     report = json.loads(result.stdout)
     assert Exit.FINE == result.returncode

@@ -14,7 +14,7 @@ from tests.harness.redis_server import RedisServer
 from tests.processes.cli.conftest import KEY, NOBODY, Env, Received, Run, fill, identify, track, wait_until
 from userpilot_async.cli import _delivery
 from userpilot_async.cli._exits import Exit
-from userpilot_async.redis import RedisOutbox, _admin
+from userpilot_async.redis import RedisOutbox
 
 Invoke = Callable[..., click.testing.Result]
 DRAIN = ("-m", "userpilot_async", "drain", "--outbox")
@@ -26,7 +26,7 @@ def url(redis_url: str) -> str:
 
 
 def sender_of(url: str) -> int | None:
-    holder = _admin.holder(RedisOutbox(url))
+    holder = RedisOutbox(url).admin().holder()
     return None if holder is None else holder.pid
 
 
@@ -118,7 +118,7 @@ def test_started_while_redis_is_away_it_waits_and_reports_only_its_own_run(
         drain.wait_for_line("it does not answer", 20)
         redis.resume()
         drain.wait_for_line("3 calls wait", 20)
-        wait_until(lambda: _admin.look(RedisOutbox(url)).account.delivered == 3)
+        wait_until(lambda: RedisOutbox(url).admin().inspect().account.delivered == 3)
         drain.terminate()
 
         assert Exit.FINE == drain.wait(), drain.output

@@ -18,7 +18,8 @@ import pytest
 from tests.harness.processes import emulator_process, python
 from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, track, wait_until
 from userpilot_async.cli._exits import Exit
-from userpilot_async.sqlite import _admin, _visit
+from userpilot_async.sqlite import _admin
+from userpilot_async.sqlite._admin import SQLiteAdmin
 
 Invoke = Callable[..., click.testing.Result]
 
@@ -165,13 +166,13 @@ def test_looking_again_and_again_keeps_nobody_from_sending(invoke: Invoke, path:
         with python("-m", "userpilot_async", "drain", "--outbox", str(path), "--once", "--json", env=env) as sender:
             looks = 0
             while sender.returncode is None:
-                _admin.look(path)
+                SQLiteAdmin(path).inspect()
                 looks += 1
             status = sender.wait()
 
     assert looks > 10
     assert Exit.FINE == status, sender.output
-    assert 20 == _admin.look(path).account.delivered
+    assert 20 == SQLiteAdmin(path).inspect().account.delivered
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -251,7 +252,7 @@ def test_a_file_whose_lock_is_never_free_is_given_up_on(
     invoke: Invoke, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(path, [track()])
-    monkeypatch.setattr(_visit, "PATIENCE", 0.1)
+    monkeypatch.setattr(_admin, "PATIENCE", 0.1)
 
     with path.with_name("events.db.lock").open() as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
@@ -345,7 +346,7 @@ def test_a_terminal_gets_no_control_characters_of_others(invoke: Invoke, path: P
 def test_retried_calls_wait_at_the_end_in_their_order_with_the_time_they_came(invoke: Invoke, path: Path) -> None:
     lose(path, [track(serial=number) for number in range(3)])
     fill(path, [track("u2")])
-    accepted = {one.id: one.at for one in _admin.lost(path)[1]}
+    accepted = {one.id: one.at for one in SQLiteAdmin(path).dead_letters().kept}
 
     result = invoke("outbox", "retry", path)
 
@@ -371,7 +372,7 @@ def test_only_what_was_asked_for_is_retried(invoke: Invoke, path: Path) -> None:
 
     assert {"retried": 1, "first_id": 3, "damaged": 0, "missing": []} == json.loads(one.stdout)
     assert "there is nothing to put back" in none.output
-    assert [0, 2] == [lost.id for lost in _admin.lost(path)[1]]
+    assert [0, 2] == [lost.id for lost in SQLiteAdmin(path).dead_letters().kept]
 
 
 def test_ids_that_are_not_kept_fail_and_the_others_wait_again(invoke: Invoke, path: Path) -> None:
@@ -392,7 +393,7 @@ def test_a_damaged_row_is_not_put_back(invoke: Invoke, path: Path) -> None:
 
     assert "1 call waits again" in result.output
     assert "not put back: 1 call whose rows are damaged" in result.output
-    assert [0] == [lost.id for lost in _admin.lost(path)[1]]
+    assert [0] == [lost.id for lost in SQLiteAdmin(path).dead_letters().kept]
 
 
 def test_a_live_sender_delivers_what_is_retried_beside_it(invoke: Invoke, path: Path) -> None:

@@ -22,9 +22,8 @@ from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, trac
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async._outbox.admin import PurgeReport, Subject
 from userpilot_async.cli._exits import Exit
-from userpilot_async.redis import RedisOutbox, _admin
-from userpilot_async.redis._purge import purge
-from userpilot_async.redis._visit import AT_ONCE
+from userpilot_async.redis import RedisOutbox
+from userpilot_async.redis._purge import AT_ONCE
 
 Invoke = Callable[..., click.testing.Result]
 MARKED = "MARKED-person-1"
@@ -267,14 +266,14 @@ def test_retried_calls_wait_at_the_end_in_their_order_with_the_time_they_came(
 ) -> None:
     lose(redis_url, [track(serial=number) for number in range(3)])
     fill(redis_url, [track("u2", 7)])
-    first = _admin.lost(RedisOutbox(redis_url))[1][0].at
+    first = RedisOutbox(redis_url).admin().dead_letters().kept[0].at
 
     result = invoke("outbox", "retry", redis_url)
 
     assert "3 calls wait again, as 4 to 6" in result.output
     assert [(3, 7), (4, 0), (5, 1), (6, 2)] == [(id, said["metadata"]["serial"]) for id, said in waiting(redis_server)]
     invoke("outbox", "purge", redis_url, "--user", "u2", "--yes")
-    assert first == _admin.look(RedisOutbox(redis_url)).oldest
+    assert first == RedisOutbox(redis_url).admin().inspect().oldest
     report = shown(invoke, redis_url)
     assert {"accepted": 7, "dead": 3, "dropped": 1, "pending": 3} == {
         name: report["account"][name] for name in ("accepted", "dead", "dropped", "pending")
@@ -310,7 +309,7 @@ def test_only_what_was_asked_for_is_retried_and_damaged_ones_stay(
     assert "1 call waits again, as 5" in rest.output
     assert "not put back: 1 call whose rows are damaged" in rest.output
     assert "not put back: 77" in rest.output
-    assert [2, 3] == [lost.id for lost in _admin.lost(RedisOutbox(redis_url))[1]]
+    assert [2, 3] == [lost.id for lost in RedisOutbox(redis_url).admin().dead_letters().kept]
 
 
 def test_a_live_sender_delivers_what_is_retried_beside_it(invoke: Invoke, redis_url: str) -> None:
@@ -335,7 +334,7 @@ async def test_after_a_restart_of_redis_a_retry_is_no_loss_to_those_who_were_the
     async with client_of(server.url, sender="false") as putter:
         await putter.track(OTHER, "Opened")
         await anyio.to_thread.run_sync(partial(server.restart, keep=True))
-        retried = await anyio.to_thread.run_sync(_admin.retry, RedisOutbox(server.url))
+        retried = await anyio.to_thread.run_sync(RedisOutbox(server.url).admin().retry)
         await putter.track(OTHER, "Opened")
         await until(lambda: putter.statistics().pending == 5)
 
@@ -365,7 +364,7 @@ def test_a_person_is_erased_from_waiting_and_lost_calls_and_from_the_memory_of_r
     assert OTHER.encode() in redis_server.snapshot()
     assert [(5, 7)] == [(id, said["metadata"]["serial"]) for id, said in waiting(redis_server)]
     assert [track(OTHER)] == dead(invoke, redis_url)
-    account = _admin.look(RedisOutbox(redis_url)).account
+    account = RedisOutbox(redis_url).admin().inspect().account
     assert (6, {"purged": 2}, 1) == (account.accepted, account.dropped, account.waiting)
     fill(redis_url, [track()])
     assert [5, 6] == [id for id, _ in waiting(redis_server)]
@@ -458,7 +457,7 @@ def client_of(url: str, base_url: str = NOBODY, sender: str = "true", **options:
 
 
 async def purged(url: str, user: str) -> PurgeReport:
-    return await anyio.to_thread.run_sync(purge, RedisOutbox(url), Subject("user", user))
+    return await anyio.to_thread.run_sync(RedisOutbox(url).admin().purge, Subject("user", user))
 
 
 @pytest.mark.anyio
@@ -509,16 +508,16 @@ async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_
                 if not turn % 3:
                     seen["purged"] += (await purged(redis_url, users[turn % 5])).waiting
                 if turn % 3 == 1:
-                    seen["retried"] += (await anyio.to_thread.run_sync(_admin.retry, outbox)).calls
-                now = await anyio.to_thread.run_sync(_admin.look, outbox)
+                    seen["retried"] += (await anyio.to_thread.run_sync(outbox.admin().retry)).calls
+                now = await anyio.to_thread.run_sync(outbox.admin().inspect)
                 assert now.account.waiting >= 0
                 judge.conservation(sender.statistics())
             assert (await sender.flush(30)).complete
-            seen["retried"] += (await anyio.to_thread.run_sync(_admin.retry, outbox)).calls
-            while _admin.look(outbox).account.waiting:  # the sender hears of them by looking
+            seen["retried"] += (await anyio.to_thread.run_sync(outbox.admin().retry)).calls
+            while outbox.admin().inspect().account.waiting:  # the sender hears of them by looking
                 await anyio.sleep(0.02)
 
-    account = _admin.look(outbox).account
+    account = outbox.admin().inspect().account
     seen["lost"] = account.dead.get("invalid", 0)
     judge.happened(seen, "purged", "retried", "lost")
     assert 300 + seen["retried"] == account.accepted

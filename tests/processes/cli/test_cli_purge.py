@@ -24,8 +24,7 @@ from userpilot_async import Settings, UserpilotClient
 from userpilot_async._calls.stored import sealed, unsealed
 from userpilot_async._outbox.admin import Subject
 from userpilot_async.cli._exits import Exit
-from userpilot_async.sqlite import _admin
-from userpilot_async.sqlite._purge import purge
+from userpilot_async.sqlite._admin import SQLiteAdmin
 
 Invoke = Callable[..., click.testing.Result]
 MARKED = "MARKED-person-1"
@@ -86,7 +85,7 @@ def test_what_waited_is_dropped_and_the_account_balances(invoke: Invoke, path: P
 
     invoke("outbox", "purge", path, "--user", MARKED, "--yes")
 
-    account = _admin.look(path).account
+    account = SQLiteAdmin(path).inspect().account
     assert (3, {"purged": 2}, 1) == (account.accepted, account.dropped, account.waiting)
     assert account.bytes == sum(row[6] for row in rows(path, "calls"))
 
@@ -201,7 +200,7 @@ def seen_at(url: str, what: str) -> list[dict[str, Any]]:
 
 
 async def purged(path: Path, user: str) -> Any:
-    return await anyio.to_thread.run_sync(partial(purge, path, Subject("user", user)))
+    return await anyio.to_thread.run_sync(partial(SQLiteAdmin(path).purge, Subject("user", user)))
 
 
 @pytest.mark.anyio
@@ -310,16 +309,16 @@ async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_
                 if not turn % 3:
                     seen["purged"] += (await purged(path, users[turn % 5])).waiting
                 if turn % 3 == 1:
-                    seen["retried"] += (await anyio.to_thread.run_sync(partial(_admin.retry, path))).calls
-                now = await anyio.to_thread.run_sync(partial(_admin.look, path))
+                    seen["retried"] += (await anyio.to_thread.run_sync(SQLiteAdmin(path).retry)).calls
+                now = await anyio.to_thread.run_sync(SQLiteAdmin(path).inspect)
                 assert now.account.waiting >= 0
                 judge.conservation(sender.statistics())
             assert (await sender.flush(30)).complete
-            seen["retried"] += (await anyio.to_thread.run_sync(partial(_admin.retry, path))).calls
-            while _admin.look(path).account.waiting:  # the sender hears of them by looking
+            seen["retried"] += (await anyio.to_thread.run_sync(SQLiteAdmin(path).retry)).calls
+            while SQLiteAdmin(path).inspect().account.waiting:  # the sender hears of them by looking
                 await anyio.sleep(0.02)
 
-    account = _admin.look(path).account
+    account = SQLiteAdmin(path).inspect().account
     seen["lost"] = account.dead.get("invalid", 0)
     judge.happened(seen, "purged", "retried", "lost")
     assert 300 + seen["retried"] == account.accepted

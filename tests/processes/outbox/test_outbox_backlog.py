@@ -16,11 +16,13 @@ from tests.processes.programs.outbox_host import told_by
 from userpilot_async import UserpilotClient
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._outbox.batch import Batch, Put
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._outbox.protocol import Opening
 from userpilot_async._outbox.receipt import LateReceipt
 from userpilot_async._runtime.clocks import steady
 from userpilot_async.sqlite import SQLiteOutbox
-from userpilot_async.sqlite._store import File
+from userpilot_async.sqlite._file import File
+from userpilot_async.sqlite._store import SQLiteStore
 
 MANY = length.of(100_000, least=60_000, soak=1_000_000)  # fewer would not take MORE_MEMORY if they took any
 FEW = 10_000  # what a sender holds of a file at once
@@ -46,12 +48,12 @@ def fill(path: Path, url: str, calls: int) -> None:
             pass
 
     anyio.run(bind)
-    file = File(path, "process", pause=lambda seconds: False)
-    start = file.open(outbox.opening.destination, outbox.opening.fingerprint).account.next_id
+    store = SQLiteStore(File(path, "process", pause=lambda seconds: False))
+    start = store.open(Claim(outbox.opening.destination, outbox.opening.fingerprint)).account.next_id
     for first in range(start, calls, 20_000):
         puts = list(some_calls(range(first, min(first + 20_000, calls))))
-        file.commit(partial(Batch, puts=puts))
-    file.close()
+        store.commit(partial(Batch, puts=puts))
+    store.close()
 
 
 def some_calls(numbers: range) -> Iterator[Put]:

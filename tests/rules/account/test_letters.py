@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
-
+from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._errors.tree import OutboxError
 from userpilot_async._outbox.batch import Put
 from userpilot_async._outbox.receipt import LateReceipt
@@ -14,13 +12,14 @@ from userpilot_async.sqlite import SQLiteOutbox
 
 def test_a_call_of_on_dead_that_an_outbox_could_not_hold_is_told_of_as_one(tmp_path):
     """The thread that could not hold it knows nothing of who has made it."""
-    outbox, told = SQLiteOutbox(tmp_path / "events.db"), []
-    outbox._opening = cast("Any", SimpleNamespace(failed=lambda *call: told.append(in_on_dead.get())))
+    incoming, told = SQLiteOutbox(tmp_path / "events.db")._session.incoming, []
+    incoming.lost = lambda *call: told.append(in_on_dead.get())
     puts = []
     for inside in (True, False):
         with marked(inside):
-            puts.append(Put("track", "u", b"{}", 2, 0.0, 0.0, LateReceipt(outbox.ledger), awaited=False))
-    outbox._not_held(puts, OutboxError("the disk is full"))
+            puts.append(Put("track", "u", b"{}", 2, 0.0, 0.0, LateReceipt(SharedLedger()), awaited=False))
+    for put in puts:
+        incoming.refuse(put, OutboxError("the disk is full"))
 
     assert [True, False] == told
     assert not in_on_dead.get()
