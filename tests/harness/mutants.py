@@ -107,10 +107,15 @@ def killer(mutant: Mutant, root: Path) -> str | None:
 
 def first_failure(root: Path, *chosen: str) -> str | None:
     """What fails first in a run of pytest on these tests of a copy."""
-    env = {**os.environ, "PYTHONPATH": str(root), "CI": "true", "LENGTH": "push", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen]
+    ours = {"PYTHONPATH": str(root), "CI": "true", "LENGTH": "push", "MUTANT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     running = subprocess.Popen(
-        command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen],
+        cwd=root,
+        env={**os.environ, **ours},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         output, _ = running.communicate(timeout=LONGEST)
