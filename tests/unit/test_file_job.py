@@ -210,7 +210,7 @@ def test_refusals_of_the_key_and_limits_are_the_gates_matter_if_there_is_one(sta
     postponed = story.answer(answered(status))[0]
 
     assert Postponed(until=0.0) == postponed
-    assert 0.5 <= Story(new_file(JobRules(alone=True))).answer(answered(429))[0].until
+    assert [Postponed(until=1.0)] == Story(new_file(JobRules(alone=True))).answer(answered(429))
 
 
 @pytest.mark.parametrize(("status", "too_large"), [(400, False), (422, False), (413, True)])
@@ -331,8 +331,8 @@ class Life(RuleBasedStateMachine):
         begins=st.sampled_from(["new", "lost", "running"]),
     )  # fmt: skip
     def begin(self, thorough: bool, list_optional: bool, alone: bool, named: bool, begins: str) -> None:
-        self.rules = JobRules(thorough=thorough, list_optional=list_optional, alone=alone)
-        self.file = new_file(self.rules)
+        self.job_rules = JobRules(thorough=thorough, list_optional=list_optional, alone=alone)
+        self.file = new_file(self.job_rules)
         self.file.named = named or begins != "new"
         self.now = 0.0
         self.has = begins == "running"  # the server has the file
@@ -410,8 +410,8 @@ class Life(RuleBasedStateMachine):
             self.accepted = True
         elif isinstance(effect, NotFound):
             assert not self.accepted
-            if effect.lost and self.file.named and not self.rules.list_optional:
-                assert self.denials >= len(self.rules.searches), "no word but a whole list counts"
+            if effect.lost and self.file.named and not self.job_rules.list_optional:
+                assert self.denials >= len(self.job_rules.searches), "no word but a whole list counts"
                 assert not self.has
         elif isinstance(effect, (Completed, Failed, Forgotten, Found, Missing)):
             assert self.accepted

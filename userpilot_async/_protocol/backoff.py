@@ -1,4 +1,4 @@
-"""A gate before each route: how long to leave the server alone, and when one request may knock."""
+"""A gate before each route: how long to leave the server alone, and when one request may probe."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 FIRST_BACKOFF = 0.5  # seconds
 LONGEST_BACKOFF = 60.0
 PROBE_AFTER = 5  # failures in a row; after that one request at a time
-LONGEST_PROBE = 30.0  # seconds between two knocks, so that an outage's end is noticed within half a minute
-HOLD_PROBE = 60.0  # seconds between two looks whether a refused key or a wrong URL is right again
+LONGEST_PROBE = 30.0  # seconds between two probes, so that an outage's end is noticed within half a minute
+HOLD_PROBE = 60.0  # seconds between two probes whether a refused key or a wrong URL is right again
 
 
 def backoff(attempts: int, chance: float, longest: float = LONGEST_BACKOFF) -> float:

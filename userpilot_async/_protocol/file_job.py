@@ -62,7 +62,7 @@ _PASSING = (Meaning.AGAIN, Meaning.UNSENT)  # what a server says when it is not 
 
 
 class JobState(Enum):
-    """What is done about a file; the module's docstring draws the way."""
+    """Stages in the life of a file; the module's docstring draws the way from one to the next."""
 
     SUBMITTING = "submitting"
     SEARCHING = "searching"
@@ -102,7 +102,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[Effect], JobState]] = {
 
 @attrs.frozen(kw_only=True)
 class JobRules:
-    """What differs between the owners of files."""
+    """The differences between the owners of files: how long to search, and what to make of an answer."""
 
     timeout: float = LONGEST_JOB
     """Seconds that a file is searched for, and that a job is believed in past its expected end."""
@@ -153,7 +153,7 @@ class Pace:
 
 
 class FileJob:
-    """One file: ask `next` what to do, and hand `done` the answer.
+    """The life of a file: ask `next` what to do, and hand `done` the answer.
 
     ``filename`` is unique, and what the job list is searched for. ``rows`` are as the server counts them; 0 if that is
     not known. ``new_pages`` begins a walk through the job list.
@@ -183,7 +183,7 @@ class FileJob:
         self._job_id = ""
         self._taken = False
         self._again_at = -math.inf  # when the file may be submitted again, if the search does not find it
-        self._pauses = 0  # between the looks at the job so far
+        self._pauses = 0  # between the polls of the job so far
         self._misses = 0
         self._lost_at = self._running_since = math.inf
         self._give_up_at = math.inf
@@ -329,7 +329,7 @@ class FileJob:
         return self._become(Submitted(job))
 
     def _paged(self, verdict: Verdict, now: float) -> list[Effect]:
-        """One page of the list is here."""
+        """Take in a page of the job list."""
         jobs = [job for job in self._pages.take_in(verdict.body, verdict.next_page) if job.filename == self.filename]
         if jobs:  # of two under one name, as after a loss, one that failed says nothing of the other
             found = next((job for job in jobs if job.status is not JobStatus.FAILED), jobs[0])

@@ -84,7 +84,7 @@ class JobSlot:
 
     @property
     def state(self) -> SlotState:
-        """What the slot does at present."""
+        """The present stage of the file under way."""
         return SlotState.FREE if self.batch is None else SlotState(self.batch.file.state.value)
 
     @property
