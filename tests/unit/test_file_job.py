@@ -306,6 +306,19 @@ def test_a_watched_job_is_believed_in_for_as_long_as_the_server_knows_it():
         assert [] == story.answer(looked("processing"))
 
 
+def test_a_watched_job_without_an_id_is_believed_in_while_a_list_shows_it_and_for_an_hour_without():
+    story = Story(new_file())
+    story.file.watch("", 0.0)
+    while story.now < 24 * HOUR:
+        assert [] == story.answer(listed(mine("processing", "")))
+    last_seen = story.now
+    while not (effects := story.answer(UNREAD, UNREAD)):
+        assert story.now < 48 * HOUR
+
+    assert [Overdue(outage=False)] == effects
+    assert HOUR == pytest.approx(story.now - last_seen, abs=2 * LONGEST_PAUSE + PACE)
+
+
 # ── whatever the server says ──
 
 ANSWERS = {
@@ -337,7 +350,6 @@ class Life(RuleBasedStateMachine):
         self.now = 0.0
         self.has = begins == "running"  # the server has the file
         self.denials = 0  # whole lists without the file, since the last submission
-        self.began_at = 0.0
         self.accepted = begins == "running"
         self.effects: list[Effect] = []
         if begins == "lost":
@@ -416,7 +428,7 @@ class Life(RuleBasedStateMachine):
         elif isinstance(effect, (Completed, Failed, Forgotten, Found, Missing)):
             assert self.accepted
         elif isinstance(effect, Overdue):
-            assert self.now >= self.began_at + LONGEST_JOB
+            assert self.now >= LONGEST_JOB
         elif isinstance(effect, (Busy, Postponed)):
             assert self.now <= effect.until <= self.now + MINUTE
 

@@ -187,6 +187,7 @@ class FileJob:
         self._misses = 0
         self._lost_at = self._running_since = math.inf
         self._give_up_at = math.inf
+        self._unread_since = math.inf
 
     # ── where it begins, if not with its submission ──
 
@@ -350,6 +351,7 @@ class FileJob:
         pages, self._pages = self._pages, self._new_pages()
         if pages.whole or not (self.lost or self._taken):
             return self._searched(now)
+        self._unread_since = self._unread_since if self.unread else now
         self.unread += 1
         self.due = max(self.due, now + max(next_poll(None, self.rows, 0.0, self.unread), PACE * pages.read))
         return self._overdue(now)
@@ -372,8 +374,7 @@ class FileJob:
         self.due = now + next_poll(None, self.rows, 0.0, self._misses)
         if self._misses < MISSES:
             return []
-        self.job, self._searches = None, 0
-        self._lost_at, self._give_up_at = now, min(self._give_up_at, now + self._rules.timeout)
+        self.job, self._searches, self._lost_at = None, 0, now
         return [self._become(Missing())]
 
     def _unanswered(self, step: JobStep, verdict: Verdict, now: float) -> list[Effect]:
@@ -389,7 +390,10 @@ class FileJob:
         return self._overdue(now, outage=True)
 
     def _overdue(self, now: float, *, outage: bool = False) -> list[Effect]:
-        return [self._become(Overdue(outage))] if now >= self._give_up_at else []
+        give_up_at = self._give_up_at
+        if self.unread and math.isinf(give_up_at):  # a job that is believed in; but not on the word of no list at all
+            give_up_at = self._unread_since + self._rules.timeout
+        return [self._become(Overdue(outage))] if now >= give_up_at else []
 
 
 def _job_in(body: Any) -> Job | None:
