@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from userpilot_async._protocol.backoff import BUSY_LONGEST, Pace
 from userpilot_async._protocol.file_job import (
-    BUSY_LONGEST,
     LATE_SEARCH,
     LONGEST_JOB,
     MISSES,
@@ -22,7 +22,6 @@ from userpilot_async._protocol.file_job import (
     FileJob,
     JobRules,
     JobState,
-    Pace,
 )
 from userpilot_async._protocol.job_effects import (
     Busy,

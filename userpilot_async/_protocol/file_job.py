@@ -27,7 +27,7 @@ from typing import Any
 
 import attrs
 
-from .backoff import backoff
+from .backoff import Pace
 from .job_effects import (
     Busy,
     Completed,
@@ -51,7 +51,6 @@ from .verdict import Meaning, Verdict
 SEARCHES = (2.0, 10.0)  # seconds before each search for a lost submission; it may still be on its way in
 LATE_SEARCH = 30.0  # and before one more, for what must not be doubled, or what a server needs time to read
 LONGEST_JOB = 3_600.0  # seconds past its expected end that a job is believed in
-BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 MISSES = (
     3  # in a row, of one request: a job that its id does not know, a page that never comes, a list there is none of
 )
@@ -118,38 +117,6 @@ class JobRules:
     def searches(self) -> tuple[float, ...]:
         """Seconds before each search of the list for a file whose answer got lost."""
         return (*SEARCHES, LATE_SEARCH) if self.thorough else SEARCHES
-
-
-class Pace:
-    """How long to leave the server alone after failures in a row; the files of one owner share it.
-
-    ``chance`` gives numbers in 0 … 1 for the jitter; ``shortest`` is the least pause after a failure, in seconds.
-    """
-
-    def __init__(self, chance: Callable[[], float], shortest: float = 0.0) -> None:
-        self.failures = 0
-        """Requests in a row that came to nothing."""
-        self._chance = chance
-        self._shortest = shortest
-        self._conflicts = 0
-
-    def answered(self) -> None:
-        """The server has answered a request."""
-        self.failures = 0
-
-    def taken(self) -> None:
-        """The server has taken a file."""
-        self.failures = self._conflicts = 0
-
-    def failed(self, asked: float, now: float) -> float:
-        """When to try again after a failure; ``asked`` is how many seconds the server wants to be left alone."""
-        self.failures += 1
-        return now + max(asked, self._shortest, backoff(self.failures, self._chance()))
-
-    def conflicted(self, asked: float, now: float) -> float:
-        """When to try again after a 409; ``asked`` as in `failed`."""
-        self._conflicts += 1
-        return now + max(asked, min(BUSY_LONGEST, BUSY_FIRST * 2.0 ** min(self._conflicts - 1, 16)))
 
 
 class FileJob:

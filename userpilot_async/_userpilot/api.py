@@ -24,8 +24,8 @@ from .._errors.tree import (
     Rejected,
     Unavailable,
 )
-from .._protocol.backoff import backoff
-from .._protocol.file_job import FileJob, JobRules, Pace
+from .._protocol.backoff import Pace, backoff
+from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import Completed, Failed, JobStep
 from .._protocol.job_list import MAX_PAGES, Pages
 from .._protocol.jobs import Job, quoted_job_id

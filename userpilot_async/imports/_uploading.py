@@ -13,7 +13,8 @@ import anyio
 from anyio.to_thread import run_sync
 
 from .._errors.tree import JobFailed, Rejected
-from .._protocol.file_job import FileJob, JobRules, JobState, Pace
+from .._protocol.backoff import Pace
+from .._protocol.file_job import FileJob, JobRules, JobState
 from .._protocol.job_effects import (
     Busy,
     Completed,
