@@ -542,7 +542,9 @@ def test_redis_that_was_away_when_the_outbox_was_opened_is_said_to_answer_when_i
     redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("userpilot_async.redis._link.Link.connect", lambda link: (_ for _ in ()).throw(Away("refused")))
+        patched.setattr(
+            "userpilot_async.redis._link.Connection.connect", lambda link: (_ for _ in ()).throw(Away("refused"))
+        )
         outbox = InlineRedisOutbox(redis_url)
         open_now(outbox, Client().opening())
     again(outbox)

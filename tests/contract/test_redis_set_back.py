@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.contract.inline import at_once
 from tests.contract.inline_redis import InlineRedisOutbox, processes
+from tests.harness import length
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._calls.payload import Ticket
 from userpilot_async._outbox.receipt import Receipt
@@ -205,7 +206,7 @@ def live(scene: Scene, happened: list[Any]) -> None:
     scene.drain()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=length.of(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(happened=happenings)
 def test_whatever_is_sent_twice_is_counted_however_redis_is_set_back(redis_url: str, happened: list[Any]) -> None:
     """All on one server, where each has an outbox of its own."""

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.contract.puts import PUTS
+from tests.harness import length
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.payload import Key
@@ -499,5 +500,5 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_what_was_committed_is_there_after_any_crash_and_the_account_balances(folder: Path) -> None:
     run_state_machine_as_test(
         lambda: TwoProcesses(folder),  # type: ignore[arg-type]  # a factory is documented, and typed as a class
-        settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=length.of(60), stateful_step_count=30, deadline=None),
     )

@@ -10,7 +10,7 @@ import attrs
 
 from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
-from .._calls.payload import Key, Kind, Payload
+from .._calls.payload import Key, Kind, Payload, companion_key, companion_of, fields_of, identify_in
 from .._calls.stored import Runs
 from .._errors.tree import OutboxError
 
@@ -167,8 +167,10 @@ def keys_in(key: str) -> list[str]:
 
 def names_company(call: Call, company: str) -> bool:
     """An identify of a user says something of this company, or that the user belongs to it."""
-    said = call[2]
-    if call[0] != "user" or isinstance(said, bytes) or len(said) == 2:
+    kind, _, payload = call
+    identify = identify_in(payload)
+    if kind != "user" or identify is None:
         return False
-    _, fields, _, companion = said
-    return (fields or {}).get("company_id") == company or (companion or ("", ""))[1] == company
+    companion = companion_of(identify)
+    named = companion_key(companion) if companion is not None else ""
+    return company in ((fields_of(identify) or {}).get("company_id"), named)

@@ -18,7 +18,7 @@ import anyio
 
 from .._account.shared_ledger import SharedLedger
 from .._calls.outcome import Outcome
-from .._calls.payload import Key, Kind, Payload, Ticket
+from .._calls.payload import Key, Kind, Payload, Ticket, ticket_id
 from .._calls.rows import Row
 from .._errors.tree import ConfigurationError, OutboxError
 from .._runtime import clocks
@@ -496,7 +496,7 @@ class DurableOutbox:
 
     def arrived(self, read: Read) -> None:
         """Calls were read."""
-        self._sent.update(one.ticket[0] for one in read.found if one.sent)
+        self._sent.update(ticket_id(one.ticket) for one in read.found if one.sent)
         self._window.arrived(read, self._times(read))
         self._ask()
         self._changed()

@@ -101,7 +101,7 @@ class Delivery:
             return Exit(self.trouble.exit_code)
         seen = self.report.statistics
         left = seen.pending and not self.durable  # by others, meanwhile
-        lost = seen.dead or seen.dropped or seen.resets
+        lost = seen.dead or seen.dropped or seen.outbox_resets
         return Exit.LOST if self.rejections.count or lost or left else Exit.FINE
 
     @property
@@ -149,7 +149,7 @@ class Delivery:
     async def _wind_up(self) -> None:
         """After the time was up, or a hold did not end, or a signal."""
         seen = self.to.client.statistics()
-        if self.interrupted and seen.pending and seen.sends:
+        if self.interrupted and seen.pending and seen.is_sender:
             self.progress.say(f"interrupted: {GRACE:.0f} s to deliver what was accepted; again to stop at once")
             with self._in_phase(GRACE):
                 # A close does not wait for what cannot be sent within its time. In memory that would lose it: there
@@ -193,7 +193,7 @@ class Delivery:
         since = math.inf
         while True:
             await anyio.sleep(LOOK)
-            if self.to.client.statistics().held is None:
+            if self.to.client.statistics().paused is None:
                 since = math.inf
                 continue
             since = min(since, anyio.current_time())
@@ -205,7 +205,7 @@ class Delivery:
         place, before = self.to.client._outbox.place, "sends"
         while True:
             await anyio.sleep(LOOK)
-            now = "away" if self._is_away() else "sends" if self.to.client.statistics().sends else "stands by"
+            now = "away" if self._is_away() else "sends" if self.to.client.statistics().is_sender else "stands by"
             if now != before and now == "stands by" and getattr(self.to.client._outbox, "only_puts", False):
                 self.progress.say(f"{place}: this process only puts; `userpilot-async outbox` shows who sends")
             elif now != before:
@@ -226,11 +226,11 @@ def since(before: Statistics, now: Statistics) -> Statistics:
 
     Where the outbox has lost calls meanwhile, its account has begun anew, and is all there is.
     """
-    if now.resets != before.resets:
-        return attrs.evolve(now, resets=now.resets - before.resets)
+    if now.outbox_resets != before.outbox_resets:
+        return attrs.evolve(now, outbox_resets=now.outbox_resets - before.outbox_resets)
     counted = ("accepted", "delivered", "dead", "dropped", "merged", "merged_lost")
     changed = {name: getattr(now, name) - getattr(before, name) for name in counted}
     changed["accepted"] += before.pending
-    reasons = {name: count - before.reasons.get(name, 0) for name, count in now.reasons.items()}
+    reasons = {name: count - before.lost_by_reason.get(name, 0) for name, count in now.lost_by_reason.items()}
     reasons = {name: count for name, count in reasons.items() if count}
-    return attrs.evolve(now, **changed, reasons=reasons, resets=0)
+    return attrs.evolve(now, **changed, lost_by_reason=reasons, outbox_resets=0)

@@ -31,7 +31,7 @@ EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path
 @click.option("--strict", is_flag=True, help="Check all of FILE first, and send nothing of it if a row is bad.")
 @click.option("--rejected", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="Where bad rows go. Default: FILE.rejected.ndjson, if rows are sent; else nowhere.")  # fmt: skip
-@click.option("--again", is_flag=True, help="Import what was imported already: its events will be there twice.")
+@click.option("--force", is_flag=True, help="Import what was imported already: its events will be there twice.")
 @click.option("--rebind", is_flag=True, help="Go on with another key or server than the import was begun with.")
 @json_option
 @talks_to_server
@@ -44,7 +44,7 @@ def import_(
     converted_from: str | None,
     strict: bool,
     rejected: Path | None,
-    again: bool,
+    force: bool,
     rebind: bool,
     as_json: bool,
 ) -> None:
@@ -75,17 +75,17 @@ def import_(
     paths = list(dict.fromkeys(files))
     if check and dry_run:
         raise click.UsageError("--check and --dry-run are two things: a dry run checks all rows, too")
-    if check and (again or rebind):
-        raise click.UsageError("--check sends nothing: --again and --rebind are for what does")
-    if again and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
-        raise click.UsageError("--again takes one FILE")
+    if check and (force or rebind):
+        raise click.UsageError("--check sends nothing: --force and --rebind are for what does")
+    if force and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
+        raise click.UsageError("--force takes one FILE")
     if rejected is not None and len(paths) > 1:
         raise click.UsageError("--rejected takes one FILE: each would write over what the last one left")
     journal = journal_path(paths[0])
     own = {os.path.realpath(path) for path in (paths[0], journal, f"{journal}-wal")}
     if rejected is not None and os.path.realpath(rejected) in own:
         raise click.UsageError("--rejected must be another file than the one to import, and than its journal")
-    wish = ImportOptions(check, dry_run, dry_run_to, strict, again, rebind, converted_from, rejected)
+    wish = ImportOptions(check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected)
     progress = Progress(stderr(), PAUSE, only_news=True)
     importing = Importing(server.api() if wish.sends else None, paths, wish, progress)
     anyio.run(importing.run)

@@ -45,7 +45,7 @@ class ImportOptions:
     """Where those go; ``None``: beside each file."""
     strict: bool = False
     """Send nothing of a file that has a bad row."""
-    again: bool = False
+    force: bool = False
     """Send what was sent already."""
     rebind: bool = False
     """Go on with another key, or another server."""
@@ -138,7 +138,7 @@ class Importing:
     def farewell(self) -> str:
         """For whoever interrupted it: what is done, and how it goes on."""
         if self.wish.sends and self.broken_off is not None and self.sight is not None and self.sight.last is not None:
-            command = "the same command" + (" without --again" if self.wish.again else "")
+            command = "the same command" + (" without --force" if self.wish.force else "")
             uploaded = f"{self.sight.last.uploaded:,} rows of {self.broken_off} are uploaded"
             return f"interrupted: {uploaded}; {command} goes on from there"
         return "interrupted"
@@ -198,7 +198,7 @@ class Importing:
         work: Work = partial(check_file, path)
         if not wish.check:
             work = partial(
-                import_file, self.api, path, again=wish.again, rebind=wish.rebind, dry_run=wish.uploads(path)
+                import_file, self.api, path, force=wish.force, rebind=wish.rebind, dry_run=wish.uploads(path)
             )
         report: ImportReport | None = None
         self.sight = sight = ProgressView(sends=wish.sends, strict=wish.strict)
@@ -266,4 +266,4 @@ def failure_of_import(path: Path, error: UserpilotError | OSError) -> Failed:
 
 def in_options(error: JournalError) -> str:
     """What it says of the library's arguments, said of the command's options."""
-    return str(error).replace("again=True", "--again").replace("rebind=True", "--rebind")
+    return str(error).replace("force=True", "--force").replace("rebind=True", "--rebind")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from .. import parcelvoy
 from .._calls.ndjson import line_of
 from .._errors.tree import InvalidCall
 from .._userpilot import destination
+from ..parcelvoy import _destination as parcelvoy
 from ._console import cell
 from ._report import account_counts, account_text, calls_text
 
 if TYPE_CHECKING:
     from .._outbox.admin import DeadLetter, Holder, Inspection, PurgeReport
 
-CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy._call_of}
+CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy.call_of}
 """By kind of server, as outboxes have it."""
 
 REDIS_FILES = "files of Redis (AOF, snapshots) have it until it writes them anew"
@@ -83,10 +83,10 @@ def as_dict(seen: Inspection) -> dict[str, Any]:
             "oldest_age": None if seen.oldest is None else round(max(0.0, seen.now - seen.oldest), 3),
         },
         "account": account_counts(seen.account),
-        "reasons": {"dead": seen.account.dead, "dropped": seen.account.dropped},
+        "lost_by_reason": {"dead": seen.account.dead, "dropped": seen.account.dropped},
         "merged_lost": seen.account.merged_lost,
         "lost_kept": seen.lost,
-        "resets": seen.account.resets,
+        "outbox_resets": seen.account.resets,
         "damaged_rows": seen.damaged,
         "quarantined": list(seen.quarantined),
     }

@@ -21,7 +21,7 @@ PLAIN = 3.0  # seconds between two plain lines; a log is read later
 BAR = 30  # characters
 
 Budgets = Mapping[str, "int | None"]
-"""Requests a minute, by the names of `Statistics.budgets`."""
+"""Requests a minute, by the names of `UserpilotClient.rate_limits`."""
 
 
 class Progress:
@@ -44,10 +44,10 @@ class Progress:
         """Show where its calls are, again and again; and a last time when it is cancelled."""
 
         def said() -> str:
-            return words(client.statistics(), client.budgets)
+            return words(client.statistics(), client.rate_limits)
 
         def drawn(elapsed: float) -> RenderableType:
-            return table(client.statistics(), client.budgets, elapsed)
+            return table(client.statistics(), client.rate_limits, elapsed)
 
         await self.watch(said, drawn)
 
@@ -90,8 +90,8 @@ def words(seen: Statistics, budgets: Budgets) -> str:
         said.append("budget used: " + ", ".join(f"{count} {name}" for name, count in spent.items()))
     if seen.job is not None:
         said.append(f"job {job_words(seen.job)}")
-    if seen.held is not None:
-        said.append(f"held: {seen.held}")
+    if seen.paused is not None:
+        said.append(f"paused: {seen.paused}")
     elif seen.outage is not None:
         said.append(f"no success: {seen.outage}")
     return ", ".join(said)
@@ -108,19 +108,19 @@ def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:
     grid.add_row("merged", f"{seen.merged:,}", "")
     grid.add_row("delivered", f"{seen.delivered:,}", "")
     if lost := seen.dead + seen.dropped:
-        grid.add_row("lost", cell(f"{lost:,}", "red"), cell(", ".join(sorted(seen.reasons))))
+        grid.add_row("lost", cell(f"{lost:,}", "red"), cell(", ".join(sorted(seen.lost_by_reason))))
     grid.add_row("pending", f"{seen.pending:,}", f"{seen.submitted:,} of them in a job" if seen.submitted else "")
     for name, spent in used(seen, budgets).items():
         grid.add_row(f"{name} budget", f"{spent:,}", _budget(spent, budgets[name] or 0))
     if seen.job is not None or seen.jobs_completed:
         grid.add_row("job", "", _job(seen))
-    grid.add_row("time", f"{elapsed:.0f} s", cell(seen.held, "red") if seen.held is not None else "")
+    grid.add_row("time", f"{elapsed:.0f} s", cell(seen.paused, "red") if seen.paused is not None else "")
     return grid
 
 
 def used(seen: Statistics, budgets: Budgets) -> dict[str, int]:
     """Requests of this minute that are spent, by budget; those without a limit are not among them."""
-    left = seen.budgets
+    left = seen.rate_limit_remaining
     return {name: limit - (left.get(name) or 0) for name, limit in budgets.items() if limit is not None}
 
 

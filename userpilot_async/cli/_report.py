@@ -30,9 +30,9 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     yield account_text({name: getattr(seen, name) for name in COUNTS})
     if delivery.found:
         yield f"{delivery.found:,} of them waited already"
-    if seen.reasons:
-        yield "lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.reasons.items()))
-    if seen.resets:
+    if seen.lost_by_reason:
+        yield "lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.lost_by_reason.items()))
+    if seen.outbox_resets:
         yield "lost besides: what the outbox had, and has no more; how many calls that was is unknown"
     often_first = sorted(seen.requests.items(), key=lambda item: -item[1])
     requests = ", ".join(f"{count:,} {ENDPOINTS.get(name, name)}" for name, count in often_first)
@@ -63,8 +63,8 @@ def as_dict(delivery: Delivery) -> dict[str, Any]:
         "error": None if delivery.trouble is None else delivery.trouble.message,
         **{name: getattr(seen, name) for name in (*COUNTS, "submitted")},
         "found_waiting": delivery.found,
-        "reasons": dict(seen.reasons),
-        "resets": seen.resets,
+        "lost_by_reason": dict(seen.lost_by_reason),
+        "outbox_resets": seen.outbox_resets,
         "requests": dict(seen.requests),
         "requests_total": sum(seen.requests.values()),
         "retries": seen.retries,

@@ -55,7 +55,7 @@ async def import_file(
     strict: bool = False,
     journal: PathLike | None = None,
     rejected: PathLike | None = None,
-    again: bool = False,
+    force: bool = False,
     rebind: bool = False,
     dry_run: PathLike | None = None,
     on_progress: OnProgress | None = None,
@@ -69,7 +69,7 @@ async def import_file(
     good rows are uploaded, and the bad ones written to ``<file>.rejected.ndjson`` (or ``rejected``), in the place of
     what an earlier import left there. With ``strict`` the file is checked first, and a bad row is an `InvalidRow`.
 
-    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``again`` imports a file once more, which
+    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``force`` imports a file once more, which
     doubles its events; an import that is not complete goes on. ``rebind`` goes on with another key, or at another URL.
     ``dry_run`` is a directory for the upload files: nothing is sent then, no journal is kept, no rejected file written
     unless ``rejected`` is given, and ``api`` may be ``None``. No upload file has more than ``max_rows`` rows, or 50 MB.
@@ -100,7 +100,7 @@ async def import_file(
         _raise_if_off(api)
     refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
     await run_sync(refused.check)
-    opened = await work.open_journal(converted_from, again=again, rebind=rebind)
+    opened = await work.open_journal(converted_from, force=force, rebind=rebind)
     try:
         return await work.run(opened, Import(opened, refused, begun, on_progress), refused, strict=strict)
     finally:
@@ -121,7 +121,7 @@ class _FileImport:
     max_rows: int = attrs.field(kw_only=True)
     series: Series | None = attrs.field(kw_only=True)
 
-    async def open_journal(self, converted_from: str | None, *, again: bool, rebind: bool) -> Journal:
+    async def open_journal(self, converted_from: str | None, *, force: bool, rebind: bool) -> Journal:
         """The file's journal, begun or gone on with; raises `ImportConflict` and `JournalError`."""
         about = About(
             name=new_name(self.path.name),
@@ -132,7 +132,7 @@ class _FileImport:
         if isinstance(self.to, Path):
             return await run_sync(fresh, about)
         try:
-            return await opened_journal(self.to, self.journal, about, str(self.path), again=again, rebind=rebind)
+            return await opened_journal(self.to, self.journal, about, str(self.path), force=force, rebind=rebind)
         except AlreadyImported:
             if self.series is not None:
                 self.series.pass_over(self.path, self.convert, about.source)

@@ -34,7 +34,7 @@ def fresh(about: About) -> Journal:
 
 
 async def opened(
-    api: UserpilotAPI, place: Path, about: About, source: str, *, again: bool = False, rebind: bool = False
+    api: UserpilotAPI, place: Path, about: About, source: str, *, force: bool = False, rebind: bool = False
 ) -> Journal:
     """The journal at ``place``, which is this source's and this account's; `ImportConflict` otherwise."""
     journal = await run_sync(Journal, place)
@@ -46,7 +46,7 @@ async def opened(
                 mine = _checked(journal, about, source)
                 await _bind(journal, mine, keys, api.base_url, source, rebind=rebind)
                 return journal
-            if not again and journal.progress.uploaded:
+            if not force and journal.progress.uploaded:
                 raise await run_sync(_done, journal, about, source, keys, api.base_url)
         about = await run_sync(_bound, about, keys, api.base_url)
         await run_sync(journal.begin, about, MAX_BYTES)
@@ -128,7 +128,7 @@ def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: st
     if not _is_of(journal.about, keys, server):
         return ImportConflict(
             f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "
-            f"if this is another account, take {journal.path} away, or say again=True, and it is imported here, too"
+            f"if this is another account, take {journal.path} away, or say force=True, and it is imported here, too"
         )
     if _is_old(journal.about, keys):
         journal.bind(_bound(journal.about, keys, server))
@@ -136,9 +136,9 @@ def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: st
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))
     if journal.about.source == about.source:
-        message = f"{source} was imported on {when}: again=True would import it once more, and double its events"
+        message = f"{source} was imported on {when}: force=True would import it once more, and double its events"
         return AlreadyImported(message, report_of(journal))
     return ImportConflict(
-        f"{source} was imported on {when}, and has changed since: again=True imports all of it, and doubles the events "
+        f"{source} was imported on {when}, and has changed since: force=True imports all of it, and doubles the events "
         "that it had then; put new rows, and corrected ones, into a file of their own"
     )

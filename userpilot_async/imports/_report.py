@@ -28,7 +28,7 @@ class ImportConflict(JournalError):
 
 
 class AlreadyImported(ImportConflict):
-    """The very same file was imported before; ``report`` says what came of it. ``again=True`` imports it once more."""
+    """The very same file was imported before; ``report`` says what came of it. ``force=True`` imports it once more."""
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)

@@ -63,7 +63,7 @@ class Errands:
 
     def warn(self, message: str) -> None:
         """Into the log, once in a while."""
-        self._notices.say(logging.WARNING, message, message)
+        self._notices.warn(message, message)
 
     def say_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
         """What was told to be held in this generation is not all there any more: log what that has cost. In any thread.
@@ -83,7 +83,7 @@ class Errands:
             cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
         again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
         message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
-        self._notices.say(logging.WARNING, "set back", message)
+        self._notices.warn("set back", message)
 
     def _say_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""
@@ -240,7 +240,7 @@ class Errands:
 
     def look(self) -> None:
         """See what others have done, and to the lease; or whether Redis is back."""
-        self._notices.say_due()
+        self._notices.flush_due()
         self.lease.lapse()
         if self._away and steady() < self._retry_at:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import time
@@ -39,7 +38,7 @@ class Errands:
         if lost:
             self._notices.lost("damaged", lost, why=lambda: message)
         else:
-            self._notices.say(logging.WARNING, message, message)
+            self._notices.warn(message, message)
 
     def begin(self) -> bool:
         """Open the file, and take the lease if nobody has it."""
@@ -56,7 +55,7 @@ class Errands:
 
     def look(self) -> None:
         """See what others have done, and whether the lease is free."""
-        self._notices.say_due()
+        self._notices.flush_due()
         try:
             if self._leading and not self.file.lease.still_held():
                 self._leading = self._may_send = False

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .._calls.payload import identify_in
 from .._calls.stored import UNREADABLE, Stored, unsealed
 from .._calls.values import encode_json, size_of
 from .._errors.tree import OutboxError
@@ -112,10 +113,14 @@ class Search:
             call = checked(call_id, at, size, stored, crc, ())
             if call is None or not names_company(call, self._whose.id):
                 continue
-            metadata, fields, _, _ = call[2]
+            kind, key, payload = call
+            identify = identify_in(payload)
+            if identify is None:
+                continue
+            metadata, fields, _, _ = identify
             others = {name: value for name, value in (fields or {}).items() if name != "company_id"} or None
             its_size = size_of(metadata) + (size_of(others) if others else 0)
-            changed = Stored.of(call[0], call[1], (metadata, others, its_size, None))
+            changed = Stored.of(kind, key, (metadata, others, its_size, None))
             yield changed.said, its_size, changed.checksum(call_id, at, its_size), call_id
 
     def erase(self) -> None:

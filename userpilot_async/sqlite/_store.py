@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from .._account.shared_ledger import Account
+from .._calls.payload import ticket_accepted_at
 from .._calls.stored import Concluded
 from .._errors.tree import OutboxError
 from .._outbox.batch import Batch, Committed
@@ -465,7 +466,7 @@ class File:
     def _read(self, reading: Reading) -> Read:
         offset = self._keep_dates(self._connected().execute("PRAGMA data_version").fetchone()[0])
         read, damaged = self.tables.read(reading)
-        if any(one.ticket[1] < EARLIEST for one in read.found) and self._wall() >= EARLIEST:
+        if any(ticket_accepted_at(one.ticket) < EARLIEST for one in read.found) and self._wall() >= EARLIEST:
             with self._changing() as account:
                 self.tables.read_dates().first_seen(self._wall(), account.next_id)
                 self.tables.write_dates(0.0)

@@ -23,7 +23,7 @@ from ..._userpilot.calls import Call, from_bytes
 BURST = 300  # nobody else spends from this budget
 LINES = 1_200  # with more of them, the events alone would take longer than a minute's budget allows
 TICK = 0.02  # seconds between two moments
-TOLD = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "sends")
+TOLD = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "is_sender")
 
 
 async def live(url: str, path: str, sample: Path) -> None:

@@ -180,7 +180,7 @@ class Stage:
 
     async def _watch(self, life: Process, watchers: TaskGroup) -> None:
         while (moment := await life.moment()) is not None:
-            if not moment["sends"]:
+            if not moment["is_sender"]:
                 continue
             if self._killed is None and self._is_half_way(moment):
                 await self._kill(life)
