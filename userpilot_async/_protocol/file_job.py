@@ -1,17 +1,17 @@
 """The life of one uploaded file, from its submission to the end of its job: the only place that knows how it goes on.
 
-    SUBMITTING ──Submitted──▶ RUNNING ──Completed, Failed, Forgotten──▶ OVER
-      │  ▲  │                  │   ▲                                     ▲
-      │  │  └─Refused──────────┼───┼─────────────────────────────────────┤
-      │  │                  Missing│                                     │
-      │  │                     │ Submitted, Found                        │
-      │  │                     ▼   │                                     │
-      │  └─────NotFound────── SEARCHING ───────────Forgotten─────────────┘
-      └────────InDoubt──────────▲
+    SUBMITTING ──Submitted─────────────────▶ RUNNING ──Completed, Failed, Forgotten──▶ OVER
+      │    ▲                                 ▲     │
+      │    └──NotFound──┐   Submitted, Found │     │ Missing
+      │                 │ ┌──────────────────┘     │
+      ├──InDoubt──▶ SEARCHING ◀────────────────────┘
+      │                 └──Forgotten──▶ OVER
+      └──Refused──▶ OVER
 
 There is no idempotency key on the wire. The unique filename is ours: after an ambiguous answer the job list is searched
 for it before the file is submitted again; a list whose end was not seen is no word. A job that its id no longer knows
-may still be in the list. `TRANSITIONS` is the drawing as a table, and the only way to another state.
+may still be in the list. `TRANSITIONS` is the drawing as a table, and the only way to another state; Busy and Postponed
+leave a file in SUBMITTING, and Overdue leaves it where it is.
 
 `FileJob` is pure: it is handed ``now`` and verdicts, and answers with effects. What they are good for is its owner's
 matter: rows of a job slot (`_schedule.job_slot`), a journal on the disk (`imports._uploading`), somebody who waits
@@ -123,7 +123,8 @@ class FileJob:
     """The life of a file: ask `next` what to do, and hand `done` the answer.
 
     ``filename`` is unique, and what the job list is searched for. ``rows`` are as the server counts them; 0 if that is
-    not known. ``new_pages`` begins a walk through the job list.
+    not known. ``rules`` are its owner's, ``pace`` is shared by the owner's files, and ``new_pages`` begins a walk
+    through the job list.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class FileJob:
     def watch(self, job_id: str, now: float, *, fresh: bool = False) -> None:
         """Begin in RUNNING: the server has taken the file as this job.
 
-        The first look is made at once, because the job may have ended long ago; in a second where it is ``fresh``. The
+        The first poll is made at once, because the job may have ended long ago; in a second where it is ``fresh``. The
         job is believed in for as long as the server knows it.
         """
         self.state, self._taken, self._job_id, self._running_since = JobState.RUNNING, True, job_id, now
@@ -249,7 +250,7 @@ class FileJob:
         return self._overdue(now)
 
     def _answered(self, verdict: Verdict, now: float) -> list[Effect]:
-        """The submission has come to this."""
+        """Take in the answer to the submission."""
         meaning, lost = verdict.meaning, verdict.meaning is Meaning.LOST
         if meaning is Meaning.ACCEPTED:
             return [self._run(_job_in(verdict.body), now)]
@@ -336,7 +337,7 @@ class FileJob:
         return [self._become(NotFound(self.lost))]
 
     def _unknown(self, now: float) -> list[Effect]:
-        """The job's id is answered with 404."""
+        """Take in a 404 for the job's id."""
         self._misses += 1
         self.due = now + next_poll(None, self.rows, 0.0, self._misses)
         if self._misses < MISSES:
@@ -345,7 +346,7 @@ class FileJob:
         return [self._become(Missing())]
 
     def _unanswered(self, step: JobStep, verdict: Verdict, now: float) -> list[Effect]:
-        """A look or a search came to nothing: it is made again."""
+        """A poll or a search came to nothing: it is made again."""
         self.due = self._pace.failed(verdict.delay, now)
         unknown = verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED)
         # Also where one page is never answered: a file that is worked off late shows on the first.
