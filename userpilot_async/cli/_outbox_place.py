@@ -1,4 +1,4 @@
-"""Which outbox is meant, and the room whose functions know what to do with it."""
+"""The outbox that a command line names, and the package whose functions act on it."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def room(name: str, module: str) -> ModuleType:
 
 @attrs.frozen
 class Place:
-    """What can be done with an outbox from outside; each of these raises `OutboxError`."""
+    """An outbox seen from outside, with all that commands do to it; each method raises `OutboxError`."""
 
     kind: str
     """The room: its `_inspect` and `_purge` have these functions."""
     where: Any
-    """What they take first: a path, or an outbox in Redis that is not open."""
+    """First argument of those functions: a path, or an outbox in Redis that is not open."""
     name: str
 
     def __str__(self) -> str:
         return self.name
 
     def look(self) -> Inspection:
-        """What there is to see."""
+        """Inspect the outbox: its account, its sender, its sizes."""
         seen: Inspection = self._inspect.look(self.where)
         return seen
 
     def holder(self) -> Holder | None:
-        """Who sends."""
+        """The process that sends at present; ``None``: no process does."""
         holder: Holder | None = self._inspect.holder(self.where)
         return holder
 
@@ -55,17 +55,17 @@ class Place:
         return found
 
     def retry(self, reasons: Sequence[str], ids: Sequence[int]) -> Retried:
-        """Put those back in line."""
+        """Put lost calls back into the queue, by reason and id; empty means all."""
         retried: Retried = self._inspect.retry(self.where, reasons, ids)
         return retried
 
     def rebind(self, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
-        """Give it to another account."""
+        """Give the outbox to another account."""
         rebound: Rebound = self._inspect.rebind(self.where, destination, fingerprint)
         return rebound
 
     def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
-        """Erase a person, or a company."""
+        """Erase a person or a company; ``really=False`` only counts what would be erased."""
         erased: PurgeReport = room(self.kind, "_purge").purge(self.where, whose, really=really)
         return erased
 
@@ -76,7 +76,7 @@ class Place:
 
 VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}
 NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS) or sqlite:///"
-"""What is said of a place that may be a URL with a password, and is not shown."""
+"""Message about a place that may be a URL with a password, and is therefore not quoted."""
 
 
 class OutboxPlace(click.Path):
@@ -86,7 +86,7 @@ class OutboxPlace(click.Path):
         super().__init__(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click wants it."""
+        """Turn the argument into a `Place`; raises click's errors."""
         if isinstance(value, Place):
             return value
         if isinstance(value, str) and "://" in value:
@@ -97,7 +97,7 @@ class OutboxPlace(click.Path):
             except ImportError as exc:
                 raise NotPossible(str(exc)) from None
             if not outbox.durable:
-                self.fail("nobody can look into the memory of another process", param, ctx)
+                self.fail("a memory outbox belongs to its process, and cannot be opened from another one", param, ctx)
             if not value.startswith("sqlite://"):
                 return Place("redis", outbox, outbox.place)
             value = outbox.place
