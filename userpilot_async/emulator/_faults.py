@@ -88,7 +88,7 @@ def _check_apply(fault: Fault, field: Field, value: Any) -> None:
 
 
 def _stage(step: object) -> tuple[str, float]:
-    """One step of a `status_sequence`: a status, and for how long the job shows it."""
+    """A step of a `status_sequence`: a status, and the seconds for which the job shows it."""
     if isinstance(step, str):
         return step, SCRIPTED
     if isinstance(step, Sequence) and len(step) == 2:
@@ -107,7 +107,7 @@ def _is_header(text: object) -> bool:
 
 @attrs.frozen
 class Fault:
-    """One thing to go wrong: first which calls it befalls, then what becomes of them.
+    """A scripted failure: first which calls it befalls, then what becomes of them.
 
     Faults are asked in the order they were added; the first that fires ends the asking, so that a call meets one fault.
     """
@@ -144,7 +144,7 @@ class Fault:
     cut: Literal["before", "after"] | None = attrs.field(default=None, validator=_check_cut)
     """The connection ends without an answer, before the call is applied or after."""
     job: JobFault | None = attrs.field(default=None, validator=_check_job)
-    """What becomes of the job that the call creates. It holds its slot until its last status begins, and for ever if
+    """The course of the job that the call creates. It holds its slot until its last status begins, and for ever if
     that is neither `completed` nor `failed`. Rows of a scripted life are applied together, at its first `completed`."""
     apply: bool | None = attrs.field(default=None, validator=_check_apply)
     """False: answer as always, change nothing. True: change what the call says, in spite of `status` or a failing job.
@@ -167,7 +167,7 @@ class Fault:
         )
 
     def script(self) -> JobScript:
-        """What becomes of the job, if the call creates one."""
+        """The course of the job, if the call creates one."""
         if self.job is None:
             return JobScript("failed" if self.fail_if_row_contains else "completed")
         if isinstance(self.job, Mapping):
