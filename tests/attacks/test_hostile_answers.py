@@ -17,9 +17,9 @@ import anyio.to_thread
 import pytest
 
 from tests.attacks._ground import MEGABYTE, under_attack
-from tests.faults._calls import KEY, person
-from tests.faults._scenes import asyncio_only
 from tests.harness import Behaviour, Exchange, RawServer, Request, answer, http_answer, raw
+from tests.harness.stage.calls import KEY, person
+from tests.harness.stage.scenes import asyncio_only
 from userpilot_async import DeliveryError, Rejected, Settings, UserpilotAPI
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from tests.attacks._ground import SURVIVOR, under_attack
-from tests.faults._calls import KEY, person
-from tests.faults._scenes import asyncio_only
 from tests.harness import RawServer, answer
+from tests.harness.stage.calls import KEY, person
+from tests.harness.stage.scenes import asyncio_only
 from userpilot_async import ConfigurationError, InvalidCall, Rejected, UserpilotAPI, UserpilotClient
 from userpilot_async.imports import TrackEvent, lines, write_csv, write_ndjson
 from userpilot_async.parcelvoy import ParcelvoyClient

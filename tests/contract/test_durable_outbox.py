@@ -531,14 +531,14 @@ def test_a_call_that_somebody_purged_after_it_was_merged_is_settled_once(process
 def _purge(outbox: Process, ids: list[int]) -> None:
     """What erases a person: calls meet their fate in a transaction of somebody who does not send."""
     if isinstance(outbox, InlineRedisOutbox):
-        errands = outbox.writer.errands
+        errands = outbox.store
         token = b" ".join(outbox.redis.get("{userpilot_async}:lease").split(b" ")[:2])
         notes = SenderNotes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
         errands.access.run("note", errands.access.next_step(), "", token, 0, notes, "")
         return
     batch = Batch()
     batch.lost.append(Settled(Outcome("dropped", "purged"), ids, []))
-    outbox.writer.errands.file.commit(lambda: batch)
+    outbox.store.commit(lambda: batch)
 
 
 @pytest.mark.parametrize("process", ["sqlite"], indirect=True)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.contract.conftest import NewOutbox, those
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.puts import PUTS
+from tests.harness import length
 from userpilot_async._calls.outcome import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._calls.payload import Ticket
 from userpilot_async._delivery.client import Checked
@@ -602,5 +603,5 @@ class AnyOrder(RuleBasedStateMachine):
 def test_the_contract_holds_in_any_order_of_methods(new_outbox: NewOutbox) -> None:
     run_state_machine_as_test(
         lambda: AnyOrder(new_outbox),  # type: ignore[arg-type]  # a factory is documented, and typed as a class
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=length.of(100), stateful_step_count=40, deadline=None),
     )

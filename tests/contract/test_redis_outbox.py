@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
 from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._outbox.store import Lead
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import _access, _lease
@@ -57,7 +60,7 @@ def hand_over(old: InlineRedisOutbox, new: InlineRedisOutbox) -> None:
     """The lease ends, and the other one is quicker; then the old one hears of it."""
     old.end_lease()
     new.look()
-    old.writer.errands.lease.renew_at = 0.0
+    old.store.lease.renew_at = 0.0
     old.look()
 
 
@@ -98,7 +101,7 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     ids = ids_of(put(outbox))
     outbox.take(1)
     later = _access.steady() + 8.0
-    monkeypatch.setattr("userpilot_async.redis._outbox.steady", lambda: later)
+    monkeypatch.setattr("userpilot_async.redis._session.steady", lambda: later)
 
     assert not at_once(outbox.sending(RequestNote("track", ids)))
 
@@ -137,7 +140,7 @@ def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
 ) -> None:
     stuck, other = process(), process()
     later = _access.steady() + 61.0
-    errands = stuck.writer.errands
+    errands = stuck.store
     errands.lease.valid_until = later + 5.0
     with monkeypatch.context() as patched:
         patched.setattr(_lease, "steady", lambda: later)
@@ -184,10 +187,10 @@ def test_calls_are_refused_when_redis_is_out_of_memory_and_deliveries_are_noted_
 
     assert ("dropped", "outbox") == (refused.status, refused.reason)
     assert ["track"] == [call[0] for call in client.not_held]
-    if outbox.writer.errands.access.link.unbound:  # from Redis 7 on; before, it is noted when there is room again
+    if outbox.store.access.link.unbound:  # from Redis 7 on; before, it is noted when there is room again
         assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     redis_of(outbox).config_set("maxmemory", "0")
-    outbox.writer.errands._retry_at = 0.0
+    outbox.store._retry_at = 0.0
     outbox.look()
     outbox.writer.wake()
     assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
@@ -238,7 +241,7 @@ def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewPr
     for key, value in keys.items():
         redis.restore(key, 0, value, replace=True)
     for _ in range(3):
-        outbox.writer.errands._retry_at = 0.0
+        outbox.store._retry_at = 0.0
         outbox.look()
 
     assert ["pending"] * 2 + ["dropped"] * 3 == [receipt.status for receipt in [*kept, *gone]]
@@ -254,10 +257,11 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
     keep = _lease.Lease.keep
     emptied: list[bool] = []
 
-    def empty_first(lease: _lease.Lease) -> None:
+    def empty_first(lease: _lease.Lease) -> Lead | None:
         if not emptied:
-            emptied.append(lease._outbox.redis.flushall())
-        keep(lease)
+            with closing(Redis.from_url(redis_url)) as client:
+                emptied.append(client.flushall())
+        return keep(lease)
 
     monkeypatch.setattr(_lease.Lease, "keep", empty_first)
     outbox = process()
@@ -317,8 +321,8 @@ def test_lost_calls_are_forgotten_in_time_although_nothing_is_lost_any_more(proc
     outbox.take(1)
     outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx"))
     kept = redis_of(outbox).xlen("{userpilot_async}:lost")
-    outbox.writer.errands._keep_lost = -1.0
-    outbox.writer.errands._forget_at = 0.0
+    outbox.store._keep_lost = -1.0
+    outbox.store._forget_at = 0.0
     outbox.look()
 
     assert (1, 0) == (kept, redis_of(outbox).xlen("{userpilot_async}:lost"))
@@ -348,8 +352,8 @@ def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothi
     server.restart(keep=True)
     outbox.end_lease_of(server)
     for _ in range(3):
-        outbox.writer.errands._retry_at = 0.0
-        outbox.writer.errands.lease.valid_until = 0.0
+        outbox.store._retry_at = 0.0
+        outbox.store.lease.valid_until = 0.0
         outbox.look()
 
     left = outbox.inherited()
@@ -407,7 +411,7 @@ def test_calls_of_many_bytes_go_in_several_steps_and_are_read_in_several(process
     outbox = process(sender=False)
     outbox.writer.runs = False
     receipts = put(outbox, 10, size=400_000)
-    batches = len(outbox._batches)
+    batches = len(outbox._session.queue._waiting)
     outbox.writer.runs = True
     outbox.writer.wake()
     sender = process()
@@ -468,7 +472,7 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
     outbox = process()
     ids = ids_of(put(outbox, 2))
     outbox.take(2)
-    errands = outbox.writer.errands
+    errands = outbox.store
     run = errands.access.link.run
 
     def lose(step: Any, **how: Any) -> Any:
@@ -508,7 +512,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
 
 def again(outbox: InlineRedisOutbox) -> None:
     """The next try, without the pause before it."""
-    outbox.writer.errands._retry_at = 0.0
+    outbox.store._retry_at = 0.0
     outbox.look()
 
 
@@ -517,7 +521,7 @@ def test_redis_answers_again_when_what_failed_works_and_not_when_there_is_a_conn
 ) -> None:
     """A replica that is gone, a full disk: scripts are answered, and each call fails as before."""
     outbox = process()
-    link = outbox.writer.errands.access.link
+    link = outbox.store.access.link
     run = link.run
 
     def refuse(step: Any, *, wait: bool = False) -> Any:
@@ -542,7 +546,9 @@ def test_redis_that_was_away_when_the_outbox_was_opened_is_said_to_answer_when_i
     redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("userpilot_async.redis._link.Link.connect", lambda link: (_ for _ in ()).throw(Away("refused")))
+        patched.setattr(
+            "userpilot_async.redis._link.Connection.connect", lambda link: (_ for _ in ()).throw(Away("refused"))
+        )
         outbox = InlineRedisOutbox(redis_url)
         open_now(outbox, Client().opening())
     again(outbox)

@@ -16,10 +16,10 @@ from tests.harness.redis_server import ClusterNode, RedisServer
 from userpilot_async import OutboxError
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
-from userpilot_async.redis import RedisOutbox, _admin
-from userpilot_async.redis._purge import purge
+from userpilot_async.redis import RedisOutbox
 
 redis = pytest.importorskip("redis")
 
@@ -57,11 +57,11 @@ def lives(url: str) -> None:
     at_once(outbox.aclose())
 
     seen = RedisOutbox(url)
-    assert 3 == _admin.look(seen).lost == len(_admin.lost(seen)[1])
-    assert 3 == _admin.retry(seen).calls
-    assert 1 == purge(seen, Subject("user", "u1")).waiting
+    assert 3 == seen.admin().inspect().lost == len(seen.admin().dead_letters().kept)
+    assert 3 == seen.admin().retry().calls
+    assert 1 == seen.admin().purge(Subject("user", "u1")).waiting
     opening = client.opening()
-    assert 2 == _admin.rebind(seen, opening.destination, opening.fingerprint).waiting
+    assert 2 == seen.admin().rebind(Claim(opening.destination, opening.fingerprint)).waiting
 
 
 def test_there_is_one_line_to_copy() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.contract.inline import at_once
 from tests.contract.inline_redis import InlineRedisOutbox, processes
+from tests.harness import length
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._calls.payload import Ticket
 from userpilot_async._outbox.receipt import Receipt
@@ -38,7 +39,7 @@ class Process:
         self.term = 0
 
     def look(self) -> None:
-        self.outbox.writer.errands._retry_at = 0.0
+        self.outbox.store._retry_at = 0.0
         self.outbox.look()
 
     def begin_anew(self) -> None:
@@ -137,7 +138,7 @@ class Scene:
         if self.redis.exists(about):
             self.redis.hset(about, "run_id", f"another run {next(self.runs)}")
         for process in self.processes:
-            process.outbox.writer.errands._leave(Away("the connection was lost"))
+            process.outbox.store._leave(Away("the connection was lost"))
 
     def end_lease(self) -> None:
         self.redis.delete(f"{{{self.name}}}:lease")
@@ -205,7 +206,7 @@ def live(scene: Scene, happened: list[Any]) -> None:
     scene.drain()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=length.of(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(happened=happenings)
 def test_whatever_is_sent_twice_is_counted_however_redis_is_set_back(redis_url: str, happened: list[Any]) -> None:
     """All on one server, where each has an outbox of its own."""
@@ -317,7 +318,7 @@ def test_lost_calls_that_are_tried_again_after_a_set_back_may_have_been_before(r
         scene.send(0, 1)
         scene.answer(0, "dead")
         scene.save()
-        errands = scene.processes[0].outbox.writer.errands
+        errands = scene.processes[0].outbox.store
 
         def retry() -> None:
             entries = [entry for entry, _ in scene.redis.xrange(f"{{{scene.name}}}:lost")]

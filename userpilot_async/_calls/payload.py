@@ -1,17 +1,44 @@
-"""What calls say, as they wait: plain tuples, which the garbage collector need not walk."""
+"""What calls say, as they wait: plain tuples, which the garbage collector need not walk, and their accessors.
+
+The shapes are known in this file and nowhere else: others ask the functions below, or unpack a whole tuple into names.
+Classes would read better, but only an exact tuple whose items are plain is dropped by the garbage collector from what
+it walks (a `NamedTuple` is not), and 100,000 of anything that it does walk stop the event loop for 9 ms.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
+Kind = str
+"""Of a ticket: ``track`` is an event; a kind of rows (``user``, ``company``) is an identify; others are posts."""
+
+Key = str | tuple[str, ...]
+"""The ordering key of a call. Several keys say that they are one person's from now on; the first one stays."""
+
 Event = bytes | tuple[bytes, datetime]
 """An event as JSON, ready to go; with the time it happened, if the wire has no field for that."""
 
-Waiting = tuple[int, float, Event]
-"""A track in its lane: its id, when it was accepted, and what it says. The lane knows whose it is: a backlog is
+WaitingEvent = tuple[int, float, Event]
+"""A track in its key queue: its id, when it was accepted, and what it says. The queue knows its key: a backlog is
 100,000 of these, and a second copy of the user's id in each would be a sixth of its memory.
 """
+
+Companion = tuple[Kind, str, dict[str, Any], int]
+"""What an identify says of another, of a user's company: its kind, its key, its properties and their size in bytes."""
+
+IdentifyPayload = tuple[dict[str, Any], dict[str, Any] | None, int, Companion | None]
+"""What an identify says: its properties; what stands beside them on the wire; its size in bytes, with that of its
+companion; and the companion, whose outcome it shares.
+"""
+
+Payload = Event | IdentifyPayload
+
+Ticket = tuple[int, float, Kind, Key, Payload]
+"""An accepted call: its id, when it was accepted (schedule's clock), its kind, its key, and what it says."""
+
+
+# ── events ──
 
 
 def body_of(event: Event) -> bytes:
@@ -19,22 +46,102 @@ def body_of(event: Event) -> bytes:
     return event if isinstance(event, bytes) else event[0]
 
 
-Kind = str
-"""Of a ticket: ``track`` is an event; a kind of rows (``user``, ``company``) is an identify; others are posts."""
+def occurred_at(event: Event) -> datetime | None:
+    """The time that the caller gave for an event, if the wire has no field for it."""
+    return None if isinstance(event, bytes) else event[1]
 
-Key = str | tuple[str, ...]
-"""Whose a call is. Several keys say that they are the same person's from now on; the first one stays."""
 
-IdentifyPayload = tuple[dict[str, Any], dict[str, Any] | None, int, tuple[str, str, dict[str, Any], int] | None]
-"""What an identify says: its properties; what stands beside them on the wire; its size in bytes; and what it says of
-another, as ``(kind, key, properties, size)``, whose fate it shares.
-"""
+def event_in(payload: Payload) -> Event | None:
+    """The payload, if it is an event's or a post's; ``None`` if it is an identify's."""
+    return payload if isinstance(payload, bytes) or len(payload) == 2 else None
 
-Payload = Event | IdentifyPayload
 
-Ticket = tuple[int, float, Kind, Key, Payload]
-"""An accepted call: its id, when it was accepted (schedule's clock), its kind, whose it is, and what it says.
+def event_id(waiting: WaitingEvent) -> int:
+    """The id of the call that a waiting event is."""
+    return waiting[0]
 
-An exact tuple, not a class: one whose items are plain is dropped by the garbage collector from what it walks,
-and 100,000 of anything that it does walk stop the event loop for 9 ms.
-"""
+
+def event_accepted_at(waiting: WaitingEvent) -> float:
+    """The moment on the schedule's clock when a waiting event was accepted."""
+    return waiting[1]
+
+
+def waiting_body(waiting: WaitingEvent) -> bytes:
+    """The JSON of a waiting event."""
+    return body_of(waiting[2])
+
+
+# ── identifies ──
+
+
+def identify_in(payload: Payload) -> IdentifyPayload | None:
+    """The payload, if it is an identify's; ``None`` if it is an event's, or a post's."""
+    return payload if isinstance(payload, tuple) and len(payload) == 4 else None
+
+
+def properties_of(identify: IdentifyPayload) -> dict[str, Any]:
+    """The properties that an identify sets."""
+    return identify[0]
+
+
+def fields_of(identify: IdentifyPayload) -> dict[str, Any] | None:
+    """What stands beside an identify's properties on the wire: a user's ``company_id``, an ``email``."""
+    return identify[1]
+
+
+def size_of_identify(identify: IdentifyPayload) -> int:
+    """Bytes that an identify takes, with those of its companion."""
+    return identify[2]
+
+
+def companion_of(payload: Payload) -> Companion | None:
+    """What a call says of another, if it is an identify that does."""
+    return payload[3] if isinstance(payload, tuple) and len(payload) == 4 else None
+
+
+def companion_kind(companion: Companion) -> Kind:
+    """The kind of the other: ``company`` of a user's company."""
+    return companion[0]
+
+
+def companion_key(companion: Companion) -> str:
+    """The key of the other, of a user's company."""
+    return companion[1]
+
+
+def companion_subject(companion: Companion) -> tuple[Kind, str]:
+    """Kind and key of the other, of a user's company."""
+    return companion[:2]
+
+
+def companion_properties(companion: Companion) -> dict[str, Any]:
+    """The properties that an identify sets of another."""
+    return companion[2]
+
+
+def companion_size(companion: Companion) -> int:
+    """Bytes that an identify's companion takes."""
+    return companion[3]
+
+
+# ── tickets ──
+
+
+def ticket_id(ticket: Ticket) -> int:
+    """The id of an accepted call."""
+    return ticket[0]
+
+
+def ticket_accepted_at(ticket: Ticket) -> float:
+    """The moment when a call was accepted, on the clock of whoever made the ticket."""
+    return ticket[1]
+
+
+def ticket_key(ticket: Ticket) -> Key:
+    """The ordering key of an accepted call."""
+    return ticket[3]
+
+
+def ticket_payload(ticket: Ticket) -> Payload:
+    """What an accepted call says."""
+    return ticket[4]

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from .outcome import NO_WORDS, Outcome, Words
-from .payload import Waiting, body_of
+from .payload import WaitingEvent, waiting_body
 from .values import size_of
 
 MAX_ROWS = 10_000  # rows in one bulk request; docs.userpilot.com, "Bulk identify users", read 2026-10
@@ -68,10 +68,15 @@ class Row:
     """Rows that came with these calls: a company with its properties."""
     riders: list[Row] | None = None
     """The other way round: rows that are not settled before this one is."""
-    events: list[Waiting] | None = None
+    events: list[WaitingEvent] | None = None
     """In a file of the Import API: the person's events that go behind it, out of their lane meanwhile."""
     said_by: int = -1
     """The newest call that says something of it. Its riders may have merged with later ones, which are not in it."""
+
+    @classmethod
+    def blank(cls, kind: str, key: str) -> Row:
+        """A stand-in for events in a file, of somebody of whom nothing is to be said: it makes no line."""
+        return cls(kind, key, {}, None, array("Q"), 0.0, 0, state=RowState.ANSWERED)
 
     def take_in(
         self,
@@ -123,7 +128,7 @@ class Row:
     def file_size(self) -> int:
         """About how many bytes it takes there."""
         events = self.events or ()
-        return self.size + sum(EVENT_HEAD + len(body_of(event)) for _, _, event in events)
+        return self.size + sum(EVENT_HEAD + len(waiting_body(event)) for event in events)
 
     @property
     def awaited(self) -> bool:

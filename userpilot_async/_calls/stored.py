@@ -11,7 +11,21 @@ from typing import Any
 import attrs
 
 from .outcome import Outcome, Status
-from .payload import IdentifyPayload, Key, Kind, Payload
+from .payload import (
+    IdentifyPayload,
+    Key,
+    Kind,
+    Payload,
+    body_of,
+    companion_key,
+    companion_kind,
+    companion_of,
+    companion_size,
+    companion_subject,
+    event_in,
+    occurred_at,
+    size_of_identify,
+)
 from .values import encode_json
 
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
@@ -39,11 +53,11 @@ class Stored:
     def of(cls, kind: Kind, key: Key, said: Payload) -> Stored:
         """As a client puts it."""
         whose = encode_json(key)
-        if isinstance(said, bytes):
-            return cls(kind, whose, said, None)
-        if len(said) == 2:
-            return cls(kind, whose, said[0], said[1].isoformat())
-        return cls(kind, whose, encode_json(said).encode(), None)
+        event = event_in(said)
+        if event is None:
+            return cls(kind, whose, encode_json(said).encode(), None)
+        moment = occurred_at(event)
+        return cls(kind, whose, body_of(event), moment.isoformat() if moment is not None else None)
 
     def call(self, parts_done: Iterable[tuple[Kind, str]] = ()) -> tuple[Kind, Key, Payload]:
         """As it was put; but without what the server has been told of already, by kind and key: what it says of itself,
@@ -58,12 +72,14 @@ class Stored:
             metadata, fields, size, other = facts
             if self.kind == "track":
                 raise ValueError("a track says what an identify says")
-            if other is not None and other[:2] in parts_done:
-                facts, other = (metadata, fields, size - other[3], None), None
+            if other is not None and companion_subject(other) in parts_done:
+                facts, other = (metadata, fields, size - companion_size(other), None), None
             if isinstance(key, str) and (self.kind, key) in parts_done:
                 if other is not None:
-                    return other[0], other[1], (other[2], None, other[3], None)
-                facts = ({}, None, facts[2], None)  # it went with a later one, which says something of another, too
+                    kind, key, properties, size = other
+                    return kind, key, (properties, None, size, None)
+                # It went with a later one, which says something of another, too.
+                facts = ({}, None, size_of_identify(facts), None)
             said = facts
         if isinstance(said, bytes) and self.kind in ("user", "company"):
             raise ValueError("an identify says what a track says")
@@ -118,9 +134,9 @@ def key_in(stored: Stored, kind: Kind) -> str | None:
         its_kind, key, said = stored.call()
     except UNREADABLE:
         return None
-    companion = said[3] if isinstance(said, tuple) and len(said) == 4 else None
+    companion = companion_of(said)
     if its_kind != kind:
-        return companion[1] if companion is not None and companion[0] == kind else None
+        return companion_key(companion) if companion is not None and companion_kind(companion) == kind else None
     return key if isinstance(key, str) else None
 
 

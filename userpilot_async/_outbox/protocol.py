@@ -341,7 +341,7 @@ class DisabledOutbox(MemoryOutbox):
     async def open(self, opening: Opening) -> None:
         """Say once, at INFO, that nothing is sent; the calls that are dropped need no line of their own."""
         message = f"the client is switched off ({self._switch.by}): calls are checked, counted as dropped, and not sent"
-        RateLimitedLog(opening.now).say(logging.INFO, "disabled", f"{message}; {self._switch.undo}")
+        RateLimitedLog(opening.now).warn("disabled", f"{message}; {self._switch.undo}", level=logging.INFO)
 
     def has_room(self, size: int) -> bool:
         """Always: nothing is held."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from .._account.ledger import settled_twice
-from .._calls.payload import Key, Ticket
+from .._calls.payload import Key, Ticket, companion_key, companion_of, ticket_key, ticket_payload
 
 WINDOW = 10_000  # calls in hand at once, merged ones not counted: a backlog costs no more memory
 MOST_FILED = 100_000  # besides those that a file of ours holds, which may take the server an hour
@@ -187,7 +187,7 @@ class Window:
         if self.reading is not None or self.read_to != first or self._passed or len(self._ready) >= READ:
             return
         for ticket in tickets:
-            if self._in_hand.get(ticket[3], 0) >= LONG:
+            if self._in_hand.get(ticket_key(ticket), 0) >= LONG:
                 return
             self._hold(ticket)
             self.read_to += 1
@@ -206,7 +206,5 @@ class Window:
 
 def _other(ticket: Ticket) -> Key | None:
     """Of whom else this call says something."""
-    said = ticket[4]
-    if not isinstance(said, tuple) or len(said) != 4 or said[3] is None:
-        return None
-    return said[3][1]
+    companion = companion_of(ticket_payload(ticket))
+    return companion_key(companion) if companion is not None else None

@@ -23,7 +23,7 @@ MAX_LINKS = 4_096  # characters of a job's links as JSON; the documented one is 
 
 _NO_JOBS = ("errors", "links", "_links", "warnings")  # lists beside the one of jobs
 
-LATEST_FIRST_LOOK = 10.0  # seconds after the submission; the look costs one request and tells the real speed
+LATEST_FIRST_POLL = 10.0  # seconds after the submission; the look costs one request and tells the real speed
 SHORTEST_PAUSE = 1.0  # seconds between two looks
 LONGEST_PAUSE = 30.0
 
@@ -140,12 +140,12 @@ def expected_duration(rows: int) -> float:
     return rows / ROWS_PER_SECOND
 
 
-def first_look(rows: int) -> float:
+def first_poll(rows: int) -> float:
     """Seconds to wait after the submission before the first look: when it may be done, or early to learn the speed."""
-    return min(max(SHORTEST_PAUSE, expected_duration(rows)), LATEST_FIRST_LOOK)
+    return min(max(SHORTEST_PAUSE, expected_duration(rows)), LATEST_FIRST_POLL)
 
 
-def next_look(job: Job | None, rows: int, elapsed: float, looks: int) -> float:
+def next_poll(job: Job | None, rows: int, elapsed: float, looks: int) -> float:
     """Seconds to wait before the next look, after ``looks`` of them in ``elapsed`` seconds.
 
     What is left at the speed seen so far, if the server counts its rows; else a pause that doubles. An early look sees

@@ -8,13 +8,12 @@ from itertools import chain, islice, repeat
 
 from .._calls.outcome import NO_WORDS, Outcome, Words
 from .._calls.rows import Row, RowState
-from .._protocol.file_job import JobEffect
 from .dedup import Dedup
+from .job_batch import JobEffect
 from .job_slot import JobSlot
-from .key_queue import KeyQueue, Post, QueueState
+from .key_queue import UNDER_WAY, KeyQueue, Post, QueueState
 from .property_cache import PropertyCache
 from .queues import Queues
-from .routes.events import EventRoute
 from .settlement import Settlements
 
 WEIGHT = 10  # events of a file are as much work as one row
@@ -22,15 +21,13 @@ _CHORES = 200  # rows settled in one go: about half a millisecond of the applica
 
 
 class Completion:
-    """Takes calls out of their lanes, and writes down what became of them."""
+    """Takes calls out of their queues, and writes down what became of them."""
 
     def __init__(
-        self, lines: Queues, arrays: EventRoute, once: Dedup, slots: Sequence[JobSlot], settled: Settlements, *,
-        repeats: bool = True,
-    ) -> None:  # fmt: skip
-        self._lines = lines
-        self._arrays = arrays
-        self._once = once
+        self, queues: Queues, dedup: Dedup, slots: Sequence[JobSlot], settled: Settlements, *, repeats: bool = True
+    ) -> None:
+        self._queues = queues
+        self._dedup = dedup
         self._slots = slots
         self._settled = settled
         self._repeats = repeats  # what the server may have had goes again; else it is given up
@@ -41,16 +38,16 @@ class Completion:
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
 
-    def head(self, lane: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
-        """The head of this lane has met its fate; ``words`` are what the server said of it."""
-        head = lane.calls[0]
+    def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """The head of this queue has met its fate; ``words`` are what the server said of it."""
+        head = queue.calls[0]
         if isinstance(head, Post):
-            self._once.left(head, outcome)
+            self._dedup.left(head, outcome)
         elif isinstance(head, tuple):
-            self._arrays.waiting -= 1
-        elif self.known is not None and lane.kind == "user" and outcome.is_delivered:
+            self._queues.waiting_events -= 1
+        elif self.known is not None and queue.kind == "user" and outcome.is_delivered:
             self.known.learn(head.key, head.metadata)
-        self._settled.head(lane, outcome, words)
+        self._settled.head(queue, outcome, words)
 
     # ── rows leave the job slot ──
 
@@ -102,45 +99,27 @@ class Completion:
         for row in rows:
             for calls in self._settled.marked((row,), True):
                 yield from repeat(None, calls // WEIGHT)
-            lane = self._lines.lanes[row.kind][row.key]
-            if lane.held:
-                self._lines.let_go(lane)
+            queue = self._queues.by_key[row.kind][row.key]
+            if queue.is_blocked:
+                self._queues.unblock(queue)
             yield
 
-    def _end(self, rows: Iterable[Row], fate: Outcome | None, words: Words) -> Iterator[None]:
+    def _end(self, rows: Iterable[Row], outcome: Outcome | None, words: Words) -> Iterator[None]:
         for row in rows:
-            lane = self._lines.lanes[row.kind][row.key]  # not by `lane`, which knows who has become whom
-            while row.events and fate is not None:
-                yield from self._carry(row, fate)
-            lane.batched, lane.held = None, False
-            if row.events:
-                self._put_back(lane, row)
-            if row.state is RowState.BATCHED:
-                if fate is not None:
-                    self.head(lane, fate, NO_WORDS if fate.is_delivered else words)
-                else:
-                    row.state = RowState.SENDING if lane.place is QueueState.BUSY else RowState.WAITING
-                    if all(isinstance(call, tuple) for call in lane.calls[1:]):
-                        lane.newest = row  # others may merge into it again
-            if lane.place not in (QueueState.BUSY, QueueState.ASLEEP):
-                self._lines.came_back(lane)
-            elif lane.calls:
-                self._lines.ages.enter(lane)
+            queue = self._queues.by_key[row.kind][row.key]  # not `Queues.queue`, which knows who has become whom
+            while row.events and outcome is not None:
+                yield from self._carry(row, outcome)
+            self._queues.waiting_events += len(row.events or ())
+            queue.release(row)
+            if row.state is RowState.BATCHED and outcome is not None:
+                self.head(queue, outcome, NO_WORDS if outcome.is_delivered else words)
+            elif row.state is RowState.BATCHED:
+                queue.reopen(row)
+            if queue.place not in UNDER_WAY:
+                self._queues.come_back(queue)
+            elif queue.calls:
+                self._queues.expiry.watch(queue)
             yield
-
-    def _put_back(self, lane: KeyQueue, row: Row) -> None:
-        """No file carries these events any more: they wait in front of their lane again."""
-        events, row.events = row.events or [], None
-        if lane.place is QueueState.BUSY and not (lane.calls and lane.calls[0] is row):
-            lane.returned = [*events, *lane.returned]
-        else:
-            start = 1 if lane.calls and lane.calls[0] is row else 0
-            lane.calls[start:start] = events
-            lane.in_ages = False  # it is known there as younger than it is now
-        self._arrays.waiting += len(events)
-        lane.late = False  # others at its head were
-        if row.alone and events:
-            lane.slow_until = events[-1][0]
 
     def do_chores(self) -> bool:
         """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
@@ -154,30 +133,30 @@ class Completion:
 
     def expire(self, now: float, max_age: float) -> float:
         """Calls die of age, never of a number of attempts. When the next one will."""
-        if self._lines.tidy(_CHORES):
+        if self._queues.tidy(_CHORES):
             return now
         limit = now - max_age
         self.give_up(limit, Outcome("dead", "expired"))
-        oldest = self._lines.ages.oldest()
-        return max(now + 1.0, oldest.head_time() + max_age) if oldest is not None else math.inf
+        oldest = self._queues.expiry.oldest()
+        return max(now + 1.0, oldest.head_time + max_age) if oldest is not None else math.inf
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
         given_up = 0
         while given_up < at_most:
-            lane = self._lines.ages.oldest()
-            if lane is None or lane.head_time() > accepted_until:
+            queue = self._queues.expiry.oldest()
+            if queue is None or queue.head_time > accepted_until:
                 break
-            head = lane.calls[0]
+            head = queue.calls[0]
             # A company row is not given up under its users: they would be lost with it.
-            if lane.place is QueueState.BUSY or (
+            if queue.place is QueueState.SENDING or (
                 isinstance(head, Row) and (head.state is RowState.BATCHED or head.awaited)
             ):
-                self._lines.ages.set_aside(lane)  # it is watched again when its head comes back
+                self._queues.expiry.set_aside(queue)  # it is watched again when its head comes back
                 continue
-            self.head(lane, outcome)
+            self.head(queue, outcome)
             given_up += 1
-            self._lines.head_left(lane)
+            self._queues.head_left(queue)
         return given_up
 
     def abandon(self, outcome: Outcome) -> None:
@@ -188,14 +167,14 @@ class Completion:
         for row in (row for slot in self._slots for row in slot.unsubmitted):
             self._settled.carried(row, outcome)
         submitted = {id(row) for row in running}
-        for lane in list(self._lines):
-            lane.calls[:0], lane.returned = lane.returned, ()
-            staying = [lane.calls.pop(0)] if lane.calls and id(lane.calls[0]) in submitted else []
-            while lane.calls:
-                self.head(lane, outcome)
-            lane.calls = staying
-            self._lines.take(lane, QueueState.PARKED)
-            self._lines.came_back(lane)
+        for queue in list(self._queues):
+            queue.restore()
+            staying = queue.take_head() if queue.calls and id(queue.calls[0]) in submitted else None
+            while queue.calls:
+                self.head(queue, outcome)
+            if staying is not None:
+                queue.put_head(staying)
+            self._queues.come_back(queue)
         while self.do_chores():
             pass
         for row in running:

@@ -10,64 +10,69 @@ from typing import Protocol
 from .key_queue import KeyQueue
 
 
-class Lanes(Protocol):
-    """All lanes there are."""
+class AllQueues(Protocol):
+    """All key queues there are."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[KeyQueue]: ...
 
 
 class ExpiryHeap:
-    """A lazy heap over lanes by the age of their heads; each lane is in it at most once.
+    """A lazy heap over key queues by the age of their heads; each queue is in it at most once.
 
-    A lane's head only ever gets younger, so an entry is a lower bound: one that is out of date is put back
+    A queue's head only ever gets younger, so an entry is a lower bound: one that is out of date is put back
     with its true time when it comes up.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
-        self._lanes = lanes
+    def __init__(self, queues: AllQueues) -> None:
+        self._queues = queues
         self._heap: list[tuple[float, int, KeyQueue]] = []
         self._tie = count()
 
-    def enter(self, lane: KeyQueue) -> None:
-        """Watch a lane that has calls now."""
-        if not lane.in_ages:
-            lane.in_ages = True
-            heapq.heappush(self._heap, (lane.head_time(), next(self._tie), lane))
+    def watch(self, queue: KeyQueue) -> None:
+        """Watch a queue that has calls now."""
+        if not queue.watched:
+            queue.watch(True)
+            heapq.heappush(self._heap, (queue.head_time, next(self._tie), queue))
 
     def tidy(self, at_most: int) -> bool:
-        """Forget lanes in front that are empty, so many at once; true if there may be more."""
+        """Forget queues in front that are empty, so many at once; true if there may be more."""
         for _ in range(at_most):
-            if not self._heap or self._heap[0][2].calls:
+            queue = self._first()
+            if queue is None or queue.calls:
                 return False
-            heapq.heappop(self._heap)[2].in_ages = False
+            self.set_aside(queue)
         return True
 
     def oldest(self) -> KeyQueue | None:
-        """The lane with the oldest head."""
-        if len(self._heap) > 2 * len(self._lanes) + 1_000:
+        """The queue with the oldest head; ``None`` if no call waits."""
+        if len(self._heap) > 2 * len(self._queues) + 1_000:
             self._rebuild()
         while self._heap:
-            at, _, lane = self._heap[0]
-            if not lane.calls:
-                heapq.heappop(self._heap)
-                lane.in_ages = False
-            elif lane.head_time() > at:
-                heapq.heapreplace(self._heap, (lane.head_time(), next(self._tie), lane))
+            known, _, queue = self._heap[0]
+            if not queue.calls:
+                self.set_aside(queue)
+            elif queue.head_time > known:
+                heapq.heapreplace(self._heap, (queue.head_time, next(self._tie), queue))
             else:
-                return lane
+                return queue
         return None
 
-    def set_aside(self, lane: KeyQueue) -> None:
-        """Take the lane that `oldest` gave out; it must `enter` again."""
+    def set_aside(self, queue: KeyQueue) -> None:
+        """Take out the first queue, which `oldest` has given out; to be watched again it must come in again."""
         heapq.heappop(self._heap)
-        lane.in_ages = False
+        queue.watch(False)
+
+    def _first(self) -> KeyQueue | None:
+        for _, _, queue in self._heap[:1]:
+            return queue
+        return None
 
     def _rebuild(self) -> None:
-        """Forget lanes that are long empty: without this a day's users would be remembered for a day."""
-        for _, _, lane in self._heap:
-            lane.in_ages = False
-        self._heap = [(lane.head_time(), next(self._tie), lane) for lane in self._lanes if lane.calls]
+        """Forget queues that are long empty: without this a day's users would be remembered for a day."""
+        for _, _, queue in self._heap:
+            queue.watch(False)
+        self._heap = [(queue.head_time, next(self._tie), queue) for queue in self._queues if queue.calls]
         heapq.heapify(self._heap)
-        for _, _, lane in self._heap:
-            lane.in_ages = True
+        for _, _, queue in self._heap:
+            queue.watch(True)

@@ -20,9 +20,9 @@ class Outlook:
     """Looks at all that waits, which takes some milliseconds for 100,000 calls: not for every request."""
 
     def __init__(
-        self, lines: Queues, buckets: Mapping[str, Bucket], gates: Mapping[str, Gate], destination: Destination
+        self, queues: Queues, buckets: Mapping[str, Bucket], gates: Mapping[str, Gate], destination: Destination
     ) -> None:
-        self._lines = lines
+        self._queues = queues
         self._buckets = buckets
         self._gates = gates
         self._to = destination
@@ -48,14 +48,14 @@ class Outlook:
         for name, bucket in self._buckets.items():
             if bucket.ready_at(now) > now:
                 return f"the budget ({name})"
-        return "more calls to share a request with, or a job of the server" if len(self._lines) else "calls"
+        return "more calls to share a request with, or a job of the server" if len(self._queues) else "calls"
 
     def _requests(self) -> tuple[Counter[str], int]:
         """The requests that what waits will take, by budget, and the rows that jobs of the server have to work off."""
         events, filed, requests, rows = 0, 0, Counter[str](), Counter[str]()
-        for lane in self._lines:
-            events += len(lane.returned)
-            for call in lane.calls:
+        for queue in self._queues:
+            events += len(queue.given_back)
+            for call in queue.calls:
                 if isinstance(call, tuple):
                     events += 1
                 elif isinstance(call, Post):
@@ -63,7 +63,7 @@ class Outlook:
                 elif call.state is RowState.BATCHED:
                     filed += 1
                 else:
-                    rows[lane.kind] += 1
+                    rows[queue.kind] += 1
         for kind, number in rows.items():
             files = self._to.files
             if files is not None and number > files.threshold:

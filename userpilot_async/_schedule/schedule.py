@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 
 from .._account.losses import Rest, told
 from .._calls.outcome import BY_BULK, BY_IMPORT, DELIVERED, NO_WORDS, Outcome, Words
-from .._calls.payload import Event, IdentifyPayload, Ticket
+from .._calls.payload import Companion, Event, IdentifyPayload, Ticket, companion_of, companion_size, size_of_identify
 from .._calls.rows import Row, RowState
 from .._protocol.backoff import Gate, backoff
-from .._protocol.file_job import Step
 from .._protocol.hold import Hold
 from .._protocol.job_list import Pages
 from .._protocol.rate_limit import Bucket
@@ -28,6 +27,7 @@ from .calendar import Calendar, never_set
 from .completion import Completion
 from .dedup import Dedup
 from .destination import Destination, Files, Imports, Route
+from .job_batch import Step
 from .job_slot import JobSlot, SlotState
 from .key_queue import KeyQueue, Post, QueueState
 from .outlook import Outlook
@@ -87,7 +87,7 @@ class Schedule:
         self._to = destination
         self._server = server
         self._chance = chance
-        self._lines = Queues(destination.kinds)
+        self._queues = Queues(destination.kinds)
         self._arrays = EventRoute(destination.events)
         self._once = Dedup()
         self._track_gate, self._identify_gate, self._bulk_gate, self._import_gate = Gate(), Gate(), Gate(), Gate()
@@ -96,11 +96,11 @@ class Schedule:
         """The route for late events, where there is one."""
         if imports is not None:
             self.backlog = LateEventRoute(
-                self.import_slot, self._lines, self._arrays, self.buckets[destination.events.route.budget],
+                self.import_slot, self._queues, self.buckets[destination.events.route.budget],
                 wanted=imports.wanted, late_after=imports.late_after,
                 linger=settings.flush_interval, calendar=calendar,
             )  # fmt: skip
-        self._filing = BulkRoute(destination.files, self.slot, self._lines, settings.flush_interval, now)
+        self._filing = BulkRoute(destination.files, self.slot, self._queues, settings.flush_interval, now)
         ways: list[Callable[[float], Request | float]] = [self._next_identify, self._next_events]
         if destination.files is not None:
             ways.insert(0, self._next_bulk)
@@ -108,12 +108,12 @@ class Schedule:
             ways.insert(0, self._next_import)
         self._turns = [ways[turn:] + ways[:turn] for turn in range(len(ways))]
         self._endings = Completion(
-            self._lines, self._arrays, self._once, self.slots, self.settled, repeats=settings.on_ambiguous == "send"
+            self._queues, self._once, self.slots, self.settled, repeats=settings.on_ambiguous == "send"
         )
         if self.backlog is not None and self.backlog.trust.wanted:
             self._endings.known = self.backlog.known
         gates = {"events": self._track_gate, "identifies": self._identify_gate, "files": self._bulk_gate}
-        self._outlook = Outlook(self._lines, self.buckets, gates, destination)
+        self._outlook = Outlook(self._queues, self.buckets, gates, destination)
         self._turn = 0
         self._hold = Hold()
         self._begun = 0
@@ -158,7 +158,7 @@ class Schedule:
         if backlog is not None and backlog.resuming:
             backlog.came_in(call_id - 1, accepted_at)
         if kind == "track":
-            lane = self._lines.lane("user", key)
+            queue = self._queues.queue("user", key)
             event: Event = said  # type: ignore[assignment]  # what `kind` says
             if was_sent and self._settings.on_ambiguous == "drop":
                 self.settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
@@ -166,34 +166,33 @@ class Schedule:
             self._repeated += was_sent
             if backlog is not None:
                 backlog.latest = accepted_at
-                if backlog.resuming and backlog.rejoins(lane, (call_id, accepted_at, event)):
+                if backlog.resuming and backlog.rejoins(queue, (call_id, accepted_at, event)):
                     backlog.came_in(call_id, accepted_at)
                     return
-            lane.calls.append((call_id, accepted_at, event))
-            self._arrays.waiting += 1
+            queue.add((call_id, accepted_at, event))
+            self._queues.waiting_events += 1
         elif kind in self._to.posts:
             body: bytes = said  # type: ignore[assignment]  # the same
             if kind in self._to.once and self._is_known(call_id, body, accepted_at):
                 return
-            lane = self._lines.lane("user", key)
-            self._add_post(lane, Post(kind, [call_id], accepted_at, body, was_sent))
+            queue = self._queues.queue("user", key)
+            self._add_post(queue, Post(kind, [call_id], accepted_at, body, was_sent))
         else:
             facts: IdentifyPayload = said  # type: ignore[assignment]  # the same
-            lane = self._lines.lane(kind, key)
-            companion = facts[3]
+            queue = self._queues.queue(kind, key)
+            companion, size = companion_of(facts), size_of_identify(facts)
             if companion is None:
-                self._add_row(lane, call_id, facts, facts[2], accepted_at, call_id)
+                self._add_row(queue, call_id, facts, size, accepted_at, call_id)
             else:
-                row = self._add_row(lane, call_id, facts, facts[2] - companion[3], accepted_at, call_id)
+                row = self._add_row(queue, call_id, facts, size - companion_size(companion), accepted_at, call_id)
                 self._add_companion(row, companion, accepted_at, call_id)
             if self._filing.resuming is not None:
                 self._filing.came_in(call_id, accepted_at)
             return
-        self._lines.came_in(lane)
+        self._queues.came_in(queue)
 
-    def _add_post(self, lane: KeyQueue, post: Post) -> None:
-        lane.calls.append(post)
-        lane.newest = None  # nothing that comes later may go before it
+    def _add_post(self, queue: KeyQueue, post: Post) -> None:
+        queue.add(post)
         if post.kind in self._to.once:
             self._once.came_in(post)
 
@@ -209,46 +208,45 @@ class Schedule:
         return True
 
     def _add_row(
-        self, lane: KeyQueue, call_id: int | None, facts: IdentifyPayload, size: int, accepted_at: float, said_by: int
+        self, queue: KeyQueue, call_id: int | None, facts: IdentifyPayload, size: int, accepted_at: float, said_by: int
     ) -> Row:
         """The row that has these facts now. ``call_id`` is the call it carries, ``said_by`` the one that says so."""
-        metadata, fields = facts[:2]
+        metadata, fields, _, _ = facts
         if self._filing.resuming is not None or (self.backlog is not None and self.backlog.resuming):
-            said = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
-            rejoined = self._rejoined(lane, said)
+            said = Row(queue.kind, queue.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
+            rejoined = self._rejoined(queue, said)
             if rejoined is not None:
                 if call_id is not None:
                     self.settled.merged += rejoined.ids[-2:-1]
                 return rejoined
-        self._filing.latest[lane.kind] = accepted_at
-        row = lane.open_row()
-        if row is not None and self._to.merges(row, facts, lane.calls[-1] is row):
+        self._filing.latest[queue.kind] = accepted_at
+        row = queue.waiting_row
+        if row is not None and self._to.merges(row, facts, queue.calls[-1] is row):
             before = row.size
             if call_id is not None and row.ids:
                 self.settled.merged.append(row.ids[-1])
             row.take_in(call_id, metadata, fields, size, accepted_at, said_by)
             self.settled.freed += before + size - row.size
-            if lane.batched is not None and fields is not None and lane.place is QueueState.URGENT:
-                self._lines.head_left(lane)  # it names a company now: events in a file must not be booked on that
+            if queue.claimed_row is not None and fields is not None and queue.place is QueueState.URGENT:
+                self._queues.head_left(queue)  # it names a company now: events in a file must not be booked on that
             return row
-        row = Row(lane.kind, lane.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
-        lane.calls.append(row)
-        lane.newest = row
-        self._lines.came_in(lane)
+        row = Row(queue.kind, queue.key, metadata, fields, _ids(call_id), accepted_at, size, said_by=said_by)
+        queue.add(row)
+        self._queues.came_in(queue)
         return row
 
-    def _rejoined(self, lane: KeyQueue, said: Row) -> Row | None:
+    def _rejoined(self, queue: KeyQueue, said: Row) -> Row | None:
         """The row that says this in a file that was taken over, of whichever kind; ``None`` if none does."""
-        row = self._filing.rejoins(lane, said) if self._filing.resuming is not None else None
-        if row is None and self.backlog is not None and self.backlog.resuming and lane.kind == "user":
-            row = self.backlog.rejoins_row(lane, said)
+        row = self._filing.rejoins(queue, said) if self._filing.resuming is not None else None
+        if row is None and self.backlog is not None and self.backlog.resuming and queue.kind == "user":
+            row = self.backlog.rejoins_row(queue, said)
         return row
 
-    def _add_companion(self, row: Row, said: tuple[str, str, dict[str, object], int], at: float, said_by: int) -> None:
+    def _add_companion(self, row: Row, said: Companion, at: float, said_by: int) -> None:
         """What a call says of another (a user's of the company) travels as a row of its own; they share their fate."""
         kind, key, properties, size = said
         facts: IdentifyPayload = (properties, None, size, None)
-        other = self._add_row(self._lines.lane(kind, key), None, facts, size, at, said_by)
+        other = self._add_row(self._queues.queue(kind, key), None, facts, size, at, said_by)
         if not any(other is needed for needed in row.needs):
             row.needs = (*row.needs, other)
             row.open_parts += 1
@@ -266,7 +264,7 @@ class Schedule:
         self._calendar.look(now)
         if self._endings.do_chores():
             return now
-        earliest = min(self._endings.expire(now, self._settings.max_age), self._lines.wake(now))
+        earliest = min(self._endings.expire(now, self._settings.max_age), self._queues.wake(now))
         if self.in_flight >= self._settings.concurrency:
             return earliest
         if self._hold.opens_at(now) > now:
@@ -287,15 +285,15 @@ class Schedule:
         work.gate.enter()
         self.in_flight += 1
         self._hold.began(work.number, now)
-        if work.lane is not None:
-            work.head = work.lane.calls[0]
-            self._lines.take(work.lane, QueueState.BUSY)
+        if work.queue is not None:
+            work.head = work.queue.calls[0]
+            self._queues.send(work.queue)
         if work.step is not None:
             self._slot_of(work).asked()
 
     def _next_events(self, now: float) -> Request | float:
         linger = 0.0 if self.hurry else self._settings.flush_interval
-        ripe = self._arrays.ripe_at(self._lines, now, linger)
+        ripe = self._arrays.ripe_at(self._queues, now, linger)
         if ripe is None:
             return math.inf
         if self.backlog is not None and self._sets_late_aside(self.backlog, now):
@@ -304,13 +302,13 @@ class Schedule:
         opens = max(ripe, self._opens(self._track_gate, route, now))
         if opens > now:
             return opens
-        load, body = self._arrays.load(self._lines)
+        load, body = self._arrays.load(self._queues)
         return Request(route, body, bucket=self.buckets[route.budget], gate=self._track_gate, load=load)
 
     def _sets_late_aside(self, backlog: LateEventRoute, now: float) -> bool:
-        """The first lane in line has waited too long: it leaves the line, and others come first."""
-        lane = self._lines.first_track()
-        return lane is not None and backlog.sets_aside(lane, now)
+        """The first queue in line has waited too long: it leaves the line, and others come first."""
+        queue = self._queues.first_event()
+        return queue is not None and backlog.sets_aside(queue, now)
 
     def _next_import(self, now: float) -> Request | float:
         imports, backlog = self._to.imports, self.backlog
@@ -344,7 +342,7 @@ class Schedule:
         return work
 
     def _next_identify(self, now: float) -> Request | float:
-        urgent = self._lines.first_urgent()
+        urgent = self._queues.first_urgent()
         if urgent is not None and self.backlog is not None and self.backlog.sets_aside(urgent, now):
             return now
         if urgent is not None:
@@ -354,7 +352,7 @@ class Schedule:
             if not self._is_patience_over(now):
                 return self._realtime(urgent)
         earliest = math.inf
-        for kind, waiting in self._lines.patient.items():
+        for kind, waiting in self._queues.merging.items():
             if not waiting or (self._filing.takes(waiting) and not self._bulk_is_shut(now)):
                 continue
             first = next(iter(waiting.values()))
@@ -367,20 +365,20 @@ class Schedule:
 
     def _is_patience_over(self, now: float) -> bool:
         """A row that nothing waits behind has waited so long that it goes before one with a track behind it."""
-        first = (next(iter(waiting.values())) for waiting in self._lines.patient.values() if waiting)
-        return any(self._filing.ripe_at(lane, now, self.hurry) + LONGEST_LINGER <= now for lane in first)
+        first = (next(iter(waiting.values())) for waiting in self._queues.merging.values() if waiting)
+        return any(self._filing.ripe_at(queue, now, self.hurry) + LONGEST_LINGER <= now for queue in first)
 
-    def _route_of(self, lane: KeyQueue) -> Route:
-        head = lane.calls[0]
-        return self._to.posts[head.kind] if isinstance(head, Post) else self._to.rows[lane.kind]
+    def _route_of(self, queue: KeyQueue) -> Route:
+        head = queue.calls[0]
+        return self._to.posts[head.kind] if isinstance(head, Post) else self._to.rows[queue.kind]
 
-    def _realtime(self, lane: KeyQueue) -> Request:
-        head = lane.calls[0]
+    def _realtime(self, queue: KeyQueue) -> Request:
+        head = queue.calls[0]
         if isinstance(head, Row) and head.state is RowState.WAITING:
             head.state = RowState.SENDING
         body = self._to.row_body(head) if isinstance(head, Row) else head.body  # type: ignore[union-attr]  # no track
-        route = self._route_of(lane)
-        return Request(route, body, bucket=self.buckets[route.budget], gate=self._identify_gate, lane=lane)
+        route = self._route_of(queue)
+        return Request(route, body, bucket=self.buckets[route.budget], gate=self._identify_gate, queue=queue)
 
     def _next_bulk(self, now: float) -> Request | float:
         files = self._to.files
@@ -416,8 +414,8 @@ class Schedule:
             self._step_done(work, work.step, verdict, now)
         elif work.load is not None:
             self._load_done(work, work.load, verdict, now)
-        elif work.lane is not None:
-            self._lane_done(work, work.lane, verdict, now)
+        elif work.queue is not None:
+            self._queue_done(work, work.queue, verdict, now)
 
     def _step_done(self, work: Request, step: Step, verdict: Verdict, now: float) -> None:
         slot = self._slot_of(work)
@@ -500,7 +498,7 @@ class Schedule:
         if self.backlog is not None and work.gate.failing:
             self.backlog.trust.forgive()  # an outage is over: it was none of files
         work.gate.succeeded(now, work.number)
-        if work.gate is self._import_gate and not self._arrays.waiting:
+        if work.gate is self._import_gate and not self._queues.waiting_events:
             # Nobody is left whose request could tell that the outage is over.
             self._track_gate.succeeded(now, work.number)
         if not any(gate.failing for gate in self._gates):
@@ -532,11 +530,11 @@ class Schedule:
         if meaning is Meaning.ACCEPTED:
             self._arrays.answered(load)
             self.settled.delivered(load.parts, load.size)
-            for lane, _ in load.parts:
-                self._lines.came_back(lane)
+            for queue, _ in load.parts:
+                self._queues.come_back(queue)
             return
         ambiguous = meaning is Meaning.LOST or verdict.ambiguous
-        self._arrays.waiting += load.calls
+        self._queues.waiting_events += load.calls
         if meaning in (Meaning.INVALID, Meaning.TOO_LARGE) and load.calls > 1:
             (self._arrays.refused if meaning is Meaning.INVALID else self._arrays.too_large)(load)
             self._back_in_line(load)
@@ -554,41 +552,41 @@ class Schedule:
     def _fails_again(self, load: EventBatch, meaning: Meaning) -> bool:
         if meaning in (Meaning.UNSENT, Meaning.LIMITED):
             return False
-        return any(lane.attempts >= SUSPICIOUS for lane, _ in load.parts)
+        return any(queue.failures >= SUSPICIOUS for queue, _ in load.parts)
 
     def _back_in_line(self, load: EventBatch) -> None:
-        for lane, _ in reversed(load.parts):
-            self._lines.came_back(lane, first=True)
+        for queue, _ in reversed(load.parts):
+            self._queues.come_back(queue, first=True)
 
     def _lose(self, load: EventBatch, outcome: Outcome, words: Words = NO_WORDS) -> None:
-        for lane, calls in load.parts:
+        for queue, calls in load.parts:
             for _ in range(calls):
-                self._endings.head(lane, outcome, words)
-            self._lines.came_back(lane)
+                self._endings.head(queue, outcome, words)
+            self._queues.come_back(queue)
 
     def _wait_for_better(self, load: EventBatch, verdict: Verdict, now: float) -> None:
         if verdict.meaning is Meaning.LIMITED:
             self._back_in_line(load)
             return
-        attempts = 1 + max(lane.attempts for lane, _ in load.parts)
+        attempts = 1 + max(queue.failures for queue, _ in load.parts)
         due = now + max(verdict.delay, backoff(attempts, self._chance()))
-        for lane, _ in load.parts:
-            lane.attempts = attempts
-            self._lines.sleep(lane, due)
+        for queue, _ in load.parts:
+            queue.failed(attempts)
+            self._queues.back_off(queue, due)
 
-    def _lane_done(self, work: Request, lane: KeyQueue, verdict: Verdict, now: float) -> None:
+    def _queue_done(self, work: Request, queue: KeyQueue, verdict: Verdict, now: float) -> None:
         head = work.head
-        if not lane.calls or lane.calls[0] is not head:
-            self._lines.came_back(lane)  # a job's end has settled the row while it was being repeated
+        if not queue.calls or queue.calls[0] is not head:
+            self._queues.come_back(queue)  # a job's end has settled the row while it was being repeated
             return
         fate = self._fate(head, verdict)
         if fate is not None:
-            self._endings.head(lane, fate, NO_WORDS if fate is DELIVERED else verdict.words)
-            self._lines.came_back(lane)
+            self._endings.head(queue, fate, NO_WORDS if fate is DELIVERED else verdict.words)
+            self._queues.come_back(queue)
             return
         if isinstance(head, Row) and head.state is RowState.SENDING:
             head.state = RowState.WAITING
-        self._wait_for_better(EventBatch([(lane, 1)]), verdict, now)
+        self._wait_for_better(EventBatch([(queue, 1)]), verdict, now)
 
     def _fate(self, head: object, verdict: Verdict) -> Outcome | None:
         """The final outcome that this answer means for a row or post, or ``None`` if it goes again.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from .._calls.outcome import DELIVERED, NO_WORDS, Outcome, Words
-from .._calls.payload import Event, Waiting, body_of
+from .._calls.payload import Event, WaitingEvent, body_of, event_id, waiting_body
 from .._calls.rows import Row, RowState
 from .destination import Call, Destination
 from .key_queue import KeyQueue, Post
@@ -68,10 +68,10 @@ class Settlements:
         """Files, all of whose calls have been settled, or go another way."""
         self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
-    def head(self, lane: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
-        """The head of this lane has met its fate; it leaves the lane."""
-        head = lane.calls[0]
-        lane.pop_heads()
+    def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """The head of this queue has met its fate; it leaves the queue."""
+        head = queue.calls[0]
+        queue.pop()
         if isinstance(head, Row):
             head.state, head.words = RowState.ANSWERED, words
             self._part(head, outcome)
@@ -84,7 +84,7 @@ class Settlements:
             self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, words))
 
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
-        """An event has met its fate before it came into a lane."""
+        """An event has met its fate before it came into a queue."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
 
     def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
@@ -93,18 +93,18 @@ class Settlements:
         row.events = (row.events or [])[len(events) :]
         self._mark(events, False)
         if outcome.is_delivered:
-            size = sum(len(body_of(event)) for _, _, event in events)
+            size = sum(len(waiting_body(event)) for event in events)
             self.done.append(Settlement([call_id for call_id, _, _ in events], (), outcome, size, None))
         else:
             for call_id, _, event in events:
                 self.unheld(call_id, event, outcome)
 
     def delivered(self, parts: Iterable[tuple[KeyQueue, int]], size: int) -> None:
-        """So many events at the heads of these lanes, of so many bytes, have been delivered."""
+        """So many events at the heads of these queues, of so many bytes, have been delivered."""
         ids: list[int] = []
-        for lane, events in parts:
-            ids += [call[0] for call in lane.calls[:events]]  # type: ignore[index]  # events are tuples
-            lane.pop_heads(events)
+        for queue, events in parts:
+            ids += [event_id(call) for call in queue.calls[:events] if isinstance(call, tuple)]
+            queue.pop(events)
         self.done.append(Settlement(ids, (), DELIVERED, size, None))
 
     def again(self, call_id: int, size: int, outcome: Outcome | None) -> None:
@@ -159,7 +159,7 @@ class Settlements:
                         self.marks.append((rider.ids[-1:], submitted, 0))
             yield 1
 
-    def _mark(self, events: Sequence[Waiting], submitted: bool) -> int:
-        size = sum(len(body_of(event)) for _, _, event in events)
+    def _mark(self, events: Sequence[WaitingEvent], submitted: bool) -> int:
+        size = sum(len(waiting_body(event)) for event in events)
         self.marks.append(([call_id for call_id, _, _ in events], submitted, size))
         return len(events)

@@ -11,7 +11,18 @@ from typing import Any, Literal, cast  # noqa: F401  # Literal and InvalidCall a
 
 import attrs
 
-from .._calls.payload import Event, IdentifyPayload, Key, Kind, Payload, body_of
+from .._calls.payload import (
+    Event,
+    IdentifyPayload,
+    Key,
+    Kind,
+    Payload,
+    body_of,
+    companion_properties,
+    fields_of,
+    occurred_at,
+    properties_of,
+)
 from .._calls.rows import Row, RowState
 from .._calls.values import MAX_PROPERTIES, Value, encode_json, size_of
 from .._errors.tree import InvalidCall  # noqa: F401  # as Literal
@@ -96,10 +107,10 @@ def merges(row: Row, facts: IdentifyPayload, last: bool) -> bool:
     It may lie before tracks: an identify moves ahead of them, but only if it does not move the user to another
     company, because every event is booked on the user's company of the moment.
     """
-    fields = facts[1]
+    fields = fields_of(facts)
     if fields is not None and not last and fields != row.fields:
         return False
-    return row.has_room_for(facts[0], MAX_PROPERTIES)
+    return row.has_room_for(properties_of(facts), MAX_PROPERTIES)
 
 
 def realtime_body(row: Row) -> bytes:
@@ -136,7 +147,8 @@ def import_lines(row: Row, known: Mapping[str, Any], date: Callable[[float], flo
         said.update(inserted_at=_inserted_at(date(row.accepted_at)), metadata=known)
         yield encode_json(said).encode() + b"\n"
     for _, accepted_at, event in row.events or ():
-        moment = _inserted_at(date(accepted_at)) if isinstance(event, bytes) else _written(event[1])
+        given = occurred_at(event)
+        moment = _inserted_at(date(accepted_at)) if given is None else _written(given)
         head = f'{{"event_type":"track","source":"{SOURCE}","inserted_at":"{moment}",'
         yield head.encode() + body_of(event)[1:] + b"\n"
 
@@ -155,11 +167,12 @@ def call_of(kind: Kind, key: Key, said: Payload) -> Call:
     if kind == "track":
         event = cast("Event", said)
         track = track_from_body(body_of(event))
-        return track if isinstance(event, bytes) else attrs.evolve(track, occurred_at=event[1])
+        moment = occurred_at(event)
+        return track if moment is None else attrs.evolve(track, occurred_at=moment)
     metadata, fields, _, companion = cast("IdentifyPayload", said)
     if kind == "company":
         return IdentifyCompany(str(key), metadata)
-    company = {"id": fields["company_id"], **(companion[2] if companion else {})} if fields else None
+    company = {"id": fields["company_id"], **(companion_properties(companion) if companion else {})} if fields else None
     return Identify(str(key), metadata, company)
 
 

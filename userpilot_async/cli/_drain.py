@@ -18,7 +18,7 @@ from ..sqlite import SQLiteOutbox
 from ._console import say, stderr
 from ._delivery import Delivery
 from ._delivery_text import as_dict, as_text
-from ._outbox_place import NO_FILE, VARIABLES, room
+from ._outbox_place import NO_FILE, VARIABLES
 from ._progress import Progress
 from ._recipients import recipient_at
 from ._run import run_command
@@ -81,7 +81,7 @@ class Deployed(Outbox, Protocol):
 def _look_first(outbox: RedisOutbox) -> None:
     """Warn about an outbox that cannot be inspected: a wrong name would be taken for a new, empty one."""
     try:
-        room("redis", "_admin").look(outbox)
+        outbox.admin().inspect()
     except OutboxError as error:
         say(f"{error}; drain goes on and waits for it", err=True)
 

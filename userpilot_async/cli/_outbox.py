@@ -5,11 +5,12 @@ from __future__ import annotations
 import attrs
 import click
 
-from .._outbox.admin import Subject, server_of
+from .._outbox.admin import OutboxAdmin, Selection, Subject, server_of
+from .._outbox.owner import Claim
 from .._runtime.environment import variable
 from ._console import say, say_json, say_json_line, say_table
 from ._exits import Failed
-from ._outbox_place import VARIABLES, OutboxPlace, Place, place_given
+from ._outbox_place import VARIABLES, OutboxPlace, place_given
 from ._outbox_text import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
 from ._server import Server, json_option, talks_to_server, to_option
@@ -55,9 +56,9 @@ def outbox() -> None:
 @outbox.command()
 @outbox_argument
 @json_option
-def show(given: Place | None, as_json: bool) -> None:
+def show(given: OutboxAdmin | None, as_json: bool) -> None:
     """Show what waits in OUTBOX; the same as `outbox OUTBOX`."""
-    seen = place_given(given).look()
+    seen = place_given(given).inspect()
     if as_json:
         say_json(as_dict(seen))
     else:
@@ -71,13 +72,14 @@ def show(given: Place | None, as_json: bool) -> None:
 @outbox_argument
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
-def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
+def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> None:
     """List the dead and dropped calls that are kept in OUTBOX: whose they are, not what they say."""
-    destination, lost = place_given(given).lost(reasons)
+    found = place_given(given).dead_letters(Selection(reasons))
+    lost = found.kept
     if as_json:
         unreadable = 0
         for one in lost:
-            line = line_of_call(server_of(destination or ""), one)
+            line = line_of_call(server_of(found.destination or ""), one)
             if line is not None:
                 say_json_line(line)
             unreadable += line is None
@@ -99,14 +101,14 @@ def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
 @click.option("--id", "ids", multiple=True, type=click.IntRange(min=0), metavar="ID",
               help="Only this call, as `outbox dead` lists it; may be repeated.")  # fmt: skip
 @json_option
-def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
+def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
     """Put dead and dropped calls of OUTBOX back into the queue, behind all that wait.
 
     They are accepted again under new ids. They keep their order and the time of their first acceptance: a call that is
     older than a sender's `max_age` (a day) expires again.
     """
     place = place_given(given)
-    done, sender = place.retry(reasons, ids), place.holder()
+    done, sender = place.retry(Selection(reasons, ids)), place.holder()
     if as_json:
         first = done.ids[0][0] if done.calls else None
         missing = list(done.missing)
@@ -132,7 +134,7 @@ def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], a
 @click.option("--company", metavar="ID", help="A company, also where identifies of users name it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def purge(given: Place | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
+def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person, or a company, everywhere in OUTBOX; on disk also from SQLite's free pages and its log.
 
     Their waiting calls are dropped, reason `purged`. What is said of them in the properties of others stays. All who
@@ -168,7 +170,7 @@ def purge(given: Place | None, user: str | None, company: str | None, yes: bool,
 @to_option
 @json_option
 @talks_to_server
-def rebind(server: Server, given: Place | None, to: str, as_json: bool) -> None:
+def rebind(server: Server, given: OutboxAdmin | None, to: str, as_json: bool) -> None:
     """Give OUTBOX to another API key or server; its calls go there from now on.
 
     No process may be sending from it. Processes that only put calls go on: stop them too if the new key is for another
@@ -177,10 +179,11 @@ def rebind(server: Server, given: Place | None, to: str, as_json: bool) -> None:
     place = place_given(given, to)
     client = recipient_at(server, to, "memory://").client
     destination = f"{client._destination.name} at {client._connection.base_url}"  # as `DeliveryClient` has it
-    done = place.rebind(destination, client._connection.keys.fingerprint)
+    done = place.rebind(Claim(destination, client._connection.keys.fingerprint))
     if as_json:
         say_json({"before": done.before, "now": destination, "waiting": done.waiting})
     elif done.before == destination:
-        say(f"{place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
+        say(f"{place.place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
     else:
-        say(f"{place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'no server'}")
+        before = done.before or "no server"
+        say(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {before}")

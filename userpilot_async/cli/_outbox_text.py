@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from .. import parcelvoy
 from .._calls.ndjson import line_of
 from .._errors.tree import InvalidCall
 from .._userpilot import destination
+from ..parcelvoy import _destination as parcelvoy
 from ._console import cell
 from ._text import account_counts, account_text, calls_text
 
 if TYPE_CHECKING:
     from .._outbox.admin import DeadLetter, Holder, Inspection, PurgeReport
 
-CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy._call_of}
+CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy.call_of}
 """By kind of server, as outboxes have it."""
 
 REDIS_FILES = "files of Redis (AOF, snapshots) have it until it writes them anew"

@@ -138,9 +138,9 @@ class Import:
         if self._failure is not None:
             raise _Stopped
 
-    async def pause(self, seconds: float, why: str | None, job: Job | None = None) -> None:
+    async def pause(self, seconds: float, why: str | None) -> None:
         if why is not None:
-            self.say(job, f"{why}; next try in {seconds:.0f} s")
+            self.say(None, f"{why}; next try in {seconds:.0f} s")
         with anyio.move_on_after(seconds):
             await self._stop.wait()
         self.check()

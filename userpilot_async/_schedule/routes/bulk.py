@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 
 from ..._calls.rows import MAX_ROWS, Row, RowState, cut
-from ..._protocol.file_job import Batch
 from ..._protocol.jobs import expected_duration
 from ..destination import Files
+from ..job_batch import Batch
 from ..job_slot import JobSlot, SlotState
-from ..key_queue import KeyQueue, QueueState
+from ..key_queue import KeyQueue
 from ..queues import Queues
 from ..takeover import UnfinishedFile
 
@@ -19,16 +19,16 @@ LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 1
 
 
 class BulkRoute:
-    """Fills the slot from the lines. Without ``files`` it never does, and only knows when a row has lingered enough."""
+    """Fills the slot from the key queues. Without ``files`` it never does, and knows when a row has lingered enough."""
 
-    def __init__(self, files: Files | None, slot: JobSlot, lines: Queues, linger: float, now: float) -> None:
+    def __init__(self, files: Files | None, slot: JobSlot, queues: Queues, linger: float, now: float) -> None:
         self._files = files
         self._slot = slot
-        self._lines = lines
+        self._queues = queues
         self._linger = linger
-        self.latest = dict.fromkeys(lines.lanes, now)
+        self.latest = dict.fromkeys(queues.by_key, now)
         """When the newest identify came, by what it is of."""
-        self._filed_at = dict.fromkeys(lines.lanes, -math.inf)
+        self._filed_at = dict.fromkeys(queues.by_key, -math.inf)
         self.resuming: Batch | None = None
         """A file that was taken over, while its rows come in."""
         self._unfinished: UnfinishedFile | None = None
@@ -41,7 +41,7 @@ class BulkRoute:
         self.resuming = self._slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
         self._unfinished, self._last_call = file, max(file.last_calls.values())
 
-    def rejoins(self, lane: KeyQueue, said: Row) -> Row | None:
+    def rejoins(self, queue: KeyQueue, said: Row) -> Row | None:
         """The row in the file that a call is part of, with what it says in it; ``None`` if it is of none.
 
         A file had all that waited of a user up to one call. Where something lies before that now, the row is none of
@@ -52,18 +52,16 @@ class BulkRoute:
         assert batch is not None
         if self._slot.batch is not batch or self._slot.state is SlotState.SUBMITTING:
             self.resuming = None  # its time was over
-        elif lane.kind == batch.kind and said.said_by <= file.last_calls.get(lane.key, -1):
-            row = lane.batched
+        elif queue.kind == batch.kind and said.said_by <= file.last_calls.get(queue.key, -1):
+            row = queue.claimed_row
             if row is not None and row.state is RowState.BATCHED:
                 row.absorb(said)
                 return row
-            if row is None and not lane.calls:
-                said.state = RowState.BATCHED
-                lane.batched = said
-                lane.calls.append(said)
+            if row is None and not queue.calls:
+                queue.rejoin_row(said)
                 batch.rows.append(said)
                 batch.lines += 1
-                self._lines.came_in(lane)
+                self._queues.came_in(queue)
                 return said
         return None
 
@@ -77,9 +75,9 @@ class BulkRoute:
         """So many of a kind go as a file."""
         return self._files is not None and len(waiting) > self._files.threshold
 
-    def ripe_at(self, lane: KeyQueue, now: float, hurry: int) -> float:
+    def ripe_at(self, queue: KeyQueue, now: float, hurry: int) -> float:
         """When its head has lingered long enough for others to merge with."""
-        head = lane.calls[0]
+        head = queue.calls[0]
         assert isinstance(head, Row)
         return now if hurry else head.accepted_at + self._linger
 
@@ -95,7 +93,7 @@ class BulkRoute:
         """Start a file if there are rows enough; else say when there may be."""
         earliest = math.inf
         for kind in sorted(self._files.submit if self._files else (), key=self._filed_at.__getitem__):
-            waiting = self._lines.patient[kind]
+            waiting = self._queues.merging[kind]
             if not self.takes(waiting):
                 continue
             ripe = self._file_ripe_at(kind, waiting, now, hurry)
@@ -110,12 +108,11 @@ class BulkRoute:
         return earliest
 
     def _start(self, kind: str, waiting: Mapping[str, KeyQueue], now: float) -> None:
-        heads = (lane.calls[0] for lane in waiting.values())
+        heads = (queue.calls[0] for queue in waiting.values())
         rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self._slot.max_bytes)
         self._slot.start(kind, rows, len(rows))
         for row in rows:
-            row.state = RowState.BATCHED
-            lane = waiting[row.key]
-            self._lines.take(lane, QueueState.PARKED)
-            lane.batched, lane.newest = row, None
+            queue = waiting[row.key]
+            queue.claim_row(row)
+            self._queues.place(queue)
         self._filed_at[kind] = now

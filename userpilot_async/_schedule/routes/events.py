@@ -1,16 +1,16 @@
 """Events into requests: arrays of many, and arrays cut down until the event that spoils them is alone.
 
-A refused array says nothing about which event was at fault. So its lanes go back to the head of the line with the
+A refused array says nothing about which event was at fault. So its queues go back to the head of the line with the
 order to travel in arrays of half its size: the same events form two smaller ones, side by side, and the half with the
-culprit is refused again, until it is alone. All that has to be remembered for this is one number a lane, so it survives
-whatever happens in between, and each user's order is kept as it always is: only a lane's head moves.
+culprit is refused again, until it is alone. All that has to be remembered for this is one number a queue, so it
+survives whatever happens in between, and each user's order is kept as it always is: only a queue's head moves.
 """
 
 from __future__ import annotations
 
-from ..._calls.payload import body_of
+from ..._calls.payload import waiting_body
 from ..destination import Events
-from ..key_queue import KeyQueue, QueueState
+from ..key_queue import KeyQueue
 from ..queues import Queues
 from .route import EventBatch
 
@@ -18,65 +18,63 @@ TRY_LARGER = 8  # arrays of the learned size, after which one of twice that size
 
 
 class EventRoute:
-    """Fills arrays from the lines, and learns what the server takes."""
+    """Fills arrays from the key queues, and learns what the server takes."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
         self.max_bytes = events.max_bytes
         """Learned from 413s: what one array may hold."""
-        self.waiting = 0
-        """Events that wait in lanes, also in those whose turn it is not."""
         self._fitting = 0
 
-    def ripe_at(self, lines: Queues, now: float, linger: float) -> float | None:
+    def ripe_at(self, queues: Queues, now: float, linger: float) -> float | None:
         """When the next array should go: now, if it would be full; later, if others may come to share it."""
-        lane = lines.first_track()
-        if lane is None:
+        queue = queues.first_event()
+        if queue is None:
             return None
-        if lane.within or (self.waiting >= self._events.most and lines.hold_tracks(self._events.most)):
+        most = self._events.most
+        if queue.largest_array or (queues.waiting_events >= most and queues.have_events(most)):
             return now
-        return lane.head_time() + linger
+        return queue.head_time + linger
 
-    def load(self, lines: Queues) -> tuple[EventBatch, bytes]:
+    def load(self, queues: Queues) -> tuple[EventBatch, bytes]:
         """Take the first events in line, as many as one request takes, and the request's body.
 
-        Their lanes are out of the line then. There must be one in it.
+        Their queues are out of the line then. There must be one in it.
         """
         parts: list[tuple[KeyQueue, int]] = []
         bodies: list[bytes] = []
         most, room = self._events.most, self._tries_to_hold()
-        while (lane := lines.first_track()) is not None:
-            most = min(most, lane.within or most)
+        while (queue := queues.first_event()) is not None:
+            most = min(most, queue.largest_array or most)
             before = len(bodies)
-            for call in lane.calls:
+            for call in queue.calls:
                 if type(call) is not tuple or len(bodies) >= most:
                     break
-                body = body_of(call[2])
+                body = waiting_body(call)
                 room -= len(body)
                 if room < 0 and bodies:
                     most = 0
                     break
                 bodies.append(body)
             if len(bodies) > before:
-                parts.append((lane, len(bodies) - before))
-                lines.take(lane, QueueState.BUSY)
+                parts.append((queue, len(bodies) - before))
+                queues.send(queue)
             if len(bodies) >= most:
                 break
-        self.waiting -= len(bodies)
+        queues.waiting_events -= len(bodies)
         return EventBatch(parts, len(bodies), sum(map(len, bodies))), self._events.pack(bodies)
 
     def answered(self, load: EventBatch) -> None:
-        """The server has taken it: its lanes may travel in larger ones again."""
-        for lane, _ in load.parts:
-            if lane.within:
-                lane.within = 2 * lane.within if 2 * lane.within < self._events.most else 0
+        """The server has taken it: its queues may travel in larger ones again."""
+        for queue, _ in load.parts:
+            queue.taken(self._events.most)
         self._fitting += 1
         self.max_bytes = min(max(self.max_bytes, load.size), self._events.max_bytes)
 
     def refused(self, load: EventBatch) -> None:
         """One of these events spoils it; nobody says which."""
-        for lane, _ in load.parts:
-            lane.within = load.calls // 2
+        for queue, _ in load.parts:
+            queue.refused(load.calls // 2)
 
     def too_large(self, load: EventBatch) -> None:
         """The server takes less at once, unless this one only tried."""

@@ -5,39 +5,35 @@ A backlog may be 100,000 events of one person, or of 100,000. So this is done a 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, repeat
 
-from ..._calls.payload import Waiting, body_of
+from ..._calls.payload import WaitingEvent, waiting_body
 from ..._calls.rows import EVENT_HEAD, Row, RowState
 from ..key_queue import KeyQueue, QueueState
 from ..queues import Queues
-from .events import EventRoute
 
-CHUNK = 500  # events taken out of a lane at once
-WEIGHT = 5  # events are as much work as one lane
-SLICE = 100  # lanes looked at in one go
-FREE = (QueueState.TRACKS, QueueState.URGENT, QueueState.LATE, QueueState.ASLEEP)
+CHUNK = 500  # events taken out of a queue at once
+WEIGHT = 5  # events are as much work as one queue
+SLICE = 100  # queues looked at in one go
+FREE = (QueueState.EVENTS, QueueState.URGENT, QueueState.LATE, QueueState.BACKING_OFF)
 
 
 class ImportFileBuilder:
-    """One file: ``lanes`` are whose events may be in it, ``late_only`` those of them that are late."""
+    """One file: ``queues`` are whose events may be in it, ``late_only`` those of them that are late."""
 
     def __init__(
-        self, lines: Queues, arrays: EventRoute, lanes: Iterable[KeyQueue], max_bytes: int, max_lines: int, *,
-        late_only: bool,
-    ) -> None:  # fmt: skip
+        self, all_queues: Queues, queues: Iterable[KeyQueue], max_bytes: int, max_lines: int, *, late_only: bool
+    ) -> None:
         self.rows: list[Row] = []
         self.lines = 0
         """So many lines does the file have."""
-        self._lines = lines
-        self._arrays = arrays
+        self._queues = all_queues
         self._room = max_bytes
         self._max_lines = max_lines
         self._late_only = late_only
         self._busy: list[KeyQueue] = []
-        self._work = self._gather(list(lanes))
+        self._work = self._gather(list(queues))
         self._wait_until = 0.0
 
     def go_on(self, now: float, patience: float) -> float | None:
@@ -50,7 +46,7 @@ class ImportFileBuilder:
         if not self._busy:
             return None
         self._wait_until = self._wait_until or now + patience
-        if now < self._wait_until and any(lane.place is QueueState.BUSY for lane in self._busy):
+        if now < self._wait_until and any(queue.place is QueueState.SENDING for queue in self._busy):
             return self._wait_until
         came_back, self._busy = self._busy, []
         self._work = self._gather(came_back, wait=False)
@@ -58,65 +54,53 @@ class ImportFileBuilder:
 
     def end(self) -> None:
         """Those that were waited for may go on."""
-        for lane in self._busy:
-            self._lines.let_go(lane)
+        for queue in self._busy:
+            self._queues.unblock(queue)
 
-    def _gather(self, lanes: Iterable[KeyQueue], *, wait: bool = True) -> Iterator[None]:
-        for lane in lanes:
+    def _gather(self, queues: Iterable[KeyQueue], *, wait: bool = True) -> Iterator[None]:
+        for queue in queues:
             if not wait:
-                self._lines.let_go(lane)  # and take it at once, before something of it goes
+                self._queues.unblock(queue)  # and take it at once, before something of it goes
             if self._room <= 0 or self.lines >= self._max_lines:
                 if wait:
                     return
                 continue
-            if lane.place is QueueState.BUSY and wait and not self._late_only:
-                lane.held = True  # when its request comes back, nothing else goes
-                self._busy.append(lane)
-            elif lane.place in FREE and (lane.place is QueueState.LATE or not self._late_only):
-                yield from self._take(lane)
+            if queue.place is QueueState.SENDING and wait and not self._late_only:
+                queue.reserve()  # when its request comes back, nothing else goes
+                self._busy.append(queue)
+            elif queue.place in FREE and (queue.place is QueueState.LATE or not self._late_only):
+                yield from self._take(queue)
             yield
 
-    def _take(self, lane: KeyQueue) -> Iterator[None]:
+    def _take(self, queue: KeyQueue) -> Iterator[None]:
         """All that waits of this person, as far as there is room, and no further than to the next row."""
-        first = lane.first_event
-        if first is None or first[0] <= lane.slow_until or lane.batched is not None:
+        first = queue.first_event
+        if first is None or queue.goes_in_realtime or queue.claimed_row is not None:
             return
-        if self.rows and self._room < EVENT_HEAD + len(body_of(first[2])):
+        if self.rows and self._room < EVENT_HEAD + len(waiting_body(first)):
             self._room = 0
             return
-        head = lane.calls[0]
-        row = head if isinstance(head, Row) else no_row(lane)
-        start = 0 if head is first else 1
-        if start:
-            row.state = RowState.BATCHED
-        row.events = []
-        lane.batched, lane.held, lane.late = row, True, False
-        lane.newest = None if lane.newest is row else lane.newest
-        self._lines.take(lane, QueueState.PARKED)
+        row = queue.claim_events()
+        self._queues.place(queue)
         self.rows.append(row)
-        self.lines += start
-        self._room -= start * (row.size + EVENT_HEAD)
-        while chunk := self._chunk(lane.calls[start : start + CHUNK], row):
-            row.events += chunk
-            del lane.calls[start : start + len(chunk)]
-            self._arrays.waiting -= len(chunk)
+        if row.state is RowState.BATCHED:
+            self.lines += 1
+            self._room -= row.size + EVENT_HEAD
+        while chunk := self._chunk(queue.events_to_claim(CHUNK), row):
+            queue.move_to_file(chunk)
+            self._queues.waiting_events -= len(chunk)
             self.lines += len(chunk)
             yield from repeat(None, len(chunk) // WEIGHT)
 
-    def _chunk(self, calls: Sequence[object], row: Row) -> list[Waiting]:
-        chunk: list[Waiting] = []
+    def _chunk(self, calls: Sequence[object], row: Row) -> list[WaitingEvent]:
+        chunk: list[WaitingEvent] = []
         for call in calls:
             if type(call) is not tuple or self.lines + len(chunk) >= self._max_lines:
                 break
-            size = EVENT_HEAD + len(body_of(call[2]))
+            size = EVENT_HEAD + len(waiting_body(call))
             if size > self._room and (row.events or chunk):
                 self._room = 0
                 break
             self._room -= size
             chunk.append(call)
         return chunk
-
-
-def no_row(lane: KeyQueue) -> Row:
-    """For events of somebody of whom nothing is to be said: it stands for them, and makes no line."""
-    return Row(lane.kind, lane.key, {}, None, array("Q"), 0.0, 0, state=RowState.ANSWERED)

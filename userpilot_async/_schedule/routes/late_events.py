@@ -3,7 +3,7 @@
 The realtime endpoint dates an event on its arrival, and takes 600 a minute. So an event whose turn comes later than
 ``late_after`` would be booked at the wrong time, and a backlog of 100,000 would take three hours. Instead, a file takes
 all that waits of each such person, up to the next change of company. While the file is on its way, nothing overtakes
-it: the person's lane is held. Once the server has taken it, later events go on; a later identify waits for the job's
+it: the person's queue is held. Once the server has taken it, later events go on; a later identify waits for the job's
 end, or the older row in the file could overwrite it.
 """
 
@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from ..._calls.payload import Waiting
+from ..._calls.payload import WaitingEvent, event_id, occurred_at
 from ..._calls.rows import Row, RowState
 from ..._protocol.rate_limit import Bucket
 from ..calendar import Calendar
@@ -22,13 +22,12 @@ from ..key_queue import KeyQueue, QueueState
 from ..property_cache import PropertyCache
 from ..queues import Queues
 from ..takeover import UnfinishedFile
-from .events import EventRoute
 from .import_breaker import ImportBreaker
-from .import_file import ImportFileBuilder, no_row
+from .import_file import ImportFileBuilder
 
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause among new events
 LONGEST_RESUME = 30.0  # seconds until the calls of a file that was taken over have to be there
-SLICE = 200  # lanes released in one go
+SLICE = 200  # queues released in one go
 LONGEST_FLIGHT = 2.0  # seconds that a file waits for requests under way, whose people have more in line
 PATIENCE = 60.0  # seconds that what is late waits while files do not go: then it goes the slow way
 MOST_PATIENCE = 900.0  # the same for who said when it happened
@@ -42,7 +41,7 @@ class LateEventRoute:
     """Decides which events are late, and fills the import slot with them."""
 
     def __init__(
-        self, slot: JobSlot, lines: Queues, arrays: EventRoute, bucket: Bucket, *,
+        self, slot: JobSlot, queues: Queues, bucket: Bucket, *,
         wanted: bool, late_after: float, linger: float, calendar: Calendar,
     ) -> None:  # fmt: skip
         self.slot = slot
@@ -54,8 +53,7 @@ class LateEventRoute:
         self.resuming = False
         """The calls of a file that was taken over are coming in."""
         self.known = PropertyCache()
-        self._lines = lines
-        self._arrays = arrays
+        self._queues = queues
         self._bucket = bucket
         self._late_after = late_after
         self._linger = linger
@@ -78,55 +76,56 @@ class LateEventRoute:
             return True
         return self.slot.takes_rows(now) and self.leave_by - now >= SHORTEST_UPLOAD
 
-    def _is_late(self, lane: KeyQueue, now: float) -> bool:
+    def _is_late(self, queue: KeyQueue, now: float) -> bool:
         """Its first event would be dated wrongly by now: by the calendar, which goes on while the machine sleeps.
 
         Who said when it happened waits longer for files to work.
         """
-        first = lane.first_event
-        if first is None or first[0] <= lane.slow_until:
+        first = queue.first_event
+        if first is None or queue.goes_in_realtime:
             return False
         _, accepted_at, event = first
-        if isinstance(event, bytes):
+        given = occurred_at(event)
+        if given is None:
             happened, patience = self._calendar.date(accepted_at), PATIENCE
         else:
-            happened, patience = event[1].timestamp(), MOST_PATIENCE
+            happened, patience = given.timestamp(), MOST_PATIENCE
         return self._calendar.date(now) - happened > self._late_after and self._works(now, patience)
 
-    def sets_aside(self, lane: KeyQueue, now: float) -> bool:
-        """This lane's turn has come: it waits for a file instead, if it is too late."""
-        if not self.trust.wanted or not self._is_late(lane, now):
+    def sets_aside(self, queue: KeyQueue, now: float) -> bool:
+        """This queue's turn has come: it waits for a file instead, if it is too late."""
+        if not self.trust.wanted or not self._is_late(queue, now):
             return False
-        lane.late = True
-        self._lines.file(lane)
+        queue.set_aside()
+        self._queues.place(queue)
         return True
 
     def release(self, now: float) -> float:
         """When files do not work, those that wait for one go the slow way, some at a time; when to look again."""
-        if not self._lines.late or self._works(now, PATIENCE):
+        if not self._queues.late or self._works(now, PATIENCE):
             self._releasing = None
             return math.inf
         if self._releasing is None:
             if now < self._release_at:
                 return self._release_at
-            self._releasing, self._release_at = iter(list(self._lines.late.values())), now + RELEASE
-        lanes = list(islice(self._releasing, SLICE))
-        for lane in lanes:
-            if lane.place is QueueState.LATE and not self._is_late(lane, now):
-                lane.late = False
-                self._lines.file(lane)
-        if len(lanes) == SLICE:
+            self._releasing, self._release_at = iter(list(self._queues.late.values())), now + RELEASE
+        queues = list(islice(self._releasing, SLICE))
+        for queue in queues:
+            if queue.place is QueueState.LATE and not self._is_late(queue, now):
+                queue.let_through()
+                self._queues.place(queue)
+        if len(queues) == SLICE:
             return now
         self._releasing = None
         return self._release_at
 
     def _is_too_much(self, now: float) -> bool:
         """So much waits that some of it would be late."""
-        wait = self._bucket.time_for(self._arrays.waiting, now)  # at the present budget
+        wait = self._bucket.time_for(self._queues.waiting_events, now)  # at the present budget
         return wait > self._late_after or (self.leave_by is not None and wait > self.leave_by - now)
 
     def _ripe_at(self, now: float, hurry: bool) -> float:
-        if not self._lines.late and not self._is_too_much(now):
+        if not self._queues.late and not self._is_too_much(now):
             self._since = math.inf
             return math.inf
         self._since = min(self._since, now)
@@ -151,9 +150,9 @@ class LateEventRoute:
             return self.slot.opens_at()
         if may_start:
             late_only = not self._is_too_much(now)
-            lanes = self._lines.late if late_only else self._lines.lanes["user"]
+            queues = self._queues.late if late_only else self._queues.by_key["user"]
             self._gathering = ImportFileBuilder(
-                self._lines, self._arrays, lanes.values(), self.slot.max_bytes, self.slot.max_lines, late_only=late_only
+                self._queues, queues.values(), self.slot.max_bytes, self.slot.max_lines, late_only=late_only
             )
         return now
 
@@ -186,47 +185,43 @@ class LateEventRoute:
         self.resuming = True
         self._unfinished, self._last_call = file.last_calls, max(file.last_calls.values())
 
-    def rejoins(self, lane: KeyQueue, call: Waiting) -> bool:
+    def rejoins(self, queue: KeyQueue, call: WaitingEvent) -> bool:
         """This event is in the file, which had all that waited of a person up to one event: put it there again."""
-        if not self._had(lane, call[0]):
+        if not self._had(queue, event_id(call)):
             return False
-        if lane.batched is None:
-            self._rejoin(lane, no_row(lane))
-        assert lane.batched is not None
-        if lane.batched.events is None:  # another file's
+        row = queue.claimed_row
+        if row is None:
+            row = self._rejoin(queue)
+        if row.events is None:  # another file's
             return False
-        lane.batched.events.append(call)
+        row.events.append(call)
         if self.slot.batch is not None:
             self.slot.batch.lines += 1
         return True
 
-    def rejoins_row(self, lane: KeyQueue, said: Row) -> Row | None:
+    def rejoins_row(self, queue: KeyQueue, said: Row) -> Row | None:
         """The row in the file that says this; ``None`` if there is none, or it is not to be found again."""
-        if not self._had(lane, said.said_by):
+        if not self._had(queue, said.said_by):
             return None
-        row = lane.batched
+        row = queue.claimed_row
         if row is not None and row.state is RowState.BATCHED and row.events is not None:
             row.absorb(said)
             return row
-        if row is None and not lane.calls:
-            said.state = RowState.BATCHED
-            lane.calls.append(said)
-            self._rejoin(lane, said)
-            return said
+        if row is None and not queue.calls:
+            return self._rejoin(queue, said)
         return None
 
-    def _had(self, lane: KeyQueue, call_id: int) -> bool:
+    def _had(self, queue: KeyQueue, call_id: int) -> bool:
         if self.slot.batch is None or self.slot.state is SlotState.SUBMITTING:
             self.resuming = False  # its time was over
-        return self.resuming and call_id <= self._unfinished.get(lane.key, -1)
+        return self.resuming and call_id <= self._unfinished.get(queue.key, -1)
 
-    def _rejoin(self, lane: KeyQueue, row: Row) -> None:
+    def _rejoin(self, queue: KeyQueue, said: Row | None = None) -> Row:
+        row = queue.rejoin_events(said)
         assert self.slot.batch is not None
-        row.events = []
         self.slot.batch.rows.append(row)
-        lane.batched, lane.held = row, True
-        if lane.place is not QueueState.BUSY:
-            self._lines.take(lane, QueueState.PARKED)
+        self._queues.place(queue)
+        return row
 
     def came_in(self, call_id: int, now: float) -> None:
         """So far have calls come in: if that is the file's end, it is looked for now."""

@@ -6,21 +6,21 @@ from collections.abc import Iterator
 
 import attrs
 
-from ..._calls.payload import Waiting
+from ..._calls.payload import WaitingEvent, event_id
 from ..._calls.rows import Row
 from ..._protocol.backoff import Gate
-from ..._protocol.file_job import Step
 from ..._protocol.rate_limit import Bucket
 from ..destination import Route
+from ..job_batch import Step
 from ..key_queue import KeyQueue, Post
 
 
 @attrs.define(eq=False)
 class EventBatch:
-    """The first calls of some lanes, which share a request."""
+    """The first calls of some queues, which share a request."""
 
     parts: list[tuple[KeyQueue, int]] = attrs.field(factory=list)
-    """Each lane with the number of its calls, in the order of the request."""
+    """Each queue with the number of its calls, in the order of the request."""
     calls: int = 0
     size: int = 0
     """Bytes of them."""
@@ -47,9 +47,9 @@ class Request:
     gate: Gate = attrs.field(kw_only=True)
     load: EventBatch | None = None
     """Events."""
-    lane: KeyQueue | None = None
-    """Or the lane of a row, or of a post."""
-    head: Waiting | Row | Post | None = None
+    queue: KeyQueue | None = None
+    """Or the queue of a row, or of a post."""
+    head: WaitingEvent | Row | Post | None = None
     begun_at: float = 0.0
     number: int = -1
     """It counts requests, as they begin."""
@@ -60,13 +60,16 @@ class Request:
         """Ids of the calls in it that the server might have twice, if its answer got lost: not those of rows."""
         if self.load is not None:
             return [
-                call[0] for lane, calls in self.load.parts for call in lane.calls[:calls] if isinstance(call, tuple)
+                event_id(call)
+                for queue, calls in self.load.parts
+                for call in queue.calls[:calls]
+                if isinstance(call, tuple)
             ]
         return list(self.head.ids) if isinstance(self.head, Post) else []
 
     def filed(self) -> list[int]:
         """Ids of the events in its file. If its answer gets lost, the file is found again, by its name."""
-        return [event[0] for row in self.rows for event in row.events or ()]
+        return [event_id(event) for row in self.rows for event in row.events or ()]
 
     def in_rows(self) -> list[int]:
         """Ids of the calls that went into its rows: an identify twice is the same identify."""

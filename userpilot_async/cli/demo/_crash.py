@@ -11,7 +11,7 @@ import attrs
 
 from .._emulate import emulator_process, records
 from .._exits import Exit, Failed
-from .._outbox_place import room
+from .._outbox_place import admin_of_file
 from .._progress import Progress
 from .._text import account_counts, account_text
 from . import _app
@@ -95,10 +95,10 @@ class CrashReport:
 
 async def perform(sample: Path, progress: Progress) -> CrashReport:
     """Start the emulator, kill the application four times, and compare. Raises `Failed` if a process misbehaves."""
-    inspect = room("sqlite", "_admin")
     started = anyio.current_time()
     with tempfile.TemporaryDirectory(prefix="userpilot-async-") as directory:
         path = Path(directory, "userpilot.db")
+        outbox = admin_of_file(path)
         async with emulator_process("--latency", str(LATENCY)) as url:
             progress.print(f"emulator on {url}; calls wait in {path}")
             deaths: list[Death] = []
@@ -107,7 +107,7 @@ async def perform(sample: Path, progress: Progress) -> CrashReport:
                 async with running(_app, url, str(path), str(sample)) as app:
                     last = await _watch(app, None if len(deaths) == KILLS else MORE * (len(deaths) + 1))
                 duplicates += last["possible_duplicates"]
-                seen: Inspection = inspect.look(path)
+                seen: Inspection = outbox.inspect()
                 if last["done"]:
                     break
                 death = Death(last["accepted"], seen.account.accepted, seen.account.waiting, seen.under_way)

@@ -13,11 +13,10 @@ import attrs
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from ..._outbox.admin import Inspection
-from ..._outbox.url import outbox_at
+from ..._outbox.admin import Inspection, OutboxAdmin
+from ..._outbox.url import admin_at
 from .._emulate import emulator_process, records
 from .._exits import Exit, Failed
-from .._outbox_place import Place
 from .._progress import Progress
 from .._text import account_counts, account_text
 from . import _app, _pod
@@ -112,9 +111,9 @@ async def perform(sample: Path, pods: int, program: str, progress: Progress) -> 
     valid = len(lines) - len(should.refused)
     async with redis_process(program) as redis, emulator_process("--latency", str(LATENCY)) as url:
         url_of_outbox = f"{redis}?lease_ttl={LEASE}"
-        outbox = outbox_at(url_of_outbox)
-        progress.print(f"emulator on {url}; calls wait in {outbox.place}, a Redis started for this")
-        failover = Failover(Place("redis", outbox, outbox.place), valid, progress)
+        admin = admin_at(url_of_outbox)
+        progress.print(f"emulator on {url}; calls wait in {admin.place}, a Redis started for this")
+        failover = Failover(admin, valid, progress)
         async with AsyncExitStack() as processes:
             for _ in range(SENDERS):
                 failover.senders.append(await processes.enter_async_context(running(_pod, "send", url, url_of_outbox)))
@@ -146,11 +145,11 @@ async def perform(sample: Path, pods: int, program: str, progress: Progress) -> 
 class Failover:
     """The processes of the demonstration, and the kill of the one that sends."""
 
-    def __init__(self, place: Place, valid: int, progress: Progress) -> None:
+    def __init__(self, admin: OutboxAdmin, valid: int, progress: Progress) -> None:
         self.senders: list[Process] = []
         self.pods: list[Process] = []
         self.put: dict[int, int] = {}
-        self._place = place
+        self._admin = admin
         self._valid = valid
         self._progress = progress
         self._killed: Process | None = None
@@ -172,7 +171,7 @@ class Failover:
 
     async def inspect(self) -> Inspection:
         """Inspect the outbox from outside."""
-        return await to_thread.run_sync(self._place.look)
+        return await to_thread.run_sync(self._admin.inspect)
 
     async def _await_share(self, number: int, pod: Process) -> None:
         state = await pod.state()

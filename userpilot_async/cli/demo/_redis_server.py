@@ -7,6 +7,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from subprocess import DEVNULL
 
 import anyio
@@ -15,7 +16,6 @@ from anyio import to_thread
 from .._children import start
 from .._emulate import FAREWELL, START
 from .._exits import NotPossible, Unreachable
-from .._outbox_place import room
 
 PROGRAM = "redis-server"
 POLL = 0.02  # seconds between two looks at whether it answers
@@ -24,7 +24,10 @@ ATTEMPTS = 3  # a port that was free may be taken a moment later
 
 def redis_program() -> str:
     """The path of `redis-server`; ends the command if that, or redis-py, is not installed."""
-    room("redis", "_admin")
+    try:
+        import_module("...redis", __package__)
+    except ImportError as exc:
+        raise NotPossible(str(exc)) from None
     program = shutil.which(PROGRAM)
     if program is None:
         install = "apt-get install redis-server, or brew install redis"
