@@ -91,7 +91,7 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("types"))
     session.run("mypy")
     session.run("pyright")
-    session.run("pytest", "tests/rules/house/test_typing.py")
+    session.run("pytest", "tests/processes/test_typing.py")
 
 
 def in_turn() -> str:

@@ -133,7 +133,7 @@ APPLICATIONS = ["fastapi_app.py", "aiohttp_app.py", "foreign/suite_readme.py"]
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_the_applications_are_the_ones_that_the_tests_run(name: str) -> None:
-    assert (ROOT / "tests" / "apps" / name).read_text(encoding="utf-8") in PYTHON
+    assert (ROOT / "tests" / "processes" / "apps" / name).read_text(encoding="utf-8") in PYTHON
 
 
 def test_no_python_block_is_left_out() -> None:

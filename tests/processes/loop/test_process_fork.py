@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -220,3 +221,37 @@ def test_every_client_refuses_calls_in_a_child_where_no_loop_ran_when_it_was_for
     assert ["ClientClosed"] * 3 == said(program)["child"]
     assert "Traceback" not in program.output
     assert ["parent"] * 2 == markers_at(emulator_url)
+
+
+FORKS = """
+clients = [UserpilotClient(), UserpilotClient()]
+
+async def main():
+    async with clients[0], clients[1]:
+        for userpilot in clients:
+            await userpilot.track("u", "clicked")
+        if os.fork() == 0:
+            told = []
+            for userpilot in clients:
+                try:
+                    userpilot.track_nowait("u", "clicked")
+                except Exception as error:
+                    told.append(type(error).__name__)
+            say("child", told)
+            os._exit(0)
+        os.wait()
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12 warns of forks beside threads
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_row_49_a_fork_is_silent_and_known_to_every_client() -> None:
+    """An exception at the first would have left the others open in the child, where nothing is ever sent."""
+    with emulator_process() as url, script(FORKS, url) as program:
+        program.wait(20)
+
+    assert ["ClientClosed", "ClientClosed"] == said(program)["child"]
+    assert "Exception ignored" not in program.output
+    assert "Traceback" not in program.output

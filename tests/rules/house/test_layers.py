@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -166,18 +164,3 @@ def test_the_emulator_knows_nobody():
 @pytest.mark.parametrize("folder", sorted({*FOLDERS, "parcelvoy"} - USERPILOT))
 def test_what_destinations_share_knows_none_of_them(folder):
     assert set() == set().union(*(folders(file) for file in FILES if folder_of(file) == folder)) & USERPILOT
-
-
-def test_importing_the_library_imports_little_besides_httpx():
-    """Each of these costs 5 to 100 ms of a cold start, and most of them need not be installed."""
-    program = (
-        "import sys, httpx; before = set(sys.modules); import userpilot_async;"
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT.parent, capture_output=True, text=True, check=True, timeout=60
-    )
-    late = {"tenacity", "starlette", "uvicorn", "python_multipart", "click", "rich", "trio", "sqlite3", "redis"}
-
-    assert "userpilot_async" in run.stdout.split()
-    assert set() == late & set(run.stdout.split())

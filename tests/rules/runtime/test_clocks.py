@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,18 +63,3 @@ def test_where_a_boot_has_no_name_nothing_is_said_of_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(clocks, "BOOT_ID", tmp_path / "nothing")
 
     assert clocks.boot_here() is None
-
-
-def test_windows_which_has_none_of_those_clocks_can_import_and_read_them() -> None:
-    """There nothing could be imported, although only a file and Redis need more than Python has everywhere."""
-    script = """
-import time
-for name in [name for name in vars(time) if name.startswith(("CLOCK_", "clock_"))]:
-    delattr(time, name)
-import userpilot_async
-from userpilot_async._runtime import clocks
-seen = clocks.read()
-assert abs(seen.steady - seen.running) < 1.0, seen
-assert clocks.boot_here() is None
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)

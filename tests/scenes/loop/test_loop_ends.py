@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import warnings
 
 import httpx
 import pytest
 
-from tests.harness import emulator_process
-from tests.harness.stage.loops import KEY, client_of, said, script, virtual_emulator
+from tests.harness.stage.loops import KEY, client_of, virtual_emulator
 from userpilot_async import ClientClosed, Settings, UserpilotClient
 
 pytestmark = pytest.mark.anyio
@@ -95,37 +93,3 @@ async def test_row_86_a_client_closed_while_it_starts_does_not_open(outbox: str 
         opened.track_nowait("u", "clicked")
 
     assert before == asyncio.all_tasks()
-
-
-FORKS = """
-clients = [UserpilotClient(), UserpilotClient()]
-
-async def main():
-    async with clients[0], clients[1]:
-        for userpilot in clients:
-            await userpilot.track("u", "clicked")
-        if os.fork() == 0:
-            told = []
-            for userpilot in clients:
-                try:
-                    userpilot.track_nowait("u", "clicked")
-                except Exception as error:
-                    told.append(type(error).__name__)
-            say("child", told)
-            os._exit(0)
-        os.wait()
-
-warnings.filterwarnings("ignore", category=DeprecationWarning)  # 3.12 warns of forks beside threads
-asyncio.run(main())
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_row_49_a_fork_is_silent_and_known_to_every_client() -> None:
-    """An exception at the first would have left the others open in the child, where nothing is ever sent."""
-    with emulator_process() as url, script(FORKS, url) as program:
-        program.wait(20)
-
-    assert ["ClientClosed", "ClientClosed"] == said(program)["child"]
-    assert "Exception ignored" not in program.output
-    assert "Traceback" not in program.output

@@ -7,10 +7,10 @@ import random
 import anyio
 import pytest
 
-from tests.harness import RETRY_AFTER_LIES, RawServer, answer, judge, lying_rate_headers
+from tests.harness import RETRY_AFTER_LIES, judge, lying_rate_headers
 from tests.harness.stage.calls import Side, person
 from tests.harness.stage.parcelvoy import both
-from tests.harness.stage.scenes import EPOCH, LIVE_WITHIN, OnSockets, Rehearsal, on_sockets, rehearsal
+from tests.harness.stage.scenes import EPOCH, LIVE_WITHIN, OnSockets, Rehearsal, rehearsal
 from userpilot_async import Rejected, Settings
 from userpilot_async._runtime.outage import LASTING
 
@@ -56,19 +56,6 @@ async def test_row_16_five_minutes_of_server_errors_cost_five_minutes_and_no_eve
         assert (0, status != 500) == (during.dead, during.possible_duplicates > 0)
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
-@both
-async def test_row_16_one_server_error_between_good_answers(status: int, to: Side) -> None:
-    with RawServer([answer(), answer(status, b"<html>sorry</html>")]) as server:
-        async with on_sockets(server, to=to) as scene:
-            await scene.identify(person(1))
-            await scene.track(person(1))
-            await scene.drained()
-
-            assert [202, status, 202] == [int(request.behaviour.split()[1]) for request in server.requests]
-            assert 1 == scene.statistics.retries
-
-
 @virtual
 @both
 async def test_row_16_half_an_outage_every_other_answer_a_500(to: Side) -> None:
@@ -96,18 +83,6 @@ async def test_row_17_a_503_with_a_retry_after_is_honoured_within_a_minute(asked
         first, second = (request.stamp for request in scene.requests(path=to.events))
         wait = {"5": 5.0, "1e9": 60.0, "9" * 400: 0.0}.get(asked, 0.0)
         assert wait - 0.001 <= second - first <= wait + 1.0
-
-
-@pytest.mark.parametrize("asked", ["0", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
-@both
-async def test_row_17_a_503_over_a_socket_with_a_retry_after_that_asks_for_nothing(asked: str, to: Side) -> None:
-    with RawServer([answer(503, headers={"retry-after": asked})]) as server:
-        async with on_sockets(server, to=to) as scene:
-            await scene.track(person(1))
-            report = await scene.drained()
-
-            assert 2 == len(server.requests)
-            assert 2.0 >= report.elapsed
 
 
 # ── 18: too early, too slow ──

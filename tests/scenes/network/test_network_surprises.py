@@ -6,7 +6,6 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,10 +13,10 @@ import h11
 import httpx
 import pytest
 
-from tests.harness import RawServer, judge, length, redirect, run_virtual
+from tests.harness import judge, length, run_virtual
 from tests.harness.raw_transport import SERVER_ANSWER, TUNNEL, RawTransport, in_turn
 from tests.harness.stage.loops import KEY
-from userpilot_async import Rejected, Settings, Unavailable, UserpilotAPI, UserpilotClient
+from userpilot_async import Settings, Unavailable, UserpilotAPI, UserpilotClient
 from userpilot_async.parcelvoy import ParcelvoyClient
 
 pytestmark = pytest.mark.anyio
@@ -261,28 +260,6 @@ async def test_row_81_a_redirect_is_held_wherever_it_points_to(status: int, loca
 
     assert f"answers {status} on track" in (held or "")
     assert "delivered" == receipt.status
-
-
-@pytest.mark.parametrize("outbox", [None, "file"])
-async def test_row_81_over_a_socket_a_hostile_location_is_held_too(outbox: str | None, tmp_path: Path) -> None:
-    with RawServer(redirect("http://xn--/", 302)) as server:
-        where = None if outbox is None else f"sqlite:///{tmp_path}/events.db"
-        settings = Settings(close_timeout=0.1)
-        async with UserpilotClient(KEY, base_url=server.url, outbox=where, settings=settings) as userpilot:
-            await userpilot.track("u1", "paid")
-            while userpilot.statistics().paused is None:
-                await anyio.to_thread.run_sync(server.wait_for_requests, 1)
-                await anyio.lowlevel.checkpoint()
-        async with ParcelvoyClient(KEY, server.url) as parcelvoy:
-            await parcelvoy.track("clicked", external_id="u1")
-            while parcelvoy.statistics().paused is None:
-                await anyio.lowlevel.checkpoint()
-            await parcelvoy.aclose(0.1)
-        async with UserpilotAPI(KEY, base_url=server.url) as api:
-            with pytest.raises(Rejected) as caught:
-                await api.track("u1", "paid")
-
-    assert 302 == caught.value.status
 
 
 # ── a proxy on the way ──

@@ -1,4 +1,4 @@
-"""Rows 15, 26, 27, 28: redirects, impatient callers, too few descriptors, an environment full of proxies."""
+"""Rows 15 to 17, 26 to 28, 81: redirects, one bad answer, impatient callers, few descriptors, many proxies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.harness import RawServer, late, python, redirect
+from tests.harness import (
+    RawServer,
+    answer,
+    late,
+    python,
+    redirect,
+)
 from tests.harness.stage.calls import KEY, Side, person
 from tests.harness.stage.parcelvoy import both
-from tests.harness.stage.scenes import PATIENCE, asyncio_only, on_sockets
-from userpilot_async import DeliveryError, Settings
+from tests.harness.stage.scenes import (
+    PATIENCE,
+    asyncio_only,
+    on_sockets,
+)
+from userpilot_async import DeliveryError, Rejected, Settings, UserpilotAPI, UserpilotClient
+from userpilot_async.parcelvoy import ParcelvoyClient
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +118,10 @@ anyio.run(main, backend=sys.argv[2])
 
 async def test_row_27_with_64_file_descriptors_everything_arrives_once(anyio_backend_name: str) -> None:
     """A container's limit, and an application that holds most of it."""
-    with RawServer(late(0.2)) as server, python("-c", SHORT_OF_DESCRIPTORS, server.url, anyio_backend_name) as program:
+    with (
+        RawServer([late(3.0)] * 64) as server,
+        python("-c", SHORT_OF_DESCRIPTORS, server.url, anyio_backend_name) as program,
+    ):
         ended = await anyio.to_thread.run_sync(program.wait, 60)
 
         assert 0 == ended, program.output
@@ -139,3 +153,50 @@ async def test_row_28_proxy_variables_and_netrc_in_the_environment_change_nothin
 
         assert [f"Token {KEY}"] * 2 == [request.headers["authorization"] for request in server.requests]
         assert 0 == proxy.connections
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+@both
+async def test_row_16_one_server_error_between_good_answers(status: int, to: Side) -> None:
+    with RawServer([answer(), answer(status, b"<html>sorry</html>")]) as server:
+        async with on_sockets(server, to=to) as scene:
+            await scene.identify(person(1))
+            await scene.track(person(1))
+            await scene.drained()
+
+            assert [202, status, 202] == [int(request.behaviour.split()[1]) for request in server.requests]
+            assert 1 == scene.statistics.retries
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
+@both
+async def test_row_17_a_503_over_a_socket_with_a_retry_after_that_asks_for_nothing(asked: str, to: Side) -> None:
+    with RawServer([answer(503, headers={"retry-after": asked})]) as server:
+        async with on_sockets(server, to=to) as scene:
+            await scene.track(person(1))
+            report = await scene.drained()
+
+            assert 2 == len(server.requests)
+            assert PATIENCE >= report.elapsed
+
+
+@pytest.mark.parametrize("outbox", [None, "file"])
+async def test_row_81_over_a_socket_a_hostile_location_is_held_too(outbox: str | None, tmp_path: Path) -> None:
+    with RawServer(redirect("http://xn--/", 302)) as server:
+        where = None if outbox is None else f"sqlite:///{tmp_path}/events.db"
+        settings = Settings(close_timeout=0.1)
+        async with UserpilotClient(KEY, base_url=server.url, outbox=where, settings=settings) as userpilot:
+            await userpilot.track("u1", "paid")
+            while userpilot.statistics().paused is None:
+                await anyio.to_thread.run_sync(server.wait_for_requests, 1)
+                await anyio.lowlevel.checkpoint()
+        async with ParcelvoyClient(KEY, server.url) as parcelvoy:
+            await parcelvoy.track("clicked", external_id="u1")
+            while parcelvoy.statistics().paused is None:
+                await anyio.lowlevel.checkpoint()
+            await parcelvoy.aclose(0.1)
+        async with UserpilotAPI(KEY, base_url=server.url) as api:
+            with pytest.raises(Rejected) as caught:
+                await api.track("u1", "paid")
+
+    assert 302 == caught.value.status

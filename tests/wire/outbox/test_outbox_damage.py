@@ -274,7 +274,7 @@ async def test_row_56_no_damage_by_chance_keeps_a_client_from_starting(
     original = await a_file(tmp_path / "original")
     failed: dict[int, str] = {}
     lost = 0
-    for seed in range(max(8, FLIPS // 4)):
+    for seed in range(length.of(8, least=3, soak=100)):
         file = copy_of(original, tmp_path / str(seed))
         damage(file, random.Random(seed))
         try:
