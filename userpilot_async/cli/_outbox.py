@@ -13,15 +13,15 @@ from ._exits import Failed
 from ._outbox_place import VARIABLES, OutboxPlace, place_given
 from ._outbox_text import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
-from ._report import calls_text, waiting_text
 from ._server import Server, json_option, talks_to_server, to_option
+from ._text import calls_text, waiting_text
 
 
 class Outboxes(click.Group):
     """A group in which an outbox, which is no command's name, is to be shown."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does it."""
+        """Put the command `show` in front of an outbox that is given without a command."""
         first = next((one for one in args if not one.startswith("-")), None)
         asks_for_help = any(one in ctx.help_option_names for one in args)
         in_environment = not asks_for_help and any(variable(name) for name in VARIABLES.values())
@@ -30,7 +30,7 @@ class Outboxes(click.Group):
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """With the short form."""
+        """Write both forms: with a command, and without one."""
         formatter.write_usage(ctx.command_path, "OUTBOX [--json]")
         formatter.write_usage(ctx.command_path, "COMMAND OUTBOX [OPTIONS]", prefix="       ")
 
@@ -102,10 +102,10 @@ def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> 
               help="Only this call, as `outbox dead` lists it; may be repeated.")  # fmt: skip
 @json_option
 def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
-    """Put dead and dropped calls of OUTBOX back in line, behind all that wait.
+    """Put dead and dropped calls of OUTBOX back into the queue, behind all that wait.
 
-    They are accepted once more, under new ids, and keep their order and the time at which they were accepted first:
-    one that is older than a sender's `max_age` (a day) expires again.
+    They are accepted again under new ids. They keep their order and the time of their first acceptance: a call that is
+    older than a sender's `max_age` (a day) expires again.
     """
     place = place_given(given)
     done, sender = place.retry(Selection(reasons, ids)), place.holder()
@@ -144,7 +144,7 @@ def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes:
     is erased there stays in AOF, snapshots and replicas' files until those are written anew.
     """
     if (user is None) == (company is None):
-        raise click.UsageError("say who is meant: either --user ID or --company ID")
+        raise click.UsageError("name one of them: --user ID or --company ID")
     place = place_given(given)
     whose = Subject("user", user) if user is not None else Subject("company", company or "")
     if not yes:
@@ -173,15 +173,17 @@ def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes:
 def rebind(server: Server, given: OutboxAdmin | None, to: str, as_json: bool) -> None:
     """Give OUTBOX to another API key or server; its calls go there from now on.
 
-    Nobody may be sending from it. Processes that only put go on doing so: end them too, if the account is another.
+    No process may be sending from it. Processes that only put calls go on: stop them too if the new key is for another
+    account.
     """
     place = place_given(given, to)
     client = recipient_at(server, to, "memory://").client
-    destination = f"{client._destination.name} at {client._connection.base_url}"  # as `Door` says it to an outbox
+    destination = f"{client._destination.name} at {client._connection.base_url}"  # as `DeliveryClient` has it
     done = place.rebind(Claim(destination, client._connection.keys.fingerprint))
     if as_json:
         say_json({"before": done.before, "now": destination, "waiting": done.waiting})
     elif done.before == destination:
         say(f"{place.place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
     else:
-        say(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'nobody'}")
+        before = done.before or "no server"
+        say(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {before}")

@@ -1,4 +1,4 @@
-"""Which outbox is meant, and what can be done with it from outside."""
+"""The outbox that a command line names, as an `OutboxAdmin`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._exits import NotPossible
 
 VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}
 NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS) or sqlite:///"
-"""What is said of a place that may be a URL with a password, and is not shown."""
+"""Message about a place that may be a URL with a password, and is therefore not quoted."""
 
 
 class OutboxPlace(click.Path):
@@ -25,7 +25,7 @@ class OutboxPlace(click.Path):
         super().__init__(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click wants it."""
+        """Turn the argument into an `OutboxAdmin`; raises click's errors."""
         if not isinstance(value, str):
             return value
         if "://" in value:
@@ -44,7 +44,7 @@ class OutboxPlace(click.Path):
 
 
 def admin_of_file(path: Path) -> OutboxAdmin:
-    """What can be done with the outbox in a file; ends the command where there can be none."""
+    """The admin of the outbox in a file; ends the command if this Python has no SQLite."""
     try:
         from ..sqlite._admin import SQLiteAdmin
     except ImportError as exc:
@@ -53,7 +53,7 @@ def admin_of_file(path: Path) -> OutboxAdmin:
 
 
 def place_given(place: OutboxAdmin | None, to: str | None = None) -> OutboxAdmin:
-    """The argument if there is one, else what the environment says: ``ps`` shows arguments, with their passwords.
+    """The argument if there is one, else the outbox of the environment: ``ps`` shows arguments, with their passwords.
 
     Without a kind of server, ``to``, the variable of Userpilot goes before that of Parcelvoy.
     """

@@ -51,14 +51,14 @@ def death(**changed: int) -> Death:
     return Death(**{"acknowledged": 5, "accepted": 5, "waiting": 3, "under_way": 1, **changed})
 
 
-def tragedy(deaths: list[Death], judged: dict[str, Any], **changed: int) -> CrashReport:
+def crash(deaths: list[Death], judged: dict[str, Any], **changed: int) -> CrashReport:
     account = {"accepted": 9, "delivered": 8, "dead": 0, "dropped": 0, "merged": 1, "pending": 0, **changed}
     judgement = Judgement(**{"users": 1, "companies": 1, "events": 1, "missing": 0, "twice": 2, "wrong": (), **judged})
     return CrashReport(deaths, account, 9, 2, judgement, 1.0)
 
 
 def test_a_crash_demo_is_fine_if_it_was_killed_as_promised_and_all_is_there() -> None:
-    assert Exit.FINE == tragedy([death()] * 4, {}).exit_code
+    assert Exit.FINE == crash([death()] * 4, {}).exit_code
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_crash_demo_is_fine_if_it_was_killed_as_promised_and_all_is_there() ->
 def test_a_crash_demo_that_proves_nothing_or_lost_something_fails(
     deaths: list[Death], judged: dict[str, Any], changed: dict[str, int]
 ) -> None:
-    assert Exit.LOST == tragedy(deaths, judged, **changed).exit_code
+    assert Exit.LOST == crash(deaths, judged, **changed).exit_code

@@ -117,7 +117,7 @@ def test_what_a_signal_leaves_waits_in_the_file(path: Path) -> None:
         with python(*DRAIN, str(path), env=env) as drain:
             wait_until(lambda: SQLiteAdmin(path).inspect().under_way > 0)
             drain.terminate()
-            drain.wait_for_line("again to stop at once")
+            drain.wait_for_line("a second signal stops at once")
             drain.terminate()
 
             assert Exit.FINE == drain.wait(), drain.output
@@ -135,7 +135,7 @@ def test_a_second_one_stands_by_says_so_and_goes_on_when_the_first_is_killed(
             fill(path, [track(serial=1)], base_url=server)
             wait_until(lambda: len(received("events")) == 1)
             first.kill()
-            second.wait_for_line("the other one has ended: this process sends now")
+            second.wait_for_line("the other process has ended: this one sends now")
             fill(path, [track(serial=2)], base_url=server)
             wait_until(lambda: len(received("events")) == 2)
             holder = SQLiteAdmin(path).holder()

@@ -79,7 +79,7 @@ def test_a_second_one_stands_by_and_goes_on_when_the_first_is_killed(
             second.wait_for_line("another process sends; this one stands by", 20)
             first.kill()
             fill(url, [track()], base_url=server)
-            second.wait_for_line("the other one has ended: this process sends now", 20)
+            second.wait_for_line("the other process has ended: this one sends now", 20)
             wait_until(lambda: len(received("events")) == 1)
             second.send_signal(signal.SIGTERM)
 
@@ -96,9 +96,9 @@ def test_while_redis_does_not_answer_it_says_so_and_goes_on_when_it_does(
     with python(*DRAIN, url, env=environment) as drain:
         drain.wait_for_line("0 calls wait", 20)
         redis.pause()
-        drain.wait_for_line("it does not answer; this process goes on when it is back", 20)
+        drain.wait_for_line("the outbox does not answer; this process goes on when it is back", 20)
         redis.resume()
-        drain.wait_for_line("it is back", 20)
+        drain.wait_for_line("is back", 20)
         fill(url, [track()], base_url=server)
         wait_until(lambda: len(received("events")) == 1)
         drain.terminate()
@@ -115,7 +115,7 @@ def test_started_while_redis_is_away_it_waits_and_reports_only_its_own_run(
     fill(url, [track(serial=number) for number in range(3)], base_url=server)
     redis.pause()
     with python(*DRAIN, url, env=environment) as drain:
-        drain.wait_for_line("it does not answer", 20)
+        drain.wait_for_line("does not answer", 20)
         redis.resume()
         drain.wait_for_line("3 calls wait", 20)
         wait_until(lambda: RedisOutbox(url).admin().inspect().account.delivered == 3)

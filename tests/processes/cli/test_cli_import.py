@@ -21,7 +21,8 @@ from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import KEY, Received, Run, wait_until
 from userpilot_async import Job, JobStatus
 from userpilot_async.cli._exits import Exit
-from userpilot_async.cli._import_text import ProgressView, span
+from userpilot_async.cli._import_text import ImportView
+from userpilot_async.cli._text import duration_text
 from userpilot_async.imports import ImportProgress
 
 Invoke = Callable[..., click.testing.Result]
@@ -307,7 +308,7 @@ def test_the_same_command_goes_on_where_a_signal_ended_it(path: Path, tmp_path: 
         assert {"file": paths[1], **counts} == report["broken_off"]
     assert [0] + [1] * 151 + [2] * 301 == sent
     assert f"{paths[0]} was imported on" in second.output
-    assert f"{paths[1]}: 151 rows are uploaded already; it goes on from there" in second.output
+    assert f"{paths[1]}: 151 rows are uploaded already; the import goes on from there" in second.output
 
 
 def items(url: str, what: str) -> list[dict[str, Any]]:
@@ -422,17 +423,17 @@ SEEN = ImportProgress(
 START = ImportProgress()
 
 
-def seen(*moments: ImportProgress, sends: bool = True) -> ProgressView:
-    sight = ProgressView(sends=sends)
+def seen(*moments: ImportProgress, sends: bool = True) -> ImportView:
+    view = ImportView(sends=sends)
     for moment in moments:
-        sight.see(moment)
-    return sight
+        view.see(moment)
+    return view
 
 
-def drawn(sight: ProgressView) -> str:
+def drawn(view: ImportView) -> str:
     console = Console(width=100)
     with console.capture() as captured:
-        console.print(sight.table(80.0))
+        console.print(view.table(80.0))
     return captured.get()
 
 
@@ -441,17 +442,17 @@ def drawn(sight: ProgressView) -> str:
     ["250,010", "249,990", "120,000", "processing, 20,000 of 60,000 rows", "about 15 min left", "the [server] is away"],
 )
 def test_every_number_is_in_the_plain_line_and_in_the_table(number: str) -> None:
-    sight = seen(START, SEEN)
+    view = seen(START, SEEN)
 
-    assert number in sight.words()
-    assert number in drawn(sight)
+    assert number in view.line()
+    assert number in drawn(view)
 
 
 def test_what_sends_nothing_talks_of_no_upload() -> None:
-    sight = seen(START, attrs.evolve(SEEN, job=None, uploaded=0, files=0), sends=False)
+    view = seen(START, attrs.evolve(SEEN, job=None, uploaded=0, files=0), sends=False)
 
-    assert "uploaded" not in sight.words() + drawn(sight)
-    assert "about 4 min left" in sight.words()
+    assert "uploaded" not in view.line() + drawn(view)
+    assert "about 4 min left" in view.line()
 
 
 def test_the_time_left_is_that_of_the_servers_pace_in_this_run() -> None:
@@ -498,9 +499,9 @@ def test_the_time_left_is_not_guessed() -> None:
     assert [None] * 4 == [seen(*moments).left for moments in [(SEEN,), (START, packed), (START, waiting), ()]]
     assert None is seen(begun_by_another_run, SEEN).left
     assert None is seen(START, over, sends=False).left
-    assert "left" not in seen().words() + drawn(seen())
+    assert "left" not in seen().line() + drawn(seen())
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h")])
 def test_a_duration_is_said_as_one_says_it(seconds: float, said: str) -> None:
-    assert said == span(seconds)
+    assert said == duration_text(seconds)

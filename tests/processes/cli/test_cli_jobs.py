@@ -70,7 +70,7 @@ def test_watch_of_what_is_no_id_is_wrong_usage(job_id: str) -> None:
     result = CliRunner().invoke(cli, ["jobs", "watch", job_id, "--api-key", "KEY"])
 
     assert result.exit_code == Exit.USAGE, result.exception
-    assert "no job has such an ID" in result.output
+    assert "ID is not the id of a job" in result.output
 
 
 def test_watch_gives_up_when_its_time_is_up(run: Run, submit: Submit) -> None:

@@ -73,7 +73,7 @@ def test_an_outbox_that_nobody_uses_is_shown(invoke: Invoke, redis_url: str) -> 
     assert (0, []) == (report["outbox_resets"], report["quarantined"])
     assert f"userpilot at {NOBODY}" == report["destination"]
     assert "3 accepted = 0 delivered + 0 dead + 0 dropped + 0 merged + 3 pending" in text
-    assert "nobody sends at present" in text
+    assert "no process sends at present" in text
 
 
 def test_outboxes_of_other_names_are_others(invoke: Invoke, redis_url: str) -> None:
@@ -439,7 +439,7 @@ def test_damaged_calls_in_which_the_id_stands_go_too_and_others_are_counted(
     result = invoke("outbox", "purge", redis_url, "--user", MARKED, "--yes")
 
     assert "1 lost" in result.output
-    assert "1 damaged row is left, of which nobody can say whose they are" in result.output
+    assert "1 damaged row is left, whose owner is unknown" in result.output
 
 
 # ── beside live processes ──

@@ -234,7 +234,7 @@ def test_a_region_is_wrong_usage(deliver: Deliver) -> None:
     result = deliver(TRACK, "--region", "eu")
 
     assert result.returncode == Exit.USAGE
-    assert "--region is Userpilot's" in result.stderr
+    assert "--region is for Userpilot" in result.stderr
 
 
 def test_a_region_in_the_environment_is_not_meant_for_parcelvoy(deliver: Deliver) -> None:

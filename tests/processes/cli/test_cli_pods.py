@@ -63,7 +63,7 @@ def test_wrong_usage_is_told(invoke: Invoke, arguments: list[str]) -> None:
 # ── the verdict ──
 
 
-def succession(**changed: Any) -> FailoverReport:
+def failover(**changed: Any) -> FailoverReport:
     of_death = {name: changed.pop(name) for name in list(changed) if name in attrs.fields_dict(Death)}
     of_server = {name: changed.pop(name) for name in list(changed) if name in attrs.fields_dict(Judgement)}
     counts = {"accepted": 9, "delivered": 8, "dead": 0, "dropped": 0, "merged": 1, "pending": 0}
@@ -80,7 +80,7 @@ def succession(**changed: Any) -> FailoverReport:
 
 
 def test_it_is_fine_if_the_sender_was_killed_in_mid_flight_and_all_is_there() -> None:
-    assert Exit.FINE == succession().exit_code
+    assert Exit.FINE == failover().exit_code
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_it_is_fine_if_the_sender_was_killed_in_mid_flight_and_all_is_there() ->
     ],
 )  # fmt: skip
 def test_it_fails_if_it_proves_nothing_or_lost_something_or_broke_a_rule(changed: dict[str, Any]) -> None:
-    assert Exit.LOST == succession(**changed).exit_code
+    assert Exit.LOST == failover(**changed).exit_code
 
 
 def test_the_worst_minute_counts_each_kind_of_request_by_itself_and_no_minute_twice() -> None:

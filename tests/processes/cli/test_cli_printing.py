@@ -20,10 +20,10 @@ from tests.harness.raw_server import RawServer
 from tests.processes.cli.conftest import fill, identify, lose, track
 from userpilot_async import Job, JobStatus, Statistics
 from userpilot_async.cli import cli
+from userpilot_async.cli._client_text import table as client_table
 from userpilot_async.cli._console import cell, printable_errors, say, say_json_line
-from userpilot_async.cli._import_text import ProgressView
+from userpilot_async.cli._import_text import ImportView
 from userpilot_async.cli._progress import Progress
-from userpilot_async.cli._progress import table as progress_table
 from userpilot_async.imports import ImportProgress
 from userpilot_async.sqlite._tables import sealed
 
@@ -172,11 +172,11 @@ def test_progress_is_drawn_and_said_tamely(capfd):
     counts = dict.fromkeys(("accepted", "delivered", "dropped", "merged", "pending", "submitted", "waiting_bytes"), 1)
     job = Job(job_id="1", status=JobStatus.UNKNOWN)
     seen = Statistics(**counts, dead=1, paused=HOSTILE, lost_by_reason={HOSTILE: 1}, job=job)
-    sight = ProgressView(sends=True)
-    sight.see(ImportProgress(waiting_for=HOSTILE, refused=1))
-    Progress(Console(stderr=True)).say(HOSTILE)
+    view = ImportView(sends=True)
+    view.see(ImportProgress(waiting_for=HOSTILE, refused=1))
+    Progress(Console(stderr=True)).print(HOSTILE)
 
-    assert all(map(is_tame, (drawn(progress_table(seen, {}, 1.0)), drawn(sight.table(1.0)))))
+    assert all(map(is_tame, (drawn(client_table(seen, {}, 1.0)), drawn(view.table(1.0)))))
     assert is_tame(capfd.readouterr().err)
 
 

@@ -193,7 +193,7 @@ def test_an_interrupt_with_calls_waiting_is_ended_at_once_by_a_second_one(tmp_pa
         with python("-m", "userpilot_async", "send", str(path), env=env) as sending:
             sending.wait_for_line("1,000 accepted")
             sending.send_signal(signal.SIGINT)
-            sending.wait_for_line("again to stop at once")
+            sending.wait_for_line("a second signal stops at once")
             sending.send_signal(signal.SIGINT)
 
             assert sending.wait() == Exit.INTERRUPTED

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from userpilot_async import Job, JobStatus, Statistics
-from userpilot_async.cli._progress import table, words
+from userpilot_async.cli._client_text import line, table
 
 SEEN = Statistics(
     accepted=20_550,
@@ -20,20 +20,20 @@ SEEN = Statistics(
     job=Job(job_id="bulk:1", status=JobStatus.PROCESSING, total_rows=1_960, completed_rows=30),
     rate_limit_remaining={"track": 260, "identify": 464, "other": None},
 )
-BUDGETS = {"track": 600, "identify": 600, "other": None}
+LIMITS = {"track": 600, "identify": 600, "other": None}
 NUMBERS = ["20,550", "17,939", "425", "2,186", "340", "136", "processing, 30 of 1,960 rows"]
 
 
 def drawn(seen: Statistics) -> str:
     console = Console(width=100)
     with console.capture() as captured:
-        console.print(table(seen, BUDGETS, 4.2))
+        console.print(table(seen, LIMITS, 4.2))
     return captured.get()
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_number_is_in_the_plain_line_and_in_the_table(number: str) -> None:
-    assert number in words(SEEN, BUDGETS)
+    assert number in line(SEEN, LIMITS)
     assert number in drawn(SEEN)
 
 
@@ -42,11 +42,11 @@ def test_losses_and_a_hold_are_told_only_if_there_are_any() -> None:
 
     assert "queue_full" in drawn(trouble)
     assert "the [server] refuses" in drawn(trouble)
-    assert "the [server] refuses" in words(trouble, BUDGETS)
+    assert "the [server] refuses" in line(trouble, LIMITS)
     assert "lost" not in drawn(SEEN)
 
 
 def test_where_there_are_no_jobs_none_is_talked_of() -> None:
     jobless = attrs.evolve(SEEN, job=None, submitted=0)
 
-    assert "job" not in words(jobless, BUDGETS) + drawn(jobless)
+    assert "job" not in line(jobless, LIMITS) + drawn(jobless)

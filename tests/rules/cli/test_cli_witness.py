@@ -1,4 +1,4 @@
-"""The witness must notice what a client may do wrong, or the demo proves nothing."""
+"""The oracle must notice what a client may do wrong, or the demo proves nothing."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def test_an_equal_world_is_fine(should: World) -> None:
 @pytest.mark.parametrize(
     ("spoil", "missing", "twice", "wrong"),
     [
-        (lambda held: held.events.pop(EVENT), 1, 0, 0),
-        (lambda held: held.users.pop("u1"), 1, 0, 0),
-        (lambda held: held.companies.pop("a"), 1, 0, 0),
-        (lambda held: held.events.update([EVENT]), 0, 1, 0),
-        (lambda held: held.events.update([("u1", "Opened", 3)]), 0, 0, 1),
-        (lambda held: held.users.update(u2={}), 0, 0, 1),
-        (lambda held: held.users["u1"].update(plan="free"), 0, 0, 1),
-        (lambda held: held.users["u1"].update(seat=1), 0, 0, 1),
-        (lambda held: held.companies["b"].clear(), 0, 0, 1),
-        (lambda held: held.membership.update(u1="a"), 0, 0, 1),
-        (lambda held: held.booked.update({EVENT: "a"}), 0, 0, 1),
+        (lambda found: found.events.pop(EVENT), 1, 0, 0),
+        (lambda found: found.users.pop("u1"), 1, 0, 0),
+        (lambda found: found.companies.pop("a"), 1, 0, 0),
+        (lambda found: found.events.update([EVENT]), 0, 1, 0),
+        (lambda found: found.events.update([("u1", "Opened", 3)]), 0, 0, 1),
+        (lambda found: found.users.update(u2={}), 0, 0, 1),
+        (lambda found: found.users["u1"].update(plan="free"), 0, 0, 1),
+        (lambda found: found.users["u1"].update(seat=1), 0, 0, 1),
+        (lambda found: found.companies["b"].clear(), 0, 0, 1),
+        (lambda found: found.membership.update(u1="a"), 0, 0, 1),
+        (lambda found: found.booked.update({EVENT: "a"}), 0, 0, 1),
     ],
 )
 def test_each_difference_is_noticed(
     should: World, spoil: Callable[[World], object], missing: int, twice: int, wrong: int
 ) -> None:
-    held = copy.deepcopy(should)
-    spoil(held)
+    found = copy.deepcopy(should)
+    spoil(found)
 
-    judgement = judge(should, held)
+    judgement = judge(should, found)
 
     assert (missing, twice, wrong) == (judgement.missing, judgement.twice, len(judgement.wrong))
     assert not judgement.fine

@@ -1,27 +1,24 @@
-"""What became of every call: for people, and for scripts."""
+"""The report of a delivery, which says what became of every call: as text, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
-if TYPE_CHECKING:
-    from .._account.shared_ledger import Account
-    from ._delivery import Delivery
+from ._delivery import Delivery
+from ._text import COUNTS, account_text, waiting_text
 
-COUNTS = ("accepted", "delivered", "dead", "dropped", "merged", "pending")
-"""The account: the first one is the sum of the others."""
 ENDPOINTS = {
     "identify_company": "company",
     "bulk_users": "bulk users",
     "bulk_companies": "bulk companies",
     "jobs": "job list",
     "job": "job status",
-    "knock": "key check",
+    "probe": "key check",
 }
-"""Names of endpoints where they need explaining."""
+"""Names of endpoints that need explaining, as the report has them."""
 
 
 def as_text(delivery: Delivery) -> Iterator[str]:
@@ -33,7 +30,7 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     if seen.lost_by_reason:
         yield "lost: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.lost_by_reason.items()))
     if seen.outbox_resets:
-        yield "lost besides: what the outbox had, and has no more; how many calls that was is unknown"
+        yield "lost besides: an unknown number of calls, which the outbox had before it was reset"
     often_first = sorted(seen.requests.items(), key=lambda item: -item[1])
     requests = ", ".join(f"{count:,} {ENDPOINTS.get(name, name)}" for name, count in often_first)
     total = sum(seen.requests.values())
@@ -41,7 +38,8 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     if total:
         yield f"{total:,} requests carried {carried:,} calls ({requests}), in {delivery.elapsed:.1f} s"
     else:
-        yield f"no requests were made here, in {delivery.elapsed:.1f} s" + ("; others send" if carried else "")
+        others = "; another process sends" if carried else ""
+        yield f"no requests were made here, in {delivery.elapsed:.1f} s{others}"
     if seen.jobs_completed:  # Parcelvoy knows none
         yield f"background jobs: {seen.jobs_completed:,} completed"
     if report.jobs:
@@ -75,26 +73,3 @@ def as_dict(delivery: Delivery) -> dict[str, Any]:
         "rejected": rejections.count,
         "rejected_lines": [attrs.asdict(rejection) for rejection in rejections.kept],
     }
-
-
-def account_counts(account: Account) -> dict[str, int]:
-    """The numbers of an account that is kept on disk."""
-    dead, dropped = sum(account.dead.values()), sum(account.dropped.values())
-    known = (account.accepted, account.delivered, dead, dropped, account.merged, account.waiting)
-    return dict(zip(COUNTS, known, strict=True))
-
-
-def calls_text(count: int) -> str:
-    """So many calls."""
-    return "1 call" if count == 1 else f"{count:,} calls"
-
-
-def waiting_text(count: int) -> str:
-    """So many calls wait."""
-    return f"{calls_text(count)} {'waits' if count == 1 else 'wait'}"
-
-
-def account_text(counts: Mapping[str, int]) -> str:
-    """The conservation law, with these numbers."""
-    accepted, *others = (f"{counts[name]:,} {name}" for name in COUNTS)
-    return f"{accepted} = {' + '.join(others)}"
