@@ -311,9 +311,9 @@ def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_en
     process(Client(key="of somebody else"))
 
     class Late(InlineRedisOutbox):
-        def _start(self) -> None:
-            self.began_away()
-            super()._start()
+        def _start(self, session: Any) -> None:
+            session.began_away()
+            super()._start(session)
 
     late = Late(redis_url)
     open_now(late, Client().opening())

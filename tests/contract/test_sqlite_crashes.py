@@ -29,7 +29,7 @@ from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.payload import Key
 from userpilot_async._outbox.batch import Batch, Landed, Put, Settled
 from userpilot_async._outbox.owner import Claim
-from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._outbox.store import Committed
 from userpilot_async._outbox.window import Reading
 from userpilot_async._schedule.takeover import RequestNote, Takeover, UnfinishedFile
@@ -294,9 +294,9 @@ class TwoProcesses(RuleBasedStateMachine):
     def put(self, who: int, kinds: list[str], refused: int) -> None:
         process, batch = self.processes[who], Batch()
         for kind in kinds:
-            batch.puts.append(Put(*copy.deepcopy(PUTS[kind]), 0.0, self.time, LateReceipt(process.ledger), True))
+            batch.puts.append(Put(*copy.deepcopy(PUTS[kind]), 0.0, self.time, Receipt(process.ledger), True))
             self.time += 0.25
-        batch.refused += [(DROPPED, LateReceipt(process.ledger)) for _ in range(refused)]
+        batch.refused += [(DROPPED, Receipt(process.ledger)) for _ in range(refused)]
         now = self.write(who, batch)
         for put, kind in zip(batch.puts, kinds, strict=True):
             self.model.held[self.model.next_id] = (kind, put.at)

@@ -47,7 +47,7 @@ class OutboxOf(InlineOutbox):
 
     @property
     def calendar(self) -> Calendar:
-        return self._opening.calendar
+        return self._session.opening.calendar
 
     def now(self) -> float:
         """The schedule's clock."""

@@ -50,7 +50,7 @@ class Ledger:
         self.home: object = None
         """The event loop in which calls are settled, for receipts to ask; `None` until a client is open."""
         self.released = False
-        """Nobody settles anything any more."""
+        """Nothing is settled any more."""
         self._oldest = 0
         self.page = bytearray()
         """Where the newest calls are written: what a receipt holds on to, so that it can answer for ever."""
@@ -70,7 +70,7 @@ class Ledger:
         return call_id
 
     def outcome(self, call_id: int, page: bytearray) -> Outcome:
-        """What became of the call; ``page`` is what `page` was when the call was accepted."""
+        """The outcome of the call so far; ``page`` is what `page` was when the call was accepted."""
         return self._outcomes[page[call_id % CHUNK]]
 
     def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
@@ -82,7 +82,7 @@ class Ledger:
                 self.submitted += 1 if submitted else -1
 
     def merge(self, call_ids: Iterable[int]) -> None:
-        """These pending calls went into a later one of the same user or company."""
+        """Note that pending calls went into a later one of the same user or company."""
         for call_id in call_ids:
             self._close(call_id, 3)
             self.merged += 1
@@ -122,7 +122,7 @@ class Ledger:
                 self._tell(call_id, outcome)
 
     def settle_merged(self, call_ids: Sequence[int], row: Outcome) -> None:
-        """The row that took these calls in has met its fate; the counts do not change."""
+        """Settle calls with the row that took them in; the counts do not change."""
         if not call_ids:
             return
         if not row.is_delivered:
@@ -152,7 +152,7 @@ class Ledger:
         return forget
 
     def release(self) -> None:
-        """Nobody will settle anything any more: tell all who wait what is known of their calls."""
+        """Settle nothing any more, and notify all who wait of what is known of their calls."""
         self.released = True
         for call_id in list(self._watchers):
             page = self._chunks.get(call_id // CHUNK)
@@ -225,5 +225,5 @@ class Ledger:
 
 
 def settled_twice(call_id: int) -> RuntimeError:
-    """What a call that leaves `pending` more than once is: a bug, and never a silent one."""
+    """The error for a call that leaves `pending` more than once: a bug, and never a silent one."""
     return RuntimeError(f"call {call_id} was settled twice: the account would no longer add up")

@@ -1,4 +1,4 @@
-"""What the log says of lost calls: how many, why, and what to do. Plain functions, so that every sentence is tested.
+"""The log's lines about lost calls: how many, why, and what to do. Plain functions, so that every sentence is tested.
 
 A line of losses has one of two forms, so that a program can add up what a log says. The numbers at the beginning of
 all lines of a reason add up to `Statistics.lost_by_reason`, and those "more" to `Statistics.merged_lost`:
@@ -41,11 +41,11 @@ def counted(number: int, noun: str = "call") -> str:
 
 @attrs.frozen
 class Losses:
-    """What a line counts: what was lost for one reason since the last line about it."""
+    """The counts of a line: what was lost for one reason since the last line about it."""
 
     calls: int
     merged: int = 0
-    """Others, which had been merged into those and share their fate."""
+    """Further calls, which had been merged into those and share their outcome."""
     in_all: int = 0
     """Calls lost for this reason since the client was opened, these among them."""
 
@@ -106,12 +106,12 @@ def _values(call: Mapping[str, Any]) -> Iterator[str]:
 
 @attrs.frozen(kw_only=True)
 class Rest:
-    """What a close leaves, and what it would have taken to send it."""
+    """Calls that a close leaves, and what it would have taken to send it."""
 
     seconds: float
     """Until all of it could have been sent, at the present budgets."""
     pace: str
-    """What sets that: ``600 a minute``; empty where there is no limit."""
+    """The pace that sets this: ``600 a minute``; empty where there is no limit."""
     requests: int
     """How many requests are needed."""
 
@@ -135,14 +135,14 @@ class Close:
     limit: str
     """The time it had, as the user gave it: ``close_timeout=10``, ``timeout=3``."""
     took: float
-    """Seconds."""
+    """The time it took, in seconds."""
     ran_out: bool
     """The close took all the time there was, or nothing could have been sent before its end."""
     ended: str | None
     """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
     held: str | None
     failure: str | None
-    """What happened to the last request, if it failed."""
+    """The failure of the last request, if it failed."""
     silent: str | None
     """The server that did not answer anything since the close began, if it was asked."""
     rest: Rest

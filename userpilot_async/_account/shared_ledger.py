@@ -24,7 +24,7 @@ class Account:
     accepted: int = 0
     delivered: int = 0
     by: dict[str, int] = attrs.field(factory=dict)
-    """Those of the delivered that a job took, by its kind."""
+    """Delivered calls that a job took, by its kind."""
     merged: int = 0
     merged_lost: int = 0
     dead: dict[str, int] = attrs.field(factory=dict)
@@ -45,7 +45,7 @@ class Account:
         return self.accepted - settled
 
     def conclude(self, outcome: Outcome, carriers: int, merged: int) -> None:
-        """So many calls have met their fate, and so many others that went into them."""
+        """Count so many calls as settled, and so many others that went into them."""
         if outcome.is_delivered:
             self.delivered += carriers
             if outcome.by is not None and carriers:
@@ -62,7 +62,7 @@ class Account:
         return {name: getattr(self, name) for name in _FIELDS}
 
     def copy(self) -> Account:
-        """One that may be changed."""
+        """A copy of the counts that may be changed."""
         same = Account(**self.as_dict())
         same.dead, same.dropped, same.by = dict(self.dead), dict(self.dropped), dict(self.by)
         return same
@@ -146,7 +146,7 @@ class SharedLedger(Ledger):
         self._lost_among(outcome)[outcome.reason or "unknown"] += 1
 
     def refusals_recorded(self, outcomes: Iterable[Outcome]) -> None:
-        """These are in the account now, which is about to be heard."""
+        """Note that refusals are in the account, which is about to be heard."""
         self._refused -= Counter(outcomes)
 
     def _lost_among(self, outcome: Outcome) -> Counter[str]:
@@ -158,7 +158,7 @@ class SharedLedger(Ledger):
         return self._waiting
 
     def undecide(self) -> None:
-        """What this process's sender has merged, or submitted, is somebody else's to decide now."""
+        """Undo what this process's sender has merged or submitted, which is somebody else's to decide now."""
         again = _becoming(0)
         for page in self._chunks.values():
             page[:] = page.translate(again)
@@ -167,12 +167,12 @@ class SharedLedger(Ledger):
         self._merging = self.submitted = 0
 
     def conclude_from(self, first: int, settled: Iterable[int], outcome: Outcome) -> None:
-        """Those of these calls with ids from ``first`` on have met their fate, which no account has."""
+        """Settle the calls among these with ids from ``first`` on, which no account has."""
         for one, last in runs(call_id for call_id in settled if call_id >= first):
             self._conclude(one, last, outcome)
 
     def skip(self, first: int) -> None:
-        """Nobody gets the ids from this one to the end of its page: what holds the calls has started again."""
+        """Give nobody the ids from this one to the end of its page: what holds the calls has started again."""
         if first % CHUNK:
             end = (first // CHUNK + 1) * CHUNK
             self._reach(end)
@@ -211,12 +211,12 @@ class SharedLedger(Ledger):
         return waits - perhaps, perhaps
 
     def _waits(self, call_id: int) -> bool:
-        """It is held, as far as is known, and in no job of the server's."""
+        """True if a call is held, as far as is known, and in no job of the server's."""
         page = self._chunks.get(call_id // CHUNK)
         return page is None or page[call_id % CHUNK] in (0, 3)
 
     def page_of(self, call_id: int) -> bytearray:
-        """What a receipt for this call holds on to; of one that was accepted before, what this process knows."""
+        """The page that a receipt for this call holds on to; of an older call, what this process knows."""
         number = call_id // CHUNK
         page = self._chunks.get(number)
         if page is None:
@@ -224,7 +224,7 @@ class SharedLedger(Ledger):
         return page
 
     def merge(self, call_ids: Iterable[int]) -> None:
-        """These pending calls went into a later one; those among them that others have settled did not."""
+        """Note that pending calls went into a later one; those among them that others have settled did not."""
         for call_id in call_ids:
             page, at = self.page_of(call_id), call_id % CHUNK
             if page[at] in OPEN_CODES:

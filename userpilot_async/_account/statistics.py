@@ -13,7 +13,7 @@ from .ledger import Ledger
 
 @attrs.frozen(kw_only=True)
 class Statistics:
-    """One moment of the account: ``accepted == delivered + dead + dropped + merged + pending``."""
+    """The account at one moment: ``accepted == delivered + dead + dropped + merged + pending``."""
 
     accepted: int
     """Calls taken since the outbox was made: for a durable one, by all that ever used it."""
@@ -26,19 +26,19 @@ class Statistics:
     (`disabled`).
     """
     merged: int
-    """Identifies that went into a later one of the same user; their data travels with it, and shares its fate."""
+    """Identifies that went into a later one of the same user; their data travels with it, and shares its outcome."""
     merged_lost: int = 0
-    """Those of the merged whose row is dead or dropped."""
+    """Merged calls whose row is dead or dropped."""
     routes: Mapping[str, int] = attrs.field(factory=dict)
     """Delivered calls by the way they went: ``realtime``, ``bulk``, ``import``."""
     pending: int
     """Calls without an outcome yet."""
     submitted: int
-    """Those of the pending whose background job the server has accepted but not completed."""
+    """Pending calls whose background job the server has accepted but not completed."""
     in_flight: int = 0
     """Requests under way at this moment."""
     waiting_bytes: int
-    """What the pending calls take, against `Settings.max_queue_bytes`."""
+    """Bytes that the pending calls take, against `Settings.max_queue_bytes`."""
     lost_by_reason: Mapping[str, int]
     """Dead and dropped calls by reason."""
     requests: Mapping[str, int] = attrs.field(factory=dict)
@@ -50,7 +50,7 @@ class Statistics:
     sent: the server may hold them twice. An upper bound; of a durable outbox, for as long as there has been one.
     """
     rate_limited: int = 0
-    """Answers with status 429."""
+    """Answers with status 429 so far."""
     jobs_completed: int = 0
     """Background jobs that were watched to `completed`."""
     job: Job | None = None
@@ -79,7 +79,7 @@ class Statistics:
     are in no other number.
     """
     is_sender: bool = True
-    """This client sends what is in the outbox; if not, another one that has it open does, or none (`sender=False`)."""
+    """True if this client sends what is in the outbox; if not, another one does, or none (`sender=False`)."""
 
     @property
     def track_budget(self) -> int | None:
@@ -113,18 +113,18 @@ class Statistics:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What `flush` and `aclose` give: the account at their end, and what is left, by reason."""
+    """The result of `flush` and `aclose`: the account at their end, and what is left, by reason."""
 
     complete: bool
     """Everything accepted before the call has an outcome."""
     elapsed: float
-    """Seconds it took."""
+    """Seconds that the call took."""
     remaining: int
     """Calls that were accepted before and have no outcome yet; after `aclose` only submitted ones."""
     jobs: tuple[str, ...]
     """Ids of accepted but unfinished background jobs: the server goes on working on them."""
     statistics: Statistics
-    """Everything, at this moment."""
+    """All numbers of the client, at this moment."""
     persisted_in: str | None = None
     """Where what is left waits for whoever sends next, if that outlives the client."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from .._account.ledger import Ledger
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
-from .._outbox.receipt import LateReceipt
+from .._outbox.receipt import Receipt
 from .._runtime.event_loop import HomeLoop
 from .._runtime.log import log
 from .dead_letters import DeadLetter
@@ -26,9 +26,9 @@ SLICE = 100  # calls taken in one go: a quarter of a millisecond of the loop, be
 MOST_REFUSED = 10_000  # refused calls kept until the loop accounts for them, as `dead_letters.MAX_LETTERS`
 FULL = Outcome("dropped", "queue_full")
 
-Call = tuple[Kind, Key, Payload, int, float, LateReceipt]
+Call = tuple[Kind, Key, Payload, int, float, Receipt]
 """As `client.Checked`, with the loop's time at which it was made, and the receipt that its caller has."""
-Refused = tuple[Outcome, DeadLetter, LateReceipt]
+Refused = tuple[Outcome, DeadLetter, Receipt]
 """A call that is not to be held, what `on_dead` gets of it, and the receipt that its caller has."""
 
 
@@ -100,14 +100,14 @@ class Inbox:
 
     def put(
         self, kind: Kind, key: Key, payload: Payload, size: int, now: float, *, displaces: bool = False
-    ) -> LateReceipt | None:
+    ) -> Receipt | None:
         """Hand in a call; `None` if there is no room for it. Raises `Shut`.
 
         ``displaces``: the oldest calls here make room for it, and the loop makes room where it takes it.
         """
         if not self._open:
             raise Shut
-        receipt = LateReceipt(self._ledger)
+        receipt = Receipt(self._ledger)
         call = (kind, key, payload, size, now, receipt)
         with self._lock:
             if not self._open:
@@ -123,11 +123,11 @@ class Inbox:
             self._take_back(call)
         return receipt
 
-    def refuse(self, outcome: Outcome, dead_letter: DeadLetter) -> LateReceipt:
+    def refuse(self, outcome: Outcome, dead_letter: DeadLetter) -> Receipt:
         """Have a call accounted for that is not held; its receipt says so at once. Raises `Shut`."""
         if not self._open:
             raise Shut
-        receipt = LateReceipt(self._ledger)
+        receipt = Receipt(self._ledger)
         receipt.failed(outcome)
         with self._lock:
             if not self._open:
@@ -183,7 +183,7 @@ class Inbox:
             self._displaced_bytes += displaced
             self._refuse(FULL, self._dead_letter_of(kind, key, payload, FULL), receipt)
 
-    def _refuse(self, outcome: Outcome, dead_letter: DeadLetter, receipt: LateReceipt) -> None:
+    def _refuse(self, outcome: Outcome, dead_letter: DeadLetter, receipt: Receipt) -> None:
         self.refused_came += 1
         if len(self.refused) < MOST_REFUSED:
             self.refused.append((outcome, dead_letter, receipt))
@@ -223,7 +223,7 @@ class Inbox:
                 self._taken += 1
                 self._taken_bytes += size
 
-    def next_refused(self, limit: int) -> Iterator[tuple[Outcome, DeadLetter | None, LateReceipt | None]]:
+    def next_refused(self, limit: int) -> Iterator[tuple[Outcome, DeadLetter | None, Receipt | None]]:
         """Take up to ``limit`` refused calls; those of which only the number is known lack dead letter and receipt."""
         for _ in range(limit):
             try:

@@ -1,0 +1,23 @@
+"""Outboxes: where accepted calls wait for the sender.
+
+`protocol` is what a client and its sender ask: `Outbox` is the queue, `SendLog` the sender's notes for the sender after
+it. In `memory` calls wait in this process, and end with it. A durable outbox keeps them in a place that outlives its
+clients, and that several processes share: anyone may put, and whoever has the lease sends.
+
+Who does what in a durable one, from the client down:
+
+    durable      what the client asks, in the event loop; a kind of outbox adds its name, its options and its store
+    session      one opening: the account, the `window` of calls in hand, and what the thread reports
+    incoming     calls on their way in: put or awaited, then held, failed or withdrawn
+    send_log     the sender's notes
+    write_queue  batches (`batch`), and the only lock: all that the loop and the thread both touch
+    writer       the thread, and its work for any store: write, read, poll, lead
+    store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
+
+Nothing here blocks the event loop, and nobody's cancellation breaks off a write. A batch is written whole, or step by
+step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.
+
+`owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, `receipt` says what became of a
+call, `url` makes an outbox of a URL. A new kind of outbox is a `Store`, an `OutboxAdmin` and a subclass of
+`DurableOutbox`; `sqlite` and `redis` are two.
+"""

@@ -1,4 +1,4 @@
-"""What people see of a durable outbox from outside, and what they do with it: the same wherever it is.
+"""A durable outbox from outside: all that people see of it and do with it, wherever it is.
 
 A kind of outbox implements `OutboxAdmin`. What is decided stands here: which dead letters are meant, who sends by the
 note beside the lease, whether an outbox may change hands, whose a call is.
@@ -47,7 +47,7 @@ class OutboxAdmin(Protocol):
         ...
 
     def holder(self) -> Holder | None:
-        """Who has the sender's lease; ``None`` if nobody sends."""
+        """The holder of the sender's lease; ``None`` if nobody sends."""
         ...
 
     def dead_letters(self, chosen: Selection = ...) -> DeadLetters:
@@ -75,7 +75,7 @@ class OutboxAdmin(Protocol):
 
 @attrs.frozen
 class Selection:
-    """Which dead letters are meant: all, or those lost for these reasons, with these ids."""
+    """Dead letters that are meant: all, or those lost for these reasons, with these ids."""
 
     reasons: Collection[str] = ()
     ids: Collection[int] = ()
@@ -94,7 +94,7 @@ EVERY_ONE = Selection()
 
 @attrs.frozen
 class Holder:
-    """Who has the sender's lease, by its own account. Shown to people, and used for nothing."""
+    """The holder of the sender's lease, by its own account. Shown to people, and used for nothing."""
 
     pid: int | None = None
     host: str | None = None
@@ -105,7 +105,7 @@ class Holder:
 
     @classmethod
     def of(cls, note: str | bytes, now: float) -> Holder:
-        """Who has written this note; somebody unknown, if it cannot be read: it may just be being written."""
+        """The writer of this note; somebody unknown, if it cannot be read: it may just be being written."""
         try:
             said = json.loads(note)
             since = float(said["since"])
@@ -120,13 +120,13 @@ class Holder:
 
 @attrs.frozen(kw_only=True)
 class Inspection:
-    """One moment of an outbox."""
+    """All that there is to see of an outbox at one moment."""
 
     place: str
     destination: str | None
     """To which server its calls go; ``None`` while it belongs to nobody."""
     sender: Holder | None
-    """Who holds the lease; ``None`` if nobody sends."""
+    """The holder of the lease; ``None`` if nobody sends."""
     account: Account
     oldest: float | None
     """When the first call in line was accepted."""
@@ -157,7 +157,7 @@ class DeadLetter:
     """When it was accepted, by the calendar."""
     kind: str
     key: str
-    """Whose it is; of somebody with several ids, all of them."""
+    """The user's or company's id; of somebody with several ids, all of them."""
     lost_at: float
     status: str
     reason: str
@@ -177,18 +177,18 @@ class DeadLetters:
 
 @attrs.frozen
 class Retried:
-    """Calls that wait again."""
+    """Calls that were put back, and wait again."""
 
     ids: Runs
     """Under which, in their order. Where others put meanwhile, that may be several stretches."""
     damaged: int
-    """Those that stay where they are: nobody knows what they were."""
+    """Damaged calls that stay where they are: nobody knows what they were."""
     missing: Sequence[int]
     """Ids that were asked for, and are not kept."""
 
     @property
     def calls(self) -> int:
-        """How many."""
+        """How many calls wait again."""
         return sum(last - first + 1 for first, last in self.ids)
 
 
@@ -202,13 +202,13 @@ class Rebound:
 
 @attrs.frozen
 class Subject:
-    """Who is to be erased."""
+    """The person or company that is to be erased."""
 
     kind: Literal["user", "company"]
     id: str
 
     def keys(self, destination: str) -> set[str]:
-        """What their calls are filed under."""
+        """The keys that their calls are filed under."""
         prefixes = PREFIXES.get(server_of(destination), ("",)) if self.kind == "user" else ("",)
         return {prefix + self.id for prefix in prefixes}
 
@@ -232,7 +232,7 @@ class PurgeReport:
     known_as: set[str] = attrs.field(factory=set)
     """Other ids of the same person, which were not asked for."""
     done: bool = False
-    """It is erased."""
+    """All of this is erased; if not, it was only counted."""
     swept: bool = False
     """And nothing is left of it: in free pages and the log of a file; in the memory of Redis."""
     quarantined: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What goes into a durable outbox together: one transaction, or one step."""
+"""Calls and notes that go into a durable outbox together: in one transaction, or one step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._calls.rows import Row
 from .._errors.tree import OutboxError
 from .._schedule.settlement import Settlement
 from .._schedule.takeover import RequestNote
-from .receipt import LateReceipt
+from .receipt import Receipt
 
 
 class OneShot:
@@ -30,7 +30,7 @@ class OneShot:
             self._event.set()
 
     async def wait(self) -> None:
-        """Until it comes."""
+        """Wait until the moment comes."""
         if not self.past:
             self._event = self._event or anyio.Event()
             await self._event.wait()
@@ -48,11 +48,11 @@ class Put:
     """The loop's clock, for this process's own sender."""
     at: float
     """The machine's steady clock, which nobody sets: the place dates the call by how long ago this was."""
-    receipt: LateReceipt
+    receipt: Receipt
     awaited: bool
     """Somebody waits for it, and is told if it fails."""
     withdrawn: bool = False
-    """It was taken back while its batch waited for another try."""
+    """The call was taken back while its batch waited for another try."""
 
 
 @attrs.define(eq=False, slots=True)
@@ -67,7 +67,7 @@ class Settled:
 
 @attrs.frozen(eq=False)
 class Landed:
-    """A request has ended."""
+    """A request and how it has ended."""
 
     request: RequestNote
     answered: bool | None
@@ -83,7 +83,7 @@ class Batch:
     term: int = 0
     """How often the lease had been lost before; what a deposed sender notes is worth nothing."""
     puts: list[Put] = attrs.field(factory=list)
-    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    refused: list[tuple[Outcome, Receipt]] = attrs.field(factory=list)
     delivered: dict[Outcome, Settled] = attrs.field(factory=dict)
     """By the way they went."""
     lost: list[Settled] = attrs.field(factory=list)
@@ -94,26 +94,26 @@ class Batch:
     forgotten: list[str] = attrs.field(factory=list)
     """Files that need not be found again."""
     size: int = 0
-    """Bytes of its puts."""
+    """Bytes of the calls to be put."""
     freed: int = 0
     """Bytes, at least, of what is settled in it."""
     leaving: int = 0
-    """Calls that are."""
+    """Calls that are settled in the batch."""
     done: OneShot = attrs.field(factory=OneShot)
-    """Its puts are held, or have failed."""
+    """The calls to be put are held, or have failed."""
     noted: OneShot = attrs.field(factory=OneShot)
     """All of it is recorded, or has failed."""
     tried: OneShot = attrs.field(factory=OneShot)
     """The writer has let go of it; there may be another try."""
     stirs: OneShot = attrs.field(factory=OneShot)
-    """Its puts are held, or it takes so long that those who wait should look at the time."""
+    """The calls are held, or it takes so long that those who wait should look at the time."""
     error: OutboxError | None = None
     """Why its puts are not held."""
     refusals_recorded: bool = False
-    """What was refused is in the account."""
+    """Calls that were refused are in the account."""
 
     def held(self) -> None:
-        """What becomes of its puts is known."""
+        """Report that it is known what becomes of the calls to be put."""
         self.done.come()
         self.tried.come()
         self.stirs.come()
@@ -124,7 +124,7 @@ class Batch:
         self.noted.come()
 
     def come_again(self) -> None:
-        """It will be tried once more."""
+        """Report that the batch will be tried again."""
         tried, self.tried = self.tried, OneShot()
         tried.come()
 
@@ -142,7 +142,7 @@ class Batch:
         return not (self.puts or self.has_notes())
 
     def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
-        """The server has these."""
+        """Note that the server has these calls."""
         if not carriers and not merged:
             return
         settled = self.delivered.get(outcome)

@@ -24,7 +24,7 @@ from .admin import OutboxAdmin
 from .batch import Batch, Put
 from .owner import Claim
 from .protocol import Opening
-from .receipt import LateReceipt, Receipt
+from .receipt import Receipt
 from .send_log import DurableSendLog
 from .session import Session
 from .store import Store
@@ -32,7 +32,7 @@ from .writer import StoreWorker, WriterThread
 
 
 class DurableOutbox:
-    """What every such outbox shares. A kind of it says where it is (``place``), and which `Store` it has.
+    """All that durable outboxes share. A kind of outbox says where it is (``place``), and which `Store` it has.
 
     All who have the same one open share one sender: whoever has the lease. What others do is heard by polling.
     """
@@ -61,7 +61,7 @@ class DurableOutbox:
     # ── what a kind of outbox says ──
 
     def _new_session(self) -> Session:
-        """What the loop knows during one opening."""
+        """A session for one opening, not begun yet."""
         return Session(self.place, self.most_at_once)
 
     def _new_store(self) -> Store:
@@ -73,7 +73,7 @@ class DurableOutbox:
         return WriterThread(worker, failed)
 
     def admin(self) -> OutboxAdmin:
-        """What people can see of the place from outside, and do with it, whether this is open or not."""
+        """The place from outside, for people, whether this is open or not."""
         raise NotImplementedError
 
     def _pause(self, seconds: float) -> bool:
@@ -144,7 +144,7 @@ class DurableOutbox:
             self._in_use = False
 
     def abandon(self) -> None:
-        """Nobody takes calls from here any more, and nobody closes this: another process must be able to send."""
+        """End without a close, from any thread: another process must be able to send."""
         self._session.abandon()
 
     # ── what there is ──
@@ -156,7 +156,7 @@ class DurableOutbox:
 
     @property
     def sends(self) -> bool:
-        """This process has the lease."""
+        """True while this process has the lease, and takes calls from here."""
         return self._session.sends
 
     @property
@@ -166,7 +166,7 @@ class DurableOutbox:
 
     @property
     def only_puts(self) -> bool:
-        """This process was told not to send."""
+        """True if this process was told not to send."""
         return not self._may_send
 
     @property
@@ -186,12 +186,12 @@ class DurableOutbox:
 
     @property
     def bug(self) -> BaseException | None:
-        """What has ended the sending here, if a bug of this library has: to be raised where the client is left."""
+        """The bug of this library that has ended the sending here, to be raised where the client is left."""
         return self._session.bug
 
     @property
     def when_room(self) -> Callable[[], object] | None:
-        """What is called when calls have left, or come in."""
+        """To be called when calls have left, or come in."""
         return self._session.when_room
 
     @when_room.setter
@@ -218,7 +218,7 @@ class DurableOutbox:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
         if session.bug is not None:
-            put = Put(kind, key, said, size, now, now, LateReceipt(session.ledger), awaited=False)
+            put = Put(kind, key, said, size, now, now, Receipt(session.ledger), awaited=False)
             session.incoming.refuse(put, session.bug_met())
             return put.receipt
         return session.incoming.put(kind, key, said, size, now, awaited=False)[0].receipt
@@ -240,7 +240,7 @@ class DurableOutbox:
     def refuse(self, outcome: Outcome) -> Receipt:
         """Account for a call that found no room: accepted, and gone at once."""
         session = self._session
-        receipt = LateReceipt(session.ledger)
+        receipt = Receipt(session.ledger)
         receipt.failed(outcome)  # known at once; the number follows
         session.ledger.refused(outcome)
         if session.bug is None:  # or nobody would ever write it
@@ -273,7 +273,7 @@ class DurableOutbox:
         return tickets
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
-        """These calls went into later ones. They stay in the outbox, which a crash would leave with nothing else."""
+        """Note that calls went into later ones. They stay in the outbox: a crash would leave nothing else of them."""
         self._session.ledger.merge(ids)
         self._session.window.merged(ids)
 

@@ -17,7 +17,7 @@ from .._errors.tree import OutboxError
 from .._runtime.event_loop import cancelled_natively
 from .._runtime.reentry import marked
 from .batch import Batch, OneShot, Put
-from .receipt import LateReceipt, Receipt
+from .receipt import Receipt
 from .write_queue import WriteQueue
 
 SLOW = 0.5  # seconds after which callers look how long they have been waiting
@@ -30,7 +30,7 @@ MayLeave = Callable[[Put, bool], bool]
 
 
 class Incoming:
-    """One opening's calls. ``wake`` wakes the thread, ``steady`` dates calls: the place says which date that was."""
+    """The calls of one opening. ``wake`` wakes the thread; ``steady`` is the clock by which calls are put."""
 
     def __init__(
         self, queue: WriteQueue, ledger: SharedLedger, wake: Callable[[], object], steady: Callable[[], float]
@@ -48,7 +48,7 @@ class Incoming:
 
     def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
         """Have a call written, as soon as can be, with the batch that is given. ``now`` is by the loop's clock."""
-        put = Put(kind, key, said, size, now, self._steady(), LateReceipt(self._ledger), awaited)
+        put = Put(kind, key, said, size, now, self._steady(), Receipt(self._ledger), awaited)
         self.bytes += size
         self.calls += 1
         batch = self._queue.put(put)
@@ -126,7 +126,7 @@ class Incoming:
     # ── its end ──
 
     def end(self, batch: Batch, ids: Sequence[int], error: OutboxError | None) -> None:
-        """What becomes of a batch's calls is known: they are held under these ids, or there is an ``error``."""
+        """End a batch's calls: they are held under these ids, or there is an ``error``."""
         batch.error = error
         puts = [put for put in batch.puts if not put.withdrawn]
         self._leave(puts)

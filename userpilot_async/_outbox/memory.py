@@ -78,7 +78,7 @@ class MemoryOutbox:
         self._max_calls, self._max_bytes = opening.max_calls, opening.max_bytes
 
     async def aclose(self) -> None:
-        """Another client may open it."""
+        """Let another client open this outbox."""
         self._in_use = False
 
     @property
@@ -104,7 +104,7 @@ class MemoryOutbox:
     async def hold(
         self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
-        """As `put`."""
+        """Hold a call from now on, without waiting."""
         return self.put(kind, key, said, size, now)
 
     def take(self, limit: int) -> Sequence[Ticket]:
@@ -117,7 +117,7 @@ class MemoryOutbox:
         return [incoming.popleft() for _ in range(limit)]
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
-        """These calls went into later ones; so many bytes are free again."""
+        """Note that calls went into later ones; ``freed`` bytes are free again."""
         self.ledger.merge(ids)
         self.waiting_calls -= len(ids)
         self._free(freed)
@@ -132,7 +132,7 @@ class MemoryOutbox:
             self._free(0)
 
     def settle(self, settlement: Settlement) -> None:
-        """Calls and those merged into them have met their fate."""
+        """Account for what became of calls, and of those merged into them."""
         if settlement.outcome.is_delivered:
             self.ledger.deliver(settlement.carriers, settlement.outcome)
         else:
@@ -149,10 +149,10 @@ class MemoryOutbox:
         return Receipt(self.ledger, call_id)
 
     async def recorded(self) -> None:
-        """It is, always."""
+        """Return at once: all is recorded when it is done."""
 
     def abandon(self) -> None:
-        """What it holds is gone with the client."""
+        """Do nothing: all that this holds is gone with the client."""
 
     def _free(self, size: int) -> None:
         self.waiting_bytes -= size
@@ -180,7 +180,7 @@ class DisabledOutbox(MemoryOutbox):
         RateLimitedLog(opening.now).warn("disabled", f"{message}; {self._switch.undo}", level=logging.INFO)
 
     def has_room(self, size: int) -> bool:
-        """Always: nothing is held."""
+        """True for every call: nothing is held."""
         return True
 
     def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:

@@ -1,4 +1,4 @@
-"""Whose calls an outbox holds: one kind of server, and one account of it. Written and compared here only."""
+"""The owner of an outbox's calls: one kind of server, and one account of it. Written and compared here only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fingerprint = Callable[[bytes], str]
 
 @attrs.frozen
 class Owner:
-    """Whose calls a place has, as it is noted there."""
+    """The owner of a place's calls, as it is noted there."""
 
     destination: str
     """The kind of server, and where it is."""
@@ -26,7 +26,7 @@ class Owner:
 
 @attrs.frozen
 class Claim:
-    """Who opens an outbox. Fingerprints are slow to make: none is made that is not needed."""
+    """A client that opens an outbox as its owner. Fingerprints are slow to make: none is made that is not needed."""
 
     destination: str
     fingerprint: Fingerprint

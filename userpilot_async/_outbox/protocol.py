@@ -1,4 +1,4 @@
-"""What a client and its sender ask of a place where accepted calls wait."""
+"""A place where accepted calls wait, as a client and its sender see it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .receipt import Receipt
 
 @attrs.frozen(kw_only=True)
 class Opening:
-    """Who opens an outbox, and what for."""
+    """A client that opens an outbox, and what it wants of it."""
 
     max_calls: int
     max_bytes: int
@@ -30,13 +30,13 @@ class Opening:
     fingerprint: Callable[[bytes], str]
     """Of the account's key, for a salt: two accounts must not mix. Slow: for a thread of the outbox's own."""
     now: Callable[[], float]
-    """The loop's clock."""
+    """The clock of the event loop, in seconds."""
     calendar: Calendar
-    """Which date a moment on that clock has."""
+    """The date that a moment on that clock has."""
     changed: Callable[[], object]
     """To be called when calls have come in, or have been settled: whoever sends or waits looks again."""
     tasks: TaskGroup
-    """The client's own."""
+    """The task group of the client."""
     failed: Callable[[Kind, Key, Payload, OutboxError], object]
     """To be called with a call that was put, but could not be held, when nobody waits for it."""
     old_fingerprint: Callable[[bytes], str] = lambda salt: ""
@@ -44,7 +44,7 @@ class Opening:
 
 
 class SendLog(Protocol):
-    """What a sender notes of its requests beside the calls, for the sender after it, and what it finds there.
+    """A sender's notes of its requests, kept beside the calls for the sender after it.
 
     Where calls end with their sender, nothing is noted, and nothing found.
     """
@@ -59,7 +59,7 @@ class SendLog(Protocol):
         ...
 
     def inherited(self) -> Takeover | None:
-        """What an earlier sender has left, once, before the first calls are taken; ``None`` if nothing is known."""
+        """Tokens and files that an earlier sender has left, once, before calls are taken; ``None`` if none is known."""
         ...
 
     async def sending(self, request: RequestNote) -> bool:
@@ -116,7 +116,7 @@ class Outbox(Protocol):
 
     @property
     def durable(self) -> bool:
-        """What waits outlives the client: `hold` takes a moment, and nothing is dropped for want of time."""
+        """True if what waits outlives the client: `hold` takes a moment, and nothing is dropped for want of time."""
         ...
 
     @property
@@ -161,7 +161,7 @@ class Outbox(Protocol):
         ...
 
     def merged(self, ids: Sequence[int], freed: int) -> None:
-        """These calls went into later ones; so many bytes of what waits in memory are free again."""
+        """Note that calls went into later ones; ``freed`` bytes of what waits in memory are free again."""
         ...
 
     def submitted(self, ids: Sequence[int], submitted: bool, size: int) -> None:
@@ -184,9 +184,9 @@ class Outbox(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """This client does not use the outbox any more."""
+        """Stop using the outbox; another client may open it."""
         ...
 
     def abandon(self) -> None:
-        """This client is gone, and has not closed it. May be called in any thread."""
+        """End for a client that is gone, and has not closed the outbox. May be called in any thread."""
         ...

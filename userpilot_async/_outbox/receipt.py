@@ -20,11 +20,15 @@ LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's
 class Receipt:
     """Says what became of one call, whenever it is asked, in any thread. Costs nothing when nobody asks."""
 
-    __slots__ = ("_ledger", "_page", "id")
+    __slots__ = ("_ledger", "_listeners", "_outcome", "_page", "from_on_dead", "id")
 
-    def __init__(self, ledger: Ledger, call_id: int) -> None:
+    def __init__(self, ledger: Ledger, call_id: int = -1) -> None:
         self._ledger = ledger
-        self._page = ledger.page
+        self._page = ledger.page if call_id >= 0 else _NO_PAGE
+        self._outcome: Outcome | None = None
+        self._listeners: list[Callable[[], object]] | None = None
+        self.from_on_dead = call_id < 0 and in_on_dead.get()
+        """The call was made by `on_dead`: whoever loses it knows no more than this."""
         self.id = call_id
         """The call's number in the order of acceptance, from 0; -1 until the client's loop has taken the call."""
 
@@ -47,7 +51,7 @@ class Receipt:
         return self._known().route
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
-        """What became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
+        """Wait for what became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
 
         For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that. After the
         client was closed, or can send no more, it is what is known, perhaps ``pending``. In another event loop than the
@@ -118,7 +122,9 @@ class Receipt:
                 raise _never_settled(self._known())
 
     def _known(self) -> Outcome:
-        return self._ledger.outcome(self.id, self._page)
+        if self._outcome is not None:
+            return self._outcome
+        return PENDING if self.id < 0 else self._ledger.outcome(self.id, self._page)
 
     def _home_elsewhere(self) -> HomeLoop | None:
         """The loop that settles this call, if it is another than the one here."""
@@ -127,11 +133,68 @@ class Receipt:
             return None
         return home
 
+    # ── before the call is held ──
+
+    def held(self, call_id: int, page: bytearray) -> None:
+        """Note that the call is held under this number; ``page`` is where the ledger writes what becomes of it."""
+        self._page = page  # before the number, by which other threads see that there is one
+        self.id = call_id
+        self._notify()
+
+    def failed(self, outcome: Outcome) -> None:
+        """Note that the call is not held, and what became of it."""
+        self._outcome = outcome
+        self._notify()
+
+    def follow(self, other: Receipt) -> None:
+        """Tell what ``other`` tells, which is a later receipt for the same call."""
+        if other._outcome is not None:
+            self.failed(other._outcome)
+        if other.id < 0:
+            other.when_known(lambda: self.follow(other))
+            return
+        self.held(other.id, other._page)
+
+    def when_known(self, known: Callable[[], object]) -> None:
+        """Have ``known`` called when this is held, and when it has failed; in the thread that knows it then."""
+        with _registering:
+            if self._listeners is None:
+                self._listeners = []
+            self._listeners.append(known)
+
+    def _notify(self) -> None:
+        for known in tuple(self._listeners or ()):
+            known()
+
+    # ── watching ──
+
     def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
         """Have ``tell`` called with the final outcome, at once if there is one; the returned function ends that.
 
         It may be called twice. In any thread.
         """
+        forgets: list[Callable[[], object]] = []
+
+        def known() -> None:
+            if self._outcome is not None:
+                tell(self._outcome)
+            elif not forgets:
+                forgets.append(self._watch_ledger(tell))
+
+        self.when_known(known)
+        if self.id >= 0 or self._outcome is not None or self._ledger.released:
+            known()
+
+        def forget() -> None:
+            with _registering:
+                if self._listeners is not None and known in self._listeners:
+                    self._listeners.remove(known)
+            for forget_it in forgets:
+                forget_it()
+
+        return forget
+
+    def _watch_ledger(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
         with _registering:
             forget = self._ledger.watch(self.id, tell)
         known = self._known()
@@ -143,77 +206,6 @@ class Receipt:
                 forget()
 
         return forget_safely
-
-
-class LateReceipt(Receipt):
-    """For a call whose number is not known before it is held, a moment later; until then it is -1."""
-
-    __slots__ = ("_fate", "_listeners", "from_on_dead")
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._page = _NO_PAGE
-        self._fate: Outcome | None = None
-        self._listeners: list[Callable[[], object]] | None = None
-        self.from_on_dead = in_on_dead.get()  # who has made the call: whoever loses it knows no more than this
-        self.id = -1
-
-    def held(self, call_id: int, page: bytearray) -> None:
-        """The call is held under this number; ``page`` is where the ledger writes what becomes of it."""
-        self._page = page  # before the number, by which other threads see that there is one
-        self.id = call_id
-        self._tell()
-
-    def failed(self, outcome: Outcome) -> None:
-        """It is not held; what became of it is known."""
-        self._fate = outcome
-        self._tell()
-
-    def follow(self, other: Receipt) -> None:
-        """This is a receipt for the same call, given out earlier."""
-        if isinstance(other, LateReceipt):
-            if other._fate is not None:
-                self.failed(other._fate)
-            if other.id < 0:
-                other.when_known(lambda: self.follow(other))
-                return
-        self.held(other.id, other._page)
-
-    def when_known(self, known: Callable[[], object]) -> None:
-        """Have ``known`` called when this is held, and when it has failed; in the thread that knows it then."""
-        with _registering:
-            if self._listeners is None:
-                self._listeners = []
-            self._listeners.append(known)
-
-    def _tell(self) -> None:
-        for known in tuple(self._listeners or ()):
-            known()
-
-    def _known(self) -> Outcome:
-        return self._fate or (PENDING if self.id < 0 else super()._known())
-
-    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
-        forgets: list[Callable[[], object]] = []
-
-        def known() -> None:
-            if self._fate is not None:
-                tell(self._fate)
-            elif not forgets:
-                forgets.append(super(LateReceipt, self)._watch(tell))
-
-        self.when_known(known)
-        if self.id >= 0 or self._fate is not None or self._ledger.released:
-            known()
-
-        def forget() -> None:
-            with _registering:
-                if self._listeners is not None and known in self._listeners:
-                    self._listeners.remove(known)
-            for forget_it in forgets:
-                forget_it()
-
-        return forget
 
 
 _NO_PAGE = bytearray()

@@ -1,4 +1,4 @@
-"""What a sender notes of its requests beside the calls, for the sender after it, and what it finds there."""
+"""A sender's notes of its requests in a durable outbox, and those of the sender before it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .write_queue import WriteQueue
 
 
 class DurableSendLog:
-    """One opening's notes; ``wake`` wakes the thread, which writes them while this process ``sends``."""
+    """The notes of one opening; ``wake`` wakes the thread, which writes them while this process ``sends``."""
 
     def __init__(self, queue: WriteQueue, wake: Callable[[], object], sends: Callable[[], bool]) -> None:
         self._queue = queue
@@ -33,7 +33,7 @@ class DurableSendLog:
         return True
 
     def inherited(self) -> Takeover | None:
-        """What an earlier sender has left, once; ``None`` afterwards."""
+        """Tokens and files that an earlier sender has left, once; ``None`` afterwards."""
         takeover, self._takeover = self._takeover, None
         return takeover
 

@@ -1,4 +1,4 @@
-"""One opening of a durable outbox, as the event loop sees it: the account, the window, what is on its way in and out.
+"""A durable outbox during one opening, as the event loop sees it: account, window, what is on its way in and out.
 
 Its thread reports here (`Listener`). A session begins *opening*, until `is_open` comes; it ends *closed*, when the
 thread has ended. One that met a bug of this library takes no calls and sends none until then. Opening the outbox again
@@ -142,7 +142,7 @@ class Session:
         self._hear(now)
 
     def opened(self) -> None:
-        """Whoever opens the outbox need not wait any more."""
+        """Let the client that opens the outbox go on."""
         self.is_open.come()
 
     def refused(self, error: OutboxError) -> None:
@@ -151,7 +151,7 @@ class Session:
         self.is_open.come()
 
     def polled(self, now: Committed | None) -> None:
-        """Others have done something; or nothing, and who has the lease notices by this that its loop has ended."""
+        """Hear what others have done; or nothing, and who has the lease notices by this that its loop has ended."""
         if now is not None:
             self._hear(now)
 
@@ -163,7 +163,7 @@ class Session:
         self._hear(lead.now)
 
     def lost_lease(self) -> None:
-        """Another process may send now, so this one must not."""
+        """Send no more: another process may."""
         self.sends = False
         self.window.clear()
 
@@ -177,7 +177,7 @@ class Session:
         self._changed()
 
     def _times(self, read: Read) -> Callable[[float], float]:
-        """What turns the dates of calls that were read into the schedule's times."""
+        """A function that turns the dates of calls that were read into the schedule's times."""
         now, calendar = self.opening.now(), self.opening.calendar
         calendar.look(now)
         date, moment = calendar.date(now), calendar.moment
@@ -300,7 +300,7 @@ class Session:
             self._changed()
 
     def _give_back(self, batch: Batch) -> None:
-        """What is not told to be held by now is told to have failed. The loop met a bug in the middle of that."""
+        """Fail all calls that nobody was told to be held. The loop met a bug in the middle of that."""
         with suppress(Exception):  # the same, most likely
             self.incoming.fail_rest(batch, self.bug_met())
         batch.come()
@@ -308,7 +308,7 @@ class Session:
         self.incoming.count()
 
     def bug_met(self) -> OutboxError:
-        """What is raised for whoever waits for a call to be held."""
+        """The error for callers that wait for a call to be held."""
         error = OutboxError(f"{self.place} met a bug of this library; see the log")
         error.__cause__ = self.bug
         return error

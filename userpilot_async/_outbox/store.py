@@ -1,4 +1,4 @@
-"""What a durable outbox asks of the place where its calls are kept, and what that place reports to it.
+"""A place where a durable outbox keeps its calls: what is asked of it, and what it reports.
 
 A kind of outbox implements `Store`, and is done: the thread, the batches and the window are the same for all.
 """
@@ -28,15 +28,15 @@ class NotNow(Exception):
 
 @attrs.frozen
 class Committed:
-    """What the outbox holds after a batch was written, or when the place was polled."""
+    """All that the outbox holds after a batch was written, or when the place was polled."""
 
     account: Account
     oldest: int | None
     """The lowest id that is held; ``None`` if no call is."""
     heard: Sequence[Concluded] = ()
-    """What others have settled since the last time."""
+    """Calls that others have settled since the last time."""
     said: Sequence[Concluded] = ()
-    """What this batch has settled."""
+    """Calls that this batch has settled."""
     first_put: int = 0
     """The ids of the batch's puts count up from here, those of the refused go on behind them."""
     puts_failed: OutboxError | None = None
@@ -81,7 +81,7 @@ class Store(Protocol):
         ...
 
     def poll(self) -> Committed | None:
-        """What others have done since the last time; ``None`` if they have done nothing."""
+        """All that others have done since the last time; ``None`` if they have done nothing."""
         ...
 
     def lead(self) -> Lead | None:
@@ -114,7 +114,7 @@ class Store(Protocol):
 
 
 class Listener(Protocol):
-    """What a place reports to its outbox, by `Notify` in the outbox's own loop; and what its thread may look at."""
+    """The outbox, to which a place reports by `Notify`, in the outbox's own loop. Its thread may look at some of it."""
 
     @property
     def place(self) -> str:
@@ -144,7 +144,7 @@ class Listener(Protocol):
         ...
 
     def polled(self, now: Committed | None) -> None:
-        """Others have done something, or (``None``) nothing since the last time."""
+        """Hear what others have done since the last time; ``None``: nothing."""
         ...
 
     def leads(self, lead: Lead) -> None:
@@ -152,7 +152,7 @@ class Listener(Protocol):
         ...
 
     def lost_lease(self) -> None:
-        """Another process may send now, and this one does no more."""
+        """Send no more: another process may."""
         ...
 
     def arrived(self, reading: Reading, read: Read) -> None:
@@ -176,7 +176,7 @@ class Listener(Protocol):
         ...
 
     def closed(self) -> None:
-        """The thread has ended."""
+        """Hear that the thread has ended."""
         ...
 
 

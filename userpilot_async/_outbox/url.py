@@ -52,7 +52,7 @@ def word_in_url(name: str, value: str) -> str:
 
 
 def flag_in_url(name: str, value: str) -> bool:
-    """``true`` or ``false``."""
+    """The flag that is written as ``true`` or ``false``. Raises `ConfigurationError`."""
     if value not in ("true", "false"):
         raise ConfigurationError(f"{name} must be true or false, not {quoted(value)}")
     return value == "true"
@@ -87,7 +87,7 @@ def outbox_at(place: AnyPlace | None, called: str = "outbox") -> Outbox:
 
 
 def admin_at(url: str) -> OutboxAdmin:
-    """What can be done with the outbox at a URL from outside.
+    """The outbox at a URL from outside.
 
     Raises as `outbox_at` does, and `ConfigurationError` for one that is in a process's memory.
     """

@@ -1,4 +1,4 @@
-"""Which calls of a durable outbox the sender has in hand: so many at a time, in order, and not all of them one user's.
+"""The calls of a durable outbox that the sender has in hand: so many at a time, in order, not all one user's.
 
 Calls are read in the order of their ids. Somebody who has many in hand already is passed over: what they have beyond
 that is read later, so that one user with 100,000 events does not fill the window and starve the rest. Nothing may
@@ -25,14 +25,14 @@ LONG = 1_000  # calls of one user in hand, beyond which others come first
 
 @attrs.frozen(eq=False)
 class Reading:
-    """What to read: calls from ``start`` on, so many."""
+    """Calls to be read: from the id ``start`` on, ``limit`` of them at most."""
 
     start: int
     end: int
     """Where the calls ended when this was asked for; for one user, how far others have been read."""
     limit: int
     only: Key | None = None
-    """One user's, below ``end``."""
+    """Only this user's calls are read, below ``end``."""
     without: frozenset[Key] = frozenset()
     """Or everybody's but theirs; and of theirs what says something of another."""
 
@@ -42,14 +42,14 @@ class Found:
     """A call that was read."""
 
     ticket: Ticket = attrs.field(repr=False)
-    """Its time is the calendar's."""
+    """The call; its time is a date of the calendar."""
     sent: bool = False
     """A request with it was under way when its sender ended."""
 
 
 @attrs.frozen
 class Read:
-    """What was read."""
+    """Calls that were read, in order."""
 
     found: Sequence[Found]
     read_to: int
@@ -112,11 +112,11 @@ class Window:
             self._filed.difference_update(ids)
 
     def merged(self, ids: Iterable[int]) -> None:
-        """These went into others: only their ids are kept."""
+        """Note that calls went into others: only their ids are kept."""
         self._merged += self._leave(ids)
 
     def settled(self, carriers: Iterable[int], merged: Sequence[int]) -> None:
-        """These have met their fate."""
+        """Let go of calls that are settled."""
         self._leave(carriers)
         self._merged -= len(merged)
 
@@ -136,7 +136,7 @@ class Window:
         return left
 
     def wants(self) -> Reading | None:
-        """What to read next, if there is anything; it is being read then."""
+        """The calls to be read next, if there are any; from now on they are being read."""
         if self.reading is not None:
             return None
         for key, start in self._passed.items():
@@ -149,7 +149,7 @@ class Window:
         return None
 
     def arrived(self, read: Read, accepted_at: Callable[[float], float]) -> None:
-        """That was read, with calendar times, which ``accepted_at`` turns into the schedule's."""
+        """Take in calls that were read, with calendar times, which ``accepted_at`` turns into the schedule's."""
         reading, self.reading = self.reading, None
         assert reading is not None
         if reading.only is not None:

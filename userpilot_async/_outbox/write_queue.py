@@ -17,7 +17,7 @@ MOST_PUTS = 1_000  # calls written in one transaction
 
 
 class WriteQueue:
-    """What both threads touch, each method under the lock. ``most_at_once`` is in bytes of calls of one batch."""
+    """The batches, which both threads touch, under the lock. ``most_at_once``: bytes of the calls of one batch."""
 
     def __init__(self, most_at_once: float = math.inf) -> None:
         # A signal handler, or a finaliser, may put a call while this very thread holds it.

@@ -25,7 +25,7 @@ POLL = 0.25  # seconds between two looks at what others have done, and two tries
 
 
 class Work(Protocol):
-    """What the thread does. None of these raises, but for a bug."""
+    """The thread's work. No method raises, but for a bug."""
 
     def begin(self) -> bool:
         """Open the place; false if it is refused, and nothing is to be done."""
@@ -40,7 +40,7 @@ class Work(Protocol):
         ...
 
     def end(self) -> None:
-        """Close the place."""
+        """Close the place, whatever was opened."""
         ...
 
     def ended(self) -> None:
@@ -166,7 +166,7 @@ class StoreWorker:
         self._log.warn(message, message)
 
     def end(self) -> None:
-        """Close the store."""
+        """Close the store, whatever was opened."""
         self.store.close()
 
     def ended(self) -> None:

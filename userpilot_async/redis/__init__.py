@@ -1,6 +1,18 @@
 """Calls wait in Redis: any number of machines put, and share one sender, one budget, one job at a time.
 
 UserpilotClient("API_KEY", outbox="redis://host:6379/0")
+
+`_outbox` has the options, `_session` is one opening as the loop sees it, `_store` is the `Store`: reconnecting,
+polling, and the pieces of work. Every change is one script (`scripts/`), whole or not at all; `_link` runs them, and
+`_topology` finds the server. `_answers`, `_codec` and `_shapes` take nothing on trust that comes back; `_failures` says
+what a failure means, and shows no password.
+
+A network can lose an answer, so each step has a number, and one in doubt is asked after before it is made again
+(`_steps`). The sender's lease (`_lease`) ends by the server's clock; whoever loses it begins another *term*, and what
+was noted in an old one is worth nothing. A server that starts again, or comes back with older data, begins another
+*generation* (`_opening`): what is missing then is counted, and what may be sent twice is said (`_made`).
+
+`_admin` is the outbox from outside, for people; `_purge` erases a person from it.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""What a process knows of the outbox in Redis, and the way to run a script there."""
+"""A process's knowledge of the outbox in Redis, and the way to run a script there."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class ClientState:
         return self.link.run(Step(name, self.generation, *arguments), wait=wait)
 
     def next_step(self) -> int:
-        """Its number."""
+        """The number of the next step of this client."""
         self._steps += 1
         return self._steps
 
     def step_ended(self, number: int) -> None:
-        """This step was made, or never will be."""
+        """Note that a step was made, or never will be."""
         self.last_step, self.last_step_at = number, steady()
 
     @property
@@ -69,7 +69,7 @@ class ClientState:
         return self.last_step if steady() - self.last_step_at < REMEMBERED else ""
 
     def learned(self, state: State, *, replicated: bool = False) -> Committed:
-        """What a script says of the outbox, whose answer may have waited until that was ``replicated``.
+        """Learn what a script says of the outbox, whose answer may have waited until that was ``replicated``.
 
         Raises `OtherGeneration` if it is older than what was known.
         """
@@ -86,7 +86,7 @@ class ClientState:
         return now
 
     def poll(self) -> Committed | None:
-        """What has been done since the last answer; ``None`` if nothing has."""
+        """All that has been done since the last answer; ``None`` if nothing has."""
         known = self.revision if self.heard == self.revision else -1  # there is more to hear
         answer = self.run("look", self.heard, known, self.made)
         return self.learned(State(answer)) if answer is not None else None
@@ -96,14 +96,14 @@ class ClientState:
         return self.learned(State(self.run("look", self.heard, -1, self.made)), replicated=replicated)
 
     def begins(self, generation: str) -> None:
-        """This is the generation from now on."""
+        """Go on in this generation from now on."""
         if self.generation:
             self.generations_before = [self.generation, *self.generations_before][:MOST_GENERATIONS]
         self.generation = generation
         self.last_step_at = -math.inf  # of an earlier one, and perhaps not in this
 
     def forget(self) -> None:
-        """What was known is not there any more."""
+        """Forget what was known, which is not there any more."""
         self.revision = self.heard = self.sure = 0
 
     def ago(self, seconds: float) -> int:

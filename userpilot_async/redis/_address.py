@@ -41,16 +41,16 @@ class Address:
     url: str = attrs.field(repr=False)
     shown: str
     how: str
-    """Who says where the outbox is: "" is the URL itself, or ``sentinel``, or ``cluster``."""
+    """How the server with the outbox is found: "" is the URL itself, or ``sentinel``, or ``cluster``."""
 
     @property
     def is_cluster(self) -> bool:
-        """Its nodes say which of them has the outbox."""
+        """True if the nodes of a cluster say which of them has the outbox."""
         return self.how == "cluster"
 
     @property
     def is_tls(self) -> bool:
-        """Nobody on the way can read along."""
+        """True if nobody on the way can read along."""
         return self.shown.startswith("rediss")
 
     @property
@@ -70,7 +70,7 @@ class Address:
 
     @property
     def hosts(self) -> list[str]:
-        """Whom the URL names; none where it is a socket of this machine."""
+        """Hosts that the URL names; none where it is a socket of this machine."""
         if self.how:
             return [host for host, _ in self.nodes]
         host = urlsplit(self.url).hostname
@@ -78,15 +78,15 @@ class Address:
 
     @property
     def service(self) -> str:
-        """What Sentinels call the master."""
+        """The name that Sentinels call the master by."""
         return unquote(urlsplit(self.url).path.strip("/").partition("/")[0])
 
     def connection(
         self, timeout: float, connected: Callable[[Any], None], node: tuple[str, int] | None = None,
         *, connect_timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """One of redis-py's, to the server of the URL, or to this ``node``: not connected yet, and nothing is tried
-        twice; ``connected`` is told when it is. Raises `ConfigurationError`, and what redis-py raises.
+        """A connection of redis-py's, to the server of the URL, or to this ``node``: not connected yet, and nothing is
+        tried twice; ``connected`` is told when it is. Raises `ConfigurationError`, and what redis-py raises.
         """
         said = {name: value for name, value in self._said().items() if not name.startswith("sentinel_")}
         return self._made(said, timeout, connected, node, connect_timeout)
@@ -101,7 +101,7 @@ class Address:
         return self._made({**secure, **own}, timeout, connected, node, None)
 
     def _said(self) -> dict[str, Any]:
-        """What the URL says, as redis-py reads its own: of several hosts, it reads the first."""
+        """The options of the URL, as redis-py reads its own: of several hosts, it reads the first."""
         if not self.how:
             url = self.url
         else:

@@ -68,7 +68,7 @@ class RedisAdmin:
         )
 
     def holder(self) -> Holder | None:
-        """Who has the sender's lease. Raises `OutboxError`."""
+        """The holder of the sender's lease. Raises `OutboxError`."""
         with visiting(self._connect, self.place) as visit:
             return _holder(visit.snapshot)
 
@@ -132,7 +132,7 @@ class StoredDeadLetter:
 
 
 class Visit:
-    """One connection to the outbox, which ``place`` is the name of, and what there was when it was made."""
+    """A connection to the outbox, which ``place`` is the name of, and what there was when it was made."""
 
     def __init__(self, link: Connection, place: str) -> None:
         self._link = link
@@ -221,7 +221,7 @@ def _is_ours(entry: Entry) -> bool:
 
 
 def _kept_in(entry: Entry) -> StoredDeadLetter:
-    """What an entry of the lost calls says."""
+    """The dead letter that an entry of the lost calls holds."""
     fields = entry[1]
     at, lost_at, kind, key, call = float(fields[b"t"]), float(fields[b"l"]), "", "", None
     try:

@@ -1,4 +1,4 @@
-"""What Redis answers to each command and script, checked and typed: the border at which answers become ours.
+"""Answers of Redis to each command and script, checked and typed: the border at which answers become ours.
 
 Whatever has another shape raises `OddAnswer`. What is stored may be damaged all the same, by other programs that write
 into the database: that is no odd answer, which a new connection would mend, and is passed over or set aside.
@@ -21,7 +21,7 @@ from ._shapes import entry_name, listed, measured, number, pairs, raw, text, who
 
 @attrs.frozen
 class Server:
-    """What INFO says of it."""
+    """A server, as ``INFO`` shows it."""
 
     version: tuple[int, ...]
     run_id: str
@@ -35,7 +35,7 @@ def info_of(answer: object) -> Mapping[str, str]:
 
 
 def server_of(about: object) -> Server:
-    """Of the section ``server``."""
+    """The server, of the section ``server``. Raises `OddAnswer`."""
     said = about if isinstance(about, dict) else {}
     version = str(said.get("redis_version", "")).split(".")[:2]
     run_id = str(said.get("run_id", ""))
@@ -52,7 +52,7 @@ def evicts(about: object) -> bool:
 
 @attrs.frozen
 class Opened:
-    """The answer of ``open``."""
+    """The answer of the script ``open``."""
 
     generation: str
     outcome: str
@@ -62,12 +62,12 @@ class Opened:
     explains_since: int | None
     """The caller is to say what it has sent since this step of its own, of which the data knows nothing."""
     owner: Owner | None
-    """``None`` if that was deleted, or is damaged."""
+    """The owner of the calls; ``None`` if that was deleted, or is damaged."""
     state: State
 
 
 def opened_of(answer: object) -> Opened:
-    """Of ``open``."""
+    """Read the answer of the script ``open``."""
     generation, outcome, lost_from, explains, since, owner, _, state = listed(answer, 8)
     if text(outcome) not in ("same", "kept", "lost"):
         raise OddAnswer("what became of the calls was expected, and another text came")
@@ -88,7 +88,7 @@ def _owner_of(said: Sequence[object]) -> Owner | None:
 
 @attrs.frozen
 class Made:
-    """A step was made."""
+    """A step that was made, and its ids."""
 
     first_put: int
     first_refused: int
@@ -116,7 +116,7 @@ def _made_of(said: Sequence[object]) -> Made:
 
 @attrs.frozen
 class Left:
-    """What the sender before has left: the answer of ``inherit``."""
+    """Tokens and files that the sender before has left: the answer of ``inherit``."""
 
     tokens: Sequence[tuple[str, float]]
     """Budgets, and when each token comes back."""
@@ -191,7 +191,7 @@ def found_of(call_id: int, answer: object) -> Entry | None:
 
 @attrs.frozen
 class Snapshot:
-    """One look at all of it: the answer of ``show``."""
+    """The outbox at one moment: the answer of ``show``."""
 
     about: Mapping[str, str]
     counts: Mapping[str, int]
@@ -215,7 +215,7 @@ class Snapshot:
 
 
 def snapshot_of(answer: object) -> Snapshot:
-    """Of ``show``."""
+    """Read the answer of the script ``show``."""
     about, counts, first, lease, under_way, lost, memory, now = listed(answer, 8)
     entries = [entry_of(one) for one in listed(first)]
     return Snapshot(
@@ -231,7 +231,7 @@ def snapshot_of(answer: object) -> Snapshot:
 
 
 def echoed(answer: object, asked: bytes) -> object:
-    """What a script answers, if that is its answer to ``asked``, and to no other command on this connection."""
+    """The answer of a script, if that is its answer to ``asked``, and to no other command on this connection."""
     echo, said = listed(answer, 2)
     if raw(echo) != asked:
         raise OddAnswer("the answer to another command came")

@@ -18,7 +18,7 @@ from ._failures import OddAnswer
 from ._shapes import entry_name, listed, measured, number, pairs, raw, text, texts, whole
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
-"""Its name, and its fields: of the log, the call (``c``), its size (``s``), and when it was put (``t``)."""
+"""An entry's name, and its fields: of the log, the call (``c``), its size (``s``), and when it was put (``t``)."""
 
 
 def encoded(put: Put, age: float) -> bytes:
@@ -41,7 +41,7 @@ def id_of(name: bytes) -> int:
 
 
 def entry_of(answer: object) -> Entry:
-    """One entry of a stream, as a script or as redis-py gives it. Raises `OddAnswer`."""
+    """An entry of a stream, as a script or as redis-py gives it. Raises `OddAnswer`."""
     name, fields = listed(list(answer) if isinstance(answer, tuple) else answer, 2)
     held = pairs(fields) if not isinstance(fields, dict) else fields.items()
     return entry_name(name), {raw(field): raw(value) for field, value in held}
@@ -89,7 +89,7 @@ def read_of(reading: Reading, answer: object) -> tuple[Read, list[int]]:
 
 
 def _parts_in(noted: Sequence[bytes]) -> Mapping[int, Sequence[tuple[Kind, str]]]:
-    """What the server has been told already, by call. What is no such note was put there by somebody else."""
+    """Parts that the server has been told already, by call. A text that is none was put there by somebody else."""
     parts: dict[int, list[tuple[Kind, str]]] = {}
     for one in noted:
         with suppress(*UNREADABLE):
@@ -122,7 +122,7 @@ def account_of(counts: Mapping[str, int]) -> Account:
 
 
 class State:
-    """What a script says of the outbox: the account, the first call, what became of calls, the time.
+    """The outbox as a script shows it: the account, the first call, what became of calls, the time.
 
     Raises `OddAnswer` if it says something else.
     """
@@ -138,14 +138,14 @@ class State:
         self._news = texts(news)
 
     def committed(self) -> Committed:
-        """For the loop."""
+        """The state as the loop hears it."""
         heard = [one for text in self._news for one in concluded(text)]
         all_heard = self.heard == self.revision
         return Committed(account_of(self._counts), self._oldest, heard, complete=all_heard)
 
 
 def concluded(news: bytes) -> Sequence[Concluded]:
-    """What became of calls; nothing, where somebody else has written. Lua writes an empty array as an empty object."""
+    """News of calls; none, where somebody else has written. Lua writes an empty array as an empty object."""
     try:
         said = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
         return [Concluded.read(one) for one in said]

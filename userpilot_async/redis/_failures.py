@@ -1,4 +1,4 @@
-"""What Redis' failures mean, in words of our own.
+"""Failures of Redis, in words of our own.
 
 The text of an error of redis-py's may hold anything: what was sent, a URL, the repr of a pool with its password. So the
 type of an error says what has happened, and only what the server itself has said is quoted, cleaned.
@@ -105,7 +105,7 @@ class OtherGeneration(Exception):
 
 
 class OtherServer(OtherGeneration):
-    """Another server has the outbox by now: a failover, or its slot of a cluster was moved."""
+    """The outbox is another server's by now: a failover, or its slot of a cluster was moved."""
 
 
 class Unreachable(ConnectionError):
@@ -117,7 +117,7 @@ FAILURES = (Away, OtherGeneration, OutboxError, OSError, MemoryError)
 
 
 def meaning_of(error: Exception, address: Address) -> Exception:
-    """What a failure means that redis-py has raised: one of those above, or `OutboxError`.
+    """The meaning of a failure that redis-py has raised: one of those above, or `OutboxError`.
 
     It holds nothing of the error itself, whose frames have passwords in their locals.
     """
@@ -160,7 +160,7 @@ def _meaning_of_answer(error: Exception, address: Address) -> Exception:
 
 
 def _trouble_of(error: Exception) -> str:
-    """What has become of a connection: in our words, and in those of this machine and its OpenSSL."""
+    """The end of a connection: in our words, and in those of this machine and its OpenSSL."""
     beneath: BaseException | None = error
     while beneath is not None and not isinstance(beneath, OSError):
         if isinstance(beneath, TimeoutError):
@@ -182,7 +182,7 @@ def _trouble_of(error: Exception) -> str:
 
 
 def words_of(error: Exception, address: Address) -> str:
-    """What the server has said, one line of it: without what was sent, a URL, or a part of ours that is secret."""
+    """The server's words, one line of them: without what was sent, a URL, or a part of ours that is secret."""
     words = LOGIN.sub("(a URL)", _said(error).partition(ECHO)[0])
     for secret in _secrets(address.url):
         words = words.replace(secret, "(secret)")

@@ -71,12 +71,12 @@ class Lease:
         return self._take_over(token, now) if token else None
 
     def lapse(self) -> None:
-        """What we know of it is too old to be trusted: somebody else may have it."""
+        """Lose the lease if what we know of it is too old: somebody else may have it."""
         if self.leading and steady() >= self.valid_until:
             self.lose()
 
     def lose(self) -> None:
-        """It is not ours any more."""
+        """Note that the lease is not ours any more."""
         if self.leading:
             self.leading = False
             self.term += 1
@@ -86,7 +86,7 @@ class Lease:
         self.token = ""
 
     def release(self) -> None:
-        """Give it back."""
+        """Give the lease back; others may have it at once."""
         if self.token:
             self._access.link.run(Step("release", self.token))
         self.leading, self.valid_until = False, -1.0
@@ -147,7 +147,7 @@ class Lease:
 
 
 def _key_of(entry: Entry, kind: str) -> str | None:
-    """Whose row of this kind a call belongs to; nobody's, if it is damaged."""
+    """The key of the row of this kind that a call belongs to; ``None`` if it is damaged."""
     try:
         return key_in(decoded(entry[1][b"c"])[0], kind)
     except UNREADABLE:

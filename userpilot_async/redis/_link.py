@@ -39,11 +39,11 @@ UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it mus
 T = TypeVar("T")
 
 Answer = object
-"""What a script gives: numbers, bytes, ``None``, and lists of these. `_answers` says which, and what is odd."""
+"""The answer of a script: numbers, bytes, ``None``, and lists of these. `_answers` says which, and what is odd."""
 
 
 class Step:
-    """One script to be run, with its arguments."""
+    """A script to be run, with its arguments."""
 
     __slots__ = ("arguments", "name")
 
@@ -127,7 +127,7 @@ class Connection:
         return connection
 
     def _asked(self, ask: Callable[[], T]) -> T:
-        """What this gives, while a command is under way. Raises what its failure means, and nothing of redis-py's."""
+        """Ask, and note that a command is under way. Raises what its failure means, and nothing of redis-py's."""
         self._busy_since = time.monotonic()
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""What only an outbox in Redis is told, besides what every `Listener` is: a network can lose an answer."""
+"""Reports that only an outbox in Redis gets, besides those of every `Listener`: a network can lose an answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RedisListener(Listener, Protocol):
     """Each is called by `Notify`, in the outbox's own loop, but for those that say otherwise."""
 
     def takes_refusal(self, error: OutboxError) -> bool:
-        """Whoever opens the outbox is to be told this; false if it is open already. Called in the writer's thread."""
+        """Note why the outbox cannot be opened; false if it is open already. Called in the writer's thread."""
         ...
 
     def began_away(self) -> None:
@@ -36,5 +36,5 @@ class RedisListener(Listener, Protocol):
         ...
 
     def deposed(self, term: int) -> None:
-        """Another process may have the lease now; so often ours has been lost."""
+        """Stop sending: another process may have the lease. ``term``: how often ours has been lost."""
         ...

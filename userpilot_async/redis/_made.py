@@ -1,4 +1,4 @@
-"""What the sender remembers of its own requests, for a Redis that comes back with older data and knows less of them."""
+"""The sender's memory of its own requests, for a Redis that comes back with older data and knows less of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Made:
         self._calls = 0
 
     def begin(self, last_step: int) -> None:
-        """A lease begins."""
+        """Forget all, as a lease begins."""
         self.since, self._calls = last_step, 0
         self._requests.clear()
 

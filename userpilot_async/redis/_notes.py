@@ -1,4 +1,4 @@
-"""What the sender notes, in steps that are small enough: a script that takes long stops everybody's Redis."""
+"""The sender's notes, in steps that are small enough: a script that takes long stops everybody's Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._calls.outcome import Outcome
 from .._calls.payload import Payload
 from .._calls.stored import runs
 from .._outbox.batch import Batch, Landed, Settled
-from .._outbox.receipt import LateReceipt
+from .._outbox.receipt import Receipt
 
 MOST_IDS = 2_000  # settled in one step: about 10 ms
 MOST_ROWS = 2_000  # parts, requests and what else there is
@@ -21,9 +21,9 @@ MOST_ROWS = 2_000  # parts, requests and what else there is
 
 @attrs.define
 class SenderNotes:
-    """One step of them."""
+    """The notes of one step."""
 
-    refused: list[tuple[Outcome, LateReceipt]] = attrs.field(factory=list)
+    refused: list[tuple[Outcome, Receipt]] = attrs.field(factory=list)
     parts: list[Any] = attrs.field(factory=list)
     settled: list[Any] = attrs.field(factory=list)
     begun: list[Any] = attrs.field(factory=list)
@@ -38,7 +38,7 @@ class SenderNotes:
         return bool(self.parts or self.settled or self.begun or self.landed or self.forgotten)
 
     def as_json(self) -> str:
-        """For the script."""
+        """The notes as the script reads them."""
         said = attrs.asdict(self, recurse=False)
         alike = groupby((outcome.status, outcome.reason or "unknown") for outcome, _ in self.refused)
         said["refused"] = [(*outcome, len(list(calls))) for outcome, calls in alike]
@@ -82,7 +82,7 @@ def calls_in(notes: SenderNotes) -> list[tuple[int, int]]:
 
 
 def refusals_of(batch: Batch) -> list[SenderNotes]:
-    """That of it which anybody may note: calls that found no room."""
+    """The notes of a batch that anybody may write: calls that found no room."""
     return [SenderNotes(refused=list(batch.refused))] if batch.refused else []
 
 

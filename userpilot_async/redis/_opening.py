@@ -27,7 +27,7 @@ class Opener:
         self._known: Owner | None = None  # that has proved to be this client's account
 
     def open(self, access: ClientState, lease: Lease, run_id: str) -> Opened:
-        """What is there, in the run of the server with this id. Raises `OutboxError` if it is not the claimant's."""
+        """Open what is there, in this run of the server. Raises `OutboxError` if it is not the claimant's."""
 
         def ask(owner: Owner, instead: str) -> Opened | None:
             return self._ask(access, lease, run_id, owner, instead)
@@ -81,5 +81,5 @@ class Opener:
 
 
 def nobodys(place: str) -> OutboxError:
-    """What is raised where nothing says any more whose calls there are."""
+    """The error where nothing says any more whose calls there are."""
     return OutboxError(f"{place} does not say any more whose calls it has: rebind it")

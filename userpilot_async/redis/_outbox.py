@@ -163,7 +163,7 @@ class RedisOutbox(DurableOutbox):
         return self._session.away
 
     def admin(self) -> RedisAdmin:
-        """What people can see of it from outside, and do with it, whether this is open or not."""
+        """The outbox from outside, for people, whether this is open or not."""
         from ._admin import RedisAdmin  # which clients do not need
 
         return RedisAdmin(self.link, self.place)

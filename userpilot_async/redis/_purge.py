@@ -44,7 +44,7 @@ def at_once(found: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 class Search:
-    """What there is in the outbox of a person or company; and its end, if that is meant."""
+    """A search for all that the outbox has of a person or company; and its end, if that is meant."""
 
     def __init__(self, visit: Entries, whose: Subject, destination: str, *, really: bool) -> None:
         self._report = PurgeReport()

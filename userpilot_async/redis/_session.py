@@ -1,6 +1,4 @@
-"""One opening of an outbox in Redis, as the event loop sees it: Redis may be away, come back with older data, or leave
-the lease to somebody else.
-"""
+"""An outbox in Redis during one opening: it may be away, come back with older data, or have another sender."""
 
 from __future__ import annotations
 
@@ -35,13 +33,13 @@ class RedisSession(Session):
         self.wall = lambda: steady() + store.access.offset
 
     def _lease_is_valid(self) -> bool:
-        """Nobody else has the lease at this moment, for certain."""
+        """True if nobody else has the lease at this moment, for certain."""
         return self.store is not None and steady() < self.store.lease.valid_until
 
     # ── for the thread ──
 
     def takes_refusal(self, error: OutboxError) -> bool:
-        """Whoever opens the outbox is told; false if it took so long that it is open already."""
+        """Note why the outbox cannot be opened; false if it took so long that it is open already."""
         with self.queue.lock:
             if self.is_open.past:
                 return False
@@ -76,7 +74,7 @@ class RedisSession(Session):
         self._hear(now)
 
     def polled(self, now: Committed | None) -> None:
-        """Others have done something, or nothing; and the loop goes round."""
+        """Hear what others have done, or nothing; and the loop goes round."""
         self._goes_round()
         super().polled(now)
 
@@ -114,7 +112,7 @@ class RedisSession(Session):
         self.wake()
 
     def deposed(self, term: int) -> None:
-        """Another one may have the lease now: what was taken here is taken by him."""
+        """Stop sending: another one may have the lease, and takes what was taken here."""
         self.sends = False
         self.window = Window()
         self.send_log.end()

@@ -1,4 +1,4 @@
-"""What an answer is made of, checked piece by piece: numbers, texts, and lists of these. Nothing is taken on trust.
+"""The pieces of an answer, checked one by one: numbers, texts, and lists of these. Nothing is taken on trust.
 
 Each gives what it was given, with its type, or raises `OddAnswer`: in words of our own, without a piece of the answer.
 """
@@ -29,7 +29,7 @@ def raw(value: object) -> bytes:
 
 
 def text(value: object) -> str:
-    """Bytes that are UTF-8."""
+    """A text of bytes that are UTF-8."""
     try:
         return raw(value).decode()
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def listed(value: object, length: int | None = None) -> list[object]:
 
 
 def texts(value: object) -> list[bytes]:
-    """A list of bytes."""
+    """A list of texts, each of any bytes."""
     return [raw(one) for one in listed(value)]
 
 
@@ -84,7 +84,7 @@ def entry_name(value: object) -> bytes:
 
 
 def odd(expected: str, value: object) -> OddAnswer:
-    """That something else came."""
+    """The error that something else came."""
     return OddAnswer(f"{expected} was expected, and {_kind_of(value)} came")
 
 

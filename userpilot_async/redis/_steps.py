@@ -25,17 +25,17 @@ class WriteStep:
     puts: list[Put]
     """As they were sent the last time."""
     notes: list[SenderNotes]
-    """Those that are still to be written."""
+    """Notes that are still to be written."""
     seq: int = 0
     """The step that is being made; 0 if there is none of which it is not known whether it was."""
     held: bool = False
-    """They are there, or have failed."""
+    """The calls are there, or have failed."""
     term: int = 0
     """How often the lease had been lost when it was taken."""
     generation: str = ""
     """The one that the step was made in."""
     again: bool = False
-    """Its calls may have been there before, and sent, in what is not there any more."""
+    """The calls may have been there before, and sent, in what is not there any more."""
 
 
 class WriteSteps:

@@ -73,7 +73,7 @@ class RedisStore:
         self._log.warn(message, message)
 
     def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
-        """What was told to be held in this generation is not all there any more: log what that has cost. In any thread.
+        """Log what it has cost that calls held in this generation are not all there any more. In any thread.
 
         So many calls that waited are lost; others were under way, and may have arrived (``None``: nobody knows how many
         of the lost ones were).
@@ -205,7 +205,7 @@ class RedisStore:
     # ── polling ──
 
     def poll(self) -> Committed | None:
-        """What others have done; or see whether Redis is back. Raises `NotNow`."""
+        """All that others have done; or see whether Redis is back. Raises `NotNow`."""
         self.lease.lapse()
         if self._away and steady() < self._retry_at:
             raise NotNow

@@ -1,4 +1,5 @@
-"""Which server has the outbox: the one in the URL, the master that Sentinels name, or the master of a cluster's slot.
+"""The server that has the outbox: the one in the URL, the master that Sentinels name, or the master of a cluster's
+slot.
 
 `find` gives an open connection to it, and each connection after a failure begins there. The nodes that were given and
 those that were learned from them are all asked, so that none of them is needed for the others to be found. Asking takes
@@ -27,7 +28,7 @@ from ._failures import Unreachable
 from ._shapes import listed, number, pairs, text, whole
 
 Node = tuple[str, int]
-"""Host, port."""
+"""Host and port of a server."""
 Dial = Callable[[Node, float], Any]
 """An open connection to a node, to which connecting takes so many seconds at most. Raises what redis-py raises."""
 
@@ -48,7 +49,7 @@ class Topology(Protocol):
         ...
 
     def has_moved(self, connection: Any) -> bool:
-        """Another server has it by now. To be asked every now and then, while all is well on this connection."""
+        """True if another server has it by now. To be asked every now and then, while all is well here."""
         ...
 
     def close(self) -> None:
@@ -86,17 +87,17 @@ def _close(connection: Any) -> None:
 
 
 class OneServer:
-    """What the URL says."""
+    """The one server that the URL names."""
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
 
     def find(self) -> Any:
-        """Raises what redis-py raises."""
+        """Connect to the one server. Raises what redis-py raises."""
         return self._connect()
 
     def has_moved(self, connection: Any) -> bool:
-        """Never."""
+        """Always false: there is no other server."""
         return False
 
     def close(self) -> None:
@@ -104,7 +105,7 @@ class OneServer:
 
 
 class Nodes:
-    """Those that may be asked, in order: who was silent comes last. ``deadline`` is for one round of questions."""
+    """Nodes that may be asked, in order: a silent one comes last. ``deadline`` is for one round of questions."""
 
     def __init__(self, given: Sequence[Node], deadline: float, clock: Callable[[], float]) -> None:
         self._given = list(dict.fromkeys(given))
@@ -119,11 +120,11 @@ class Nodes:
 
     @property
     def first(self) -> Node:
-        """Who is asked first."""
+        """The node that is asked first."""
         return self._line[0]
 
     def __iter__(self) -> Iterator[Node]:
-        """One round, as long as there is time."""
+        """The nodes of one round, as long as there is time."""
         until = self._clock() + self._deadline
         for node in list(self._line):
             if self._clock() >= until:
@@ -137,7 +138,7 @@ class Nodes:
         self._line = list(dict.fromkeys((*first, *kept, *there)))
 
     def was_silent(self, node: Node) -> None:
-        """Ask it last."""
+        """Ask this node last from now on."""
         if node in self._line:
             self._line.remove(node)
             self._line.append(node)
@@ -148,7 +149,7 @@ class Nodes:
 
 @attrs.frozen
 class Named:
-    """What a Sentinel says of the master."""
+    """The master, as a Sentinel names it."""
 
     master: Node
     epoch: int
@@ -356,6 +357,6 @@ class Cluster:
 
 
 def _graver(before: Exception | None, error: Exception) -> Exception:
-    """Which of two failures is said: that we are not let in, rather than that somebody does not answer."""
+    """The failure of two that is reported: that we are not let in, rather than that somebody does not answer."""
     grave = isinstance(error, AuthenticationError) and not isinstance(before, AuthenticationError)
     return error if before is None or grave else before

@@ -90,7 +90,7 @@ class SQLiteAdmin:
             )
 
     def holder(self) -> Holder | None:
-        """Who has the sender's lease. The lock says whether anybody has; the note beside it, only who that may be.
+        """The holder of the sender's lease. The lock says whether there is one; its note, only who that may be.
 
         Raises `OutboxError`.
         """
@@ -267,5 +267,5 @@ def _own_errors(path: Path) -> Iterator[None]:
 
 
 def _beside(path: Path, suffix: str) -> Path:
-    """What lies beside the file: beside itself, where ``path`` is a link to it."""
+    """The path beside the file: beside itself, where ``path`` is a link to it."""
     return Path(os.path.realpath(path) + suffix)

@@ -1,4 +1,4 @@
-"""Whose calls a file has: read, compared with who opens it, and written."""
+"""The owner of a file's calls: read, compared with who opens it, and written."""
 
 from __future__ import annotations
 

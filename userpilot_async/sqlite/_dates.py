@@ -24,7 +24,7 @@ was there, by a machine that did not know the time, and were seen first at this 
 
 @attrs.define
 class Dates:
-    """What a file notes of the calendar by which its calls were dated."""
+    """A file's notes of the calendar by which its calls were dated."""
 
     boot: str = ""
     """The run of the machine in which that was, where it has a name."""
@@ -33,7 +33,7 @@ class Dates:
     offset: float | None = None
     """From the steady clock to the calendar by which calls were dated; ``None`` if none were yet."""
     changes: list[Change] = attrs.field(factory=list)
-    """In their order."""
+    """Changes of the calendar, in their order."""
 
     def opened(self, boot: Boot | None, offset: float, next_id: int) -> float | None:
         """A process begins to use the file, in which ``next_id`` is the next: by how much the calendar was set since.
@@ -90,11 +90,11 @@ class Dates:
         return at
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The notes as JSON has them."""
         return {"boot": self.boot, "machine": self.machine, "offset": self.offset, "changes": self.changes}
 
     @classmethod
     def of(cls, said: dict[str, Any]) -> Dates:
-        """The other way round."""
+        """The notes that `as_dict` has given."""
         changes = [(below, what, seconds) for below, what, seconds in said["changes"]]
         return cls(said["boot"], said["machine"], said["offset"], changes)

@@ -42,7 +42,7 @@ LOG = 1_000  # pages of the log at which SQLite writes it back into the file; it
 SHORT_LOG = 64  # the same without ballast: a quarter of it, for the file itself must have room to grow, too
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
 FAILURES = (OSError, sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError)
-"""What disk, file and SQLite raise, whatever is wrong with them. What is not among these is a bug of this library."""
+"""Errors that disk, file and SQLite raise, whatever is wrong with them. All others are bugs of this library."""
 
 
 class File:
@@ -85,7 +85,7 @@ class File:
         return clocks.offset(self.wall, self.steady)
 
     def find(self) -> Found:
-        """What is there. A file that was named by mistake stays as it is, and nothing is made beside it.
+        """Find out what is there. A file that was named by mistake stays as it is, and nothing is made beside it.
 
         Raises `OutboxError` for such a one, and `OSError`.
         """
@@ -267,7 +267,7 @@ def is_full(error: Exception) -> bool:
 
 
 def why(error: Exception) -> str:
-    """One of `FAILURES` in words, without a path."""
+    """A failure (`FAILURES`) in words, without a path."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     if isinstance(error, MemoryError):

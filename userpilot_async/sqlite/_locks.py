@@ -23,7 +23,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.002  # seconds between two tries for a lo
 
 
 class Lock:
-    """One file's lock: held by one process, and there by one thread, at a time."""
+    """The lock of one file: held by one process, and there by one thread, at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Others may have it."""
+        """Let others have the lock."""
         if self.held:
             self.held = False
             try:
@@ -69,7 +69,7 @@ class Lock:
                 self.close()
 
     def close(self) -> None:
-        """The same, for good."""
+        """Let go of the lock and its file for good."""
         self.held = False
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1

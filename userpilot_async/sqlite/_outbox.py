@@ -106,7 +106,7 @@ class SQLiteOutbox(DurableOutbox):
         return SQLiteStore(file, may_send=self._may_send)
 
     def admin(self) -> SQLiteAdmin:
-        """What people can see of the file from outside, and do with it, whether this is open or not."""
+        """The file from outside, for people, whether this is open or not."""
         from ._admin import SQLiteAdmin  # which clients do not need
 
         return SQLiteAdmin(self.path)

@@ -15,7 +15,7 @@ from ._schema import APPLICATION_ID
 
 
 class Found(Enum):
-    """What lies there."""
+    """Kinds of things that lie at a path."""
 
     NOTHING = auto()
     EMPTY = auto()
@@ -24,7 +24,8 @@ class Found(Enum):
 
 
 def find(given: Path, path: Path) -> Found:
-    """What is at ``path``, to which ``given`` leads. Raises `OutboxError` if it is no outbox, `UnsafeFile`, `OSError`.
+    """Find what is at ``path``, to which ``given`` leads. Raises `OutboxError` if it is no outbox, `UnsafeFile`,
+    `OSError`.
 
     A file whose beginning is damaged is an outbox if there is beside it what only a client that has opened it leaves;
     one whose beginning is not written yet, if there is a lock: a client was making it when the power went.
@@ -43,5 +44,5 @@ def find(given: Path, path: Path) -> Found:
 
 
 def open_database(path: Path) -> DatabaseFile:
-    """Its files; the names count that a repair which is going on, or was interrupted, has given them."""
+    """The database's files; the names count that a repair which is going on, or was interrupted, has given them."""
     return DatabaseFile(path, names=lambda one, found: _salvage.names_of(path, one, found))

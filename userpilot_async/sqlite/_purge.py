@@ -28,7 +28,7 @@ def sweep(file: File) -> None:
 
 
 class Search:
-    """What there is in the file of a person or company; the caller holds the turn."""
+    """All that the file has of a person or company; the caller holds the turn."""
 
     def __init__(self, file: File, whose: Subject, keys: set[str]) -> None:
         self._file = file
@@ -40,7 +40,7 @@ class Search:
         self._rewritten: dict[str, list[tuple[Any, ...]]] = {"calls": [], "lost": []}
 
     def run(self) -> PurgeReport:
-        """Look everywhere."""
+        """Look in every table; gives what would be erased."""
         erased = PurgeReport()
         for table in ("calls", "lost"):
             meant = {call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)}

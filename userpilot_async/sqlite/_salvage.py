@@ -32,7 +32,7 @@ MARGIN = 100_000  # ids left out after a loss, that other processes may have giv
 
 @attrs.define
 class Known:
-    """What the process that repairs knows of the ids that were given out, to calls and to news."""
+    """Ids that the process that repairs knows of the ids that were given out, to calls and to news."""
 
     next_id: int
     news: int
@@ -142,7 +142,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _clear(path: Path) -> None:
-    """What this leaves lying when it is interrupted holds everybody's data."""
+    """Clear what an interrupted repair has left lying: that holds everybody's data."""
     for name in (".mending", ".new", ".blank"):
         for suffix in ("", "-wal", "-shm", "-journal"):
             left = beside(path, name + suffix)
@@ -206,7 +206,7 @@ def _mend_header(path: Path) -> None:
 
 
 def _has_tables(path: Path) -> bool:
-    """One statement that cannot be read, of any of them, hides all tables."""
+    """True if the tables can be read: a single statement that cannot hides them all."""
     with _opened(path) as db:
         try:
             db.execute("SELECT id FROM calls LIMIT 0")

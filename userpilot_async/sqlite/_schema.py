@@ -1,4 +1,4 @@
-"""What is in the file, and in which version."""
+"""The tables of the file, in each version."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TE
 _SECOND = ""  # the fingerprint in `about` is slow to make: versions that make the other one would not know their key
 
 MIGRATIONS: Sequence[str] = (_FIRST, _SECOND)
-"""What makes version n + 1 of version n; the first one makes an empty file version 1."""
+"""Statements that make version n + 1 of version n; the first one makes an empty file version 1."""
 
 
 def version_of(connection: sqlite3.Connection, known: int) -> int:

@@ -233,7 +233,7 @@ class SQLiteStore:
         return Committed(account, oldest, heard, said, first_put, puts_failed)
 
     def _why_no_calls(self) -> OutboxError | None:
-        """What keeps new calls from being written; ``None`` if nothing does."""
+        """The reason that keeps new calls from being written; ``None`` if nothing does."""
         try:
             if self.file.has_room():
                 return None
@@ -242,7 +242,7 @@ class SQLiteStore:
         return OutboxError(f"{self.file.path} takes no calls: the disk is full")
 
     def _set_strangers_aside(self) -> None:
-        """Another program has written rows under ids that nobody was given yet: they are in the way of our calls."""
+        """Set aside rows of another program, under ids that nobody was given yet: they are in the way of our calls."""
         with self._changing() as account:
             strangers = self.file.tables.strangers(account)
             self.file.tables.set_aside(strangers, account)
@@ -251,7 +251,7 @@ class SQLiteStore:
     # ── reading ──
 
     def poll(self) -> Committed | None:
-        """What others have done, if they have done anything. Raises `OutboxError`."""
+        """All that others have done, if they have done anything. Raises `OutboxError`."""
         return self._mending("read", self._poll)
 
     def _poll(self) -> Committed | None:
@@ -339,7 +339,7 @@ class SQLiteStore:
         return lead
 
     def inherit(self) -> tuple[Takeover, Committed]:
-        """What the sender before has left, for whoever has the lease now. Raises `OutboxError`."""
+        """Take over what the sender before has left, for whoever has the lease now. Raises `OutboxError`."""
         return self._mending("read", self._inherit)
 
     def _inherit(self) -> tuple[Takeover, Committed]:

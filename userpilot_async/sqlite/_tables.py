@@ -1,4 +1,4 @@
-"""What is in the tables, read and written: plain functions of a connection. Whoever calls them has the turn."""
+"""The tables, read and written: plain functions of a connection. Whoever calls them has the turn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWNER = ("destination", "salt", "fingerprint")
 
 
 class Tables:
-    """One connection's; ``wall`` is the calendar. What writes does so within the caller's transaction."""
+    """The tables of one connection; ``wall`` is the calendar. What writes does so within the caller's transaction."""
 
     def __init__(self, db: sqlite3.Connection, wall: Callable[[], float]) -> None:
         self._db = db
@@ -54,7 +54,7 @@ class Tables:
     # ── whose it is, and the account ──
 
     def about(self) -> dict[str, Any] | None:
-        """Whose calls these are, and by which calendar they were dated; ``None`` if that is not known."""
+        """The owner of the calls, and by which calendar they were dated; ``None`` if that is not known."""
         for table in ("about", "about_again"):
             with suppress(sqlite3.DatabaseError):
                 row = self._db.execute(f"SELECT said FROM {table}").fetchone()
@@ -83,7 +83,7 @@ class Tables:
         self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
 
     def read_dates(self) -> Dates:
-        """What is noted of the calendar; nothing, if that is damaged: then dates are what they were when written."""
+        """The notes of the calendar; none, if that is damaged: then dates are what they were when written."""
         self.dates = Dates()
         with suppress(TypeError, ValueError, KeyError):
             self.dates = Dates.of((self.about() or {})["dates"])
@@ -111,7 +111,7 @@ class Tables:
         return self._db.execute("SELECT max(id) FROM news").fetchone()[0] or 0
 
     def news(self, since: int) -> tuple[list[Concluded], int]:
-        """What became of calls after this number, and the number of the last of it."""
+        """News of calls after this number, and the number of the last of it."""
         rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (since,)).fetchall()
         heard: list[Concluded] = []
         for _, said in rows:
@@ -292,7 +292,7 @@ class Tables:
     # ── taking over ──
 
     def inherit(self, account: Account) -> Takeover:
-        """What the sender before has left; its requests under way become such that may have arrived."""
+        """Take over what the sender before has left; its requests under way become such that may have arrived."""
         now = self._wall()
         under_way = self._db.execute("SELECT id, calls FROM requests WHERE landed_at IS NULL").fetchall()
         for number, calls in under_way:
@@ -349,7 +349,7 @@ def account_in(sealed_text: Any) -> Account | None:
 
 
 def _owner_in(sealed_text: Any) -> dict[str, str] | None:
-    """Whose calls these are; ``None`` if that is damaged."""
+    """The owner of the calls; ``None`` if that is damaged."""
     try:
         said = unsealed(sealed_text)
         bytes.fromhex(said["salt"])
@@ -367,7 +367,7 @@ def _stretches_in(sealed_text: Any) -> Runs:
 
 
 def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
-    """Calls have met their fate: in the account, and as news."""
+    """Settle calls in the account; the news of that."""
     carriers, merged = list(carriers), list(merged)
     account.conclude(outcome, len(carriers), len(merged))
     return Concluded.of(outcome, carriers, merged)

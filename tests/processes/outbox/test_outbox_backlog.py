@@ -18,7 +18,7 @@ from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._outbox.batch import Batch, Put
 from userpilot_async._outbox.owner import Claim
 from userpilot_async._outbox.protocol import Opening
-from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._runtime.clocks import steady
 from userpilot_async.sqlite import SQLiteOutbox
 from userpilot_async.sqlite._file import File
@@ -57,7 +57,7 @@ def fill(path: Path, url: str, calls: int) -> None:
 
 
 def some_calls(numbers: range) -> Iterator[Put]:
-    receipt = LateReceipt(SharedLedger())
+    receipt = Receipt(SharedLedger())
     for n in numbers:
         said = b'{"user_id":"user-%d","event_name":"clicked","metadata":{"n":%d}}' % (n % USERS, n)
         yield Put("track", f"user-{n % USERS}", said, len(said), 0.0, steady(), receipt, True)

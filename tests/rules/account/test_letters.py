@@ -5,7 +5,7 @@ from __future__ import annotations
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._errors.tree import OutboxError
 from userpilot_async._outbox.batch import Put
-from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._runtime.reentry import in_on_dead, marked
 from userpilot_async.sqlite import SQLiteOutbox
 
@@ -17,7 +17,7 @@ def test_a_call_of_on_dead_that_an_outbox_could_not_hold_is_told_of_as_one(tmp_p
     puts = []
     for inside in (True, False):
         with marked(inside):
-            puts.append(Put("track", "u", b"{}", 2, 0.0, 0.0, LateReceipt(SharedLedger()), awaited=False))
+            puts.append(Put("track", "u", b"{}", 2, 0.0, 0.0, Receipt(SharedLedger()), awaited=False))
     for put in puts:
         incoming.refuse(put, OutboxError("the disk is full"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from userpilot_async._account.ledger import Ledger
 from userpilot_async._calls.outcome import DELIVERED, PENDING, Outcome
-from userpilot_async._outbox.receipt import LateReceipt, Receipt
+from userpilot_async._outbox.receipt import Receipt
 
 DROPPED = Outcome("dropped", "queue_full")
 
@@ -50,12 +50,12 @@ def test_waiting_has_an_end():
     with pytest.raises(TimeoutError, match="call 0 is still pending"):
         accepted(Ledger()).wait(0)
     with pytest.raises(TimeoutError):
-        LateReceipt(Ledger()).wait(0)
+        Receipt(Ledger()).wait(0)
 
 
 def test_who_gives_up_waiting_leaves_nothing_behind():
     ledger = Ledger()
-    receipt, late = accepted(ledger), LateReceipt(ledger)
+    receipt, late = accepted(ledger), Receipt(ledger)
     for one in (receipt, late):
         with pytest.raises(TimeoutError):
             one.wait(0)
@@ -77,7 +77,7 @@ def test_when_nobody_settles_any_more_all_are_told_what_is_known():
 
 def test_a_late_receipt_is_pending_until_its_number_is_known():
     ledger = Ledger()
-    late = LateReceipt(ledger)
+    late = Receipt(ledger)
     before = (late.id, late.status, late.reason, late.route)
     late.follow(accepted(ledger))
     ledger.deliver([0])
@@ -88,7 +88,7 @@ def test_a_late_receipt_is_pending_until_its_number_is_known():
 
 def test_who_waits_for_a_late_receipt_is_told_in_the_end():
     ledger, seen = Ledger(), []
-    late = LateReceipt(ledger)
+    late = Receipt(ledger)
     thread = waiting(late, seen)
     late.follow(accepted(ledger))
     ledger.deliver([0])
@@ -99,7 +99,7 @@ def test_who_waits_for_a_late_receipt_is_told_in_the_end():
 
 def test_who_waits_for_a_late_receipt_of_a_call_that_failed_is_told():
     ledger, seen = Ledger(), []
-    late = LateReceipt(ledger)
+    late = Receipt(ledger)
     thread = waiting(late, seen)
     late.failed(DROPPED)
     thread.join(30)
@@ -110,7 +110,7 @@ def test_who_waits_for_a_late_receipt_of_a_call_that_failed_is_told():
 def test_a_late_receipt_follows_another_late_one():
     """A durable outbox gives one of its own, for a call that a thread has one for already."""
     ledger = Ledger()
-    late, own = LateReceipt(ledger), LateReceipt(ledger)
+    late, own = Receipt(ledger), Receipt(ledger)
     late.follow(own)
     before = late.id
     own.held(ledger.accept(), ledger.page)
@@ -121,7 +121,7 @@ def test_a_late_receipt_follows_another_late_one():
 
 def test_a_late_receipt_follows_one_that_fails_and_is_numbered_afterwards():
     ledger = Ledger()
-    late, own = LateReceipt(ledger), LateReceipt(ledger)
+    late, own = Receipt(ledger), Receipt(ledger)
     late.follow(own)
     own.failed(DROPPED)
     failed = (late.id, late.status)
@@ -132,7 +132,7 @@ def test_a_late_receipt_follows_one_that_fails_and_is_numbered_afterwards():
 
 def test_a_late_receipt_follows_one_that_has_failed_before():
     ledger = Ledger()
-    late, own = LateReceipt(ledger), LateReceipt(ledger)
+    late, own = Receipt(ledger), Receipt(ledger)
     own.failed(DROPPED)
     late.follow(own)
     own.held(7, bytearray(65_536))

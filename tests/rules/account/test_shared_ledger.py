@@ -14,7 +14,7 @@ from userpilot_async._account.ledger import CHUNK
 from userpilot_async._account.shared_ledger import Account, SharedLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.stored import Concluded
-from userpilot_async._outbox.receipt import LateReceipt, Receipt
+from userpilot_async._outbox.receipt import Receipt
 
 DELIVERED = Outcome("delivered")
 EXPIRED = Outcome("dead", "expired")
@@ -454,7 +454,7 @@ def test_a_refusal_is_in_the_account_at_once_and_once_when_it_is_recorded() -> N
     assert (4, {"queue_full": 1, "expired": 1}, 4) == (ledger.accepted, dict(ledger.losses()), balance(ledger))
 
 
-def receipt_of(ledger: SharedLedger, call_id: int) -> LateReceipt:
-    receipt = LateReceipt(ledger)
+def receipt_of(ledger: SharedLedger, call_id: int) -> Receipt:
+    receipt = Receipt(ledger)
     receipt.held(call_id, ledger.page_of(call_id))
     return receipt

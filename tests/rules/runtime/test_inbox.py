@@ -17,7 +17,7 @@ import trio
 from userpilot_async._account.ledger import Ledger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._delivery.inbox import MOST_REFUSED, SLICE, Inbox, Shut
-from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._runtime.event_loop import HomeLoop
 from userpilot_async._schedule.destination import LostCall
 from userpilot_async.sqlite import SQLiteOutbox
@@ -67,7 +67,7 @@ class Owner:
             dead_letter=lambda kind, key, said, outcome: partial(LostCall, status="dropped", reason=str(said)),
         )
 
-    def put(self, said: str, size: int = 10, **options: Any) -> LateReceipt | None:
+    def put(self, said: str, size: int = 10, **options: Any) -> Receipt | None:
         return self.inbox.put("track", "u", said.encode(), size, 0.0, **options)
 
     def take(self) -> None:
@@ -286,7 +286,7 @@ def test_a_call_that_interrupts_the_collecting_of_a_durable_outbox_is_collected(
     outbox = SQLiteOutbox(tmp_path / "outbox.db")
 
     def interrupted() -> None:
-        with outbox._lock:
+        with outbox._session.queue.lock:
             outbox.put("track", "u", b"{}", 2, 0.0)
 
     assert in_a_thread_that_may_hang(interrupted)
