@@ -685,12 +685,12 @@ class DeliveryClient(Startable):
 
     @contextmanager
     def _hurrying(self) -> Generator[None, None, None]:
-        self._schedule.hurry += 1
+        self._schedule.expedited += 1
         try:
             self._rouse()
             yield
         finally:
-            self._schedule.hurry -= 1
+            self._schedule.expedited -= 1
 
     async def _wait_settled(self, mark: int) -> None:
         ledger = self._outbox.ledger
@@ -735,8 +735,8 @@ class DeliveryClient(Startable):
             possible_duplicates=max(schedule.possible_duplicates, ledger.ambiguous),
             rate_limited=schedule.rate_limited,
             jobs_completed=schedule.jobs_completed,
-            job=schedule.slot.job,
-            import_job=schedule.import_slot.job,
+            job=schedule.job,
+            import_job=schedule.import_job,
             imports_closed=schedule.imports_closed,
             budgets={
                 name: bucket.glance(now) if elsewhere else bucket.left(now) for name, bucket in schedule.buckets.items()

@@ -87,7 +87,7 @@ class Reporting:
             self._trouble.failed(now)
         if self._destination.reads(verdict).meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
             answer = f"answered {verdict.status}" if verdict.status is not None else verdict.detail
-            self._refusal = f"{self._server} {answer} on {work.route.name}"
+            self._refusal = f"{self._server} {answer} on {work.endpoint.name}"
 
     def look(self, schedule: Schedule, waiting: int, now: float) -> None:
         """Say how the server is, if that has changed."""
@@ -135,7 +135,7 @@ class Reporting:
             what = counted(len(work.rows), "row")
         elif work.body:
             what = f"{counted(work.load.calls if work.load is not None else 1)}, {len(work.body)} bytes"
-        log(logging.DEBUG, f"request: {work.route.method} {work.route.path}, {what}")
+        log(logging.DEBUG, f"request: {work.endpoint.method} {work.endpoint.path}, {what}")
 
     def answer(self, work: Request, verdict: Verdict, seconds: float) -> None:
         """It has ended."""
@@ -144,7 +144,7 @@ class Reporting:
         what = str(verdict.status) if verdict.status is not None else f"none ({verdict.detail})"
         if verdict.detail == CANCELLED:
             what = "not waited for"
-        log(logging.DEBUG, f"answer: {what} on {work.route.name} after {1_000 * seconds:.0f} ms{by}")
+        log(logging.DEBUG, f"answer: {what} on {work.endpoint.name} after {1_000 * seconds:.0f} ms{by}")
 
     def file(self, work: Request, size: int) -> None:
         """A file is about to be uploaded."""

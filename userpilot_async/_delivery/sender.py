@@ -413,7 +413,7 @@ class Sender:
         self.carry_on()
 
     async def _exchange(self, work: Request) -> Verdict:
-        route, path = work.route, work.route.path
+        route, path = work.endpoint, work.endpoint.path
         if work.rows:
             body = await self._encode(work)
             if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
@@ -448,7 +448,7 @@ def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
 
 def _noted(work: Request) -> RequestNote:
     """The request as the outbox notes it down."""
-    request = RequestNote(work.route.budget, work.carried(), in_rows=work.in_rows())
+    request = RequestNote(work.endpoint.budget, work.carried(), in_rows=work.in_rows())
     if work.step is not None:
         request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
         last_calls = [event_id(row.events[-1]) if row.events else row.last_call for row in work.rows]

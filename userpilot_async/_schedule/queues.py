@@ -11,7 +11,8 @@ from itertools import chain, count
 from .._calls.payload import Key
 from .expiry import ExpiryHeap
 from .identities import Identities
-from .key_queue import KeyQueue, QueueState
+from .key_queue import KeyQueue
+from .queue_state import QueueState
 
 
 class Queues:
