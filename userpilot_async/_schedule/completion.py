@@ -108,7 +108,7 @@ class Completion:
             for calls in self._settled.marked((row,), True):
                 yield from repeat(None, calls // WEIGHT)
             queue = self._queues.by_key[row.kind][row.key]
-            if queue.is_blocked:
+            if queue.claim is not None and queue.claim.blocks:
                 self._queues.unblock(queue)
             yield
 

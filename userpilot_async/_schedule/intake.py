@@ -46,8 +46,14 @@ class Intake:
         self._settled = settled
         self._completion = completion
         self._files = files
+        self._rejoining: Sequence[FileRoute] = ()
+        """Those whose file was taken over, while its calls come in."""
         self._pace = pace
         self._drops_ambiguous = drops_ambiguous
+
+    def expect_files(self) -> None:
+        """Files were taken over: their calls come in among others, until each is whole."""
+        self._rejoining = [route for route in self._files if route.resuming is not None]
 
     def add(self, ticket: Ticket, was_sent: bool) -> None:
         """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
@@ -58,9 +64,10 @@ class Intake:
             self._add_post(Post(kind, [call_id], accepted_at, cast("bytes", payload), was_sent), key)
         else:
             self._add_identify(call_id, accepted_at, kind, key, cast("IdentifyPayload", payload))
-        for route in self._files:
-            if route.resuming is not None:
+        if self._rejoining:
+            for route in self._rejoining:
                 route.came_in(call_id, accepted_at)
+            self.expect_files()
 
     def _add_event(self, call_id: int, accepted_at: float, key: Key, event: Event, was_sent: bool) -> None:
         queue = self._queues.queue("user", key)
@@ -71,9 +78,8 @@ class Intake:
         self._completion.possible_duplicates += was_sent
         self._pace.newest["track"] = accepted_at
         waiting = (call_id, accepted_at, event)
-        for route in self._files:
-            if route.resuming is not None and route.rejoin_event(queue, waiting):
-                return
+        if self._rejoining and any(route.rejoin_event(queue, waiting) for route in self._rejoining):
+            return
         queue.add(waiting)
         self._queues.waiting_events += 1
         self._queues.came_in(queue)
@@ -114,13 +120,12 @@ class Intake:
         """The row that says this now. ``call_id`` is the call that it carries, ``said_by`` the one that says so."""
         properties, fields, _, _ = identify
         ids = array("Q") if call_id is None else array("Q", (call_id,))
-        for route in self._files:
-            if route.resuming is not None:
-                said = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
-                in_file = route.rejoin_row(queue, said)
-                if in_file is not None:
-                    self._settled.merged += in_file.ids[-2:-1] if ids else ()
-                    return in_file
+        for route in self._rejoining:
+            said = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+            in_file = route.rejoin_row(queue, said)
+            if in_file is not None:
+                self._settled.merged += in_file.ids[-2:-1] if ids else ()
+                return in_file
         self._pace.newest[queue.kind] = accepted_at
         row = queue.waiting_row
         if row is not None and self._to.merges(row, identify, queue.calls[-1] is row):

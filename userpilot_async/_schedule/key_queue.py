@@ -78,15 +78,16 @@ class KeyQueue:
     @property
     def state(self) -> QueueState:
         """The state that follows from the calls, and from what has happened to the head."""
-        return self.place if self.place in UNDER_WAY else self._state_at_rest()
-
-    def _state_at_rest(self) -> QueueState:
+        if self.place in UNDER_WAY:
+            return self.place
         calls, claim = self.calls, self.claim
+        is_behind = self.alias is not None and self.alias.behind > 0
         if not calls:
-            return QueueState.PARKED if self.claimed_row is not None or self.is_behind else QueueState.IDLE
-        if self.is_behind or (claim is not None and claim.blocks):
+            is_in_file = claim is not None and claim.row is not None
+            return QueueState.PARKED if is_in_file or is_behind else QueueState.IDLE
+        if is_behind or (claim is not None and claim.blocks):
             return QueueState.PARKED
-        if self.is_late and self.first_event is not None:
+        if self.lateness is LATE and self.first_event is not None:
             return QueueState.LATE
         head = calls[0]
         if type(head) is tuple:
@@ -168,16 +169,6 @@ class KeyQueue:
         """Events of the largest array that the head should go out in; 0 for any."""
         return self.retry.largest_array if self.retry is not None else 0
 
-    @property
-    def is_behind(self) -> bool:
-        """Other queues of the same person have to empty first."""
-        return self.alias is not None and self.alias.behind > 0
-
-    @property
-    def follower(self) -> KeyQueue | None:
-        """The queue of the same person that waits for this one to empty."""
-        return self.alias.follower if self.alias is not None else None
-
     # ── calls come and go ──
 
     def add(self, call: QueuedCall) -> None:
@@ -225,7 +216,8 @@ class KeyQueue:
 
     def come_back(self) -> None:
         """No request carries the head any more, or its pause is over: the calls say again where the queue belongs."""
-        self.restore()
+        if self.claim is not None:
+            self.restore()
         self.place = QueueState.IDLE
 
     def restore(self) -> None:
@@ -239,7 +231,7 @@ class KeyQueue:
     def claim_row(self, row: Row) -> None:
         """A file carries the row at the head from now on."""
         row.state = RowState.BATCHED
-        self._claim(FileClaim(row, blocks=self.is_blocked, given_back=self.given_back))
+        self.claim = FileClaim(row) if self.claim is None else attrs.evolve(self.claim, row=row)
         self.open_row = None
 
     def claim_events(self) -> Row:
@@ -274,7 +266,7 @@ class KeyQueue:
         """A file that was taken over carries this row, which has just come in; the queue is empty."""
         row.state = RowState.BATCHED
         self.calls.append(row)
-        self._claim(FileClaim(row, blocks=self.is_blocked, given_back=self.given_back))
+        self.claim = FileClaim(row) if self.claim is None else attrs.evolve(self.claim, row=row)
 
     def rejoin_events(self, row: Row | None = None) -> Row:
         """A file that was taken over carries events, behind this row, if there is one; the row, or a stand-in."""
@@ -299,7 +291,7 @@ class KeyQueue:
     def release(self, row: Row) -> None:
         """No file carries this row any more. Those of its events that have no outcome wait in front of all again."""
         given_back = self.given_back
-        self._claim(FileClaim(given_back=given_back))
+        self.claim = FileClaim(given_back=given_back) if given_back else None
         if not row.events:
             return
         events, row.events = row.events, None

@@ -102,6 +102,7 @@ class Schedule:
         for file in left.files:
             for route in self._routes:
                 route.adopt(file, now)
+        self._intake.expect_files()
 
     def add(self, ticket: Ticket, was_sent: bool = False) -> None:
         """Take in an accepted call. Calls of one user come in the order of their acceptance.
