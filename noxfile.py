@@ -1,8 +1,7 @@
-"""What is checked: `nox` runs lint, types and the tests on every interpreter found.
+"""What is checked: `nox` runs lint, types and the tests, in eight minutes on two idle cores.
 
-Slow tiers have sessions of their own: `nox -s everything`, `nox -s foreign`, `nox -s loops`, `nox -s fuzz`,
-`nox -s kill_cycles`, `nox -s redis_swarm`, `nox -s redis_topologies`, `nox -s lowest`, `nox -s attacks`,
-`nox -s benchmarks`.
+`nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`,
+`foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "edge"]
 nox.options.error_on_missing_interpreters = False
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -66,8 +66,13 @@ def works(version: str) -> bool:
 CURRENT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FOUND = [version for version in SUPPORTED if works(version)]
 LOOP_TESTS = (
-    "tests/harness_tests/test_harness_loops.py", "tests/apps/test_ends_of_loops.py", "tests/contract/test_outbox*.py",
-    "tests/faults/test_loop_*.py", "tests/faults/test_process_*.py",
+    "tests/harness/tests/test_harness_loops.py", "tests/processes/apps/test_ends_of_loops.py",
+    "tests/contract/test_outbox*.py", "tests/scenes/loop", "tests/wire/threads", "tests/processes/loop",
+)  # fmt: skip
+LOOPS = ("uvloop", "eager")
+ON_A_PUSH = ("processes", "wire", "scenes", "contract", "rules")  # `harness` is about no line of the package
+AT_NIGHT = (
+    "attacks", "foreign", "fuzz", "kill_cycles", "redis_swarm", "redis_topologies", "mutants", "benchmarks",
 )  # fmt: skip
 EDGES = [version for version in FOUND if version in (FOUND[0], CURRENT, FOUND[-1])]
 
@@ -86,37 +91,63 @@ def types(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *group("types"))
     session.run("mypy")
     session.run("pyright")
-    session.run("pytest", "tests/unit/test_typing.py")
+    session.run("pytest", "tests/processes/test_typing.py")
 
 
-@nox.session(python=EDGES or None)
+def in_turn() -> str:
+    """The oldest or the newest Python found, by turns: with each commit, or each day where there is no git."""
+    edges = [version for version in EDGES if version != CURRENT] or [CURRENT]
+    counted = subprocess.run(["git", "rev-list", "--count", "HEAD"], capture_output=True, text=True, check=False).stdout
+    return edges[int(counted.strip() or time.time() // 86_400) % len(edges)]
+
+
+def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> None:
+    """Run these tests at this length, with a worker for each of two cores; the last ones are shared among them."""
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
-    """The tests: all of them on the Python that runs nox, the quick ones on the oldest and the newest."""
+    """The tests on the Python that runs nox, at a quarter of their length; those of the harness wait for the night."""
+    session.log(f"rules, contract, scenes, wire, processes at a quarter of their length on Python {CURRENT}: 6 minutes")
     session.install("-e", ".[demo]", *group("test"))
-    slow_too = session.python in (None, CURRENT) or CURRENT not in FOUND
-    session.run("pytest", "-n", "2", *([] if slow_too else ["-m", "not slow"]), *session.posargs)
+    run_tests(session, "push", *([] if session.posargs else [f"tests/{tier}" for tier in ON_A_PUSH]))
+
+
+@nox.session(python=in_turn() if FOUND else None)
+def edge(session: nox.Session) -> None:
+    """What decides, the contracts and the scenes of the loop, a tenth as long, on the oldest or the newest Python."""
+    if session.python == CURRENT:
+        session.skip("there is no other Python here")
+    session.log(f"rules, contract and scenes/loop at a tenth of their length on Python {session.python}: two minutes")
+    session.install("-e", ".[demo]", *group("test"))
+    run_tests(session, "edge", "tests/rules", "tests/contract", "tests/scenes/loop")
 
 
 @nox.session(python=FOUND or None)
-def everything(session: nox.Session) -> None:
-    """Every test but attacks and topologies on every interpreter found."""
+def nightly(session: nox.Session) -> None:
+    """Every test at full length on every Python found, and every other session once."""
+    session.log("all tiers but soak and attacks at full length: fifteen minutes on each Python; then all sessions")
+    loops_on_edges = [f"loops-{version}(loop='{loop}')" for version in EDGES for loop in LOOPS]
+    for name in (*AT_NIGHT, *(f"lowest-{version}" for version in FOUND[:1]), *loops_on_edges):
+        session.notify(name)
     session.install("-e", ".[demo]", *group("test"))
-    session.run("pytest", "-n", "2", *session.posargs)
+    run_tests(session, "full")
 
 
 @nox.session(python=FOUND[:1] or None)
 def lowest(session: nox.Session) -> None:
-    """The quick tests with exactly the lower bounds of pyproject.toml, on the oldest Python."""
+    """What needs no other program, with exactly the lower bounds of pyproject.toml, on the oldest Python."""
     # pytest 9.2 warns of what the plugin of such an old anyio imports, and a warning is an error here.
     session.install("-e", ".[demo]", *group("test"), *lower_bounds(), "pytest<9.2")
-    session.run("pytest", "-n", "2", "-m", "not slow", *session.posargs, env={"LOWEST": "1"})
+    run_tests(session, "push", "tests/rules", "tests/contract", "tests/scenes", LOWEST="1")
 
 
 @nox.session
 def attacks(session: nox.Session) -> None:
     """What an attacker would try: hostile servers, files, stores, clients and surroundings."""
     session.install("-e", ".[demo]", *group("test"))
-    session.run("pytest", "tests/attacks", "-m", "attack", *session.posargs)
+    session.run("pytest", "tests/attacks", "-m", "attacks", *session.posargs)
 
 
 @nox.session
@@ -128,11 +159,11 @@ def foreign(session: nox.Session) -> None:
     (wheel,) = Path(folder).resolve().glob("*.whl")
     session.install("--force-reinstall", f"userpilot-async[emulator] @ {wheel.as_uri()}")
     # Nothing but what is installed is to be found.
-    session.run("python", "tests/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
+    session.run("python", "tests/processes/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
 
 
 @nox.session(python=EDGES or None)
-@nox.parametrize("loop", ["uvloop", "eager"])
+@nox.parametrize("loop", LOOPS)
 def loops(session: nox.Session, loop: str) -> None:
     """What depends on the loop, on uvloop and with the eager tasks of Python 3.12."""
     if loop == "eager" and (session.python or CURRENT) == "3.11":
@@ -142,38 +173,42 @@ def loops(session: nox.Session, loop: str) -> None:
     session.run("pytest", "-n", "2", *chosen, env={"LOOP": loop})
 
 
+def run_at_length(session: nox.Session, *chosen: str) -> None:
+    """Run a few tests far beyond their full length, and show what they print."""
+    session.install("-e", ".[demo]", *group("test"))
+    options = ("-s", "-m", "not attacks", "-o", "faulthandler_timeout=3600")
+    session.run("pytest", *options, *(session.posargs or chosen), env={"LENGTH": "soak"})
+
+
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The tests of faults that draw their own examples, with ten thousand of them."""
-    session.install("-e", ".[demo]", *group("test"))
-    chosen = session.posargs or ["-k", "fuzz"]
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=3600", "tests/faults", *chosen, env={"FUZZ": "10000"})
+    """The tests that draw their own faults, with ten thousand of them."""
+    run_at_length(session, "tests/scenes/network", "tests/processes/redis", "-k", "fuzz")
 
 
 @nox.session
 def kill_cycles(session: nox.Session) -> None:
     """The faults of a file at full length: 200 kills under load, a flipped byte at 400 offsets, a million calls."""
-    session.install("-e", ".[demo]", *group("test"))
-    chosen = session.posargs or ["-k", "row_38 or flipped or row_60 or import_survives"]
-    at_length = {"KILL_CYCLES": "200", "FLIPS": "400", "BACKLOG": "1000000"}
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
+    run_at_length(session, "tests/processes", "tests/wire", "-k", "row_38 or flipped or row_60 or import_survives")
 
 
 @nox.session
 def redis_swarm(session: nox.Session) -> None:
     """Twenty producers and three senders on one redis-server, killed and stopped at random for a minute."""
-    session.install("-e", ".[demo]", *group("test"))
-    chosen = session.posargs or ["-k", "row_65"]
-    at_length = {"REDIS_SWARM": "1"}
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "tests/faults", *chosen, env=at_length)
+    run_at_length(session, "tests/processes/redis", "-k", "row_65 or row_63_when_everything")
 
 
 @nox.session
 def redis_topologies(session: nox.Session) -> None:
     """A cluster with replicas, Sentinels, and TLS: masters die, are replaced and moved under processes at work."""
+    run_at_length(session, "tests/soak")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Faults of one line, one after the other in a copy: the push tier finds each. `nox -s mutants -- NAME …`."""
     session.install("-e", ".[demo]", *group("test"))
-    chosen = session.posargs or ["tests/faults"]
-    session.run("pytest", "-s", "-o", "faulthandler_timeout=1200", "-m", "topology", *chosen)
+    session.run("python", "-m", "tests.harness.mutants", *session.posargs)
 
 
 @nox.session

@@ -54,7 +54,7 @@ async def identified(subject: str, url: str, calls: int, users: int, **settings:
 
 
 def received(url: str) -> Figures:
-    """What arrived at the sink."""
+    """The calls that arrived at the sink."""
     told = counts(url)
     files = sum(count for path, count in told["requests"].items() if path.endswith("/bulk_identify"))
     return {"requests": sum(told["requests"].values()), "files": files, "rows": told["events"]}

@@ -1,4 +1,4 @@
-"""Who runs where: what is measured gets a core to itself, as far as this program can see to that.
+"""Placement on cores: the process that is measured gets a core to itself, as far as this program can see to that.
 
 Otherwise a server that is woken by a request takes the core of the client that has just sent it, and a scheduler's
 turn of 3 ms looks like a stall of the event loop.

@@ -27,7 +27,7 @@ def directory() -> Iterator[str]:
 
 
 def described() -> str:
-    """What the files are on."""
+    """The disk that the files are on."""
     mountinfo = Path("/proc/self/mountinfo")
     if not mountinfo.exists():
         return "unknown"

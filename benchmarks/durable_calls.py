@@ -24,7 +24,7 @@ SECONDS, QUICK_SECONDS = 1.0, 0.15  # of one caller, and as long again of many, 
 
 
 async def calls(subject: Durable, numbers: Iterator[int], taken: array[int], seconds: float) -> None:
-    """What one caller does: call after call, each timed by itself, in nanoseconds."""
+    """The work of one caller: call after call, each timed by itself, in nanoseconds."""
     end = perf_counter() + seconds
     while perf_counter() < end:
         number = next(numbers)

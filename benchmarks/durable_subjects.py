@@ -1,4 +1,4 @@
-"""Who keeps calls in a file. All at the same durability, whatever their defaults; all put the same JSON.
+"""Subjects that keep calls in a file. All at the same durability, whatever their defaults; all put the same JSON.
 
 The peers' `put` blocks until the disk has answered. An asyncio application must not stop its loop for that, so they are
 measured through `asyncio.to_thread`, as it would have to call them; and once more called on the loop, which stops then.
@@ -45,7 +45,7 @@ class Durable:
 
 
 def body(user: str, event: str, properties: Properties) -> dict[str, Any]:
-    """What a call says on the wire, before it is JSON."""
+    """The fields of a call on the wire, before it is JSON."""
     return {"user_id": user, "event_name": event, "metadata": properties}
 
 

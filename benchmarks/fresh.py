@@ -20,7 +20,7 @@ LONGEST = 300  # seconds; the longest measurement takes about 30
 
 
 def measure(function: Callable[..., Any], *, beside: bool = False, **arguments: Any) -> Any:
-    """What ``function(**arguments)``, sync or async, returns in a fresh interpreter. Both must fit into JSON.
+    """The result of ``function(**arguments)``, sync or async, in a fresh interpreter. Both must fit into JSON.
 
     An async one runs on its module's ``LOOP``, if it has one. ``beside``: on the core of those who are not measured.
     """

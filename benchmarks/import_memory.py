@@ -1,4 +1,4 @@
-"""What a whole import takes: a file read, checked, carried forward, cut, uploaded and done, and the memory for it.
+"""Memory of a whole import: a file read, checked, carried forward, cut, uploaded and done, and the memory for it.
 
 The server is in the process and takes every file at once, so that nothing but the import is measured. Ten million rows:
 

@@ -1,4 +1,4 @@
-"""What a line of an import file costs until it can be uploaded: read, converted, checked, and encoded again."""
+"""The cost of a line of an import file until it can be uploaded: read, converted, checked, and encoded again."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class World:
         }
 
     def change(self) -> dict[str, Any]:
-        """One to three properties; ``None`` removes one."""
+        """Properties, one to three of them; ``None`` removes one."""
         possible = {
             "plan": self.chance.choice(PLANS),
             "role": self.chance.choice(ROLES),

@@ -50,7 +50,7 @@ async def through_the_client(url: str) -> int:
 
 
 async def by_hand(url: str) -> int:
-    """What one writes in ten minutes: no queue, no retries, no account, and nothing else can happen meanwhile."""
+    """A client written in ten minutes: no queue, no retries, no account, and nothing else can happen meanwhile."""
     import httpx
 
     headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}

@@ -25,7 +25,7 @@ def event(number: int) -> Properties:
 
 
 def profile(number: int) -> Properties:
-    """Of a user."""
+    """Properties of a user, as `identify` sends them."""
     return {
         "report_id": f"rpt_{number:010d}",
         "name": f"Person Number {number}",

@@ -37,7 +37,7 @@ class Taking(httpx.AsyncBaseTransport):
 
 
 def client(kind: str, outbox: Any, transport: Taking | None = None) -> Any:
-    """One whose destination has no budget, or one that is no limit. `Any`: they share no method that puts."""
+    """A client whose destination has no rate limit, or one that is no limit. `Any`: they share no method that puts."""
     from userpilot_async import Settings, UserpilotClient
     from userpilot_async.parcelvoy import ParcelvoyClient
 
@@ -100,7 +100,7 @@ async def drained(subject: str, url: str, kind: str, calls: int) -> Figures:
 
 
 async def by_hand(redis: Any, taking: Taking) -> None:
-    """What one writes in an hour: a consumer group of one, arrays of the same size, a request after the other."""
+    """A client written in an hour: a consumer group of one, arrays of the same size, a request after the other."""
     await redis.xgroup_create(STREAM, "senders", id="0")
     async with httpx.AsyncClient(transport=taking) as http:
         while True:

@@ -1,4 +1,4 @@
-"""Who keeps calls in Redis: ours, and what one writes by hand with redis-py, of the same JSON.
+"""Subjects that keep calls in Redis: ours, and what one writes by hand with redis-py, of the same JSON.
 
 By hand there is no limit, no account, and after a lost answer nobody knows whether a call is there.
 """
@@ -55,7 +55,7 @@ def said(number: int) -> str:
 
 
 async def each(url: str) -> Queue:
-    """What people write: redis-py opens as many connections as there are callers, each with one call on its way."""
+    """The usual code with redis-py, which opens a connection for each caller, with one call on its way."""
     from redis.asyncio import Redis
 
     redis: Any = Redis.from_url(url, max_connections=MANY)

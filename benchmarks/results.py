@@ -1,4 +1,4 @@
-"""What a row of the table says, and how rounds become one figure."""
+"""Rows of the table, and how rounds become one figure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Figures = dict[str, float]
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One measurement beside its peers."""
+    """A measurement beside those of its peers."""
 
     name: str
     what: str
     unit: str
     goal: str
     met: bool | None
-    """``None`` where there is nothing to meet."""
+    """Whether the goal is met; ``None`` where there is none."""
     figures: Mapping[str, float]
     """By subject; more is better if ``more_is_better``."""
     more_is_better: bool = False
@@ -30,7 +30,7 @@ class Row:
 
     @property
     def best_peer(self) -> str | None:
-        """Who does best of all but us and the floor."""
+        """The best subject, leaving out ours and the floor."""
         peers = [name for name in self.figures if name not in (OURS, FLOOR) and not name.startswith("(")]
         best = max if self.more_is_better else min
         return best(peers, key=lambda name: self.figures[name]) if peers else None
@@ -71,11 +71,11 @@ def interleaved(subjects: Iterable[str], rounds: int, once: Callable[[str], Mapp
 
 
 def column(results: Mapping[str, Figures], figure: str) -> Figures:
-    """One figure of all subjects."""
+    """A figure, measured for each of the subjects."""
     return {name: figures[figure] for name, figures in results.items()}
 
 
 def best_of(figures: Mapping[str, float], more_is_better: bool = False) -> float:
-    """The best peer's figure."""
+    """The figure of the best peer."""
     peers = [value for name, value in figures.items() if name not in (OURS, FLOOR) and not name.startswith("(")]
     return max(peers) if more_is_better else min(peers)

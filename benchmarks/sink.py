@@ -98,7 +98,7 @@ def running_sink(*, mute: bool = False) -> Iterator[str]:
 
 
 def counts(url: str) -> dict[str, Any]:
-    """What a sink has received: ``{"requests": {path: count}, "events": count}``."""
+    """The requests that a sink has received: ``{"requests": {path: count}, "events": count}``."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"{url}/counts", timeout=10) as answer:
         return dict(json.load(answer))

@@ -1,4 +1,4 @@
-"""Who is measured. Each with its own defaults, except where a queue would be too short to hold what is put in."""
+"""The clients that are measured. Each has its own defaults, unless a queue would be too short for what is put in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Subject(Protocol):
     identify: Callable[[str, Properties], Any] | None
 
     async def drain(self) -> None:
-        """Until everything is delivered."""
+        """Wait until everything is delivered."""
 
 
 Opening = Callable[[str, int], Any]

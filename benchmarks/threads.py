@@ -1,4 +1,4 @@
-"""What one call costs a thread that is not the loop's, and what the loop feels of 64 such threads."""
+"""The cost of one call to a thread that is not the loop's, and what the loop feels of 64 such threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PEERS = ("segment", "snowplow", FLOOR)  # AsyncPosthog and mixpanel's buffer are
 
 
 async def opened(subject: str, url: str) -> Callable[..., Any]:
-    """What a thread calls to track an event."""
+    """The function that a thread calls to track an event."""
     if subject != OURS:
         client = await OPENINGS[subject](url, 2 * THREADS * CALLS)
         track: Callable[..., Any] = client.track

@@ -1,4 +1,4 @@
-"""What one call costs its caller."""
+"""The cost of one call to its caller."""
 
 from __future__ import annotations
 

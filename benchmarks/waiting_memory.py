@@ -1,4 +1,4 @@
-"""What an event costs while it waits: 100,000 of 1,000 users, and a server that never answers."""
+"""The memory of an event while it waits: 100,000 of 1,000 users, and a server that never answers."""
 
 from __future__ import annotations
 

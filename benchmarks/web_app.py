@@ -19,7 +19,7 @@ Report = Callable[[int], Awaitable[None]]
 
 
 async def reporting(subject: str, url: str) -> Report:
-    """What the handler does about its event."""
+    """The handler's way to track its event."""
     if subject == BARE:
         import httpx
 

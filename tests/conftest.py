@@ -11,57 +11,78 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import re
 import signal
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import hypothesis
 import pytest
 
 from tests.contract.inline import bury_the_dead
-from tests.harness import clock, loops
-from tests.harness.processes import emulator_process
+from tests.harness import clock, length, loops
+from tests.harness.processes import emptied, emulator_process
 from tests.harness.redis_server import RedisServer, missing, temporary
 
 # No test asserts a time, and others use the machine. What judges a change judges it by the same examples each time.
 hypothesis.settings.register_profile(
     "untimed",
     deadline=None,
+    max_examples=length.of(100),
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     derandomize=bool(os.environ.get("CI")),
+    # Who only wants to know whether a test fails does not wait for the smallest example.
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.shrink or "MUTANT" not in os.environ],
 )
 hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-SLOW = (
-    "apps", "cli", "harness_tests", "test_network_", "test_parcelvoy_sockets", "test_process_", "test_readme",
-    "test_emulator_server", "test_outbox_backlog", "test_outbox_callers", "test_outbox_damage", "test_outbox_disk",
-    "test_outbox_kills", "test_outbox_signals", "test_redis_callers", "test_redis_fuzz", "test_redis_lease",
-    "test_redis_outages", "test_redis_places", "test_redis_resets", "test_redis_slow", "test_redis_swarm",
-    "test_redis_topologies",
-)  # fmt: skip
-# Pure logic, hundreds of worlds of it: one interpreter is enough.
-HEAVY = (
-    "test_schedule_model", "test_schedule_takeovers", "test_sqlite_crashes", "test_parcelvoy_model",
-    "test_parcelvoy_crowds", "test_lease_model",
-)  # fmt: skip
+# By mechanism; a test's marker is the name of its folder, so that none can be in the wrong tier. The longest come
+# first: workers that are done take tests from the end of what others have.
+TIERS = ("processes", "wire", "soak", "attacks", "scenes", "contract", "harness", "rules")
+# Where it matters which loop runs, a push tries both; elsewhere it takes either, by the test's name.
+ABOUT_LOOPS = ("scenes/loop/", "wire/threads/", "processes/loop/", "harness/", "contract/test_outbox_threads")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in ours:
+        tier = item.path.relative_to(HERE).parts[0]
+        if tier not in TIERS:
+            raise pytest.UsageError(f"{item.path} is in none of the folders {', '.join(TIERS)}")
+        item.add_marker(tier)
+    left_out = _of_the_other_loop(ours) if length.CHOSEN in ("edge", "push") and not loops.CHOSEN else set()
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+    if "PYTEST_XDIST_WORKER" in os.environ and len(ours) > 1_000:
+        items.sort(key=lambda item: TIERS.index(item.path.relative_to(HERE).parts[0]))
+        items[:] = items[0::2] + items[1::2]  # each of two workers begins with one half
+
+
+def _of_the_other_loop(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Of each test that runs on asyncio and on trio by no wish of its own: the one that a push leaves out."""
+    runs: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
-        if not item.path.is_relative_to(HERE):
-            continue
-        parts = item.path.relative_to(HERE).parts
-        slow = any(part.startswith(SLOW) for part in parts)
-        if parts[0] == "attacks":  # slow, too, so that a run with a `-m` of its own leaves them out as well
-            item.add_marker("attack")
-        if slow or parts[-1].startswith(HEAVY) or parts[0] == "attacks":
-            item.add_marker("slow")
-        if slow or parts[0] == "faults":
-            # Real time on a machine that others use, or the client's own jitter. A rerun is counted in the summary.
-            item.add_marker(pytest.mark.flaky(reruns=1))
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        place = item.path.relative_to(HERE).as_posix()
+        wished = any("anyio_backend" in marker.args[0] for marker in item.iter_markers("parametrize"))
+        if "anyio_backend" in params and not wished and not place.startswith(ABOUT_LOOPS):
+            backend = params["anyio_backend"]
+            case = re.sub(rf"(?<=[\[-]){backend}(?=[\]-])", "*", item.name, count=1)
+            runs[f"{place}::{case}"][backend] = item
+    return {each[("asyncio", "trio")[crc32(case.encode()) % 2]] for case, each in runs.items() if len(each) == 2}
+
+
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
+    """What is going to run."""
+    counts = Counter(item.path.relative_to(HERE).parts[0] for item in items if item.path.is_relative_to(HERE))
+    return f"length: {length.CHOSEN}; tests: {', '.join(f'{tier} {counts[tier]}' for tier in TIERS if counts[tier])}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -128,10 +149,23 @@ def victim(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def emulator_url() -> Iterator[str]:
-    """The base URL of an emulator in a process of its own, new for this test."""
+def swept() -> Iterator[None]:
+    """Collects what this test left behind before the next one begins, so that its warnings are not the next one's."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
+def worker_emulator() -> Iterator[str]:
+    """The base URL of an emulator in a process of its own, one for all tests of this worker: see `emulator_url`."""
     with emulator_process() as url:
         yield url
+
+
+@pytest.fixture
+def emulator_url(worker_emulator: str) -> str:
+    """The base URL of the worker's emulator, empty again. Who kills one, or starts it with options, starts its own."""
+    return emptied(worker_emulator)
 
 
 @pytest.fixture(scope="session")

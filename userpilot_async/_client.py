@@ -1,8 +1,7 @@
-"""UserpilotClient: calls for Userpilot, checked and handed in at the door."""
+"""UserpilotClient: checks calls for Userpilot, and hands them to the delivery."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
@@ -22,16 +21,16 @@ from ._calls.values import (
     checked_user_id,
     measured,
 )
+from ._delivery.arguments import checked_settings, outbox_given
 from ._delivery.blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
 from ._delivery.client import Checked, DeliveryClient
 from ._delivery.credentials import Key, Transport, hidden
 from ._errors.foreign import is_a, must_be
 from ._errors.secret import Hidden
-from ._errors.tree import ConfigurationError, InvalidCall
+from ._errors.tree import InvalidCall
 from ._outbox.receipt import Receipt
-from ._outbox.url import AnyPlace, outbox_at
+from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
-from ._runtime.environment import given
 from ._settings import Settings
 from ._userpilot.api import DISABLED, Region, UserpilotAPI, keys_of
 from ._userpilot.calls import Call, Identify, IdentifyCompany, Track, track_body
@@ -40,7 +39,7 @@ from ._userpilot.event_names import EventNames
 
 if TYPE_CHECKING:
     from .imports import ImportReport, OnProgress, Row, Series
-else:  # so that `typing.get_type_hints` finds the names, and the room of imports need not be loaded for them
+else:  # so that `typing.get_type_hints` finds the names, and `imports` need not be loaded for them
     ImportReport = OnProgress = Row = Series = Any
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
@@ -53,10 +52,10 @@ class UserpilotClient(DeliveryClient):
     """Takes calls at once and gets every one of them to Userpilot.
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
-    ``settings.close_timeout`` seconds. Without arguments it reads ``USERPILOT_API_KEY``, ``USERPILOT_REGION``,
-    ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an `Outbox`, a URL, or
-    the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each request, so that a
-    key can be rotated.
+    ``settings.close_timeout`` seconds (`Settings`). Without arguments it reads ``USERPILOT_API_KEY``,
+    ``USERPILOT_REGION``, ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an
+    `Outbox`, a URL, or the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each
+    request, so that a key can be rotated.
 
     ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
     key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
@@ -85,9 +84,7 @@ class UserpilotClient(DeliveryClient):
         where = Hidden(outbox)  # a URL may have a password
         del api_key, outbox  # no frame that an exception leaves shows them
         switch = switched_off(disabled, DISABLED)
-        if settings is not None and not isinstance(settings, Settings):
-            raise ConfigurationError(f"settings {must_be('Settings', settings)}")
-        settings = settings if settings is not None else Settings()
+        settings = checked_settings(settings, Settings)
         self.api = UserpilotAPI(
             keys_of(key, switch),
             region=region,
@@ -99,13 +96,7 @@ class UserpilotClient(DeliveryClient):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self._event_names, self._naming = EventNames(), Lock()
-        place: AnyPlace | None
-        place, called = given(where.reveal(), "outbox", "USERPILOT_OUTBOX")
-        try:
-            # Not where it is switched off: the place need not be there, nor the library that reaches it.
-            made = outbox_at(place, called) if switch is None else None
-        finally:
-            del place
+        made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
 
     def _connect(self, tasks: TaskGroup) -> None:
@@ -124,10 +115,11 @@ class UserpilotClient(DeliveryClient):
     ) -> Receipt:
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
-        ``occurred_at`` (aware) is kept with the call; the realtime endpoint has no field for it and dates
-        events on arrival, an import has (`Settings.imports`). A full queue is met as `Settings.when_full` says.
-        Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only
-        if the settings ask for it.
+        ``user_id`` says whose it is, ``event_name`` what happened, ``metadata`` more about it: a flat mapping, with
+        values that JSON has, and dates, decimals, UUIDs and enums. ``occurred_at`` (aware) is kept with the call; the
+        realtime endpoint has no field for it and dates events on arrival, an import has (`Settings.imports`). A full
+        queue is met as `Settings.when_full` says. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
+        another event loop, and `QueueFull` only if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
@@ -142,51 +134,33 @@ class UserpilotClient(DeliveryClient):
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
-        `Statistics.unheld` until it is there; `Receipt.wait` waits there for what becomes of it.
+        `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        if get_ident() != self._thread:
-            return self._from_elsewhere(self._tracked, user_id, event_name, metadata, occurred_at)
-        checked = self._tracked(user_id, event_name, metadata, occurred_at)
-        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+        return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at)
 
     async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
 
-        ``company`` needs its ``id`` (or ``company_id``), may have the company's own properties beside it, and
-        moves the user to that company. Pending identifies of one user merge. Raises as `track` does.
+        ``user_id`` says who it is; ``metadata`` is a flat mapping of properties, as for `track`. ``company`` needs its
+        ``id`` (or ``company_id``), may have the company's own properties beside it, and moves the user to that company.
+        Pending identifies of one user merge. Raises as `track` does.
         """
-        if get_ident() != self._thread:
-            raise self._refusal()
-        checked = self._identified(user_id, metadata, company)
-        if isinstance(checked, Receipt):
-            return checked
-        return self._accept(*checked) or await self._take(*checked)
+        return await self._hand_in(self._identified, user_id, metadata, company)
 
     def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        if get_ident() != self._thread:
-            return self._from_elsewhere(self._identified, user_id, metadata, company)
-        checked = self._identified(user_id, metadata, company)
-        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+        return self._hand_in_nowait(self._identified, user_id, metadata, company)
 
     async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
-        """Accept what is known of a company; else as `identify`."""
-        if get_ident() != self._thread:
-            raise self._refusal()
-        checked = self._company_identified(company_id, metadata)
-        if isinstance(checked, Receipt):
-            return checked
-        return self._accept(*checked) or await self._take(*checked)
+        """Accept what is known of a company: ``company_id``, and ``metadata`` as a flat mapping; else as `identify`."""
+        return await self._hand_in(self._company_identified, company_id, metadata)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        if get_ident() != self._thread:
-            return self._from_elsewhere(self._company_identified, company_id, metadata)
-        checked = self._company_identified(company_id, metadata)
-        return checked if isinstance(checked, Receipt) else self._put_nowait(*checked)
+        return self._hand_in_nowait(self._company_identified, company_id, metadata)
 
     async def enqueue(self, call: Call) -> Receipt:
-        """Accept a call that exists as a value: from a file, or from `on_dead`."""
+        """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if is_a(call, Track):
             return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
         if is_a(call, Identify):
@@ -221,7 +195,7 @@ class UserpilotClient(DeliveryClient):
         strict: bool = False,
         journal: str | os.PathLike[str] | None = None,
         rejected: str | os.PathLike[str] | None = None,
-        again: bool = False,
+        force: bool = False,
         rebind: bool = False,
         on_progress: OnProgress | None = None,
         max_rows: int = 100_000,
@@ -235,7 +209,7 @@ class UserpilotClient(DeliveryClient):
             strict=strict,
             journal=journal,
             rejected=rejected,
-            again=again,
+            force=force,
             rebind=rebind,
             on_progress=on_progress,
             max_rows=max_rows,
@@ -266,7 +240,7 @@ class UserpilotClient(DeliveryClient):
             fits = self._event_names.fits(event_name)
         if not fits:
             message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
-            self._notices.say(logging.WARNING, "event_names", message)
+            self._log.warn("event_names", message)
 
     def _identified(self, user_id: str, metadata: Metadata = None, company: Metadata = None) -> Checked | Receipt:
         try:
@@ -329,5 +303,5 @@ class BlockingClient(Blocking[UserpilotClient]):
 
 
 def _imports() -> Any:
-    """The room of imports, loaded with the first import. `Any`: it is asked for by name, so nobody else loads it."""
+    """Give the package `imports`, loaded by the first import: by name, so that nothing else loads it, and so `Any`."""
     return import_module(".imports", __package__)

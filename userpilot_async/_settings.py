@@ -1,4 +1,4 @@
-"""Everything one may turn, with the reason for each default."""
+"""All settings, with the reason for each default."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _not_negative_or_none(instance: DeliverySettings, attribute: attrs.Attribute
 
 
 def whole_number(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: int) -> None:
-    """A validator: `ConfigurationError` for what is no number of things."""
+    """Check that a setting is a number of things; raises `ConfigurationError`."""
     least = 0 if attribute.name == "bulk_threshold" else 1
     if type(value) is not int or value < least:
         raise ConfigurationError(f"{type(instance).__name__}.{attribute.name} must be an int, {least} or more")
@@ -53,13 +53,13 @@ def _number(default: float) -> Any:
 
 
 def count(default: int) -> Any:
-    """A field that holds a number of things."""
+    """Give a field that holds a number of things."""
     return attrs.field(default=default, validator=whole_number)
 
 
 @attrs.frozen(kw_only=True)
 class DeliverySettings:
-    """What holds for every destination. Durations are seconds."""
+    """Settings that hold for every destination. Durations are seconds."""
 
     flush_interval: float = attrs.field(default=1.0, validator=_not_negative)
     """How long an identify waits for others to merge with. A user whose track waits behind it does not linger."""
@@ -71,7 +71,7 @@ class DeliverySettings:
     """Bytes of encoded calls held at most."""
 
     when_full: WhenFull = attrs.field(default="wait", validator=_one_of("wait", "drop_newest", "drop_oldest", "raise"))
-    """What a full queue does with the next call. ``"wait"`` gives up after `max_wait` and drops it.
+    """How a full queue meets the next call. ``"wait"`` gives up after `max_wait` and drops it.
 
     Of a durable outbox, only the process that sends can drop the oldest; the others drop the newest.
     """
@@ -104,13 +104,13 @@ class DeliverySettings:
 
 @attrs.frozen(kw_only=True)
 class Settings(DeliverySettings):
-    """Frozen; a wrong value is a `ConfigurationError` here, not a surprise later. Durations are seconds."""
+    """Settings of a `UserpilotClient`. A wrong value is a `ConfigurationError` here. Durations are seconds."""
 
     track_per_minute: int = count(600)
     """Requests to ``/v1/track`` in any 60 seconds; the vendor allows one key 600."""
 
     identify_per_minute: int = count(600)
-    """Requests of all other kinds in any 60 seconds: realtime identifies, bulk submissions, looks at jobs."""
+    """Requests of all other kinds in any 60 seconds: realtime identifies, bulk submissions, polls of jobs."""
 
     burst: int = count(100)
     """How many requests may go at once after a pause; the rest are spaced evenly."""

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from tests.faults._calls import person
-from tests.faults._scenes import OnSockets, on_sockets
+from tests.harness.stage.calls import person
+from tests.harness.stage.scenes import OnSockets, on_sockets
 
 MEGABYTE = 1024 * 1024
 SURVIVOR = 999_999

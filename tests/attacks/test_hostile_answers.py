@@ -17,9 +17,9 @@ import anyio.to_thread
 import pytest
 
 from tests.attacks._ground import MEGABYTE, under_attack
-from tests.faults._calls import KEY, person
-from tests.faults._scenes import asyncio_only
 from tests.harness import Behaviour, Exchange, RawServer, Request, answer, http_answer, raw
+from tests.harness.stage.calls import KEY, person
+from tests.harness.stage.scenes import asyncio_only
 from userpilot_async import DeliveryError, Rejected, Settings, UserpilotAPI
 
 pytestmark = pytest.mark.anyio
@@ -206,7 +206,7 @@ async def test_an_answer_that_comes_before_its_request_answers_nothing(second: b
             await scene.track(person(2))
             await scene.drained()
 
-            assert scene.statistics.held is None
+            assert scene.statistics.paused is None
             assert [(person(1), 1), (person(2), 1)] == scene.marks()
         assert {0, 1} == {request.connection for request in server.requests}
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.attacks._ground import MEGABYTE, little_memory
-from tests.faults._outbox_files import an_emulator, put, sent, with_file
-from tests.faults._scenes import asyncio_only
+from tests.harness.stage.outbox_files import an_emulator, put, sent, with_file
+from tests.harness.stage.scenes import asyncio_only
 from userpilot_async import InvalidCall, OutboxError
 from userpilot_async.imports import CONVERTERS, UnreadableFile, lines
 from userpilot_async.sqlite._schema import APPLICATION_ID
@@ -176,7 +176,7 @@ async def test_a_schema_that_somebody_changed_ends_in_an_error_or_in_delivery_an
             assert {"delivered"} == {receipt.status for receipt in receipts}
             statistics = report.statistics
             gone = 21 - statistics.delivered
-            assert gone == sum(statistics.reasons.values())
+            assert gone == sum(statistics.lost_by_reason.values())
     except OutboxError as error:
         assert str(file) in str(error)
 

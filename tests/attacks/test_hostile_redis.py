@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from tests.attacks._ground import MEGABYTE, little_memory
-from tests.faults._outbox_files import an_emulator, put
-from tests.faults._redis_scenes import NAME, with_redis
-from tests.faults._scenes import asyncio_only
+from tests.harness.stage.outbox_files import an_emulator, put
+from tests.harness.stage.redis_scenes import NAME, with_redis
+from tests.harness.stage.scenes import asyncio_only
 from userpilot_async import ConfigurationError, OutboxError
 
 pytest.importorskip("redis")

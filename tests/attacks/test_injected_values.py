@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from tests.attacks._ground import SURVIVOR, under_attack
-from tests.faults._calls import KEY, person
-from tests.faults._scenes import asyncio_only
 from tests.harness import RawServer, answer
+from tests.harness.stage.calls import KEY, person
+from tests.harness.stage.scenes import asyncio_only
 from userpilot_async import ConfigurationError, InvalidCall, Rejected, UserpilotAPI, UserpilotClient
 from userpilot_async.imports import TrackEvent, lines, write_csv, write_ndjson
 from userpilot_async.parcelvoy import ParcelvoyClient
@@ -139,9 +139,9 @@ async def test_a_key_that_is_made_later_opens_no_header_either(key: Any) -> None
         async with UserpilotClient(lambda: next(keys, KEY), base_url=server.url) as client:
             receipt = await client.track("u", "opened")
             with anyio.fail_after(5):
-                while client.statistics().held is None:
+                while client.statistics().paused is None:
                     await anyio.sleep(0.01)
-            assert "callable" in (client.statistics().held or "")
+            assert "callable" in (client.statistics().paused or "")
             assert not server.requests
             await client.aclose(0.1)
         assert "dropped" == receipt.status

@@ -11,11 +11,11 @@ import anyio.to_thread
 import pytest
 import trustme
 
-from tests.cli.conftest import userpilot
-from tests.faults._calls import KEY, person
-from tests.faults._scenes import asyncio_only, on_sockets
 from tests.harness import RawServer, TLSServer, answer, judge, python
 from tests.harness.processes import emulator_process
+from tests.harness.stage.calls import KEY, person
+from tests.harness.stage.scenes import asyncio_only, on_sockets
+from tests.processes.cli.conftest import userpilot
 from userpilot_async import Settings, Unavailable, UserpilotAPI
 
 pytestmark = pytest.mark.anyio

@@ -11,13 +11,14 @@ from anyio.abc import TaskGroup
 
 from userpilot_async._calls.payload import Key, Kind, Payload
 from userpilot_async._errors.tree import OutboxError
-from userpilot_async._outbox.batch import Batch, Committed
 from userpilot_async._outbox.protocol import Opening, Outbox
+from userpilot_async._outbox.session import Session
+from userpilot_async._outbox.writer import StoreWorker
 from userpilot_async._runtime import clocks
 from userpilot_async._schedule.calendar import Calendar, Clocks
 from userpilot_async.sqlite import SQLiteOutbox
-from userpilot_async.sqlite._errands import Errands
-from userpilot_async.sqlite._store import File
+from userpilot_async.sqlite._file import File
+from userpilot_async.sqlite._store import SQLiteStore
 
 T = TypeVar("T")
 
@@ -78,15 +79,15 @@ def open_now(outbox: Outbox, opening: Opening | None = None) -> None:
 class InlineWriter:
     """What the thread does, done at once by whoever wakes it."""
 
-    def __init__(self, errands: Any) -> None:
-        self.errands = errands
+    def __init__(self, worker: StoreWorker) -> None:
+        self.worker = worker
         self.runs = False
         self._working = False
         self._again = False
 
     def start(self) -> None:
         """Open the file."""
-        self.runs = self.errands.begin()
+        self.runs = self.worker.begin()
         if self.runs:
             self.wake()
         else:
@@ -101,7 +102,7 @@ class InlineWriter:
         try:
             while self._again:
                 self._again = False
-                while self.errands.work():
+                while self.worker.work():
                     pass
         finally:
             self._working = False
@@ -118,10 +119,10 @@ class InlineWriter:
         self.runs = False
 
     def _end(self) -> None:
-        self.errands.end()
-        self.errands.ended()
+        self.worker.end()
+        self.worker.ended()
 
-    def hurry(self) -> None:
+    def expedite(self) -> None:
         """It never waits."""
 
     def pause(self, seconds: float) -> bool:
@@ -135,7 +136,7 @@ _dead: list[File] = []
 def bury_the_dead() -> None:
     """Close the connections of those that died: left to the garbage collector, Python 3.13 warns of them."""
     while _dead:
-        _dead.pop()._disconnect()
+        _dead.pop().disconnect()
 
 
 class Inline:
@@ -143,19 +144,29 @@ class Inline:
 
     passes_on = True
     writer: InlineWriter
+    _worker: StoreWorker
 
-    def tell(self, errands: object, function: Callable[..., object], *arguments: object) -> None:
-        """At once; what it raises goes to the test."""
-        function(*arguments)
+    @property
+    def store(self) -> Any:
+        """What the thread would use."""
+        return self._worker.store
+
+    def _new_writer(self, worker: StoreWorker, failed: Callable[[BaseException], object]) -> Any:
+        self.writer = InlineWriter(worker)
+        return self.writer
+
+    def _new_session(self) -> Session:
+        session: Session = super()._new_session()  # type: ignore[misc]  # of the outbox that this is mixed into
+        # At once; what a function raises goes to the test.
+        session.notify = lambda function, *arguments: function(*arguments)  # type: ignore[method-assign]
+        if not self.passes_on:
+            session._pass_on = lambda batch, now: None  # type: ignore[method-assign]
+        return session
 
     def look(self) -> None:
         """What the thread does every quarter of a second."""
-        self.writer.errands.look()
+        self.writer.worker.poll()
         self.writer.wake()
-
-    def _pass_on(self, batch: Batch, now: Committed) -> None:
-        if self.passes_on:
-            super()._pass_on(batch, now)  # type: ignore[misc]  # of the outbox that this is mixed into
 
 
 class InlineOutbox(Inline, SQLiteOutbox):
@@ -166,22 +177,22 @@ class InlineOutbox(Inline, SQLiteOutbox):
     boot = staticmethod(clocks.boot_here)
     """The clocks by which calls are dated, and tokens come back."""
 
-    def _start(self) -> None:
-        self._errands = errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
-        self.writer = InlineWriter(errands)
-        self._writer = self.writer  # type: ignore[assignment]  # it looks like one
-        self._steady = self.steady
-        errands.file = File(
-            self.path, self._durability, pause=self.writer.pause, wall=self.wall, steady=self.steady, boot=self.boot,
-            warn=errands.warn,
+    def _new_session(self) -> Session:
+        session = super()._new_session()
+        session.steady = self.steady
+        return session
+
+    def _new_store(self) -> SQLiteStore:
+        file = File(
+            self.path, self._durability, pause=self._pause, wall=self.wall, steady=self.steady, boot=self.boot,
+            warn=self._warn,
         )  # fmt: skip
-        self.writer.start()
+        return SQLiteStore(file, may_send=self._may_send)
 
     def die(self) -> None:
         """As the process would: nothing more is written, and the operating system takes its locks back."""
-        file = self.writer.errands.file
+        file: File = self.store.file
         self.writer.kill()
         self._in_use = False
-        file.lease.close()
-        file.turn.close()
+        file.let_go_of_locks()
         _dead.append(file)

@@ -9,28 +9,20 @@ from typing import Any
 
 import redis
 
-from tests.contract.inline import Client, Inline, InlineWriter, at_once, open_now
+from tests.contract.inline import Client, Inline, at_once, open_now
 from tests.harness.redis_server import RedisServer
 from userpilot_async.redis import RedisOutbox
-from userpilot_async.redis._access import steady
 
 
 class InlineRedisOutbox(Inline, RedisOutbox):
     """In Redis."""
-
-    def _start(self) -> None:
-        self._errands = errands = self._made_errands()
-        self._wall = lambda: steady() + errands.access.offset
-        self.writer = InlineWriter(errands)
-        self._writer = self.writer  # type: ignore[assignment]  # it looks like one
-        self.writer.start()
 
     def die(self) -> None:
         """As the process would: nothing more is written. Its lease has ended, too."""
         self.writer.kill()
         self._in_use = False
         self.end_lease()
-        self.writer.errands.access.link.close()
+        self.store.access.link.close()
 
     def end_lease_of(self, server: RedisServer) -> None:
         """The same, while this outbox has no connection."""

@@ -8,7 +8,8 @@ from userpilot_async._calls.values import Value, size_of
 from userpilot_async._delivery.client import Checked
 from userpilot_async._userpilot.calls import track_body
 from userpilot_async._userpilot.destination import facts_of
-from userpilot_async.parcelvoy import Alias, Device, Identify, Track, _as_put
+from userpilot_async.parcelvoy import Alias, Device, Identify, Track
+from userpilot_async.parcelvoy._destination import checked_call
 
 MOMENT = datetime(2026, 11, 21, 9, 30, 15, 250_000, tzinfo=UTC)
 PROPERTIES: dict[str, Value] = {
@@ -37,12 +38,12 @@ PUTS: dict[str, Checked] = {
     "userpilot identify that describes a company": _userpilot_identify({"id": "acme", "name": "Acme", "size": 7}),
     "userpilot company": ("company", "acme", (dict(PROPERTIES), None, size_of(PROPERTIES), None), size_of(PROPERTIES)),
     "userpilot identify without properties": ("user", "u1", ({}, None, size_of({}), None), size_of({})),
-    "parcelvoy track": _as_put(Track("opened", external_id="e1", data=NESTED, occurred_at=MOMENT)),
-    "parcelvoy track with both ids": _as_put(Track("opened", external_id="e1", anonymous_id="a1")),
-    "parcelvoy identify": _as_put(Identify(anonymous_id="a1", data=NESTED)),
-    "parcelvoy identify with both ids": _as_put(Identify("e1", anonymous_id="a1", email="a@b.c", data=NESTED)),
-    "parcelvoy alias": _as_put(Alias("a1", "e1")),
-    "parcelvoy device": _as_put(DEVICE),
-    "parcelvoy device of an odd id": _as_put(Device("d2", anonymous_id="a 🛰 e:1", os="-", model="-", app_build="-",
+    "parcelvoy track": checked_call(Track("opened", external_id="e1", data=NESTED, occurred_at=MOMENT)),
+    "parcelvoy track with both ids": checked_call(Track("opened", external_id="e1", anonymous_id="a1")),
+    "parcelvoy identify": checked_call(Identify(anonymous_id="a1", data=NESTED)),
+    "parcelvoy identify with both ids": checked_call(Identify("e1", anonymous_id="a1", email="a@b.c", data=NESTED)),
+    "parcelvoy alias": checked_call(Alias("a1", "e1")),
+    "parcelvoy device": checked_call(DEVICE),
+    "parcelvoy device of an odd id": checked_call(Device("d2", anonymous_id="a 🛰 e:1", os="-", model="-", app_build="-",
                                                     app_version="-")),
 }  # fmt: skip

@@ -14,7 +14,7 @@ import redis
 from userpilot_async import OutboxError, UserpilotClient
 from userpilot_async._calls.stored import sealed, unsealed
 from userpilot_async._delivery.credentials import KeyRing
-from userpilot_async.redis import _store
+from userpilot_async.redis import _opening
 from userpilot_async.sqlite._schema import version_of
 
 pytestmark = pytest.mark.anyio
@@ -162,7 +162,7 @@ async def test_a_version_that_does_not_know_these_fingerprints_says_that_the_out
             version_of(db, 1)
         db.close()
     else:
-        monkeypatch.setattr(_store, "VERSION", 1)  # which scripts compare
+        monkeypatch.setattr(_opening, "VERSION", 1)  # which scripts compare
         with pytest.raises(OutboxError, match="is of a newer version than this one, 1"):
             await open_once(place)
 

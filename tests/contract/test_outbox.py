@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.contract.conftest import NewOutbox, those
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.puts import PUTS
+from tests.harness import length
 from userpilot_async._calls.outcome import BY_BULK, BY_IMPORT, DELIVERED, Outcome
 from userpilot_async._calls.payload import Ticket
 from userpilot_async._delivery.client import Checked
@@ -418,14 +419,14 @@ def test_a_call_that_nobody_has_sent_was_not_sent(outbox: Outbox) -> None:
     ids = filled(outbox, [1])
     outbox.take(1)
 
-    assert not outbox.was_sent(ids[0])
+    assert not outbox.send_log.was_sent(ids[0])
 
 
 def test_an_empty_one_has_nothing_to_inherit(outbox: Outbox) -> None:
-    left = outbox.inherited()
+    left = outbox.send_log.inherited()
 
     assert left is None or ({}, []) == (dict(left.spent), list(left.files))
-    assert outbox.inherited() is None  # once
+    assert outbox.send_log.inherited() is None  # once
 
 
 def test_a_request_may_be_made_after_it_is_noted_and_its_end_is_noted_too(outbox: Outbox) -> None:
@@ -433,8 +434,8 @@ def test_a_request_may_be_made_after_it_is_noted_and_its_end_is_noted_too(outbox
     outbox.take(1)
     request = RequestNote("track", ids)
 
-    assert at_once(outbox.sending(request))
-    outbox.landed(request, answered=True, lost=False)
+    assert at_once(outbox.send_log.sending(request))
+    outbox.send_log.landed(request, answered=True, lost=False)
     outbox.settle(Settlement(ids, (), DELIVERED, 1, None))
     assert (1, 0) == (outbox.ledger.delivered, outbox.ledger.pending)
 
@@ -602,5 +603,5 @@ class AnyOrder(RuleBasedStateMachine):
 def test_the_contract_holds_in_any_order_of_methods(new_outbox: NewOutbox) -> None:
     run_state_machine_as_test(
         lambda: AnyOrder(new_outbox),  # type: ignore[arg-type]  # a factory is documented, and typed as a class
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=length.of(100), stateful_step_count=40, deadline=None),
     )

@@ -16,10 +16,10 @@ from tests.contract.inline import Client
 from userpilot_async import OutboxError
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._outbox.durable import DurableOutbox
+from userpilot_async._outbox.writer import StoreWorker
 from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox
-from userpilot_async.sqlite._errands import Errands
 
 pytestmark = pytest.mark.anyio
 
@@ -45,12 +45,12 @@ class Scene:
     async def bug_comes(self) -> None:
         with anyio.fail_after(LONGEST):
             while self.outbox.bug is None:
-                self.outbox._wake()
+                self.outbox._session.wake()
                 await anyio.sleep(0.002)
 
     async def thread_ends(self) -> None:
         with anyio.fail_after(LONGEST):
-            while not self.outbox._closed.past:
+            while not self.outbox._session.is_closed.past:
                 await anyio.sleep(0.002)
 
     async def hold(self) -> Any:
@@ -77,19 +77,19 @@ async def opened(path: Path) -> AsyncIterator[Scene]:
 
 
 def in_chore(name: str) -> Callable[[Scene, pytest.MonkeyPatch], None]:
-    return lambda scene, patch: patch.setattr(scene.outbox._errands, name, broken)
+    return lambda scene, patch: patch.setattr(scene.outbox._worker, name, broken)
 
 
 def in_told(name: str) -> Callable[[Scene, pytest.MonkeyPatch], None]:
-    return lambda scene, patch: patch.setattr(scene.outbox, name, broken)
+    return lambda scene, patch: patch.setattr(scene.outbox._session, name, broken)
 
 
 BUGS: dict[str, Callable[[Scene, pytest.MonkeyPatch], None]] = {
     "the thread, at work": in_chore("work"),
-    "the thread, looking": in_chore("look"),
+    "the thread, looking": in_chore("poll"),
     "the thread, writing": in_chore("_write"),
     "the loop, hearing of a batch": in_told("written"),
-    "the loop, letting go of a batch": in_told("_let_go"),
+    "the loop, letting go of a batch": in_told("_pass_on"),
     "the loop, learning the account": in_told("_learn"),
     "the loop, that others listen to": in_told("_changed"),
 }
@@ -135,7 +135,7 @@ async def test_after_a_bug_nobody_waits_and_no_call_raises_the_bug_itself(
         await scene.thread_ends()
         outbox.refuse(NO_ROOM)
         await outbox.recorded()
-        assert not await outbox.sending(RequestNote("track", []))
+        assert not await outbox.send_log.sending(RequestNote("track", []))
         await outbox.aclose()
         await outbox.recorded()
 
@@ -151,7 +151,7 @@ async def test_after_a_bug_each_call_is_accounted_for(scene: Scene, monkeypatch:
 
     assert ("dropped", "outbox") == (receipt.status, receipt.reason)
     assert ("dropped", "queue_full") == (refused.status, refused.reason)
-    assert (0, 0) == (outbox.unheld, outbox._unwritten)
+    assert (0, 0) == (outbox.unheld, outbox._session.incoming.bytes)
     assert ledger.accepted == ledger.pending + sum(ledger.losses().values())
     assert "u2" in [key for _, key, _, _ in scene.client.not_held]
 
@@ -169,11 +169,11 @@ async def test_who_waits_when_the_bug_comes_is_told(scene: Scene, monkeypatch: p
         told.append("recorded")
 
     async def note() -> None:
-        assert not await scene.outbox.sending(RequestNote("track", []))
+        assert not await scene.outbox.send_log.sending(RequestNote("track", []))
         told.append("sending")
 
-    monkeypatch.setattr(scene.outbox._errands, "_write", broken)
-    monkeypatch.setattr(scene.outbox._errands, "look", lambda: None)
+    monkeypatch.setattr(scene.outbox._worker, "_write", broken)
+    monkeypatch.setattr(scene.outbox._worker, "poll", lambda: None)
     with anyio.fail_after(LONGEST):
         async with anyio.create_task_group() as tasks:
             for waiter in (wait, note, wait_recorded):
@@ -185,13 +185,13 @@ async def test_who_waits_when_the_bug_comes_is_told(scene: Scene, monkeypatch: p
 async def test_a_bug_at_the_end_of_the_thread_keeps_nobody_waiting(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    end = scene.outbox._errands.end
+    end = scene.outbox._worker.end
 
     def end_badly() -> None:
         end()  # a file that stays open would be told of in another test, whenever it is collected
         broken()
 
-    monkeypatch.setattr(scene.outbox._errands, "end", end_badly)
+    monkeypatch.setattr(scene.outbox._worker, "end", end_badly)
     with anyio.fail_after(LONGEST):
         await scene.outbox.aclose()
 
@@ -205,7 +205,7 @@ async def test_a_bug_at_the_opening_is_an_outbox_error(
 ) -> None:
     """And the next opening does not wait for the thread that met it."""
     with monkeypatch.context() as patched:
-        patched.setattr(Errands, where, broken)
+        patched.setattr(StoreWorker, where, broken)
         outbox = SQLiteOutbox(tmp_path / "events.db")
         async with anyio.create_task_group() as tasks:
             with anyio.fail_after(LONGEST), pytest.raises(OutboxError, match="met a bug") as raised:
@@ -263,9 +263,9 @@ async def test_a_bug_in_the_thread_of_an_outbox_in_redis_is_the_same(
     async with anyio.create_task_group() as tasks:
         with anyio.fail_after(LONGEST):
             await outbox.open(client.opening(tasks=tasks))
-            monkeypatch.setattr(outbox._errands, "work", broken)
+            monkeypatch.setattr(outbox._worker, "work", broken)
             waiting = outbox.put("track", "u1", b"{}", 2, 0.0)
-            while not outbox._closed.past:
+            while not outbox._session.is_closed.past:
                 await anyio.sleep(0.002)
             receipt = outbox.put("track", "u2", b"{}", 2, 0.0)
             with pytest.raises(OutboxError, match="met a bug of this library"):
@@ -285,7 +285,7 @@ def test_the_sender_meets_the_bug_itself() -> None:
     """It ends with it, and says where it met it; `bug` is for whoever leaves the client."""
     outbox = DurableOutbox(sender=True, max_bytes=10)
     assert outbox.bug is None
-    outbox._bug = OurBug()
+    outbox._session.bug = OurBug()
     with pytest.raises(OurBug):
         outbox.take(10)
     assert isinstance(outbox.bug, OurBug)

@@ -17,14 +17,12 @@ from tests.harness.redis_server import RedisServer
 from userpilot_async import OutboxError
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import RedisOutbox
-from userpilot_async.redis import _admin as inspection
 from userpilot_async.redis._link import Connection, _sha
-from userpilot_async.redis._purge import purge
-from userpilot_async.redis._visit import visiting
 
 redis = pytest.importorskip("redis")
 
@@ -77,7 +75,7 @@ def process(redis_url: str) -> Iterator[NewProcess]:
 
 
 def link_of(outbox: InlineRedisOutbox) -> Connection:
-    link: Connection = outbox.writer.errands.access.link
+    link: Connection = outbox.store.access.link
     return link
 
 
@@ -87,8 +85,8 @@ def put(outbox: InlineRedisOutbox, count: int = 1) -> list[Receipt]:
 
 def look(outbox: InlineRedisOutbox) -> None:
     """At once, though it would have waited for a while."""
-    outbox.writer.errands._retry_at = 0.0
-    outbox.writer.errands.lease.renew_at = 0.0
+    outbox.store._retry_at = 0.0
+    outbox.store.lease.renew_at = 0.0
     outbox.look()
 
 
@@ -133,7 +131,7 @@ def reconciles(outbox: InlineRedisOutbox, server: RedisServer) -> None:
 
 
 def forgets(outbox: InlineRedisOutbox, server: RedisServer) -> None:
-    outbox.writer.errands._forget_at = 0.0
+    outbox.store._forget_at = 0.0
     look(outbox)
 
 
@@ -145,7 +143,7 @@ def sets_aside(outbox: InlineRedisOutbox, server: RedisServer) -> None:
 
 
 def finishes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
-    assert at_once(outbox.sending(RequestNote("track", [], filename="f", kind="user", last_calls=[77])))
+    assert at_once(outbox.send_log.sending(RequestNote("track", [], filename="f", kind="user", last_calls=[77])))
     takes_over(outbox, server)
 
 
@@ -397,10 +395,11 @@ def test_people_are_told_that_the_answer_was_odd(
     monkeypatch.setattr(Connection, "run", tampered)
     outbox = RedisOutbox(redis_url)
     visit: dict[str, Callable[[], Any]] = {
-        "show": lambda: inspection.look(outbox), "scan": lambda: inspection.lost(outbox),
-        "retry": lambda: inspection.retry(outbox), "open": lambda: inspection.retry(outbox),
-        "rebind": lambda: inspection.rebind(outbox, "a server", lambda salt: "x"),
-        "purge": lambda: purge(outbox, Subject("user", "u1")), "sweep": lambda: purge(outbox, Subject("user", "u1")),
+        "show": lambda: outbox.admin().inspect(), "scan": lambda: outbox.admin().dead_letters(),
+        "retry": lambda: outbox.admin().retry(), "open": lambda: outbox.admin().retry(),
+        "rebind": lambda: outbox.admin().rebind(Claim("a server", lambda salt: "x")),
+        "purge": lambda: outbox.admin().purge(Subject("user", "u1")),
+        "sweep": lambda: outbox.admin().purge(Subject("user", "u1")),
     }  # fmt: skip
     is_one = {("purge", "a number"), ("sweep", "a number"), ("rebind", "nothing")}  # an answer, and none that is odd
     if (script, odd) in is_one:
@@ -424,15 +423,15 @@ def test_entries_of_somebody_else_among_the_lost_calls_are_passed_over(
     outbox.settle(Settlement([0], (), Outcome("dead", "rejected"), 2, None))
     with closing(redis_server.client()) as client:
         client.xadd(f"{{{NAME}}}:lost", fields)  # type: ignore[arg-type]  # it takes these
-    _, found = inspection.lost(outbox)
+    found = outbox.admin().dead_letters().kept
 
     assert [0] == [one.id for one in found]
-    assert 1 == inspection.retry(outbox).calls
+    assert 1 == outbox.admin().retry().calls
 
 
 def test_what_a_visit_cannot_read_is_said_without_the_url(redis_url: str) -> None:
-    with pytest.raises(OutboxError, match="no outbox") as raised, visiting(InlineRedisOutbox(redis_url)):
-        pass
+    with pytest.raises(OutboxError, match="no outbox") as raised:
+        InlineRedisOutbox(redis_url).admin().inspect()
     assert "@" not in str(raised.value)
 
 

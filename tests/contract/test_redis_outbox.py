@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
 from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._outbox.store import Lead
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import _access, _lease
@@ -57,7 +60,7 @@ def hand_over(old: InlineRedisOutbox, new: InlineRedisOutbox) -> None:
     """The lease ends, and the other one is quicker; then the old one hears of it."""
     old.end_lease()
     new.look()
-    old.writer.errands.lease.renew_at = 0.0
+    old.store.lease.renew_at = 0.0
     old.look()
 
 
@@ -85,8 +88,8 @@ def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewP
     old.end_lease()
     new.look()
 
-    assert not at_once(old.sending(RequestNote("track", ids)))
-    left = new.inherited()
+    assert not at_once(old.send_log.sending(RequestNote("track", ids)))
+    left = new.send_log.inherited()
     assert left is not None
     assert {} == left.spent
 
@@ -98,9 +101,9 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     ids = ids_of(put(outbox))
     outbox.take(1)
     later = _access.steady() + 8.0
-    monkeypatch.setattr("userpilot_async.redis._outbox.steady", lambda: later)
+    monkeypatch.setattr("userpilot_async.redis._session.steady", lambda: later)
 
-    assert not at_once(outbox.sending(RequestNote("track", ids)))
+    assert not at_once(outbox.send_log.sending(RequestNote("track", ids)))
 
 
 def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again_later(process: NewProcess) -> None:
@@ -109,7 +112,7 @@ def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again
     ids = ids_of(put(old, 2))
     new.look()
 
-    assert (1, False, 0) == (old.term, old.sends, old.unheld)
+    assert (1, False, 0) == (old.send_log.term, old.sends, old.unheld)
     assert ids == taken(new)
     new.die()
     old.look()
@@ -137,7 +140,7 @@ def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
 ) -> None:
     stuck, other = process(), process()
     later = _access.steady() + 61.0
-    errands = stuck.writer.errands
+    errands = stuck.store
     errands.lease.valid_until = later + 5.0
     with monkeypatch.context() as patched:
         patched.setattr(_lease, "steady", lambda: later)
@@ -184,10 +187,10 @@ def test_calls_are_refused_when_redis_is_out_of_memory_and_deliveries_are_noted_
 
     assert ("dropped", "outbox") == (refused.status, refused.reason)
     assert ["track"] == [call[0] for call in client.not_held]
-    if outbox.writer.errands.access.link.unbound:  # from Redis 7 on; before, it is noted when there is room again
+    if outbox.store.access.link.unbound:  # from Redis 7 on; before, it is noted when there is room again
         assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     redis_of(outbox).config_set("maxmemory", "0")
-    outbox.writer.errands._retry_at = 0.0
+    outbox.store._retry_at = 0.0
     outbox.look()
     outbox.writer.wake()
     assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
@@ -224,7 +227,7 @@ def test_calls_that_are_not_there_any_more_are_said_to_be_lost_how_many_is_not(p
 
     assert [("dropped", "unknown")] * 3 == [(receipt.status, receipt.reason) for receipt in receipts]
     assert (0, 0, 1) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.ledger.resets)
-    left = outbox.inherited()
+    left = outbox.send_log.inherited()
     assert left is not None
     assert 80.0 < left.unknown <= 90.0
 
@@ -238,7 +241,7 @@ def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewPr
     for key, value in keys.items():
         redis.restore(key, 0, value, replace=True)
     for _ in range(3):
-        outbox.writer.errands._retry_at = 0.0
+        outbox.store._retry_at = 0.0
         outbox.look()
 
     assert ["pending"] * 2 + ["dropped"] * 3 == [receipt.status for receipt in [*kept, *gone]]
@@ -254,10 +257,11 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
     keep = _lease.Lease.keep
     emptied: list[bool] = []
 
-    def empty_first(lease: _lease.Lease) -> None:
+    def empty_first(lease: _lease.Lease) -> Lead | None:
         if not emptied:
-            emptied.append(lease._outbox.redis.flushall())
-        keep(lease)
+            with closing(Redis.from_url(redis_url)) as client:
+                emptied.append(client.flushall())
+        return keep(lease)
 
     monkeypatch.setattr(_lease.Lease, "keep", empty_first)
     outbox = process()
@@ -317,8 +321,8 @@ def test_lost_calls_are_forgotten_in_time_although_nothing_is_lost_any_more(proc
     outbox.take(1)
     outbox.settle(Settlement([call_id], (), EXPIRED, 2, b"xx"))
     kept = redis_of(outbox).xlen("{userpilot_async}:lost")
-    outbox.writer.errands._keep_lost = -1.0
-    outbox.writer.errands._forget_at = 0.0
+    outbox.store._keep_lost = -1.0
+    outbox.store._forget_at = 0.0
     outbox.look()
 
     assert (1, 0) == (kept, redis_of(outbox).xlen("{userpilot_async}:lost"))
@@ -328,12 +332,14 @@ def test_a_file_whose_rows_are_all_settled_is_not_looked_up_by_each_new_sender(p
     first = process()
     (call_id,) = ids_of(put(first))
     first.take(1)
-    assert at_once(first.sending(RequestNote("identify", [], filename="file-1", kind="user", last_calls=[call_id])))
+    assert at_once(
+        first.send_log.sending(RequestNote("identify", [], filename="file-1", kind="user", last_calls=[call_id]))
+    )
     first.settle(Settlement([call_id], (), DELIVERED, 2, None))
     first.die()
     second = process()
 
-    left = second.inherited()
+    left = second.send_log.inherited()
     assert left is not None
     assert [] == list(left.files)
     assert 0 == redis_of(second).hlen("{userpilot_async}:files")
@@ -344,15 +350,15 @@ def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothi
     outbox = InlineRedisOutbox(server.url)
     open_now(outbox, Client().opening())
     receipt = put(outbox)[0]
-    outbox.inherited()
+    outbox.send_log.inherited()
     server.restart(keep=True)
     outbox.end_lease_of(server)
     for _ in range(3):
-        outbox.writer.errands._retry_at = 0.0
-        outbox.writer.errands.lease.valid_until = 0.0
+        outbox.store._retry_at = 0.0
+        outbox.store.lease.valid_until = 0.0
         outbox.look()
 
-    left = outbox.inherited()
+    left = outbox.send_log.inherited()
     assert left is not None
     assert (0.0, 0, "pending") == (left.unknown, outbox.ledger.resets, receipt.status)
     at_once(outbox.aclose())
@@ -407,7 +413,7 @@ def test_calls_of_many_bytes_go_in_several_steps_and_are_read_in_several(process
     outbox = process(sender=False)
     outbox.writer.runs = False
     receipts = put(outbox, 10, size=400_000)
-    batches = len(outbox._batches)
+    batches = len(outbox._session.queue._waiting)
     outbox.writer.runs = True
     outbox.writer.wake()
     sender = process()
@@ -468,7 +474,7 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
     outbox = process()
     ids = ids_of(put(outbox, 2))
     outbox.take(2)
-    errands = outbox.writer.errands
+    errands = outbox.store
     run = errands.access.link.run
 
     def lose(step: Any, **how: Any) -> Any:
@@ -508,7 +514,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
 
 def again(outbox: InlineRedisOutbox) -> None:
     """The next try, without the pause before it."""
-    outbox.writer.errands._retry_at = 0.0
+    outbox.store._retry_at = 0.0
     outbox.look()
 
 
@@ -517,7 +523,7 @@ def test_redis_answers_again_when_what_failed_works_and_not_when_there_is_a_conn
 ) -> None:
     """A replica that is gone, a full disk: scripts are answered, and each call fails as before."""
     outbox = process()
-    link = outbox.writer.errands.access.link
+    link = outbox.store.access.link
     run = link.run
 
     def refuse(step: Any, *, wait: bool = False) -> Any:
@@ -542,7 +548,9 @@ def test_redis_that_was_away_when_the_outbox_was_opened_is_said_to_answer_when_i
     redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("userpilot_async.redis._link.Link.connect", lambda link: (_ for _ in ()).throw(Away("refused")))
+        patched.setattr(
+            "userpilot_async.redis._link.Connection.connect", lambda link: (_ for _ in ()).throw(Away("refused"))
+        )
         outbox = InlineRedisOutbox(redis_url)
         open_now(outbox, Client().opening())
     again(outbox)

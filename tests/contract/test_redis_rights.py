@@ -16,10 +16,10 @@ from tests.harness.redis_server import ClusterNode, RedisServer
 from userpilot_async import OutboxError
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
-from userpilot_async.redis import RedisOutbox, _admin
-from userpilot_async.redis._purge import purge
+from userpilot_async.redis import RedisOutbox
 
 redis = pytest.importorskip("redis")
 
@@ -49,7 +49,9 @@ def lives(url: str) -> None:
     open_now(outbox, client.opening())
     ids = [outbox.put("track", f"u{n}", b"{}", 2, 0.0).id for n in range(4)]
     outbox.take(4)
-    assert at_once(outbox.sending(RequestNote("track", ids, filename="file-1", kind="user", last_calls=ids[:1])))
+    assert at_once(
+        outbox.send_log.sending(RequestNote("track", ids, filename="file-1", kind="user", last_calls=ids[:1]))
+    )
     outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
     outbox.settle(Settlement(ids[1:], (), Outcome("dead", "expired"), 6, b"{}"))
     outbox.look()
@@ -57,11 +59,11 @@ def lives(url: str) -> None:
     at_once(outbox.aclose())
 
     seen = RedisOutbox(url)
-    assert 3 == _admin.look(seen).lost == len(_admin.lost(seen)[1])
-    assert 3 == _admin.retry(seen).calls
-    assert 1 == purge(seen, Subject("user", "u1")).waiting
+    assert 3 == seen.admin().inspect().lost == len(seen.admin().dead_letters().kept)
+    assert 3 == seen.admin().retry().calls
+    assert 1 == seen.admin().purge(Subject("user", "u1")).waiting
     opening = client.opening()
-    assert 2 == _admin.rebind(seen, opening.destination, opening.fingerprint).waiting
+    assert 2 == seen.admin().rebind(Claim(opening.destination, opening.fingerprint)).waiting
 
 
 def test_there_is_one_line_to_copy() -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from tests.contract.redis_books import PAGE, Books, Done, Unknown
+from tests.harness import length
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.stored import runs
 
@@ -666,7 +667,9 @@ class Scripts(RuleBasedStateMachine):
 
 def test_the_scripts_do_what_the_books_say(redis_url: str) -> None:
     make: Any = lambda: Scripts(redis_url)  # noqa: E731  # any callable will do, whatever its type says
-    run_state_machine_as_test(make, settings=settings(max_examples=60, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(
+        make, settings=settings(max_examples=length.of(60), stateful_step_count=50, deadline=None)
+    )
 
 
 # ── one thing at a time ──

@@ -18,7 +18,7 @@ from tests.harness.redis_fake import Answer, Authority, FakeRedis, array
 from tests.harness.told import told_by
 from userpilot_async import OutboxError, UserpilotClient
 from userpilot_async._outbox.url import outbox_at
-from userpilot_async.redis import RedisOutbox, _admin
+from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox
 
 pytest.importorskip("redis")
@@ -73,7 +73,7 @@ def test_no_password_is_in_what_a_failure_leaves_behind(
     with FakeRedis(answer, context) if answer is not None else RefusedPort() as server:
         url = url_of(form, server.port, ssl_ca_certs=authority.ca_file)
         with pytest.raises(OutboxError) as seen:
-            _admin.look(RedisOutbox(url, timeout=0.2))
+            RedisOutbox(url, timeout=0.2).admin().inspect()
         texts |= told_by(seen.value)
         outbox = InlineRedisOutbox(url, timeout=0.2)
         try:
@@ -104,11 +104,11 @@ def trusting(authority: Authority, form: str, port: int, **options: Any) -> Redi
 def test_a_certificate_for_another_name_is_refused_before_anything_is_said(form: str, authority: Authority) -> None:
     with FakeRedis(echoing("ODD"), authority.context(OTHER)) as server:
         with pytest.raises(OutboxError, match="its certificate is not accepted: Hostname mismatch"):
-            _admin.look(trusting(authority, form, server.port))
+            trusting(authority, form, server.port).admin().inspect()
 
         assert [] == server.commands
         with pytest.raises(OutboxError, match="ODD"):  # unless somebody wants it so
-            _admin.look(trusting(authority, form, server.port, ssl_check_hostname="false"))
+            trusting(authority, form, server.port, ssl_check_hostname="false").admin().inspect()
 
 
 def test_the_certificate_of_a_master_or_a_node_that_was_named_is_for_its_name_too(authority: Authority) -> None:
@@ -125,7 +125,7 @@ def test_the_certificate_of_a_master_or_a_node_that_was_named_is_for_its_name_to
                 FakeRedis(answer, authority.context("localhost")) as first,
                 pytest.raises(OutboxError, match="its certificate is not accepted: Hostname mismatch"),
             ):
-                _admin.look(trusting(authority, form, first.port))
+                trusting(authority, form, first.port).admin().inspect()
             assert first.commands
 
         assert [] == named.commands

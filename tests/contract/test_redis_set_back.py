@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.contract.inline import at_once
 from tests.contract.inline_redis import InlineRedisOutbox, processes
+from tests.harness import length
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._calls.payload import Ticket
 from userpilot_async._outbox.receipt import Receipt
@@ -38,13 +39,13 @@ class Process:
         self.term = 0
 
     def look(self) -> None:
-        self.outbox.writer.errands._retry_at = 0.0
+        self.outbox.store._retry_at = 0.0
         self.outbox.look()
 
     def begin_anew(self) -> None:
         """As the sender does that has lost the lease meanwhile: what was in hand is the next one's."""
-        if self.term != self.outbox.term:
-            self.term, self.hand, self.under_way = self.outbox.term, [], []
+        if self.term != self.outbox.send_log.term:
+            self.term, self.hand, self.under_way = self.outbox.send_log.term, [], []
 
     def take(self, most: int) -> list[Ticket]:
         self.begin_anew()
@@ -87,7 +88,7 @@ class Scene:
 
     def _is_noted(self, process: Process, request: RequestNote) -> bool:
         try:
-            return at_once(process.outbox.sending(request))
+            return at_once(process.outbox.send_log.sending(request))
         except (AssertionError, RuntimeError):  # it waits until Redis is there again: this one gives up
             return False
 
@@ -103,7 +104,7 @@ class Scene:
         else:
             outcome = EXPIRED if how == "dead" else DELIVERED
             process.outbox.settle(Settlement(request.ids, (), outcome, 1, b""))
-        process.outbox.landed(request, answered=how != "lost", lost=False)
+        process.outbox.send_log.landed(request, answered=how != "lost", lost=False)
 
     # ── what happens to Redis ──
 
@@ -137,7 +138,7 @@ class Scene:
         if self.redis.exists(about):
             self.redis.hset(about, "run_id", f"another run {next(self.runs)}")
         for process in self.processes:
-            process.outbox.writer.errands._leave(Away("the connection was lost"))
+            process.outbox.store._leave(Away("the connection was lost"))
 
     def end_lease(self) -> None:
         self.redis.delete(f"{{{self.name}}}:lease")
@@ -205,7 +206,7 @@ def live(scene: Scene, happened: list[Any]) -> None:
     scene.drain()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=length.of(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(happened=happenings)
 def test_whatever_is_sent_twice_is_counted_however_redis_is_set_back(redis_url: str, happened: list[Any]) -> None:
     """All on one server, where each has an outbox of its own."""
@@ -317,7 +318,7 @@ def test_lost_calls_that_are_tried_again_after_a_set_back_may_have_been_before(r
         scene.send(0, 1)
         scene.answer(0, "dead")
         scene.save()
-        errands = scene.processes[0].outbox.writer.errands
+        errands = scene.processes[0].outbox.store
 
         def retry() -> None:
             entries = [entry for entry, _ in scene.redis.xrange(f"{{{scene.name}}}:lost")]

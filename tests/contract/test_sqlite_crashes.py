@@ -23,14 +23,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.contract.puts import PUTS
+from tests.harness import length
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.payload import Key
-from userpilot_async._outbox.batch import Batch, Committed, Landed, Put, Settled
+from userpilot_async._outbox.batch import Batch, Landed, Put, Settled
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._outbox.receipt import LateReceipt
+from userpilot_async._outbox.store import Committed
 from userpilot_async._outbox.window import Reading
 from userpilot_async._schedule.takeover import RequestNote, Takeover, UnfinishedFile
-from userpilot_async.sqlite._store import File
+from userpilot_async.sqlite._file import File
+from userpilot_async.sqlite._store import SQLiteStore
 
 DEAD = Outcome("dead", "expired")
 DROPPED = Outcome("dropped", "queue_full")
@@ -129,7 +133,7 @@ class Model:
 class Process:
     """Whoever has the file open."""
 
-    file: File
+    store: SQLiteStore
     ledger: SharedLedger
     leads: bool = False
     merging: set[int] = attrs.field(factory=set)
@@ -170,8 +174,9 @@ class TwoProcesses(RuleBasedStateMachine):
             self.folder / "events.db", "process", pause=_nobody_waits, wall=lambda: self.time,
             steady=lambda: self.time, warn=_no_warning,
         )  # fmt: skip
-        now = file.open("a server", lambda salt: f"KEY {salt.hex()}")
-        process = Process(file, SharedLedger(), base=now.account.next_id)
+        store = SQLiteStore(file)
+        now = store.open(Claim("a server", lambda salt: f"KEY {salt.hex()}"))
+        process = Process(store, SharedLedger(), base=now.account.next_id)
         process.ledger.start(now.account.next_id)
         self.connections.append(file)
         self.learn(process, now)
@@ -186,16 +191,15 @@ class TwoProcesses(RuleBasedStateMachine):
     def end_all(self) -> None:
         """No transaction is under way, so that nothing is written by this."""
         for file in self.connections:
-            file.lease.close()
-            file.turn.close()
-            file._disconnect()
+            file.let_go_of_locks()
+            file.disconnect()
         self.connections.clear()
         self.open_requests.clear()
 
     def take_lease(self, who: int) -> None:
         process = self.processes[who]
-        assert process.file.lease.try_take()
-        inheritance, now = process.file.inherit()
+        assert process.store.file.lease.try_take()
+        inheritance, now = process.store.inherit()
         expected = self.model.take_over(self.time)
         assert {budget: sorted(spent) for budget, spent in expected.spent.items()} == {
             budget: pytest.approx(sorted(spent)) for budget, spent in inheritance.spent.items()
@@ -214,7 +218,7 @@ class TwoProcesses(RuleBasedStateMachine):
     @rule()
     def the_sender_dies_and_the_other_one_goes_on(self) -> None:
         who = self.processes.index(self.leader)
-        dead = self.leader.file
+        dead = self.leader.store.file
         dead.lease.close()
         dead.turn.close()
         self.open_requests.clear()
@@ -273,7 +277,7 @@ class TwoProcesses(RuleBasedStateMachine):
     # ── what is done ──
 
     def write(self, who: int, batch: Batch) -> Committed:
-        now = self.processes[who].file.commit(lambda: batch)
+        now = self.processes[who].store.commit(lambda: batch)
         assert now.puts_failed is None
         assert now.first_put == self.model.next_id
         return now
@@ -419,7 +423,7 @@ class TwoProcesses(RuleBasedStateMachine):
 
     @rule(who=WHO)
     def look(self, who: int) -> None:
-        now = self.processes[who].file.look()
+        now = self.processes[who].store.poll()
         if now is not None:
             self.learn(self.processes[who], now)
 
@@ -441,7 +445,7 @@ class TwoProcesses(RuleBasedStateMachine):
         self.is_as_put(self.leader, Reading(0, self.model.next_id, 1_000_000), sorted(self.model.held))
 
     def is_as_put(self, process: Process, reading: Reading, expected: list[int]) -> None:
-        found = process.file.read(reading).found
+        found = process.store.read(reading).found
         assert expected == [one.ticket[0] for one in found]
         for one in found:
             call_id, at, *call = one.ticket
@@ -499,5 +503,5 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_what_was_committed_is_there_after_any_crash_and_the_account_balances(folder: Path) -> None:
     run_state_machine_as_test(
         lambda: TwoProcesses(folder),  # type: ignore[arg-type]  # a factory is documented, and typed as a class
-        settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=length.of(60), stateful_step_count=30, deadline=None),
     )

@@ -20,11 +20,12 @@ from tests.harness.machine import Machine
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.payload import Ticket
 from userpilot_async._calls.stored import sealed, unsealed
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._outbox.window import Reading
 from userpilot_async._schedule.calendar import Calendar
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
-from userpilot_async.sqlite import _admin
+from userpilot_async.sqlite._admin import SQLiteAdmin
 from userpilot_async.sqlite._dates import MOST_CHANGES, Dates
 from userpilot_async.sqlite._tables import Tables
 
@@ -173,12 +174,12 @@ def test_calls_that_were_read_before_and_come_after_the_calendar_was_set_are_as_
     sender = here.starts()
     sender.take(10)
     here.put(web)
-    late = attrs.evolve(sender.writer.errands.file.read(Reading(1, 2, 10)))
+    late = attrs.evolve(sender.store.read(Reading(1, 2, 10)))
     here.machine.set()
     here.machine.work(5.0)
-    sender._window.reading = Reading(1, 2, 10)
+    sender._session.window.reading = Reading(1, 2, 10)
     sender.now()
-    sender.arrived(late)
+    sender._session.arrived(sender._session.window.reading, late)
     ((call_id, moment, *_),) = sender.take(10)
 
     assert (1, 5.0) == (call_id, pytest.approx(sender.now() - moment, abs=0.1))
@@ -229,7 +230,7 @@ def test_an_age_in_the_file_is_without_the_time_that_the_machine_slept_and_the_d
     here.machine.work(1.0)
     here.put(web)
     sender.calendar.look(sender.now())
-    sender._window.begin(0)
+    sender._session.window.begin(0)
     tickets = here.taken(sender)
 
     assert [1.0, 0.0] == pytest.approx([sender.now() - moment for _, moment, *_ in tickets], abs=0.1)
@@ -319,8 +320,8 @@ def test_a_call_that_is_put_back_has_its_right_date(host: NewHost, wrong: float)
     sender.settle(Settlement((call_id,), (), Outcome("dead", "invalid"), 2, b"{}"))
     here.machine.set()
     sender.look()
-    lost = _admin.lost(here.path)[1]
-    _admin.retry(here.path)
+    lost = SQLiteAdmin(here.path).dead_letters().kept
+    SQLiteAdmin(here.path).retry()
     here.truth[call_id + 1] = here.truth[call_id]
 
     assert [here.truth[call_id]] == pytest.approx([one.at for one in lost], abs=0.6)
@@ -336,8 +337,8 @@ def test_tokens_come_back_after_a_minute_though_the_calendar_is_set(
     here = host(wrong)
     sender = here.starts()
     request = RequestNote("track")
-    assert at_once(sender.sending(request))
-    sender.landed(request, answered=True, lost=False)
+    assert at_once(sender.send_log.sending(request))
+    sender.send_log.landed(request, answered=True, lost=False)
     here.machine.work(20.0)
     if restarts:
         sender.die()
@@ -346,7 +347,7 @@ def test_tokens_come_back_after_a_minute_though_the_calendar_is_set(
         here.machine.set()
         here.put(sender)
         sender.die()
-    left = here.starts().inherited()
+    left = here.starts().send_log.inherited()
 
     assert left is not None
     assert {"track": [40.0]} == {name: pytest.approx(back, abs=1.0) for name, back in left.spent.items()}
@@ -356,7 +357,7 @@ def test_tokens_come_back_after_a_minute_though_the_calendar_is_set(
 
 
 def dates_of(here: Host) -> Dates:
-    return here.made[0].writer.errands.file.tables.read_dates()
+    return here.made[0].store.file.tables.read_dates()
 
 
 @pytest.mark.parametrize("noted", [None, 7, {}, {"boot": 1}, {"boot": "", "machine": 0, "offset": 0, "changes": [0]}])
@@ -385,7 +386,7 @@ def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -
     here.machine.set()
     web.look()
     here.end()
-    _admin.rebind(here.path, "a server", lambda salt: f"KEY {salt.hex()}")
+    SQLiteAdmin(here.path).rebind(Claim("a server", lambda salt: f"KEY {salt.hex()}"))
 
     assert [0.0] == pytest.approx(here.dated_wrongly(here.starts()), abs=0.6)
 
@@ -445,7 +446,7 @@ def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:
     here.put(web)
     here.machine.set()
     web.look()
-    seen = _admin.look(here.path)
+    seen = SQLiteAdmin(here.path).inspect()
 
     assert here.truth[0] == pytest.approx(seen.oldest, abs=0.6)
 

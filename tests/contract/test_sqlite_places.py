@@ -14,11 +14,12 @@ import pytest
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async import OutboxError
 from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.owner import Claim
 from userpilot_async._runtime.private_files import UnsafeFile
 from userpilot_async.imports._journal import Journal
-from userpilot_async.sqlite import _admin, _visit
+from userpilot_async.sqlite._admin import SQLiteAdmin
+from userpilot_async.sqlite._admin import opened as opened_file
 from userpilot_async.sqlite._locks import Lock
-from userpilot_async.sqlite._purge import purge
 
 ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 STRANGER = 12_345
@@ -62,7 +63,7 @@ def opened(path: Path) -> Opened:
 
 
 def waiting(path: Path) -> int:
-    return _admin.look(path).account.waiting
+    return SQLiteAdmin(path).inspect().account.waiting
 
 
 @pytest.fixture
@@ -94,6 +95,11 @@ TRAPS: dict[str, Callable[[Path, Path], object]] = {
     "FIFO": lambda path, victim: os.mkfifo(path),
     "directory": lambda path, victim: path.mkdir(),
 }
+LOOKS: list[Callable[[Path], object]] = [
+    lambda path: SQLiteAdmin(path).inspect(),
+    lambda path: SQLiteAdmin(path).dead_letters(),
+    lambda path: SQLiteAdmin(path).retry(),
+]
 EACH = [*TRAPS, pytest.param("stranger's", marks=ONLY_ROOT)]
 
 
@@ -134,7 +140,7 @@ def test_people_who_look_step_into_no_trap_either(filled: Path, victim: Path, su
     before = tree(victim.parent)
 
     with pytest.raises(OutboxError, match=rf"events\.db{suffix} is a symbolic link"):
-        _admin.look(filled)
+        SQLiteAdmin(filled).inspect()
     assert before == tree(victim.parent)
 
 
@@ -143,7 +149,7 @@ def test_a_trap_in_place_of_the_file_is_refused_with_nothing_beside_it(path: Pat
     trap(path, victim, what)
     before, around = tree(victim.parent), tree(path.parent)
 
-    for use in (opened, _admin.look, _admin.lost, _admin.retry):
+    for use in (opened, *LOOKS):
         with pytest.raises(OutboxError, match=r"events\.db"):
             use(path)
     assert before == tree(victim.parent)
@@ -151,7 +157,7 @@ def test_a_trap_in_place_of_the_file_is_refused_with_nothing_beside_it(path: Pat
 
 
 @ONLY_ROOT
-@pytest.mark.parametrize("use", [opened, _admin.look, _admin.lost, _admin.retry])
+@pytest.mark.parametrize("use", [opened, *LOOKS])
 def test_somebody_elses_outbox_is_refused_and_whose_it_is_said(filled: Path, use: Callable[[Path], object]) -> None:
     for one in filled.parent.iterdir():
         os.chown(one, STRANGER, STRANGER)
@@ -279,7 +285,7 @@ def test_files_that_were_restored_open_to_others_are_their_owners_alone_from_the
 
 
 def test_who_only_looks_leaves_nothing_open_to_others_of_what_has_calls_in_it(restored: Path) -> None:
-    with _visit.opened(restored, as_it_is=True):
+    with opened_file(restored, as_it_is=True):
         seen = {suffix: stat.S_IMODE(beside(restored, suffix).stat().st_mode) for suffix in ("", "-wal", "-shm")}
 
     assert {"": 0o600, "-wal": 0o600, "-shm": 0o600} == seen
@@ -359,11 +365,11 @@ def locked_by_an_older_version(path: Path) -> None:
 
 USES: dict[str, Callable[[Path], object]] = {
     "client": opened,
-    "show": _admin.look,
-    "dead": _admin.lost,
-    "retry": _admin.retry,
-    "rebind": lambda path: _admin.rebind(path, "a server", lambda salt: ""),
-    "purge": lambda path: purge(path, Subject("user", "u1")),
+    "show": lambda path: SQLiteAdmin(path).inspect(),
+    "dead": lambda path: SQLiteAdmin(path).dead_letters(),
+    "retry": lambda path: SQLiteAdmin(path).retry(),
+    "rebind": lambda path: SQLiteAdmin(path).rebind(Claim("a server", lambda salt: "")),
+    "purge": lambda path: SQLiteAdmin(path).purge(Subject("user", "u1")),
 }
 
 

@@ -22,8 +22,8 @@ from userpilot_async._outbox.admin import Subject
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
-from userpilot_async.sqlite import SQLiteOutbox, _admin
-from userpilot_async.sqlite._purge import purge
+from userpilot_async.sqlite import SQLiteOutbox
+from userpilot_async.sqlite._admin import SQLiteAdmin
 
 REJECTED = Outcome("dead", "rejected")
 
@@ -92,10 +92,10 @@ def lives(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
         receipts += put(outbox, 2)
         outbox.look()
         request = RequestNote("track", [])
-        at_once(outbox.sending(request))
+        at_once(outbox.send_log.sending(request))
         for call_id, *_ in outbox.take(1):
             outbox.settle(Settlement([call_id], (), DELIVERED, 2, None))
-        outbox.landed(request, answered=True, lost=False)
+        outbox.send_log.landed(request, answered=True, lost=False)
 
 
 def judge(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
@@ -106,7 +106,7 @@ def judge(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
     ledger = outbox.ledger
 
     assert outbox.bug is None
-    assert (0, 0) == (outbox.unheld, outbox._unwritten)
+    assert (0, 0) == (outbox.unheld, outbox._session.incoming.bytes)
     assert fresh.id >= 0, fresh
     assert ledger.accepted == ledger.delivered + ledger.pending + ledger.merged + sum(ledger.losses().values())
     held = {one.id for one in [*receipts, fresh] if one.id >= 0 and one.status == "pending"}
@@ -124,7 +124,7 @@ def test_whatever_sqlite_raises_at_whichever_statement_a_client_lives_on(tmp_pat
         open_now(outbox, Client().opening())
         trouble = Trouble(ERRORS[error], number)
         # On a connection that was made before it came: those that are made anew are troubled, too.
-        outbox.writer.errands.file._disconnect()
+        outbox.store.file.disconnect()
         with troubled_statements(trouble):
             lives(outbox, receipts)
         met += trouble.met
@@ -140,7 +140,7 @@ def test_whatever_sqlite_raises_at_the_opening_it_opens_or_says_why(tmp_path: Pa
     before = outbox_at(path)
     open_now(before, Client().opening())
     receipts = put(before, 2)
-    at_once(before.sending(RequestNote("track", [0], filename="f", kind="user", last_calls=[1])))
+    at_once(before.send_log.sending(RequestNote("track", [0], filename="f", kind="user", last_calls=[1])))
     before.die()
     refused = 0
     for number in range(1, LONGEST, 2):
@@ -303,8 +303,11 @@ def test_people_see_what_another_program_has_written_or_are_told_that_it_is_dama
     at_once(outbox.aclose())
     _foreign(path, name)
     visits: list[Callable[[], Any]] = [
-        lambda: _admin.look(path), lambda: [str(one) for one in _admin.lost(path)[1]], lambda: _admin.retry(path),
-        lambda: purge(path, Subject("user", "u1")), lambda: purge(path, Subject("company", "c")),
+        lambda: SQLiteAdmin(path).inspect(),
+        lambda: [str(one) for one in SQLiteAdmin(path).dead_letters().kept],
+        lambda: SQLiteAdmin(path).retry(),
+        lambda: SQLiteAdmin(path).purge(Subject("user", "u1")),
+        lambda: SQLiteAdmin(path).purge(Subject("company", "c")),
     ]  # fmt: skip
 
     for visit in visits:
@@ -341,8 +344,8 @@ def test_a_file_with_somebody_elses_programs_is_refused_and_not_touched(tmp_path
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.read_bytes()
     people: list[Callable[[], Any]] = [
-        lambda: open_now(outbox_at(path), Client().opening()), lambda: _admin.look(path),
-        lambda: _admin.retry(path), lambda: purge(path, Subject("user", "u1")),
+        lambda: open_now(outbox_at(path), Client().opening()), lambda: SQLiteAdmin(path).inspect(),
+        lambda: SQLiteAdmin(path).retry(), lambda: SQLiteAdmin(path).purge(Subject("user", "u1")),
     ]  # fmt: skip
 
     for visit in people:

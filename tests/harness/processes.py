@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 LISTENING = re.compile(r"listening on (?P<url>http://\S+)")
@@ -148,6 +150,12 @@ def emulator_process(*arguments: str, env: Mapping[str, str | None] | None = Non
     """The base URL of an emulator started with `arguments` on a free port of the loopback."""
     with python("-m", "userpilot_async.emulator", "--port", "0", *arguments, env=env) as running:
         yield running.wait_for_line(LISTENING)["url"]
+
+
+def emptied(url: str) -> str:
+    """The URL of an emulator, whose account is an empty one again, with fresh rate windows and no faults."""
+    httpx.post(f"{url}/__emulator__/reset", trust_env=False).raise_for_status()
+    return url
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -133,6 +133,7 @@ class Link:
     unanswered: int = 0
     cut: Cut | None = None
     answer_bytes_given: int = 0
+    left: int | None = None  # bytes of answers until it is cut
 
 
 class RedisProxy(LoopbackServer):
@@ -158,6 +159,7 @@ class RedisProxy(LoopbackServer):
         self._welcoming.set()
         self._accepting: asyncio.Task[None] | None = None
         self._cut: Cut | None = None
+        self._sizes: Iterator[int] | None = None
         self._handlers: dict[Side, asyncio.Task[Any]] = {}
         self._flapping: asyncio.Task[None] | None = None
 
@@ -228,6 +230,13 @@ class RedisProxy(LoopbackServer):
         """
         self._call(self._arm(Cut(containing, applied=True, answer_bytes=answer_bytes, reset=reset)))
 
+    def cut_answers_after(self, sizes: Iterator[int]) -> None:
+        """Reset each connection in the middle of an answer: of the one that goes beyond so many bytes from now on.
+
+        Each connection takes its number from `sizes`, when its first answer comes.
+        """
+        self._call(self._arm(None, sizes))
+
     # ── in its own thread ──
 
     async def handle(self, wire: Wire, connection: int) -> None:
@@ -280,6 +289,11 @@ class RedisProxy(LoopbackServer):
             answered = sum(not value.startswith(b">") for value in link.answers.feed(data))
             link.unanswered = max(0, link.unanswered - answered)
             if link.cut is None:
+                if self._goes_too_far(link, data):
+                    await self._give(link, data[: link.left])
+                    self.cuts += 1
+                    link.client.ends_by_reset = True
+                    return
                 await self._give(link, data)
                 continue
             left = link.cut.answer_bytes - link.answer_bytes_given
@@ -290,6 +304,17 @@ class RedisProxy(LoopbackServer):
             if link.unanswered == 0 and not link.requests:
                 self._carry_out(link.cut, link)
                 return
+
+    def _goes_too_far(self, link: Link, data: bytes) -> bool:
+        """Whether the connection is to be cut within this answer."""
+        if self._sizes is None:
+            return False
+        if link.left is None:
+            link.left = next(self._sizes)
+        if len(data) > link.left:
+            return True
+        link.left -= len(data)
+        return False
 
     async def _give(self, link: Link, data: bytes) -> None:
         await self._lull(self._weather.delay)
@@ -323,8 +348,8 @@ class RedisProxy(LoopbackServer):
         self.cuts += 1
         link.client.ends_by_reset = cut.reset
 
-    async def _arm(self, cut: Cut | None) -> None:
-        self._cut = cut
+    async def _arm(self, cut: Cut | None, sizes: Iterator[int] | None = None) -> None:
+        self._cut, self._sizes = cut, sizes
 
     async def _become(self, weather: Weather, *, welcoming: bool = True) -> None:
         if self._flapping is not None:

@@ -1,7 +1,7 @@
 """What the log says of lost calls: how many, why, and what to do. Plain functions, so that every sentence is tested.
 
 A line of losses has one of two forms, so that a program can add up what a log says. The numbers at the beginning of
-all lines of a reason add up to `Statistics.reasons`, and those "more" to `Statistics.merged_lost`:
+all lines of a reason add up to `Statistics.lost_by_reason`, and those "more" to `Statistics.merged_lost`:
 
     3 calls lost, reason invalid: user_id is empty; 2 more had been merged into them; mend the code that makes them
     201 of 400 calls dropped on close: close_timeout=10 was too short, the rest needs 21 s at 600 a minute; flush first
@@ -189,7 +189,7 @@ def lost_calls_line(place: str, under_way: int | None, remedy: str, lost: Losses
         what = f"has lost calls: {lost.calls} that {waited}"
     if under_way:
         what += f"; {under_way} more that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
-    happened = "it came back with older data, or was emptied; statistics().resets counts how often"
+    happened = "it came back with older data, or was emptied; statistics().outbox_resets counts how often"
     return f"{place} {what}: {happened}; {remedy}"
 
 

@@ -39,7 +39,7 @@ class Statistics:
     """Requests under way at this moment."""
     waiting_bytes: int
     """What the pending calls take, against `Settings.max_queue_bytes`."""
-    reasons: Mapping[str, int]
+    lost_by_reason: Mapping[str, int]
     """Dead and dropped calls by reason."""
     requests: Mapping[str, int] = attrs.field(factory=dict)
     """HTTP requests sent, by endpoint: ``track``, ``identify``, ``identify_company``, ``bulk_users``, …"""
@@ -59,37 +59,37 @@ class Statistics:
     """The import job of ours that is running now, as last seen."""
     imports_closed: str | None = None
     """Why no late events go by the Import API, although `Settings.imports` wants it."""
-    budgets: Mapping[str, int | None] = attrs.field(factory=dict)
+    rate_limit_remaining: Mapping[str, int | None] = attrs.field(factory=dict)
     """Requests that could still go within this minute, by budget (Userpilot's are ``track`` and ``identify``, which is
     for everything else); ``None`` where there is no limit.
     """
-    held: str | None = None
+    paused: str | None = None
     """Why nothing is sent at present (a wrong key, a wrong URL), or ``None``."""
     outage: str | None = None
     """The last failure, while requests keep failing: five in a row or more. Everything is kept and sent again."""
     on_dead_failures: int = 0
     """How often `on_dead` raised or could not be called."""
-    unheld: int = 0
+    unpersisted: int = 0
     """Calls on their way from another thread into the client's loop, or into a durable outbox, or, with
     ``fallback="memory"``, in memory until it is back: a crash loses them, and the account has them as soon as they are
     held.
     """
-    resets: int = 0
+    outbox_resets: int = 0
     """How often the outbox came back without calls that it had held: how many those were in all is unknown, and they
     are in no other number.
     """
-    sends: bool = True
+    is_sender: bool = True
     """This client sends what is in the outbox; if not, another one that has it open does, or none (`sender=False`)."""
 
     @property
     def track_budget(self) -> int | None:
         """Requests that Userpilot's ``/v1/track`` could take within this minute."""
-        return self.budgets.get("track")
+        return self.rate_limit_remaining.get("track")
 
     @property
     def identify_budget(self) -> int | None:
         """The same for everything else there."""
-        return self.budgets.get("identify")
+        return self.rate_limit_remaining.get("identify")
 
     @classmethod
     def of(cls, ledger: Ledger, waiting_bytes: int, **rest: Any) -> Statistics:
@@ -103,10 +103,10 @@ class Statistics:
             merged_lost=ledger.merged_lost,
             pending=ledger.pending,
             submitted=ledger.submitted,
-            reasons=dict(ledger.losses()),
+            lost_by_reason=dict(ledger.losses()),
             routes=dict(ledger.routes()),
             waiting_bytes=waiting_bytes,
-            resets=ledger.resets,
+            outbox_resets=ledger.resets,
             **rest,
         )
 
@@ -119,13 +119,13 @@ class Report:
     """Everything accepted before the call has an outcome."""
     elapsed: float
     """Seconds it took."""
-    left: int
+    remaining: int
     """Calls that were accepted before and have no outcome yet; after `aclose` only submitted ones."""
     jobs: tuple[str, ...]
     """Ids of accepted but unfinished background jobs: the server goes on working on them."""
     statistics: Statistics
     """Everything, at this moment."""
-    waits_in: str | None = None
+    persisted_in: str | None = None
     """Where what is left waits for whoever sends next, if that outlives the client."""
 
     def __str__(self) -> str:
@@ -134,17 +134,16 @@ class Report:
             f"{s.accepted:,} accepted = {s.delivered:,} delivered + {s.dead:,} dead + {s.dropped:,} dropped"
             f" + {s.merged:,} merged + {s.pending:,} pending"
         ]
-        if s.reasons:
-            lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.reasons.items()))
+        if s.lost_by_reason:
+            lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(s.lost_by_reason.items()))
             parts.append(f"lost: {lost}" + (f" (and {s.merged_lost:,} merged into them)" if s.merged_lost else ""))
-        if s.unheld:
-            parts.append(f"{s.unheld:,} more not held yet")
-        if s.resets:
-            parts.append(
-                f"and an unknown number that the outbox has lost, {s.resets} time{'s' if s.resets > 1 else ''}"
-            )
+        if s.unpersisted:
+            parts.append(f"{s.unpersisted:,} more not held yet")
+        if s.outbox_resets:
+            times = f"{s.outbox_resets} time{'s' if s.outbox_resets > 1 else ''}"
+            parts.append(f"and an unknown number that the outbox has lost, {times}")
         if self.jobs:
             parts.append(f"{s.submitted:,} submitted in {', '.join(self.jobs)}")
-        if self.left and self.waits_in is not None:
-            parts.append(f"{self.left:,} wait in {self.waits_in}")
+        if self.remaining and self.persisted_in is not None:
+            parts.append(f"{self.remaining:,} wait in {self.persisted_in}")
         return "; ".join(parts)

@@ -20,14 +20,15 @@ from .._account.statistics import Report, Statistics
 from .._errors.foreign import must_be
 from .._errors.tree import ClientClosed, ConfigurationError, WrongLoop
 from .._outbox.receipt import Receipt
-from .client import Checked, DeliveryClient, DeliveryState
+from .admission import DeliveryState
+from .client import Checked, DeliveryClient
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from anyio.from_thread import BlockingPortal
 
-LOOK = 0.5  # seconds: a signal that comes just before a lock is waited for is seen by Python no sooner than after that
+POLL = 0.5  # seconds: a signal that comes just before a lock is waited for is seen by Python no sooner than after that
 Backend = Literal["asyncio", "trio"]
 C = TypeVar("C", bound=DeliveryClient)
 S = TypeVar("S")
@@ -39,19 +40,19 @@ Self = TypeVar("Self", bound="Blocking[Any]")
 
 
 class Runner(Generic[S_co]):
-    """Whoever has the methods of ``_subject`` without ``await``."""
+    """An object that has the methods of ``_subject`` without ``await``."""
 
     _subject: S_co
 
     def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What the coroutine function gives, run in the client's loop while this thread waits."""
+        """Run the coroutine function in the client's loop while this thread waits, and give its result."""
         raise NotImplementedError
 
 
 def without_await(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Runner[S], P], R]:
-    """The method of a `Runner` that does what ``method`` of its subject does, and waits for it."""
+    """Make the method of a `Runner` that does what ``method`` of its subject does, and waits for it."""
 
     @wraps(method)
     def call(self: Runner[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -63,7 +64,7 @@ def without_await(
 def handed_in(
     method: Callable[Concatenate[C, P], Coroutine[Any, Any, Receipt]], check: Callable[..., Checked | Receipt]
 ) -> Callable[Concatenate[Blocking[C], P], Receipt]:
-    """The method of a `Blocking` client that hands in a call as ``method`` does, checked by ``check`` in its caller."""
+    """Make the method of a `Blocking` client that hands in a call as ``method`` does; ``check`` runs in its caller."""
 
     @wraps(method)
     def call(self: Blocking[C], /, *args: P.args, **kwargs: P.kwargs) -> Receipt:
@@ -90,9 +91,9 @@ class Blocking(Runner[C]):
         self._began = threading.Event()
         self._closing = threading.Lock()
         self._unwanted = False
-        """Whoever started it was interrupted, perhaps before there was a portal by which to say so."""
+        """The start was interrupted, perhaps before there was a portal by which to stop."""
         self.report: Report | None = None
-        """What `close`, or leaving the ``with``, reported in the end; ``None`` until then."""
+        """The report of `close`, or of leaving the ``with``; ``None`` until then."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._subject!r}>"
@@ -105,16 +106,14 @@ class Blocking(Runner[C]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if (
-            self._subject._door is not DeliveryState.FORKED
-        ):  # a child leaves by the parent's block: nothing there is its own
+        if self._subject._state is not DeliveryState.FORKED:  # a child leaves the parent's block: nothing is its own
             self.close()
 
     def start(self: Self) -> Self:
         """Open the client, in a thread of its own, and give this. Raises what opening it raises (`OutboxError`)."""
         if self._thread is not None:
             raise ClientClosed("a client is opened once: make another one")
-        # Not in the context of whoever opens it: the tasks of the client are nobody's request.
+        # Not in the context of its opener: the tasks of the client belong to no request.
         self._thread = threading.Thread(target=Context().run, args=(self._live,), name="userpilot-client", daemon=True)
         self._thread.start()
         try:
@@ -135,7 +134,7 @@ class Blocking(Runner[C]):
         in a forked child. Interrupted (by a second Ctrl-C), it gives up what is left, accounts for it, and raises that.
         """
         client = self._subject
-        if client._door is DeliveryState.FORKED:
+        if client._state is DeliveryState.FORKED:
             raise client._refusal()
         if threading.get_ident() == client._thread:
             raise self._would_stop()
@@ -143,8 +142,8 @@ class Blocking(Runner[C]):
             if self.report is None:
                 if self._portal is not None and self._thread is not None and self._thread.is_alive():
                     self._close(self._portal, timeout)
-                elif client._opened and client._door is not DeliveryState.OPEN:  # its thread ended early, and closed it
-                    self.report = client._report(client._now(), client._outbox.ledger.next_id)
+                elif client._opened and client._state is not DeliveryState.OPEN:  # its thread closed it
+                    self.report = client._snapshots.report(client._now())
                 else:
                     self.report = _at_once(client.aclose(timeout))
             assert self.report is not None
@@ -169,7 +168,7 @@ class Blocking(Runner[C]):
             self.report = await self._subject.aclose(timeout)
 
     async def _give_up(self) -> None:
-        self._draining.cancel()  # perhaps before it has begun: whoever began it may have been interrupted right then
+        self._draining.cancel()  # perhaps before it has begun: its beginning may have been interrupted
         self.report = await self._subject.aclose(0.0)
 
     def _stop(self, *, cancel: bool) -> None:
@@ -211,18 +210,18 @@ class Blocking(Runner[C]):
         return self._subject.statistics()
 
     @property
-    def budgets(self) -> Mapping[str, int | None]:
+    def rate_limits(self) -> Mapping[str, int | None]:
         """Requests a minute that may be made, by budget; ``None`` for no limit."""
-        return self._subject.budgets
+        return self._subject.rate_limits
 
     def _hand_in(self, check: Callable[..., Checked | Receipt], *args: Any, **kwargs: Any) -> Receipt:
         client = self._subject
-        if client._door is not DeliveryState.OPEN:
+        if client._state is not DeliveryState.OPEN:
             raise client._refusal()
         checked = check(client, *args, **kwargs)
         if isinstance(checked, Receipt):
             return checked
-        receipt = client._hand_over(*checked)
+        receipt = client._threads.put_if_held(*checked)
         if receipt is not None:
             return receipt
         if threading.get_ident() == client._thread:  # `on_dead` calls its client, and must not stop its loop
@@ -231,7 +230,7 @@ class Blocking(Runner[C]):
 
     def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         client, portal = self._subject, self._portal
-        if portal is None or client._door is not DeliveryState.OPEN:
+        if portal is None or client._state is not DeliveryState.OPEN:
             raise client._refusal()
         if threading.get_ident() == client._thread:
             raise self._would_stop()
@@ -244,7 +243,7 @@ class Blocking(Runner[C]):
         except BaseException:
             if running.cancelled():
                 raise client._refusal() from None
-            running.cancel()  # where this thread was interrupted: nobody waits for it any more
+            running.cancel()  # where this thread was interrupted, and waits no more
             raise
         return answer
 
@@ -260,7 +259,7 @@ class HasBlocking(Protocol[B_co]):
 
 
 def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
-    """The client for code without an event loop: scripts, Celery tasks, WSGI.
+    """Make the client usable without an event loop: in scripts, Celery tasks, WSGI.
 
     ``client`` is a `UserpilotClient` or a `ParcelvoyClient` that has not been opened. It runs on a loop of ``backend``
     (``"asyncio"`` or ``"trio"``) in a thread of its own from ``with``, or `Blocking.start`, on. After a fork a child
@@ -272,10 +271,10 @@ def blocking(client: HasBlocking[B_co], backend: Backend = "asyncio") -> B_co:
 
 
 def _result(running: Future[R]) -> R:
-    """What becomes of something in the client's loop, as soon as it is known."""
+    """Wait for what runs in the client's loop, and give its result, or raise its error, as soon as that is known."""
     while True:
         try:
-            answer: R = running.result(LOOK)
+            answer: R = running.result(POLL)
         except TimeoutError:
             if running.done():  # its own
                 raise
@@ -284,7 +283,7 @@ def _result(running: Future[R]) -> R:
 
 
 def _at_once(coroutine: Coroutine[Any, Any, R]) -> R:
-    """What a coroutine gives that has nothing to wait for."""
+    """Run a coroutine that has nothing to wait for, and give its result."""
     try:
         coroutine.send(None)
     except StopIteration as end:

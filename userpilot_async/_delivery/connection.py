@@ -1,4 +1,4 @@
-"""One HTTP request at a time, and what came of it: the only file that knows httpx.
+"""A pool of connections: makes one HTTP request, and gives what came of it. The only file that knows httpx.
 
 httpx 0.28 leaks a slot of its pool when a task is cancelled natively while it waits for one, until every request
 raises `PoolTimeout`. So requests run only in tasks that anyio scopes cancel, and never more of them than the pool
@@ -12,8 +12,6 @@ error of idna's). It would also keep cookies, which are none of ours.
 from __future__ import annotations
 
 import logging
-import ssl
-import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -24,7 +22,7 @@ import attrs
 import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
 import httpx
 
-from .._errors.foreign import is_a, type_name
+from .._errors.foreign import is_a
 from .._errors.secret import Secret
 from .._protocol import job_list
 from .._protocol.verdict import LARGE, Meaning, Promise, Verdict, of_answer, of_failure
@@ -32,17 +30,17 @@ from .._runtime.event_loop import in_thread
 from .._runtime.log import log
 from .._runtime.version import __version__
 from .credentials import BadKey, KeyRing, Transport
+from .failures import forget_frames, goes_on, is_certificate_error, named
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
 _PIECE = 64 * 1024  # bytes of an upload handed over at once
 FAREWELL = 0.3  # seconds to close connections politely
-MAX_CAUSES = 10  # of an exception that are looked through: a chain may be a ring
 
 
 @attrs.define
 class _Attempt:
-    """How far one request got."""
+    """An attempt at one request: how far it got."""
 
     traced: bool = False
     sent: bool = False
@@ -66,7 +64,7 @@ class _Attempt:
             self.sent = self.sent or getattr(info.get("request"), "method", b"") != b"CONNECT"
 
     def take_headers(self, response: httpx.Response) -> None:
-        """The status, and the headers: of a transport that is not httpx's, perhaps, so that they may be anything."""
+        """Take over the status and the headers; of a transport that is not httpx's, they may be anything."""
         headers = response.headers.items()
         self.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
         self.status = int(response.status_code)
@@ -74,7 +72,7 @@ class _Attempt:
             response.extensions.pop("reason_phrase", None)  # the server's own words, in the `repr` of a response
 
     def verdict(self, failure: str | None, certificate: bool, cap: int, key: Secret) -> Verdict:
-        """A status is a status; without one it matters whether anything of the request had left.
+        """Say what came of the attempt. A status is a status; without one it matters whether anything had left.
 
         A transport that does not trace has sent nothing before it asked for the body: without its body, no server
         can carry out a request that has one. ``certificate``: that was what failed. The ``key`` is in no answer.
@@ -88,12 +86,12 @@ class _Attempt:
 
     @property
     def is_long(self) -> bool:
-        """The answer takes long to read: it is large, or packed, so that nobody knows how large."""
+        """Whether the answer takes long to read: it is large, or packed, so that its size is unknown."""
         return len(self.body) > LARGE or self.headers.get("content-encoding", "identity") != "identity"
 
 
 def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
-    """The answer without the compression that nobody asked for; ``None`` if it is broken, or larger than ``cap`` bytes.
+    """Undo the compression that we did not ask for; ``None`` if the body is broken, or larger than ``cap`` bytes.
 
     A kind of compression that zlib does not know leaves nothing to read.
     """
@@ -130,8 +128,10 @@ class _Request(httpx.Request):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A request's body in pieces. Not a generator, as httpx's own is: one that is cancelled half-way is left to the
-    garbage collector, and trio complains.
+    """The body of a request, in pieces.
+
+    Not a generator, as httpx's own is: one that is cancelled half-way is left to the garbage collector, and trio
+    complains.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -140,7 +140,7 @@ class _Body(httpx.AsyncByteStream):
 
     @property
     def begun(self) -> bool:
-        """Whether any of it was asked for."""
+        """Whether any of the body was asked for."""
         return self._sent > 0
 
     def __aiter__(self) -> _Body:
@@ -186,7 +186,7 @@ class Connection:
         return f"<Connection {self.base_url}>"
 
     def open(self) -> None:
-        """Take requests. The first one connects."""
+        """Take requests from now on. The first one connects."""
         self._connecting = anyio.Lock()
 
     async def aclose(self) -> None:
@@ -198,10 +198,10 @@ class Connection:
             with anyio.move_on_after(FAREWELL):
                 await http.aclose()
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
-            log(logging.WARNING, f"closing the connections raised {_named(error)}: they are left to the system")
+            log(logging.WARNING, f"closing the connections raised {named(error)}: they are left to the system")
 
     async def _connected(self) -> Transport:
-        """The transport, built by the first request; its TLS context takes 20 to 125 ms, too long for the loop."""
+        """Give the transport, made for the first request; its TLS context takes 20 to 125 ms, too long for the loop."""
         if self._transport is not None:
             self._http = self._transport
             return self._transport
@@ -242,10 +242,10 @@ class Connection:
             # httpx maps many of its parts' errors, not all; a transport may raise anything, also no `Exception`: an
             # outcome of pytest's, or a group in which one is.
             except BaseException as exc:
-                if _goes_on(exc):
-                    _forget_frames(exc)
+                if goes_on(exc):
+                    forget_frames(exc)
                     raise
-                failure, certificate, attempt.broke_off = _named(exc), _is_certificate_error(exc), not attempt.whole
+                failure, certificate, attempt.broke_off = named(exc), is_certificate_error(exc), not attempt.whole
         if scope.cancelled_caught:
             failure = "timeout"
         if not lists or not attempt.is_long:
@@ -309,73 +309,3 @@ class Connection:
             raise
         finally:
             await response.aclose()
-
-
-def _named(error: BaseException) -> str:
-    """The error and its root, by their types: `ConnectError` alone may be a name, a port, or a protocol.
-
-    Never by its text, which may hold a URL or a header; and with care: an exception of somebody else's may lack what
-    its class promises (``ssl.SSLError("…")`` has no ``reason``), and its properties may raise.
-    """
-    root = _chain(error)[-1]
-    name, told = type_name(error), type_name(root)
-    if is_a(root, ssl.SSLError):
-        try:
-            reason = getattr(root, "reason", None)
-        except Exception:
-            reason = None
-        told = reason if is_a(reason, str) and reason else told
-    return name if told in (name, "OSError", "CancelledError", "Cancelled") else f"{name}, {told}"
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it began with: its cause, that one's cause, and so on; the first in place of a group."""
-    chain = [error]
-    while len(chain) <= MAX_CAUSES:
-        within = _exceptions(error)[0] if is_a(error, BaseExceptionGroup) else _cause(error) or _context(error)
-        if within is None:
-            break
-        chain.append(within)
-        error = within
-    return chain
-
-
-# As `BaseException` has them: a class may have properties of these names, which may raise.
-_cause: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__cause__"].__get__
-_context: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
-_exceptions: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__["exceptions"].__get__
-
-
-def _is_certificate_error(error: BaseException) -> bool:
-    return any(is_a(one, ssl.SSLCertVerificationError) for one in _chain(error))
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Of the error and all that it began with: httpcore's and h11's hold the request as it goes out, with the key."""
-    waiting: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        BaseException.with_traceback(one, None)
-        waiting += [_cause(one), _context(one), *(_exceptions(one) if is_a(one, BaseExceptionGroup) else ())]
-
-
-def _goes_on(error: BaseException) -> bool:
-    """It is no failure of a request: a cancellation, Ctrl-C, or the end of the program or of this very coroutine."""
-    if is_a(error, BaseExceptionGroup):
-        return any(_goes_on(one) for one in _exceptions(error) if not is_a(one, anyio.get_cancelled_exc_class()))
-    if is_a(error, anyio.get_cancelled_exc_class()):
-        return not _is_stray(error)
-    return issubclass(type(error), (KeyboardInterrupt, SystemExit, GeneratorExit))
-
-
-def _is_stray(cancellation: BaseException) -> bool:
-    """Nobody has cancelled this task: a transport has waited for something that was, as asyncio's futures can be."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or not is_a(cancellation, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()

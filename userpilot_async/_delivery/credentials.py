@@ -19,7 +19,7 @@ from .._runtime.environment import variable as environment_variable
 Key = str | Callable[[], str]
 
 # What a fingerprint costs, and each guess at one: 16 MB and about 50 ms. RFC 7914 (2) names 8 and 1 for the other two.
-_COST, _BLOCK, _LANES = 2**14, 8, 1
+_COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _ROUNDS = 600_000  # of PBKDF2 with SHA-256: OWASP's Password Storage Cheat Sheet, read 2026-11
 _MAX_URL = 2_000  # characters; httpx takes 65,536, and the paths of endpoints come behind it
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # underscores: container networks have them
@@ -29,26 +29,26 @@ _FULL_STOPS = "\u3002\uff0e\uff61"  # which IDNA takes for dots: RFC 3490, 3.1
 
 
 class Transport(Protocol):
-    """What requests go through: httpx's ``AsyncBaseTransport``, said without loading httpx."""
+    """An object that makes requests: httpx's ``AsyncBaseTransport``, described without loading httpx."""
 
     async def handle_async_request(self, request: Any) -> Any:
-        """The `httpx.Response` to an `httpx.Request`."""
+        """Give the `httpx.Response` to an `httpx.Request`."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Let go of all connections."""
         ...
 
 
 def checked_transport(transport: Transport | None) -> Transport | None:
-    """The transport, if there is one; `ConfigurationError` for what is none, such as httpx's for blocking code."""
+    """Check the transport, if one is given; raises `ConfigurationError`, as for httpx's transport for blocking code."""
     if transport is not None and not callable(getattr(transport, "handle_async_request", None)):
         raise ConfigurationError(f"transport {must_be('an httpx.AsyncBaseTransport', transport)}")
     return transport
 
 
 class BadKey(ConfigurationError):
-    """What was given as a key cannot be one; the text does not show it."""
+    """A value was given as a key that cannot be one; the text does not show it."""
 
 
 class KeyRing:
@@ -71,7 +71,7 @@ class KeyRing:
         if callable(given.reveal()):
             if _is_async(given.reveal()):
                 what = "api_key must be str or a callable that returns one"
-                raise BadKey(f"{what}; this one is async, and nobody awaits it")
+                raise BadKey(f"{what}; this one is async, and nothing awaits it")
         elif fault := _fault_of_key(given):
             raise BadKey(f"{called} {fault}")
         self._key = given
@@ -84,14 +84,14 @@ class KeyRing:
         raise TypeError("an API key is not for pickling")
 
     def secret(self) -> Secret:
-        """The key for the next request; asked anew each time, so that a key can be rotated.
+        """Give the key for the next request; asked anew each time, so that a key can be rotated.
 
         Raises whatever the callable raises, or `BadKey` for a key that cannot be one.
         """
         key = self._key
         if callable(key.reveal()):
             key = Hidden(key.reveal()())
-        if inspect.iscoroutine(key.reveal()):  # of a callable that did not look async: nobody awaits it
+        if inspect.iscoroutine(key.reveal()):  # of a callable that did not look async: nothing awaits it
             key.reveal().close()
         fault = _fault_of_key(key)
         if fault:
@@ -102,35 +102,35 @@ class KeyRing:
         return last
 
     def fingerprint(self, salt: bytes) -> str:
-        """What tells this key from others, and makes each guess at it slow. Raises as `secret` does.
+        """Give a text that tells this key from others, and makes each guess at it slow. Raises as `secret` does.
 
         Not for the thread of an event loop: it takes as long as each guess shall take.
         """
         key = self.secret()
         try:
-            digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_LANES, dklen=16)
+            digest = hashlib.scrypt(key.reveal().encode(), salt=salt, n=_COST, r=_BLOCK, p=_PARALLEL, dklen=16)
         except (AttributeError, ValueError):  # of a Python, or an OpenSSL, that allows what FIPS has approved only
             digest = hashlib.pbkdf2_hmac("sha256", key.reveal().encode(), salt, _ROUNDS, dklen=16)
             return f"pbkdf2:{_ROUNDS}:{digest.hex()}"
-        return f"scrypt:{_COST}:{_BLOCK}:{_LANES}:{digest.hex()}"
+        return f"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:{digest.hex()}"
 
     def old_fingerprint(self, salt: bytes) -> str:
-        """As outboxes and journals had it before: one hash, by which guesses are fast."""
+        """Give the fingerprint that outboxes and journals had before: one hash, by which guesses are fast."""
         return hashlib.sha256(salt + self.secret().reveal().encode()).hexdigest()[:32]
 
 
 def hidden(key: Any) -> Hidden[Any]:
-    """What was given as a key, hidden from now on."""
+    """Hide what was given as a key, unless it is hidden already."""
     return key if isinstance(key, Hidden) else Hidden(key)
 
 
 def _is_async(function: object) -> bool:
-    """Also an object that is called."""
+    """Whether a call gives a coroutine; also of an object that has `__call__`."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _fault_of_key(key: Hidden[Any]) -> str:
-    """Why it cannot stand in a header; empty if it can."""
+    """Say why a key cannot stand in a header; empty if it can."""
     if not isinstance(key.reveal(), str):
         return must_be("str or a callable that returns one", key.reveal())
     if not key.reveal():
@@ -144,7 +144,7 @@ def _fault_of_key(key: Hidden[Any]) -> str:
 
 
 def checked_base_url(base_url: object, called: str = "base_url") -> str:
-    """The server's origin (and path, for a proxy) without a trailing slash.
+    """Check the server's origin (and path, for a proxy), and give it without a trailing slash.
 
     https only; http for loopback, where the emulator lives. What is taken can be read in one way only: requests go to
     that host and port, and their paths begin with that path. Raises `ConfigurationError`, in which the URL is
@@ -184,7 +184,7 @@ def _check_characters(url: str) -> None:
 
 
 def _checked_host(authority: str) -> str:
-    """The host, without brackets."""
+    """Check the host and port of a URL; gives the host, without brackets."""
     if authority.startswith("["):
         host, bracket, behind = authority[1:].partition("]")
         if not bracket or (behind and not behind.startswith(":")):
@@ -211,7 +211,7 @@ def _check_ipv6(host: str) -> None:
 
 
 def _check_name(host: str) -> None:
-    """Of a host, or an IPv4 address."""
+    """Check the name of a host, or its IPv4 address."""
     if "[" in host or "]" in host:
         raise ValueError("brackets, but for those around an IPv6 address")
     name = host.lower() if host.isascii() else _in_ascii(host.lower())
@@ -232,8 +232,8 @@ def _check_name(host: str) -> None:
 
 
 def _in_ascii(host: str) -> str:
-    """As httpx writes it into requests."""
-    import idna  # 10 ms, and hardly anybody needs it
+    """Write a host as httpx writes it into requests."""
+    import idna  # 10 ms, and hardly ever needed
 
     try:
         if any(stop in host for stop in _FULL_STOPS):
@@ -244,7 +244,7 @@ def _in_ascii(host: str) -> str:
 
 
 def _check_idna(name: str) -> None:
-    """httpx turns it into Unicode with each request."""
+    """Check a name in the way of httpx, which turns it into Unicode with each request."""
     import idna
 
     try:

@@ -7,16 +7,20 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from .._account.losses import Losses, counted
+from .._calls.outcome import Outcome
+from .._calls.payload import Key, Kind, Payload
 from .._runtime.event_loop import cancelled_natively
 from .._runtime.log import RateLimitedLog
 from .._runtime.reentry import in_on_dead, marked
-from .._schedule.destination import LostCall
+from .._schedule.destination import Destination, LostCall
+from .._schedule.settlement import Settlement
 
 MAX_LETTERS = 10_000  # of calls that found no room, which nothing else bounds; beyond that they are only counted
 FIRST_PAUSE = 1.0  # seconds before a letter that the callback has caused; a queue that is full for a moment is no more
@@ -24,6 +28,36 @@ LONGEST_PAUSE = 60.0  # as long as between two probes of a server that refuses t
 
 OnDead = Callable[[Any], Awaitable[None] | None]
 """`Any` is the destination's kind of `LostCall`."""
+DeadLetter = Callable[[], LostCall]
+"""Makes what `on_dead` gets, when it is delivered: where no callback was given, that costs nothing."""
+
+
+def lost_call(destination: Destination, outcome: Outcome, **known: Any) -> LostCall:
+    """Make what `on_dead` gets of a call with this outcome; ``known`` are more fields of `LostCall`."""
+    status = "dead" if outcome.status == "dead" else "dropped"
+    return destination.lost_call(status=status, reason=outcome.reason or "", **known)
+
+
+def unheld_call(
+    destination: Destination, is_read: bool, kind: Kind, key: Key, payload: Payload, outcome: Outcome
+) -> DeadLetter:
+    """Give the dead letter of a call that was never held; without the call, if no callback reads it."""
+    if not is_read:
+        return partial(lost_call, destination, outcome)
+    return lambda: lost_call(destination, outcome, call=destination.call_of(kind, key, payload))
+
+
+def lost_settlement(destination: Destination, settlement: Settlement) -> LostCall:
+    """Make what `on_dead` gets of calls that the schedule has settled, with the server's words about them."""
+    return lost_call(
+        destination,
+        settlement.outcome,
+        call=settlement.call(destination),
+        merged=len(settlement.merged),
+        detail=settlement.words.detail,
+        error_code=settlement.words.error_code,
+        request_id=settlement.words.request_id,
+    )
 
 
 class DeadLetters:
@@ -34,35 +68,37 @@ class DeadLetters:
     another. After one that does not, and a quiet second, they go on at once. All others go at once in any case.
     """
 
-    def __init__(self, on_dead: OnDead | None, notices: RateLimitedLog) -> None:
+    def __init__(self, on_dead: OnDead | None, log: RateLimitedLog) -> None:
         self.failures = 0
         """Callbacks that raised, and letters that found no room."""
+        self.are_read = on_dead is not None
+        """A callback was given; without one, no letter is ever made."""
         self._on_dead = on_dead
-        self._notices = notices
-        self._waiting: deque[Callable[[], LostCall]] = deque()
-        self._caused: deque[Callable[[], LostCall]] = deque()
+        self._log = log
+        self._waiting: deque[DeadLetter] = deque()
+        self._caused: deque[DeadLetter] = deque()
         """About calls that the callback made."""
         self._relapses = self._known_relapses = 0
-        """How often that has happened, and had when it was last looked."""
+        """How often the callback has made a call that was lost, and had when a caused letter was last delivered."""
         self._pause = FIRST_PAUSE
         self._seems_well = False
-        """The last of these has caused none, yet: a task of the callback's may do so later."""
+        """The last caused letter has caused no other, yet: a task of the callback's may do so later."""
         self._calm = False
-        """None has, for a whole pause."""
+        """No caused letter has caused another, for a whole pause."""
         self._due: float | None = None
-        """When the pause is over that has begun."""
+        """When the pause that has begun is over, in the loop's seconds."""
         self._last_turn = -math.inf
-        self._hurried = False
+        self._expedited = False
         self._news = anyio.Event()
         self._delivering = False
         self._in_hand = False
         self._delivered = anyio.Event()
         self._delivered.set()
 
-    def post(self, letter: Callable[[], LostCall], *, bounded: bool = False) -> None:
-        """Queue a letter, made when it is delivered: nobody pays for it who does not read it.
+    def post(self, dead_letter: DeadLetter, *, bounded: bool = False) -> None:
+        """Queue a dead letter, unless no callback was given.
 
-        ``bounded`` letters, of calls that were never held, are refused when there are too many.
+        ``bounded`` letters, of calls that were never held, are refused when there are `MAX_LETTERS`.
         """
         if self._on_dead is None:
             return
@@ -71,7 +107,7 @@ class DeadLetters:
         if (bounded or caused) and self._left >= MAX_LETTERS:
             self._undelivered(1)
             return
-        (self._caused if caused else self._waiting).append(letter)
+        (self._caused if caused else self._waiting).append(dead_letter)
         self._news.set()
         if self._delivered.is_set():
             self._delivered = anyio.Event()
@@ -81,16 +117,16 @@ class DeadLetters:
         return len(self._waiting) + len(self._caused)
 
     def wants_task(self) -> bool:
-        """There are letters, and nobody delivers them: start `deliver_all`."""
+        """Ask whether letters wait and none is being delivered: then start `deliver_all`."""
         return self._left > 0 and not self._delivering
 
-    def hurry(self) -> None:
-        """No more pauses: the client closes, and takes no more calls of the callback's."""
-        self._hurried = True
+    def expedite(self) -> None:
+        """Make no more pauses: the client closes, and takes no more calls of the callback's."""
+        self._expedited = True
         self._news.set()
 
     async def deliver_all(self) -> None:
-        """Deliver what is there. A callback that gets this task cancelled costs its own letter only."""
+        """Deliver all letters that wait. A callback that gets this task cancelled costs its own letter only."""
         if self._delivering:  # since this task was wanted
             return
         self._delivering = True
@@ -98,7 +134,7 @@ class DeadLetters:
             while self._left:
                 if self._waiting:
                     await self._deliver(self._waiting.popleft())
-                elif (self._hurried or await self._may_go_on()) and self._caused:  # or they were given up meanwhile
+                elif (self._expedited or await self._may_go_on()) and self._caused:  # or they were given up meanwhile
                     await self._deliver_caused()
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
@@ -111,11 +147,11 @@ class DeadLetters:
 
     @property
     def are_delivered(self) -> bool:
-        """There are none, and none is under way."""
+        """No letter waits, and none is being delivered."""
         return self._delivered.is_set()
 
     async def _may_go_on(self) -> bool:
-        """A letter that the callback has caused may be delivered; false if it must be asked again."""
+        """Wait until a letter that the callback has caused may be delivered; false if that is to be asked again."""
         now = anyio.current_time()
         if now - self._last_turn > LONGEST_PAUSE and self._due is None:  # whatever was then, is over
             self._pause, self._calm = FIRST_PAUSE, False
@@ -142,7 +178,7 @@ class DeadLetters:
         self._seems_well = self._relapses == self._known_relapses
 
     def give_up(self) -> None:
-        """There is no more time: count what was not delivered."""
+        """Count the letters that were not delivered, because the time for it is over."""
         if self._left or self._in_hand:
             self._undelivered(self._left + self._in_hand)
             self._waiting.clear()
@@ -150,24 +186,24 @@ class DeadLetters:
 
     def _undelivered(self, letters: int) -> None:
         self.failures += letters
-        self._notices.count("on_dead_full", letters, words=lambda: _undelivered_line)
+        self._log.count("on_dead_full", letters, words=lambda: _undelivered_line)
 
     async def wait_delivered(self) -> None:
-        """Until there are no letters left."""
+        """Wait until no letter is left."""
         await self._delivered.wait()
 
-    async def _deliver(self, letter: Callable[[], LostCall]) -> None:
+    async def _deliver(self, dead_letter: DeadLetter) -> None:
         assert self._on_dead is not None
         self._in_hand = True
         try:
             with marked(True):
-                outcome = self._on_dead(letter())
-                if inspect.isawaitable(outcome):
-                    await outcome
+                result = self._on_dead(dead_letter())
+                if inspect.isawaitable(result):
+                    await result
         except Exception as exc:  # the application's code: its failure must not stop the deliveries
             self.failures += 1
             message = f"on_dead raised {type(exc).__name__}; statistics().on_dead_failures counts how often; mend it"
-            self._notices.say(logging.ERROR, "on_dead", message)
+            self._log.warn("on_dead", message, level=logging.ERROR)
         self._in_hand = False
         await anyio.lowlevel.checkpoint()  # a callback that never waits must not hold the loop for 10,000 letters
 

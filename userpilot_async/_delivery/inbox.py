@@ -1,7 +1,7 @@
 """Calls from other threads, on their way into the client's event loop.
 
 Any thread puts; the loop takes, a slice at a time. A call here is checked and encoded, is in no account yet, and counts
-against the limits of the queue. One wake-up of the loop serves all calls that come before it has looked.
+against the limits of the queue. One wake-up of the loop serves all calls that come before it takes them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .._calls.payload import Key, Kind, Payload
 from .._outbox.receipt import LateReceipt
 from .._runtime.event_loop import HomeLoop
 from .._runtime.log import log
-from .._schedule.destination import LostCall
+from .dead_letters import DeadLetter
 
 SLICE = 100  # calls taken in one go: a quarter of a millisecond of the loop, beside the 250 that the sender takes
-MOST_REFUSED = 10_000  # refused calls kept until the loop accounts for them, as `_letters.MAX_LETTERS`
+MOST_REFUSED = 10_000  # refused calls kept until the loop accounts for them, as `dead_letters.MAX_LETTERS`
 FULL = Outcome("dropped", "queue_full")
 
 Call = tuple[Kind, Key, Payload, int, float, LateReceipt]
-"""As `_door.Checked`, with the loop's time at which it was made, and the receipt that its caller has."""
-Refused = tuple[Outcome, Callable[[], LostCall], LateReceipt]
+"""As `client.Checked`, with the loop's time at which it was made, and the receipt that its caller has."""
+Refused = tuple[Outcome, DeadLetter, LateReceipt]
 """A call that is not to be held, what `on_dead` gets of it, and the receipt that its caller has."""
 
 
@@ -37,7 +37,7 @@ class Shut(Exception):
 
 
 class Inbox:
-    """What other threads have put, until the loop takes it."""
+    """Holds the calls that other threads have put, until the loop takes them. ``owner`` is for messages."""
 
     def __init__(self, owner: str, max_calls: int, max_bytes: int) -> None:
         self.calls: deque[Call] = deque()
@@ -45,14 +45,14 @@ class Inbox:
         self.uncounted: Counter[Outcome] = Counter()
         """Refused calls of which nothing but their number is known any more."""
         self.came = 0
-        """Calls that were put, ever."""
+        """Number of calls that were put, ever."""
         self._came_bytes = 0
         self._taken = self._taken_bytes = 0  # by the loop alone
         self._displaced = self._displaced_bytes = 0  # by threads, under the lock
         self.refused_came = 0
-        """Calls that were refused, ever."""
+        """Number of calls that were refused, ever."""
         self.refused_gone = 0
-        """Those of them that the loop has accounted for."""
+        """Number of refused calls that the loop has accounted for."""
         self._owner, self._pid = owner, os.getpid()
         self._max_calls, self._max_bytes = max_calls, max_bytes
         # A signal handler, or a finaliser, may put a call while this very thread puts one.
@@ -66,30 +66,31 @@ class Inbox:
         *,
         has_room: Callable[[int, int, int], bool],
         take: Callable[[], object],
-        letter: Callable[[Kind, Key, Payload, Outcome], Callable[[], LostCall]],
+        dead_letter: Callable[[Kind, Key, Payload, Outcome], DeadLetter],
     ) -> None:
         """Take calls from now on.
 
         ``has_room(size, calls, size_of_those)`` is asked, in any thread, whether one more fits behind those that are
-        here; ``take()`` is called in the loop when there is something to take. ``letter`` gives what `on_dead` gets of
-        a call that had to make room.
+        here; ``take()`` is called in the loop when there is something to take. ``dead_letter`` gives
+        the one about a call that had to make room.
         """
-        self._home, self._ledger, self._has_room, self._take, self._letter = home, ledger, has_room, take, letter
+        self._home, self._ledger, self._has_room, self._take = home, ledger, has_room, take
+        self._dead_letter_of = dead_letter
         self._context = contextvars.copy_context()  # not that of the thread which happens to wake the loop
         # Trio's loop does not end before the client's tasks have: see `be_wary`.
         self._is_closed: Callable[[], bool] = getattr(home.loop, "is_closed", None) or (lambda: False)
         self._pid, self._open = os.getpid(), True
 
     def shut(self) -> None:
-        """Take nothing any more: whatever `put` has accepted is here now, or was taken."""
+        """Take nothing any more: all that `put` has accepted is here now, or was taken."""
         with self._lock:
             self._open = False
 
     def __del__(self) -> None:
         if self._open and self.calls and self._pid == os.getpid():
-            self.say_lost(len(self.calls))
+            self.warn_lost(len(self.calls))
 
-    def say_lost(self, calls: int) -> None:
+    def warn_lost(self, calls: int) -> None:
         """Log and warn that the loop has ended before it could take these calls."""
         message = f"a {self._owner} was not closed: {calls} calls of other threads have not been taken into its loop"
         log(logging.ERROR, message)
@@ -98,7 +99,7 @@ class Inbox:
     # ── in any thread ──
 
     def put(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, *, displaces: bool = False
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, *, displaces: bool = False
     ) -> LateReceipt | None:
         """Hand in a call; `None` if there is no room for it. Raises `Shut`.
 
@@ -107,7 +108,7 @@ class Inbox:
         if not self._open:
             raise Shut
         receipt = LateReceipt(self._ledger)
-        call = (kind, key, said, size, now, receipt)
+        call = (kind, key, payload, size, now, receipt)
         with self._lock:
             if not self._open:
                 raise Shut
@@ -122,7 +123,7 @@ class Inbox:
             self._take_back(call)
         return receipt
 
-    def refuse(self, outcome: Outcome, letter: Callable[[], LostCall]) -> LateReceipt:
+    def refuse(self, outcome: Outcome, dead_letter: DeadLetter) -> LateReceipt:
         """Have a call accounted for that is not held; its receipt says so at once. Raises `Shut`."""
         if not self._open:
             raise Shut
@@ -131,20 +132,20 @@ class Inbox:
         with self._lock:
             if not self._open:
                 raise Shut
-            self._refuse(outcome, letter, receipt)
+            self._refuse(outcome, dead_letter, receipt)
         if (not self._awake or self._is_closed()) and not self.wake():
             raise Shut
         return receipt
 
     def be_wary(self) -> None:
-        """The loop may end without a word: ask it each time whether it is still there."""
+        """Ask the loop each time whether it is still there, as it may be about to end."""
         self._is_closed = lambda: True
 
     def wake(self) -> bool:
-        """Have the loop look here; false if it has ended."""
+        """Have the loop take what is here; false if it has ended."""
         self._awake = True
         try:
-            self._home.soon(self._context.run, self._looked)
+            self._home.soon(self._context.run, self._poll)
         except RuntimeError:
             self.shut()
             return False
@@ -152,12 +153,12 @@ class Inbox:
 
     @property
     def on_its_way(self) -> int:
-        """Calls that are here, refused ones among them: in no account yet."""
+        """Number of calls that are here, refused ones among them: in no account yet."""
         return self.came - self.gone + self.refused_came - self.refused_gone
 
     @property
     def gone(self) -> int:
-        """Of the calls that `came`, so many have left: taken, or displaced."""
+        """Number of the calls that `came` and have left again: taken, or displaced."""
         return self._taken + self._displaced
 
     @property
@@ -175,53 +176,55 @@ class Inbox:
         """Refuse the oldest calls here until one more of ``size`` bytes is within the limits."""
         while self.came - self.gone >= self._max_calls or self._waiting_bytes + size > self._max_bytes:
             try:
-                kind, key, said, displaced, _, receipt = self.calls.popleft()
+                kind, key, payload, displaced, _, receipt = self.calls.popleft()
             except IndexError:  # a large one, into an empty queue
                 return
             self._displaced += 1
             self._displaced_bytes += displaced
-            self._refuse(FULL, self._letter(kind, key, said, FULL), receipt)
+            self._refuse(FULL, self._dead_letter_of(kind, key, payload, FULL), receipt)
 
-    def _refuse(self, outcome: Outcome, letter: Callable[[], LostCall], receipt: LateReceipt) -> None:
+    def _refuse(self, outcome: Outcome, dead_letter: DeadLetter, receipt: LateReceipt) -> None:
         self.refused_came += 1
         if len(self.refused) < MOST_REFUSED:
-            self.refused.append((outcome, letter, receipt))
+            self.refused.append((outcome, dead_letter, receipt))
         else:
             self.uncounted[outcome] += 1
             receipt.failed(outcome)  # the loop will not know of it
 
     def _take_back(self, call: Call) -> None:
-        """The loop has ended, so the caller is told that this call is not accepted; raises `Shut`."""
+        """Take a call back, as the loop has ended: raises `Shut`, unless it was taken in the loop's last moment."""
         with self._lock:
             if call not in self.calls:  # taken in the loop's last moment
                 return
             self.calls.remove(call)
+            _, _, _, size, _, _ = call
             self._displaced += 1
-            self._displaced_bytes += _size(call)
+            self._displaced_bytes += size
         raise Shut
 
     # ── in the loop ──
 
     @property
     def waits(self) -> bool:
-        """There is something to take."""
+        """Whether there is something to take."""
         return self.on_its_way > 0
 
     def next_calls(self, limit: int) -> Iterator[Call]:
-        """Up to so many calls, in order; each one counts as here until the next one is asked for."""
+        """Take up to ``limit`` calls, in order; each one counts as here until the next one is asked for."""
         for _ in range(limit):
             try:
                 call = self.calls.popleft()
             except IndexError:
                 return
+            _, _, _, size, _, _ = call
             try:
                 yield call
             finally:
                 self._taken += 1
-                self._taken_bytes += _size(call)
+                self._taken_bytes += size
 
-    def next_refused(self, limit: int) -> Iterator[tuple[Outcome, Callable[[], LostCall] | None, LateReceipt | None]]:
-        """Up to so many refused calls; without a letter and a receipt those of which only the number is known."""
+    def next_refused(self, limit: int) -> Iterator[tuple[Outcome, DeadLetter | None, LateReceipt | None]]:
+        """Take up to ``limit`` refused calls; those of which only the number is known lack dead letter and receipt."""
         for _ in range(limit):
             try:
                 refused = self.refused.popleft()
@@ -234,18 +237,13 @@ class Inbox:
                 outcome, calls = next(iter(self.uncounted.items()))
                 counted = min(calls, limit)
                 self.uncounted[outcome] -= counted
-                self.uncounted += Counter()  # without those that are nought now
+                self.uncounted += Counter()  # without those that are 0 now
             self.refused_gone += counted
             for _ in range(counted):
                 yield outcome, None, None
 
-    def _looked(self) -> None:
-        self._awake = False  # before looking: what comes from now on wakes the loop again
+    def _poll(self) -> None:
+        self._awake = False  # before taking: what comes from now on wakes the loop again
         self._take()
         if (self.calls or self.refused or self.uncounted) and not self._awake:
             self.wake()
-
-
-def _size(call: Call) -> int:
-    _, _, _, size, _, _ = call
-    return size

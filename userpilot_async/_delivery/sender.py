@@ -1,4 +1,4 @@
-"""The sender: outbox → schedule → API → settle. It waits, and decides nothing."""
+"""The sender's task: outbox → schedule → server → account. It waits and is woken; others decide."""
 
 from __future__ import annotations
 
@@ -7,42 +7,35 @@ import math
 import warnings
 from collections.abc import Callable, Coroutine
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from .._account.losses import Rest, counted, why_lost
+from .._account.losses import Rest, counted
 from .._calls.outcome import Outcome
-from .._calls.payload import event_id, ticket_id
-from .._calls.rows import MAX_FILE_BYTES
 from .._errors.printable import printable
 from .._outbox.protocol import Outbox
-from .._protocol.jobs import quoted_job_id
 from .._protocol.verdict import CANCELLED, Meaning, Verdict, of_failure
 from .._runtime.event_loop import cancel_in, cancelled_natively, host_here, loop_here, on_trio
 from .._runtime.log import RateLimitedLog
 from .._runtime.reentry import in_on_dead
-from .._schedule.destination import Destination, LostCall
+from .._schedule.destination import Destination
 from .._schedule.key_queue import Post
 from .._schedule.routes.route import Request
 from .._schedule.schedule import Schedule
-from .._schedule.settlement import Settlement
-from .._schedule.takeover import RequestNote
 from .dead_letters import DeadLetters
+from .exchange import exchange, note_of
+from .handover import Handover
 from .reporting import Reporting
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-TAKE = 250  # calls moved into the schedule in one go: about half a millisecond of the application's loop
-ENCODE = 100  # lines encoded in one go, for the same reason
-
 
 class Sender:
-    """Runs until it is cancelled; everything it knows is in the schedule and in the outbox."""
+    """Sends in a task of the client's until it is cancelled; all that it knows is in the schedule and in the outbox."""
 
     def __init__(
         self,
@@ -50,53 +43,63 @@ class Sender:
         new_schedule: Callable[[], Schedule],
         destination: Destination,
         connection: Connection,
-        letters: DeadLetters,
-        notices: RateLimitedLog,
+        dead_letters: DeadLetters,
+        log: RateLimitedLog,
         now: Callable[[], float],
         tasks: TaskGroup,
         owner: str,
     ) -> None:
-        self.schedule = new_schedule()
-        self._new_schedule = new_schedule
-        self._term = outbox.term
         self._outbox = outbox
-        self._destination = destination
         self._connection = connection
-        self._letters = letters
-        self._notices = notices
+        self._dead_letters = dead_letters
+        self._log = log
         self._now = now
         self._tasks = tasks
         self._owner = owner
         self._host_is_done = host_here()
+        self.reporting = Reporting(log, destination, connection.base_url)
+        self._handover = Handover(outbox, new_schedule, destination, dead_letters, log, self.reporting, now)
         self.asleep = False
-        """`rouse` would change something."""
+        """`wake` would change something."""
         self.sleeps_until = 0.0
-        """When it looks again by itself; `inf` if only something new can make it."""
+        """When the sender wakes by itself, in the loop's seconds; `inf` if only something new can wake it."""
         self.running = False
         self.bug: Exception | None = None
-        """A bug of this library's ended it: it has been logged, and is raised where the client is left."""
+        """A bug of this library's has ended the sending: it has been logged, and is raised where the client is left."""
         self.cut_off = False
-        """On trio: a scope around the client was cancelled, and with it the tasks in which this runs."""
-        self.lands = False
-        """What is under way may end; nothing else begins."""
+        """On trio: a scope around the client was cancelled, and with it the tasks in which the sender runs."""
+        self.tasks_lost = False
+        """The client's tasks have ended, although it was not closed."""
+        self.landing = False
+        """Requests under way may end; none begins any more."""
         self.closed = False
-        """Its end is meant: calls left are somebody else's to report."""
+        """The sender's end is meant: calls left are for others to report."""
         self._in_child = False
         self.before_end: Callable[[], object] = lambda: None
-        """To be called before it says what is left: takes in what is on its way."""
+        """To be called before the log says what is left: takes in the calls that are on their way."""
         self.gave_up: Callable[[], object] = lambda: None
-        """To be called when nothing is sent any more, though the client is open: nobody need wait for that."""
+        """To be called when nothing is sent any more, though the client is open: waiting for that must end."""
         self._scope = anyio.CancelScope()
-        self._wake = anyio.Event()
+        self._woken = anyio.Event()
         self._settled = anyio.Event()
         self._ended = anyio.Event()
         # With what performs it: a task that is cancelled natively before its first step leaves that to the garbage
         # collector, which warns of a coroutine that was never awaited.
         self._given_out: dict[Request, Coroutine[Any, Any, None]] = {}
         self._delivery: Coroutine[Any, Any, None] | None = None
-        self.reporting = Reporting(notices, destination, connection.base_url)
-        self._no_imports: str | None = None
-        self._warned = False
+        self._has_warned = False
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of what is sent next; another object after another process has sent for a while."""
+        return self._handover.schedule
+
+    @property
+    def can_send(self) -> bool:
+        """The sender runs, or would if it were woken: no bug has ended it, and its tasks live."""
+        return self.bug is None and not self.cut_off and not self.tasks_lost
+
+    # ── its task ──
 
     def start(self) -> None:
         """Run, in a task of the client's task group."""
@@ -104,37 +107,33 @@ class Sender:
         self._scope, self._ended = anyio.CancelScope(), anyio.Event()
         self._tasks.start_soon(self._live)
 
-    def rouse(self) -> None:
-        """Something has changed: look again."""
+    def wake(self) -> None:
+        """Have the sender ask the schedule again, because something has changed."""
         self.asleep = False
-        self._wake.set()
-        if not self.running and not self.closed and self.sends:
+        self._woken.set()
+        if not self.running and not self.closed and self.can_send:
             self.start()
 
-    @property
-    def sends(self) -> bool:
-        """It does, or would if it were roused."""
-        return self.bug is None and not self.cut_off
-
-    def look_again(self) -> None:
-        """Something has changed in the outbox."""
+    def outbox_changed(self) -> None:
+        """Wake the sender, and those who wait for outcomes: something has changed in the outbox."""
         self.release()
         self._settled = anyio.Event()
         if self.running:
-            self.rouse()
+            self.wake()
 
-    def end(self) -> None:
-        """The tasks it ran in have ended, perhaps before its own took a first step: it begins no other."""
-        self.closed, self.running = True, False
+    def lose_tasks(self) -> None:
+        """Begin nothing any more: the tasks have ended, perhaps before the sender's own took a first step."""
+        self.closed = self.tasks_lost = True
+        self.running = False
         self._ended.set()
         self.release()
 
     def end_in_child(self, loop: object) -> None:
-        """This is a forked child: what is under way is the parent's.
+        """End in a forked child, where all that is under way is the parent's.
 
         ``loop`` is the child's copy of the parent's loop, in which it may go on, or ``None`` if it has none.
         """
-        self.closed = self.lands = self._in_child = True
+        self.closed = self.landing = self._in_child = True
         if loop is not None and not on_trio():
             cancel_in(loop, self._scope)
 
@@ -145,11 +144,11 @@ class Sender:
             await self._ended.wait()
 
     def release(self) -> None:
-        """Nothing will be settled any more: whoever waits for that looks once again."""
+        """Wake everyone who waits for outcomes, for good: no more are to come."""
         self._settled.set()
 
     async def wait_settled(self) -> None:
-        """Until calls have met their fate since the last look."""
+        """Wait until more calls have an outcome than now, or `release` was called."""
         await self._settled.wait()
 
     async def _live(self) -> None:
@@ -157,17 +156,18 @@ class Sender:
 
         A native cancellation of this task (by a loop that is shut down, or an application that cancels all tasks
         there are) does not reach the application's own tasks, and while the client's own task lives, another one goes
-        on here. Nor does an exception that nobody foresaw: it is a bug of this library's, and ends the sending.
+        on here. Nor does an unforeseen exception: it is a bug of this library's, and ends the sending.
         """
         again = False
-        in_on_dead.set(False)  # whoever has roused it
-        cancelled = anyio.get_cancelled_exc_class()  # asked now: where the loop has ended, nobody would know
+        in_on_dead.set(False)  # `on_dead` may have woken the sender
+        cancelled = anyio.get_cancelled_exc_class()  # asked now: where the loop has ended, there is no answer
         try:
             with self._scope:
-                async with anyio.create_task_group() as letters:
+                async with anyio.create_task_group() as deliveries:
                     while True:
-                        await self._run(letters)
-                        self._begin_anew()
+                        await self._run(deliveries)
+                        self._handover.begin_anew()
+                        self._given_out.clear()
         except GeneratorExit:  # the loop has ended without us, and this coroutine is garbage: nothing of it works now
             raise
         except cancelled:
@@ -188,8 +188,8 @@ class Sender:
         if loop_here() is None:
             return
         if self.bug is None:
-            for work in list(self._given_out):  # of tasks that were cancelled before their first step
-                self._take_back(work, of_failure(CANCELLED, sent=False))
+            for request in list(self._given_out):  # of tasks that were cancelled before their first step
+                self._take_back(request, of_failure(CANCELLED, sent=False))
         self._ended.set()
         if again:
             self.start()
@@ -214,14 +214,14 @@ class Sender:
             f"a bug of userpilot_async ({type(bug).__name__}) has ended the sending; calls are still taken,"
             " and wait. Please report it; a new client would send again"
         )
-        self._notices.say(logging.ERROR, "bug", message, error=bug)
+        self._log.warn("bug", message, level=logging.ERROR, error=bug)
         self._give_up()
 
     def warn_unsent(self) -> None:
         """Log, once, how many calls will not be sent any more, and warn of them."""
         pending = self._outbox.ledger.pending
-        if pending and not self.closed and not self._warned:
-            self._warned = True
+        if pending and not self.closed and not self._has_warned:
+            self._has_warned = True
             accepted = counted(pending, "accepted call")
             message = (
                 f"a {self._owner} was not closed: {accepted} {'has' if pending == 1 else 'have'} not been delivered"
@@ -229,33 +229,26 @@ class Sender:
             if self._outbox.durable:
                 message += f"; {'it waits' if pending == 1 else 'they wait'} in {self._outbox.place}"
             remedy = "leave the client by `async with`, or await aclose(); a `blocking` one by `with`, or close()"
-            self._notices.say(logging.ERROR, "unsent", f"{message}; {remedy}")
+            self._log.warn("unsent", f"{message}; {remedy}", level=logging.ERROR)
             warnings.warn(printable(message), ResourceWarning, stacklevel=2)
-        self._notices.say_rest()
+        self._log.flush()
 
-    def _begin_anew(self) -> None:
-        """Another one has taken over what was in hand: forget it, but for the counts."""
-        before, self.schedule = self.schedule, self._new_schedule()
-        self.schedule.succeed(before)
-        self._term = self._outbox.term
-        self._given_out.clear()
-
-    async def _run(self, letters: TaskGroup) -> None:
-        """Take, send, settle, until the outbox is another one's to send. Letters about lost calls go on after that."""
+    async def _run(self, deliveries: TaskGroup) -> None:
+        """Take, send, settle, until the outbox is another one's to send. Deliveries of dead letters outlast that."""
         async with anyio.create_task_group() as requests:
             while True:
-                if self._term != self._outbox.term:
+                if not self._handover.is_current:
                     requests.cancel_scope.cancel()
                     return
-                self._wake = anyio.Event()
+                self._woken = anyio.Event()
                 taken = self.take_in()
                 now = self._now()
-                step = self.schedule.next(now) if self._outbox.sends and not self.lands else math.inf
+                step = self.schedule.next(now) if self._outbox.sends and not self.landing else math.inf
                 self.carry_on()
-                self.reporting.say_due()
-                if self._letters.wants_task():  # after `next`, in which calls die of age
-                    self._delivery = delivery = self._deliver_letters()
-                    letters.start_soon(partial(_itself, delivery), name="userpilot_async: on_dead")
+                self._log.flush_due()
+                if self._dead_letters.wants_task():  # after `next`, in which calls die of age
+                    self._delivery = delivery = self._deliver_dead_letters()
+                    deliveries.start_soon(partial(_itself, delivery), name="userpilot_async: on_dead")
                 if isinstance(step, Request):
                     self._given_out[step] = performing = self._perform(step)
                     requests.start_soon(partial(_itself, performing), name="userpilot_async: a request")
@@ -265,193 +258,81 @@ class Sender:
                     self.asleep, self.sleeps_until = True, step
                     if self.reporting.detailed:
                         self.reporting.wait(self.schedule, step, now)
-                    wake = min(step, self.reporting.due())  # a line may be due earlier than anything to send
-                    with anyio.move_on_after(wake - now if wake < math.inf else None):
-                        await self._wake.wait()
+                    due = min(step, self._log.due())  # a line may be due earlier than anything to send
+                    with anyio.move_on_after(due - now if due < math.inf else None):
+                        await self._woken.wait()
                     self.asleep = False
 
-    def take_in(self, limit: int = TAKE) -> int:
-        """Move calls from the outbox into the schedule; how many."""
-        if self._term != self._outbox.term:
-            return 0
-        inheritance = self._outbox.inherited()
-        if inheritance is not None:
-            now = self._now()
-            self.schedule.inherit(inheritance, now)
-            if inheritance.unknown:
-                self.reporting.budgets_unknown(self.schedule, self._outbox.place, now)
-        tickets = self._outbox.take(limit)
-        for ticket in tickets:
-            self.schedule.add(ticket, self._outbox.was_sent(ticket_id(ticket)))
-        return len(tickets)
+    # ── outbox and schedule ──
+
+    def take_in(self) -> int:
+        """Move a slice of calls from the outbox into the schedule; gives their number."""
+        return self._handover.take_in()
 
     def carry_on(self) -> None:
-        """Write down in the account what the schedule has decided."""
-        if self._term != self._outbox.term:
+        """Write down in the account what the schedule has decided, and log how the server is, if that has changed."""
+        if not self._handover.is_current:
             return
-        settled = self.schedule.settled
-        if settled.merged or settled.freed:
-            merged, freed = settled.merged, settled.freed
-            settled.merged, settled.freed = [], 0
-            self._outbox.merged(merged, freed)
-            if merged and self.reporting.detailed:
-                self.reporting.merge(len(merged))
-        if settled.marks:
-            marks, settled.marks = settled.marks, []
-            for ids, submitted, size in marks:
-                self._outbox.submitted(ids, submitted, size)
-        if settled.done:
-            done, settled.done = settled.done, []
-            for settlement in done:
-                self._settle(settlement)
-            self.reporting.say_losses(self.schedule)
+        if self._handover.write_down():
             self._settled.set()
             self._settled = anyio.Event()
-        if self.schedule.imports_closed != self._no_imports:
-            self._no_imports = self.schedule.imports_closed
-            if self._no_imports is not None:
-                slow = "late events go through the realtime endpoint, which dates them on arrival"
-                message = f"{slow}: {self._no_imports}; one file an hour looks whether that has changed"
-                self._notices.say(logging.WARNING, "imports", message)
-        if settled.forgotten:
-            for filename in settled.forgotten:
-                self._outbox.forget(filename)
-            settled.forgotten = []
         if not self.closed:  # what fails now is what we broke off ourselves
-            self.reporting.look(self.schedule, self._outbox.ledger.pending, self._now())
+            self.reporting.poll(self.schedule, self._outbox.ledger.pending, self._now())
 
     def drop_pending(self, outcome: Outcome) -> None:
-        """Settle what a broken schedule cannot: whatever has no outcome gets this one."""
-        ledger, calls = self._outbox.ledger, 0
-        while (call_id := ledger.oldest_pending()) < ledger.next_id:
-            ledger.settle(call_id, outcome)
-            calls += 1
-        if calls:
-            self._notices.lost(outcome.reason or "", calls, why=str)
-
-    def _settle(self, settlement: Settlement) -> None:
-        self._outbox.settle(settlement)
-        self.reporting.settled(settlement)
-        if settlement.carriers and settlement.outcome.reason is not None:
-            self._letters.post(partial(self._letter, settlement))
-
-    def _letter(self, settlement: Settlement) -> LostCall:
-        outcome = settlement.outcome
-        return self._destination.lost_call(
-            status="dropped" if outcome.status == "dropped" else "dead",
-            reason=outcome.reason or "",
-            call=settlement.call(self._destination),
-            merged=len(settlement.merged),
-            detail=settlement.words.detail,
-            error_code=settlement.words.error_code,
-            request_id=settlement.words.request_id,
-        )
-
-    def mourn(self, letter: Callable[[], LostCall], reason: str, why: Callable[[], str] | None = None) -> None:
-        """A call is lost that never came as far as the schedule. ``why`` is for the log, which may not ask."""
-
-        def reasons() -> str:
-            if reason == "invalid" and (error := letter().error) is not None:  # of a call from a thread
-                return str(error)
-            return why_lost(reason, self.schedule.settings)
-
-        self._letters.post(letter, bounded=True)
-        self._notices.lost(reason, 1, why=why or reasons)
-        self.rouse()
-
-    def count_out(self, reason: str) -> None:
-        """A call is lost that never came as far as the schedule, and of which nobody but the log can be told."""
-        self._notices.lost(reason, 1, why=lambda: why_lost(reason, self.schedule.settings))
+        """Give this outcome to every call that has none: for a schedule that a bug has broken."""
+        self._handover.drop_pending(outcome)
 
     def rest(self) -> Rest:
-        """What is left to send, and how long that takes."""
+        """Give how many requests are left to send, and how many seconds they take."""
         return self.schedule.rest(self._now())
 
-    async def _deliver_letters(self) -> None:
+    async def _deliver_dead_letters(self) -> None:
         try:
-            await self._letters.deliver_all()
+            await self._dead_letters.deliver_all()
         finally:
-            self.rouse()
+            self.wake()
 
     # ── one request ──
 
-    async def _perform(self, work: Request) -> None:
+    async def _perform(self, request: Request) -> None:
         verdict = of_failure(CANCELLED, sent=False)
-        request = _noted(work)
+        note = note_of(request)
         try:
-            if self._term == self._outbox.term and await self._outbox.sending(request):
+            if self._handover.is_current and await self._outbox.send_log.sending(note):
                 verdict = of_failure(CANCELLED, sent=True)
                 detailed, began = self.reporting.detailed, self._now()
                 if detailed:
-                    self.reporting.request(work)
-                verdict = await self._exchange(work)
+                    self.reporting.request(request)
+                verdict = await exchange(self._connection, request, self.reporting)
                 if detailed:
-                    self.reporting.answer(work, verdict, self._now() - began)
+                    self.reporting.answer(request, verdict, self._now() - began)
             else:
                 verdict = of_failure(f"{self._outbox.place} cannot note what is sent", sent=False)
         except anyio.get_cancelled_exc_class():
             if not cancelled_natively():
                 raise
         finally:
-            if self._term == self._outbox.term:
-                self._take_back(work, verdict)
-                self._outbox.landed(
-                    request,
+            if self._handover.is_current:
+                self._take_back(request, verdict)
+                self._outbox.send_log.landed(
+                    note,
                     answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
                     lost=(verdict.ambiguous or verdict.meaning in (Meaning.LOST, Meaning.AGAIN))
-                    and isinstance(work.head, Post),
+                    and isinstance(request.head, Post),
                 )
-            self.rouse()
+            self.wake()
 
-    def _take_back(self, work: Request, verdict: Verdict) -> None:
-        self._given_out.pop(work, None)
-        if self._term != self._outbox.term:  # whoever has taken over has noted it as under way
+    def _take_back(self, request: Request, verdict: Verdict) -> None:
+        self._given_out.pop(request, None)
+        if not self._handover.is_current:  # the next sender has noted it as under way
             return
         now = self._now()
-        self.schedule.done(work, verdict, now)
-        self.reporting.answered(verdict, work, self.schedule, now)
+        self.schedule.done(request, verdict, now)
+        self.reporting.answered(verdict, request, self.schedule, now)
         self.carry_on()
-
-    async def _exchange(self, work: Request) -> Verdict:
-        route, path = work.endpoint, work.endpoint.path
-        if work.rows:
-            body = await self._encode(work)
-            if len(body) > MAX_FILE_BYTES and len(work.rows) > 1:
-                return Verdict(Meaning.TOO_LARGE, detail="the file is larger than the server takes")
-            if self.reporting.detailed:
-                self.reporting.file(work, len(body))
-            filename = None if work.array else work.filename
-            return await self._connection.exchange(route.name, route.method, path, body, filename=filename)
-        if work.job_id:
-            path = path.format(job_id=quoted_job_id(work.job_id))
-        if work.query:
-            path = f"{path}?{work.query}"
-        return await self._connection.exchange(
-            route.name, route.method, path, work.body or None, promises=route.promises
-        )
-
-    async def _encode(self, work: Request) -> bytes:
-        """The file, made in slices so that 10,000 rows do not stop the loop for 40 ms."""
-        slices: list[bytes] = []
-        between = b"," if work.array else b""  # a newline before it is white space to JSON
-        while lines := between.join(islice(work.lines, ENCODE)):
-            slices.append(lines)
-            await anyio.lowlevel.checkpoint()
-        body = between.join(slices)
-        return b'{"%s":[%s]}' % (work.array.encode(), body) if work.array else body
 
 
 def _itself(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-    """For a task group, which starts functions."""
+    """Give the coroutine to a task group, which starts functions only."""
     return coroutine
-
-
-def _noted(work: Request) -> RequestNote:
-    """The request as the outbox notes it down."""
-    request = RequestNote(work.endpoint.budget, work.carried(), in_rows=work.in_rows())
-    if work.step is not None:
-        request.filename, request.kind = work.step.batch.filename, work.step.batch.kind
-        last_calls = [event_id(row.events[-1]) if row.events else row.last_call for row in work.rows]
-        request.last_calls = [call_id for call_id in last_calls if call_id is not None]
-        request.filed = work.filed()
-    return request

@@ -1,6 +1,6 @@
 """Values are the application's: their classes may lie, and their methods may raise, or return anything.
 
-Whoever runs such code does so in a ``try`` whose ``except Exception`` makes an `InvalidCall` of it with `raised`.
+Code of theirs runs in a ``try`` whose ``except Exception`` makes an `InvalidCall` of it with `raised`.
 Nothing here asks a value for its `repr`.
 """
 
@@ -20,12 +20,12 @@ _module_of = type.__dict__["__module__"].__get__
 
 
 def is_a(value: object, kind: type[T]) -> TypeGuard[T]:
-    """As `isinstance`, by what the value is, and not by its ``__class__``: that may be another one's, and may raise."""
+    """Ask as `isinstance` does, by the value's type, and not by its ``__class__``: that may lie, and may raise."""
     return issubclass(type(value), kind)
 
 
 def type_name(value: object) -> str:
-    """What the value's type is called, without its module."""
+    """Give the name of the value's type, without its module."""
     name: str = _name_of(type(value))
     return name
 
@@ -43,7 +43,7 @@ def must_be(allowed: str, value: object) -> str:
 
 
 def items_of(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """Its items. `TypeError` if there are more than it says that it has: they may have no end."""
+    """Iterate over the mapping's items. Raises `TypeError` if there are more than it says: they may have no end."""
     most = len(mapping)
     for count, item in enumerate(mapping.items()):
         if count == most:
@@ -52,5 +52,8 @@ def items_of(mapping: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def raised(field: str, error: Exception) -> InvalidCall:
-    """The refusal of a value whose own code has failed. The error's text may hold the value: only its type is named."""
+    """Make the refusal of a value whose own code has failed.
+
+    The error's text may hold the value, so only its type is named.
+    """
     return InvalidCall(field, f"raised {type_name(error)} while it was checked")

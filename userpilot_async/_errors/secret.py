@@ -1,4 +1,4 @@
-"""The API key, hidden from whoever looks at our values, and taken out of what servers say.
+"""The API key, hidden from all who look at our values, and taken out of what servers say.
 
 Error reporters (Sentry, rich, ``pytest -l``) show the `repr` of all locals of the frames that an exception came
 through. So the key is in no local variable as plain text, but for functions that neither wait nor raise.
@@ -64,7 +64,7 @@ class HiddenBytes(bytes):
 
 
 class Secret(Hidden[str]):
-    """One API key: a printable ASCII text."""
+    """An API key: a printable ASCII text, which `clean` takes out of other texts."""
 
     __slots__ = ("_bare_forms", "_forms")
 
@@ -78,7 +78,7 @@ class Secret(Hidden[str]):
     def may_be_in(self, data: bytes) -> bool:
         """False only if `clean` has nothing to do in what ``data`` says, in JSON.
 
-        It is one look, where a long list has 100,000 texts. A zero is of UTF-16.
+        One search, where a long list has 100,000 texts. A zero is of UTF-16.
         """
         text = data.decode(errors="replace")
         # Once more than in a text: a JSON text's own escapes are a layer of quoting, the outermost one.
@@ -129,7 +129,7 @@ class Secret(Hidden[str]):
         return _any_in(_bare(text), forms)
 
     def clean_json(self, value: Any) -> Any:
-        """What was decoded from JSON, with all names and texts in it cleaned, however deep; changed in place."""
+        """Clean all names and texts in what was decoded from JSON, however deep, in place; gives the cleaned value."""
         around = [value]
         waiting: list[Any] = [around]
         while waiting:

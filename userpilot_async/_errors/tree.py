@@ -1,4 +1,4 @@
-"""What can go wrong, and whose fault it is.
+"""Everything that can go wrong, and whose fault it is.
 
 UserpilotError
 ├── InvalidCall        the caller's: raised at the call; names the field, never the value

@@ -1,34 +1,117 @@
-"""What people see of a durable outbox from outside, and what they have done to it: the same wherever it is."""
+"""What people see of a durable outbox from outside, and what they do with it: the same wherever it is.
+
+A kind of outbox implements `OutboxAdmin`. What is decided stands here: which dead letters are meant, who sends by the
+note beside the lease, whether an outbox may change hands, whose a call is.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, Protocol
 
 import attrs
 
 from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, companion_key, companion_of, fields_of, identify_in
-from .._calls.stored import Runs
+from .._calls.stored import UNREADABLE, Runs
 from .._errors.tree import OutboxError
+from .._schedule.calendar import age
+from .owner import Claim
 
 Call = tuple[Kind, Key, Payload]
 PURGED = Outcome("dropped", "purged")
 PREFIXES = {"parcelvoy": ("e:", "a:")}  # of keys, by kind of server: of external and of anonymous ids
 
 
+class OutboxAdmin(Protocol):
+    """An outbox from outside, for people, beside the clients that use it or without any.
+
+    Every method looks at the place anew, and raises `OutboxError`: also where the place does not answer, for a person
+    does not want to wait for that.
+    """
+
+    @property
+    def place(self) -> str:
+        """The outbox's name in messages, without a password."""
+        ...
+
+    @property
+    def kind(self) -> Literal["sqlite", "redis"]:
+        """The room that keeps the outbox: its purge leaves traces of other kinds."""
+        ...
+
+    def inspect(self) -> Inspection:
+        """All that there is to see, at one moment."""
+        ...
+
+    def holder(self) -> Holder | None:
+        """Who has the sender's lease; ``None`` if nobody sends."""
+        ...
+
+    def dead_letters(self, chosen: Selection = ...) -> DeadLetters:
+        """The dead and dropped calls that are kept, but those that are not ``chosen``."""
+        ...
+
+    def retry(self, chosen: Selection = ...) -> Retried:
+        """Put the chosen dead letters back: at the end of the line, in their order, with the time of their acceptance.
+
+        They are accepted once more, under new ids.
+        """
+        ...
+
+    def rebind(self, claim: Claim) -> Rebound:
+        """Give the outbox to another account, or to the same one with another key. Nobody may be sending from it."""
+        ...
+
+    def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
+        """Erase a person or a company; not ``really``, only count how much that would be.
+
+        Calls that a sender has in its memory may still be sent.
+        """
+        ...
+
+
+@attrs.frozen
+class Selection:
+    """Which dead letters are meant: all, or those lost for these reasons, with these ids."""
+
+    reasons: Collection[str] = ()
+    ids: Collection[int] = ()
+
+    def takes(self, call_id: int, reason: str) -> bool:
+        """The dead letter with this id, lost for this reason, is meant."""
+        return (not self.reasons or reason in self.reasons) and (not self.ids or call_id in self.ids)
+
+    def missing(self, kept: Iterable[int]) -> Sequence[int]:
+        """The ids that were asked for, and are not among those that are ``kept``."""
+        return sorted(set(self.ids).difference(kept))
+
+
+EVERY_ONE = Selection()
+
+
 @attrs.frozen
 class Holder:
-    """Who sends, by its own account."""
+    """Who has the sender's lease, by its own account. Shown to people, and used for nothing."""
 
     pid: int | None = None
     host: str | None = None
     since: float | None = None
-    """By the clock of the outbox: this machine's, or its server's."""
+    """When it got the lease, by the clock of the outbox: this machine's, or its server's."""
     seconds: float | None = None
-    """For how long, by the same clock."""
+    """How long ago that was, by the same clock."""
+
+    @classmethod
+    def of(cls, note: str | bytes, now: float) -> Holder:
+        """Who has written this note; somebody unknown, if it cannot be read: it may just be being written."""
+        try:
+            said = json.loads(note)
+            since = float(said["since"])
+            return cls(int(said["pid"]), str(said["host"]), since, age(since, now))
+        except (*UNREADABLE, OverflowError):
+            return cls()
 
     def __str__(self) -> str:
         name = "another process" if self.pid is None else f"process {self.pid}"
@@ -81,6 +164,15 @@ class DeadLetter:
     detail: str
     call: Call | None
     """As it was put; ``None`` if it is damaged."""
+
+
+@attrs.frozen
+class DeadLetters:
+    """Dead and dropped calls that are kept, oldest first."""
+
+    destination: str | None
+    """To which server the outbox's calls go; ``None`` while it belongs to nobody."""
+    kept: Sequence[DeadLetter]
 
 
 @attrs.frozen
@@ -152,8 +244,13 @@ def server_of(destination: str) -> str:
     return destination.partition(" at ")[0]
 
 
-def check_kinds(place: str, before: str | None, destination: str, calls: int) -> None:
-    """May so many calls for one server go to another? Raises `OutboxError`."""
+def check_rebinding(place: str, before: str | None, destination: str, calls: int, *, has_sender: bool) -> None:
+    """See that an outbox with so many calls may change hands. Raises `OutboxError` with the place's name.
+
+    Calls for one kind of server mean nothing to another, and a sender would go on with the old key.
+    """
+    if has_sender:
+        raise OutboxError(f"{place} has a sender, which would go on with the old key: end it first")
     if before is not None and server_of(before) != server_of(destination) and calls:
         kinds = f"{server_of(before)}, which {server_of(destination)} does not understand"
         raise OutboxError(f"{place} has {calls:,} calls for {kinds}: take an outbox of its own")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
-from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
-from .._calls.stored import Concluded
+from .._calls.rows import Row
 from .._errors.tree import OutboxError
-from .._schedule.takeover import RequestNote, Takeover
+from .._schedule.settlement import Settlement
+from .._schedule.takeover import RequestNote
 from .receipt import LateReceipt
 
 
@@ -109,7 +109,7 @@ class Batch:
     """Its puts are held, or it takes so long that those who wait should look at the time."""
     error: OutboxError | None = None
     """Why its puts are not held."""
-    refused_told: bool = False
+    refusals_recorded: bool = False
     """What was refused is in the account."""
 
     def held(self) -> None:
@@ -151,6 +151,19 @@ class Batch:
         settled.carriers += carriers
         settled.merged += merged
 
+    def settle(self, settlement: Settlement, freed: int) -> None:
+        """Calls, and those merged into them, are settled; ``freed`` bytes leave with them."""
+        self.freed += freed
+        self.leaving += len(settlement.carriers) + len(settlement.merged)
+        if settlement.outcome.is_delivered:
+            self.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
+            if isinstance(settlement.said, Row):
+                row = settlement.said
+                self.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]
+        else:
+            carriers, merged = list(settlement.carriers), list(settlement.merged)
+            self.lost.append(Settled(settlement.outcome, carriers, merged, settlement.detail))
+
     def take_in(self, before: Batch) -> None:
         """Write, too, what has to be written some time of one that failed: not its calls, nor requests to be made."""
         self.refused[:0] = before.refused
@@ -162,36 +175,3 @@ class Batch:
         self.forgotten[:0] = before.forgotten
         self.freed += before.freed
         self.leaving += before.leaving
-
-
-@attrs.frozen
-class Committed:
-    """What the outbox holds after a transaction, or when it was looked at."""
-
-    account: Account
-    oldest: int | None
-    """The lowest id that is held."""
-    heard: Sequence[Concluded] = ()
-    """What others have settled since the last time."""
-    said: Sequence[Concluded] = ()
-    """And what this transaction has."""
-    first_put: int = 0
-    """The ids of its puts count up from here, those of the refused go on behind them."""
-    puts_failed: OutboxError | None = None
-    """Its puts are not held; everything else is recorded."""
-    complete: bool = False
-    """Nothing that became of calls is untold: those before the oldest that is held, whose fate nobody has said, have
-    gone without a word.
-    """
-    ids: Sequence[int] | None = None
-    """The ids of its puts, if they are not all in a row."""
-    first_refused: int | None = None
-    """The id of the first that was refused, if those are not behind the puts."""
-
-
-@attrs.frozen
-class Lead:
-    """The lease is ours."""
-
-    inheritance: Takeover
-    now: Committed

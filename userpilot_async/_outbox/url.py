@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, without_frames
-from .protocol import MemoryOutbox, Outbox
+from .admin import OutboxAdmin
+from .memory import MemoryOutbox
+from .protocol import Outbox
 
 # By scheme: a module, and what in it makes an outbox of a URL. By name, so that nobody loads what is not asked for.
 _REDIS = ("redis", "RedisOutbox")
@@ -82,6 +84,18 @@ def outbox_at(place: AnyPlace | None, called: str = "outbox") -> Outbox:
         refusal = without_frames(error)
     del place
     raise refusal
+
+
+def admin_at(url: str) -> OutboxAdmin:
+    """What can be done with the outbox at a URL from outside.
+
+    Raises as `outbox_at` does, and `ConfigurationError` for one that is in a process's memory.
+    """
+    outbox: Any = outbox_at(url)
+    if not outbox.durable:
+        raise ConfigurationError("nobody can look into the memory of another process")
+    admin: OutboxAdmin = outbox.admin()
+    return admin
 
 
 def _outbox_at(place: AnyPlace | None, called: str) -> Outbox:

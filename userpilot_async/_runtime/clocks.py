@@ -21,7 +21,7 @@ _STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOT
 
 
 def wall() -> float:
-    """The calendar, in seconds since 1970. By its name each time: whoever sets `time.time` in a test sets this."""
+    """The calendar, in seconds since 1970. By its name each time: a test that sets `time.time` sets this."""
     return time.time()
 
 
@@ -36,17 +36,17 @@ def running() -> float:
 
 
 def read() -> Clocks:
-    """All clocks, at one moment."""
+    """Read all clocks, at one moment."""
     return _together(lambda: Clocks(wall(), steady(), running()), steady)
 
 
 def offset(calendar: Callable[[], float] = wall, steadily: Callable[[], float] = steady) -> float:
-    """From the steady clock to the calendar, in seconds: this changes when the calendar is set, and only then."""
+    """Give the seconds from the steady clock to the calendar, which change when the calendar is set, and only then."""
     return _together(lambda: calendar() - steadily(), steadily)
 
 
 def _together(clocks: Callable[[], T], steadily: Callable[[], float]) -> T:
-    """What several clocks show: read again, if the process was stopped in between."""
+    """Give what several clocks show at one moment: they are read again, if the process was stopped in between."""
     tries = 0
     while True:
         tries += 1
@@ -58,15 +58,15 @@ def _together(clocks: Callable[[], T], steadily: Callable[[], float]) -> T:
 
 @attrs.frozen
 class Boot:
-    """One run of a machine, from its start to its end, in which the steady clock goes on through all processes."""
+    """A run of a machine, from its start to its end, in which the steady clock goes on through all processes."""
 
     id: str
     offset: float
-    """From the steady clock to the kernel's calendar, in seconds."""
+    """Seconds from the steady clock to the kernel's calendar."""
 
 
 def boot_here() -> Boot | None:
-    """This run of the machine; ``None`` where it has no name.
+    """Give the run of the machine that we are in; ``None`` where it has no name.
 
     By the kernel's clocks, and not by `wall`: what one process makes of its `time.time` sets no machine's clock.
     """

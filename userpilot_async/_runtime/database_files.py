@@ -5,7 +5,7 @@ database's mode (sqlite.org/src, os_unix.c, ``findCreateFileMode``, read 2026-11
 descriptor; and once SQLite has opened it, the name must still lead to that file.
 
 A process loses its POSIX locks on a file, SQLite's too, when it closes any descriptor of that file (fcntl(2);
-sqlite.org/howtocorrupt.html, 2.2). So those of a database are closed when nobody in this process uses it any more.
+sqlite.org/howtocorrupt.html, 2.2). So those of a database are closed when nothing in this process uses it any more.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Inode = tuple[int, int]
 
 
 def inode_of(found: os.stat_result) -> Inode:
-    """What tells a file from all others that there are at the time."""
+    """Give the device and number that tell a file from all others that there are at the time."""
     return found.st_dev, found.st_ino
 
 
 @attrs.define
 class _Descriptors:
-    """Of one database and of what lies beside it, for all in this process who use it."""
+    """Descriptors of one database and of what lies beside it, for all in this process who use it."""
 
     users: int = 0
     by_inode: dict[Inode, int] = attrs.field(factory=dict)
 
     def of(self, path: Path, names: Names) -> int:
-        """The one of this file. Raises `UnsafeFile`, or another `OSError`."""
+        """Give the descriptor of this file. Raises `UnsafeFile`, or another `OSError`."""
         found = os.lstat(path)
         descriptor = self.by_inode.get(inode_of(found))
         if descriptor is None:
@@ -70,7 +70,7 @@ class DatabaseFile:
         self._names = names
         self._is_open = True
         with _lock:
-            for _ in range(ATTEMPTS):  # somebody else's repair may put a new file in its place just now
+            for _ in range(ATTEMPTS):  # another process's repair may put a new file in its place just now
                 if self._opened():
                     return
         raise _exchanged(path)
@@ -93,11 +93,11 @@ class DatabaseFile:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes that the file has now."""
         return os.fstat(self._descriptor).st_size
 
     def header(self) -> bytes:
-        """The first 100 bytes of it, or what there is."""
+        """Read the first 100 bytes of the file, or what there is."""
         with _lock:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             return os.read(self._descriptor, 100)
@@ -113,13 +113,13 @@ class DatabaseFile:
                 make_private(side, self._descriptors.of(side, self._names))
 
     def confirm(self) -> None:
-        """The name still leads to this file, now that SQLite has opened it by that; else raise `UnsafeFile`."""
+        """Raise `UnsafeFile` unless the name still leads to this file, now that SQLite has opened it by that."""
         if inode_of(os.lstat(self.path)) != self.inode:
             raise _exchanged(self.path)
         self.make_private()  # what SQLite has found, or made, beside it
 
     def close(self) -> None:
-        """The connection is closed."""
+        """Let go of the file: the connection to it is closed."""
         with _lock:
             if not self._is_open:
                 return

@@ -13,7 +13,7 @@ from .environment import flag, variable
 
 @attrs.frozen
 class SwitchedOff:
-    """Stands where the API key would: nobody is asked for one, and no request is made.
+    """Stands where the API key would: none is asked for, and no request is made.
 
     ``by`` is what switched the client off, as messages name it: ``disabled=True`` or ``USERPILOT_DISABLED=1``.
     """
@@ -26,13 +26,13 @@ class SwitchedOff:
 
     @property
     def undo(self) -> str:
-        """What to do to have requests made."""
+        """The remedy, for messages: how to have requests made."""
         variable = self.by.partition("=")[0]
         return "leave disabled=True out to send" if variable == "disabled" else f"unset {variable} to send"
 
 
 def switched_off(disabled: bool | None, name: str) -> SwitchedOff | None:
-    """What switches the client off, or ``None`` if nothing does. ``disabled`` wins over the variable of this name.
+    """Give what switches the client off, or ``None``. ``disabled`` wins over the variable called ``name``.
 
     Raises `ConfigurationError` for a ``disabled`` that is no bool, and for a variable that is no `flag`.
     """

@@ -1,4 +1,4 @@
-"""What the environment says. A variable that is empty is unset; no file, such as ``.env``, is ever read."""
+"""Variables of the environment. An empty one counts as unset; no file, such as ``.env``, is ever read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ OFF = ("false", "0", "no", "off")
 
 
 def variable(name: str) -> str | None:
-    """What a variable says; ``None`` if it is unset, or empty, as ``${NAME:-}`` in a compose file leaves it."""
+    """Read the variable ``name``; ``None`` if it is unset, or empty, as ``${NAME:-}`` in a compose file leaves it."""
     return os.environ.get(name) or None
 
 
 def flag(name: str) -> bool | None:
-    """What a variable says that is true or false, in any case; ``None`` if it is unset, or blank.
+    """Read the variable ``name``, which is true or false, in any case; ``None`` if it is unset, or blank.
 
     Raises `ConfigurationError` with its name.
     """
@@ -32,5 +32,5 @@ def flag(name: str) -> bool | None:
 
 
 def given(value: T | None, argument: str, name: str) -> tuple[T | str | None, str]:
-    """The argument if there is one, else what the variable ``name`` says; and what to call that in a message."""
+    """Give the ``value`` of an ``argument``, or that of the variable ``name``; and what to call it in a message."""
     return (value, argument) if value is not None else (variable(name), name)

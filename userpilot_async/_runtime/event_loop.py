@@ -43,7 +43,7 @@ def _trio_here() -> Any:
 
 
 def cancelled_natively() -> bool:
-    """Ask in an ``except`` for a cancellation: nobody's scope did it, but `Task.cancel` on this very task.
+    """Ask in an ``except`` for a cancellation whether no scope did it, but `Task.cancel` on this very task.
 
     A loop that is shut down does that, or an application that cancels all tasks there are. A task of ours ends
     then; if the cancellation went on, anyio's task group would cancel the application's own task with it.
@@ -78,7 +78,7 @@ def host_here() -> Callable[[], bool]:
 
 
 def clock_here() -> Callable[[], float]:
-    """The clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
+    """Give the clock of the loop this is called in, as a plain function; raises `RuntimeError` outside of any."""
     trio = _trio_here()
     if trio is not None:
         current_time: Callable[[], float] = trio.lowlevel.current_clock().current_time  # also outside of trio's run
@@ -89,7 +89,7 @@ def clock_here() -> Callable[[], float]:
 
 
 def loop_here() -> object:
-    """What stands for the loop that runs in this thread, or ``None``."""
+    """Give the object that stands for the loop that runs in this thread, or ``None``."""
     trio = _trio_here()
     if trio is not None:
         return trio.lowlevel.current_trio_token()
@@ -98,7 +98,7 @@ def loop_here() -> object:
 
 
 def soon_here() -> Callable[..., object]:
-    """What calls a function soon in the loop that this is called in, from any thread: ``soon(function, *arguments)``.
+    """Give the function by which any thread has another called in this loop: ``soon(function, *arguments)``.
 
     It raises `RuntimeError` when that loop has ended.
     """
@@ -126,7 +126,7 @@ async def in_thread(function: Callable[[], T]) -> T:
             results.append(function())
         except BaseException as error:
             errors.append(error)
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+        with suppress(RuntimeError):  # the loop has ended, and with it the waiting
             soon(done.set)
 
     threading.Thread(target=work, name="userpilot_async", daemon=True).start()
@@ -141,25 +141,25 @@ class HomeLoop:
     """The event loop in which a client was opened, as other threads, other loops and forked children see it."""
 
     loop: object
-    """What `loop_here` gives in it."""
+    """The object that `loop_here` gives in the loop."""
     thread: int
-    """The `get_ident` of the thread in which it runs."""
+    """The `get_ident` of the thread in which the loop runs."""
     pid: int
-    """The process in which it runs."""
+    """The id of the process in which the loop runs."""
     soon: Callable[..., object]
-    """What `soon_here` gives in it."""
+    """The function that `soon_here` gives in the loop."""
 
     @classmethod
     def here(cls) -> HomeLoop:
-        """The loop in which this is called; raises `RuntimeError` outside of any."""
+        """Give the loop in which this is called; raises `RuntimeError` outside of any."""
         return cls(loop_here(), get_ident(), os.getpid(), soon_here())
 
     def runs_here(self) -> bool:
-        """Whoever asks is in a task or a callback of this very loop."""
+        """Ask whether this is called in a task or a callback of this very loop."""
         return loop_here() is self.loop
 
     def has_ended(self) -> bool:
-        """Nothing will run in it any more: it was closed, or this is a forked child, which has nothing of it."""
+        """Ask whether the loop runs nothing any more: it was closed, or this is a forked child, without it."""
         if self.pid != os.getpid():
             return True
         is_closed: Callable[[], bool] | None = getattr(self.loop, "is_closed", None)
@@ -173,4 +173,4 @@ class HomeLoop:
 
 
 def _nothing() -> None:
-    """For whoever only asks whether it would be called."""
+    """Do nothing, for a question whether this would be called."""

@@ -31,10 +31,10 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
     """Give ``value`` out between ``opened(tasks)`` and ``closing()``, which no scope can cancel.
 
     ``opened`` runs in the task that has the task group, ``closing`` in the task that leaves. What the application
-    raises inside travels out as it is. ``lost()`` is called where the tasks end before anybody leaves: the loop is
-    being shut down, the application has cancelled them, or whoever opens it was cancelled when ``opened`` had done its
-    work. Not an async generator: the loop finishes one that was
-    forgotten in a task of the loop's own, where a task group cannot be left.
+    raises inside travels out as it is. ``lost()`` is called where the tasks end before the block is left: the loop is
+    being shut down, the application has cancelled them, or the opening was cancelled when ``opened`` had done its work.
+    Not an async generator: the loop finishes one that was forgotten in a task of the loop's own, where a task group
+    cannot be left.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class Lifetime(AbstractAsyncContextManager[T, None]):
 
 
 def weakly(method: Callable[..., object]) -> Callable[..., object]:
-    """For those who outlive a client that was forgotten: it must be collected, or nobody would hear of it."""
+    """Give a function that calls ``method`` while its object lives: for what outlives a client that was forgotten.
+
+    Such a client must be collected, or its loss would not be heard of.
+    """
     weak = weakref.WeakMethod(method)
 
     def call(*arguments: object) -> None:
@@ -119,7 +122,7 @@ class Enterable:
 
 
 class Startable(Enterable):
-    """What is opened by ``async with``, and on asyncio also by `start`, which its ``aclose`` ends."""
+    """A class that is opened by ``async with``, and on asyncio also by `start`, which its ``aclose`` ends."""
 
     _was_started = False
 
@@ -146,7 +149,7 @@ class Startable(Enterable):
 
 
 class _Host(Protocol):
-    """Whoever has the task group, from `start` to `end`."""
+    """The task that has the task group, from `start` to `end`."""
 
     async def start(self, opened: Opened) -> None:
         """Enter the task group and call ``opened`` with it; raises what that raises."""
@@ -161,7 +164,7 @@ class _InThisTask:
     """The task that starts it has the task group, and must end it."""
 
     async def start(self, opened: Opened, breaks_off: anyio.CancelScope | None = None) -> None:
-        """As `_Host.start`; ``breaks_off`` is a scope for the opening alone."""
+        """Start as `_Host.start` says; ``breaks_off`` is a scope for the opening alone."""
         self.tasks = anyio.create_task_group()
         await self.tasks.__aenter__()
         try:
@@ -175,7 +178,7 @@ class _InThisTask:
             raise
 
     async def end(self) -> None:
-        """As `_Host.end`."""
+        """Cancel what runs in the task group and leave it, as `_Host.end` says."""
         self.tasks.cancel_scope.cancel()
         await self.tasks.__aexit__(None, None, None)
 
@@ -194,13 +197,13 @@ class _InItsOwnTask:
         self._ending = False
 
     async def start(self, opened: Opened) -> None:
-        """As `_Host.start`. Cancelled meanwhile, it breaks off the opening."""
+        """Start as `_Host.start` says. Cancelled meanwhile, it breaks off the opening."""
         import asyncio  # a fifth of this package's import time, and loaded already wherever it is needed
 
         self._starter = weakref.ref(asyncio.current_task() or self)  # not to be kept alive by the client's task
         self._started, self._stop, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._opening = anyio.CancelScope()
-        # The loop knows its tasks by weak references only: somebody has to hold this one.
+        # The loop knows its tasks by weak references only: so this one is held.
         self._task = asyncio.get_running_loop().create_task(self._run(opened), name="userpilot_async")
         try:
             await self._started.wait()
@@ -215,7 +218,7 @@ class _InItsOwnTask:
             raise self._error
 
     async def end(self) -> None:
-        """As `_Host.end`."""
+        """Have the task leave its task group, as `_Host.end` says."""
         self._ending = True
         self._stop.set()
         with anyio.CancelScope(shield=True):

@@ -1,9 +1,9 @@
 """How a file of ours is opened: for its owner only, and never through what others have put in its place.
 
 These files hold what is said of people, and others may write in their folder (``/tmp``, a shared volume). A name in it
-proves nothing, then: it may be a link to another file, somebody else's file, or a FIFO, which keeps whoever opens it
-waiting. So each is looked at by its descriptor, and refused unless it is a regular file of this process's own user that
-has one name. Its mode is set by its descriptor, too: one that was touched, or restored, with 0644 becomes 0600.
+proves nothing, then: it may be a link to another file, another user's file, or a FIFO, which keeps its opener waiting.
+So each is looked at by its descriptor, and refused unless it is a regular file of this process's own user that has one
+name. Its mode is set by its descriptor, too: one that was touched, or restored, with 0644 becomes 0600.
 
 Folders above it may be links. Windows has neither these modes nor these users: there, its kind and its names count.
 """
@@ -18,12 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 
 MODE = 0o600
-OTHERS = 0o077  # what the group, and everybody, may do
+OTHERS = 0o077  # what the group, and all users, may do
 ATTEMPTS = 20  # to open or create what others create and delete at the same moment
 LINKS = 40  # one after the other; more are a loop, as for Linux (path_resolution(7))
 
 _HAS_USERS = hasattr(os, "geteuid")
-# NONBLOCK: nobody waits on a FIFO. NOCTTY: a terminal does not become this process's own. BINARY: Windows.
+# NONBLOCK: a FIFO keeps no opener waiting. NOCTTY: a terminal does not become this process's own. BINARY: Windows.
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -37,7 +37,7 @@ Names = Callable[[Path, os.stat_result], int]
 
 
 class UnsafeFile(OSError):
-    """A file that must not be used: not a regular one, somebody else's, with other names, or open to others.
+    """A file that must not be used: not a regular one, another user's, with other names, or open to others.
 
     ``strerror`` says which, and what to do.
     """
@@ -47,7 +47,7 @@ class UnsafeFile(OSError):
 
 
 def one_name(path: Path, found: os.stat_result) -> int:
-    """What holds for most files: a second name may be in a folder of others."""
+    """Allow one name, as for most files: a second one may be in a folder of others."""
     return 1
 
 
@@ -71,7 +71,10 @@ def check_own(path: Path, found: os.stat_result, names: Names = one_name) -> Non
 
 
 def open_own(path: Path, flags: int = os.O_RDONLY, names: Names = one_name) -> int:
-    """A descriptor of a file that is there, whose mode stays as it is. Raises `UnsafeFile`, or another `OSError`."""
+    """Open a file that is there, whose mode stays as it is; gives its descriptor.
+
+    Raises `UnsafeFile`, or another `OSError`.
+    """
     check_own(path, os.lstat(path), names)  # to open a device may be enough to make it do something
     try:
         descriptor = os.open(path, flags | _FLAGS)
@@ -88,7 +91,7 @@ def open_own(path: Path, flags: int = os.O_RDONLY, names: Names = one_name) -> i
 
 
 def make_private(path: Path, descriptor: int) -> None:
-    """Nobody but its owner may read or write it from now on. Raises `UnsafeFile` where that cannot be."""
+    """Let the owner alone read and write the file from now on. Raises `UnsafeFile` where that cannot be."""
     _set_mode(path, descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & MODE)
 
 
@@ -108,7 +111,10 @@ def _set_mode(path: Path, descriptor: int, mode: int) -> None:
 
 
 def open_private(path: Path, flags: int = os.O_RDONLY, names: Names = one_name) -> int:
-    """A descriptor of a file that is there, and private from now on. Raises as `open_own` and `make_private` do."""
+    """Open a file that is there, private from now on; gives its descriptor.
+
+    Raises as `open_own` and `make_private` do.
+    """
     descriptor = open_own(path, flags, names)
     try:
         make_private(path, descriptor)
@@ -119,7 +125,10 @@ def open_private(path: Path, flags: int = os.O_RDONLY, names: Names = one_name) 
 
 
 def is_there(path: Path) -> bool:
-    """A file of ours lies there, private from now on. Raises `UnsafeFile` if something else does, or an `OSError`."""
+    """Ask whether a file of ours lies there, and have it private from now on.
+
+    Raises `UnsafeFile` if something else lies there, or another `OSError`.
+    """
     try:
         found = os.lstat(path)
         check_own(path, found)
@@ -131,7 +140,10 @@ def is_there(path: Path) -> bool:
 
 
 def create_private(path: Path, flags: int = os.O_RDWR) -> int:
-    """A descriptor of a new file. Raises `FileExistsError` if the name is taken, `UnsafeFile`, or another `OSError`."""
+    """Make a new file; gives its descriptor.
+
+    Raises `FileExistsError` if the name is taken, `UnsafeFile`, or another `OSError`.
+    """
     descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | _FLAGS, MODE)
     try:
         _set_mode(path, descriptor, MODE)  # an odd umask may have left less
@@ -148,7 +160,7 @@ def create_private(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def open_or_create(path: Path, flags: int = os.O_RDWR) -> int:
-    """A descriptor of the file, private from now on, which is made if there is none.
+    """Open the file, private from now on, or make it if there is none; gives its descriptor.
 
     Raises `UnsafeFile`, or another `OSError`.
     """
@@ -161,7 +173,7 @@ def open_or_create(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def rewrite(path: Path) -> int:
-    """A descriptor to write the file anew by. Raises as `open_or_create` does."""
+    """Empty the file, to write it anew; gives its descriptor. Raises as `open_or_create` does."""
     descriptor = open_or_create(path, os.O_WRONLY)
     os.ftruncate(descriptor, 0)
     return descriptor
@@ -176,8 +188,8 @@ def make_folders(folder: Path) -> None:
 def check_links(path: Path) -> None:
     """Raise `UnsafeFile` if the last name of ``path`` is a link that others may have put there, or one to nowhere.
 
-    Whoever names a link of their own to a file, in a folder where nobody else writes, means that file. Raises another
-    `OSError` where it cannot be looked at.
+    A link of this user's own, in a folder where no other user writes, stands for the file that it leads to. Raises
+    another `OSError` where the file system cannot be asked.
     """
     for _ in range(LINKS):
         folder = Path(os.path.realpath(path.parent))

@@ -12,7 +12,7 @@ in_on_dead: ContextVar[bool] = ContextVar("userpilot_async.in_on_dead", default=
 
 @contextmanager
 def marked(inside: bool) -> Generator[None]:
-    """What is done here is done by `on_dead`, or is not."""
+    """Mark what is done in this block as done by `on_dead`, or as not."""
     token = in_on_dead.set(inside)
     try:
         yield

@@ -1,3 +1,3 @@
-"""The version, where everybody can import it from."""
+"""The version of this library, for all folders to import."""
 
 __version__ = "0.1.0"

@@ -8,8 +8,8 @@ from itertools import chain, islice, repeat
 
 from .._calls.outcome import NO_WORDS, Outcome, Words
 from .._calls.rows import Row, RowState
-from .._protocol.file_job import JobEffect
 from .dedup import Dedup
+from .job_batch import JobEffect
 from .job_slot import JobSlot
 from .key_queue import KeyQueue, Post
 from .property_cache import PropertyCache

@@ -14,8 +14,8 @@ import attrs
 from .._calls.payload import IdentifyPayload, Key, Kind, Payload
 from .._calls.rows import Row
 from .._errors.tree import InvalidCall
-from .._protocol.file_job import Step
 from .._protocol.verdict import Promise, Verdict
+from .job_batch import Step
 
 
 class Call(Protocol):

@@ -25,7 +25,7 @@ from .destination import Destination
 from .key_queue import KeyQueue, Post
 from .queue_state import QueueState
 from .queues import Queues
-from .routes.context import Pace
+from .routes.context import Urgency
 from .routes.file_route import FileRoute
 from .settlement import Settlements
 
@@ -38,7 +38,7 @@ class Intake:
 
     def __init__(
         self, destination: Destination, queues: Queues, dedup: Dedup, settled: Settlements, completion: Completion,
-        files: Sequence[FileRoute], pace: Pace, *, drops_ambiguous: bool,
+        files: Sequence[FileRoute], urgency: Urgency, *, drops_ambiguous: bool,
     ) -> None:  # fmt: skip
         self._to = destination
         self._queues = queues
@@ -48,7 +48,7 @@ class Intake:
         self._files = files
         self._rejoining: Sequence[FileRoute] = ()
         """Those whose file was taken over, while its calls come in."""
-        self._pace = pace
+        self._urgency = urgency
         self._drops_ambiguous = drops_ambiguous
 
     def expect_files(self) -> None:
@@ -76,7 +76,7 @@ class Intake:
             self._queues.place(queue)  # which forgets one that was new
             return
         self._completion.possible_duplicates += was_sent
-        self._pace.newest["track"] = accepted_at
+        self._urgency.newest["track"] = accepted_at
         waiting = (call_id, accepted_at, event)
         if self._rejoining and any(route.rejoin_event(queue, waiting) for route in self._rejoining):
             return
@@ -126,7 +126,7 @@ class Intake:
             if in_file is not None:
                 self._settled.merged += in_file.ids[-2:-1] if ids else ()
                 return in_file
-        self._pace.newest[queue.kind] = accepted_at
+        self._urgency.newest[queue.kind] = accepted_at
         row = queue.waiting_row
         if row is not None and self._to.merges(row, identify, queue.calls[-1] is row):
             before = row.size

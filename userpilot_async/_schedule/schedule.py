@@ -27,7 +27,7 @@ from .job_slot import JobSlot
 from .outlook import Outlook
 from .queues import Queues
 from .routes.bulk import BulkRoute
-from .routes.context import Pace, RouteContext
+from .routes.context import RouteContext, Urgency
 from .routes.events import EventRoute
 from .routes.identifies import IdentifyRoute
 from .routes.import_breaker import ImportBreaker
@@ -63,7 +63,7 @@ class Schedule:
         """Requests that were given out, and have not ended."""
         self._to = destination
         self._calendar = calendar or never_set(now)
-        self._pace = Pace(settings.flush_interval)
+        self._urgency = Urgency(settings.flush_interval)
         self._queues, self._dedup = Queues(destination.kinds), Dedup()
         self._completion = Completion(
             self._queues, self._dedup, self.settled, repeats=settings.on_ambiguous == "send"
@@ -72,7 +72,7 @@ class Schedule:
         self._breaker = ImportBreaker(imports is not None and imports.wanted)
         self._health = ServerHealth(server, destination, self._breaker, chance)
         context = RouteContext(
-            settings, destination, self._queues, self.buckets, self._completion, self._health, self._pace,
+            settings, destination, self._queues, self.buckets, self._completion, self._health, self._urgency,
             self._calendar, chance, filename, server,
         )  # fmt: skip
         self._bulk = BulkRoute(context, destination.files) if destination.files is not None else None
@@ -81,7 +81,7 @@ class Schedule:
             self._completion.known = self._late.known
         files = [route for route in (self._bulk, self._late) if route is not None]
         self._intake = Intake(
-            destination, self._queues, self._dedup, self.settled, self._completion, files, self._pace,
+            destination, self._queues, self._dedup, self.settled, self._completion, files, self._urgency,
             drops_ambiguous=settings.on_ambiguous == "drop",
         )  # fmt: skip
         self._routes: list[Route] = [*reversed(files), IdentifyRoute(context, self._bulk), EventRoute(context)]
@@ -180,15 +180,15 @@ class Schedule:
     @property
     def expedited(self) -> int:
         """So many callers wait for everything to be sent: nothing lingers for others to share a request with."""
-        return self._pace.expedited
+        return self._urgency.expedited
 
     @expedited.setter
     def expedited(self, callers: int) -> None:
-        self._pace.expedited = callers
+        self._urgency.expedited = callers
 
     def leave_by(self, deadline: float | None) -> None:
         """Everything that still waits at this moment will be lost; ``None`` for never."""
-        self._pace.leave_by = deadline
+        self._urgency.leave_by = deadline
 
     @property
     def held(self) -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -15,29 +13,29 @@ import attrs
 from anyio.abc import TaskGroup
 
 from .._calls.rows import MAX_ROWS
-from .._calls.values import MAX_NAME, Convertible, checked_id, checked_name, encode_json, quoted
+from .._calls.values import MAX_NAME, Convertible, checked_id, encode_json
 from .._delivery.credentials import Key, KeyRing, Transport, checked_base_url, checked_transport, hidden
-from .._errors.foreign import is_a, items_of, must_be, raised, type_name
+from .._errors.foreign import is_a, must_be
 from .._errors.secret import Hidden
 from .._errors.tree import (
-    ClientClosed,
-    ClientNotOpen,
     ConfigurationError,
     InvalidCall,
     JobFailed,
     Rejected,
     Unavailable,
-    WrongLoop,
 )
-from .._protocol.backoff import backoff
+from .._protocol.backoff import Pace, backoff
+from .._protocol.file_job import FileJob, JobRules
+from .._protocol.job_effects import Completed, Failed, JobStep
 from .._protocol.job_list import MAX_PAGES, Pages
-from .._protocol.jobs import Job, JobStatus, next_look, quoted_job_id
+from .._protocol.jobs import Job, quoted_job_id
 from .._protocol.verdict import Meaning, Promise, Verdict, as_promised
 from .._runtime.disabled import SwitchedOff, switched_off
 from .._runtime.environment import given
-from .._runtime.event_loop import HomeLoop, cancelled_natively
 from .._runtime.lifetime import Lifetime, Startable, weakly
 from .calls import Identify, IdentifyCompany, Track, track_body
+from .file_rows import company_line, each, import_line, user_line
+from .request_tasks import RequestTasks
 
 if TYPE_CHECKING:
     from .._delivery.connection import Connection
@@ -48,11 +46,10 @@ T = TypeVar("T")
 Region = Literal["us", "eu"]
 
 JOBS_PATH = "/v1/background_jobs"
+IMPORTS_PATH = "/v1/imports"
 # docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
 BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
 API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
-
-
 DISABLED = "USERPILOT_DISABLED"
 
 
@@ -73,17 +70,6 @@ def server_of(region: str | None, base_url: str | None) -> str:
 
 def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Token {key}", "X-API-Version": API_VERSION}
-
-
-@attrs.frozen
-class JobList:
-    """The job list as far as it could be read."""
-
-    jobs: list[Job]
-    whole: bool
-    """The list's end was seen: what is not in ``jobs`` is not there."""
-    read: int
-    """Pages."""
 
 
 class UserpilotAPI(Startable):
@@ -114,9 +100,7 @@ class UserpilotAPI(Startable):
     ) -> None:
         key = hidden(api_key)
         del api_key  # no frame that an exception leaves shows it
-        from .._delivery.connection import (
-            Connection,  # httpx takes longer to import than all the rest: not before it is wanted
-        )
+        from .._delivery.connection import Connection  # httpx takes longest to import: not before it is wanted
 
         keys = key.reveal() if isinstance(key.reveal(), KeyRing) else keys_of(key, switched_off(None, DISABLED))
         self.switch = keys.switch
@@ -140,8 +124,7 @@ class UserpilotAPI(Startable):
                 raise ConfigurationError(f"{name} must be an int above 0")
         self._attempts = attempts
         self._own_connections = connections
-        self._tasks: TaskGroup | None = None
-        self._home: HomeLoop | None = None
+        self._tasks = RequestTasks()
 
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
@@ -155,16 +138,15 @@ class UserpilotAPI(Startable):
     def open(self, tasks: TaskGroup) -> None:
         """Make requests in ``tasks`` from now on: what ``async with`` does, for those who have a task group."""
         self._connection.open()
-        self._limiter = anyio.Semaphore(self._own_connections)
-        self._tasks, self._home = tasks, HomeLoop.here()
+        self._tasks.open(tasks, self._own_connections)
 
     def lose_tasks(self) -> None:
         """The tasks have ended in which requests are made: take no more of them."""
-        self._tasks = None
+        self._tasks.lose()
 
     async def aclose(self) -> None:
         """Take no more requests, close the connections, and end what `start` began."""
-        self._tasks = None
+        self._tasks.lose()
         await self._connection.aclose()
         await self._end_start()
 
@@ -206,12 +188,12 @@ class UserpilotAPI(Startable):
         One bulk job at a time for one key: `Rejected` with status 409 otherwise. The rows go as an NDJSON file,
         so that the job can be found by its ``filename``. Source: "Users - Bulk Identify and Update", read 2026-10.
         """
-        lines = [_user_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1)]
+        lines = [user_line(row, number) for number, row in enumerate(each(rows, "rows"), 1)]
         return await self._upload("bulk_users", "/v1/users/bulk_identify", lines, filename)
 
     async def bulk_identify_companies(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"company_id", "metadata"?}``; else as `bulk_identify_users`."""
-        lines = [_company_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1)]
+        lines = [company_line(row, number) for number, row in enumerate(each(rows, "rows"), 1)]
         return await self._upload("bulk_companies", "/v1/companies/bulk_identify", lines, filename)
 
     async def import_rows(self, rows: Iterable[Mapping[str, Any]] | bytes, *, filename: str | None = None) -> Job:
@@ -223,44 +205,54 @@ class UserpilotAPI(Startable):
         if isinstance(rows, bytes):
             content: bytes = rows
         else:
-            content = b"".join(_import_line(row, number) for number, row in enumerate(_each(rows, "rows"), 1))
-        return await self._upload("imports", "/v1/imports", [content], filename)
+            content = b"".join(import_line(row, number) for number, row in enumerate(each(rows, "rows"), 1))
+        return await self._upload("imports", IMPORTS_PATH, [content], filename)
 
     async def jobs(self) -> list[Job]:
         """The background jobs the server lists, as far as its pages can be read: how to ask for them is undocumented.
 
         Follows links, or asks for ``?page=2`` and so on where a page looks full; 100 pages at most.
         """
-        return (await self._read_jobs()).jobs
+        return await self._read_jobs()
 
-    async def _read_jobs(self, filename: str | None = None, *, most_pages: int = MAX_PAGES) -> JobList:
-        """The same, and whether the list's end was seen; until a page shows a job of this ``filename``, if given.
+    async def _read_jobs(self, *, most_pages: int = MAX_PAGES) -> list[Job]:
+        """The jobs of the first ``most_pages`` pages of the list; raises as the other methods do.
 
-        Raises as the other methods do. A page after the first that the server does not know ends the list, and so does
-        one that it has no sensible answer for: how to ask for it was a guess.
+        A page after the first that the server does not know ends the list, and so does one that it has no sensible
+        answer for: how to ask for it was a guess.
         """
-        pages = Pages(urlsplit(self.base_url).hostname or "", JOBS_PATH, most_pages)
-        found: list[Job] = []
+        pages, found = self._new_pages(most_pages), list[Job]()
         while not pages.over:
-            path = f"{JOBS_PATH}?{pages.query}" if pages.query else JOBS_PATH
             try:
-                verdict = await self._ask("jobs", "GET", path, repeatable=True, promises=Promise.JOBS)
+                verdict = await self._ask("jobs", "GET", _listing(pages.query), repeatable=True, promises=Promise.JOBS)
             except (Rejected, Unavailable) as error:
                 if not pages.read or error.status is None:
                     raise
-                pages.refused()
                 break
-            new = pages.take_in(verdict.body, verdict.next_page)
-            found += new
-            if filename is not None and any(job.filename == filename for job in new):
-                break
-        return JobList(found, pages.whole, pages.read)
+            found += pages.take_in(verdict.body, verdict.next_page)
+        return found
+
+    def _new_pages(self, most: int = MAX_PAGES) -> Pages:
+        """The beginning of a walk through the job list, of at most so many pages."""
+        return Pages(urlsplit(self.base_url).hostname or "", JOBS_PATH, most)
+
+    async def _carry_out(self, step: JobStep, content: bytes, filename: str) -> Verdict:
+        """The verdict on one step of an import file, with the file's ``content`` for its submission."""
+        if step.what == "submit":
+            return await self._tried(
+                "imports", "POST", IMPORTS_PATH, content,
+                filename=filename, repeatable=False, promises=Promise.NEW_JOB,
+            )  # fmt: skip
+        endpoint, path, promise = "jobs", _listing(step.query), Promise.JOBS
+        if step.what == "look":
+            endpoint, path, promise = "job", f"{JOBS_PATH}/{quoted_job_id(step.job_id)}", Promise.JOB
+        return await self._tried(endpoint, "GET", path, None, filename=None, repeatable=True, promises=promise)
 
     async def job(self, job_id: str) -> Job:
-        """One background job as it stands now; `Rejected` with status 404 if there is none."""
+        """The background job of this id as it stands now; raises `Rejected` with status 404 if there is none."""
         if is_a(job_id, str):  # also of a subclass, whose methods may do anything
             job_id = checked_id(job_id, "job_id")
-        path = f"/v1/background_jobs/{quoted_job_id(job_id)}"
+        path = f"{JOBS_PATH}/{quoted_job_id(job_id)}"
         verdict = await self._ask("job", "GET", path, repeatable=True, promises=Promise.JOB)
         return _job_in(verdict, job_id)
 
@@ -279,18 +271,19 @@ class UserpilotAPI(Startable):
         if not is_a(job, Job) and not is_a(job, str):
             raise InvalidCall("job", must_be("Job or str", job))
         job_id = job.job_id if isinstance(job, Job) else job
-        looks, started = 0, anyio.current_time()
+        file = FileJob("", 0, JobRules(), Pace(lambda: 1.0))
+        file.watch(job_id, anyio.current_time())
         with anyio.fail_after(timeout):
             while True:
                 seen = await self.job(job_id)
                 if on_progress is not None:
                     on_progress(seen)
-                if seen.status is JobStatus.COMPLETED:
-                    return seen
-                if seen.status is JobStatus.FAILED:
-                    raise JobFailed(job_id)
-                await anyio.sleep(next_look(seen, seen.total_rows or 0, anyio.current_time() - started, looks))
-                looks += 1
+                for effect in file.seen(seen, anyio.current_time()):
+                    if isinstance(effect, Completed):
+                        return seen
+                    if isinstance(effect, Failed):
+                        raise JobFailed(job_id)
+                await anyio.sleep(file.due - anyio.current_time())
 
     async def delete_users(self, user_ids: Iterable[str]) -> Job | None:
         """Schedule the deletion of users and what is known of them; the job, if the server names one."""
@@ -308,7 +301,7 @@ class UserpilotAPI(Startable):
     async def _delete(self, endpoint: str, path: str, field: str, ids: Iterable[str]) -> Job | None:
         if is_a(ids, str):
             raise InvalidCall(field, "must be an iterable of ids, not one str")
-        body = encode_json({field: [checked_id(one, field) for one in _each(ids, field)]}).encode()
+        body = encode_json({field: [checked_id(one, field) for one in each(ids, field)]}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
         job = Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
         return job if job is not None and job.job_id else None
@@ -327,6 +320,19 @@ class UserpilotAPI(Startable):
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
         filename: str | None = None, repeatable: bool = False, promises: Promise = Promise.RECEIPT,
     ) -> Verdict:  # fmt: skip
+        """The answer of a server that has accepted the request; raises `Rejected` or `Unavailable` for any other."""
+        verdict = await self._tried(
+            endpoint, method, path, body, filename=filename, repeatable=repeatable, promises=promises
+        )
+        if verdict.meaning is not Meaning.ACCEPTED:
+            raise error_of(verdict)
+        return verdict
+
+    async def _tried(
+        self, endpoint: str, method: str, path: str, body: bytes | None, *,
+        filename: str | None, repeatable: bool, promises: Promise,
+    ) -> Verdict:  # fmt: skip
+        """The verdict on a request, which is made again where that is safe: always, if it is ``repeatable``."""
         if self.switch is not None:
             self.switch()
         import tenacity  # 5 to 25 ms of import time that only users of the plain API need
@@ -334,7 +340,7 @@ class UserpilotAPI(Startable):
         ask = partial(self._connection.exchange, endpoint, method, path, body, filename=filename, promises=promises)
 
         async def once() -> Verdict:
-            verdict = as_promised(await self._in_own_task(ask), promises)
+            verdict = as_promised(await self._tasks.run(ask), promises)
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
             verdict = attrs.evolve(verdict, body=None)  # or it would live for as long as somebody keeps the exception
@@ -356,56 +362,7 @@ class UserpilotAPI(Startable):
         try:
             return await retrying(once)
         except _Refused as refused:
-            raise refused.translated() from None
-
-    def _tasks_here(self) -> TaskGroup:
-        """Where requests are made; raises if that is not in this loop, and open."""
-        home = self._home
-        if home is None:
-            message = "the API client is not open yet: use it as `async with UserpilotAPI(...) as api`"
-            raise ClientNotOpen(f"{message}, or open the client that it belongs to")
-        if self._tasks is None:
-            raise ClientClosed("the API client is not open any more: it was closed, or its tasks were cancelled")
-        if home.runs_here():
-            return self._tasks
-        if home.pid != os.getpid():
-            raise ClientClosed("the API client was open in the parent process: open one of its own after the fork")
-        if home.has_ended():
-            raise ClientClosed("the API client was not closed before its event loop ended")
-        message = "the API client belongs to another event loop or thread: open one for this loop"
-        raise WrongLoop(f"{message}, or, in a worker thread of that loop, call `anyio.from_thread.run(api.track, ...)`")
-
-    async def _in_own_task(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Run ``ask`` in a task of our own, so that a native cancellation of the caller cannot break the pool."""
-        tasks = self._tasks_here()
-        answers: list[T] = []
-        bugs: list[Exception] = []
-        finished = anyio.Event()
-        scope = anyio.CancelScope()
-
-        async def run() -> None:
-            try:
-                with scope:
-                    async with self._limiter:
-                        answers.append(await ask())
-            except anyio.get_cancelled_exc_class():
-                if not cancelled_natively():
-                    raise
-            except Exception as bug:  # for who asked, and not for all who use these tasks
-                bugs.append(bug)
-            finally:
-                finished.set()
-
-        tasks.start_soon(run)
-        try:
-            await finished.wait()
-        finally:
-            scope.cancel()
-        if bugs:
-            raise bugs[0]
-        if not answers:
-            raise ClientClosed("the API client was closed, or its tasks cancelled, while this request was under way")
-        return answers[0]
+            return refused.verdict
 
 
 class _Refused(Exception):
@@ -415,77 +372,27 @@ class _Refused(Exception):
         super().__init__(verdict.meaning.value)
         self.verdict = verdict
 
-    def translated(self) -> Rejected | Unavailable:
-        verdict = self.verdict
-        ids = {"error_code": verdict.error_code, "request_id": verdict.request_id}
-        if verdict.meaning is Meaning.DENIED:
-            hint = "wrong API key, the browser's App Token in its place, or a feature your plan does not have"
-            return Rejected(verdict.status or 401, f"{hint} ({verdict.detail})" if verdict.detail else hint, **ids)
-        later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
-        if later or verdict.foreign or verdict.status is None:
-            detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-            said = f": {verdict.said}" if verdict.said else ""
-            detail = f"the server {verdict.detail}{said}" if verdict.foreign else detail
-            return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
-        return Rejected(verdict.status, verdict.detail, **ids)
+
+def error_of(verdict: Verdict) -> Rejected | Unavailable:
+    """The error that a caller gets for a verdict which is no acceptance."""
+    ids = {"error_code": verdict.error_code, "request_id": verdict.request_id}
+    if verdict.meaning is Meaning.DENIED:
+        hint = "wrong API key, the browser's App Token in its place, or a feature your plan does not have"
+        return Rejected(verdict.status or 401, f"{hint} ({verdict.detail})" if verdict.detail else hint, **ids)
+    later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
+    if later or verdict.foreign or verdict.status is None:
+        detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
+        said = f": {verdict.said}" if verdict.said else ""
+        detail = f"the server {verdict.detail}{said}" if verdict.foreign else detail
+        return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
+    return Rejected(verdict.status, verdict.detail, **ids)
+
+
+def _listing(query: str) -> str:
+    """The path of a page of the job list."""
+    return f"{JOBS_PATH}?{query}" if query else JOBS_PATH
 
 
 def _job_in(verdict: Verdict, job_id: str) -> Job:
     job = Job.from_wire(verdict.body)
     return attrs.evolve(job, job_id=job.job_id or job_id)
-
-
-def _each(given: Iterable[T], field: str) -> Iterator[T]:
-    """What is in an iterable; `InvalidCall` for what is none. What it raises later is the application's own."""
-    try:
-        return iter(given)
-    except TypeError:
-        raise InvalidCall(field, must_be("an iterable", given)) from None
-
-
-def _user_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number, {"user_id", "company_id", "metadata"}) as fields:
-        company_id = fields.get("company_id")
-        call = Identify(
-            checked_id(fields.get("user_id"), "user_id"),
-            fields.get("metadata"),
-            None if company_id is None else {"id": company_id},
-        )
-    line: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
-    if call.company is not None:
-        line["company_id"] = call.company["id"]
-    return encode_json(line).encode() + b"\n"
-
-
-def _company_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number, {"company_id", "metadata"}) as fields:
-        call = IdentifyCompany(checked_id(fields.get("company_id"), "company_id"), fields.get("metadata"))
-    return encode_json({"company_id": call.company_id, "metadata": call.metadata}).encode() + b"\n"
-
-
-def _import_line(row: Mapping[str, Any], number: int) -> bytes:
-    with _at_row(row, number) as fields:
-        return encode_json(fields).encode() + b"\n"
-
-
-@contextmanager
-def _at_row(row: object, number: int, known: Collection[str] | None = None) -> Generator[dict[str, Any], None, None]:
-    """The fields of a row. Whatever is wrong with it is an `InvalidCall` that names its number, from 1."""
-    field = f"rows[{number}]"
-    try:
-        if not isinstance(row, Mapping):
-            raise InvalidCall(field, must_be("a mapping", row))
-        fields = {checked_name(name, field): value for name, value in items_of(row)}
-    except InvalidCall:
-        raise
-    except Exception as error:  # of the row's own methods
-        raise raised(field, error) from None
-    stray = next((name for name in fields if known is not None and name not in known), None)
-    if stray is not None:
-        raise InvalidCall(f"{field}[{quoted(stray)}]", "is no field of a row; properties go into 'metadata'")
-    try:
-        yield fields
-    except InvalidCall as error:
-        raise InvalidCall(f"{field}.{error.field}", error.reason) from None
-    except Exception as error:  # the encoder's, or of values in it: its text may hold them
-        raise InvalidCall(field, f"cannot be written as JSON ({type_name(error)})") from None

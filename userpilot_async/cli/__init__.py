@@ -1,4 +1,19 @@
-"""The command line: `cli` is the click group that `userpilot-async` runs."""
+"""The command line: `cli` is the click group that `userpilot-async` runs.
+
+One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, and `demo/`. It has
+the command's options and help, and hands the work to one of two runs:
+
+    _send, _drain, demo ──▶ _delivery    a client over a file, over stdin, or over what its outbox has
+    _import             ──▶ _importing   files of history, one after the other, through the Import API
+
+`_run` is the loop of both: signals, the report, the exit code. `_recipients` has what differs between the servers that
+`send` delivers to, `_server` the options for a server and its key, `_outbox_place` those for an outbox, `_source` the
+lines of a file or of stdin, `_progress` the live table. Modules named `_text` turn values into sentences and into JSON,
+and know neither click nor the terminal. `_console` is the only one that prints: it escapes whatever a terminal would
+obey. `_exits` has the exit codes, and the exceptions that end a command with one of them.
+
+Results go to stdout, everything else to stderr. `__main__` calls `cli`; nothing else imports this package.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +41,7 @@ from .demo._demo import demo
 __all__ = ["cli"]
 
 
-WORDS = "userpilot_async.words"  # of the command line, for whoever has to say what is wrong with them
+WORDS = "userpilot_async.words"  # of the command line; an error message may quote them
 SECRET = re.compile("@|%40|pass", re.IGNORECASE)
 
 
@@ -37,14 +52,14 @@ class Commands(click.Group):
     """
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
-        """As click does it."""
+        """Make the context as click does, and keep the words of the command line for error messages."""
         words = tuple(args)  # click takes them off one by one
         with printable_errors(), _without_urls(words):
             ctx = super().make_context(info_name, args, *rest, **more)
         ctx.meta[WORDS] = words
         return ctx
 
-    def invoke(self, ctx: click.Context) -> Any:  # Any: whatever click's own returns
+    def invoke(self, ctx: click.Context) -> Any:  # Any: as click's own
         with printable_errors(), _without_urls(ctx.meta[WORDS]):
             try:
                 return super().invoke(ctx)
@@ -57,7 +72,7 @@ class Commands(click.Group):
 
 @contextmanager
 def _without_urls(words: Sequence[str]) -> Iterator[None]:
-    """What is said of a word that is in the wrong place, or mistyped, has no URL in it that may have a password."""
+    """Take URLs that may have a password out of the message of a usage error, which quotes mistyped words."""
     try:
         yield
     except click.UsageError as error:

@@ -1,4 +1,4 @@
-"""`userpilot-async check`: is the key right, is the region, are the clocks, and what is left of the budget."""
+"""`userpilot-async check`: whether key, region and clock are right, and what is left of the rate limit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Listening(httpx.AsyncBaseTransport):
 
 @attrs.frozen
 class Finding:
-    """What one request has told."""
+    """The result of one request: server, key, clock and rate limit."""
 
     base_url: str
     heard: Heard
@@ -60,7 +60,7 @@ class Finding:
 
     @property
     def region(self) -> str | None:
-        """``us`` or ``eu``; ``None`` for a host of one's own."""
+        """The region, ``us`` or ``eu``; ``None`` for a host of one's own."""
         return next((region for region, url in BASE_URLS.items() if url == self.base_url), None)
 
     @property
@@ -72,7 +72,7 @@ class Finding:
 
     @property
     def rate(self) -> Rate:
-        """The budget, by the rate headers."""
+        """The rate limit, as the response headers have it."""
         return rate_of(self.heard.headers)
 
     @property
@@ -85,7 +85,7 @@ class Finding:
 @json_option
 @talks_to_server
 def check(server: Server, as_json: bool) -> None:
-    """Make one cheap request and say what it tells of the key, the region, the clock and the budget."""
+    """Make one cheap request, and show what it says about the key, the region, the clock and the rate limit."""
     listening = Listening()
 
     async def look(api: UserpilotAPI) -> Finding:
@@ -106,7 +106,7 @@ def check(server: Server, as_json: bool) -> None:
 
 
 def as_text(finding: Finding) -> str:
-    """Four lines; unknown is said, not left out."""
+    """The finding in four lines; what is unknown is shown as unknown."""
     rate, clock, budget = finding.rate, "unknown", "unknown"
     if finding.skew is not None:
         ahead = "ahead of" if finding.skew > 0 else "behind"
@@ -120,7 +120,7 @@ def as_text(finding: Finding) -> str:
 
 
 def as_dict(finding: Finding) -> dict[str, Any]:
-    """For JSON."""
+    """The finding as a JSON object."""
     rate = finding.rate
     return {
         "base_url": finding.base_url,

@@ -23,7 +23,7 @@ INHERITED = (
 
 
 def environment_of_a_child(of_ours: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What of an environment a child gets: no key, no password in a URL, no proxy."""
+    """The part of an environment that a child process gets: no key, no password in a URL, no proxy."""
     return {name: of_ours[name] for name in INHERITED if name in of_ours}
 
 

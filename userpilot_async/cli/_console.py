@@ -1,4 +1,4 @@
-"""What the command line prints goes through here, so that no text of others can steer a terminal.
+"""Printing: all output of the command line goes through here, so that no text of others can steer a terminal.
 
 Results go to stdout, all else to stderr. JSON says exactly what there is: in ASCII, with all else as escapes.
 """
@@ -29,7 +29,7 @@ def say(*lines: str, err: bool = False) -> None:
 
 
 def say_json(fields: dict[str, Any]) -> None:
-    """Print one JSON object."""
+    """Print one JSON object, indented, in ASCII."""
     click.echo(json.dumps(fields, indent=2))
 
 
@@ -57,7 +57,7 @@ def stderr() -> Console:
 
 @contextmanager
 def printable_errors() -> Iterator[None]:
-    """What click prints of an error: its words quote options, paths, and what a server or a file has said."""
+    """Make error messages printable: they quote options, paths, and texts of a server or a file."""
     try:
         yield
     except click.MissingParameter:

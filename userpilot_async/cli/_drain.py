@@ -1,13 +1,13 @@
-"""`userpilot-async drain`: a sender of its own, for installations whose other processes only put."""
+"""`userpilot-async drain`: a process that only sends, for installations whose other processes only put calls."""
 
 from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import quote
 
-import anyio
 import click
 
 from .._errors.tree import OutboxError
@@ -15,12 +15,13 @@ from .._outbox.protocol import Outbox
 from .._outbox.url import may_be_url, outbox_at
 from .._runtime.environment import given
 from ..sqlite import SQLiteOutbox
-from ._console import say, say_json, stderr
+from ._console import say, stderr
 from ._delivery import Delivery
-from ._outbox_place import NO_FILE, VARIABLES, room
+from ._delivery_text import as_dict, as_text
+from ._outbox_place import NO_FILE, VARIABLES
 from ._progress import Progress
 from ._recipients import recipient_at
-from ._report import as_dict, as_text
+from ._run import run_command
 from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections
 
@@ -61,39 +62,32 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     # The environment may have the URL of those that only put.
     outbox = cast("Deployed", outbox).that_sends()
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
-        say(f"{outbox.path} does not exist yet, and is made now: is that the right name?", err=True)
+        say(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
     if not isinstance(outbox, SQLiteOutbox):
         _look_first(cast("RedisOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
-    anyio.run(delivery.run)
-    if as_json:
-        say_json(as_dict(delivery))
-    else:
-        say(*as_text(delivery))
-    if delivery.trouble is not None:
-        raise delivery.trouble
-    click.get_current_context().exit(delivery.exit_code)
+    run_command(delivery, as_json=as_json, text=partial(as_text, delivery), fields=partial(as_dict, delivery))
 
 
 class Deployed(Outbox, Protocol):
-    """An outbox that other processes have open, too."""
+    """A durable outbox, which other processes have open, too."""
 
     def that_sends(self) -> Outbox:
-        """The same, not open, for a process that may send."""
+        """A copy of this outbox, not open, for a process that may send."""
         ...
 
 
 def _look_first(outbox: RedisOutbox) -> None:
-    """A wrong name would be taken for a new outbox, in which there is never anything to do."""
+    """Warn about an outbox that cannot be inspected: a wrong name would be taken for a new, empty one."""
     try:
-        room("redis", "_admin").look(outbox)
+        outbox.admin().inspect()
     except OutboxError as error:
-        say(f"{error}; going on all the same", err=True)
+        say(f"{error}; drain goes on and waits for it", err=True)
 
 
 def outbox_there(place: str | None, called: str = "--outbox") -> Outbox | None:
-    """The outbox at a URL, or in a file; what is wrong with that is wrong usage. ``None``: as the environment says."""
+    """The outbox at a URL or in a file; raises `click.UsageError`. ``None``: as the environment says."""
     if not place:
         return None
     if re.fullmatch(r"[\w.-]+:\d+(/\d*)?", place):

@@ -1,4 +1,4 @@
-"""`userpilot-async emulate`: the server on this machine, for whoever has no account."""
+"""`userpilot-async emulate`: a server on this machine, for development without an account."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .._errors.tree import DeliveryError, Rejected, Unavailable
 
 
 class Exit(IntEnum):
-    """`userpilot-async --help` documents these."""
+    """Exit codes of all commands; `userpilot-async --help` documents them."""
 
     FINE = 0
     LOST = 1
@@ -27,13 +27,13 @@ class Failed(click.ClickException):
 
 
 class NotPossible(Failed):
-    """As it was called, or installed, it cannot run."""
+    """The command cannot run as it was called, or as the package is installed."""
 
     exit_code = Exit.USAGE
 
 
 class Unreachable(Failed):
-    """There is no server, or none of the kind that is meant."""
+    """The server does not answer, or is of another kind."""
 
     exit_code = Exit.UNREACHABLE
 
@@ -45,7 +45,7 @@ class Refused(Failed):
 
 
 def failure_of(error: DeliveryError | TimeoutError) -> Failed:
-    """What an error of `UserpilotAPI` means for the command."""
+    """The failure of the command for an error of `UserpilotAPI`."""
     if isinstance(error, TimeoutError):
         return Failed("the time was up before the job had ended")
     if isinstance(error, Unavailable):
@@ -56,7 +56,7 @@ def failure_of(error: DeliveryError | TimeoutError) -> Failed:
 
 
 def failure_of_listing(error: DeliveryError) -> Failed:
-    """The same for the job list, which every Userpilot server has: where it is missing, this is none."""
+    """The failure for an error of the job list: a server without one is no Userpilot server."""
     if isinstance(error, Unavailable) and error.status is not None and 200 <= error.status < 300:
         return Unreachable(f"this does not look like a Userpilot server: {error.detail}")
     if isinstance(error, Rejected) and (error.status in (404, 405) or 300 <= error.status < 400):

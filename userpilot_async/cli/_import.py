@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-import anyio
 import click
 
 from ..imports import CONVERTERS, journal_path
-from ._console import say, say_json, stderr
-from ._import_text import as_text, sum_text
+from ._console import stderr
 from ._importing import Importing, ImportOptions
 from ._progress import Progress
+from ._run import run_command
 from ._server import Server, json_option, talks_to_server
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: a history may take hours
@@ -31,7 +31,7 @@ EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path
 @click.option("--strict", is_flag=True, help="Check all of FILE first, and send nothing of it if a row is bad.")
 @click.option("--rejected", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="Where bad rows go. Default: FILE.rejected.ndjson, if rows are sent; else nowhere.")  # fmt: skip
-@click.option("--again", is_flag=True, help="Import what was imported already: its events will be there twice.")
+@click.option("--force", is_flag=True, help="Import what was imported already: its events will be there twice.")
 @click.option("--rebind", is_flag=True, help="Go on with another key or server than the import was begun with.")
 @json_option
 @talks_to_server
@@ -44,7 +44,7 @@ def import_(
     converted_from: str | None,
     strict: bool,
     rejected: Path | None,
-    again: bool,
+    force: bool,
     rebind: bool,
     as_json: bool,
 ) -> None:
@@ -71,33 +71,30 @@ def import_(
     A server that cannot be reached at the start ends the
     command; later, an outage is waited out.
     """  # noqa: E501  # a line that is to be copied stays one
-    dry_run = dry_run or dry_run_to is not None
     paths = list(dict.fromkeys(files))
-    if check and dry_run:
-        raise click.UsageError("--check and --dry-run are two things: a dry run checks all rows, too")
-    if check and (again or rebind):
-        raise click.UsageError("--check sends nothing: --again and --rebind are for what does")
-    if again and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
-        raise click.UsageError("--again takes one FILE")
-    if rejected is not None and len(paths) > 1:
-        raise click.UsageError("--rejected takes one FILE: each would write over what the last one left")
+    dry_run = dry_run or dry_run_to is not None
+    options = ImportOptions(check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected)
+    _check_usage(paths, options)
+    progress = Progress(stderr(), PAUSE, only_news=True)
+    importing = Importing(server.api() if options.sends else None, paths, options, progress)
+    run_command(
+        importing, as_json=as_json, text=importing.as_text, fields=importing.as_dict, farewell=importing.farewell
+    )
+
+
+def _check_usage(paths: Sequence[Path], options: ImportOptions) -> None:
+    """Raise `click.UsageError` for options that contradict each other, or the files."""
+    if options.check and options.dry_run:
+        raise click.UsageError("--check and --dry-run exclude each other: a dry run checks all rows, too")
+    if options.check and (options.force or options.rebind):
+        raise click.UsageError("--check sends nothing, so --force and --rebind have no effect")
+    if options.force and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
+        raise click.UsageError("--force takes one FILE")
+    if options.rejected is None:
+        return
+    if len(paths) > 1:
+        raise click.UsageError("--rejected takes one FILE: each would overwrite the rows of the one before")
     journal = journal_path(paths[0])
     own = {os.path.realpath(path) for path in (paths[0], journal, f"{journal}-wal")}
-    if rejected is not None and os.path.realpath(rejected) in own:
-        raise click.UsageError("--rejected must be another file than the one to import, and than its journal")
-    wish = ImportOptions(check, dry_run, dry_run_to, strict, again, rebind, converted_from, rejected)
-    progress = Progress(stderr(), PAUSE, only_news=True)
-    importing = Importing(server.api() if wish.sends else None, paths, wish, progress)
-    anyio.run(importing.run)
-    if as_json:
-        say_json(importing.as_dict())
-    else:
-        for path, report in importing.reports.items():
-            say(*as_text(path, report, wish.uploads(path)))
-        if len(importing.reports) > 1:
-            say(sum_text(list(importing.reports.values())))
-    if importing.interrupted:
-        say(importing.farewell(), err=True)
-    elif importing.trouble is not None:
-        raise importing.trouble
-    click.get_current_context().exit(importing.exit_code)
+    if os.path.realpath(options.rejected) in own:
+        raise click.UsageError("--rejected must name another file than the one to import, and than its journal")

@@ -1,4 +1,4 @@
-"""How an import stands, and how it ended: for people, and for scripts."""
+"""The state of an import while it runs, and its report: as text, and as JSON."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from rich.table import Table
 from .._protocol.jobs import Job
 from ..imports import ImportProgress, ImportReport
 from ._console import cell
-from ._progress import bar, job_words
+from ._progress import bar
 from ._source import Rejection
+from ._text import duration_text, files_text, job_text
 
 NAMED = 10  # bad rows that are named; the file beside it has them all
 
 COUNTS = ("read", "valid", "refused", "uploaded", "completed", "unconfirmed", "files", "possible_duplicates")
-"""Of a report; they add up over files."""
+"""Names of a report's counts, which add up over files."""
 
 
 @attrs.define
-class ProgressView:
-    """What is to be seen of one file's import: the latest progress, and how long the rest may take."""
+class ImportView:
+    """The latest progress of one file's import, and how long the rest may take."""
 
     sends: bool
-    """To a server, whose pace is what takes the time; else reading does."""
+    """Rows go to a server, whose pace is what takes the time; else reading does."""
     strict: bool = False
-    """The whole file is checked before anything is told of it."""
+    """The whole file is checked before the first progress comes."""
     last: ImportProgress | None = attrs.field(default=None, init=False)
     job: Job | None = attrs.field(default=None, init=False)
-    """Of the file that was uploaded last, as last seen: not every progress tells of it."""
+    """The job of the latest upload, as last seen: not every progress has it."""
     done: int = attrs.field(default=0, init=False)
     """Rows that the server has worked off; bytes read, if nothing is sent."""
     _since: tuple[float, int] = attrs.field(default=(0.0, 0), init=False)
     """When the pace is measured from, and what was done by then: not by this run."""
 
     def see(self, progress: ImportProgress) -> None:
-        """For `on_progress`."""
+        """Take in the latest progress; called by `on_progress`."""
         begins, before, self.last = self.last is None, self.done, progress
         self.done = self._done(progress, begins) if self.sends else progress.bytes_read
         if begins or self.done < before:  # an earlier run's job turns out to have rows left
@@ -60,7 +61,7 @@ class ProgressView:
 
     @property
     def total(self) -> float | None:
-        """What `done` will be at the end, if the rest of the file is like what was read."""
+        """The value of `done` at the end, if the rest of the file is like what was read."""
         seen = self.last
         if seen is None or not seen.bytes_total:
             return None
@@ -76,24 +77,24 @@ class ProgressView:
             return None
         return (self.total - self.done) * (self.last.elapsed - began) / (self.done - before)
 
-    def words(self) -> str:
-        """One line."""
+    def line(self) -> str:
+        """The present state in one line."""
         seen = self.last
         if seen is None:
             return self._nothing_yet
-        said = [f"{seen.read:,} lines read", f"{seen.valid:,} rows valid", f"{seen.refused:,} refused"]
+        parts = [f"{seen.read:,} lines read", f"{seen.valid:,} rows valid", f"{seen.refused:,} refused"]
         if self.sends:
-            said.append(f"{seen.uploaded:,} uploaded")
+            parts.append(f"{seen.uploaded:,} uploaded")
         if self.job is not None:
-            said.append(f"job {job_words(self.job)}")
+            parts.append(f"job {job_text(self.job)}")
         if (seconds := self.left) is not None:
-            said.append(f"about {span(seconds)} left")
+            parts.append(f"about {duration_text(seconds)} left")
         if seen.waiting_for is not None:
-            said.append(f"waiting: {seen.waiting_for}")
-        return ", ".join(said)
+            parts.append(f"waiting: {seen.waiting_for}")
+        return ", ".join(parts)
 
     def table(self, elapsed: float) -> Table:
-        """The same for a terminal."""
+        """The present state for a terminal, ``elapsed`` seconds after the start."""
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", min_width=16)
         grid.add_column(justify="right", min_width=8)
@@ -105,10 +106,10 @@ class ProgressView:
             grid.add_row("refused", cell(f"{seen.refused:,}", "red" if seen.refused else ""), "")
             if self.sends:
                 grid.add_row("uploaded", f"{seen.uploaded:,}", _bar(self.done, self.total))
-                grid.add_row("job", "", cell("none", "dim") if self.job is None else cell(job_words(self.job)))
+                grid.add_row("job", "", cell("none", "dim") if self.job is None else cell(job_text(self.job)))
         seconds = self.left
-        ahead = "" if seconds is None else f"about {span(seconds)} left"
-        grid.add_row("time", span(elapsed), ahead if seen is not None else self._nothing_yet)
+        ahead = "" if seconds is None else f"about {duration_text(seconds)} left"
+        grid.add_row("time", duration_text(elapsed), ahead if seen is not None else self._nothing_yet)
         if seen is not None and seen.waiting_for is not None:
             grid.add_row("waiting", "", cell(seen.waiting_for, "yellow"))
         return grid
@@ -116,15 +117,6 @@ class ProgressView:
 
 def _bar(done: int, total: float | None) -> RenderableType:
     return bar(done, max(1, int(total))) if total else ""
-
-
-def span(seconds: float) -> str:
-    """A duration as one says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5_400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3_600:.1f} h"
 
 
 # ── how it ended ──
@@ -142,26 +134,26 @@ def refusals(report: ImportReport) -> Iterator[str]:
 def as_text(path: Path, report: ImportReport, uploads: Path | None) -> Iterator[str]:
     """A report, line by line; ``uploads`` is where a dry run has put its files."""
     counts = f"{report.read:,} lines read, {report.valid:,} rows valid, {report.refused:,} refused"
-    yield f"{path}: {counts}, in {span(report.elapsed)}"
+    yield f"{path}: {counts}, in {duration_text(report.elapsed)}"
     if uploads is not None:
         yield f"{files_text(report.files)} written to {uploads}; nothing was sent"
     elif report.jobs:
         yield f"{report.uploaded:,} rows uploaded in {files_text(report.files)}, {report.completed:,} of them completed"
         if report.unconfirmed:
-            yield f"{report.unconfirmed:,} of them are without the server's word that they are there"
+            yield f"{report.unconfirmed:,} of them are not confirmed by the server"
         yield f"possible duplicates: {report.possible_duplicates:,}"
     if report.rejected is not None:
         yield refused_text(report)
 
 
 def refused_text(report: ImportReport) -> str:
-    """How many were refused, and where they are."""
+    """The number of refused rows, and where they are."""
     were = "1 was refused" if report.refused == 1 else f"{report.refused:,} were refused"
     return were if report.rejected is None else f"{were}: see {report.rejected}"
 
 
 def sum_text(reports: Sequence[ImportReport]) -> str:
-    """Several files in one line."""
+    """The sums of several files in one line."""
     total = summed(reports)
     said = [f"{total['read']:,} lines read", f"{total['valid']:,} rows valid", f"{total['refused']:,} refused"]
     if any(report.jobs for report in reports):
@@ -176,7 +168,7 @@ def summed(reports: Sequence[ImportReport]) -> dict[str, int]:
 
 
 def as_dict(report: ImportReport) -> dict[str, Any]:
-    """For JSON."""
+    """The report of one file as a JSON object."""
     return {
         **summed([report]),
         "jobs": list(report.jobs),
@@ -185,8 +177,3 @@ def as_dict(report: ImportReport) -> dict[str, Any]:
         "elapsed": round(report.elapsed, 3),
         "complete": report.complete,
     }
-
-
-def files_text(count: int) -> str:
-    """So many files."""
-    return "1 file" if count == 1 else f"{count:,} files"

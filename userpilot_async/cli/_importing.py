@@ -1,17 +1,14 @@
-"""From files of history to the server: each looked at first, then one after the other, and ended in good order."""
+"""From files of history to the server: all are opened first, then imported one after the other."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
-from anyio.abc import TaskStatus
 from anyio.to_thread import run_sync
 
 from .._errors.tree import DeliveryError, Rejected, UserpilotError
@@ -27,25 +24,26 @@ from ..imports import (
     lines,
 )
 from ._exits import Exit, Failed, NotPossible, Refused, failure_of, failure_of_listing
-from ._import_text import ProgressView, as_dict, refusals, refused_text, summed
+from ._import_text import ImportView, as_dict, as_text, refusals, refused_text, sum_text, summed
 from ._progress import Progress
+from ._run import Phases
 
 Work = Callable[..., Awaitable[ImportReport]]
 
 
 @attrs.frozen
 class ImportOptions:
-    """What is to be done with each file."""
+    """The options of `import`, for each file."""
 
     check: bool = False
-    """Look at every row, send nothing."""
+    """Check every row, and send nothing."""
     dry_run: bool = False
-    """Write the upload files, send nothing."""
+    """Write the upload files, and send nothing."""
     dry_run_to: Path | None = None
-    """Where those go; ``None``: beside each file."""
+    """The directory for those files; ``None``: one beside each file."""
     strict: bool = False
     """Send nothing of a file that has a bad row."""
-    again: bool = False
+    force: bool = False
     """Send what was sent already."""
     rebind: bool = False
     """Go on with another key, or another server."""
@@ -54,7 +52,7 @@ class ImportOptions:
 
     @property
     def sends(self) -> bool:
-        """To the server."""
+        """Rows go to the server."""
         return not (self.check or self.dry_run)
 
     def uploads(self, path: Path) -> Path | None:
@@ -66,52 +64,61 @@ class ImportOptions:
 
 @attrs.define
 class Importing:
-    """One run over some files; `run` it once."""
+    """A run over some files; `run` is called once."""
 
     api: UserpilotAPI | None
-    """``None`` if nothing is to be sent."""
+    """The server's endpoints; ``None`` if nothing is to be sent."""
     paths: Sequence[Path]
-    wish: ImportOptions
+    options: ImportOptions
     progress: Progress
     reports: dict[Path, ImportReport] = attrs.field(factory=dict, init=False)
-    """Of the files that were gone through."""
+    """Reports of the files that were read to their end."""
     done_before: dict[Path, ImportReport] = attrs.field(factory=dict, init=False)
-    """Of those that had been imported already, and were passed over."""
+    """Reports of files that had been imported already, and were skipped."""
     broken_off: Path | None = attrs.field(default=None, init=False)
     """The file that was being worked on, if it ended early."""
-    sight: ProgressView | None = attrs.field(default=None, init=False)
-    """What was last seen of it."""
+    view: ImportView | None = attrs.field(default=None, init=False)
+    """The latest state of that file."""
     trouble: Failed | None = attrs.field(default=None, init=False)
-    """Why it ended early, if nobody interrupted it."""
-    interrupted: bool = attrs.field(default=False, init=False)
+    """The reason for which the run ended early, if that was no signal."""
     elapsed: float = attrs.field(default=0.0, init=False)
     _series: Series | None = attrs.field(default=None, init=False)
-    """What the files so far have said of users and companies, if there are several."""
-    _scope: anyio.CancelScope = attrs.field(init=False)
-    """What a signal cancels."""
+    """Properties that the files so far have set, where there are several files."""
+    _phases: Phases = attrs.field(factory=Phases, init=False)
 
     async def run(self) -> None:
         """Go through all files, or find out why not."""
-        started, self._scope = anyio.current_time(), anyio.CancelScope()
+        started = anyio.current_time()
         async with anyio.create_task_group() as helpers:
-            if sys.platform != "win32":  # asyncio has no signal handlers there: Ctrl-C ends it at once
-                await helpers.start(self._heed_signals)
-            with self._scope:
+            await self._phases.heed_signals(helpers)
+            with self._phases.begin():
                 await self._work()
             helpers.cancel_scope.cancel()
         self.elapsed = anyio.current_time() - started
 
     @property
+    def interrupted(self) -> bool:
+        """A signal has ended the run."""
+        return self._phases.interrupted
+
+    @property
     def exit_code(self) -> Exit:
-        """Of the command."""
+        """The command's exit code, if nothing else goes wrong."""
         if self.interrupted:
             return Exit.INTERRUPTED
         if self.trouble is not None:
             return Exit(self.trouble.exit_code)
         return Exit.FINE if all(map(fine, [*self.reports.values(), *self.done_before.values()])) else Exit.LOST
 
+    def as_text(self) -> Iterator[str]:
+        """The report, line by line: each file, then the sums of several."""
+        for path, report in self.reports.items():
+            yield from as_text(path, report, self.options.uploads(path))
+        if len(self.reports) > 1:
+            yield sum_text(list(self.reports.values()))
+
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the sums, then each file."""
+        """The report as one JSON object: the sums, then each file."""
 
         def each(reports: Mapping[Path, ImportReport]) -> list[dict[str, Any]]:
             return [{"file": str(path), **as_dict(report)} for path, report in reports.items()]
@@ -128,18 +135,20 @@ class Importing:
         }
 
     def _broken_off(self) -> dict[str, Any] | None:
-        """How far it had come, if it had begun."""
+        """The counts of the file at which the run ended early, if there is one."""
         if self.broken_off is None:
             return None
-        seen = ImportProgress() if self.sight is None or self.sight.last is None else self.sight.last
+        seen = ImportProgress() if self.view is None or self.view.last is None else self.view.last
         counts = {name: getattr(seen, name) for name in ("read", "valid", "refused", "uploaded", "files")}
         return {"file": str(self.broken_off), **counts}
 
-    def farewell(self) -> str:
-        """For whoever interrupted it: what is done, and how it goes on."""
-        if self.wish.sends and self.broken_off is not None and self.sight is not None and self.sight.last is not None:
-            command = "the same command" + (" without --again" if self.wish.again else "")
-            uploaded = f"{self.sight.last.uploaded:,} rows of {self.broken_off} are uploaded"
+    def farewell(self) -> str | None:
+        """The line for the user who interrupted the run, with what is done and how to go on; else ``None``."""
+        if not self.interrupted:
+            return None
+        if self.options.sends and self.broken_off is not None and self.view is not None and self.view.last is not None:
+            command = "the same command" + (" without --force" if self.options.force else "")
+            uploaded = f"{self.view.last.uploaded:,} rows of {self.broken_off} are uploaded"
             return f"interrupted: {uploaded}; {command} goes on from there"
         return "interrupted"
 
@@ -147,20 +156,20 @@ class Importing:
 
     async def _work(self) -> None:
         for path in self.paths:  # before anything is sent of any
-            self.trouble = await run_sync(self._look_at, path)
+            self.trouble = await run_sync(self._opens, path)
             if self.trouble is not None:
                 return
         if self.api is None:
             await self._each()
             return
         async with self.api:
-            self.trouble = await knock(self.api)
+            self.trouble = await probe(self.api)
             if self.trouble is None:
                 await self._each()
 
-    def _look_at(self, path: Path) -> Failed | None:
-        """Why a file cannot be imported, as far as its first line tells."""
-        folder = self.wish.uploads(path)
+    def _opens(self, path: Path) -> Failed | None:
+        """The reason for which a file cannot be imported, as far as its first line shows; else ``None``."""
+        folder = self.options.uploads(path)
         try:
             lines(path).close()  # raises if it is of no kind that can be read
             if folder is not None and folder.is_dir() and any(folder.iterdir()):
@@ -187,62 +196,56 @@ class Importing:
             if report is not None:
                 self.reports[path] = report
                 for line in refusals(report):
-                    self.progress.say(f"{path}: {line}" if len(self.paths) > 1 else line)
+                    self.progress.print(f"{path}: {line}" if len(self.paths) > 1 else line)
             if self.trouble is not None:
                 return
             self.broken_off = None
 
     async def _one(self, path: Path) -> ImportReport | None:
-        """The report; ``None`` if there is none, for which `trouble` may have the reason."""
-        wish = self.wish
+        """Import one file: its report, or ``None``, for which `trouble` may have the reason."""
+        options = self.options
         work: Work = partial(check_file, path)
-        if not wish.check:
+        if not options.check:
             work = partial(
-                import_file, self.api, path, again=wish.again, rebind=wish.rebind, dry_run=wish.uploads(path)
+                import_file, self.api, path, force=options.force, rebind=options.rebind, dry_run=options.uploads(path)
             )
         report: ImportReport | None = None
-        self.sight = sight = ProgressView(sends=wish.sends, strict=wish.strict)
+        self.view = view = ImportView(sends=options.sends, strict=options.strict)
         async with anyio.create_task_group() as helpers:
-            helpers.start_soon(self.progress.watch, sight.words, sight.table)
+            helpers.start_soon(self.progress.watch, view)
             try:
                 report = await work(
-                    converted_from=wish.converted_from,
-                    strict=wish.strict,
-                    rejected=wish.rejected,
+                    converted_from=options.converted_from,
+                    strict=options.strict,
+                    rejected=options.rejected,
                     series=self._series,
-                    on_progress=partial(self._see, path, sight),
+                    on_progress=partial(self._see, path, view),
                 )
-            except AlreadyImported as exc:  # no trouble: the same command, given again, is how an import goes on
+            except AlreadyImported as exc:  # no trouble: an import goes on when the same command is given again
                 self.done_before[path] = exc.report
-                self.progress.say(in_options(exc))
+                self.progress.print(in_options(exc))
                 if exc.report.refused:
-                    self.progress.say(f"of its rows, {refused_text(exc.report)}")
+                    self.progress.print(f"of its rows, {refused_text(exc.report)}")
             except (UserpilotError, OSError) as exc:
                 self.trouble = failure_of_import(path, exc)
             helpers.cancel_scope.cancel()
         return report
 
-    def _see(self, path: Path, sight: ProgressView, progress: ImportProgress) -> None:
-        if sight.last is None and progress.uploaded:
-            self.progress.say(f"{path}: {progress.uploaded:,} rows are uploaded already; it goes on from there")
-        sight.see(progress)
-
-    async def _heed_signals(self, *, task_status: TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for _ in signals:
-                self.interrupted = True
-                self._scope.cancel()
-                break  # a second one finds Python's own handler
+    def _see(self, path: Path, view: ImportView, progress: ImportProgress) -> None:
+        if view.last is None and progress.uploaded:
+            self.progress.print(
+                f"{path}: {progress.uploaded:,} rows are uploaded already; the import goes on from there"
+            )
+        view.see(progress)
 
 
 def fine(report: ImportReport) -> bool:
-    """Nothing of the file was left out, as far as the server says."""
+    """Whether every row of the file is on the server, by its own word."""
     return report.complete and not report.refused and not report.unconfirmed
 
 
-async def knock(api: UserpilotAPI) -> Failed | None:
-    """Ask once, leaving no trace, and say why nothing can be sent, if that is so: later, an outage is waited out."""
+async def probe(api: UserpilotAPI) -> Failed | None:
+    """Make one harmless request; returns why nothing can be sent, or ``None``. Later, an outage is waited out."""
     try:
         await api.jobs()
     except DeliveryError as error:
@@ -251,7 +254,7 @@ async def knock(api: UserpilotAPI) -> Failed | None:
 
 
 def failure_of_import(path: Path, error: UserpilotError | OSError) -> Failed:
-    """What an error of an import means for the command, whose key the server has taken."""
+    """The failure of the command for an error of an import, after the server has taken the key."""
     if isinstance(error, Rejected) and error.status in (401, 402, 403):
         return Refused(
             f"the server takes the key, but no imports ({error}). They are a feature of the Enterprise plan, or an"
@@ -265,5 +268,5 @@ def failure_of_import(path: Path, error: UserpilotError | OSError) -> Failed:
 
 
 def in_options(error: JournalError) -> str:
-    """What it says of the library's arguments, said of the command's options."""
-    return str(error).replace("again=True", "--again").replace("rebind=True", "--rebind")
+    """The error's message, with the command's options in place of the library's arguments."""
+    return str(error).replace("force=True", "--force").replace("rebind=True", "--rebind")

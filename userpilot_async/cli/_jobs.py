@@ -13,8 +13,8 @@ from rich.table import Table
 from .._protocol.jobs import Job, usable_job_id
 from .._userpilot.api import UserpilotAPI
 from ._console import cell, say, say_json, say_table, stderr
-from ._progress import job_words
 from ._server import Server, ask, json_option, talks_to_server
+from ._text import job_text
 
 
 @click.group(invoke_without_command=True)
@@ -44,14 +44,14 @@ def jobs(ctx: click.Context, server: Server, as_json: bool) -> None:
 def watch(outer: Server, server: Server, job_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait for the job ID. Ends with 1 if it fails, or has not ended in time."""
     if not usable_job_id(job_id):
-        raise click.UsageError("no job has such an ID: it is short, and can be printed")
+        raise click.UsageError("ID is not the id of a job: those are short and printable")
     api = server.over(outer).api()
     with Watch() as seen:
         job = ask(api, lambda api: api.wait_for_job(job_id, timeout=timeout, on_progress=seen.show))
     if as_json:
         say_json(as_dict(job))
     else:
-        say(f"{job.job_id}: {job_words(job)}")
+        say(f"{job.job_id}: {job_text(job)}")
 
 
 class Watch:
@@ -74,16 +74,16 @@ class Watch:
         self._bars.stop()
 
     def show(self, job: Job) -> None:
-        """For `on_progress`."""
+        """Show the job's present state; called by `on_progress`."""
         done, total = job.completed_rows or 0, job.total_rows
         self._bars.update(self._bar, description=job.status.value, completed=done, total=total, refresh=True)
-        if self._bars.disable and job_words(job) != self._last:
-            self._last = job_words(job)
+        if self._bars.disable and job_text(job) != self._last:
+            self._last = job_text(job)
             self._console.print(cell(self._last))
 
 
 def table(listed: list[Job]) -> Table:
-    """The jobs as the server sorted them, newest first. The file's name is in the JSON only."""
+    """A table of jobs, newest first, as the server sorts them. File names are in the JSON only."""
     shown = Table(box=None, pad_edge=False)
     for name in ("status", "type", "rows", "submitted", "job"):
         shown.add_column(name, no_wrap=True, justify="right" if name == "rows" else "left")
@@ -95,5 +95,5 @@ def table(listed: list[Job]) -> Table:
 
 
 def as_dict(job: Job) -> dict[str, Any]:
-    """For JSON."""
+    """The job as a JSON object."""
     return {**attrs.asdict(job), "status": job.status.value}

@@ -5,22 +5,23 @@ from __future__ import annotations
 import attrs
 import click
 
-from .._outbox.admin import Subject, server_of
+from .._outbox.admin import OutboxAdmin, Selection, Subject, server_of
+from .._outbox.owner import Claim
 from .._runtime.environment import variable
 from ._console import say, say_json, say_json_line, say_table
 from ._exits import Failed
-from ._outbox_place import VARIABLES, OutboxPlace, Place, place_given
+from ._outbox_place import VARIABLES, OutboxPlace, place_given
 from ._outbox_text import as_dict, as_text, erased_text, line_of_call, sender_text, table
 from ._recipients import recipient_at
-from ._report import calls_text, waiting_text
 from ._server import Server, json_option, talks_to_server, to_option
+from ._text import calls_text, waiting_text
 
 
 class Outboxes(click.Group):
     """A group in which an outbox, which is no command's name, is to be shown."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does it."""
+        """Put the command `show` in front of an outbox that is given without a command."""
         first = next((one for one in args if not one.startswith("-")), None)
         asks_for_help = any(one in ctx.help_option_names for one in args)
         in_environment = not asks_for_help and any(variable(name) for name in VARIABLES.values())
@@ -29,7 +30,7 @@ class Outboxes(click.Group):
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """With the short form."""
+        """Write both forms: with a command, and without one."""
         formatter.write_usage(ctx.command_path, "OUTBOX [--json]")
         formatter.write_usage(ctx.command_path, "COMMAND OUTBOX [OPTIONS]", prefix="       ")
 
@@ -55,9 +56,9 @@ def outbox() -> None:
 @outbox.command()
 @outbox_argument
 @json_option
-def show(given: Place | None, as_json: bool) -> None:
+def show(given: OutboxAdmin | None, as_json: bool) -> None:
     """Show what waits in OUTBOX; the same as `outbox OUTBOX`."""
-    seen = place_given(given).look()
+    seen = place_given(given).inspect()
     if as_json:
         say_json(as_dict(seen))
     else:
@@ -71,13 +72,14 @@ def show(given: Place | None, as_json: bool) -> None:
 @outbox_argument
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
-def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
+def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> None:
     """List the dead and dropped calls that are kept in OUTBOX: whose they are, not what they say."""
-    destination, lost = place_given(given).lost(reasons)
+    found = place_given(given).dead_letters(Selection(reasons))
+    lost = found.kept
     if as_json:
         unreadable = 0
         for one in lost:
-            line = line_of_call(server_of(destination or ""), one)
+            line = line_of_call(server_of(found.destination or ""), one)
             if line is not None:
                 say_json_line(line)
             unreadable += line is None
@@ -99,14 +101,14 @@ def dead(given: Place | None, reasons: tuple[str, ...], as_json: bool) -> None:
 @click.option("--id", "ids", multiple=True, type=click.IntRange(min=0), metavar="ID",
               help="Only this call, as `outbox dead` lists it; may be repeated.")  # fmt: skip
 @json_option
-def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
-    """Put dead and dropped calls of OUTBOX back in line, behind all that wait.
+def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, ...], as_json: bool) -> None:
+    """Put dead and dropped calls of OUTBOX back into the queue, behind all that wait.
 
-    They are accepted once more, under new ids, and keep their order and the time at which they were accepted first:
-    one that is older than a sender's `max_age` (a day) expires again.
+    They are accepted again under new ids. They keep their order and the time of their first acceptance: a call that is
+    older than a sender's `max_age` (a day) expires again.
     """
     place = place_given(given)
-    done, sender = place.retry(reasons, ids), place.holder()
+    done, sender = place.retry(Selection(reasons, ids)), place.holder()
     if as_json:
         first = done.ids[0][0] if done.calls else None
         missing = list(done.missing)
@@ -132,7 +134,7 @@ def retry(given: Place | None, reasons: tuple[str, ...], ids: tuple[int, ...], a
 @click.option("--company", metavar="ID", help="A company, also where identifies of users name it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def purge(given: Place | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
+def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person, or a company, everywhere in OUTBOX; on disk also from SQLite's free pages and its log.
 
     Their waiting calls are dropped, reason `purged`. What is said of them in the properties of others stays. All who
@@ -142,7 +144,7 @@ def purge(given: Place | None, user: str | None, company: str | None, yes: bool,
     is erased there stays in AOF, snapshots and replicas' files until those are written anew.
     """
     if (user is None) == (company is None):
-        raise click.UsageError("say who is meant: either --user ID or --company ID")
+        raise click.UsageError("name one of them: --user ID or --company ID")
     place = place_given(given)
     whose = Subject("user", user) if user is not None else Subject("company", company or "")
     if not yes:
@@ -168,18 +170,20 @@ def purge(given: Place | None, user: str | None, company: str | None, yes: bool,
 @to_option
 @json_option
 @talks_to_server
-def rebind(server: Server, given: Place | None, to: str, as_json: bool) -> None:
+def rebind(server: Server, given: OutboxAdmin | None, to: str, as_json: bool) -> None:
     """Give OUTBOX to another API key or server; its calls go there from now on.
 
-    Nobody may be sending from it. Processes that only put go on doing so: end them too, if the account is another.
+    No process may be sending from it. Processes that only put calls go on: stop them too if the new key is for another
+    account.
     """
     place = place_given(given, to)
     client = recipient_at(server, to, "memory://").client
-    destination = f"{client._destination.name} at {client._connection.base_url}"  # as `Door` says it to an outbox
-    done = place.rebind(destination, client._connection.keys.fingerprint)
+    destination = f"{client._destination.name} at {client._connection.base_url}"  # as `DeliveryClient` has it
+    done = place.rebind(Claim(destination, client._connection.keys.fingerprint))
     if as_json:
         say_json({"before": done.before, "now": destination, "waiting": done.waiting})
     elif done.before == destination:
-        say(f"{place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
+        say(f"{place.place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
     else:
-        say(f"{place}: {waiting_text(done.waiting)} for {destination} now, before for {done.before or 'nobody'}")
+        before = done.before or "no server"
+        say(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {before}")

@@ -1,82 +1,21 @@
-"""Which outbox is meant, and the room whose functions know what to do with it."""
+"""The outbox that a command line names, as an `OutboxAdmin`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import attrs
 import click
 
-from .._outbox.admin import DeadLetter, Holder, Inspection, PurgeReport, Rebound, Retried, Subject
-from .._outbox.url import may_be_url, outbox_at
+from .._outbox.admin import OutboxAdmin
+from .._outbox.url import admin_at, may_be_url
 from .._runtime.environment import variable
 from ._exits import NotPossible
 
-
-def room(name: str, module: str) -> ModuleType:
-    """A module of `sqlite` or `redis`; ends the command where there can be none. Not loaded for nothing."""
-    try:
-        return import_module(f"..{name}.{module}", __package__)
-    except ImportError as exc:
-        raise NotPossible(str(exc)) from None
-
-
-@attrs.frozen
-class Place:
-    """What can be done with an outbox from outside; each of these raises `OutboxError`."""
-
-    kind: str
-    """The room: its `_inspect` and `_purge` have these functions."""
-    where: Any
-    """What they take first: a path, or an outbox in Redis that is not open."""
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-    def look(self) -> Inspection:
-        """What there is to see."""
-        seen: Inspection = self._inspect.look(self.where)
-        return seen
-
-    def holder(self) -> Holder | None:
-        """Who sends."""
-        holder: Holder | None = self._inspect.holder(self.where)
-        return holder
-
-    def lost(self, reasons: Sequence[str]) -> tuple[str | None, list[DeadLetter]]:
-        """To which server its calls go, and those that are kept though they are dead or dropped."""
-        found: tuple[str | None, list[DeadLetter]] = self._inspect.lost(self.where, reasons)
-        return found
-
-    def retry(self, reasons: Sequence[str], ids: Sequence[int]) -> Retried:
-        """Put those back in line."""
-        retried: Retried = self._inspect.retry(self.where, reasons, ids)
-        return retried
-
-    def rebind(self, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
-        """Give it to another account."""
-        rebound: Rebound = self._inspect.rebind(self.where, destination, fingerprint)
-        return rebound
-
-    def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
-        """Erase a person, or a company."""
-        erased: PurgeReport = room(self.kind, "_purge").purge(self.where, whose, really=really)
-        return erased
-
-    @property
-    def _inspect(self) -> ModuleType:
-        return room(self.kind, "_admin")
-
-
 VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}
 NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS) or sqlite:///"
-"""What is said of a place that may be a URL with a password, and is not shown."""
+"""Message about a place that may be a URL with a password, and is therefore not quoted."""
 
 
 class OutboxPlace(click.Path):
@@ -86,29 +25,35 @@ class OutboxPlace(click.Path):
         super().__init__(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click wants it."""
-        if isinstance(value, Place):
+        """Turn the argument into an `OutboxAdmin`; raises click's errors."""
+        if not isinstance(value, str):
             return value
-        if isinstance(value, str) and "://" in value:
+        if "://" in value:
             try:
-                outbox = outbox_at(value)
+                admin = admin_at(value)
             except ValueError as exc:
                 self.fail(str(exc), param, ctx)
             except ImportError as exc:
                 raise NotPossible(str(exc)) from None
-            if not outbox.durable:
-                self.fail("nobody can look into the memory of another process", param, ctx)
-            if not value.startswith("sqlite://"):
-                return Place("redis", outbox, outbox.place)
-            value = outbox.place
-        elif isinstance(value, str) and may_be_url(value) and not os.path.exists(value):
+            if admin.kind == "sqlite":
+                super().convert(admin.place, param, ctx)  # the file exists
+            return admin
+        if may_be_url(value) and not os.path.exists(value):
             self.fail(NO_FILE, param, ctx)
-        path = super().convert(value, param, ctx)
-        return Place("sqlite", path, str(path))
+        return admin_of_file(Path(os.fsdecode(super().convert(value, param, ctx))))
 
 
-def place_given(place: Place | None, to: str | None = None) -> Place:
-    """The argument if there is one, else what the environment says: ``ps`` shows arguments, with their passwords.
+def admin_of_file(path: Path) -> OutboxAdmin:
+    """The admin of the outbox in a file; ends the command if this Python has no SQLite."""
+    try:
+        from ..sqlite._admin import SQLiteAdmin
+    except ImportError as exc:
+        raise NotPossible(str(exc)) from None
+    return SQLiteAdmin(path)
+
+
+def place_given(place: OutboxAdmin | None, to: str | None = None) -> OutboxAdmin:
+    """The argument if there is one, else the outbox of the environment: ``ps`` shows arguments, with their passwords.
 
     Without a kind of server, ``to``, the variable of Userpilot goes before that of Parcelvoy.
     """
@@ -119,7 +64,7 @@ def place_given(place: Place | None, to: str | None = None) -> Place:
     if name is None:
         raise click.UsageError(f"OUTBOX is missing: a path or a URL, here or in {' or '.join(names)}")
     try:
-        found: Place = OutboxPlace().convert(variable(name), None, None)
+        found: OutboxAdmin = OutboxPlace().convert(variable(name), None, None)
     except click.BadParameter as error:
         raise click.UsageError(f"{name}: {error.message}") from None
     return found

@@ -1,4 +1,4 @@
-"""What is in a durable outbox: for people, and for scripts."""
+"""The contents of a durable outbox: as text, as a table, and as JSON."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from .. import parcelvoy
 from .._calls.ndjson import line_of
 from .._errors.tree import InvalidCall
 from .._userpilot import destination
+from ..parcelvoy import _destination as parcelvoy
 from ._console import cell
-from ._report import account_counts, account_text, calls_text
+from ._text import account_counts, account_text, calls_text
 
 if TYPE_CHECKING:
     from .._outbox.admin import DeadLetter, Holder, Inspection, PurgeReport
 
-CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy._call_of}
+CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy.call_of}
 """By kind of server, as outboxes have it."""
 
 REDIS_FILES = "files of Redis (AOF, snapshots) have it until it writes them anew"
@@ -27,16 +27,16 @@ SWEPT: Mapping[tuple[str, bool], Sequence[str]] = {
     ("sqlite", True): ["free pages and the log: cleared"],
     ("redis", True): [f"the memory of Redis: cleared; {REDIS_FILES}"],
     ("redis", False): [
-        "the memory of Redis: not cleared, as so much is kept there; once more, please, when less waits, or it goes "
-        "with the calls beside it",
+        "the memory of Redis: not cleared, because too much is kept there; run purge again when fewer calls wait; it "
+        "is also cleared when the calls beside it are",
         REDIS_FILES,
     ],
 }
-"""What is left of what was erased."""
+"""Traces that an erased call leaves, by kind of outbox and by whether its memory was cleared."""
 
 
 def as_text(seen: Inspection) -> Iterator[str]:
-    """One line for each question."""
+    """The report, one line for each question."""
     account = seen.account
     yield f"outbox       {seen.place} ({_size(seen)}schema {seen.version})"
     yield f"destination  {seen.destination or 'none yet'}"
@@ -51,7 +51,7 @@ def as_text(seen: Inspection) -> Iterator[str]:
     yield f"lost         {reasons}{merged}{kept}"
     if account.resets:
         times = "once" if account.resets == 1 else f"{account.resets:,} times"
-        yield f"resets       {times}: it came back without calls that it had held, nobody knows how many"
+        yield f"resets       {times}: the outbox came back without calls that it had held; their number is unknown"
     if seen.damaged:
         yield f"damaged      {seen.damaged:,} rows set aside"
     if seen.quarantined:
@@ -65,7 +65,7 @@ def _size(seen: Inspection) -> str:
 
 
 def as_dict(seen: Inspection) -> dict[str, Any]:
-    """For JSON. What only one kind of outbox has is null for the others."""
+    """The report as a JSON object; fields of the other kinds of outbox are null."""
     sender = seen.sender
     return {
         "outbox": seen.place,
@@ -83,10 +83,10 @@ def as_dict(seen: Inspection) -> dict[str, Any]:
             "oldest_age": None if seen.oldest is None else round(max(0.0, seen.now - seen.oldest), 3),
         },
         "account": account_counts(seen.account),
-        "reasons": {"dead": seen.account.dead, "dropped": seen.account.dropped},
+        "lost_by_reason": {"dead": seen.account.dead, "dropped": seen.account.dropped},
         "merged_lost": seen.account.merged_lost,
         "lost_kept": seen.lost,
-        "resets": seen.account.resets,
+        "outbox_resets": seen.account.resets,
         "damaged_rows": seen.damaged,
         "quarantined": list(seen.quarantined),
     }
@@ -98,9 +98,9 @@ def _reasons(seen: Inspection) -> dict[str, int]:
 
 
 def sender_text(sender: Holder | None) -> str:
-    """Who sends, and since when."""
+    """The process that sends, and since when it does."""
     if sender is None:
-        return "none: nobody sends at present"
+        return "none: no process sends at present"
     since, seconds = sender.since, sender.seconds
     known = f", since {_moment(since)} ({_age(seconds)})" if since is not None and seconds is not None else ""
     return f"{sender}{known}"
@@ -114,7 +114,7 @@ def _under_way(seen: Inspection) -> str:
 
 
 def line_of_call(server: str, lost: DeadLetter) -> str | None:
-    """The call as one line of an NDJSON file; ``None`` if nobody can say what it was."""
+    """The call as one line of an NDJSON file; ``None`` if it cannot be read."""
     call_of = CALL_OF.get(server)
     if call_of is None or lost.call is None:
         return None
@@ -141,7 +141,7 @@ def table(lost: Sequence[DeadLetter]) -> Table:
 
 
 def erased_text(erased: PurgeReport, kind: str) -> Iterator[str]:
-    """What has been erased, or would be."""
+    """The report of a purge, or of one that was only counted."""
     done = erased.done
     waits = "that waited" if done else "that waits" if erased.waiting == 1 else "that wait"
     what = f"{calls_text(erased.waiting)} {waits}, {erased.lost:,} lost, {erased.damaged:,} damaged"
@@ -155,7 +155,7 @@ def erased_text(erased: PurgeReport, kind: str) -> Iterator[str]:
         yield from SWEPT[kind, erased.swept]
     if erased.unclear:
         rows = "1 damaged row is" if erased.unclear == 1 else f"{erased.unclear:,} damaged rows are"
-        yield f"{rows} left, of which nobody can say whose they are"
+        yield f"{rows} left, whose owner is unknown"
     if erased.known_as:
         also = ", ".join(key.partition(":")[2] for key in sorted(erased.known_as))
         yield f"the same calls name {also}: another id of the same person is to be erased by itself"

@@ -1,73 +1,67 @@
-"""What one sees while calls are on their way: a live table on a terminal, else a plain line now and then."""
+"""Progress on stderr: a live table on a terminal, else a plain line now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Protocol
 
 import anyio
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 
-from .._account.statistics import Statistics
-from .._delivery.client import DeliveryClient
-from .._protocol.jobs import Job
 from ._console import cell
 
 FRAME = 0.2  # seconds between two pictures on a terminal
 PLAIN = 3.0  # seconds between two plain lines; a log is read later
 BAR = 30  # characters
 
-Budgets = Mapping[str, "int | None"]
-"""Requests a minute, by the names of `Statistics.budgets`."""
+
+class View(Protocol):
+    """Work whose state can be shown at any moment: `ClientView`, `ImportView`."""
+
+    def line(self) -> str:
+        """The present state in one line."""
+        ...
+
+    def table(self, elapsed: float) -> RenderableType:
+        """The present state for a terminal, ``elapsed`` seconds after the start."""
+        ...
 
 
 class Progress:
-    """Watches a client, or an import, until it is cancelled."""
+    """Shows a view until its task is cancelled, and prints lines that stay."""
 
     def __init__(self, console: Console, pause: float = PLAIN, *, only_news: bool = False) -> None:
-        """``pause`` is between two plain lines; ``only_news``: no line that says the same as the last."""
+        """``pause`` is in seconds, between two plain lines; ``only_news`` leaves out a line that repeats the last."""
         self._console = console
         self._pause = pause
         self._only_news = only_news
         # Not `is_terminal` alone: FORCE_COLOR, which CI sets, makes it true for a log file.
         self._live = console.is_terminal and console.file.isatty()
 
-    def say(self, text: str) -> None:
-        """A line that stays, above the live table; as it is, whatever brackets and colons it has."""
+    def print(self, text: str) -> None:
+        """Print a line that stays, above the live table; brackets and colons in it are no markup."""
         with suppress(OSError):  # the terminal is gone; that is no reason to lose calls
             self._console.print(cell(text), soft_wrap=True)
 
-    async def follow(self, client: DeliveryClient) -> None:
-        """Show where its calls are, again and again; and a last time when it is cancelled."""
-
-        def said() -> str:
-            return words(client.statistics(), client.budgets)
-
-        def drawn(elapsed: float) -> RenderableType:
-            return table(client.statistics(), client.budgets, elapsed)
-
-        await self.watch(said, drawn)
-
-    async def watch(self, said: Callable[[], str], drawn: Callable[[float], RenderableType]) -> None:
-        """Show a moment, as one line or as a picture of so many seconds after the start; else as `follow`."""
+    async def watch(self, view: View) -> None:
+        """Show the view again and again until the task is cancelled; a live table is drawn a last time then."""
         started = anyio.current_time()
         if self._live:
-            with suppress(OSError):  # the same
-                await self._watch_live(drawn, started)
+            with suppress(OSError):  # the terminal is gone: plain lines from here on
+                await self._watch_live(view, started)
         last = ""
         while True:
             await anyio.sleep(self._pause)
-            news = said()
+            news = view.line()
             if news != last or not self._only_news:
-                self.say(f"{anyio.current_time() - started:4.0f} s: {news}")
+                self.print(f"{anyio.current_time() - started:4.0f} s: {news}")
             last = news
 
-    async def _watch_live(self, drawn: Callable[[float], RenderableType], started: float) -> None:
+    async def _watch_live(self, view: View, started: float) -> None:
         def picture() -> RenderableType:
-            return drawn(anyio.current_time() - started)
+            return view.table(anyio.current_time() - started)
 
         with Live(picture(), console=self._console, auto_refresh=False) as live:
             try:
@@ -78,71 +72,6 @@ class Progress:
                 live.update(picture(), refresh=True)
 
 
-def words(seen: Statistics, budgets: Budgets) -> str:
-    """One moment in one line."""
-    said = [
-        f"{seen.accepted:,} accepted",
-        f"{seen.merged:,} merged",
-        f"{seen.delivered:,} delivered",
-        f"{seen.pending:,} pending",
-    ]
-    if spent := used(seen, budgets):
-        said.append("budget used: " + ", ".join(f"{count} {name}" for name, count in spent.items()))
-    if seen.job is not None:
-        said.append(f"job {job_words(seen.job)}")
-    if seen.held is not None:
-        said.append(f"held: {seen.held}")
-    elif seen.outage is not None:
-        said.append(f"no success: {seen.outage}")
-    return ", ".join(said)
-
-
-def table(seen: Statistics, budgets: Budgets, elapsed: float) -> Table:
-    """One moment, for a terminal."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", min_width=16)
-    grid.add_column(justify="right", min_width=8)
-    grid.add_column()
-    done = seen.accepted - seen.pending
-    grid.add_row("accepted", f"{seen.accepted:,}", bar(done, max(1, seen.accepted)))
-    grid.add_row("merged", f"{seen.merged:,}", "")
-    grid.add_row("delivered", f"{seen.delivered:,}", "")
-    if lost := seen.dead + seen.dropped:
-        grid.add_row("lost", cell(f"{lost:,}", "red"), cell(", ".join(sorted(seen.reasons))))
-    grid.add_row("pending", f"{seen.pending:,}", f"{seen.submitted:,} of them in a job" if seen.submitted else "")
-    for name, spent in used(seen, budgets).items():
-        grid.add_row(f"{name} budget", f"{spent:,}", _budget(spent, budgets[name] or 0))
-    if seen.job is not None or seen.jobs_completed:
-        grid.add_row("job", "", _job(seen))
-    grid.add_row("time", f"{elapsed:.0f} s", cell(seen.held, "red") if seen.held is not None else "")
-    return grid
-
-
-def used(seen: Statistics, budgets: Budgets) -> dict[str, int]:
-    """Requests of this minute that are spent, by budget; those without a limit are not among them."""
-    left = seen.budgets
-    return {name: limit - (left.get(name) or 0) for name, limit in budgets.items() if limit is not None}
-
-
-def job_words(job: Job) -> str:
-    """Its status, and its rows if the server counts them."""
-    if job.total_rows is None:
-        return job.status.value
-    return f"{job.status.value}, {job.completed_rows or 0:,} of {job.total_rows:,} rows"
-
-
-def _job(seen: Statistics) -> RenderableType:
-    if seen.job is None:
-        return cell(f"none ({seen.jobs_completed:,} completed)", "dim")
-    return cell(job_words(seen.job))
-
-
 def bar(done: int, total: int) -> ProgressBar:
-    """So much of it."""
+    """A bar that is filled to ``done`` of ``total``."""
     return ProgressBar(total=total, completed=done, width=BAR)
-
-
-def _budget(spent: int, limit: int) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row(bar(spent, limit), f"of {limit:,} a minute")
-    return grid

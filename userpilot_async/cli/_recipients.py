@@ -1,4 +1,4 @@
-"""Whom `send` can deliver to: how their lines are read, and how one asks whether they are there."""
+"""The servers that `send` can deliver to: how their lines are read, and how each is probed before anything is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..parcelvoy import ParcelvoyClient, ParcelvoySettings, from_line
 from ._exits import Failed, Refused, Unreachable, failure_of_listing
 from ._server import Server
 
-ATTEMPTS = 3  # as many as `UserpilotAPI` makes; they take three seconds where nobody listens
+ATTEMPTS = 3  # as many as `UserpilotAPI` makes; they take three seconds where nothing listens
 PASSING = (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)  # may be otherwise in a second
 NO_SUCH_PROJECT = 6000  # github.com/parcelvoy/platform, `ProjectError.ts`, read 2026-11
 
@@ -37,21 +37,21 @@ class Recipient(Protocol):
         """Hand in the call on a line of the file; raises `InvalidCall`."""
         ...
 
-    async def knock(self) -> Failed | None:
-        """Ask once, leaving no trace in anybody's data, and say why nothing can be delivered, if that is so."""
+    async def probe(self) -> Failed | None:
+        """Make one harmless request; returns why nothing can be delivered, or ``None``."""
         ...
 
 
 @attrs.frozen
 class Userpilot:
-    """Its job list is cheap, and wants the same key."""
+    """Userpilot, probed by its job list, which is cheap and wants the same key."""
 
     client: UserpilotClient
 
     async def enqueue(self, line: bytes) -> None:
         await self.client.enqueue(from_bytes(line))
 
-    async def knock(self) -> Failed | None:
+    async def probe(self) -> Failed | None:
         try:
             await self.client.api.jobs()
         except DeliveryError as error:
@@ -61,11 +61,11 @@ class Userpilot:
 
 @attrs.frozen
 class Parcelvoy:
-    """It has nothing that a public key may read, so it is asked to refuse something.
+    """Parcelvoy, probed by a request that it refuses: it has nothing that a public key may read.
 
     The server looks at the key, then at the project, then at the body, and an array of no events is 422 before
     anything is queued (github.com/parcelvoy/platform, `ClientController.ts`, read 2026-11): a 422 says that key and
-    URL are right. Not `GET /api/health`, which knows no keys. Nor `Statistics.held` of the first calls: it tells a
+    URL are right. Not `GET /api/health`, which knows no keys. Nor `Statistics.paused` of the first calls: it tells a
     key from a URL in words only, and what is answered 400 would be lost by then, where this stops before the first.
     """
 
@@ -74,19 +74,19 @@ class Parcelvoy:
     async def enqueue(self, line: bytes) -> None:
         await self.client.enqueue(from_line(line))
 
-    async def knock(self) -> Failed | None:
+    async def probe(self) -> Failed | None:
         # The client's own connection: what is found out with another URL, key or certificate store proves nothing.
         connection, attempts = self.client._connection, 0
         while True:
-            verdict = await connection.exchange("knock", "POST", "/api/client/events", b"[]")
+            verdict = await connection.exchange("probe", "POST", "/api/client/events", b"[]")
             attempts += 1
             if attempts == ATTEMPTS or verdict.meaning not in PASSING:
-                return failure_of_knock(verdict)
+                return failure_of_probe(verdict)
             await anyio.sleep(max(verdict.delay, backoff(attempts, 1.0)))
 
 
-def failure_of_knock(verdict: Verdict) -> Failed | None:
-    """What Parcelvoy's answer to an array of no events means for the command; ``None`` if that is well."""
+def failure_of_probe(verdict: Verdict) -> Failed | None:
+    """The failure for Parcelvoy's answer to an array of no events; ``None`` if key and URL are right."""
     status = verdict.status
     if status is None:
         return Unreachable(f"the server is unavailable: no answer: {verdict.detail}")
@@ -102,12 +102,12 @@ def failure_of_knock(verdict: Verdict) -> Failed | None:
 
 
 def _knows_no_project(body: object) -> bool:
-    """The 404 of a key that looks like one and is nobody's; a path that nobody knows is 404 without these words."""
+    """Whether a 404 is about an unknown key; the 404 of an unknown path has another body."""
     return isinstance(body, dict) and body.get("code") == NO_SUCH_PROJECT
 
 
 def recipient_at(server: Server, to: str, outbox: Outbox | str | None, late_after: float | None = None) -> Recipient:
-    """Whom the options mean. A full queue is waited for without end: a script has nothing better to do."""
+    """The server that the options name. Its client waits without end for room in a full queue, as a script should."""
     if to == "parcelvoy" and late_after is not None:
         raise click.UsageError("--late-after is Userpilot's: Parcelvoy has no imports")
     if to == "parcelvoy":

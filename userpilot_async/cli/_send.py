@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import anyio
+from collections.abc import Iterable
+from functools import partial
+
 import click
 
-from ._console import say, say_json, stderr
+from ._console import stderr
 from ._delivery import Delivery
+from ._delivery_text import as_dict, as_text
 from ._drain import outbox_there
 from ._exits import NotPossible
 from ._progress import Progress
 from ._recipients import recipient_at
-from ._report import as_dict, as_text
+from ._run import run_command
 from ._server import Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections, Source, Unreadable
 
@@ -45,7 +48,7 @@ def send(
     {"type": "device", "device_id": "d1", "external_id": "u1", "os": "iOS", "model": "iPad", "app_build": "7", "app_version": "1.2"}
     {"type": "track", "name": "Report Exported", "external_id": "u1", "data": {"format": "csv"}}
 
-    With --outbox, the report is of all calls that waited or came in meanwhile, whoever else uses it.
+    With --outbox, the report counts all calls that waited or came in meanwhile, also those of other processes.
 
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
     Ctrl-C, SIGTERM, or the end of the terminal stops reading and delivers what was read for up to 10 seconds; a second
@@ -58,13 +61,12 @@ def send(
         raise NotPossible(str(exc)) from None
     with opened as source:
         progress = Progress(stderr())
-        delivery = Delivery(recipient, source, progress, Rejections(progress.say), strict=strict, timeout=timeout)
-        anyio.run(delivery.run)
-    if as_json or delivery.report.statistics.accepted or delivery.trouble is None:
-        if as_json:
-            say_json(as_dict(delivery))
-        else:
-            say(*as_text(delivery))
-    if delivery.trouble is not None:
-        raise delivery.trouble
-    click.get_current_context().exit(delivery.exit_code)
+        delivery = Delivery(recipient, source, progress, Rejections(progress.print), strict=strict, timeout=timeout)
+        text = partial(_text_of, delivery)
+        run_command(delivery, as_json=as_json, text=text, fields=partial(as_dict, delivery))
+
+
+def _text_of(delivery: Delivery) -> Iterable[str]:
+    """The report; nothing where the delivery failed before its first call."""
+    began = delivery.report.statistics.accepted or delivery.trouble is None
+    return as_text(delivery) if began else ()

@@ -1,4 +1,4 @@
-"""Which server, and with which key: the options that commands share."""
+"""The options for a server and its key, which most commands share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Command = Callable[..., None]
 
 @attrs.frozen
 class Server:
-    """What the options say; what they leave out, the client takes from the environment."""
+    """A server and its key, as the options give them; the client takes the rest from the environment."""
 
     api_key: Hidden[str] | None = attrs.field(default=None, converter=attrs.converters.optional(hidden))
     region: Region | None = None
@@ -38,7 +38,7 @@ class Server:
     """``False``: send, whatever the environment says; ``None``: refuse to run where that switches clients off."""
 
     def over(self, other: Server) -> Server:
-        """These options, and those of ``other`` where these are silent."""
+        """Options of this server, and those of ``other`` where they are missing."""
         return Server(self.api_key or other.api_key, self.region or other.region, self.base_url or other.base_url)
 
     @property
@@ -57,7 +57,7 @@ class Server:
     def parcelvoy(self, settings: ParcelvoySettings, outbox: Outbox | str | None = None) -> ParcelvoyClient:
         """A client for Parcelvoy; else as `client`."""
         if self.region is not None:
-            raise click.UsageError("--region is Userpilot's: a Parcelvoy server is where --base-url says")
+            raise click.UsageError("--region is for Userpilot: --base-url says where a Parcelvoy server is")
         with _usage_errors():
             client = ParcelvoyClient(self._key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled)
             return _switched_on(client, client._connection.keys.switch)
@@ -72,7 +72,7 @@ class Server:
 
 
 def _switched_on(made: T, switch: SwitchedOff | None) -> T:
-    """What was made, unless it would drop all calls: a command that does nothing, and says that all is well, lies."""
+    """Return ``made``, or raise `click.UsageError` if it is switched off and would drop all calls."""
     if switch is not None:
         raise click.UsageError(f"{switch.by} switches the client off: nothing would be sent; {switch.undo}")
     return made
@@ -80,7 +80,7 @@ def _switched_on(made: T, switch: SwitchedOff | None) -> T:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """What a client says of a key or a URL is for whoever typed it."""
+    """Turn a client's `ValueError` about a key or a URL into a usage error."""
     try:
         yield
     except ValueError as exc:

@@ -1,4 +1,4 @@
-"""Lines of a file or of stdin as they come, and the ones that are no calls."""
+"""Lines of a file or of stdin as they come, and a counter of bad lines."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Source:
 
 
 async def _in_daemon_thread(read: Callable[[], bytes]) -> bytes:
-    """What ``read`` returns, from a thread that keeps nobody from leaving; anyio's own would, on a silent stdin."""
+    """Run ``read`` in a daemon thread, which no exit waits for; anyio's own would hang on a silent stdin."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bytes] = loop.create_future()
 
@@ -121,14 +121,14 @@ class Rejection:
 
 @attrs.define
 class Rejections:
-    """Counts bad lines, keeps the first `KEPT`, and says the first `SHOWN` if it has somebody to tell."""
+    """Counter of bad lines: keeps the first `KEPT`, and prints the first `SHOWN` with ``say``, if that is given."""
 
     say: Callable[[str], object] | None = None
     count: int = 0
     kept: list[Rejection] = attrs.field(factory=list)
 
     def add(self, line: int, error: InvalidCall) -> None:
-        """One more."""
+        """Count one more bad line, and print it if it is among the first."""
         rejection = Rejection(line, error.field, error.reason)
         self.count += 1
         if self.count <= KEPT:

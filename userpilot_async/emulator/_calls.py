@@ -17,7 +17,7 @@ FRAMING = 64 * 1024  # bytes around the file in an upload; what it has to say of
 
 @attrs.frozen
 class Call:
-    """One call that got past the door: the key is good and the minute not used up."""
+    """A call that got past the door: the key is good and the minute not used up."""
 
     method: str
     path: str  # as sent, still percent-quoted, without the query
@@ -54,7 +54,7 @@ def apply_now(call: Call, write: Callable[[], None], *, status: int = 202, rows:
 def row_errors(
     rows: Sequence[Payload], errors_of: Callable[[Payload], list[WireError]], *, status: int = 400
 ) -> list[WireError]:
-    """What is wrong with any row, each error with its row's number. One bad row refuses the whole request."""
+    """List what is wrong with any row, each error with its row's number. One bad row refuses the whole request."""
     errors: list[WireError] = []
     for number, row in enumerate(rows, start=1):
         found = errors_of(row) if isinstance(row, dict) else [WireError(status, "a row must be an object")]

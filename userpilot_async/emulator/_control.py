@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 from starlette.applications import Starlette
@@ -13,23 +13,36 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from userpilot_async.emulator._bodies import SMALL, read_body
-from userpilot_async.emulator._faults import Armed, Fault
+from userpilot_async.emulator._faults import Armed, Fault, Faults
 from userpilot_async.emulator._files import parse_json
 from userpilot_async.emulator._jobs import Job
+from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._wire import Refused
-
-if TYPE_CHECKING:
-    from userpilot_async.emulator._emulator import Emulator
 
 PREFIX = "/__emulator__"
 PAGE = 100  # items a page holds if `limit` is not given
 DIGITS = 18  # of a number in a query; Python slices by no larger ones
 
 
+class Controlled(Protocol):
+    """An emulator, as far as its control routes show and change it."""
+
+    store: Store
+    faults: Faults
+
+    def advance(self) -> float:
+        """Apply what the jobs have to apply by now; returns the emulator's clock, in seconds."""
+        ...
+
+    def reset(self) -> None:
+        """Begin with an empty account and no faults."""
+        ...
+
+
 class Control:
     """Shows what the store holds, oldest first, and takes in faults."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Controlled) -> None:
         self._emulator = emulator
 
     def app(self) -> Starlette:

@@ -41,7 +41,7 @@ class Emulator:
     """Everything that was received. Call `advance` first to see the jobs' rows up to now."""
 
     faults: Faults
-    """What is to go wrong: `emulator.faults.add(Fault(...))`."""
+    """Faults in place; one more: `emulator.faults.add(Fault(...))`."""
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,57 +12,141 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from userpilot_async.emulator import _fault_checks as checks
 from userpilot_async.emulator._bodies import Body
-from userpilot_async.emulator._jobs import JobScript
-from userpilot_async.emulator._wire import Answer, Api, Family, Payload, WireError, json_answer
+from userpilot_async.emulator._jobs import SCRIPTED, JobScript
+from userpilot_async.emulator._wire import FAMILIES, Answer, Api, Family, Payload, WireError, json_answer
 
 JobFault: TypeAlias = Literal["failed", "stuck"] | Mapping[str, Sequence[str | Sequence[str | float]]]
 """How the job ends, or `{"status_sequence": ["queued", ["processing", 600], "completed"]}`; a pair gives seconds."""
 
+# `Any` is attrs' own type for a field of any type, and for a value that is still to be checked.
+Field: TypeAlias = "attrs.Attribute[Any]"
+
+
+# ── what the fields of a fault must be: it is often typed by hand, and a wrong one must say so at once ──
+
+
+def _check_text(fault: Fault, field: Field, value: Any) -> None:
+    if not (isinstance(value, str) or (value is None and field.default is None)):
+        raise ValueError(f"{field.name} must be a string")
+
+
+def _check_count(fault: Fault, field: Field, value: Any) -> None:
+    if value is None and field.name in ("times", "body_over"):
+        return
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{field.name} must be an integer, 0 or more")
+
+
+def _check_seconds(fault: Fault, field: Field, value: Any) -> None:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError(f"{field.name} must be a number of seconds, 0 or more")
+
+
+def _check_probability(fault: Fault, field: Field, value: Any) -> None:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError("probability must be a number from 0 to 1")
+
+
+def _check_family(fault: Fault, field: Field, value: Any) -> None:
+    if value is not None and value not in FAMILIES:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}")
+
+
+def _check_status(fault: Fault, field: Field, value: Any) -> None:
+    if value is not None and (type(value) is not int or not 200 <= value <= 599):
+        raise ValueError("status must be an integer from 200 to 599")
+
+
+def _check_headers(fault: Fault, field: Field, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(_is_header(text) for text in (*value, *value.values())):
+        raise ValueError("headers must map names to printable ASCII strings or null")
+
+
+def _check_cut(fault: Fault, field: Field, value: Any) -> None:
+    if value not in (None, "before", "after"):
+        raise ValueError('cut must be "before" or "after"')
+    if value is not None and fault.status is not None:
+        raise ValueError("a fault has either a cut or a status: who is cut off sees none")
+    if value == "before" and fault.apply:
+        raise ValueError('a cut "before" applies nothing')
+
+
+def _check_job(fault: Fault, field: Field, value: Any) -> None:
+    if value in (None, "failed", "stuck"):
+        return
+    steps = value.get("status_sequence") if isinstance(value, Mapping) and len(value) == 1 else None
+    if not isinstance(steps, Sequence) or isinstance(steps, str) or not steps:
+        raise ValueError('job must be "failed", "stuck" or {"status_sequence": [status or [status, seconds], ...]}')
+    for step in steps:
+        _stage(step)
+
+
+def _check_apply(fault: Fault, field: Field, value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError("apply must be true, false or null")
+
+
+def _stage(step: object) -> tuple[str, float]:
+    """A step of a `status_sequence`: a status, and the seconds for which the job shows it."""
+    if isinstance(step, str):
+        return step, SCRIPTED
+    if isinstance(step, Sequence) and len(step) == 2:
+        status, seconds = step
+        if isinstance(status, str) and type(seconds) in (int, float) and 0 <= seconds < math.inf:
+            return status, seconds
+    raise ValueError("a step of status_sequence must be a status, or a pair of a status and seconds")
+
+
+def _is_header(text: object) -> bool:
+    return text is None or (isinstance(text, str) and text.isascii() and text.isprintable())
+
+
+# ── faults ──
+
 
 @attrs.frozen
 class Fault:
-    """One thing to go wrong: first which calls it befalls, then what becomes of them.
+    """A scripted failure: first which calls it befalls, then what becomes of them.
 
     Faults are asked in the order they were added; the first that fires ends the asking, so that a call meets one fault.
     """
 
-    name: str = attrs.field(default="", validator=checks.check_text)
+    name: str = attrs.field(default="", validator=_check_text)
     """Shows in the request log; `Faults.add` gives one if it is empty."""
-    method: str = attrs.field(default="*", validator=checks.check_text)
-    path: str = attrs.field(default="*", validator=checks.check_text)
+    method: str = attrs.field(default="*", validator=_check_text)
+    path: str = attrs.field(default="*", validator=_check_text)
     """A glob over the path as sent, still percent-quoted."""
-    family: Family | None = attrs.field(default=None, validator=checks.check_family)
-    user_id: str | None = attrs.field(default=None, validator=checks.check_text)
+    family: Family | None = attrs.field(default=None, validator=_check_family)
+    user_id: str | None = attrs.field(default=None, validator=_check_text)
     """The JSON or NDJSON body has this `user_id` in it; to Parcelvoy, this `external_id` or `anonymous_id`."""
-    body_contains: str | None = attrs.field(default=None, validator=checks.check_text)
-    fail_if_row_contains: str | None = attrs.field(default=None, validator=checks.check_text)
+    body_contains: str | None = attrs.field(default=None, validator=_check_text)
+    fail_if_row_contains: str | None = attrs.field(default=None, validator=_check_text)
     """Like `body_contains`, and the job that the call creates fails."""
-    body_over: int | None = attrs.field(default=None, validator=checks.check_count)
+    body_over: int | None = attrs.field(default=None, validator=_check_count)
     """The body has more bytes than this: a limit that no document tells."""
-    skip: int = attrs.field(default=0, validator=checks.check_count)
+    skip: int = attrs.field(default=0, validator=_check_count)
     """So many calls that match pass unharmed first."""
-    times: int | None = attrs.field(default=1, validator=checks.check_count)
+    times: int | None = attrs.field(default=1, validator=_check_count)
     """Fires so often and then never again; None: for ever."""
-    probability: float = attrs.field(default=1.0, validator=checks.check_probability)
+    probability: float = attrs.field(default=1.0, validator=_check_probability)
 
-    status: int | None = attrs.field(default=None, validator=checks.check_status)
-    headers: Mapping[str, str | None] = attrs.field(factory=dict, validator=checks.check_headers)
+    status: int | None = attrs.field(default=None, validator=_check_status)
+    headers: Mapping[str, str | None] = attrs.field(factory=dict, validator=_check_headers)
     """Over the headers of any answer, scripted or not; None removes one."""
     body: Any = None
     """Goes with `status`: a string is sent as it is, as HTML (which a browser shows and does not run); anything else as
     JSON. None: the usual error body."""
-    delay: float = attrs.field(default=0.0, validator=checks.check_seconds)
+    delay: float = attrs.field(default=0.0, validator=_check_seconds)
     """Seconds on the way here: before the server stamps, counts and applies the call."""
-    latency: float = attrs.field(default=0.0, validator=checks.check_seconds)
+    latency: float = attrs.field(default=0.0, validator=_check_seconds)
     """Seconds on the way back: after the call was applied."""
-    cut: Literal["before", "after"] | None = attrs.field(default=None, validator=checks.check_cut)
+    cut: Literal["before", "after"] | None = attrs.field(default=None, validator=_check_cut)
     """The connection ends without an answer, before the call is applied or after."""
-    job: JobFault | None = attrs.field(default=None, validator=checks.check_job)
-    """What becomes of the job that the call creates. It holds its slot until its last status begins, and for ever if
+    job: JobFault | None = attrs.field(default=None, validator=_check_job)
+    """The course of the job that the call creates. It holds its slot until its last status begins, and for ever if
     that is neither `completed` nor `failed`. Rows of a scripted life are applied together, at its first `completed`."""
-    apply: bool | None = attrs.field(default=None, validator=checks.check_apply)
+    apply: bool | None = attrs.field(default=None, validator=_check_apply)
     """False: answer as always, change nothing. True: change what the call says, in spite of `status` or a failing job.
     None: a call with a scripted `status` or a cut "before" changes nothing, and no more does a job that fails."""
 
@@ -82,11 +167,11 @@ class Fault:
         )
 
     def script(self) -> JobScript:
-        """What becomes of the job, if the call creates one."""
+        """The course of the job, if the call creates one."""
         if self.job is None:
             return JobScript("failed" if self.fail_if_row_contains else "completed")
         if isinstance(self.job, Mapping):
-            return JobScript(stages=tuple(checks.stage(step) for step in self.job["status_sequence"]))
+            return JobScript(stages=tuple(_stage(step) for step in self.job["status_sequence"]))
         return JobScript(self.job)
 
     def disguise(self, answer: Answer, api: Api) -> Answer:

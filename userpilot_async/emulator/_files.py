@@ -62,7 +62,7 @@ def parse_upload(body: bytes, content_type: str) -> Upload:
 
 
 def parse_ndjson(content: bytes) -> list[Payload]:
-    """One JSON object a line; blank lines are skipped."""
+    """Read one JSON object a line; blank lines are skipped."""
     rows: list[Payload] = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():

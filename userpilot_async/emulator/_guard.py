@@ -1,4 +1,4 @@
-"""Who may ask: a web page that is open in a developer's browser must neither change nor read an emulator there.
+"""The check of hosts and origins: no web page in a developer's browser may change or read an emulator beside it.
 
 Any page can send requests to a loopback address. What gives it away are headers that no page can forge: `Host` is the
 name by which the page has reached the server (DNS rebinding: a name of its own that now leads here), `Origin` and

@@ -25,12 +25,12 @@ SCRIPTED = 1.0  # a status of a script that gives no length of its own
 NEVER = math.inf
 
 SLOTS: dict[JobKind, str] = {"bulk_users": "bulk", "bulk_companies": "bulk", "import": "import"}
-"""One job at a time holds each slot: bulk jobs of users and companies together, imports apart."""
+"""A slot takes one job at a time: bulk jobs of users and companies together, imports apart."""
 
 
 @attrs.frozen
 class JobScript:
-    """What a fault makes of the job that a submit creates. The default is an ordinary job."""
+    """The course that a fault gives to the job of a submit. The default is an ordinary job."""
 
     ending: Ending = "completed"
     stages: tuple[tuple[str, float], ...] = ()  # (status, its length), instead of the ordinary life
@@ -46,7 +46,7 @@ class Stage:
 
 @attrs.define(eq=False)
 class Job:
-    """One background job. Of `rows`, those from `applied_rows` on are still to be applied.
+    """A background job. Of `rows`, those from `applied_rows` on are still to be applied.
 
     A deletion is applied as one row, whatever the number of ids in it, which `total_rows` gives.
     """

@@ -1,4 +1,4 @@
-"""What the store keeps: profiles, events, and the logs that a test reads afterwards."""
+"""Records of the store: profiles, events, and the logs that a test reads afterwards."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PageView:
 
 @attrs.frozen
 class Applied:
-    """One write that took effect, with its payload as it came."""
+    """A write that took effect, with its payload as it came."""
 
     sequence: int
     stamp: float
@@ -92,7 +92,7 @@ class AppliedLog:
 
 @attrs.frozen
 class Requested:
-    """One request, answered or cut. Never holds the key, only the fingerprint of it."""
+    """A request, answered or cut. Never holds the key, only the fingerprint of it."""
 
     stamp: float
     method: str

@@ -9,7 +9,7 @@ WINDOW = 60.0  # The documented sample reset, 1600854660000, is 09:51:00 UTC exa
 
 @attrs.frozen
 class Window:
-    """What one key may still send to one family of endpoints in the current minute."""
+    """The requests that one key may still send to one family of endpoints in the current minute."""
 
     limit: int
     remaining: int

@@ -34,7 +34,7 @@ API_VERSION = "2020-09-22"  # The only value of X-API-Version that the vendor do
 
 @attrs.frozen
 class WireError:
-    """One complaint about one call, with the status it asks for."""
+    """A complaint about one call, with the status it asks for."""
 
     status: int
     message: str
@@ -53,7 +53,7 @@ class WireError:
 
 @attrs.frozen
 class Answer:
-    """What the API says to one call, and what the request log will remember of it."""
+    """The API's answer to one call, and what the request log will remember of it."""
 
     status: int
     body: bytes = b""
@@ -93,7 +93,7 @@ def json_answer(status: int, content: object, *, rows: int = 0, filename: str | 
 
 @attrs.frozen
 class Api:
-    """What all endpoints of one vendor ask of a call, and the shape of their complaints."""
+    """The demands of all endpoints of one vendor on a call, and the shape of their complaints."""
 
     scheme: str  # of the Authorization header, in lower case; it is taken in any
     error_body: Callable[[Sequence[WireError]], Payload]

@@ -27,14 +27,14 @@ def new_name(source: str) -> str:
 
 
 def fresh(about: About) -> Journal:
-    """One that goes with the process."""
+    """A new journal that goes with the process."""
     journal = Journal(None)
     journal.begin(about, MAX_BYTES)
     return journal
 
 
 async def opened(
-    api: UserpilotAPI, place: Path, about: About, source: str, *, again: bool = False, rebind: bool = False
+    api: UserpilotAPI, place: Path, about: About, source: str, *, force: bool = False, rebind: bool = False
 ) -> Journal:
     """The journal at ``place``, which is this source's and this account's; `ImportConflict` otherwise."""
     journal = await run_sync(Journal, place)
@@ -46,7 +46,7 @@ async def opened(
                 mine = _checked(journal, about, source)
                 await _bind(journal, mine, keys, api.base_url, source, rebind=rebind)
                 return journal
-            if not again and journal.progress.uploaded:
+            if not force and journal.progress.uploaded:
                 raise await run_sync(_done, journal, about, source, keys, api.base_url)
         about = await run_sync(_bound, about, keys, api.base_url)
         await run_sync(journal.begin, about, MAX_BYTES)
@@ -58,7 +58,7 @@ async def opened(
 
 
 def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
-    """What the journal knows."""
+    """The report of what the journal knows; ``elapsed`` is in seconds."""
     now = journal.progress
     return ImportReport(
         read=now.read,
@@ -78,7 +78,7 @@ def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
 
 
 def _checked(journal: Journal, about: About, source: str) -> About:
-    """Whose journal it is; `ImportConflict` if it is another source's."""
+    """The journal's own word on its source; raises `ImportConflict` if that is another one than ``about`` says."""
     known = journal.about
     if known.source != about.source:
         raise ImportConflict(
@@ -119,7 +119,7 @@ def _is_of(known: About, keys: KeyRing, server: str) -> bool:
 
 
 def _is_old(known: About, keys: KeyRing) -> bool:
-    """It is this account's, and an earlier version has written it."""
+    """Whether the journal is this account's, and an earlier version has written it."""
     return known.key == keys.old_fingerprint(bytes.fromhex(known.salt))
 
 
@@ -128,7 +128,7 @@ def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: st
     if not _is_of(journal.about, keys, server):
         return ImportConflict(
             f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "
-            f"if this is another account, take {journal.path} away, or say again=True, and it is imported here, too"
+            f"if this is another account, take {journal.path} away, or say force=True, and it is imported here, too"
         )
     if _is_old(journal.about, keys):
         journal.bind(_bound(journal.about, keys, server))
@@ -136,9 +136,9 @@ def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: st
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))
     if journal.about.source == about.source:
-        message = f"{source} was imported on {when}: again=True would import it once more, and double its events"
+        message = f"{source} was imported on {when}: force=True would import it once more, and double its events"
         return AlreadyImported(message, report_of(journal))
     return ImportConflict(
-        f"{source} was imported on {when}, and has changed since: again=True imports all of it, and doubles the events "
+        f"{source} was imported on {when}, and has changed since: force=True imports all of it, and doubles the events "
         "that it had then; put new rows, and corrected ones, into a file of their own"
     )

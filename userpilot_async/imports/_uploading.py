@@ -1,216 +1,194 @@
-"""One part after the other to the server: submitted, watched, and looked for whenever an answer was lost."""
+"""Parts go to the server, one after the other: submitted, watched, and searched for whenever an answer was lost.
+
+How a file's life goes on is decided by `FileJob`; here, each turn of it is written into the journal before anything is
+done about it, so that the next process to find the journal begins where this one ended.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import anyio
 from anyio.to_thread import run_sync
 
-from .._errors.tree import JobFailed, Rejected, Unavailable
-from .._protocol.backoff import backoff
-from .._protocol.jobs import Job, JobStatus, next_look
-from .._userpilot.api import JobList, UserpilotAPI
+from .._errors.tree import JobFailed, Rejected
+from .._protocol.backoff import Pace
+from .._protocol.file_job import FileJob, JobRules, JobState
+from .._protocol.job_effects import (
+    Busy,
+    Completed,
+    Effect,
+    Failed,
+    Forgotten,
+    JobStep,
+    NotFound,
+    Overdue,
+    Postponed,
+    Refused,
+    Submitted,
+)
+from .._protocol.jobs import Job
+from .._protocol.verdict import Meaning, Verdict
+from .._userpilot.api import UserpilotAPI, error_of
 from ._journal import Journal
 from ._schema import Part, Refusal
 
-T = TypeVar("T")
-
-SEARCHES = (2.0, 10.0)  # seconds before each look for a lost upload; it may still be on its way in
-LATE_SEARCH = 30.0  # and before one more, for a file that a server needs time to read
-LARGE = 1024 * 1024  # bytes of such a file
-# Seconds that a job list is read again whose end was not seen; as long as `Settings.job_timeout` believes in a job.
-LONGEST_SEARCH = 3_600.0
-PACE = 3.0  # seconds a page until it is read again: a thirtieth of the budget
-BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
-VANISHED = 3  # looks in a row that know nothing of a job before it is taken for forgotten
+LARGE = 1024 * 1024  # bytes of a file that a server needs time to read: it is searched for once more
+SHORTEST_PAUSE = 1.0  # seconds after a failure; people read why nothing moves
 # In a row, and not one file taken (one job completed) in between: it is not about rows, then, and to go on would put
 # every row there is into the rejected file.
 MOST_REFUSALS, MOST_FAILURES = 1_000, 100
 
-DENIED = (401, 402, 403)
-MISCONFIGURED = (404, 405)
+BUSY = "another import of this account is running"
+LOST = "the answer to an upload got lost: its file is looked for in the job list"
+UNREAD = "the answer to an upload got lost, and the job list was not read to its end: it is read again"
 
 
-class Surroundings(Protocol):
-    """What an upload needs of the import that it is part of."""
+class ImportContext(Protocol):
+    """The import that an upload is part of, as far as an upload needs it."""
 
-    def say(self, job: Job | None = None, waiting_for: str | None = None) -> None:
-        """Tell the caller how far it is."""
+    def show_progress(self, job: Job | None = None, waiting_for: str | None = None) -> None:
+        """Report to the caller how far the import is, with the job as last seen, and why nothing moves."""
         ...
 
     def check(self) -> None:
         """Raise, if nothing more is to be sent."""
         ...
 
-    async def pause(self, seconds: float, why: str | None, job: Job | None = None) -> None:
+    async def pause(self, seconds: float, why: str | None) -> None:
         """Wait, and say why; raises as soon as `check` does."""
         ...
 
     async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
-        """What to write about a part of one row; ``words`` are the server's, which may quote the row."""
+        """The entry for a part of one row in the rejected file; the server's ``words`` may quote the row."""
         ...
 
     async def refuse(self, part: Part, refusal: Refusal) -> None:
-        """Put it into the rejected file."""
+        """Put the refusal into the rejected file, and the part out of the journal."""
         ...
 
 
 class Uploader:
-    """Does one thing about a part at a time; what comes next is always read off the journal."""
+    """Brings a part from one state in the journal to the next; what comes then is always read off the journal."""
 
-    def __init__(self, api: UserpilotAPI, journal: Journal, around: Surroundings) -> None:
+    def __init__(self, api: UserpilotAPI, journal: Journal, context: ImportContext) -> None:
         self._api = api
         self._journal = journal
-        self._around = around
-        self._failures = 0  # in a row: of requests, by the network or the server
-        self._busy = 0  # answers 409 in a row
+        self._context = context
+        self._pace = Pace(random.random, SHORTEST_PAUSE)
         self._refusals = 0
         self._failed_jobs = 0
         self._submitted = ""  # the place of the part that was submitted just now
+        self._outage = ""  # what the server said, or failed to say, at the last request, if it took none
 
     async def deliver(self, part: Part) -> None:
-        """The next step. Raises `Rejected` when no file is taken any more, and `JobFailed` when no job completes."""
+        """Bring the part to its next state in the journal.
+
+        Raises `Rejected` when no file is taken any more, and `JobFailed` when no job completes.
+        """
+        file = self._file_of(part)
+        if file.state is JobState.RUNNING:
+            self._context.show_progress()
+        written = False
+        while not written:
+            step = file.next(anyio.current_time())
+            if not isinstance(step, JobStep):
+                await self._context.pause(step - anyio.current_time(), self._why(part, file))
+                continue
+            verdict = await self._carry_out(step, part, file)
+            effects = file.done(step, verdict, anyio.current_time())
+            if step.what == "submit" and verdict.meaning is Meaning.ACCEPTED:
+                self._submitted = part.place
+            if part.running and verdict.meaning is Meaning.ACCEPTED and file.job is not None:
+                self._context.show_progress(file.job)
+            for effect in effects:
+                # Of a lost file that is found at its job's end, the end is seen anew: the journal goes first.
+                written = written or await self._write_down(effect, part, verdict)
+
+    def _file_of(self, part: Part) -> FileJob:
+        """The life of the part's file, from where the journal says it is."""
+        rules = JobRules(thorough=part.size > LARGE, alone=True)
+        file = FileJob(self._journal.filename(part), part.rows, rules, self._pace, self._api._new_pages)
+        now = anyio.current_time()
         if part.running:
-            await self._watch(part)
+            file.watch(part.job_id, now, fresh=part.place == self._submitted)
         elif part.in_doubt:
-            await self._search(part)
-        else:
-            await self._submit(part)
+            file.search(now)
+        return file
 
-    # ── submitting ──
+    def _why(self, part: Part, file: FileJob) -> str | None:
+        """The reason for a pause, in words for people; ``None`` while a job runs as it should."""
+        if self._outage:
+            return f"the server is not available: {self._outage}"
+        if file.state is JobState.SUBMITTING:
+            return BUSY
+        if file.state is JobState.SEARCHING and not part.running:
+            return UNREAD if file.unread else LOST
+        return None
 
-    async def _submit(self, part: Part) -> None:
-        content = await run_sync(self._journal.content, part)
-        self._around.check()
-        self._around.say()
-        await run_sync(self._journal.sending, part)
-        try:
-            job = await self._api.import_rows(content, filename=self._journal.filename(part))
-        except Unavailable as error:
-            if not error.ambiguous:
-                await run_sync(self._journal.answered, part)
-                await self._wait_out(error)
-                if error.status is not None and error.status >= 500:
-                    await self._adopt(part)  # it costs one request to know that it did nothing all the same
-        except Rejected as error:
+    async def _carry_out(self, step: JobStep, part: Part, file: FileJob) -> Verdict:
+        """The server's answer to one step; raises `Rejected` for one that is not about this file."""
+        submits, content = step.what == "submit", b""
+        if submits:
+            content = await run_sync(self._journal.content, part)
+            self._context.check()
+            self._context.show_progress()
+            await run_sync(self._journal.sending, part)
+        verdict = await self._api._carry_out(step, content, file.filename)
+        self._outage = ""
+        if verdict.meaning is Meaning.ACCEPTED:
+            return verdict
+        error = error_of(verdict)
+        if not isinstance(error, Rejected):
+            self._outage = "" if submits and verdict.meaning is Meaning.LOST else error.detail
+        elif submits and verdict.meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
             await run_sync(self._journal.answered, part)
-            await self._refused(part, error)
-        else:
-            self._submitted = part.place
-            await self._taken(part, job)
-
-    async def _taken(self, part: Part, job: Job) -> None:
-        self._failures = self._busy = self._refusals = 0
-        await run_sync(self._journal.running, part, job.job_id)
-
-    async def _refused(self, part: Part, error: Rejected) -> None:
-        if error.status == 409:
-            # Perhaps by our own job, whose answer an intermediary has eaten.
-            if not await self._adopt(part):
-                self._busy += 1
-                seconds = min(BUSY_LONGEST, BUSY_FIRST * 2.0 ** (self._busy - 1))
-                await self._around.pause(seconds, "another import of this account is running")
-            return
-        if error.status in (*DENIED, *MISCONFIGURED) or not 400 <= error.status < 500:
             raise error
+        elif not submits and not (step.query or (step.what == "look" and verdict.status == 404)):
+            raise error
+        return verdict
+
+    async def _write_down(self, effect: Effect, part: Part, verdict: Verdict) -> bool:
+        """Write into the journal what has become of the part; true if it is in another state by that."""
+        match effect:
+            case Submitted(job):
+                self._refusals = 0
+                await run_sync(self._journal.running, part, job.job_id if job is not None else "")
+            case Busy() | Postponed():
+                await run_sync(self._journal.answered, part)
+                return False
+            case Refused(too_large):
+                await run_sync(self._journal.answered, part)
+                await self._refused(part, verdict, too_large=too_large)
+            case NotFound(lost=True) | Overdue(outage=False) if not part.running:
+                await run_sync(self._journal.not_found, part)
+            case Completed(job):
+                self._failed_jobs = 0
+                done = part.rows if job.completed_rows is None else min(part.rows, max(0, job.completed_rows))
+                await run_sync(self._journal.completed, part, done)
+            case Forgotten() | Overdue(outage=False):
+                # The server has taken it, so to send it again would double it. Nobody can say what became of it.
+                await run_sync(self._journal.completed, part, 0)
+            case Failed(job):
+                await self._failed(part, job)
+            case _:
+                return False
+        return True
+
+    async def _refused(self, part: Part, verdict: Verdict, *, too_large: bool) -> None:
         self._refusals += 1
         if self._refusals >= MOST_REFUSALS:
-            raise error
+            raise error_of(verdict)
         if part.rows == 1:
-            reason = f"the server answered {error.status}"
-            await self._around.refuse(part, await self._around.refusal(part, reason, error.detail))
-        elif error.status == 413:
+            refusal = await self._context.refusal(part, f"the server answered {verdict.status}", verdict.detail)
+            await self._context.refuse(part, refusal)
+        elif too_large:
             # Learned of whole files only: a row that is too large by itself must not make all files small.
             learned = max(1, part.size // 2) if part.whole else None
             await run_sync(lambda: self._journal.split(part, by_bytes=True, max_bytes=learned))
         else:
             await run_sync(self._journal.split, part)
-
-    # ── looking for what was lost ──
-
-    async def _search(self, part: Part) -> None:
-        pauses = (*SEARCHES, LATE_SEARCH) if part.size > LARGE else SEARCHES
-        began, unread = anyio.current_time(), 0
-        seconds, left = pauses[0], list(pauses[1:])
-        why = "the answer to an upload got lost: its file is looked for in the job list"
-        while True:
-            await self._around.pause(seconds, why)
-            found = await self._look_for(part)
-            if isinstance(found, Job):
-                await self._taken(part, found)
-                return
-            if found.whole:
-                if not left:
-                    break
-                seconds = left.pop(0)
-            else:
-                unread += 1
-                if anyio.current_time() - began >= LONGEST_SEARCH:
-                    break
-                seconds = max(next_look(None, part.rows, 0.0, unread), PACE * found.read)
-                why = "the answer to an upload got lost, and the job list was not read to its end: it is read again"
-        await run_sync(self._journal.not_found, part)
-
-    async def _adopt(self, part: Part) -> bool:
-        """Take the job that the list has under the part's filename for the part's own."""
-        job = await self._listed(part)
-        if job is not None:
-            await self._taken(part, job)
-        return job is not None
-
-    async def _listed(self, part: Part) -> Job | None:
-        found = await self._look_for(part)
-        return found if isinstance(found, Job) else None
-
-    async def _look_for(self, part: Part) -> Job | JobList:
-        """The job with the part's filename, or the list that does not show it."""
-        filename = self._journal.filename(part)
-        listed = await self._asked(lambda: self._api._read_jobs(filename))  # says if it was whole
-        found = [job for job in listed.jobs if job.filename == filename]
-        return next((job for job in found if job.status is not JobStatus.FAILED), found[0] if found else listed)
-
-    # ── watching ──
-
-    async def _watch(self, part: Part) -> None:
-        rows, began, looks, vanished = part.rows, anyio.current_time(), 0, 0
-        job: Job | None = None
-        self._around.say(job)
-        # One that was submitted by an earlier run may be over. And 1 s, not the 10 of a bulk job of that many rows: the
-        # look costs one request, and nobody has told how fast imports are worked off.
-        seconds = next_look(None, rows, 0.0, 0) if part.place == self._submitted else 0.0
-        while vanished < VANISHED:
-            await self._around.pause(seconds, None, job)
-            seen = await self._seen(part)
-            if seen is None:
-                vanished += 1
-            else:
-                job, vanished = seen, 0
-                self._around.say(job)
-                if job.status is JobStatus.COMPLETED:
-                    self._failed_jobs = 0
-                    done = rows if job.completed_rows is None else min(rows, max(0, job.completed_rows))
-                    await run_sync(self._journal.completed, part, done)
-                    return
-                if job.status is JobStatus.FAILED:
-                    await self._failed(part, job)
-                    return
-            looks += 1
-            seconds = next_look(seen, rows, anyio.current_time() - began, looks)
-        # The server has taken it, so to send it again would double it. Nobody can say what became of it.
-        await run_sync(self._journal.completed, part, 0)
-
-    async def _seen(self, part: Part) -> Job | None:
-        """The job as it stands; ``None`` if neither its id nor its filename is known."""
-        if part.job_id:
-            try:
-                return await self._asked(lambda: self._api.job(part.job_id))
-            except Rejected as error:
-                if error.status != 404:
-                    raise
-        return await self._listed(part)
 
     async def _failed(self, part: Part, job: Job) -> None:
         self._failed_jobs += 1
@@ -219,24 +197,6 @@ class Uploader:
         if not part.failures:
             await run_sync(self._journal.once_more, part)
         elif part.rows == 1:
-            await self._around.refuse(part, await self._around.refusal(part, "job_failed"))
+            await self._context.refuse(part, await self._context.refusal(part, "job_failed"))
         else:
             await run_sync(self._journal.split, part)
-
-    # ── asking ──
-
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer, for as long as it takes. Raises `Rejected`."""
-        while True:
-            try:
-                answer = await ask()
-            except Unavailable as error:
-                await self._wait_out(error)
-            else:
-                self._failures = 0
-                return answer
-
-    async def _wait_out(self, error: Unavailable) -> None:
-        self._failures += 1
-        seconds = max(1.0, backoff(self._failures, random.random()))
-        await self._around.pause(seconds, f"the server is not available: {error.detail}")

@@ -11,18 +11,19 @@ from .._errors.foreign import is_a, items_of, must_be, raised
 from .._errors.tree import InvalidCall
 
 TAKEN = "str, int, float, bool, None, datetime, date, Decimal, UUID, Enum, a list, a tuple or a mapping"
-"""What a value may be, for messages."""
+"""The types that a value may have, for messages."""
 MAX_DEPTH = 100  # levels; readers may set a limit of their own (RFC 8259, section 9), and a cycle has none
 
 
 def checked_data(data: Mapping[str, Any] | None, field: str = "data") -> dict[str, Any]:
-    """A deep copy with every value in its JSON form; raises `InvalidCall`, naming the way to the value."""
+    """Copy ``data`` deeply, with every value in its JSON form; raises `InvalidCall`, naming the way to the value."""
     return {} if data is None else _object(data, field, 1)
 
 
 def encoded_data(data: Mapping[str, Any] | None, field: str = "data") -> str:
-    """As JSON; without a copy if there is nothing to convert. Raises `InvalidCall`, and `UnicodeEncodeError` when it
-    is encoded and has a lone surrogate.
+    """Write ``data`` as JSON; without a copy if there is nothing to convert. Raises `InvalidCall`.
+
+    A lone surrogate in it raises `UnicodeEncodeError` later, when the text is encoded.
     """
     if data is None:
         return "{}"
@@ -35,7 +36,7 @@ def encoded_data(data: Mapping[str, Any] | None, field: str = "data") -> str:
 
 
 def _is_plain(value: Any, levels: int) -> bool:
-    """An object or array that JSON can carry as it is, of so many levels at most."""
+    """Whether ``value`` is an object or array that JSON can carry as it is, of so many levels at most."""
     kind = type(value)
     items = value.values() if kind is dict else value if kind is list else None
     if items is None or not levels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from .._outbox.batch import Committed
+from .._outbox.store import Committed
 from ._codec import State
 from ._failures import OtherGeneration
 from ._link import Answer, Connection, Step
@@ -85,7 +85,7 @@ class ClientState:
         self.ambiguous = now.account.ambiguous
         return now
 
-    def look(self) -> Committed | None:
+    def poll(self) -> Committed | None:
         """What has been done since the last answer; ``None`` if nothing has."""
         known = self.revision if self.heard == self.revision else -1  # there is more to hear
         answer = self.run("look", self.heard, known, self.made)

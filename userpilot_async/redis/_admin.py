@@ -1,10 +1,14 @@
-"""The outbox from outside, for the people who run it: what is in it, and what can be done about that."""
+"""The outbox from outside, for the people who run it: what is in it, and what can be done about that.
+
+Each step is a short script, as those of the processes that use it are, and Redis goes on serving them in between.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
 from uuid import uuid4
 
 import attrs
@@ -12,60 +16,111 @@ import attrs
 from .._account.ledger import CHUNK
 from .._calls.stored import UNREADABLE, runs
 from .._errors.tree import OutboxError
-from .._outbox.admin import DeadLetter, Holder, Inspection, Rebound, Retried, check_kinds, keys_in
-from ._answers import Snapshot, retried_of, sender_of
+from .._outbox.admin import (
+    EVERY_ONE,
+    DeadLetter,
+    DeadLetters,
+    Holder,
+    Inspection,
+    PurgeReport,
+    Rebound,
+    Retried,
+    Selection,
+    Subject,
+    check_rebinding,
+    keys_in,
+)
+from .._outbox.owner import Claim, Owner
+from ._answers import Snapshot, opened_of, retried_of, scanned_of, sender_of, snapshot_of
 from ._codec import Entry, accepted_at, account_of, decoded
-from ._lease import holder_of
-from ._outbox import RedisOutbox
-from ._store import VERSION
-from ._visit import at_once, visiting
+from ._failures import Away, OtherGeneration
+from ._link import Answer, Connection, Step
+from ._opening import VERSION, nobodys
+from ._purge import AT_ONCE, Place, Search, at_once
 
 NUMBER = re.compile(rb"\d{1,15}(\.\d{1,15})?")  # a moment, as the scripts write it
 
 
-def look(outbox: RedisOutbox) -> Inspection:
-    """What there is to see. Raises `OutboxError`."""
-    with visiting(outbox) as visit:
-        sight = visit.sight
-    return Inspection(
-        place=outbox.place,
-        destination=sight.destination,
-        sender=_holder(sight),
-        account=account_of(sight.counts),
-        oldest=None if sight.first is None else _accepted(sight.first),
-        now=sight.now,
-        under_way=sight.under_way,
-        lost=sight.lost,
-        version=sight.version,
-        bytes_in_memory=sight.memory,
-    )
+class RedisAdmin:
+    """An outbox that ``connect`` gives a connection to, under its name in messages."""
 
+    kind: Literal["redis"] = "redis"
 
-def holder(outbox: RedisOutbox) -> Holder | None:
-    """Who has the sender's lease. Raises `OutboxError`."""
-    with visiting(outbox) as visit:
-        return _holder(visit.sight)
+    def __init__(self, connect: Callable[[], Connection], place: str) -> None:
+        self.place = place
+        self._connect = connect
 
+    def inspect(self) -> Inspection:
+        """All that there is to see, at one moment. Raises `OutboxError`."""
+        with visiting(self._connect, self.place) as visit:
+            seen = visit.snapshot
+        return Inspection(
+            place=self.place,
+            destination=seen.destination,
+            sender=_holder(seen),
+            account=account_of(seen.counts),
+            oldest=None if seen.first is None else _accepted(seen.first),
+            now=seen.now,
+            under_way=seen.under_way,
+            lost=seen.lost,
+            version=seen.version,
+            bytes_in_memory=seen.memory,
+        )
 
-def _holder(sight: Snapshot) -> Holder | None:
-    return None if sight.lease is None else _noted(sight.lease, sight.now)
+    def holder(self) -> Holder | None:
+        """Who has the sender's lease. Raises `OutboxError`."""
+        with visiting(self._connect, self.place) as visit:
+            return _holder(visit.snapshot)
 
+    def dead_letters(self, chosen: Selection = EVERY_ONE) -> DeadLetters:
+        """The chosen dead and dropped calls that are kept. Raises `OutboxError`."""
+        with visiting(self._connect, self.place) as visit:
+            kept = [one.lost for one in visit.dead_letters()]
+        return DeadLetters(visit.snapshot.destination, [one for one in kept if chosen.takes(one.id, one.reason)])
 
-def _noted(lease: bytes, now: float) -> Holder:
-    try:
-        said = holder_of(lease)
-        since = float(said["since"])
-        return Holder(int(said["pid"]), str(said["host"]), since, now - since)
-    except (*UNREADABLE, OverflowError):
-        return Holder()
+    def retry(self, chosen: Selection = EVERY_ONE) -> Retried:
+        """Put the chosen dead letters back at the end of the line; where there are many, in several steps.
 
+        Raises `OutboxError`.
+        """
+        with visiting(self._connect, self.place) as visit:
+            visit.begin_to_change()
+            kept = visit.dead_letters()
+            meant = [one for one in kept if chosen.takes(one.lost.id, one.lost.reason)]
+            back = [one.entry for one in meant if one.lost.call is not None]
+            wait_again: list[int] = []
+            for some in at_once(back):
+                first, count = retried_of(visit.run("retry", *some))
+                wait_again += range(first, first + count)
+        return Retried(runs(wait_again), len(meant) - len(back), chosen.missing(one.lost.id for one in kept))
 
-def _accepted(entry: Entry) -> float | None:
-    fields = entry[1]
-    try:
-        return accepted_at(fields[b"t"], decoded(fields[b"c"])[1])
-    except UNREADABLE:
-        return None
+    def rebind(self, claim: Claim) -> Rebound:
+        """Give the outbox to another account, or to the same one with another key. Raises `OutboxError`."""
+        with visiting(self._connect, self.place) as visit:
+            seen = visit.snapshot
+            before, waiting = seen.destination, account_of(seen.counts).waiting
+
+            def check(lease: bytes | None) -> None:
+                calls, has_sender = waiting + seen.lost, lease is not None
+                check_rebinding(self.place, before, claim.destination, calls, has_sender=has_sender)
+
+            check(seen.lease)
+            visit.begin_to_change(claim)
+            owner = claim.owner()
+            said = (owner.destination, owner.salt.hex(), owner.fingerprint)
+            check(sender_of(visit.run("rebind", *said, uuid4().hex, CHUNK, VERSION)))
+        return Rebound(before, waiting)
+
+    def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
+        """Erase a person or a company; not ``really``, only count how much that would be. Raises `OutboxError`.
+
+        What Redis has written to its own files, it has there until it writes them anew; and where much waits, in its
+        memory until the calls beside it are gone.
+        """
+        with visiting(self._connect, self.place) as visit:
+            if really:
+                visit.begin_to_change()
+            return Search(visit, whose, visit.snapshot.destination or "", really=really).purge()
 
 
 @attrs.frozen
@@ -76,32 +131,102 @@ class StoredDeadLetter:
     lost: DeadLetter
 
 
-def lost(outbox: RedisOutbox, reasons: Sequence[str] = ()) -> tuple[str | None, list[DeadLetter]]:
-    """To which server the calls go, and those that are kept though they are dead or dropped, oldest first.
+class Visit:
+    """One connection to the outbox, which ``place`` is the name of, and what there was when it was made."""
 
-    With ``reasons``, only those. Raises `OutboxError`.
-    """
-    with visiting(outbox) as visit:
-        kept = [kept_in(entry) for entry in visit.entries("lost") if is_ours(entry)]
-        destination = visit.sight.destination
-    found = [one.lost for one in kept if not reasons or one.lost.reason in reasons]
-    return destination, sorted(found, key=lambda one: one.id)
+    def __init__(self, link: Connection, place: str) -> None:
+        self._link = link
+        self._run_id = link.connect()
+        self.reached = ""
+        """The last entry that `entries` has looked at."""
+        self.snapshot = snapshot_of(link.run(Step("show")))
+        if not self.snapshot.about and not self.snapshot.counts:
+            raise OutboxError(f"{place} has no outbox: no client has opened it yet, or Redis was emptied")
+        if self.snapshot.version > VERSION:
+            raise OutboxError(f"{place} is of a newer version than this one, {VERSION}")
+        self._generation = self.snapshot.about.get("generation", "")
+
+    def begin_to_change(self, claim: Claim | None = None) -> None:
+        """Before anything is written: after a restart of the server, a generation begins with it, as with a client.
+
+        With a claim, an outbox that does not say any more whose it is becomes the claimant's.
+        """
+        about = self.snapshot.about
+        owner = tuple(about.get(name, "") for name in ("destination", "salt", "fingerprint"))
+        takes = not about and claim is not None
+        if takes and claim is not None:
+            owner = _said(claim.owner())
+        # No generation is known here, and no revision: whether calls went missing is for those to say who know.
+        step = Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), CHUNK, 0)
+        self._generation = opened_of(self._link.run(step)).generation
+
+    def run(self, name: str, *arguments: str | bytes | float) -> Answer:
+        """The answer of one script, under the guard of the generation."""
+        return self._link.run(Step(name, self._generation, *arguments))
+
+    def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
+        """All entries that are there, or those in whose calls one of these texts stands, and damaged ones."""
+        self.reached, more = behind, True
+        while more:
+            self.reached, more, found = scanned_of(self.run("scan", place, self.reached, "+", AT_ONCE, *texts))
+            yield from found
+
+    def dead_letters(self) -> list[StoredDeadLetter]:
+        """All lost calls that are kept, by their ids."""
+        return sorted((_kept_in(one) for one in self.entries("lost") if _is_ours(one)), key=lambda one: one.lost.id)
 
 
-def is_ours(entry: Entry) -> bool:
+@contextmanager
+def visiting(connect: Callable[[], Connection], place: str) -> Iterator[Visit]:
+    """Visit the outbox. Raises `OutboxError`, also where Redis does not answer: a person does not want to wait."""
+    link = connect()
+    try:
+        yield Visit(link, place)
+    except Away as error:
+        raise OutboxError(f"{place} {error.does} ({error})") from error
+    except OtherGeneration as error:
+        raise OutboxError(f"{place} has just started again, was emptied, or was moved: once more, please") from error
+    except OutboxError as error:
+        if "OWNER" not in str(error):
+            raise
+        raise nobodys(place) from None
+    finally:
+        link.close()
+
+
+def _said(owner: Owner) -> tuple[str, str, str]:
+    """An owner as scripts are told it."""
+    return owner.destination, owner.salt.hex(), owner.fingerprint
+
+
+def _holder(seen: Snapshot) -> Holder | None:
+    if seen.lease is None:
+        return None
+    return Holder.of(seen.lease.split(b" ", 2)[-1], seen.now)  # behind the token, which is two words
+
+
+def _accepted(entry: Entry) -> float | None:
+    fields = entry[1]
+    try:
+        return accepted_at(fields[b"t"], decoded(fields[b"c"])[1])
+    except UNREADABLE:
+        return None
+
+
+def _is_ours(entry: Entry) -> bool:
     """An entry of the lost calls, and none that somebody else has put among them."""
     fields = entry[1]
     numbers = [fields.get(name, b"") for name in (b"t", b"l")]
     return fields.get(b"i", b"").isdigit() and all(NUMBER.fullmatch(one) for one in numbers)
 
 
-def kept_in(entry: Entry) -> StoredDeadLetter:
+def _kept_in(entry: Entry) -> StoredDeadLetter:
     """What an entry of the lost calls says."""
     fields = entry[1]
     at, lost_at, kind, key, call = float(fields[b"t"]), float(fields[b"l"]), "", "", None
     try:
-        stored, age = decoded(fields[b"c"])
-        at, kind, key = accepted_at(fields[b"t"], age), stored.kind, stored.key
+        stored, seconds = decoded(fields[b"c"])
+        at, kind, key = accepted_at(fields[b"t"], seconds), stored.kind, stored.key
         key, call = ", ".join(keys_in(key)), stored.call()
     except UNREADABLE:  # damaged
         pass
@@ -109,39 +234,3 @@ def kept_in(entry: Entry) -> StoredDeadLetter:
     return StoredDeadLetter(
         entry[0].decode(), DeadLetter(int(fields[b"i"]), at, kind, key, lost_at, status, reason, detail, call)
     )
-
-
-def retry(outbox: RedisOutbox, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> Retried:
-    """Put dead and dropped calls back: at the end of the line, in their order, with the time of their acceptance.
-
-    All of them, or those of these reasons, and of these ids. They are accepted once more, under new ids; where there
-    are many, in several steps. Raises `OutboxError`.
-    """
-    with visiting(outbox) as visit:
-        visit.begin_to_change()
-        entries = [entry for entry in visit.entries("lost") if is_ours(entry)]
-        kept = sorted(map(kept_in, entries), key=lambda one: one.lost.id)
-        chosen = [one for one in kept if not reasons or one.lost.reason in reasons]
-        chosen = [one for one in chosen if not ids or one.lost.id in ids]
-        back = [one.entry for one in chosen if one.lost.call is not None]
-        wait_again: list[int] = []
-        for some in at_once(back):
-            first, count = retried_of(visit.run("retry", *some))
-            wait_again += range(first, first + count)
-    return Retried(runs(wait_again), len(chosen) - len(back), sorted(set(ids) - {one.lost.id for one in kept}))
-
-
-def rebind(outbox: RedisOutbox, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
-    """Give the outbox to another account, or to the same one with another key. Raises `OutboxError`."""
-    with visiting(outbox) as visit:
-        sight = visit.sight
-        waiting = account_of(sight.counts).waiting
-        check_kinds(outbox.place, sight.destination, destination, waiting + sight.lost)
-        if sight.lease is None:
-            visit.begin_to_change(destination, fingerprint)
-        salt = os.urandom(16)
-        owner = (destination, salt.hex(), fingerprint(salt))
-        lease = sight.lease or sender_of(visit.run("rebind", *owner, uuid4().hex, CHUNK, VERSION))
-        if lease is not None:
-            raise OutboxError(f"{outbox.place} has a sender, which would go on with the old key: end it first")
-    return Rebound(sight.destination, waiting)

@@ -13,6 +13,7 @@ from contextlib import suppress
 import attrs
 
 from .._calls.stored import UNREADABLE
+from .._outbox.owner import Owner
 from ._codec import Entry, State, entry_of
 from ._failures import OddAnswer
 from ._shapes import entry_name, listed, measured, number, pairs, raw, text, whole
@@ -50,21 +51,12 @@ def evicts(about: object) -> bool:
 
 
 @attrs.frozen
-class Owner:
-    """Whose calls these are."""
-
-    destination: str
-    salt: bytes
-    fingerprint: str
-
-
-@attrs.frozen
 class Opened:
     """The answer of ``open``."""
 
     generation: str
-    fate: str
-    """Of what was known before: ``same``, ``kept`` or ``lost``."""
+    outcome: str
+    """Of the calls that were known before: ``same``, ``kept`` or ``lost``."""
     lost_from: int
     """The first id that was not there when the data of now was written."""
     explains_since: int | None
@@ -76,12 +68,12 @@ class Opened:
 
 def opened_of(answer: object) -> Opened:
     """Of ``open``."""
-    generation, fate, lost_from, explains, since, owner, _, state = listed(answer, 8)
-    if text(fate) not in ("same", "kept", "lost"):
+    generation, outcome, lost_from, explains, since, owner, _, state = listed(answer, 8)
+    if text(outcome) not in ("same", "kept", "lost"):
         raise OddAnswer("what became of the calls was expected, and another text came")
     explains_since = number(since) if number(explains) else None
     found = _owner_of(listed(owner, 3))
-    return Opened(text(generation), text(fate), number(lost_from), explains_since, found, State(state))
+    return Opened(text(generation), text(outcome), number(lost_from), explains_since, found, State(state))
 
 
 def _owner_of(said: Sequence[object]) -> Owner | None:
@@ -222,7 +214,7 @@ class Snapshot:
         return whole(self.about.get("version", "0").encode())
 
 
-def sight_of(answer: object) -> Snapshot:
+def snapshot_of(answer: object) -> Snapshot:
     """Of ``show``."""
     about, counts, first, lease, under_way, lost, memory, now = listed(answer, 8)
     entries = [entry_of(one) for one in listed(first)]

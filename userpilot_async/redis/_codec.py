@@ -11,7 +11,8 @@ from .._account.shared_ledger import Account
 from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Stored
 from .._calls.values import encode_json
-from .._outbox.batch import Committed, Put
+from .._outbox.batch import Put
+from .._outbox.store import Committed
 from .._outbox.window import Found, Read, Reading
 from ._failures import OddAnswer
 from ._shapes import entry_name, listed, measured, number, pairs, raw, text, texts, whole

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
 from .._calls.stored import UNREADABLE, key_in
-from .._outbox.batch import Lead
+from .._outbox.store import Lead, Notify
 from .._schedule.takeover import Takeover, UnfinishedFile
 from ._access import ClientState, steady
 from ._answers import Left, left_of
 from ._codec import Entry, decoded
 from ._link import Step
+from ._listener import RedisListener
 from ._made import Made
 from ._shapes import text
-
-if TYPE_CHECKING:
-    from ._outbox import RedisOutbox
 
 RENEWALS = 5  # in the time that a lease lasts
 TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
@@ -32,7 +29,7 @@ class Lease:
     """``ttl`` is how long it lasts, in seconds. Raises what `Link.run` raises."""
 
     def __init__(
-        self, access: ClientState, outbox: RedisOutbox, tell: Callable[..., None], warn: Callable[[str], None], *,
+        self, access: ClientState, outbox: RedisListener, notify: Notify, warn: Callable[[str], None], *,
         may_send: bool, ttl: float,
     ) -> None:  # fmt: skip
         self.leading = False
@@ -51,28 +48,27 @@ class Lease:
         """When it last did what it was told."""
         self._access = access
         self._outbox = outbox
-        self._tell = tell
+        self._notify = notify
         self._warn = warn
         self._may_send = may_send
         self._ttl = ttl
 
-    def keep(self) -> None:
-        """Take it if it is free; keep it, if it is ours."""
+    def keep(self) -> Lead | None:
+        """Take the lease if it is free, or keep ours; not ``None`` when it has just become ours."""
         now = steady()
         stuck = now - self.heard_from_loop > LOOP_PATIENCE
         if not (self.leading or self._may_send) or (self.leading and now < self.renew_at and not stuck):
-            return
+            return None
         if stuck:
             self._resign()
-            return
+            return None
         token = self._ask(int(self._may_send))
         if self.leading and token == self.token:
             self._renewed(now)
-            return
+            return None
         self.lose()
         self.last_token = ""
-        if token:
-            self._take_over(token, now)
+        return self._take_over(token, now) if token else None
 
     def lapse(self) -> None:
         """What we know of it is too old to be trusted: somebody else may have it."""
@@ -86,7 +82,7 @@ class Lease:
             self.term += 1
             self.valid_until = -1.0
             self._warn(f"{self._outbox.place}: this process does not send at present, it could not keep the lease")
-            self._tell(self._outbox.deposed, self.term)
+            self._notify(self._outbox.deposed, self.term)
         self.token = ""
 
     def release(self) -> None:
@@ -112,17 +108,17 @@ class Lease:
             self.lose()
             self.last_token = ""
 
-    def _take_over(self, token: str, now: float) -> None:
+    def _take_over(self, token: str, now: float) -> Lead | None:
         self.token = self.last_token = token
         left = left_of(self._access.run("inherit", token, self._access.heard))
         if left is None:
-            return
+            return None
         self._renewed(now)
         inheritance = self._inheritance(left)
         committed = self._access.learned(left.state)
         self.made.begin(self._access.last_step)
         self.leading = True
-        self._tell(self._outbox.leads, Lead(inheritance, committed))
+        return Lead(inheritance, committed)
 
     def _inheritance(self, left: Left) -> Takeover:
         now = left.state.time
@@ -156,10 +152,3 @@ def _key_of(entry: Entry, kind: str) -> str | None:
         return key_in(decoded(entry[1][b"c"])[0], kind)
     except UNREADABLE:
         return None
-
-
-def holder_of(value: bytes) -> Mapping[str, Any]:
-    """Who has the lease, as it is noted there."""
-    note = value.split(b" ", 2)[2]
-    held: Mapping[str, Any] = json.loads(note)
-    return held

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import anyio
 
-from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, OutboxError
-from .._outbox.batch import Batch, Committed, Lead, Put
+from .._outbox.batch import Batch, Put
 from .._outbox.durable import DurableOutbox
 from .._outbox.protocol import Opening
 from .._outbox.receipt import Receipt
 from .._outbox.url import flag_in_url, number_in_url, word_in_url
-from .._outbox.window import Read, Reading, Window
-from .._schedule.takeover import RequestNote
-from ._access import steady
 from ._address import address_of
 from ._link import Connection, warn_if_overheard
-from ._store import Errands
+from ._session import RedisSession
+from ._store import RedisStore
+
+if TYPE_CHECKING:
+    from ._admin import RedisAdmin
 
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
@@ -62,6 +62,7 @@ class RedisOutbox(DurableOutbox):
     """
 
     most_at_once = 1024 * 1024
+    _session: RedisSession
 
     def __init__(
         self,
@@ -87,16 +88,15 @@ class RedisOutbox(DurableOutbox):
         }  # fmt: skip
         self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
-        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES))
         self.name: str = get("name", "userpilot_async")
         self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        self._fallback = get("fallback")
+        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind)
         self._max_calls: int = get("max_calls", MAX_CALLS)
         self._lease_ttl: float = get("lease_ttl", 10.0)
         self._timeout: float = get("timeout", 2.0)
         self._replicas: int = get("replicas", 0)
-        self._fallback = get("fallback")
         self._keep_lost: float = get("keep_lost", KEEP_LOST)
-        self._rebind = rebind
         self._check()
         self._timeout = min(self._timeout, self._lease_ttl / 5)
         for host in self._address.hosts:
@@ -122,13 +122,6 @@ class RedisOutbox(DurableOutbox):
         if self._fallback not in (None, "memory"):
             raise ConfigurationError('fallback must be None or "memory"')
 
-    def _begin_anew(self) -> None:
-        super()._begin_anew()
-        self.term = 0
-        self.away = False
-        """Redis does not answer at present."""
-        self._under_way: set[RequestNote] = set()
-
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
         """``redis://user:password@host:6379/0``, ``rediss://…`` for TLS, ``unix:///path/redis.sock``.
@@ -152,17 +145,28 @@ class RedisOutbox(DurableOutbox):
 
     # ── opening ──
 
-    def _start(self) -> None:
-        errands = self._made_errands()
-        self._wall = lambda: steady() + errands.access.offset
-        self._employ(errands).start()
+    def _new_session(self) -> RedisSession:
+        return RedisSession(self.place, self.most_at_once, fallback=self._fallback is not None)
 
-    def _made_errands(self) -> Errands:
-        client = uuid4().hex
-        return Errands(
-            self, self._opening, self.link(client), client,
-            may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost, rebind=self._rebind,
+    def _new_store(self) -> RedisStore:
+        client, session = uuid4().hex, self._session
+        store = RedisStore(
+            self.link(client), client, session, session.notify, self._log,
+            may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost,
         )  # fmt: skip
+        session.use(store)
+        return store
+
+    @property
+    def away(self) -> bool:
+        """Redis does not answer at present."""
+        return self._session.away
+
+    def admin(self) -> RedisAdmin:
+        """What people can see of it from outside, and do with it, whether this is open or not."""
+        from ._admin import RedisAdmin  # which clients do not need
+
+        return RedisAdmin(self.link, self.place)
 
     async def open(self, opening: Opening) -> None:
         """Start the thread, and wait until Redis has answered, or does not. Raises as the class says."""
@@ -172,43 +176,31 @@ class RedisOutbox(DurableOutbox):
     async def _watch_commands(self) -> None:
         """A socket's deadline starts anew with each byte that comes, and a name server has none."""
         await anyio.sleep(PATIENCE * self._timeout)
-        if not self._opened.past:
-            self.began_away()
+        session = self._session
+        if not session.is_open.past:
+            session.began_away()
         while self._in_use:
             await anyio.sleep(self._timeout / 2)
-            errands = self._errands
-            if isinstance(errands, Errands):
-                errands.access.link.break_off_if_older(PATIENCE * self._timeout)
+            if session.store is not None:
+                session.store.access.link.break_off_if_older(PATIENCE * self._timeout)
 
     async def aclose(self) -> None:
-        """Write what is left, let another process send, end the thread; where Redis is away, give up."""
+        """Write what is left, let another process send, end the thread.
+
+        Where Redis is away, what is not held is lost, and that must be told in time: who waits for his call is told by
+        the end of the wait.
+        """
         if self._in_use and self.away:
-            self._give_up()
+            self._session.incoming.give_up(OutboxError(f"{self.place} does not answer"))
         await super().aclose()
 
-    def _give_up(self) -> None:
-        """What is not held is lost, and must be told in time. Who waits for his call is told by the end of the wait."""
-        with self._lock:
-            open_ones = [batch for batch in self._all() if batch is not self._in_hand and not batch.done.past]
-            puts = [put for batch in open_ones for put in batch.puts if not put.withdrawn and not put.awaited]
-            for put in puts:
-                put.withdrawn = True
-        for put in puts:
-            self._unwritten -= put.size
-            self.unheld -= 1
-        self._not_held(puts, OutboxError(f"{self.place} does not answer"))
-
     # ── calls ──
-
-    def stamp(self) -> float:
-        """Not by the server's clock, which is not known before it has answered: how long ago that was, is."""
-        return steady()
 
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put, as far as this process knows. After a bug nobody need wait for room."""
         if self.bug is not None:
             return True
-        waiting = self.ledger.waiting + self.unheld - self._leaving
+        waiting = self.ledger.waiting + self.unheld - self._session.leaving
         return waiting < self._max_calls and super().has_room(size)
 
     def _may_leave(self, put: Put, waited: bool) -> bool:
@@ -228,116 +220,5 @@ class RedisOutbox(DurableOutbox):
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
         """While Redis is away, not so calls that found no room, and have been told so."""
-        notes = batch.term == self.term and batch.has_senders_notes()
+        notes = batch.term == self.send_log.term and batch.has_senders_notes()
         return not self.away or any(not put.withdrawn for put in batch.puts) or notes
-
-    async def sending(self, request: RequestNote) -> bool:
-        """Note that a request is about to be made; false if that failed, or we may have lost the lease since."""
-        term = self.term
-        noted = await super().sending(request)
-        if noted and term == self.term:
-            self._under_way.add(request)
-        errands = self._errands
-        valid = isinstance(errands, Errands) and steady() < errands.lease.valid_until
-        return noted and valid and term == self.term
-
-    def landed(self, request: RequestNote, *, answered: bool | None, lost: bool) -> None:
-        """It has ended."""
-        self._under_way.discard(request)
-        super().landed(request, answered=answered, lost=lost)
-
-    def leads(self, lead: Lead) -> None:
-        """The lease is ours: send, from the oldest call on."""
-        self._under_way.clear()  # of an earlier lease
-        super().leads(lead)
-
-    # ── for the thread ──
-
-    def park(self, batch: Batch) -> None:
-        """It could not be written now, or nobody knows whether it was: it will be tried again."""
-        with self._lock:
-            self._in_hand, self._parked = None, batch
-
-    def take_up(self, batch: Batch) -> None:
-        """It is tried again: nobody takes a call back any more, and those taken back before are not in it."""
-        with self._lock:
-            self._in_hand, self._parked = batch, None
-            batch.puts = [put for put in batch.puts if not put.withdrawn]
-
-    def is_refused(self, error: OutboxError) -> bool:
-        """Whoever opens it is told; false if nobody is any more, because it took so long that it is open already."""
-        with self._lock:
-            if self._opened.past:
-                return False
-            self._refusal = error
-            return True
-
-    # ── what the thread has done ──
-
-    def began_away(self) -> None:
-        """It is not, yet: the client is open all the same."""
-        with self._lock:
-            if self._refusal is None:
-                self.away = True
-                self._opened.come()
-
-    def is_away(self) -> None:
-        """Redis does not answer."""
-        self.away = True
-        if self._fallback is not None:
-            with self._lock:
-                waiting = self._all()
-            for batch in waiting:
-                batch.stirs.come()
-        self._opening.changed()
-
-    def is_back(self, now: Committed) -> None:
-        """It does again."""
-        self.away = False
-        self.heard(now)
-
-    def looked(self) -> None:
-        """The thread has looked; and the loop goes round."""
-        if isinstance(self._errands, Errands):
-            self._errands.lease.heard_from_loop = steady()
-
-    def tried(self, batch: Batch) -> None:
-        """A batch could not be written: who waits for it may take his call back."""
-        batch.come_again()
-
-    def started_again(self, first: int) -> None:
-        """Redis was restarted with all it had: ids go on further up."""
-        self.ledger.skip(first)
-
-    def set_back(self, now: Committed, first: int, generation: str) -> None:
-        """Redis has older data, or none: calls from this one on are not there any more, which it had until then."""
-        with self._lock:
-            batches = self._all()
-        for settled in (one for batch in batches for one in (*batch.delivered.values(), *batch.lost)):
-            # It is not recorded, and will not be; yet it is so.
-            merged = Outcome("merged", settled.outcome.reason, settled.outcome)
-            self.ledger.conclude_from(first, settled.carriers, settled.outcome)
-            self.ledger.conclude_from(first, settled.merged, merged)
-        under_way = {one for it in self._under_way for ids in (it.ids, it.filed, it.in_rows) for one in ids}
-        self._under_way.clear()
-        knows = self.sends or bool(under_way)  # which calls were under way, only their sender does
-        lost, perhaps = self.ledger.lose(first, now.account.next_id, under_way)
-        if isinstance(self._errands, Errands):
-            self._errands.say_set_back(generation, lost, perhaps if knows else None)
-        self._wake()
-
-    def arrived_for(self, reading: Reading, read: Read) -> None:
-        """Calls were read, for a window that may be another one's to fill by now."""
-        if self.reading is reading:
-            self.arrived(read)
-
-    def deposed(self, term: int) -> None:
-        """Another one may have the lease now: what was taken here is taken by him."""
-        self.sends = False
-        self.term = term
-        self._window, self._sent, self._inheritance = Window(), set(), None
-        self._freed = self._leaving = 0
-        self.ledger.undecide()
-        with self._lock:
-            self._batches.append(Batch(term=term))
-        self._opening.changed()

@@ -3,63 +3,83 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from .._calls.stored import UNREADABLE, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.admin import PurgeReport, Subject, keys_in, names_company
 from ._codec import Entry, decoded, id_of
-from ._outbox import RedisOutbox
+from ._link import Answer
 from ._shapes import number
-from ._visit import Visit, at_once, visiting
 
+AT_ONCE = 500  # entries a script looks at, or changes: some milliseconds
 MOST_SWEPT, MOST_BYTES_SWEPT = 2_000, 1024**2  # entries and bytes written anew in one step: about 10 ms
 
+Place = Literal["log", "lost"]
+T = TypeVar("T")
 
-def purge(outbox: RedisOutbox, whose: Subject, *, really: bool = True) -> PurgeReport:
-    """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
 
-    Calls that a sender has in its memory may still be sent. What Redis has written to its own files, it has there until
-    it writes them anew; and where much waits, in its memory until the calls beside it are gone.
-    """
-    with visiting(outbox) as visit:
-        if really:
-            visit.begin_to_change()
-        search = Search(visit, whose, really)
-        # A call that waits may be lost meanwhile, and a lost one be retried: whoever goes round once meets all.
-        search.waiting()
-        reached = visit.reached
-        search.lost()
-        search.waiting(reached)
-        if really:
-            search.erased.done = True
-            swept = [number(visit.run("sweep", place, MOST_SWEPT, MOST_BYTES_SWEPT)) for place in ("log", "lost")]
-            search.erased.swept = all(swept)
-    return search.erased
+class Entries(Protocol):
+    """The outbox's entries and scripts, for as long as a visit takes."""
+
+    @property
+    def reached(self) -> str:
+        """The last entry that `entries` has looked at."""
+        ...
+
+    def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
+        """The entries behind this one in whose calls one of these texts stands, and damaged ones."""
+        ...
+
+    def run(self, name: str, *arguments: str | bytes | float) -> Answer:
+        """The answer of one script."""
+        ...
+
+
+def at_once(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as one script may change."""
+    for start in range(0, len(found), AT_ONCE):
+        yield found[start : start + AT_ONCE]
 
 
 class Search:
     """What there is in the outbox of a person or company; and its end, if that is meant."""
 
-    def __init__(self, visit: Visit, whose: Subject, really: bool) -> None:
-        self.erased = PurgeReport()
+    def __init__(self, visit: Entries, whose: Subject, destination: str, *, really: bool) -> None:
+        self._report = PurgeReport()
         self._visit = visit
         self._whose = whose
         self._really = really
-        self._keys = whose.keys(visit.sight.destination or "")
+        self._keys = whose.keys(destination)
         self._texts = [encode_json(key).encode() for key in sorted({*self._keys, whose.id})]
 
-    def waiting(self, behind: str = "") -> None:
+    def purge(self) -> PurgeReport:
+        """Look for calls everywhere, and erase them; how many there were."""
+        # A call that waits may be lost meanwhile, and a lost one be retried: whoever goes round once meets all.
+        self._waiting()
+        reached = self._visit.reached
+        self._lost()
+        self._waiting(reached)
+        if self._really:
+            self._report.done = True
+            places = ("log", "lost")
+            swept = [number(self._visit.run("sweep", one, MOST_SWEPT, MOST_BYTES_SWEPT)) for one in places]
+            self._report.swept = all(swept)
+        return self._report
+
+    def _waiting(self, behind: str = "") -> None:
         """Calls in line, from behind this entry on."""
         ids = [id_of(one[0]) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
         for some in at_once(ids):
             stretches = json.dumps(runs(some))
-            self.erased.waiting += number(self._visit.run("purge", "log", stretches)) if self._really else len(some)
+            self._report.waiting += number(self._visit.run("purge", "log", stretches)) if self._really else len(some)
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         """Calls that are kept though they are dead or dropped."""
         entries = [one[0].decode() for one in self._visit.entries("lost", self._texts) if self._is_meant(one)]
         for some in at_once(entries):
-            self.erased.lost += number(self._visit.run("purge", "lost", *some)) if self._really else len(some)
+            self._report.lost += number(self._visit.run("purge", "lost", *some)) if self._really else len(some)
 
     def _is_meant(self, entry: Entry) -> bool:
         call = entry[1].get(b"c", b"")
@@ -69,16 +89,16 @@ class Search:
         except UNREADABLE:  # damaged: that the id stands there is enough
             return self._is_meant_by(call)
         if (stored.kind == "company") is not (self._whose.kind == "company"):
-            self.erased.unchanged += self._names(stored)
+            self._report.unchanged += self._names(stored)
             return False
         meant = not known.isdisjoint(self._keys)
         if meant:
-            self.erased.known_as |= known - self._keys
+            self._report.known_as |= known - self._keys
         return meant
 
     def _is_meant_by(self, damaged: bytes) -> bool:
         meant = any(text in damaged for text in self._texts)
-        self.erased.unclear += not meant
+        self._report.unclear += not meant
         return meant
 
     def _names(self, stored: Stored) -> bool:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import attrs
 
 from .._errors.tree import OutboxError
-from .._outbox.batch import Batch, Committed, Put
-from ._access import ClientState
+from .._outbox.batch import Batch, Put
+from .._outbox.store import Committed
+from ._access import ClientState, steady
 from ._answers import Made, resolved_of, written_of
 from ._codec import encoded
-from ._failures import FAILURES, Away, Full
+from ._failures import Away, Full
 from ._lease import Lease
 from ._notes import SenderNotes, calls_in, may_be_twice, notes_of, refusals_of
-
-if TYPE_CHECKING:
-    from ._outbox import RedisOutbox
 
 
 @attrs.define
@@ -42,38 +39,36 @@ class WriteStep:
 
 
 class WriteSteps:
-    """One at a time. Lost calls are kept for ``keep_lost`` seconds."""
+    """The steps of one batch at a time. ``place`` is for messages; lost calls are kept for ``keep_lost`` seconds."""
 
     def __init__(
-        self, access: ClientState, lease: Lease, outbox: RedisOutbox, tell: Callable[..., None],
-        warn: Callable[[str], None], keep_lost: float,
-    ) -> None:  # fmt: skip
+        self, access: ClientState, lease: Lease, place: str, warn: Callable[[str], None], keep_lost: float
+    ) -> None:
         self._access = access
         self._lease = lease
-        self._outbox = outbox
-        self._tell = tell
+        self._place = place
         self._warn = warn
         self._keep_lost = keep_lost
         self._attempt: WriteStep | None = None
         self._requests = 0
 
-    def write(self) -> bool:
-        """Write what is to be written next; true if there is more. Raises what `Link.run` raises."""
+    def write(self, take: Callable[[], Batch]) -> Committed:
+        """Make the next step of the batch that is being written, or of the one that ``take`` gives.
+
+        What is there after it; `Committed.noted` when that was the last one. Raises what `Connection.run` raises: then
+        the batch is gone on with the next time.
+        """
         attempt = self._attempt
         if attempt is None:
-            if not self._outbox.has_batch():
-                return False
-            attempt = self._attempt = self._taken(self._outbox.next_batch())
-        else:
-            self._outbox.take_up(attempt.batch)
-        try:
-            self._carry_out(attempt)
-        except FAILURES:
-            self._outbox.park(attempt.batch)
-            self._tell(self._outbox.tried, attempt.batch)
-            raise
-        self._attempt = None
-        return self._outbox.has_batch()
+            attempt = self._attempt = self._taken(take())
+        now = self._end_doubt(attempt)
+        if now is None:
+            if attempt.term != self._lease.term:
+                self._drop_notes(attempt)
+            now = self._make_step(attempt)
+        if now.noted:
+            self._attempt = None
+        return now
 
     def _taken(self, batch: Batch) -> WriteStep:
         ours = self._lease.leading and batch.term == self._lease.term
@@ -84,24 +79,14 @@ class WriteSteps:
         notes = notes_of(batch) if ours else refusals_of(batch)  # what was settled by one deposed since is not
         return WriteStep(batch, batch.puts, notes, term=self._lease.term)
 
-    def _carry_out(self, attempt: WriteStep) -> None:
-        """One step after the other, until all of it is written."""
-        self._end_doubt(attempt)
-        while attempt.notes or not attempt.held:
-            if attempt.term != self._lease.term:
-                self._drop_notes(attempt)
-            self._make_step(attempt)
-            self._tell(self._outbox.looked)
-            self._lease.keep()  # a job's end may be a hundred steps
-
-    def _make_step(self, attempt: WriteStep) -> None:
+    def _make_step(self, attempt: WriteStep) -> Committed:
         """The calls, if they are not there yet, and some of the notes."""
         puts = [] if attempt.held else attempt.puts
         said = attempt.notes[0] if attempt.notes else SenderNotes()
         said.again = sum(1 for put in puts if may_be_twice(put.said)) if attempt.again else 0
         notes = said.as_json() if attempt.notes or said.again else ""
         attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
-        now = self._outbox.stamp()
+        now = steady()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
         access = self._access
         head = (attempt.seq, access.heard, self._lease.token, access.ago(self._keep_lost), notes, access.made)
@@ -110,42 +95,43 @@ class WriteSteps:
         except Full as error:
             if not puts:
                 raise
-            self._refused(attempt, error)
-            return
+            return self._refused(attempt, error)
         if written is None:
             raise Away("a step came late")
         made, forgotten, state = written
         access.step_ended(attempt.seq)
         if forgotten:
-            self._warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
-        self._step_made(attempt, self._access.learned(state, replicated=True), made)
+            self._warn(f"{self._place} has forgotten lost calls, for their age or their number")
+        return self._step_made(attempt, self._access.learned(state, replicated=True), made)
 
-    def _refused(self, attempt: WriteStep, error: Full) -> None:
+    def _refused(self, attempt: WriteStep, error: Full) -> Committed:
         """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
         try:
-            self._end_doubt(attempt)
+            now = self._end_doubt(attempt)
         except Full:
             if self._access.link.unbound:
                 raise
-            attempt.seq = 0  # Redis 6 writes nothing then, not even that the step is never to be made
-        if not attempt.held:
-            self._fail_puts(attempt, error)
+            attempt.seq, now = 0, None  # Redis 6 writes nothing then, not even that the step is never to be made
+        return now if now is not None else self._fail_puts(attempt, error)
 
-    def _end_doubt(self, attempt: WriteStep) -> None:
-        """The answer to a step got lost: was it made? Calls that nobody waits for any more are taken back."""
+    def _end_doubt(self, attempt: WriteStep) -> Committed | None:
+        """See whether a step was made whose answer got lost; ``None`` if there is none, or it never will be.
+
+        Calls that nobody waits for any more are taken back.
+        """
         seq, attempt.puts = attempt.seq, attempt.puts if attempt.seq and not attempt.held else list(attempt.batch.puts)
         if not seq:
-            return
+            return None
         gone = [] if attempt.held else [place for place, put in enumerate(attempt.puts) if put.withdrawn]
         made = resolved_of(self._access.run("resolve", seq, self._access.made, *gone, wait=True))
         self._access.step_ended(seq)
         if made is None:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             attempt.again = attempt.again or attempt.generation != self._access.generation
-            return
-        self._step_made(attempt, self._access.look_now(replicated=True), made)
+            return None
+        return self._step_made(attempt, self._access.look_now(replicated=True), made)
 
-    def _step_made(self, attempt: WriteStep, now: Committed, made: Made) -> None:
+    def _step_made(self, attempt: WriteStep, now: Committed, made: Made) -> Committed:
         attempt.seq = 0
         if attempt.notes:
             notes = attempt.notes.pop(0)
@@ -166,7 +152,7 @@ class WriteSteps:
                 now = attrs.evolve(now, first_put=made.first_put)
         if attempt.term != self._lease.term:
             self._drop_notes(attempt)
-        self._tell(self._outbox.written, attempt.batch, now, not attempt.notes)
+        return attrs.evolve(now, noted=not attempt.notes)
 
     def _drop_notes(self, attempt: WriteStep) -> None:
         """The lease was lost since: only calls that found no room are noted."""
@@ -174,10 +160,10 @@ class WriteSteps:
         for request in attempt.batch.requests:
             request.number = None
 
-    def _fail_puts(self, attempt: WriteStep, error: Full) -> None:
+    def _fail_puts(self, attempt: WriteStep, error: Full) -> Committed:
         """There is no room for calls; notes, which make room, must not wait behind them."""
         now = self._access.look_now()
         attempt.held = True
-        refused = OutboxError(f"{self._outbox.place} takes no calls: {error}")
+        refused = OutboxError(f"{self._place} takes no calls: {error}")
         self._warn(str(refused))
-        self._tell(self._outbox.written, attempt.batch, attrs.evolve(now, puts_failed=refused), not attempt.notes)
+        return attrs.evolve(now, puts_failed=refused, noted=not attempt.notes)

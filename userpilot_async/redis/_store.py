@@ -1,71 +1,78 @@
-"""What the thread does with Redis, and tells the loop of."""
+"""Redis as a `Store`: reconnecting, and what is known, or not, after an answer was lost."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import random
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
-from uuid import uuid4
 
-from .._account.ledger import CHUNK
 from .._account.losses import counted, lost_calls_line
 from .._errors.tree import OutboxError
-from .._outbox.protocol import Opening
-from .._outbox.window import Reading
+from .._outbox.batch import Batch
+from .._outbox.owner import Claim
+from .._outbox.store import Committed, Lead, Notify, NotNow
+from .._outbox.window import Read, Reading
 from .._runtime.log import RateLimitedLog
 from ._access import ClientState, steady
-from ._answers import Opened, Owner, opened_of, reconciled_of
+from ._answers import reconciled_of
 from ._codec import State, asked_for, read_of
-from ._failures import FAILURES, Away, OddAnswer, OtherGeneration
+from ._failures import FAILURES, Away, OtherGeneration
 from ._lease import Lease
-from ._link import Connection, Step
+from ._link import Connection
+from ._listener import RedisListener
 from ._made import sliced
 from ._notes import MOST_IDS
+from ._opening import Opener
 from ._shapes import number
 from ._steps import WriteSteps
 
-if TYPE_CHECKING:
-    from ._outbox import RedisOutbox
-
-VERSION = 2  # of keys, scripts, and the fingerprint
 FORGET_EVERY = 60.0  # seconds between two looks at lost calls that were kept for long enough
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
 
 
-class Errands:
-    """Between Redis, which may be slow, or away, and an outbox, which must not be touched from here but by `tell`."""
+class RedisStore:
+    """The outbox behind a connection, which is away until it has been opened, and whenever a command fails.
+
+    *There*: commands are made. *Away*: each `poll` whose time has come tries to reconnect; callers wait meanwhile. Then
+    the generation tells what the server has become: the same, another run with the same data (`started_again`), or
+    older data (`set_back`).
+    """
+
+    _opener: Opener
 
     def __init__(
-        self, outbox: RedisOutbox, opening: Opening, link: Connection, client: str, *,
-        may_send: bool, lease_ttl: float, keep_lost: float, rebind: bool,
+        self, link: Connection, client: str, outbox: RedisListener, notify: Notify, log: RateLimitedLog, *,
+        may_send: bool, lease_ttl: float, keep_lost: float,
     ) -> None:  # fmt: skip
         self.access = ClientState(link, client)
-        self.lease = Lease(self.access, outbox, self._tell, self.warn, may_send=may_send, ttl=lease_ttl)
-        self._attempts = WriteSteps(self.access, self.lease, outbox, self._tell, self.warn, keep_lost)
+        self.lease = Lease(self.access, outbox, notify, self.warn, may_send=may_send, ttl=lease_ttl)
+        self._steps = WriteSteps(self.access, self.lease, outbox.place, self.warn, keep_lost)
         self._outbox = outbox
-        self._opening = opening
+        self._notify = notify
+        self._log = log
         self._keep_lost = keep_lost
-        self._rebind = rebind
-        self._known: Owner | None = None  # that has proved to be this client's account
-        self._notices = RateLimitedLog(time.monotonic)
-        self._last_read: Reading | None = None
         self._away = False
         self._retry_at = 0.0
         self._pause = FIRST_PAUSE
         self._forget_at = 0.0
         self._resets: deque[str] = deque()  # generations in which calls were held that are gone, to be counted
 
-    def warn(self, message: str) -> None:
-        """Into the log, once in a while."""
-        self._notices.say(logging.WARNING, message, message)
+    @property
+    def leads(self) -> bool:
+        """The lease is ours, as far as is known."""
+        return self.lease.leading
 
-    def say_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
+    # ── the log ──
+
+    def warn(self, message: str) -> None:
+        """Log a warning, once in a while."""
+        self._log.warn(message, message)
+
+    def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
         """What was told to be held in this generation is not all there any more: log what that has cost. In any thread.
 
         So many calls that waited are lost; others were under way, and may have arrived (``None``: nobody knows how many
@@ -76,53 +83,45 @@ class Errands:
             self._resets.append(generation)
         if lost:
             words = partial(lost_calls_line, place, under_way, remedy)
-            self._notices.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
+            self._log.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
             return
         cost = "no call that waited is lost, as far as this process knows"
         if under_way:
             cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
         again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
         message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
-        self._notices.say(logging.WARNING, "set back", message)
+        self._log.warn("set back", message)
 
-    def _say_lost(self, calls: int, why: str) -> None:
+    def _report_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""
-        self._notices.lost("damaged", calls, why=lambda: why)
-
-    def _tell(self, function: Callable[..., object], *arguments: object) -> None:
-        self._outbox.tell(self, function, *arguments)
+        self._log.lost("damaged", calls, why=lambda: why)
 
     # ── being there ──
 
-    def begin(self) -> bool:
-        """Find the outbox, or make it. Where Redis does not answer now, go on looking for it."""
+    def open(self, claim: Claim) -> Committed:
+        """Find the outbox, or make it. Where Redis does not answer now, `poll` goes on looking for it.
+
+        Raises `OutboxError` if Redis or the outbox refuses us, and `NotNow`.
+        """
+        self._opener = Opener(claim, self._outbox.place)
         try:
-            self._begin()
+            return self._connect()
         except OutboxError as error:
-            if self._outbox.is_refused(error):
-                self._tell(self._outbox.refused, error)
-                return False
+            if self._outbox.takes_refusal(error):
+                raise
             self._leave(error)
         except FAILURES as error:
             self._leave(error)
-            self._tell(self._outbox.began_away)
-        return True
+            self._notify(self._outbox.began_away)
+        raise NotNow
 
-    def _begin(self) -> None:
-        """Be connected, and know what is there."""
-        access, run_id = self.access, self.access.link.connect()
-        if access.link.evicts:
-            self.warn(
-                f"{self._outbox.place} may throw calls away when its memory is full: set maxmemory-policy noeviction"
-            )
-        if not access.link.knows_all_nodes:
-            self.warn(
-                f"{self._outbox.place}: this user may not ask which nodes the cluster has; once those in the URL "
-                "are gone, it is not found: allow +cluster|slots"
-            )
-        opened = self._open_as_its_owner(run_id)
-        self._rebind = False
-        before, lost = access.generation, opened.fate == "lost"
+    def _connect(self) -> Committed:
+        """Be connected, and know what is there. Raises what `Connection.run` raises."""
+        access, lease = self.access, self.lease
+        run_id = access.link.connect()
+        self._warn_of_settings()
+        opened = self._opener.open(access, lease, run_id)
+        before, lost = access.generation, opened.outcome == "lost"
         if before != opened.generation:
             access.begins(opened.generation)
         if before and lost:
@@ -130,19 +129,26 @@ class Errands:
         elif before != access.generation:
             access.revision = 0  # there may be fewer steps: those after `sure` are made again, by whoever made them
         now = access.learned(opened.state)
-        if not before:
-            self._tell(self._outbox.began, now)
-        elif lost:
-            self._tell(self._outbox.set_back, now, opened.lost_from, before)
-            self.lease.lose()
+        if before and lost:
+            self._notify(self._outbox.set_back, now, opened.lost_from, before)
+            lease.lose()
             self._explain(opened.explains_since)
-        elif before != access.generation:
+        elif before and before != access.generation:
             if access.link.replicas:  # what was read may be such steps: nobody sends that before it is there
-                self.lease.lose()
-            self._tell(self._outbox.started_again, opened.lost_from)
+                lease.lose()
+            self._notify(self._outbox.started_again, opened.lost_from)
         self._away, self._pause = False, FIRST_PAUSE
-        self._tell(self._outbox.is_back, now)
-        self.lease.keep()
+        return now
+
+    def _warn_of_settings(self) -> None:
+        place, link = self._outbox.place, self.access.link
+        if link.evicts:
+            self.warn(f"{place} may throw calls away when its memory is full: set maxmemory-policy noeviction")
+        if not link.knows_all_nodes:
+            self.warn(
+                f"{place}: this user may not ask which nodes the cluster has; once those in the URL are gone, it is "
+                "not found: allow +cluster|slots"
+            )
 
     def _explain(self, since: int | None) -> None:
         """Say what was sent under the last lease, if what there is now does not know it all and knows that lease.
@@ -155,65 +161,8 @@ class Errands:
                 self.access.run("explain", token, json.dumps(stretches), 0)
             self.access.run("explain", token, "[]", 1)
 
-    def _open_as_its_owner(self, run_id: str) -> Opened:
-        """Fingerprints are slow to make: none is made that nobody needs. Raises `OutboxError` as `_check` does."""
-        opened = self._open(run_id, Owner(self._opening.destination, b"", ""), str(int(self._rebind)))
-        if opened is None:  # it has no owner, or gets another one
-            opened = self._open(run_id, self._owner(), str(int(self._rebind)))
-        while opened is not None and self._check(opened.owner):
-            opened = self._open(run_id, self._owner(), opened.owner.salt.hex() if opened.owner else "")
-        if opened is None:
-            raise OddAnswer("what is there was expected, and a salt was asked for once more")
-        return opened
-
-    def _owner(self) -> Owner:
-        """This client's account, salted anew."""
-        salt = os.urandom(16)
-        self._known = Owner(self._opening.destination, salt, self._opening.fingerprint(salt))
-        return self._known
-
-    def _open(self, run_id: str, owner: Owner, instead: str) -> Opened | None:
-        """``instead``: as the script has it. ``None`` if the owner has to have a fingerprint."""
-        access = self.access
-        step = Step(
-            "open", access.generation, access.sure, self.lease.last_token, run_id, uuid4().hex, VERSION,
-            owner.destination, owner.salt.hex(), owner.fingerprint, instead, CHUNK, min(access.heard, access.sure),
-            access.ambiguous, "" if self.lease.made.since is None else self.lease.made.since, access.made,
-            *access.generations_before,
-        )  # fmt: skip
-        try:
-            return opened_of(access.link.run(step))
-        except OutboxError as error:
-            words = str(error)
-            if "SALT" in words:
-                return None
-            if "OWNER" in words:
-                raise self._nobodys() from None
-            if "VERSION" in words:
-                raise OutboxError(f"{self._outbox.place} is of a newer version than this one, {VERSION}") from None
-            raise
-
-    def _nobodys(self) -> OutboxError:
-        return OutboxError(f"{self._outbox.place} does not say any more whose calls it has: rebind it")
-
-    def _check(self, owner: Owner | None) -> bool:
-        """Raises `OutboxError` if these are somebody else's calls; true if an earlier version has noted whose."""
-        if owner is None:
-            raise self._nobodys()
-        if owner.destination != self._opening.destination:
-            words = f"has calls for {owner.destination}, not for {self._opening.destination}"
-            raise OutboxError(f"{self._outbox.place} {words}")
-        if owner == self._known:
-            return False
-        if owner.fingerprint == self._opening.old_fingerprint(owner.salt):
-            return True
-        if owner.fingerprint != self._opening.fingerprint(owner.salt):
-            raise OutboxError(
-                f"{self._outbox.place} has calls for the account of another API key. If it is the same one, with a new "
-                "key, say so: `userpilot-async outbox rebind`, or RedisOutbox(..., rebind=True)"
-            )
-        self._known = owner
-        return False
+    def _reconnect(self) -> None:
+        self._notify(self._outbox.is_back, self._connect())
 
     def _leave(self, error: Exception) -> None:
         """Redis is not to be had at present."""
@@ -223,105 +172,120 @@ class Errands:
             return
         if isinstance(error, OutboxError):
             message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
-            self._notices.state(logging.ERROR, "unusable", message, str(error))
+            self._log.state(logging.ERROR, "unusable", message, str(error))
         else:
             does = error.does if isinstance(error, Away) else Away.does
             why = str(error) or type(error).__name__
             message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
-            self._notices.state(logging.WARNING, "away", message)
+            self._log.state(logging.WARNING, "away", message)
         if not self._away:
-            self._tell(self._outbox.is_away)
+            self._notify(self._outbox.is_away)
         self._away = True
         self._retry_at = steady() + self._pause * (0.5 + random.random() / 2)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self.lease.lapse()
 
-    # ── looking ──
-
-    def look(self) -> None:
-        """See what others have done, and to the lease; or whether Redis is back."""
-        self._notices.say_due()
-        self.lease.lapse()
-        if self._away and steady() < self._retry_at:
-            return
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Whatever fails meanwhile takes Redis away, and is `NotNow`."""
         try:
-            if self._away:
-                self._begin()
-            self._look()
-        except OtherGeneration:
-            self.access.link.close()
-            self._away, self._retry_at = True, 0.0
-            try:
-                self._begin()
-            except FAILURES as error:
-                self._leave(error)
+            yield
         except FAILURES as error:
             self._leave(error)
+            raise NotNow from None
 
-    def _look(self) -> None:
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """Raises `NotNow` while Redis is away, and when it has just gone."""
+        if self._away:
+            raise NotNow
+        with self._trying():
+            yield
+
+    # ── polling ──
+
+    def poll(self) -> Committed | None:
+        """What others have done; or see whether Redis is back. Raises `NotNow`."""
+        self.lease.lapse()
+        if self._away and steady() < self._retry_at:
+            raise NotNow
+        with self._trying():
+            try:
+                if self._away:
+                    self._reconnect()
+                return self._poll()
+            except OtherGeneration:
+                self.access.link.close()
+                self._away, self._retry_at = True, 0.0
+                self._reconnect()
+                return None
+
+    def _poll(self) -> Committed | None:
         access, lease = self.access, self.lease
         access.link.look_around()
-        lease.keep()
-        now = access.look()
-        if now is not None:
-            self._tell(self._outbox.heard, now)
+        now = access.poll()
         while access.heard < access.revision:  # a job's end may be more than one answer holds
-            self._tell(self._outbox.heard, access.look_now())
-        self._tell(self._outbox.looked)
+            self._notify(self._outbox.polled, now)
+            now = access.look_now()
         if lease.leading and steady() >= self._forget_at:
             self._forget_at = steady() + FORGET_EVERY
             access.run("forget", lease.token, access.ago(self._keep_lost))
-        if now is not None:
-            return
-        read_to = self._outbox.misses_calls if lease.leading else None
-        if read_to is not None:
-            missing, first = reconciled_of(access.run("reconcile", lease.token, read_to))
-            if missing:
-                self._say_lost(missing, f"{self._outbox.place} does not have them any more, they were deleted there")
-            if first is not None:
-                self._tell(self._outbox.overlooked, read_to, first)
+        return now
 
-    # ── writing ──
+    def lead(self) -> Lead | None:
+        """Take the lease if it is free, or keep ours. Raises `NotNow`."""
+        with self._there():
+            return self.lease.keep()
 
-    def work(self) -> bool:
-        """Write a batch, read a window; true if there is more."""
+    def reconcile(self, read_to: int) -> int | None:
+        """Compare calls and account; the first that is to be read again, if there is one. Raises `NotNow`."""
+        with self._there():
+            missing, first = reconciled_of(self.access.run("reconcile", self.lease.token, read_to))
+        if missing:
+            self._report_lost(missing, f"{self._outbox.place} does not have them any more, they were deleted there")
+        return first
+
+    # ── writing and reading ──
+
+    def ready(self) -> bool:
+        """Commands may be made now; false while Redis is away."""
         if self._away:
             return False
         self.lease.lapse()
         try:
-            self._count_resets()
-            more = self._attempts.write()
-            self._read()
-        except FAILURES as error:
-            self._leave(error)
+            with self._there():
+                self._count_resets()
+        except NotNow:
             return False
-        # Not when a connection is there again: what is to be written may fail as it did before.
-        self._notices.over(logging.WARNING, f"{self._outbox.place} answers again")
-        return more
+        return True
 
     def _count_resets(self) -> None:
         while self._resets:
             state = State(self.access.run("reset", self._resets[0], self.access.resets, self.access.heard))
             self._resets.popleft()
-            self._tell(self._outbox.heard, self.access.learned(state))
+            self._notify(self._outbox.polled, self.access.learned(state))
 
-    # ── reading ──
+    def commit(self, take: Callable[[], Batch]) -> Committed:
+        """Make the next step of a batch; the lease is kept between two. Raises `NotNow`."""
+        with self._there():
+            lead = self.lease.keep()  # a job's end may be a hundred steps
+            if lead is not None:
+                self._notify(self._outbox.leads, lead)
+            return self._steps.write(take)
 
-    def _read(self) -> None:
-        reading = self._outbox.reading
-        if reading is None or reading is self._last_read:
-            return
-        last = max(reading.start, reading.end - 1)
-        read, damaged = read_of(reading, self.access.run("read", reading.start, last, asked_for(reading)))
-        if damaged:
-            aside = number(self.access.run("aside", self.lease.token, *damaged))  # none, without the lease
-            self._say_lost(aside, f"what {self._outbox.place} has of them cannot be read, and was set aside")
-        self._last_read = reading
-        self._tell(self._outbox.arrived_for, reading, read)
+    def read(self, reading: Reading) -> Read:
+        """The calls that are asked for; such as cannot be read are set aside. Raises `NotNow`."""
+        with self._there():
+            last = max(reading.start, reading.end - 1)
+            read, damaged = read_of(reading, self.access.run("read", reading.start, last, asked_for(reading)))
+            if damaged:
+                aside = number(self.access.run("aside", self.lease.token, *damaged))  # none, without the lease
+                self._report_lost(aside, f"what {self._outbox.place} has of them cannot be read, and was set aside")
+        return read
 
     # ── the end ──
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let another one send, and let go of the connection."""
         if not self._away:
             try:
@@ -330,8 +294,3 @@ class Errands:
                 self.warn(f"{self._outbox.place}: the lease could not be given back ({error}); it ends by itself")
         self.lease.valid_until = -1.0
         self.access.link.close()
-
-    def ended(self) -> None:
-        """Whoever still waits is told."""
-        self._notices.close()
-        self._tell(self._outbox.closed)

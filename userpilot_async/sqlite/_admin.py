@@ -1,120 +1,194 @@
-"""The file from outside, for the people who run it: what is in it, and what can be done about that."""
+"""A file from outside, for the people who run it: what is in it, and what can be done about that.
+
+Each look is one turn of the file's lock, as those of the processes that use it are: they are never disturbed, and only
+wait for a moment. A file that nobody uses is left as it was found, with its log written back.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
+import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import attrs
 
 from .._account.shared_ledger import Account
 from .._calls.stored import UNREADABLE, Stored, runs
 from .._errors.tree import OutboxError
-from .._outbox.admin import DeadLetter, Holder, Inspection, Rebound, Retried, check_kinds, keys_in
+from .._outbox.admin import (
+    EVERY_ONE,
+    DeadLetter,
+    DeadLetters,
+    Holder,
+    Inspection,
+    PurgeReport,
+    Rebound,
+    Retried,
+    Selection,
+    Subject,
+    check_rebinding,
+    keys_in,
+)
+from .._outbox.owner import Claim
+from .._outbox.store import NotNow
 from .._runtime.private_files import open_own
-from .._schedule.calendar import age
+from ._binding import bind
 from ._dates import Dates
+from ._file import FAILURES, File, why
+from ._own import Found
+from ._purge import Search, sweep
 from ._schema import MIGRATIONS, version_of
 from ._tables import checked
-from ._visit import about_of, opened, with_suffix
+
+PATIENCE = 30.0  # seconds to wait for the lock: the others have it for some milliseconds, a purge for some seconds
 
 
-def look(path: Path) -> Inspection:
-    """What there is to see. Raises `OutboxError`."""
-    with opened(path, as_it_is=True) as file:
-        db = file._db
-        version = version_of(db, len(MIGRATIONS))
-        account, oldest, dates, counts = Account(), None, Dates(), {"requests": 0, "lost": 0, "damaged": 0}
-        about: Mapping[str, str] = {}
-        if version:
-            db.execute("BEGIN")
-            account, about = file.tables.account(), about_of(file)
-            oldest = db.execute("SELECT id, at FROM calls ORDER BY id LIMIT 1").fetchone()
-            dates = file.tables.read_dates()
-            for table in counts:
-                under_way = "WHERE landed_at IS NULL" if table == "requests" else ""
-                counts[table] = db.execute(f"SELECT count(*) FROM {table} {under_way}").fetchone()[0]
-            db.execute("COMMIT")
-        return Inspection(
-            place=str(path),
-            version=version,
-            bytes_on_disk=sum(one.stat().st_size for one in (path, with_suffix(path, "-wal")) if one.exists()),
-            destination=about.get("destination"),
-            sender=holder(path),
-            account=account,
-            oldest=dates.corrected(*oldest) if oldest is not None and isinstance(oldest[1], float) else None,
-            now=time.time(),
-            under_way=counts["requests"],
-            lost=counts["lost"],
-            damaged=counts["damaged"],
-            quarantined=quarantined(path),
+class SQLiteAdmin:
+    """The file at ``path``, which is also its name in messages."""
+
+    kind: Literal["sqlite"] = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.place = str(path)
+
+    def inspect(self) -> Inspection:
+        """All that there is to see, at one moment. Raises `OutboxError`."""
+        with opened(self._path, as_it_is=True) as file:
+            version = version_of(file.db, len(MIGRATIONS))
+            account, oldest, dates, counts = Account(), None, Dates(), {"requests": 0, "lost": 0, "damaged": 0}
+            about: Mapping[str, str] = {}
+            if version:
+                file.db.execute("BEGIN")
+                account, about = file.tables.account(), file.tables.about() or {}
+                oldest = file.db.execute("SELECT id, at FROM calls ORDER BY id LIMIT 1").fetchone()
+                dates = file.tables.read_dates()
+                for table in counts:
+                    under_way = "WHERE landed_at IS NULL" if table == "requests" else ""
+                    counts[table] = file.db.execute(f"SELECT count(*) FROM {table} {under_way}").fetchone()[0]
+                file.db.execute("COMMIT")
+            parts = (self._path, _beside(self._path, "-wal"))
+            return Inspection(
+                place=self.place,
+                version=version,
+                bytes_on_disk=sum(one.stat().st_size for one in parts if one.exists()),
+                destination=about.get("destination"),
+                sender=self.holder(),
+                account=account,
+                oldest=dates.corrected(*oldest) if oldest is not None and isinstance(oldest[1], float) else None,
+                now=time.time(),
+                under_way=counts["requests"],
+                lost=counts["lost"],
+                damaged=counts["damaged"],
+                quarantined=self._quarantined(),
+            )
+
+    def holder(self) -> Holder | None:
+        """Who has the sender's lease. The lock says whether anybody has; the note beside it, only who that may be.
+
+        Raises `OutboxError`.
+        """
+        try:
+            descriptor = open_own(_beside(self._path, ".lease"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutboxError(f"who sends from {self.place} cannot be read: {error.strerror}") from error
+        try:
+            # Shared: two who look are not in each other's way. Who tries to take it meanwhile tries again in a moment.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Holder.of(os.pread(descriptor, 4096, 0), time.time())
+        finally:
+            os.close(descriptor)
+        return None
+
+    def _quarantined(self) -> list[str]:
+        """The damaged files that lie beside it, oldest first."""
+        path = _beside(self._path, "")
+        name = re.compile(re.escape(path.name) + r"\.damaged-(\d+)")
+        found = [(int(match[1]), one.name) for one in path.parent.iterdir() if (match := name.fullmatch(one.name))]
+        return [one for _, one in sorted(found)]
+
+    def dead_letters(self, chosen: Selection = EVERY_ONE) -> DeadLetters:
+        """The chosen dead and dropped calls that are kept. Raises `OutboxError`."""
+        with opened(self._path, as_it_is=True) as file:
+            if not version_of(file.db, len(MIGRATIONS)):
+                return DeadLetters(None, [])
+            about, dates = file.tables.about() or {}, file.tables.read_dates()
+            fields = "id, at, size, kind, key, said, moment, crc, lost_at, status, reason, detail"
+            rows = file.db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
+        return DeadLetters(
+            about.get("destination"), [_dead_letter(row, dates) for row in rows if chosen.takes(row[0], row[-2])]
         )
 
+    def retry(self, chosen: Selection = EVERY_ONE) -> Retried:
+        """Put the chosen dead letters back at the end of the line, in one transaction. Raises `OutboxError`."""
+        with opened(self._path) as file, file.transaction() as db:
+            fields = "id, at, size, kind, key, said, moment, crc, reason"
+            rows = db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
+            account, dates = file.tables.account(), file.tables.read_dates()
+            back, damaged = [], 0
+            for call_id, at, size, *stored, crc, _ in [row for row in rows if chosen.takes(row[0], row[-1])]:
+                if checked(call_id, at, size, stored, crc, ()) is None:
+                    damaged += 1
+                    continue
+                at = dates.corrected(call_id, at)
+                crc = Stored(*stored).checksum(account.next_id, at, size)
+                back.append((account.next_id, at, *stored, size, crc))
+                db.execute("DELETE FROM lost WHERE id = ?", (call_id,))
+                account.next_id += 1
+                account.accepted += 1
+                account.bytes += size
+            db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", back)
+            file.tables.write_account(account)
+        return Retried(runs(row[0] for row in back), damaged, chosen.missing(row[0] for row in rows))
 
-def holder(path: Path) -> Holder | None:
-    """Who has the sender's lease. The lock says whether anybody has; what is written there, only who that may be.
+    def rebind(self, claim: Claim) -> Rebound:
+        """Give the file to another account, or to the same one with another key. Raises `OutboxError`."""
+        with opened(self._path) as file:
+            has_sender = not file.lease.try_take()
+            try:
+                before, waiting = (file.tables.about() or {}).get("destination"), file.tables.account().waiting
+                kept = file.db.execute("SELECT count(*) FROM lost").fetchone()[0]
+                check_rebinding(self.place, before, claim.destination, waiting + kept, has_sender=has_sender)
+                bind(file, attrs.evolve(claim, rebind=True))
+            finally:
+                file.lease.release()
+        return Rebound(before, waiting)
 
-    Raises `OutboxError`.
-    """
-    try:
-        descriptor = open_own(with_suffix(path, ".lease"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise OutboxError(f"who sends from {path} cannot be read: {error.strerror}") from error
-    try:
-        # Shared: two who look are not in each other's way. Who tries to take it meanwhile tries again in a moment.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _noted(os.pread(descriptor, 4096, 0))
-    finally:
-        os.close(descriptor)
-    return None
+    def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
+        """Erase a person or a company; not ``really``, only count how much that would be. Raises `OutboxError`.
 
-
-def _noted(text: bytes) -> Holder:
-    try:
-        said = json.loads(text)
-        since = float(said["since"])
-        # Shown to people, and used for nothing: it is off by as much as the calendar was set since.
-        return Holder(int(said["pid"]), str(said["host"]), since, age(since, time.time()))
-    except (*UNREADABLE, OverflowError):  # it has the lease, and is just writing that down
-        return Holder()
-
-
-def quarantined(path: Path) -> list[str]:
-    """The damaged files that lie beside it, oldest first."""
-    path = with_suffix(path, "")
-    name = re.compile(re.escape(path.name) + r"\.damaged-(\d+)")
-    found = [(int(match[1]), one.name) for one in path.parent.iterdir() if (match := name.fullmatch(one.name))]
-    return [one for _, one in sorted(found)]
+        Quarantined files are not touched.
+        """
+        with opened(self._path) as file:
+            search = Search(file, whose, whose.keys((file.tables.about() or {}).get("destination", "")))
+            report = search.run()
+            if really:
+                # Deleted rows are written over at once; and what is left of rows that went before, by making all anew.
+                file.db.execute("PRAGMA secure_delete = ON")
+                with file.transaction():
+                    search.erase()
+                sweep(file)
+                report.done = report.swept = True
+        report.quarantined = self._quarantined()
+        return report
 
 
-def lost(path: Path, reasons: Sequence[str] = ()) -> tuple[str | None, list[DeadLetter]]:
-    """To which server the file's calls go, and those that are kept though they are dead or dropped, oldest first.
-
-    With ``reasons``, only those. Raises `OutboxError`.
-    """
-    with opened(path, as_it_is=True) as file:
-        db = file._db
-        if not version_of(db, len(MIGRATIONS)):
-            return None, []
-        about, dates = about_of(file), file.tables.read_dates()
-        fields = "id, at, size, kind, key, said, moment, crc, lost_at, status, reason, detail"
-        rows = db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
-    found = []
-    for call_id, at, size, *stored, crc, lost_at, status, reason, detail in rows:
-        if not reasons or reason in reasons:
-            call = checked(call_id, at, size, stored, crc, ())
-            at = dates.corrected(call_id, at) if call is not None else at
-            whose = str(stored[0]), _plain(stored[1])
-            why = str(status), str(reason), str(detail)
-            found.append(DeadLetter(call_id, _moment(at), *whose, _moment(lost_at), *why, call))
-    return about.get("destination"), found
+def _dead_letter(row: Any, dates: Dates) -> DeadLetter:
+    """A row of the lost calls. `Any`: a damaged one, or another program's, may hold anything."""
+    call_id, at, size, *stored, crc, lost_at, status, reason, detail = row
+    call = checked(call_id, at, size, stored, crc, ())
+    at = dates.corrected(call_id, at) if call is not None else at
+    whose, why_lost = (str(stored[0]), _plain(stored[1])), (str(status), str(reason), str(detail))
+    return DeadLetter(call_id, _moment(at), *whose, _moment(lost_at), *why_lost, call)
 
 
 def _plain(key: Any) -> str:
@@ -125,48 +199,73 @@ def _plain(key: Any) -> str:
 
 
 def _moment(at: Any) -> float:
-    """`Any`: of a damaged row, or another program's. It was never, then."""
+    """`Any`: of a damaged row, or another program's, which was never lost then."""
     return float(at) if isinstance(at, (int, float)) else 0.0
 
 
-def retry(path: Path, reasons: Sequence[str] = (), ids: Sequence[int] = ()) -> Retried:
-    """Put dead and dropped calls back: at the end of the line, in their order, with the time of their acceptance.
+# ── the file for a moment ──
 
-    All of them, or those of these reasons, and of these ids. They are accepted once more, under new ids. Raises
-    `OutboxError`.
+
+@contextmanager
+def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
+    """The file, for as long as it is this process's turn. Raises `OutboxError`.
+
+    ``as_it_is`` is for those who only read: it is not even brought to the newest version.
     """
-    with opened(path) as file, file._transaction() as db:
-        rows = db.execute("SELECT id, at, size, kind, key, said, moment, crc, reason FROM lost ORDER BY id").fetchall()
-        chosen = [row for row in rows if (not reasons or row[-1] in reasons) and (not ids or row[0] in ids)]
-        account, dates = file.tables.account(), file.tables.read_dates()
-        back, damaged = [], 0
-        for call_id, at, size, *stored, crc, _ in chosen:
-            if checked(call_id, at, size, stored, crc, ()) is None:
-                damaged += 1
-                continue
-            at = dates.corrected(call_id, at)
-            crc = Stored(*stored).checksum(account.next_id, at, size)
-            back.append((account.next_id, at, *stored, size, crc))
-            db.execute("DELETE FROM lost WHERE id = ?", (call_id,))
-            account.next_id += 1
-            account.accepted += 1
-            account.bytes += size
-        db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", back)
-        file.tables.write_account(account)
-    return Retried(runs(row[0] for row in back), damaged, sorted(set(ids) - {row[0] for row in rows}))
+    file = File(path, "power", pause=_patience())
+    with _own_errors(path):
+        found = file.find()
+    if found is Found.NOTHING:
+        raise OutboxError(f"{path} does not exist")
+    if found is Found.EMPTY:
+        if not as_it_is:
+            raise OutboxError(f"{path} is empty: no client has made it an outbox yet")
+        with file.visited(":memory:"):  # it may be anybody's: no lock is made beside it
+            yield file
+        return
+    try:
+        with _own_errors(path), file.in_turn():
+            held = file.hold()
+            with file.visited(f"{file.path.as_uri()}?mode=rw"):
+                version_of(file.db, len(MIGRATIONS))  # what is refused stays untouched
+                held.confirm()
+                if not as_it_is:
+                    file.connect()
+                yield file
+    finally:
+        file.disconnect()
+        file.let_go_of_locks()
 
 
-def rebind(path: Path, destination: str, fingerprint: Callable[[bytes], str]) -> Rebound:
-    """Give the file to another account, or to the same one with another key. Raises `OutboxError`."""
-    with opened(path) as file:
-        if not file.lease.try_take():
-            raise OutboxError(f"{path} has a sender, which would go on with the old key: end it first")
-        try:
-            about = about_of(file)
-            before, waiting = about.get("destination"), file.tables.account().waiting
-            kept = file._db.execute("SELECT count(*) FROM lost").fetchone()[0]
-            check_kinds(str(path), before, destination, waiting + kept)
-            file._bind(destination, fingerprint, fingerprint, True)
-        finally:
-            file.lease.release()
-    return Rebound(before, waiting)
+def _patience() -> Callable[[float], bool]:
+    deadline = time.monotonic() + PATIENCE
+
+    def pause(seconds: float) -> bool:
+        time.sleep(seconds)
+        return time.monotonic() > deadline
+
+    return pause
+
+
+@contextmanager
+def _own_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotNow:
+        raise OutboxError(f"{path} is locked: another process has had it for {PATIENCE:.0f} s") from None
+    except sqlite3.OperationalError as error:
+        raise OutboxError(f"{path} cannot be used: {error}") from error
+    except sqlite3.DatabaseError as error:
+        mended = "a client or `drain` that opens it puts it aside, and saves what can be read"
+        raise OutboxError(f"{path} is damaged ({error}): {mended}") from error
+    except FAILURES as error:
+        raise OutboxError(f"{path} cannot be used: {why(error)}") from error
+    except OutboxError as error:
+        if str(path) in str(error):
+            raise
+        raise OutboxError(f"{path} {error}") from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """What lies beside the file: beside itself, where ``path`` is a link to it."""
+    return Path(os.path.realpath(path) + suffix)

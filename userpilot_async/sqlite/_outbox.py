@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
 from .._outbox.durable import DurableOutbox
 from .._outbox.url import flag_in_url, may_be_url, quoted
-from ._errands import Errands
-from ._store import SYNCHRONOUS, Durability, File
+from ._file import SYNCHRONOUS, Durability, File
+from ._store import SQLiteStore
+
+if TYPE_CHECKING:
+    from ._admin import SQLiteAdmin
 
 MAX_BYTES = 1024**3
 
@@ -58,11 +61,10 @@ class SQLiteOutbox(DurableOutbox):
         for name, flag in (("sender", sender), ("rebind", rebind)):
             if type(flag) is not bool:
                 raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
-        super().__init__(sender=sender, max_bytes=max_bytes)
+        super().__init__(sender=sender, max_bytes=max_bytes, rebind=rebind)
         self.path = _file(path)
         self.place = str(self.path)
         self._durability: Durability = durability
-        self._rebind = rebind
 
     @classmethod
     def from_url(cls, url: str) -> SQLiteOutbox:
@@ -99,8 +101,12 @@ class SQLiteOutbox(DurableOutbox):
             self.path, durability=self._durability, max_bytes=self._max_bytes, rebind=self._rebind, sender=True
         )
 
-    def _start(self) -> None:
-        errands = Errands(self, self._opening, may_send=self._may_send, rebind=self._rebind)
-        writer = self._employ(errands)
-        errands.file = File(self.path, self._durability, pause=writer.pause, warn=errands.warn)
-        writer.start()
+    def _new_store(self) -> SQLiteStore:
+        file = File(self.path, self._durability, pause=self._pause, warn=self._warn)
+        return SQLiteStore(file, may_send=self._may_send)
+
+    def admin(self) -> SQLiteAdmin:
+        """What people can see of the file from outside, and do with it, whether this is open or not."""
+        from ._admin import SQLiteAdmin  # which clients do not need
+
+        return SQLiteAdmin(self.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from .._calls.payload import identify_in
@@ -12,35 +11,15 @@ from .._calls.stored import UNREADABLE, Stored, unsealed
 from .._calls.values import encode_json, size_of
 from .._errors.tree import OutboxError
 from .._outbox.admin import PURGED, PurgeReport, Subject, keys_in, names_company
-from ._admin import quarantined
-from ._store import File
+from ._file import File
 from ._tables import checked, conclude
-from ._visit import about_of, opened
 
 
-def purge(path: Path, whose: Subject, *, really: bool = True) -> PurgeReport:
-    """Erase them; not ``really``, only say how much that would be. Raises `OutboxError`.
-
-    Calls that a sender has in its memory may still be sent. Quarantined files are not touched.
-    """
-    with opened(path) as file:
-        search = Search(file, whose, whose.keys(about_of(file).get("destination", "")))
-        erased = search.run()
-        if really:
-            # Deleted rows are written over at once, and the rest, of rows that went in the past, by making all anew.
-            file._db.execute("PRAGMA secure_delete = ON")
-            with file._transaction():
-                search.erase()
-            _sweep(file)
-            erased.done = erased.swept = True
-    erased.quarantined = quarantined(path)
-    return erased
-
-
-def _sweep(file: File) -> None:
+def sweep(file: File) -> None:
+    """Clear what SQLite has left of erased rows, in free pages and in its log. Raises `OutboxError`."""
     try:
         for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-            answer = file._db.execute(statement).fetchone()
+            answer = file.db.execute(statement).fetchone()
             if answer is not None and answer[0]:
                 raise OutboxError("somebody else is reading it")
     except (sqlite3.OperationalError, OutboxError) as error:
@@ -53,7 +32,7 @@ class Search:
 
     def __init__(self, file: File, whose: Subject, keys: set[str]) -> None:
         self._file = file
-        self._db = file._db
+        self._db = file.db
         self._whose = whose
         self._keys = keys
         self._texts = [encode_json(key) for key in sorted({*keys, whose.id})]

@@ -46,6 +46,10 @@ class Tables:
         self._wall = wall
         self.dates = Dates()
         """As they were last read."""
+        self.last: tuple[Account, int | None] | None = None
+        """What the file held when that was last read or written by this connection, and the oldest call in it."""
+        self.version = -1
+        """SQLite's `data_version` then: while it stays, no other connection has written."""
 
     # ── whose it is, and the account ──
 

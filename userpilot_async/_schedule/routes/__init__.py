@@ -1,7 +1,7 @@
 """Routes: the ways to the server, each deciding what it would send next and what an answer means for it.
 
 A `Route` (`route`) is asked for a request in its turn, and gets the answer back to the request it gave out. What all of
-them share (queues, budgets, completion, pace) is one `RouteContext`.
+them share (queues, budgets, completion, urgency) is one `RouteContext`.
 
 - `events`: events, alone or in arrays; an array that is refused goes in halves, until the event at fault is alone.
 - `identifies`: rows and posts, one a request. Leaves rows to `bulk` where that takes them.

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from ..._calls.outcome import BY_BULK
 from ..._calls.rows import MAX_ROWS, Row, RowState, cut
-from ..._protocol.file_job import Batch, JobEffect, Step
 from ..._protocol.jobs import expected_duration
 from ..destination import Files
+from ..job_batch import Batch, JobEffect, Step
 from ..job_slot import JobSlot
 from ..key_queue import KeyQueue
 from ..takeover import UnfinishedFile
@@ -59,12 +59,12 @@ class BulkRoute(FileRoute):
 
     def _ripe_at(self, kind: str, merging: Mapping[str, KeyQueue], now: float) -> float:
         """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
-        pace = self._context.pace
-        first = pace.ripe_at(next(iter(merging.values())).accepted_at, now)
-        if first > now or pace.expedited:
+        urgency = self._context.urgency
+        first = urgency.ripe_at(next(iter(merging.values())).accepted_at, now)
+        if first > now or urgency.expedited:
             return first
         linger = min(LONGEST_LINGER, expected_duration(len(merging)) / 10)
-        return min(pace.newest.get(kind, -math.inf) + pace.linger, first + linger)
+        return min(urgency.newest.get(kind, -math.inf) + urgency.linger, first + linger)
 
     def _start(self, kind: str, merging: Mapping[str, KeyQueue], now: float) -> None:
         heads = (queue.calls[0] for queue in merging.values())

@@ -20,7 +20,7 @@ from ..queues import Queues
 
 
 @attrs.define(eq=False)
-class Pace:
+class Urgency:
     """How long calls linger for others to share a request with."""
 
     linger: float
@@ -52,7 +52,7 @@ class RouteContext:
     """By the names that endpoints use."""
     completion: Completion
     health: ServerHealth
-    pace: Pace
+    urgency: Urgency
     calendar: Calendar
     chance: Callable[[], float]
     filename: Callable[[], str]

@@ -113,7 +113,7 @@ class EventRoute:
         first = self._queues.first_event()
         if first is None:
             return math.inf
-        ripe = now if self._arrays.is_full(self._queues) else self._context.pace.ripe_at(first.head_time, now)
+        ripe = now if self._arrays.is_full(self._queues) else self._context.urgency.ripe_at(first.head_time, now)
         due = max(ripe, self._context.opens_at(self.gate, self._endpoint, now))
         if due > now:
             return due

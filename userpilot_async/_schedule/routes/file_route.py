@@ -16,10 +16,10 @@ from ..._calls.outcome import Outcome
 from ..._calls.payload import WaitingEvent
 from ..._calls.rows import Row
 from ..._protocol.backoff import Gate
-from ..._protocol.file_job import Batch, JobEffect, Step
 from ..._protocol.job_list import Pages
 from ..._protocol.verdict import Verdict
 from ..destination import Endpoint, Files, Imports
+from ..job_batch import Batch, JobEffect, Step
 from ..job_slot import JobSlot, SlotState
 from ..key_queue import KeyQueue
 from ..takeover import UnfinishedFile

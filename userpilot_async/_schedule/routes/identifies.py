@@ -43,7 +43,7 @@ class IdentifyRoute:
                 continue
             first = next(iter(merging.values()))
             opens = self._context.opens_at(self.gate, self._to.rows[kind], now)
-            due = max(opens, self._context.pace.ripe_at(first.accepted_at, now))
+            due = max(opens, self._context.urgency.ripe_at(first.accepted_at, now))
             if due <= now:
                 return self._send(first)
             earliest = min(earliest, due)
@@ -52,7 +52,7 @@ class IdentifyRoute:
     def _is_patience_over(self, now: float) -> bool:
         """A row that nothing waits behind has waited so long that it goes before one with an event behind it."""
         first = (next(iter(merging.values())) for merging in self._queues.merging.values() if merging)
-        ripe_at = self._context.pace.ripe_at
+        ripe_at = self._context.urgency.ripe_at
         return any(ripe_at(queue.accepted_at, now) + LONGEST_LINGER <= now for queue in first)
 
     def _endpoint_of(self, queue: KeyQueue) -> Endpoint:

@@ -16,8 +16,8 @@ from itertools import islice
 from ..._calls.outcome import BY_IMPORT
 from ..._calls.payload import WaitingEvent, event_id, occurred_at
 from ..._calls.rows import Row, RowState
-from ..._protocol.file_job import Batch, JobEffect, Step
 from ..destination import Imports
+from ..job_batch import Batch, JobEffect, Step
 from ..job_slot import JobSlot, SlotState
 from ..key_queue import KeyQueue
 from ..property_cache import PropertyCache
@@ -57,7 +57,7 @@ class LateEventRoute(FileRoute):
         """What the server has been told of people: an import may blank what it leaves out."""
         self._imports = imports
         self._bucket = context.bucket(context.destination.events.endpoint)
-        self._pace = context.pace
+        self._urgency = context.urgency
         self._calendar = context.calendar
         self._since = math.inf  # when a file was wanted first
         self._gathering: ImportFileBuilder | None = None
@@ -94,9 +94,9 @@ class LateEventRoute(FileRoute):
         """A file may be waited for, if none goes for no longer than this."""
         if not self.breaker.holds(now, patience) or self.slot.foreign_until > now + patience:
             return False
-        if self._pace.leave_by is None or self._gathering is not None:
+        if self._urgency.leave_by is None or self._gathering is not None:
             return True
-        return self.slot.takes_rows(now) and self._pace.leave_by - now >= SHORTEST_UPLOAD
+        return self.slot.takes_rows(now) and self._urgency.leave_by - now >= SHORTEST_UPLOAD
 
     def _is_late(self, queue: KeyQueue, now: float) -> bool:
         """The first event would be dated wrongly by now: by the calendar, which goes on while the machine sleeps.
@@ -152,17 +152,17 @@ class LateEventRoute(FileRoute):
     def _is_too_much(self, now: float) -> bool:
         """So much waits that some of it would be late."""
         wait = self._bucket.time_for(self._queues.waiting_events, now)  # at the present budget
-        return wait > self._imports.late_after or self._pace.ends_within(wait, now)
+        return wait > self._imports.late_after or self._urgency.ends_within(wait, now)
 
     def _ripe_at(self, now: float) -> float:
         if not self._queues.late and not self._is_too_much(now):
             self._since = math.inf
             return math.inf
         self._since = min(self._since, now)
-        if self._pace.expedited:
+        if self._urgency.expedited:
             return now
-        pause = max(self._since, self._pace.newest.get(FILE, -math.inf)) + self._pace.linger
-        return min(pause, self._since + max(self._pace.linger, LONGEST_LINGER))
+        pause = max(self._since, self._urgency.newest.get(FILE, -math.inf)) + self._urgency.linger
+        return min(pause, self._since + max(self._urgency.linger, LONGEST_LINGER))
 
     # ── filling a file ──
 
@@ -171,7 +171,7 @@ class LateEventRoute(FileRoute):
         if self._gathering is not None:
             return self._go_on(self._gathering, now)
         self.slot.resubmits = self.breaker.is_open(now)
-        if not self.breaker.is_open(now) or (self._pace.leave_by is not None and not self._works(now, math.inf)):
+        if not self.breaker.is_open(now) or (self._urgency.leave_by is not None and not self._works(now, math.inf)):
             return math.inf
         ripe = max(self._ripe_at(now), self._not_before)
         if ripe > now:
@@ -187,7 +187,7 @@ class LateEventRoute(FileRoute):
         return now
 
     def _go_on(self, gathering: ImportFileBuilder, now: float) -> float:
-        left = self._pace.leave_by - now if self._pace.leave_by is not None else math.inf
+        left = self._urgency.leave_by - now if self._urgency.leave_by is not None else math.inf
         due = gathering.go_on(now, min(LONGEST_FLIGHT, left / 4))
         if due is not None:
             return due

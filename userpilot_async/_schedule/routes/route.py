@@ -10,10 +10,10 @@ import attrs
 from ..._calls.payload import WaitingEvent, event_id
 from ..._calls.rows import Row
 from ..._protocol.backoff import Gate
-from ..._protocol.file_job import Step
 from ..._protocol.rate_limit import Bucket
 from ..._protocol.verdict import Verdict
 from ..destination import Endpoint
+from ..job_batch import Step
 from ..key_queue import KeyQueue, Post
 from ..takeover import UnfinishedFile
 

@@ -1,6 +1,7 @@
 """The application that `demo --crash` kills, in a process of its own.
 
-It accepts the calls of a file into an outbox on disk, sends what is there, and tells each moment of its life on stdout.
+It accepts the calls of a file into an outbox on disk, sends what is there, and prints its state on stdout, 50 times a
+second, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from ..._userpilot.calls import Call, from_bytes
 
 BURST = 300  # nobody else spends from this budget
 LINES = 1_200  # with more of them, the events alone would take longer than a minute's budget allows
-TICK = 0.02  # seconds between two moments
-TOLD = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "sends")
+TICK = 0.02  # seconds between two lines
+PRINTED = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "is_sender")
 
 
-async def live(url: str, path: str, sample: Path) -> None:
-    """Go on where the outbox ends: it has as many of the calls as it has accepted."""
+async def run(url: str, path: str, sample: Path) -> None:
+    """Accept the calls of ``sample`` from where the outbox at ``path`` ends, and send them to ``url``."""
     settings = Settings(burst=BURST, when_full="wait", max_wait=None)
     outbox = f"sqlite:///{quote(path)}?durability=process"  # nobody pulls the plug here
     client = UserpilotClient("demo", region="us", base_url=url, outbox=outbox, settings=settings, disabled=False)
@@ -35,27 +36,27 @@ async def live(url: str, path: str, sample: Path) -> None:
         accepted = client.statistics().accepted
 
         async with anyio.create_task_group() as beside:
-            beside.start_soon(tell_on, lambda: tell(client, accepted=accepted, done=False))
+            beside.start_soon(keep_printing, lambda: print_state(client, accepted=accepted, done=False))
             for call in islice(calls(lines_of(sample)), accepted, None):
                 await client.enqueue(call)
                 accepted += 1
             await client.flush()
             beside.cancel_scope.cancel()
-        tell(client, accepted=accepted, done=True)
+        print_state(client, accepted=accepted, done=True)
 
 
-async def tell_on(tell: Callable[[], None]) -> None:
-    """Each moment."""
+async def keep_printing(print_once: Callable[[], None]) -> None:
+    """Call ``print_once`` every `TICK` seconds, until the task is cancelled."""
     while True:
         await anyio.sleep(TICK)
-        tell()
+        print_once()
 
 
-def tell(client: UserpilotClient, **more: int | bool) -> None:
-    """This moment, on stdout."""
+def print_state(client: UserpilotClient, **more: int | bool) -> None:
+    """Print the client's counts, and ``more``, as one JSON line on stdout."""
     seen = client.statistics()
-    moment = {name: getattr(seen, name) for name in TOLD}
-    sys.stdout.write(json.dumps({**moment, **more}) + "\n")
+    state = {name: getattr(seen, name) for name in PRINTED}
+    sys.stdout.write(json.dumps({**state, **more}) + "\n")
     sys.stdout.flush()
 
 
@@ -66,7 +67,7 @@ def lines_of(sample: Path) -> list[bytes]:
 
 
 def calls(lines: Iterable[bytes]) -> Iterator[Call]:
-    """Those on the lines; some lines are bad."""
+    """The calls on these lines, without the bad lines."""
     for line in lines:
         try:
             call = from_bytes(line)
@@ -76,5 +77,5 @@ def calls(lines: Iterable[bytes]) -> Iterator[Call]:
 
 
 def main() -> None:
-    """The process itself."""
-    anyio.run(live, sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    """Run the application; its arguments are a URL, a path and the sample."""
+    anyio.run(run, sys.argv[1], sys.argv[2], Path(sys.argv[3]))

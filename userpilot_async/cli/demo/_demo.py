@@ -1,4 +1,4 @@
-"""`userpilot-async demo`: the whole way of 20,550 calls, to an emulator that is asked afterwards what it holds."""
+"""`userpilot-async demo`: 20,550 calls are sent to an emulator, and its contents are compared afterwards."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import click
 from ..._settings import Settings
 from .._console import say, say_json, stderr
 from .._delivery import Delivery
+from .._delivery_text import as_dict, as_text
 from .._emulate import emulator_package, emulator_process, records
 from .._exits import Exit
 from .._progress import Progress
 from .._recipients import Userpilot
-from .._report import as_dict, as_text
 from .._server import Server, json_option
 from .._source import Rejections, Source
 from . import _crash, _pods
 from ._oracle import Judgement, expected, judge, shown
 from ._redis_server import redis_program
 
-BURST = 300  # nobody else spends from this budget; 550 events would take 45 s with the default of 100
+BURST = 300  # no other process spends from this limit; 550 events would take 45 s with the default of 100
 PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
 
 
 @click.command()
 @click.option("--crash", is_flag=True, help="Kill the sender in mid-flight, four times, and lose nothing.")
 @click.option("--pods", type=click.IntRange(1, 8), metavar="N",
-              help="So many processes put into Redis; the one that sends is killed.")  # fmt: skip
+              help="Let N processes put calls into Redis; the one that sends is killed.")  # fmt: skip
 @json_option
 def demo(as_json: bool, crash: bool, pods: int | None) -> None:
-    """Send 20,550 invented calls to an emulator on this machine and prove that all of them arrived. Half a minute.
+    """Send 20,550 invented calls to an emulator on this machine, and prove that all of them arrived. Half a minute.
 
     20,000 identifies of 2,000 users in 50 companies, 550 events and 12 bad lines, in `sample.ndjson.gz` of this
     package. Afterwards the emulator is compared with a second, plain reading of the file. No account, no network.
@@ -47,21 +47,21 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
     that may send, one does, and is killed half-way; the other one takes over, with what is left of the rate limit.
     """
     if crash and pods:
-        raise click.UsageError("--crash and --pods are two demonstrations: one at a time")
+        raise click.UsageError("--crash and --pods exclude each other")
     emulator_package()
     program = redis_program() if pods else ""
     with resources.as_file(resources.files("userpilot_async.cli") / "sample.ndjson.gz") as sample:
         if crash or pods:
-            told: _crash.CrashReport | _pods.FailoverReport
+            report: _crash.CrashReport | _pods.FailoverReport
             if pods:
-                told = anyio.run(_pods.perform, sample, pods, program, Progress(stderr()))
+                report = anyio.run(_pods.perform, sample, pods, program, Progress(stderr()))
             else:
-                told = anyio.run(_crash.perform, sample, Progress(stderr()))
+                report = anyio.run(_crash.perform, sample, Progress(stderr()))
             if as_json:
-                say_json(told.as_dict())
+                say_json(report.as_dict())
             else:
-                say(*told.as_text())
-            click.get_current_context().exit(told.exit_code)
+                say(*report.as_text())
+            click.get_current_context().exit(report.exit_code)
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:
@@ -70,7 +70,7 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
         say(*as_text(delivery), *(f"  {line}" for line in delivery.rejections.kept))
         say(*("emulator: not compared" if judgement is None else str(judgement)).split("\n"))
         if judgement is not None and not performance.refused_alike:
-            say("emulator: the client rejected other lines than a plain reading does")
+            say("emulator: the client and the plain reading rejected different lines")
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(performance.exit_code)
@@ -78,11 +78,11 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
 
 @attrs.frozen
 class Performance:
-    """How the demo went."""
+    """The result of the plain `demo`."""
 
     delivery: Delivery
     judgement: Judgement | None
-    """``None`` if it did not get that far."""
+    """The comparison with the emulator; ``None`` if the delivery failed before."""
     refused_alike: bool
     """The client rejected exactly the lines that a plain reading rejects."""
 
@@ -98,7 +98,7 @@ class Performance:
         return Exit.FINE if fine else Exit.LOST
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as a JSON object."""
         emulator = None if self.judgement is None else {**attrs.asdict(self.judgement), "fine": self.judgement.fine}
         return {**as_dict(self.delivery), "exit_code": int(self.exit_code), "emulator": emulator}
 
@@ -107,7 +107,7 @@ async def perform(sample: Path) -> Performance:
     """Start the emulator, deliver the sample, compare."""
     progress = Progress(stderr())
     async with emulator_process() as url:
-        progress.say(f"emulator on {url}, a process of its own; sending {sample.name}")
+        progress.print(f"emulator on {url}, a process of its own; sending {sample.name}")
         server = Server(api_key="demo", region="us", base_url=url, disabled=False)
         settings = Settings(burst=BURST, when_full="wait", max_wait=None)
         userpilot = Userpilot(server.client(settings, outbox="memory://"))
@@ -116,9 +116,9 @@ async def perform(sample: Path) -> Performance:
             await delivery.run()
         if delivery.interrupted or delivery.trouble is not None:
             return Performance(delivery, None, refused_alike=False)
-        progress.say("asking the emulator what it holds")
+        progress.print("comparing with the emulator")
         with gzip.open(sample) as lines:
             should = expected(lines)
-        held = shown(*[await records(url, name) for name in ("users", "companies", "events")])
+        found = shown(*[await records(url, name) for name in ("users", "companies", "events")])
         alike = should.refused == [rejection.line for rejection in delivery.rejections.kept]
-        return Performance(delivery, judge(should, held), alike)
+        return Performance(delivery, judge(should, found), alike)

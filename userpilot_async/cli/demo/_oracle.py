@@ -142,7 +142,7 @@ class Judgement:
     twice: int
     """Events that are there more often than they happened."""
     wrong: tuple[str, ...]
-    """Whose properties or company differ, or who should not be there; one sentence for each kind."""
+    """Sentences, one for each kind of difference in properties or companies, and for what should not be there."""
 
     @property
     def fine(self) -> bool:
@@ -159,28 +159,28 @@ class Judgement:
         return "\n".join([verdict, *(f"emulator: {sentence}" for sentence in self.wrong)])
 
 
-def judge(should: World, held: World) -> Judgement:
+def judge(should: World, found: World) -> Judgement:
     """Compare a server with what it should hold."""
     differences = {
-        "users have other properties": _differing(should.users, held.users),
-        "users are in another company": _differing(should.membership, held.membership),
-        "companies have other properties": _differing(should.companies, held.companies),
-        "events are booked on another company": _differing(should.booked, held.booked),
-        "users, companies or events are there that nobody sent": len(held.users.keys() - should.users.keys())
-        + len(held.companies.keys() - should.companies.keys()) + len(held.events.keys() - should.events.keys()),
+        "users have other properties": _differing(should.users, found.users),
+        "users are in another company": _differing(should.membership, found.membership),
+        "companies have other properties": _differing(should.companies, found.companies),
+        "events are booked on another company": _differing(should.booked, found.booked),
+        "users, companies or events are there that were never sent": len(found.users.keys() - should.users.keys())
+        + len(found.companies.keys() - should.companies.keys()) + len(found.events.keys() - should.events.keys()),
     }  # fmt: skip
     return Judgement(
-        users=len(held.users),
-        companies=len(held.companies),
-        events=sum(held.events.values()),
-        missing=len(should.users.keys() - held.users.keys())
-        + len(should.companies.keys() - held.companies.keys())
-        + sum((should.events - held.events).values()),
-        twice=sum(count for event, count in (held.events - should.events).items() if event in should.events),
+        users=len(found.users),
+        companies=len(found.companies),
+        events=sum(found.events.values()),
+        missing=len(should.users.keys() - found.users.keys())
+        + len(should.companies.keys() - found.companies.keys())
+        + sum((should.events - found.events).values()),
+        twice=sum(count for event, count in (found.events - should.events).items() if event in should.events),
         wrong=tuple(f"{count:,} {what}" for what, count in differences.items() if count),
     )
 
 
-def _differing(should: Mapping[Any, Any], held: Mapping[Any, Any]) -> int:
-    """Those on both sides that are not equal."""
-    return sum(1 for key in should.keys() & held.keys() if should[key] != held[key])
+def _differing(should: Mapping[Any, Any], found: Mapping[Any, Any]) -> int:
+    """The number of keys on both sides whose values differ."""
+    return sum(1 for key in should.keys() & found.keys() if should[key] != found[key])

@@ -1,7 +1,7 @@
-"""What `demo --pods` runs in processes of their own: pods that only put, and those that may send.
+"""The processes of `demo --pods`: pods, which only put, and senders.
 
-A pod puts its share of the calls into the outbox in Redis. A sender sends what is there, as `drain` does, and tells
-each moment of its life on stdout, until it is killed.
+A pod puts its share of the calls into the outbox in Redis. A sender sends what is there, as `drain` does, and prints
+its state on stdout until it is killed.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from . import _app
 
 
 async def put(url: str, place: str, sample: Path, pod: int, pods: int) -> None:
-    """Put this pod's share, and say so."""
+    """Put the share of pod number ``pod`` of ``pods`` into the outbox, and print its size."""
     async with client_of(url, f"{place}&sender=false") as client:
         share = shares(list(_app.calls(_app.lines_of(sample))), pods)[pod]
         for call in share:
             await client.enqueue(call)
-        _app.tell(client, put=len(share))
+        _app.print_state(client, put=len(share))
 
 
 async def send(url: str, place: str) -> None:
-    """Send, while nobody else does."""
+    """Send what is in the outbox, while no other process does."""
     async with client_of(url, place) as client:
-        await _app.tell_on(lambda: _app.tell(client))
+        await _app.keep_printing(lambda: _app.print_state(client))
 
 
 def client_of(url: str, place: str) -> UserpilotClient:
-    """Not open yet."""
+    """A client, not open yet, for the server at ``url`` and the outbox at ``place``."""
     settings = Settings(burst=_app.BURST, when_full="wait", max_wait=None)
     return UserpilotClient("demo", region="us", base_url=url, outbox=place, settings=settings, disabled=False)
 
 
 def shares(calls: Sequence[Call], pods: int) -> list[list[Call]]:
-    """The calls, dealt out to so many pods.
+    """The calls, distributed over so many pods.
 
-    All that is said of a company, and of anybody who was ever in it, goes to the same one: the last word on each of
-    them must not depend on which pod is quicker, or nobody could say what is right in the end.
+    All calls about a company, and about every user who was ever in it, go to the same pod. Otherwise the last value of
+    a property would depend on which pod is quicker, and no comparison could say what is right.
     """
     leader: dict[str, str] = {}
 
@@ -69,7 +69,7 @@ def shares(calls: Sequence[Call], pods: int) -> list[list[Call]]:
 
 
 def _concerned(call: Call) -> list[str]:
-    """The user, and the company, whichever it names."""
+    """Names of the user and the company that a call is about."""
     said = call.as_dict()
     users = [f"user {said['user_id']}"] if "user_id" in said else []
     companies = (said.get("company_id"), said.get("company", {}).get("id"))
@@ -77,7 +77,7 @@ def _concerned(call: Call) -> list[str]:
 
 
 def main() -> None:
-    """The process itself."""
+    """Run one process; its arguments are a role, two URLs, and a pod's share."""
     role, url, place, *rest = sys.argv[1:]
     if role == "send":
         anyio.run(send, url, place)

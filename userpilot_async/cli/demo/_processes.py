@@ -1,4 +1,4 @@
-"""Processes of a demonstration: started, listened to, and killed without a warning."""
+"""Processes of a demonstration: started, read line by line, and killed without a warning."""
 
 from __future__ import annotations
 
@@ -15,46 +15,47 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from .._children import start
 
-Moment = dict[str, Any]
-LONGEST = 65_536  # bytes of what is said of one moment; it is some hundred
+State = dict[str, Any]
+"""The fields of one line that a process has printed."""
+LONGEST = 65_536  # bytes of one line; it has some hundred
 
 
 @attrs.frozen
 class Process:
-    """A process that says each moment on a line of its own, as JSON."""
+    """A process that prints its state again and again, one JSON object a line."""
 
     process: anyio.abc.Process
-    _said: BufferedByteReceiveStream
+    _printed: BufferedByteReceiveStream
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         return self.process.pid
 
-    async def moment(self) -> Moment | None:
-        """The next one; ``None`` if it says no more."""
+    async def state(self) -> State | None:
+        """The next state; ``None`` if the process prints no more."""
         try:
-            moment: Moment = json.loads(await self._said.receive_until(b"\n", LONGEST))
+            state: State = json.loads(await self._printed.receive_until(b"\n", LONGEST))
         except (anyio.EndOfStream, anyio.IncompleteRead):
             return None
-        return moment
+        return state
 
     def kill(self) -> None:
-        """SIGKILL, if it is still alive."""
+        """Send SIGKILL, if the process is still alive."""
         if self.process.returncode is None:
             self.process.kill()
 
 
 @asynccontextmanager
-async def living(module: ModuleType, *arguments: str) -> AsyncIterator[Process]:
+async def running(module: ModuleType, *arguments: str) -> AsyncIterator[Process]:
     """A process in which ``main`` of this module runs until the block ends, in a group that a Ctrl-C does not reach."""
     command = [sys.executable, "-c", f"from {module.__name__} import main; main()", *arguments]
     process = await start(command, listened_to=True)
     assert process.stdout is not None
-    life = Process(process, BufferedByteReceiveStream(process.stdout))
+    reader = Process(process, BufferedByteReceiveStream(process.stdout))
     try:
-        yield life
+        yield reader
     finally:
         with anyio.CancelScope(shield=True):
-            life.kill()
+            reader.kill()
             await process.aclose()

@@ -1,4 +1,4 @@
-"""A Redis of its own for a demonstration: nobody else's is touched."""
+"""A private Redis server for a demonstration: no other one is touched."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from subprocess import DEVNULL
 
 import anyio
@@ -15,16 +16,18 @@ from anyio import to_thread
 from .._children import start
 from .._emulate import FAREWELL, START
 from .._exits import NotPossible, Unreachable
-from .._outbox_place import room
 
 PROGRAM = "redis-server"
-LOOK = 0.02  # seconds between two looks whether it answers
-ATTEMPTS = 3  # a port that was free may be somebody else's a moment later
+POLL = 0.02  # seconds between two looks at whether it answers
+ATTEMPTS = 3  # a port that was free may be taken a moment later
 
 
 def redis_program() -> str:
-    """Where it is; ends the command if it is nowhere, or no client for it."""
-    room("redis", "_admin")
+    """The path of `redis-server`; ends the command if that, or redis-py, is not installed."""
+    try:
+        import_module("...redis", __package__)
+    except ImportError as exc:
+        raise NotPossible(str(exc)) from None
     program = shutil.which(PROGRAM)
     if program is None:
         install = "apt-get install redis-server, or brew install redis"
@@ -34,7 +37,7 @@ def redis_program() -> str:
 
 @asynccontextmanager
 async def redis_process(program: str) -> AsyncIterator[str]:
-    """The URL of one on a free port of the loopback, in a group that a Ctrl-C does not reach; it keeps no files."""
+    """The URL of a server on a free port of the loopback, in a process group without Ctrl-C; it keeps no files."""
     with tempfile.TemporaryDirectory(prefix="userpilot-async-") as directory:
         port, process = await _started(program, directory)
         try:
@@ -56,7 +59,7 @@ async def _started(program: str, directory: str) -> tuple[int, anyio.abc.Process
                 while process.returncode is None:
                     if await to_thread.run_sync(_pid_of, port) == process.pid:
                         return port, process
-                    await anyio.sleep(LOOK)
+                    await anyio.sleep(POLL)
         except BaseException:
             process.kill()
             raise
@@ -68,7 +71,7 @@ async def _started(program: str, directory: str) -> tuple[int, anyio.abc.Process
 
 
 def _pid_of(port: int) -> int | None:
-    """Of the server that answers there, which may be somebody else's."""
+    """The process id of the server that answers on this port, which may be another one's."""
     import redis
 
     with redis.Redis(port=port, socket_timeout=1.0) as client:

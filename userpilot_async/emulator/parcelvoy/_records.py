@@ -1,4 +1,4 @@
-"""What is kept of Parcelvoy's calls. A user is known by a number, since their ids come one by one."""
+"""Records of Parcelvoy's calls. A user is known by a number, since their ids come one by one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class User:
     """Of email, phone, timezone and locale those that were given, null too."""
     data: dict[str, Any] = attrs.field(factory=dict)  # `Any`: whatever JSON holds
     devices: list[str] = attrs.field(factory=list)
-    """The `device_id` of each."""
+    """The `device_id` of each device."""
 
 
 @attrs.define

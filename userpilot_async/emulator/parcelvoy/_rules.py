@@ -1,4 +1,4 @@
-"""What a Parcelvoy call may carry: each function lists what is wrong with it, and an empty list accepts the call.
+"""Rules for the bodies of Parcelvoy's calls: each function lists what is wrong; an empty list accepts the call.
 
 Sources: Parcelvoy's page "Client API", and where that is silent the server's own schemas
 (parcelvoy/platform, `ClientController.ts`), which say what is nullable and where other keys are refused.
@@ -37,7 +37,7 @@ def device_errors(payload: Payload) -> list[WireError]:
 
 
 def event_errors(event: Payload) -> list[WireError]:
-    """One of the array. The document calls `name` optional, the server requires it.
+    """An event of the array. The document calls `name` optional, the server requires it.
 
     `created_at` and `user` are the server's: the document has neither. The server does not look at the
     time; here it must be one, since a client that sends something else has a bug.
@@ -78,7 +78,7 @@ def _nullable_text_errors(payload: Payload, *names: str) -> list[WireError]:
 
 
 def _object_errors(payload: Payload, *names: str) -> list[WireError]:
-    """An object or null."""
+    """The value must be an object or null."""
     given = [name for name in names if payload.get(name) is not None]
     return [_wrong(f"{name} must be an object") for name in given if not isinstance(payload[name], dict)]
 

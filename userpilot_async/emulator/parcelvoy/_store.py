@@ -13,7 +13,7 @@ from userpilot_async.emulator.parcelvoy._rules import DEVICE_OPTIONAL, DEVICE_RE
 
 
 class Store:
-    """Whoever is named by two ids is one user, found by either.
+    """Users, events and devices; a person named by two ids is one user, found by either.
 
     A call finds its user by `external_id`, else by `anonymous_id`, else creates one; an id that is nobody's yet
     becomes theirs, except for a second `external_id`. The order is the server's (parcelvoy/platform,

@@ -1,0 +1,101 @@
+"""Outboxes that an earlier version has made are opened as they are: nothing in them is lost, or read another way.
+
+What lies in ``before/`` was written on 2026-11-29: one call of each kind (`PUTS`), then six tracks of `u1`. One of
+those was delivered, one is in a request under way, two were lost with one merged into them; then one more found no
+room. A file of rows had been submitted. A change of a format adds another such pair, and changes none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline_redis import InlineRedisOutbox
+from tests.contract.puts import PUTS
+
+BEFORE = Path(__file__).parent / "before"
+DESCRIBES = list(PUTS).index("userpilot identify that describes a company")
+UNDER_WAY, LAST = len(PUTS), len(PUTS) + 5
+Process = InlineOutbox | InlineRedisOutbox
+
+
+def file_of_before(folder: Path) -> InlineOutbox:
+    """The file, as if it had always been there."""
+    path = folder / "host" / "events.db"
+    path.parent.mkdir(mode=0o700)
+    path.touch(mode=0o600)
+    path.write_bytes(gzip.decompress((BEFORE / "events.db.gz").read_bytes()))
+    return InlineOutbox(path, durability="process")
+
+
+def keys_of_before(url: str) -> InlineRedisOutbox:
+    """The keys, under their names, in a server that has none."""
+    outbox = InlineRedisOutbox(url)
+    for key, (command, values, *last_id) in json.loads((BEFORE / "redis.json").read_text(encoding="utf-8")).items():
+        for entry in values if command == "XADD" else [values]:
+            outbox.redis.execute_command(command, key, *(one.encode("latin-1") for one in entry))
+        for one in last_id:
+            outbox.redis.execute_command("XSETID", key, one)
+    return outbox
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Process]]:
+    """Opens what was there before; its owner is the `Client` of these tests."""
+    made: list[Process] = []
+
+    def opened() -> Process:
+        if request.param == "redis":
+            outbox: Process = keys_of_before(request.getfixturevalue("redis_url"))
+        else:
+            outbox = file_of_before(tmp_path)
+        made.append(outbox)
+        open_now(outbox, Client().opening())
+        return outbox
+
+    yield opened
+    for outbox in made:
+        at_once(outbox.aclose())
+        if isinstance(outbox, InlineRedisOutbox):
+            outbox.redis.close()
+
+
+def test_the_account_of_before_is_read(found: Callable[[], Process]) -> None:
+    ledger = found().ledger
+
+    assert (21, 16, 1, 1, 1) == (
+        ledger.accepted, ledger.pending, ledger.delivered, ledger.merged, ledger.merged_lost
+    )  # fmt: skip
+    assert ({"invalid": 1}, {"closed": 1, "queue_full": 1}) == (dict(ledger.dead), dict(ledger.dropped))
+
+
+def test_the_calls_of_before_are_taken_as_they_were_put(found: Callable[[], Process]) -> None:
+    tickets = found().take(100)
+
+    assert [*range(len(PUTS)), UNDER_WAY, LAST] == [ticket[0] for ticket in tickets]
+    assert [one[:3] for one in PUTS.values()] == [ticket[2:] for ticket in tickets[: len(PUTS)]]
+
+
+def test_what_the_sender_of_before_has_noted_is_taken_over(found: Callable[[], Process]) -> None:
+    outbox = found()
+    takeover = outbox.send_log.inherited()
+
+    assert takeover is not None
+    assert [("userpilot-1.ndjson", "user", {"u1": DESCRIBES})] == [
+        (file.filename, file.kind, dict(file.last_calls)) for file in takeover.files
+    ]
+    assert "track" in takeover.spent
+    assert [UNDER_WAY] == [ticket[0] for ticket in outbox.take(100) if outbox.send_log.was_sent(ticket[0])]
+
+
+def test_new_calls_go_behind_those_of_before(found: Callable[[], Process]) -> None:
+    outbox = found()
+    put = outbox.put("track", "u1", b"{}", 2, 0.0)
+
+    assert put.id > LAST
+    assert put.id == outbox.take(100)[-1][0]

@@ -1,0 +1,107 @@
+"""A process that imports a file is killed at random instants; the next one goes on, and each row arrives once.
+
+The instants are new in each run; a failure says which seed brings them back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.harness import emulator_process, length, python
+
+CYCLES = length.of(8, soak=200)
+SEED = int(os.environ.get("KILL_SEED", str(random.randrange(10**9))))
+ROWS_PER_FILE = 400
+FILES = 5 * CYCLES // 2 + 2
+LONGEST = 3.0  # seconds that a process lives, of which it takes 0.4 to start, or 2.4 after a doubt; a file takes 1.2
+BAD = 25  # every so many lines there is a bad one
+AT = "2024-12-01T08:55:43.220396"
+BACKENDS = ("asyncio", "trio")
+
+
+def lines(count: int, chance: random.Random) -> Iterator[str]:
+    """Rows of all kinds, each with a number of its own, and bad ones among them."""
+    for number in range(count):
+        who, said = f"u{chance.randrange(200)}", {"number": number, f"p{number % 9}": number}
+        row: dict[str, Any] = {"inserted_at": AT, "metadata": said}
+        if number % BAD == BAD - 1:
+            row |= {"event_type": "track", "user_id": who}
+        elif number % 5 == 0:
+            row |= {"event_type": "identify_user", "user_id": who, "company_id": f"c{number % 7}"}
+        elif number % 5 == 1:
+            row |= {"event_type": "identify_company", "company_id": f"c{number % 7}"}
+        elif number % 5 == 2:
+            row |= {"event_type": "page_view", "user_id": who, "url": "https://app.example.com/list"}
+        else:
+            row |= {"event_type": "track", "user_id": who, "event_name": "opened"}
+        yield json.dumps(row)
+
+
+def applied(url: str) -> list[dict[str, Any]]:
+    """Every row that took effect, in that order."""
+    entries: list[dict[str, Any]] = []
+    while True:
+        page = httpx.get(f"{url}/__emulator__/applied?offset={len(entries)}&limit=5000", timeout=60).json()
+        entries += page["items"]
+        if len(entries) == page["total"]:
+            return entries
+
+
+def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    print(f"KILL_SEED={SEED}")  # shown if it fails
+    count = ROWS_PER_FILE * FILES
+    path = tmp_path / "history.ndjson"
+    path.write_text("".join(f"{line}\n" for line in lines(count, chance)))
+    kills = lives = 0
+    with emulator_process("--speed", "10000", "--latency", "0.05", "--rate-limit", "6000") as url:
+        while True:
+            lives += 1
+            arguments = (url, str(path), str(ROWS_PER_FILE), BACKENDS[lives % 2])
+            with python("-m", "tests.processes.programs.import_worker", *arguments) as worker:
+                if kills < CYCLES:
+                    time.sleep(chance.uniform(0.2, LONGEST))  # the instant
+                    if worker.returncode is None:
+                        worker.kill()
+                        worker.wait()
+                        kills += 1
+                        continue
+                assert 0 == worker.wait(120), worker.output
+                said = dict(line.split(" ", 2)[1:] for line in worker.output.splitlines() if line.startswith("SAID "))
+                break
+        entries = applied(url)
+        jobs = httpx.get(f"{url}/__emulator__/jobs?limit=1000").json()["items"]
+
+    numbers = [entry["payload"]["metadata"]["number"] for entry in entries]
+    good = [number for number in range(count) if number % BAD != BAD - 1]
+    assert {} == {number: times for number, times in Counter(numbers).items() if times > 1}, "there twice"
+    assert good == numbers, "all of them, in order"
+    assert_profiles_complete(entries)
+    rejected = [json.loads(line) for line in (tmp_path / "history.ndjson.rejected.ndjson").read_text().splitlines()]
+    assert [number + 1 for number in range(count) if number % BAD == BAD - 1] == [one["line"] for one in rejected]
+    assert (str(count), str(len(good)), str(len(rejected))) == (said["read"], said["valid"], said["refused"])
+    assert ("true", str(len(good))) == (said["complete"], said["completed"])
+    print(f"{kills} kills, {lives} lives, {len(jobs)} jobs, {said['possible_duplicates']} possible duplicates")
+    assert CYCLES == kills, "too few: little was tested"
+
+
+def assert_profiles_complete(entries: list[dict[str, Any]]) -> None:
+    """Each identify row has all that earlier ones of its user or company had."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for entry in entries:
+        row = entry["payload"]
+        kind = row["event_type"]
+        if kind in ("identify_user", "identify_company"):
+            place = (kind, row["user_id" if kind == "identify_user" else "company_id"])
+            missing = known.setdefault(place, set()) - set(row["metadata"])
+            assert not missing, f"{place} lost {missing}"
+            known[place] |= set(row["metadata"])

@@ -1,0 +1,176 @@
+"""A process among several with one file: it puts calls, and bears witness of each that was accepted.
+
+    python -m tests.processes.programs.outbox_worker '{"file": …, "witness": …}'
+
+The witness is a file of its own, appended to only after the call has returned, so that it survives what is done to the
+process. SIGTERM ends the work and leaves the client's block.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import attrs
+
+from userpilot_async import OutboxError, QueueFull, Receipt, Settings, UserpilotClient
+from userpilot_async.sqlite import SQLiteOutbox
+
+WATCH = 0.005  # seconds between two looks whether this process sends
+
+
+@attrs.frozen(kw_only=True)
+class Orders:
+    """What the test wants of a worker."""
+
+    file: str
+    witness: str
+    slot: str = "w"
+    life: int = 0
+    """How many processes of this slot there were before."""
+    backend: str = "asyncio"
+    users: int = 3
+    pause: float = 0.03
+    """Seconds between two calls of one user."""
+    people: int = 0
+    """So many others are identified together, now and then: enough for a bulk job."""
+    at_most: int = 1_000_000
+    """Calls that each user makes."""
+    flush: float = 0.0
+    """Seconds to wait for the outcome of all there is, before the program ends by itself."""
+    durability: str = "process"
+    sender: bool = True
+    max_bytes: int = 1024**3
+    settings: dict[str, Any] = attrs.field(factory=dict)
+
+
+class Witness:
+    """Lines of a file that is written without buffers."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(self, *words: object) -> None:
+        """One line, in one piece."""
+        os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
+
+
+def say(what: str, value: object = None) -> None:
+    """To the test, on stdout."""
+    os.write(1, f"SAID {what} {json.dumps(value)}\n".encode())
+
+
+class Worker:
+    """The work of one process."""
+
+    def __init__(self, orders: Orders) -> None:
+        self.orders = orders
+        self.witness = Witness(orders.witness)
+        self.stopping = anyio.Event()
+
+    async def run(self) -> None:
+        orders = self.orders
+        outbox = SQLiteOutbox(
+            orders.file,
+            durability=orders.durability,  # type: ignore[arg-type]  # out of JSON
+            sender=orders.sender,
+            max_bytes=orders.max_bytes,
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.listen)
+            async with UserpilotClient(outbox=outbox, settings=Settings(**orders.settings)) as userpilot:
+                self.witness.note("open", 0, time.monotonic())
+                say("ready")
+                tasks.start_soon(self.watch, userpilot)
+                await self.work(userpilot)
+                if orders.flush:
+                    report = await userpilot.flush(orders.flush)
+                    say("flushed", {"complete": report.complete, "left": report.remaining})
+                else:
+                    await self.stopping.wait()
+                report = await userpilot.aclose()
+                say("left", report.remaining)
+            say("account", account(userpilot))
+            say("reasons", dict(userpilot.statistics().lost_by_reason))
+            tasks.cancel_scope.cancel()
+
+    async def listen(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                say("stopping")
+                self.stopping.set()
+
+    async def watch(self, userpilot: UserpilotClient) -> None:
+        """Note when this process begins to send, and when it stops."""
+        sends = False
+        while True:
+            if userpilot.statistics().is_sender != sends:
+                sends = not sends
+                self.witness.note("sends", int(sends), time.monotonic())
+            await anyio.sleep(WATCH)
+
+    async def work(self, userpilot: UserpilotClient) -> None:
+        async with anyio.create_task_group() as users:
+            for number in range(self.orders.users):
+                users.start_soon(self.use, userpilot, number)
+            if self.orders.people:
+                users.start_soon(self.crowd, userpilot)
+
+    async def use(self, userpilot: UserpilotClient, number: int) -> None:
+        """One user: an identify first, and now and then; tracks otherwise."""
+        user = f"{self.orders.slot}-{number}"
+        for n in range(self.orders.at_most):
+            if self.stopping.is_set():
+                return
+            mark = f"{user}.{self.orders.life}.{n}"
+            if n % 7:
+                await self.attempt(mark, userpilot.track, user, "clicked", {"mark": mark})
+            else:
+                await self.attempt(mark, userpilot.identify, user, {f"mark {mark}": 1})
+            await anyio.sleep(self.orders.pause)
+
+    async def crowd(self, userpilot: UserpilotClient) -> None:
+        """Many others at once."""
+        for n in range(self.orders.at_most):
+            if self.stopping.is_set():
+                return
+            async with anyio.create_task_group() as calls:
+                for number in range(self.orders.people):
+                    person = f"{self.orders.slot}-p{number}"
+                    mark = f"{person}.{self.orders.life}.{n}"
+                    calls.start_soon(self.attempt, mark, userpilot.identify, person, {f"mark {mark}": 1})
+            await anyio.sleep(10 * self.orders.pause)
+
+    async def attempt(self, mark: str, call: Callable[..., Any], *said: object) -> None:
+        """Make a call, and note what became of it."""
+        self.witness.note("tried", mark)
+        try:
+            receipt: Receipt = await call(*said)
+        except (OutboxError, QueueFull) as error:
+            self.witness.note("refused", mark, type(error).__name__)
+            return
+        if receipt.status == "dropped":
+            self.witness.note("refused", mark, receipt.reason)
+        else:
+            self.witness.note("accepted", mark, receipt.id)
+
+
+def account(userpilot: UserpilotClient) -> dict[str, Any]:
+    """The numbers of the law of conservation."""
+    statistics = userpilot.statistics()
+    names = ("accepted", "delivered", "dead", "dropped", "merged", "pending")
+    return {name: getattr(statistics, name) for name in names}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="LOG %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    orders = Orders(**json.loads(sys.argv[1]))
+    anyio.run(Worker(orders).run, backend=orders.backend)

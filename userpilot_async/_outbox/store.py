@@ -1,0 +1,188 @@
+"""What a durable outbox asks of the place where its calls are kept, and what that place reports to it.
+
+A kind of outbox implements `Store`, and is done: the thread, the batches and the window are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+
+from .._account.shared_ledger import Account
+from .._calls.stored import Concluded
+from .._errors.tree import OutboxError
+from .._schedule.takeover import Takeover
+from .batch import Batch
+from .owner import Claim
+from .window import Read, Reading
+
+
+class NotNow(Exception):
+    """The place cannot be had at present: what was asked of it is asked again.
+
+    A batch that was taken is not lost by this: the next `Store.commit` goes on with it.
+    """
+
+
+@attrs.frozen
+class Committed:
+    """What the outbox holds after a batch was written, or when the place was polled."""
+
+    account: Account
+    oldest: int | None
+    """The lowest id that is held; ``None`` if no call is."""
+    heard: Sequence[Concluded] = ()
+    """What others have settled since the last time."""
+    said: Sequence[Concluded] = ()
+    """What this batch has settled."""
+    first_put: int = 0
+    """The ids of the batch's puts count up from here, those of the refused go on behind them."""
+    puts_failed: OutboxError | None = None
+    """Why its puts are not held, while everything else is recorded."""
+    complete: bool = False
+    """Nothing that became of calls is untold: those before the oldest that is held, whose outcome nobody has told, have
+    gone without a word.
+    """
+    ids: Sequence[int] | None = None
+    """The ids of the puts, if they are not all in a row."""
+    first_refused: int | None = None
+    """The id of the first that was refused, if those are not behind the puts."""
+    noted: bool = True
+    """All of the batch is recorded; if not, more of it is by the next `Store.commit`."""
+
+
+@attrs.frozen
+class Lead:
+    """The sender's lease has just become ours."""
+
+    inheritance: Takeover
+    now: Committed
+
+
+class Store(Protocol):
+    """A place where calls are kept. Called in the writer's thread only, `open` first and `close` last.
+
+    Each method raises `NotNow`, and but for that `OutboxError` with the reason in words; anything else is a bug.
+    """
+
+    @property
+    def leads(self) -> bool:
+        """The sender's lease is ours, as far as is known."""
+        ...
+
+    def open(self, claim: Claim) -> Committed:
+        """Find the outbox or make it, and see that it is the claimant's. `OutboxError` refuses it for good."""
+        ...
+
+    def ready(self) -> bool:
+        """Calls may be written and read now; while a place is away, only `poll` finds out when it is back."""
+        ...
+
+    def poll(self) -> Committed | None:
+        """What others have done since the last time; ``None`` if they have done nothing."""
+        ...
+
+    def lead(self) -> Lead | None:
+        """Take the lease if nobody has it, or keep ours; not ``None`` when it has just become ours."""
+        ...
+
+    def commit(self, take: Callable[[], Batch]) -> Committed:
+        """Write the batch that ``take`` gives, which is asked for as late as can be: until then calls may be withdrawn.
+
+        A place that writes it in several steps makes one of them, and gives ``noted=False`` until the last. After an
+        `OutboxError` nothing of the batch is written, and its puts have failed.
+        """
+        ...
+
+    def read(self, reading: Reading) -> Read:
+        """The calls that are asked for; those that are damaged are set aside."""
+        ...
+
+    def reconcile(self, read_to: int) -> int | None:
+        """Compare calls and account, for a sender that has read to this id and has nothing in hand.
+
+        Calls that are missing are reported lost. The first id that is to be read again, if there is one before
+        ``read_to``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the place, and of the lease."""
+        ...
+
+
+class Listener(Protocol):
+    """What a place reports to its outbox, by `Notify` in the outbox's own loop; and what its thread may look at."""
+
+    @property
+    def place(self) -> str:
+        """The place's name in messages. Any thread may look."""
+        ...
+
+    @property
+    def reading(self) -> Reading | None:
+        """The calls to be read, if any are asked for. Any thread may look."""
+        ...
+
+    @property
+    def misses_calls(self) -> int | None:
+        """All calls before this id were read, and the account has more than were found. Any thread may look."""
+        ...
+
+    def began(self, now: Committed) -> None:
+        """The place is open, and holds this."""
+        ...
+
+    def opened(self) -> None:
+        """All is known that whoever opens the outbox waits for."""
+        ...
+
+    def refused(self, error: OutboxError) -> None:
+        """The place cannot be opened."""
+        ...
+
+    def polled(self, now: Committed | None) -> None:
+        """Others have done something, or (``None``) nothing since the last time."""
+        ...
+
+    def leads(self, lead: Lead) -> None:
+        """The lease is ours: calls are sent from here, from the oldest on."""
+        ...
+
+    def lost_lease(self) -> None:
+        """Another process may send now, and this one does no more."""
+        ...
+
+    def arrived(self, reading: Reading, read: Read) -> None:
+        """The calls that were asked for were read."""
+        ...
+
+    def overlooked(self, read_to: int, first: int) -> None:
+        """Calls from the id ``first`` on lie before ``read_to``, and have not been read."""
+        ...
+
+    def written(self, batch: Batch, now: Committed) -> None:
+        """A batch, or a part of it, is recorded."""
+        ...
+
+    def failed(self, batch: Batch, error: OutboxError) -> None:
+        """A batch is not recorded; what must be written some time goes with the next one."""
+        ...
+
+    def tried(self, batch: Batch) -> None:
+        """A batch could not be written now: its calls may be withdrawn until the next try."""
+        ...
+
+    def closed(self) -> None:
+        """The thread has ended."""
+        ...
+
+
+class Notify(Protocol):
+    """Calls a `Listener`'s method with its arguments, soon, in the outbox's own loop."""
+
+    def __call__(self, function: Callable[..., object], *arguments: object) -> None:
+        """From any thread, and without waiting for it."""
+        ...

@@ -1,0 +1,172 @@
+"""Parcelvoy as a destination: its settings, its endpoints, and how calls look on its wire.
+
+Source: docs.parcelvoy.com, "Client API", read 2026-10. Identifies go one by one, events in arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal, cast  # noqa: F401  # Literal and WhenFull are in fields that classes here inherit
+
+import attrs
+
+from .._calls.payload import Event, IdentifyPayload, Key, Kind, Payload, body_of
+from .._calls.rows import Row
+from .._calls.values import checked_id, checked_moment, encode_json, encode_text, iso_utc, parsed_time, size_of
+from .._errors.tree import InvalidCall
+from .._protocol.verdict import Meaning, Verdict
+from .._schedule.destination import Destination, Endpoint, Events, LostCall, as_array
+from .._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
+from ._calls import MAX_TEXT, Alias, Call, Data, Device, Identify, Track, missing_id
+from ._data import encoded_data
+
+
+@attrs.frozen(kw_only=True)
+class ParcelvoySettings(DeliverySettings):
+    """Settings of a `ParcelvoyClient`. A wrong value is a `ConfigurationError` here. Durations are seconds."""
+
+    requests_per_minute: int | None = attrs.field(default=None, validator=attrs.validators.optional(whole_number))
+    """In any 60 seconds, all endpoints together. ``None``: as fast as they are answered; no limit is documented."""
+
+    burst: int = count(100)
+    """With a limit: how many requests may go at once after a pause; the rest are spaced evenly."""
+
+    max_events: int = count(500)
+    """Events in one request. They wait up to `flush_interval` for others to fill it with."""
+
+    max_bytes: int = count(512 * 1024)
+    """Bytes of events in one request, unless one alone is larger; and of merged identifies. The server's JSON parser
+    (koa-body, as it comes) takes 1 MB.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class DeadCall(LostCall):
+    """A call for Parcelvoy that will not be delivered."""
+
+    call: Call | None = attrs.field(default=None, repr=False)
+    """The call as it could be made again: of merged identifies, all that they said together."""
+
+
+OnDead = Callable[[DeadCall], Awaitable[None] | None]
+
+
+_IDENTIFY = Endpoint("identify", "/api/client/identify", "requests")
+_ALIAS = Endpoint("alias", "/api/client/alias", "requests")
+_DEVICES = Endpoint("devices", "/api/client/devices", "requests")
+_EVENTS = Endpoint("events", "/api/client/events", "requests")
+
+
+def parcelvoy(settings: ParcelvoySettings) -> Destination:
+    """Describe the server: events in arrays; identifies, aliases and devices one a request; one budget, or none."""
+
+    def merges(row: Row, payload: IdentifyPayload, last: bool) -> bool:
+        """Merge only what names the same ids: of others we know that they are one person's, but not the server."""
+        _, fields, size, _ = payload
+        known, new = row.fields or {}, fields or {}
+        same = all(known.get(name) == new.get(name) for name in ("external_id", "anonymous_id"))
+        return same and row.size + size <= settings.max_bytes
+
+    return Destination(
+        name="parcelvoy",
+        budgets={"requests": settings.requests_per_minute},
+        burst=settings.burst,
+        events=Events(endpoint=_EVENTS, most=settings.max_events, max_bytes=settings.max_bytes, pack=as_array),
+        rows={"user": _IDENTIFY},
+        row_body=lambda row: encode_json(_row_fields(row)).encode(),
+        row_call=lambda row: Identify(**_row_fields(row)),
+        merges=merges,
+        posts={"alias": _ALIAS, "device": _DEVICES},
+        once=frozenset({"alias"}),
+        call_of=call_of,
+        reads=_read,
+        lost_call=DeadCall,
+        wrong_key="is it the public key of a project there?",
+        wrong_url="is the URL right, and the key one of that server's?",  # it answers 404 for a key it does not know
+    )
+
+
+def _read(verdict: Verdict) -> Verdict:
+    """Read an answer as Parcelvoy means it: a body it rejects is a 422; no other refusal says what became of the calls.
+
+    400 is what becomes of any error inside it (``apps/platform/src/api.ts``), also in the middle of an array
+    (``ClientController.ts``). A 415, say, is another server's.
+    """
+    if verdict.status == 400:
+        return attrs.evolve(verdict, meaning=Meaning.LOST, doubtful=True)
+    if verdict.meaning is Meaning.INVALID and verdict.status != 422:
+        return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
+    return verdict
+
+
+def _row_fields(row: Row) -> dict[str, Any]:
+    return {**(row.fields or {}), "data": row.metadata}
+
+
+def keys_of(ids: Mapping[str, Any]) -> Key:
+    """Give the key of a call's queue: ids of either kind, with a prefix, as they may look alike."""
+    keys = [prefix + ids[name] for prefix, name in (("e:", "external_id"), ("a:", "anonymous_id")) if name in ids]
+    return keys[0] if len(keys) == 1 else tuple(keys)
+
+
+def call_of(kind: Kind, key: Key, payload: Payload) -> Call:
+    """Give the call that was put as this ``payload``, as a value."""
+    if kind == "user":
+        data, ids_and_more, _, _ = cast("IdentifyPayload", payload)
+        return Identify(**(ids_and_more or {}), data=data)
+    fields = json.loads(body_of(cast("Event", payload)))
+    if kind == "alias":
+        return Alias(**fields)
+    if kind == "device":
+        return Device(**fields)
+    created_at = fields.pop("created_at", None)
+    return Track(**fields, occurred_at=created_at and parsed_time(created_at))
+
+
+def checked_event(
+    name: str, external_id: str | None, anonymous_id: str | None, data: Data, occurred_at: datetime | None
+) -> tuple[Key, bytes]:
+    """Check one event, and encode it. The hot path: `Track` does the same more slowly. Raises `InvalidCall`."""
+    if type(name) is not str or not 0 < len(name) <= MAX_TEXT or name.isspace():
+        name = checked_id(name, "name", MAX_TEXT)
+    body = f'{{"name":{encode_text(name)}'
+    key: Key = ""
+    if external_id is not None:
+        if type(external_id) is not str or not 0 < len(external_id) <= MAX_TEXT or external_id.isspace():
+            external_id = checked_id(external_id, "external_id", MAX_TEXT)
+        key = "e:" + external_id
+        body = f'{body},"external_id":{encode_text(external_id)}'
+    if anonymous_id is not None:
+        anonymous_id = checked_id(anonymous_id, "anonymous_id", MAX_TEXT)
+        key = ("e:" + external_id, "a:" + anonymous_id) if external_id is not None else "a:" + anonymous_id
+        body = f'{body},"anonymous_id":{encode_text(anonymous_id)}'
+    if not key:
+        raise missing_id()
+    if data is not None:
+        body = f'{body},"data":{encoded_data(data)}'
+    if occurred_at is not None:
+        body = f'{body},"created_at":"{iso_utc(checked_moment(occurred_at))}"'
+    try:
+        return key, f"{body}}}".encode()
+    except UnicodeEncodeError:
+        Track(name, external_id=external_id, anonymous_id=anonymous_id, data=data)  # says where it is
+        raise InvalidCall("data", "has a lone surrogate, which UTF-8 cannot carry") from None
+
+
+def checked_call(call: Call) -> tuple[Kind, Key, Payload, int]:
+    """Give a call's kind, the key of its queue, its payload, and the bytes of that: as the outbox holds it."""
+    if isinstance(call, Track):
+        key, body = checked_event(call.name, call.external_id, call.anonymous_id, call.data, call.occurred_at)
+        return "track", key, body, len(body)
+    if isinstance(call, Identify):
+        fields, data = call.fields(), dict(call.data)
+        size = size_of(data) + size_of(fields)
+        return "user", keys_of(fields), (data, fields, size, None), size
+    if isinstance(call, Alias):
+        ids = {"anonymous_id": call.anonymous_id, "external_id": call.external_id}
+        body = encode_json(ids).encode()
+        return "alias", keys_of(ids), body, len(body)
+    body = encode_json(call.body()).encode()
+    return "device", keys_of(call.body()), body, len(body)

@@ -1,0 +1,124 @@
+"""One opening of an outbox in Redis, as the event loop sees it: Redis may be away, come back with older data, or leave
+the lease to somebody else.
+"""
+
+from __future__ import annotations
+
+from .._calls.outcome import Outcome
+from .._errors.tree import OutboxError
+from .._outbox.batch import Batch
+from .._outbox.session import Session
+from .._outbox.store import Committed, Lead
+from .._outbox.window import Window
+from ._access import steady
+from ._send_log import RedisSendLog
+from ._store import RedisStore
+
+
+class RedisSession(Session):
+    """As any other; with a ``fallback`` callers need not wait while Redis is away."""
+
+    send_log: RedisSendLog
+    store: RedisStore | None = None
+
+    def __init__(self, place: str, most_at_once: float, *, fallback: bool) -> None:
+        super().__init__(place, most_at_once)
+        self.away = False
+        """Redis does not answer at present."""
+        self.steady = steady  # the server's clock is not known before it has answered: how long ago that was, is
+        self.send_log = RedisSendLog(self.queue, self.wake, lambda: self.sends, self._lease_is_valid)
+        self._fallback = fallback
+
+    def use(self, store: RedisStore) -> None:
+        """Use this store, whose lease and clock are looked at."""
+        self.store = store
+        self.wall = lambda: steady() + store.access.offset
+
+    def _lease_is_valid(self) -> bool:
+        """Nobody else has the lease at this moment, for certain."""
+        return self.store is not None and steady() < self.store.lease.valid_until
+
+    # ── for the thread ──
+
+    def takes_refusal(self, error: OutboxError) -> bool:
+        """Whoever opens the outbox is told; false if it took so long that it is open already."""
+        with self.queue.lock:
+            if self.is_open.past:
+                return False
+            self.refusal = error
+            return True
+
+    # ── what the thread reports ──
+
+    def began(self, now: Committed) -> None:
+        """The outbox is there, and holds this."""
+        self.away = False
+        super().began(now)
+
+    def began_away(self) -> None:
+        """Redis does not answer yet: the client is open all the same."""
+        with self.queue.lock:
+            if self.refusal is None:
+                self.away = True
+                self.is_open.come()
+
+    def is_away(self) -> None:
+        """Redis does not answer any more."""
+        self.away = True
+        if self._fallback:
+            for batch in self.queue.batches():
+                batch.stirs.come()
+        self.opening.changed()
+
+    def is_back(self, now: Committed) -> None:
+        """Redis answers again, and holds this."""
+        self.away = False
+        self._hear(now)
+
+    def polled(self, now: Committed | None) -> None:
+        """Others have done something, or nothing; and the loop goes round."""
+        self._goes_round()
+        super().polled(now)
+
+    def written(self, batch: Batch, now: Committed) -> None:
+        """A batch is recorded, or a part of it; and the loop goes round."""
+        self._goes_round()
+        super().written(batch, now)
+
+    def _goes_round(self) -> None:
+        """Note that the loop does what it is told: one that stands still must not keep the lease."""
+        if self.store is not None:
+            self.store.lease.heard_from_loop = steady()
+
+    def leads(self, lead: Lead) -> None:
+        """The lease is ours: send, from the oldest call on."""
+        self.send_log.under_way.clear()  # of an earlier lease
+        super().leads(lead)
+
+    def started_again(self, first: int) -> None:
+        """Redis was restarted with all it had: ids go on further up."""
+        self.ledger.skip(first)
+
+    def set_back(self, now: Committed, first: int, generation: str) -> None:
+        """Redis has older data, or none: calls from this one on are not there any more, which it had until then."""
+        for settled in (one for batch in self.queue.batches() for one in (*batch.delivered.values(), *batch.lost)):
+            # It is not recorded, and will not be; yet it is so.
+            merged = Outcome("merged", settled.outcome.reason, settled.outcome)
+            self.ledger.conclude_from(first, settled.carriers, settled.outcome)
+            self.ledger.conclude_from(first, settled.merged, merged)
+        under_way = self.send_log.end_under_way()
+        knows = self.sends or bool(under_way)  # which calls were under way, only their sender does
+        lost, perhaps = self.ledger.lose(first, now.account.next_id, under_way)
+        if self.store is not None:
+            self.store.report_set_back(generation, lost, perhaps if knows else None)
+        self.wake()
+
+    def deposed(self, term: int) -> None:
+        """Another one may have the lease now: what was taken here is taken by him."""
+        self.sends = False
+        self.window = Window()
+        self.send_log.end()
+        self.freed = self.leaving = 0
+        self.ledger.undecide()
+        self.queue.begin_term(term)
+        self.opening.changed()
