@@ -42,11 +42,11 @@ reason_option = click.option("--reason", "reasons", multiple=True, metavar="REAS
 
 @click.group(cls=Outboxes, name="outbox")
 def outbox() -> None:
-    """Show what waits in an OUTBOX: how much, since when, and who sends it.
+    """Show how many calls wait in an OUTBOX, since when, and which process sends them.
 
-    On disk it is a path, or sqlite:///path; in Redis a URL, as its clients have it: redis://host:6379/0?name=x. Without
-    it, it is what USERPILOT_OUTBOX or PARCELVOY_OUTBOX says: better for a URL with a password, which `ps` shows. Works
-    beside the processes that use it, and without any.
+    OUTBOX is a path or sqlite:///path for one on disk, or the URL of one in Redis: redis://host:6379/0?name=x. The
+    default is USERPILOT_OUTBOX or PARCELVOY_OUTBOX, which is better for a URL with a password, since `ps` shows
+    arguments. The commands work while other processes use the outbox, and without any.
     """
 
 
@@ -73,7 +73,7 @@ def show(given: OutboxAdmin | None, as_json: bool) -> None:
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
 def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> None:
-    """List the dead and dropped calls that are kept in OUTBOX: whose they are, not what they say."""
+    """List the dead and dropped calls that are kept in OUTBOX, without their properties."""
     found = place_given(given).dead_letters(Selection(reasons))
     lost = found.kept
     if as_json:
@@ -137,11 +137,11 @@ def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, .
 def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person, or a company, everywhere in OUTBOX; on disk also from SQLite's free pages and its log.
 
-    Their waiting calls are dropped, reason `purged`. What is said of them in the properties of others stays. All who
-    use a file wait meanwhile: some seconds if it is large.
+    Waiting calls of the person or company are dropped, reason `purged`. Mentions in the properties of others stay. All
+    processes that use a file wait meanwhile: some seconds if it is large.
 
-    Calls in Redis cannot be changed: identifies of users that name the company stay as they are, and are counted. What
-    is erased there stays in AOF, snapshots and replicas' files until those are written anew.
+    Calls in Redis cannot be changed: identifies of users that name the company stay as they are, and are counted.
+    Erased data stays in AOF, snapshots and replicas' files until Redis writes those anew.
     """
     if (user is None) == (company is None):
         raise click.UsageError("name one of them: --user ID or --company ID")
@@ -157,7 +157,7 @@ def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes:
     else:
         say(*erased_text(erased, place.kind))
     if sender is not None:
-        say(f"{sender} sends: what it had taken into its memory may still go out", err=True)
+        say(f"{sender} sends: calls that it has in memory may still be sent", err=True)
     if erased.quarantined:
         say(f"quarantined files are not touched: {', '.join(erased.quarantined)}", err=True)
 
