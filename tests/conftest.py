@@ -35,6 +35,8 @@ hypothesis.settings.register_profile(
     max_examples=length.of(100),
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     derandomize=bool(os.environ.get("CI")),
+    # Who only wants to know whether a test fails does not wait for the smallest example.
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.shrink or "MUTANT" not in os.environ],
 )
 hypothesis.settings.load_profile("untimed")
 

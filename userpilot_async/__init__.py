@@ -23,7 +23,8 @@ from ._errors.tree import (
     UserpilotError,
     WrongLoop,
 )
-from ._outbox.protocol import MemoryOutbox, Outbox
+from ._outbox.memory import MemoryOutbox
+from ._outbox.protocol import Outbox
 from ._outbox.receipt import Receipt
 from ._protocol.jobs import Job, JobStatus
 from ._runtime.version import __version__ as __version__

@@ -81,7 +81,7 @@ def taken(outbox: Process) -> list[int]:
 def note(outbox: Process, ids: list[int], **rest: Any) -> RequestNote:
     """Note a request with these calls."""
     request = RequestNote("track", ids, **rest)
-    assert at_once(outbox.sending(request))
+    assert at_once(outbox.send_log.sending(request))
     return request
 
 
@@ -304,7 +304,7 @@ def test_calls_of_a_request_that_was_under_way_count_as_sent(process: NewProcess
     second = process()
     taken(second)
 
-    assert [False, True, True, False] == [second.was_sent(one) for one in ids]
+    assert [False, True, True, False] == [second.send_log.was_sent(one) for one in ids]
 
 
 def test_calls_of_a_request_that_has_landed_do_not_count_as_sent(process: NewProcess) -> None:
@@ -312,24 +312,24 @@ def test_calls_of_a_request_that_has_landed_do_not_count_as_sent(process: NewPro
     first = process()
     ids = ids_of(put(first, 2))
     first.take(2)
-    first.landed(note(first, ids), answered=True, lost=False)
+    first.send_log.landed(note(first, ids), answered=True, lost=False)
     first.die()
     second = process()
     taken(second)
 
-    assert [False, False] == [second.was_sent(one) for one in ids]
+    assert [False, False] == [second.send_log.was_sent(one) for one in ids]
 
 
 def test_calls_of_a_request_whose_answer_was_lost_count_as_sent(process: NewProcess) -> None:
     first = process()
     ids = ids_of(put(first, 2))
     first.take(2)
-    first.landed(note(first, ids[:1]), answered=True, lost=True)
+    first.send_log.landed(note(first, ids[:1]), answered=True, lost=True)
     first.die()
     second = process()
     taken(second)
 
-    assert [True, False] == [second.was_sent(one) for one in ids]
+    assert [True, False] == [second.send_log.was_sent(one) for one in ids]
 
 
 def test_a_call_counts_as_sent_for_whoever_comes_after_the_next(process: NewProcess) -> None:
@@ -342,15 +342,15 @@ def test_a_call_counts_as_sent_for_whoever_comes_after_the_next(process: NewProc
     third = process()
     taken(third)
 
-    assert third.was_sent(ids[0])
+    assert third.send_log.was_sent(ids[0])
 
 
 def test_a_token_that_was_spent_comes_back_within_a_minute_of_its_answer(process: NewProcess) -> None:
     first = process()
-    first.landed(note(first, []), answered=True, lost=False)
-    first.landed(note(first, []), answered=None, lost=False)
+    first.send_log.landed(note(first, []), answered=True, lost=False)
+    first.send_log.landed(note(first, []), answered=None, lost=False)
     first.die()
-    left = process().inherited()
+    left = process().send_log.inherited()
 
     assert left is not None
     assert ["track"] == list(left.spent)
@@ -363,7 +363,7 @@ def test_a_token_of_a_request_that_was_under_way_comes_back_later(process: NewPr
     first = process()
     note(first, [])
     first.die()
-    left = process().inherited()
+    left = process().send_log.inherited()
 
     assert left is not None
     (seconds,) = left.spent["track"]
@@ -376,11 +376,11 @@ def test_what_is_inherited_is_inherited_once_and_survives_one_that_only_looked(p
     first.die()
     process().die()
     third = process()
-    left = third.inherited()
+    left = third.send_log.inherited()
 
     assert left is not None
     assert 1 == len(left.spent["track"])
-    assert third.inherited() is None
+    assert third.send_log.inherited() is None
 
 
 # ── files of rows ──
@@ -400,7 +400,7 @@ def test_a_file_that_was_under_way_is_known_by_its_name_and_its_rows_last_calls(
     first = process()
     ids, _ = filed(first)
     first.die()
-    left = process().inherited()
+    left = process().send_log.inherited()
 
     assert left is not None
     assert [UnfinishedFile("file-1", "user", {"u2": ids[1], "u1": ids[2]})] == list(left.files)
@@ -409,9 +409,9 @@ def test_a_file_that_was_under_way_is_known_by_its_name_and_its_rows_last_calls(
 def test_a_file_whose_job_runs_is_known_though_its_submission_has_landed(process: NewProcess) -> None:
     first = process()
     _, request = filed(first)
-    first.landed(request, answered=True, lost=False)
+    first.send_log.landed(request, answered=True, lost=False)
     first.die()
-    left = process().inherited()
+    left = process().send_log.inherited()
 
     assert left is not None
     assert ["file-1"] == [file.filename for file in left.files]
@@ -420,10 +420,10 @@ def test_a_file_whose_job_runs_is_known_though_its_submission_has_landed(process
 def test_a_file_that_is_done_is_not_looked_for(process: NewProcess) -> None:
     first = process()
     _, request = filed(first)
-    first.landed(request, answered=True, lost=False)
-    first.forget(request.filename)
+    first.send_log.landed(request, answered=True, lost=False)
+    first.send_log.forget(request.filename)
     first.die()
-    left = process().inherited()
+    left = process().send_log.inherited()
 
     assert left is not None
     assert [] == list(left.files)
@@ -434,7 +434,7 @@ def test_a_file_whose_rows_were_all_settled_is_not_looked_for(process: NewProces
     ids, _ = filed(first)
     first.settle(Settlement(ids[1:3], ids[:1], DELIVERED, 27, None))
     first.die()
-    left = process().inherited()
+    left = process().send_log.inherited()
 
     assert left is not None
     assert [] == [file for file in left.files if file.last_calls]
@@ -569,4 +569,4 @@ def test_a_post_that_was_under_way_is_marked_too(process: NewProcess) -> None:
     second = process()
     taken(second)
 
-    assert second.was_sent(receipt.id)
+    assert second.send_log.was_sent(receipt.id)

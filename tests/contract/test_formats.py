@@ -83,14 +83,14 @@ def test_the_calls_of_before_are_taken_as_they_were_put(found: Callable[[], Proc
 
 def test_what_the_sender_of_before_has_noted_is_taken_over(found: Callable[[], Process]) -> None:
     outbox = found()
-    takeover = outbox.inherited()
+    takeover = outbox.send_log.inherited()
 
     assert takeover is not None
     assert [("userpilot-1.ndjson", "user", {"u1": DESCRIBES})] == [
         (file.filename, file.kind, dict(file.last_calls)) for file in takeover.files
     ]
     assert "track" in takeover.spent
-    assert [UNDER_WAY] == [ticket[0] for ticket in outbox.take(100) if outbox.was_sent(ticket[0])]
+    assert [UNDER_WAY] == [ticket[0] for ticket in outbox.take(100) if outbox.send_log.was_sent(ticket[0])]
 
 
 def test_new_calls_go_behind_those_of_before(found: Callable[[], Process]) -> None:

@@ -419,14 +419,14 @@ def test_a_call_that_nobody_has_sent_was_not_sent(outbox: Outbox) -> None:
     ids = filled(outbox, [1])
     outbox.take(1)
 
-    assert not outbox.was_sent(ids[0])
+    assert not outbox.send_log.was_sent(ids[0])
 
 
 def test_an_empty_one_has_nothing_to_inherit(outbox: Outbox) -> None:
-    left = outbox.inherited()
+    left = outbox.send_log.inherited()
 
     assert left is None or ({}, []) == (dict(left.spent), list(left.files))
-    assert outbox.inherited() is None  # once
+    assert outbox.send_log.inherited() is None  # once
 
 
 def test_a_request_may_be_made_after_it_is_noted_and_its_end_is_noted_too(outbox: Outbox) -> None:
@@ -434,8 +434,8 @@ def test_a_request_may_be_made_after_it_is_noted_and_its_end_is_noted_too(outbox
     outbox.take(1)
     request = RequestNote("track", ids)
 
-    assert at_once(outbox.sending(request))
-    outbox.landed(request, answered=True, lost=False)
+    assert at_once(outbox.send_log.sending(request))
+    outbox.send_log.landed(request, answered=True, lost=False)
     outbox.settle(Settlement(ids, (), DELIVERED, 1, None))
     assert (1, 0) == (outbox.ledger.delivered, outbox.ledger.pending)
 

@@ -135,7 +135,7 @@ async def test_after_a_bug_nobody_waits_and_no_call_raises_the_bug_itself(
         await scene.thread_ends()
         outbox.refuse(NO_ROOM)
         await outbox.recorded()
-        assert not await outbox.sending(RequestNote("track", []))
+        assert not await outbox.send_log.sending(RequestNote("track", []))
         await outbox.aclose()
         await outbox.recorded()
 
@@ -169,7 +169,7 @@ async def test_who_waits_when_the_bug_comes_is_told(scene: Scene, monkeypatch: p
         told.append("recorded")
 
     async def note() -> None:
-        assert not await scene.outbox.sending(RequestNote("track", []))
+        assert not await scene.outbox.send_log.sending(RequestNote("track", []))
         told.append("sending")
 
     monkeypatch.setattr(scene.outbox._worker, "_write", broken)

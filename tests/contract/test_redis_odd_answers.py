@@ -143,7 +143,7 @@ def sets_aside(outbox: InlineRedisOutbox, server: RedisServer) -> None:
 
 
 def finishes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
-    assert at_once(outbox.sending(RequestNote("track", [], filename="f", kind="user", last_calls=[77])))
+    assert at_once(outbox.send_log.sending(RequestNote("track", [], filename="f", kind="user", last_calls=[77])))
     takes_over(outbox, server)
 
 

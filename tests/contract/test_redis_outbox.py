@@ -88,8 +88,8 @@ def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewP
     old.end_lease()
     new.look()
 
-    assert not at_once(old.sending(RequestNote("track", ids)))
-    left = new.inherited()
+    assert not at_once(old.send_log.sending(RequestNote("track", ids)))
+    left = new.send_log.inherited()
     assert left is not None
     assert {} == left.spent
 
@@ -103,7 +103,7 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     later = _access.steady() + 8.0
     monkeypatch.setattr("userpilot_async.redis._session.steady", lambda: later)
 
-    assert not at_once(outbox.sending(RequestNote("track", ids)))
+    assert not at_once(outbox.send_log.sending(RequestNote("track", ids)))
 
 
 def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again_later(process: NewProcess) -> None:
@@ -112,7 +112,7 @@ def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again
     ids = ids_of(put(old, 2))
     new.look()
 
-    assert (1, False, 0) == (old.term, old.sends, old.unheld)
+    assert (1, False, 0) == (old.send_log.term, old.sends, old.unheld)
     assert ids == taken(new)
     new.die()
     old.look()
@@ -227,7 +227,7 @@ def test_calls_that_are_not_there_any_more_are_said_to_be_lost_how_many_is_not(p
 
     assert [("dropped", "unknown")] * 3 == [(receipt.status, receipt.reason) for receipt in receipts]
     assert (0, 0, 1) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.ledger.resets)
-    left = outbox.inherited()
+    left = outbox.send_log.inherited()
     assert left is not None
     assert 80.0 < left.unknown <= 90.0
 
@@ -332,12 +332,14 @@ def test_a_file_whose_rows_are_all_settled_is_not_looked_up_by_each_new_sender(p
     first = process()
     (call_id,) = ids_of(put(first))
     first.take(1)
-    assert at_once(first.sending(RequestNote("identify", [], filename="file-1", kind="user", last_calls=[call_id])))
+    assert at_once(
+        first.send_log.sending(RequestNote("identify", [], filename="file-1", kind="user", last_calls=[call_id]))
+    )
     first.settle(Settlement([call_id], (), DELIVERED, 2, None))
     first.die()
     second = process()
 
-    left = second.inherited()
+    left = second.send_log.inherited()
     assert left is not None
     assert [] == list(left.files)
     assert 0 == redis_of(second).hlen("{userpilot_async}:files")
@@ -348,7 +350,7 @@ def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothi
     outbox = InlineRedisOutbox(server.url)
     open_now(outbox, Client().opening())
     receipt = put(outbox)[0]
-    outbox.inherited()
+    outbox.send_log.inherited()
     server.restart(keep=True)
     outbox.end_lease_of(server)
     for _ in range(3):
@@ -356,7 +358,7 @@ def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothi
         outbox.store.lease.valid_until = 0.0
         outbox.look()
 
-    left = outbox.inherited()
+    left = outbox.send_log.inherited()
     assert left is not None
     assert (0.0, 0, "pending") == (left.unknown, outbox.ledger.resets, receipt.status)
     at_once(outbox.aclose())

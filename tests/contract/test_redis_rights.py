@@ -49,7 +49,9 @@ def lives(url: str) -> None:
     open_now(outbox, client.opening())
     ids = [outbox.put("track", f"u{n}", b"{}", 2, 0.0).id for n in range(4)]
     outbox.take(4)
-    assert at_once(outbox.sending(RequestNote("track", ids, filename="file-1", kind="user", last_calls=ids[:1])))
+    assert at_once(
+        outbox.send_log.sending(RequestNote("track", ids, filename="file-1", kind="user", last_calls=ids[:1]))
+    )
     outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
     outbox.settle(Settlement(ids[1:], (), Outcome("dead", "expired"), 6, b"{}"))
     outbox.look()

@@ -44,8 +44,8 @@ class Process:
 
     def begin_anew(self) -> None:
         """As the sender does that has lost the lease meanwhile: what was in hand is the next one's."""
-        if self.term != self.outbox.term:
-            self.term, self.hand, self.under_way = self.outbox.term, [], []
+        if self.term != self.outbox.send_log.term:
+            self.term, self.hand, self.under_way = self.outbox.send_log.term, [], []
 
     def take(self, most: int) -> list[Ticket]:
         self.begin_anew()
@@ -88,7 +88,7 @@ class Scene:
 
     def _is_noted(self, process: Process, request: RequestNote) -> bool:
         try:
-            return at_once(process.outbox.sending(request))
+            return at_once(process.outbox.send_log.sending(request))
         except (AssertionError, RuntimeError):  # it waits until Redis is there again: this one gives up
             return False
 
@@ -104,7 +104,7 @@ class Scene:
         else:
             outcome = EXPIRED if how == "dead" else DELIVERED
             process.outbox.settle(Settlement(request.ids, (), outcome, 1, b""))
-        process.outbox.landed(request, answered=how != "lost", lost=False)
+        process.outbox.send_log.landed(request, answered=how != "lost", lost=False)
 
     # ── what happens to Redis ──
 

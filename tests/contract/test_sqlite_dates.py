@@ -337,8 +337,8 @@ def test_tokens_come_back_after_a_minute_though_the_calendar_is_set(
     here = host(wrong)
     sender = here.starts()
     request = RequestNote("track")
-    assert at_once(sender.sending(request))
-    sender.landed(request, answered=True, lost=False)
+    assert at_once(sender.send_log.sending(request))
+    sender.send_log.landed(request, answered=True, lost=False)
     here.machine.work(20.0)
     if restarts:
         sender.die()
@@ -347,7 +347,7 @@ def test_tokens_come_back_after_a_minute_though_the_calendar_is_set(
         here.machine.set()
         here.put(sender)
         sender.die()
-    left = here.starts().inherited()
+    left = here.starts().send_log.inherited()
 
     assert left is not None
     assert {"track": [40.0]} == {name: pytest.approx(back, abs=1.0) for name, back in left.spent.items()}

@@ -92,10 +92,10 @@ def lives(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
         receipts += put(outbox, 2)
         outbox.look()
         request = RequestNote("track", [])
-        at_once(outbox.sending(request))
+        at_once(outbox.send_log.sending(request))
         for call_id, *_ in outbox.take(1):
             outbox.settle(Settlement([call_id], (), DELIVERED, 2, None))
-        outbox.landed(request, answered=True, lost=False)
+        outbox.send_log.landed(request, answered=True, lost=False)
 
 
 def judge(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
@@ -140,7 +140,7 @@ def test_whatever_sqlite_raises_at_the_opening_it_opens_or_says_why(tmp_path: Pa
     before = outbox_at(path)
     open_now(before, Client().opening())
     receipts = put(before, 2)
-    at_once(before.sending(RequestNote("track", [0], filename="f", kind="user", last_calls=[1])))
+    at_once(before.send_log.sending(RequestNote("track", [0], filename="f", kind="user", last_calls=[1])))
     before.die()
     refused = 0
     for number in range(1, LONGEST, 2):

@@ -19,3 +19,8 @@ def of(full: int, *, least: int = 1, soak: int | None = None) -> int:
     if CHOSEN == "soak" and soak is not None:
         return soak
     return max(least, round(full * SHARES[CHOSEN]))
+
+
+def step() -> int:
+    """Of many places in a row every so many-th is tried: each one at full length."""
+    return round(1 / SHARES[CHOSEN])

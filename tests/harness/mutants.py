@@ -27,7 +27,7 @@ PACKAGE = "userpilot_async"
 TIERS = ("rules", "contract", "scenes", "wire", "processes")  # the cheapest first
 LONGEST = 1_800.0  # seconds for a tier; a fault for which tests never end is found, too
 COPIED = (PACKAGE, "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "SECURITY.md", "noxfile.py")
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?|\S+)(?: - .*)?$", re.MULTILINE)
 
 
 @attrs.frozen
@@ -107,10 +107,15 @@ def killer(mutant: Mutant, root: Path) -> str | None:
 
 def first_failure(root: Path, *chosen: str) -> str | None:
     """What fails first in a run of pytest on these tests of a copy."""
-    env = {**os.environ, "PYTHONPATH": str(root), "CI": "true", "LENGTH": "push", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen]
+    ours = {"PYTHONPATH": str(root), "CI": "true", "LENGTH": "push", "MUTANT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     running = subprocess.Popen(
-        command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen],
+        cwd=root,
+        env={**os.environ, **ours},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         output, _ = running.communicate(timeout=LONGEST)

@@ -18,7 +18,8 @@ from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.foreign import must_be
 from .._errors.tree import ClientClosed, ConfigurationError, InvalidCall, OutboxError, QueueFull, UserpilotError
-from .._outbox.protocol import DisabledOutbox, Opening, Outbox
+from .._outbox.memory import DisabledOutbox
+from .._outbox.protocol import Opening, Outbox
 from .._outbox.receipt import Receipt
 from .._outbox.url import AnyPlace, outbox_at
 from .._runtime import clocks

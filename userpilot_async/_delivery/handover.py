@@ -37,7 +37,7 @@ class Handover:
     ) -> None:
         self.schedule = new_schedule()
         self._new_schedule = new_schedule
-        self._term = outbox.term
+        self._term = outbox.send_log.term
         self._outbox = outbox
         self._destination = destination
         self._dead_letters = dead_letters
@@ -48,19 +48,19 @@ class Handover:
     @property
     def is_current(self) -> bool:
         """Whether the schedule's calls are ours still: no other process has taken over."""
-        return self._term == self._outbox.term
+        return self._term == self._outbox.send_log.term
 
     def begin_anew(self) -> None:
         """Forget all calls in hand, which another process has taken over; the counts stay."""
         before, self.schedule = self.schedule, self._new_schedule()
         self.schedule.succeed(before)
-        self._term = self._outbox.term
+        self._term = self._outbox.send_log.term
 
     def take_in(self) -> int:
         """Move up to `TAKE` calls from the outbox into the schedule; gives their number."""
         if not self.is_current:
             return 0
-        takeover = self._outbox.inherited()
+        takeover = self._outbox.send_log.inherited()
         if takeover is not None:
             now = self._now()
             self.schedule.inherit(takeover, now)
@@ -68,7 +68,7 @@ class Handover:
                 self._reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(TAKE)
         for ticket in tickets:
-            self.schedule.add(ticket, self._outbox.was_sent(ticket_id(ticket)))
+            self.schedule.add(ticket, self._outbox.send_log.was_sent(ticket_id(ticket)))
         return len(tickets)
 
     def write_down(self) -> bool:
@@ -93,7 +93,7 @@ class Handover:
         self._reporting.imports(self.schedule.imports_closed)
         if settled.forgotten:
             for filename in settled.forgotten:
-                self._outbox.forget(filename)
+                self._outbox.send_log.forget(filename)
             settled.forgotten = []
         return bool(done)
 

@@ -299,7 +299,7 @@ class Sender:
         verdict = of_failure(CANCELLED, sent=False)
         note = note_of(request)
         try:
-            if self._handover.is_current and await self._outbox.sending(note):
+            if self._handover.is_current and await self._outbox.send_log.sending(note):
                 verdict = of_failure(CANCELLED, sent=True)
                 detailed, began = self.reporting.detailed, self._now()
                 if detailed:
@@ -315,7 +315,7 @@ class Sender:
         finally:
             if self._handover.is_current:
                 self._take_back(request, verdict)
-                self._outbox.landed(
+                self._outbox.send_log.landed(
                     note,
                     answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
                     lost=(verdict.ambiguous or verdict.meaning in (Meaning.LOST, Meaning.AGAIN))

@@ -20,12 +20,12 @@ from .._errors.tree import ConfigurationError, OutboxError
 from .._runtime.event_loop import soon_here
 from .._runtime.log import RateLimitedLog
 from .._schedule.settlement import Settlement
-from .._schedule.takeover import RequestNote, Takeover
 from .admin import OutboxAdmin
 from .batch import Batch, Put
 from .owner import Claim
 from .protocol import Opening
 from .receipt import LateReceipt, Receipt
+from .send_log import DurableSendLog
 from .session import Session
 from .store import Store
 from .writer import StoreWorker, WriterThread
@@ -160,9 +160,9 @@ class DurableOutbox:
         return self._session.sends
 
     @property
-    def term(self) -> int:
-        """How often the lease was lost while this was open."""
-        return self._session.queue.term
+    def send_log(self) -> DurableSendLog:
+        """The sender's notes of this opening."""
+        return self._session.send_log
 
     @property
     def only_puts(self) -> bool:
@@ -286,25 +286,3 @@ class DurableOutbox:
     def settle(self, settlement: Settlement) -> None:
         """Note what became of calls, and of those merged into them: in the account as soon as it is recorded."""
         self._session.settle(settlement)
-
-    # ── its notes ──
-
-    def was_sent(self, call_id: int) -> bool:
-        """A request with this call was under way when an earlier sender ended."""
-        return self._session.send_log.was_sent(call_id)
-
-    def inherited(self) -> Takeover | None:
-        """What an earlier sender has left, once."""
-        return self._session.send_log.inherited()
-
-    async def sending(self, request: RequestNote) -> bool:
-        """Note in the outbox that a request is about to be made; false if that failed."""
-        return await self._session.send_log.sending(request)
-
-    def landed(self, request: RequestNote, *, answered: bool | None, lost: bool) -> None:
-        """Note that a request has ended."""
-        self._session.send_log.landed(request, answered=answered, lost=lost)
-
-    def forget(self, filename: str) -> None:
-        """Have a file not found again."""
-        self._session.send_log.forget(filename)

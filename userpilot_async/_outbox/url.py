@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, without_frames
 from .admin import OutboxAdmin
-from .protocol import MemoryOutbox, Outbox
+from .memory import MemoryOutbox
+from .protocol import Outbox
 
 # By scheme: a module, and what in it makes an outbox of a URL. By name, so that nobody loads what is not asked for.
 _REDIS = ("redis", "RedisOutbox")

@@ -1,14 +1,16 @@
-"""A gate before each route: how long to leave the server alone, and when one request may knock."""
+"""How long to leave the server alone: full jitter, a gate before each route, and the pace of uploaded files."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 FIRST_BACKOFF = 0.5  # seconds
 LONGEST_BACKOFF = 60.0
 PROBE_AFTER = 5  # failures in a row; after that one request at a time
-LONGEST_PROBE = 30.0  # seconds between two knocks, so that an outage's end is noticed within half a minute
-HOLD_PROBE = 60.0  # seconds between two looks whether a refused key or a wrong URL is right again
+LONGEST_PROBE = 30.0  # seconds between two probes, so that an outage's end is noticed within half a minute
+BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
+HOLD_PROBE = 60.0  # seconds between two probes whether a refused key or a wrong URL is right again
 
 
 def backoff(attempts: int, chance: float, longest: float = LONGEST_BACKOFF) -> float:
@@ -88,3 +90,35 @@ class Gate:
         if now >= self.until:  # the others that were in flight say the same thing again
             self._limits += 1
         self.until = max(self.until, now + max(asked, min(LONGEST_BACKOFF, 2.0 ** min(self._limits - 1, 16))))
+
+
+class Pace:
+    """How long to leave the server alone after failures in a row; the files of one owner share it.
+
+    ``chance`` gives numbers in 0 … 1 for the jitter; ``shortest`` is the least pause after a failure, in seconds.
+    """
+
+    def __init__(self, chance: Callable[[], float], shortest: float = 0.0) -> None:
+        self.failures = 0
+        """Requests in a row that came to nothing."""
+        self._chance = chance
+        self._shortest = shortest
+        self._conflicts = 0
+
+    def answered(self) -> None:
+        """The server has answered a request."""
+        self.failures = 0
+
+    def taken(self) -> None:
+        """The server has taken a file."""
+        self.failures = self._conflicts = 0
+
+    def failed(self, asked: float, now: float) -> float:
+        """When to try again after a failure; ``asked`` is how many seconds the server wants to be left alone."""
+        self.failures += 1
+        return now + max(asked, self._shortest, backoff(self.failures, self._chance()))
+
+    def conflicted(self, asked: float, now: float) -> float:
+        """When to try again after a 409; ``asked`` as in `failed`."""
+        self._conflicts += 1
+        return now + max(asked, min(BUSY_LONGEST, BUSY_FIRST * 2.0 ** min(self._conflicts - 1, 16)))

@@ -1,17 +1,17 @@
 """The life of one uploaded file, from its submission to the end of its job: the only place that knows how it goes on.
 
-    SUBMITTING ──Submitted──▶ RUNNING ──Completed, Failed, Forgotten──▶ OVER
-      │  ▲  │                  │   ▲                                     ▲
-      │  │  └─Refused──────────┼───┼─────────────────────────────────────┤
-      │  │                  Missing│                                     │
-      │  │                     │ Submitted, Found                        │
-      │  │                     ▼   │                                     │
-      │  └─────NotFound────── SEARCHING ───────────Forgotten─────────────┘
-      └────────InDoubt──────────▲
+    SUBMITTING ──Submitted─────────────────▶ RUNNING ──Completed, Failed, Forgotten──▶ OVER
+      │    ▲                                 ▲     │
+      │    └──NotFound──┐   Submitted, Found │     │ Missing
+      │                 │ ┌──────────────────┘     │
+      ├──InDoubt──▶ SEARCHING ◀────────────────────┘
+      │                 └──Forgotten──▶ OVER
+      └──Refused──▶ OVER
 
 There is no idempotency key on the wire. The unique filename is ours: after an ambiguous answer the job list is searched
 for it before the file is submitted again; a list whose end was not seen is no word. A job that its id no longer knows
-may still be in the list. `TRANSITIONS` is the drawing as a table, and the only way to another state.
+may still be in the list. `TRANSITIONS` is the drawing as a table, and the only way to another state; Busy and Postponed
+leave a file in SUBMITTING, and Overdue leaves it where it is.
 
 `FileJob` is pure: it is handed ``now`` and verdicts, and answers with effects. What they are good for is its owner's
 matter: rows of a job slot (`_schedule.job_slot`), a journal on the disk (`imports._uploading`), somebody who waits
@@ -27,7 +27,7 @@ from typing import Any
 
 import attrs
 
-from .backoff import backoff
+from .backoff import Pace
 from .job_effects import (
     Busy,
     Completed,
@@ -51,7 +51,6 @@ from .verdict import Meaning, Verdict
 SEARCHES = (2.0, 10.0)  # seconds before each search for a lost submission; it may still be on its way in
 LATE_SEARCH = 30.0  # and before one more, for what must not be doubled, or what a server needs time to read
 LONGEST_JOB = 3_600.0  # seconds past its expected end that a job is believed in
-BUSY_FIRST, BUSY_LONGEST = 5.0, 30.0  # seconds to wait after a 409, doubling
 MISSES = (
     3  # in a row, of one request: a job that its id does not know, a page that never comes, a list there is none of
 )
@@ -62,7 +61,7 @@ _PASSING = (Meaning.AGAIN, Meaning.UNSENT)  # what a server says when it is not 
 
 
 class JobState(Enum):
-    """What is done about a file; the module's docstring draws the way."""
+    """Stages in the life of a file; the module's docstring draws the way from one to the next."""
 
     SUBMITTING = "submitting"
     SEARCHING = "searching"
@@ -102,7 +101,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[Effect], JobState]] = {
 
 @attrs.frozen(kw_only=True)
 class JobRules:
-    """What differs between the owners of files."""
+    """The differences between the owners of files: how long to search, and what to make of an answer."""
 
     timeout: float = LONGEST_JOB
     """Seconds that a file is searched for, and that a job is believed in past its expected end."""
@@ -120,43 +119,12 @@ class JobRules:
         return (*SEARCHES, LATE_SEARCH) if self.thorough else SEARCHES
 
 
-class Pace:
-    """How long to leave the server alone after failures in a row; the files of one owner share it.
-
-    ``chance`` gives numbers in 0 … 1 for the jitter; ``shortest`` is the least pause after a failure, in seconds.
-    """
-
-    def __init__(self, chance: Callable[[], float], shortest: float = 0.0) -> None:
-        self.failures = 0
-        """Requests in a row that came to nothing."""
-        self._chance = chance
-        self._shortest = shortest
-        self._conflicts = 0
-
-    def answered(self) -> None:
-        """The server has answered a request."""
-        self.failures = 0
-
-    def taken(self) -> None:
-        """The server has taken a file."""
-        self.failures = self._conflicts = 0
-
-    def failed(self, asked: float, now: float) -> float:
-        """When to try again after a failure; ``asked`` is how many seconds the server wants to be left alone."""
-        self.failures += 1
-        return now + max(asked, self._shortest, backoff(self.failures, self._chance()))
-
-    def conflicted(self, asked: float, now: float) -> float:
-        """When to try again after a 409; ``asked`` as in `failed`."""
-        self._conflicts += 1
-        return now + max(asked, min(BUSY_LONGEST, BUSY_FIRST * 2.0 ** min(self._conflicts - 1, 16)))
-
-
 class FileJob:
-    """One file: ask `next` what to do, and hand `done` the answer.
+    """The life of a file: ask `next` what to do, and hand `done` the answer.
 
     ``filename`` is unique, and what the job list is searched for. ``rows`` are as the server counts them; 0 if that is
-    not known. ``new_pages`` begins a walk through the job list.
+    not known. ``rules`` are its owner's, ``pace`` is shared by the owner's files, and ``new_pages`` begins a walk
+    through the job list.
     """
 
     def __init__(
@@ -183,10 +151,11 @@ class FileJob:
         self._job_id = ""
         self._taken = False
         self._again_at = -math.inf  # when the file may be submitted again, if the search does not find it
-        self._pauses = 0  # between the looks at the job so far
+        self._pauses = 0  # between the polls of the job so far
         self._misses = 0
         self._lost_at = self._running_since = math.inf
         self._give_up_at = math.inf
+        self._unread_since = math.inf
 
     # ── where it begins, if not with its submission ──
 
@@ -202,7 +171,7 @@ class FileJob:
     def watch(self, job_id: str, now: float, *, fresh: bool = False) -> None:
         """Begin in RUNNING: the server has taken the file as this job.
 
-        The first look is made at once, because the job may have ended long ago; in a second where it is ``fresh``. The
+        The first poll is made at once, because the job may have ended long ago; in a second where it is ``fresh``. The
         job is believed in for as long as the server knows it.
         """
         self.state, self._taken, self._job_id, self._running_since = JobState.RUNNING, True, job_id, now
@@ -281,7 +250,7 @@ class FileJob:
         return self._overdue(now)
 
     def _answered(self, verdict: Verdict, now: float) -> list[Effect]:
-        """The submission has come to this."""
+        """Take in the answer to the submission."""
         meaning, lost = verdict.meaning, verdict.meaning is Meaning.LOST
         if meaning is Meaning.ACCEPTED:
             return [self._run(_job_in(verdict.body), now)]
@@ -329,7 +298,7 @@ class FileJob:
         return self._become(Submitted(job))
 
     def _paged(self, verdict: Verdict, now: float) -> list[Effect]:
-        """One page of the list is here."""
+        """Take in a page of the job list."""
         jobs = [job for job in self._pages.take_in(verdict.body, verdict.next_page) if job.filename == self.filename]
         if jobs:  # of two under one name, as after a loss, one that failed says nothing of the other
             found = next((job for job in jobs if job.status is not JobStatus.FAILED), jobs[0])
@@ -350,6 +319,7 @@ class FileJob:
         pages, self._pages = self._pages, self._new_pages()
         if pages.whole or not (self.lost or self._taken):
             return self._searched(now)
+        self._unread_since = self._unread_since if self.unread else now
         self.unread += 1
         self.due = max(self.due, now + max(next_poll(None, self.rows, 0.0, self.unread), PACE * pages.read))
         return self._overdue(now)
@@ -367,17 +337,16 @@ class FileJob:
         return [self._become(NotFound(self.lost))]
 
     def _unknown(self, now: float) -> list[Effect]:
-        """The job's id is answered with 404."""
+        """Take in a 404 for the job's id."""
         self._misses += 1
         self.due = now + next_poll(None, self.rows, 0.0, self._misses)
         if self._misses < MISSES:
             return []
-        self.job, self._searches = None, 0
-        self._lost_at, self._give_up_at = now, min(self._give_up_at, now + self._rules.timeout)
+        self.job, self._searches, self._lost_at = None, 0, now
         return [self._become(Missing())]
 
     def _unanswered(self, step: JobStep, verdict: Verdict, now: float) -> list[Effect]:
-        """A look or a search came to nothing: it is made again."""
+        """A poll or a search came to nothing: it is made again."""
         self.due = self._pace.failed(verdict.delay, now)
         unknown = verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED)
         # Also where one page is never answered: a file that is worked off late shows on the first.
@@ -389,7 +358,10 @@ class FileJob:
         return self._overdue(now, outage=True)
 
     def _overdue(self, now: float, *, outage: bool = False) -> list[Effect]:
-        return [self._become(Overdue(outage))] if now >= self._give_up_at else []
+        give_up_at = self._give_up_at
+        if self.unread and math.isinf(give_up_at):  # a job that is believed in; but not on the word of no list at all
+            give_up_at = self._unread_since + self._rules.timeout
+        return [self._become(Overdue(outage))] if now >= give_up_at else []
 
 
 def _job_in(body: Any) -> Job | None:

@@ -12,7 +12,7 @@ from .jobs import Job
 
 @attrs.frozen
 class JobStep:
-    """One request to make about a file."""
+    """A request to make about a file."""
 
     what: Literal["submit", "search", "look"]
     job_id: str = ""
@@ -43,7 +43,7 @@ class Refused:
 
 @attrs.frozen
 class Busy:
-    """Another job holds the slot, so that the file can be submitted again at ``until``."""
+    """Somebody else's job holds the slot, so that the file can be submitted again at ``until``."""
 
     until: float
 

@@ -34,12 +34,12 @@ _SIGNS = (
 )  # fmt: skip
 
 Name = tuple[str | None, ...]
-"""What tells a job from others, whichever page it is on."""
+"""The values that tell a job from others, whichever page it is on."""
 
 
 @attrs.frozen
 class Listing:
-    """One page of the list; total on any JSON."""
+    """A page of the list, as any JSON can be read."""
 
     jobs: list[Job]
     next: str | None = None
@@ -57,11 +57,11 @@ class Listing:
     known_as: list[Name] = attrs.field(
         init=False, default=attrs.Factory(lambda self: [_name_of(job) for job in self.jobs], takes_self=True)
     )
-    """What tells each of the jobs from others."""
+    """The values that tell each of the jobs from others."""
 
 
 def listing(body: Any, host: str = "", path: str = "") -> Listing:
-    """What a page says. ``host`` and ``path`` are where it was asked for: a link is followed to nowhere else."""
+    """Read a page of JSON. ``host`` and ``path`` are where it was asked for: a link is followed to nowhere else."""
     found = list_in(body)
     if found is None:
         return Listing([], claims_more=True)
@@ -106,8 +106,9 @@ class Pages:
         self.query = ""
         """Of the next page; the first has none."""
         self.read = 0
-        """Pages."""
+        """Pages that were taken in."""
         self.over = False
+        """No further page is to be asked for."""
         self.whole = False
         """The end was seen: what has not been shown is not there."""
         self._seen: set[Name] = set()

@@ -23,8 +23,8 @@ MAX_LINKS = 4_096  # characters of a job's links as JSON; the documented one is 
 
 _NO_JOBS = ("errors", "links", "_links", "warnings")  # lists beside the one of jobs
 
-LATEST_FIRST_POLL = 10.0  # seconds after the submission; the look costs one request and tells the real speed
-SHORTEST_PAUSE = 1.0  # seconds between two looks
+LATEST_FIRST_POLL = 10.0  # seconds after the submission; the poll costs one request and tells the real speed
+SHORTEST_PAUSE = 1.0  # seconds between two polls
 LONGEST_PAUSE = 30.0
 
 
@@ -88,7 +88,7 @@ class Job:
 
 
 def is_job(body: Any) -> bool:
-    """It can be followed: it has an id that can be asked for, or at least a status, and is no list of errors."""
+    """Whether ``body`` is a job to follow: it has a usable id, or at least a status, and is no list of errors."""
     if not isinstance(body, dict):
         return False
     job_id, status = body.get("job_id"), body.get("status")
@@ -118,7 +118,7 @@ def _inner(body: dict[str, Any]) -> list[Any] | None:
 
 
 def is_list(body: Any) -> bool:
-    """`list_in` finds one."""
+    """Whether ``body`` is a job list, or an object around one."""
     return list_in(body) is not None
 
 
@@ -141,18 +141,18 @@ def expected_duration(rows: int) -> float:
 
 
 def first_poll(rows: int) -> float:
-    """Seconds to wait after the submission before the first look: when it may be done, or early to learn the speed."""
+    """Seconds from the submission to the first poll: when the job may be done, or earlier, to learn the speed."""
     return min(max(SHORTEST_PAUSE, expected_duration(rows)), LATEST_FIRST_POLL)
 
 
-def next_poll(job: Job | None, rows: int, elapsed: float, looks: int) -> float:
-    """Seconds to wait before the next look, after ``looks`` of them in ``elapsed`` seconds.
+def next_poll(job: Job | None, rows: int, elapsed: float, polls: int) -> float:
+    """Seconds until the next poll of a job of so many ``rows``, after ``polls`` of them in ``elapsed`` seconds.
 
-    What is left at the speed seen so far, if the server counts its rows; else a pause that doubles. An early look sees
+    What is left at the speed seen so far, if the server counts its rows; else a pause that doubles. An early poll sees
     little, so that it must not make for a long pause.
     """
-    pause = SHORTEST_PAUSE * 2.0 ** min(looks, 10)
-    longest = max(SHORTEST_PAUSE, expected_duration(rows)) * 2.0 ** min(looks, 10)
+    pause = SHORTEST_PAUSE * 2.0 ** min(polls, 10)
+    longest = max(SHORTEST_PAUSE, expected_duration(rows)) * 2.0 ** min(polls, 10)
     done = job.completed_rows if job is not None else None
     if done is not None and 0 < done < rows and elapsed > 0:
         pause = (rows - done) * elapsed / done

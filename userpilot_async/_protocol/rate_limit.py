@@ -98,7 +98,7 @@ class Bucket:
         self._level = max(0.0, self._level - len(returning))
 
     def inherit_nothing(self, seconds: float, now: float) -> None:
-        """Nobody knows what others took: all there is may be spent, for so long."""
+        """Count the whole budget as spent for so many seconds: what others took is not known."""
         if math.isfinite(self.limit):
             self.inherit([seconds] * int(self.limit - len(self._returning)), now)
 

@@ -1,4 +1,4 @@
-"""What an answer means, or the lack of one: (status, headers, body) → `Verdict`.
+"""Answers, or the lack of one, read for their meaning: (status, headers, body) → `Verdict`.
 
 Total: any status, any headers, any bytes. Sources: the vendor's API reference, read 2026-10 (statuses, error
 body, rate headers); RFC 9110 for ``Retry-After`` and ``Date``.
@@ -46,7 +46,7 @@ _MARKUP = re.compile(rb"[\xef\xbb\xbf\xfe\xff\x00 \t\r\n\f]*+<")
 
 
 class Meaning(Enum):
-    """What to do with the calls of a request, in one word."""
+    """The treatment that the calls of a request need, in one word."""
 
     ACCEPTED = "accepted"
     INVALID = "invalid"
@@ -70,7 +70,7 @@ class Rate:
 
 
 class Promise(Enum):
-    """What an endpoint gives with a 2xx, by the vendor's API reference."""
+    """The content that an endpoint gives with a 2xx, by the vendor's API reference."""
 
     RECEIPT = "receipt"  # a realtime call or a deletion: nothing, or words
     NEW_JOB = "new job"  # a file that was taken: the job object it has become
@@ -99,22 +99,22 @@ class Verdict:
     """The server may have carried out the request all the same."""
     error_code: str | None = None
     request_id: str | None = None
-    """As in `Words`."""
+    """The ids for the vendor's support, as in `Words`."""
     doubtful: bool = False
-    """It may be one event's fault: they go again in smaller arrays."""
+    """A single event may be at fault: the events go again in smaller arrays."""
     said: str = ""
     """The server's own words, where ``detail`` is ours. They may quote ids and values: no log may hold them."""
 
     @property
     def words(self) -> Words:
-        """What to tell people about it."""
+        """The detail and the ids that people need to act on it."""
         return Words(self.detail, self.error_code, self.request_id)
 
 
 def of_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, broken_off: bool = False, hidden: Secret | None = None
 ) -> Verdict:
-    """What a status, ``headers`` with lower-case names and a body mean, whichever endpoint was asked.
+    """The verdict on a status, ``headers`` with lower-case names and a body, whichever endpoint was asked.
 
     ``body`` may be garbage; ``broken_off`` says that its end never came. A status is a status, but for a 2xx. The
     ``hidden`` key is in nothing that a verdict says, also where the server has said it.
@@ -295,7 +295,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def _decoded(body: bytes) -> Any:
-    """What the JSON says; ``None`` if it is none, or has more in it than any answer, for which there is no memory."""
+    """The decoded JSON; ``None`` for anything else, and for more of it than any answer has, or memory would hold."""
     if body.count(b",") > MAX_VALUES or body.count(b"{") + body.count(b"[") > MAX_NESTED:
         return None
     try:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from enum import Enum
 
 from .._calls.rows import MAX_FILE_BYTES, Row, RowState, halves
-from .._protocol.file_job import BUSY_FIRST, BUSY_LONGEST, FileJob, JobRules, JobState, Pace
+from .._protocol.backoff import BUSY_FIRST, BUSY_LONGEST, Pace
+from .._protocol.file_job import FileJob, JobRules, JobState
 from .._protocol.job_effects import (
     Busy,
     Completed,
@@ -84,7 +85,7 @@ class JobSlot:
 
     @property
     def state(self) -> SlotState:
-        """What the slot does at present."""
+        """The present stage of the file under way."""
         return SlotState.FREE if self.batch is None else SlotState(self.batch.file.state.value)
 
     @property

@@ -24,8 +24,8 @@ from .._errors.tree import (
     Rejected,
     Unavailable,
 )
-from .._protocol.backoff import backoff
-from .._protocol.file_job import FileJob, JobRules, Pace
+from .._protocol.backoff import Pace, backoff
+from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import Completed, Failed, JobStep
 from .._protocol.job_list import MAX_PAGES, Pages
 from .._protocol.jobs import Job, quoted_job_id
@@ -50,8 +50,6 @@ IMPORTS_PATH = "/v1/imports"
 # docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
 BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
 API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
-
-
 DISABLED = "USERPILOT_DISABLED"
 
 
@@ -102,9 +100,7 @@ class UserpilotAPI(Startable):
     ) -> None:
         key = hidden(api_key)
         del api_key  # no frame that an exception leaves shows it
-        from .._delivery.connection import (
-            Connection,  # httpx takes longer to import than all the rest: not before it is wanted
-        )
+        from .._delivery.connection import Connection  # httpx takes longest to import: not before it is wanted
 
         keys = key.reveal() if isinstance(key.reveal(), KeyRing) else keys_of(key, switched_off(None, DISABLED))
         self.switch = keys.switch
@@ -253,7 +249,7 @@ class UserpilotAPI(Startable):
         return await self._tried(endpoint, "GET", path, None, filename=None, repeatable=True, promises=promise)
 
     async def job(self, job_id: str) -> Job:
-        """One background job as it stands now; `Rejected` with status 404 if there is none."""
+        """The background job of this id as it stands now; raises `Rejected` with status 404 if there is none."""
         if is_a(job_id, str):  # also of a subclass, whose methods may do anything
             job_id = checked_id(job_id, "job_id")
         path = f"{JOBS_PATH}/{quoted_job_id(job_id)}"

@@ -60,7 +60,7 @@ class Track:
 
 @attrs.frozen
 class Identify:
-    """What is known of a user: properties that changed, ``None`` for those to remove.
+    """Facts about a user: properties that changed, ``None`` for those to remove.
 
     ``company`` has its ``id`` and, beside it, the company's own properties.
     """
@@ -79,7 +79,7 @@ class Identify:
 
 @attrs.frozen
 class IdentifyCompany:
-    """What is known of a company; the same rules as for a user."""
+    """Facts about a company; the same rules as for a user."""
 
     company_id: str = attrs.field(converter=checked_company_id)
     metadata: Mapping[str, Value] = attrs.field(default=None, converter=checked_metadata)
@@ -93,7 +93,7 @@ Call = Track | Identify | IdentifyCompany
 
 
 def to_bytes(call: Call) -> bytes:
-    """One line of JSON, without its newline; `from_bytes` reads it back to an equal call."""
+    """The call as a line of JSON, without its newline; `from_bytes` reads it back to an equal call."""
     return line_of(call)
 
 

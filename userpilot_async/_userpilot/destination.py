@@ -88,7 +88,7 @@ def userpilot(settings: Settings) -> Destination:
 
 
 def facts_of(metadata: dict[str, Value], company: dict[str, Value] | None, size: int) -> IdentifyPayload:
-    """What an identify says. ``company`` has its ``id``, and beside it what is said of the company itself."""
+    """The payload of an identify. ``company`` has its ``id``, and beside it what is said of the company itself."""
     if company is None:
         return metadata, None, size, None
     company_id = str(company["id"])
@@ -158,7 +158,7 @@ def _inserted_at(moment: float) -> str:
 
 
 def _written(moment: datetime) -> str:
-    """One in UTC, as all moments of calls are."""
+    """The text of a moment in UTC, as all moments of calls are."""
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 

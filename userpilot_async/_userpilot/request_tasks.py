@@ -32,7 +32,7 @@ class RequestTasks:
         self._tasks = None
 
     async def run(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What ``ask`` gives, run in a task of our own.
+        """The result of ``ask``, run in a task of our own.
 
         Raises `ClientNotOpen`, `ClientClosed` or `WrongLoop` where no request can be made, and what ``ask`` raises.
         """

@@ -1,4 +1,25 @@
-"""Importing history: rows with the time at which they happened, from files or from Python."""
+"""Importing history: rows with the time at which they happened, from files or from Python, each row once.
+
+    lines ──convert, check──▶ Cutter ──▶ Journal ──▶ Uploader ──▶ jobs        (`import_file`, `import_rows`)
+    (a thread, one file ahead)                  (one file at a time)
+
+Lines are read (`_reading`), converted from other tools' exports (`converters`), checked (`_rows`), carried forward with
+what earlier rows said of their user (`_profiles`) and cut into files (`_cutting`). All that there is to know of an
+import is in its journal, one SQLite file (`_journal`): where it stands, what is still to upload, and what was asked of
+the server. Each step is one transaction, so that a process that was killed between any two instructions leaves a
+journal that the next one goes on with.
+
+A part of the journal is one upload file. Its life is a `FileJob`; the uploader (`_uploading`) writes each turn of it
+down before it acts on it:
+
+    waiting ──sending──▶ in doubt ──taken──▶ running ──completed──▶ gone
+       ▲  ▲                 │                   └──failed──▶ once more under another name, then halves
+       │  └─────refused─────┤  (halves; a single row goes to the rejected file)
+       └──not in the list───┘
+
+Bad rows are written to a file beside the source (`_rejected`), never dropped in silence. `Series` carries profiles from
+one file of a history to the next. `check_file` and a dry run do all of it but the sending.
+"""
 
 from __future__ import annotations
 

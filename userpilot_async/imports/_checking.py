@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import attrs
 from anyio.to_thread import run_sync
 
 from .._errors.tree import InvalidCall
@@ -14,7 +15,7 @@ from ._cutting import Convert, Sorted, refusal_of, sort
 from ._import import OnProgress
 from ._journal import Journal
 from ._profiles import Profiles
-from ._reading import lines
+from ._reading import Lines, lines
 from ._rejected import RejectedFile
 from ._report import FIRST_ERRORS, ImportProgress, ImportReport
 from ._schema import Progress, Refusal
@@ -35,63 +36,80 @@ async def checked_lines(
     """Check the lines behind ``skip``; what is wrong with them is in the report, and in the file if there is one.
 
     The profiles go ``into`` a journal that is nobody's import; those that it begins with may be in others, ``before``.
+    Raises `InvalidRow` for the first bad line, if it is to be ``strict``, and `UnreadableFile`.
     """
     begun = anyio.current_time()
     total = (await run_sync(path.stat)).st_size
-    file = RejectedFile(rejected)
     found = Progress(max_bytes=0)
-    errors: list[tuple[int, str, str]] = []
-    profiles = Profiles(into.connection, *(journal.connection for journal in before))
+    file = RejectedFile(rejected)
     await run_sync(file.clear, found)
+    profiles = Profiles(into.connection, *(journal.connection for journal in before))
     reading = await run_sync(lambda: lines(path, skip=skip))
-
-    busy = threading.Lock()  # a cancelled task does not wait for its thread
-
-    def step() -> bool:
-        with busy:
-            batch, last = batch_of(reading, BATCH_LINES)
-            these = sort(batch, convert, strict=strict)
-            refusals = these.refusals + _uncarried(these, into, profiles, strict)
-        refusals.sort(key=lambda refusal: refusal.line)
-        found.read += len(batch)
-        found.valid += len(these.rows) - (len(refusals) - len(these.refusals))
-        found.refused += len(refusals)
-        errors.extend((one.line, one.field, one.reason) for one in refusals[: FIRST_ERRORS - len(errors)])
-        file.write(found, refusals)
-        return last
-
-    def close() -> None:
-        with busy:
-            reading.close()
-
+    check = _Check(reading, convert, strict, found, file, into, profiles)
     try:
         while True:
-            last = await run_sync(step)
+            last = await run_sync(check.step)
             if on_progress is not None:
-                on_progress(
-                    ImportProgress(
-                        bytes_read=reading.bytes_read,
-                        bytes_total=total,
-                        read=found.read,
-                        valid=found.valid,
-                        refused=found.refused,
-                        elapsed=anyio.current_time() - begun,
-                    )
-                )
+                on_progress(check.progress(total, anyio.current_time() - begun))
             if last:
                 break
     finally:
         with anyio.CancelScope(shield=True):
-            await run_sync(close)
-    return ImportReport(
-        read=found.read,
-        valid=found.valid,
-        refused=found.refused,
-        rejected=Path(found.rejected) if found.rejected else None,
-        first_errors=tuple(errors),
-        elapsed=anyio.current_time() - begun,
-        complete=True,
-    )
+            await run_sync(check.close)
+    return check.report(anyio.current_time() - begun)
+
+
+@attrs.define
+class _Check:
+    """A check that is under way; its steps run in threads, one at a time."""
+
+    _reading: Lines
+    _convert: Convert | None
+    _strict: bool
+    _found: Progress
+    _file: RejectedFile
+    _into: Journal
+    _profiles: Profiles
+    _errors: list[tuple[int, str, str]] = attrs.field(init=False, factory=list)
+    _busy: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+    """Held by a step: a cancelled task does not wait for its thread."""
+
+    def step(self) -> bool:
+        """Check the next lines; true if they were the last."""
+        found = self._found
+        with self._busy:
+            batch, last = batch_of(self._reading, BATCH_LINES)
+            these = sort(batch, self._convert, strict=self._strict)
+            refusals = these.refusals + _uncarried(these, self._into, self._profiles, self._strict)
+        refusals.sort(key=lambda refusal: refusal.line)
+        found.read += len(batch)
+        found.valid += len(these.rows) - (len(refusals) - len(these.refusals))
+        found.refused += len(refusals)
+        self._errors += [(one.line, one.field, one.reason) for one in refusals[: FIRST_ERRORS - len(self._errors)]]
+        self._file.write(found, refusals)
+        return last
+
+    def close(self) -> None:
+        """Close the file that is read, once no step is under way."""
+        with self._busy:
+            self._reading.close()
+
+    def progress(self, total: int, elapsed: float) -> ImportProgress:
+        """How far the check is, of ``total`` bytes, after so many seconds."""
+        found = self._found
+        return ImportProgress(
+            bytes_read=self._reading.bytes_read, bytes_total=total, read=found.read, valid=found.valid,
+            refused=found.refused, elapsed=elapsed,
+        )  # fmt: skip
+
+    def report(self, elapsed: float) -> ImportReport:
+        """The findings of a check that took so many seconds."""
+        found = self._found
+        return ImportReport(
+            read=found.read, valid=found.valid, refused=found.refused,
+            rejected=Path(found.rejected) if found.rejected else None, first_errors=tuple(self._errors),
+            elapsed=elapsed, complete=True,
+        )  # fmt: skip
 
 
 def _uncarried(these: Sorted, into: Journal, profiles: Profiles, strict: bool) -> list[Refusal]:

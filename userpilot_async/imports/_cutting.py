@@ -108,7 +108,7 @@ class Cutter:
             self._profiles.forget()
 
     def digest_of(self, before: str, lines: Sequence[Line]) -> str:
-        """What tells these rows, and all that came before them, from others; it is the same however they are cut."""
+        """The digest that tells these rows, and all ``before`` them, from others, however the lines are cut."""
         digest = before
         for line in lines:
             these = sort([line], self._convert, strict=False)

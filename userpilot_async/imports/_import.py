@@ -1,4 +1,4 @@
-"""One import, reading and uploading side by side."""
+"""An import under way: reading and uploading, side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AHEAD = 2  # files: the one under way, and the next
 
 
 class Delivery(Protocol):
-    """Where the parts go."""
+    """The end that parts go to: a server, or a directory."""
 
     async def deliver(self, part: Part) -> None:
         """Do the next thing about it."""
@@ -55,7 +55,7 @@ class Import:
         """Go on until all is done; ``at_end`` is called before the journal forgets the profiles."""
         self._source = source
         await run_sync(self._rejected.clear, self._journal.progress)
-        self.say()
+        self.show_progress()
         try:
             await source.begin()
             async with anyio.create_task_group() as tasks:
@@ -76,7 +76,7 @@ class Import:
             await at_end()
         # Shown to people who import the file again, and compared with nothing.
         await run_sync(self._journal.finish, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
-        self.say()
+        self.show_progress()
         return await run_sync(report_of, self._journal, anyio.current_time() - self._begun)
 
     async def _read(self) -> None:
@@ -87,12 +87,12 @@ class Import:
                     await news.wait()
                     continue
                 await self._source.step()
-                self._ring()
-                self.say()
+                self._wake()
+                self.show_progress()
         except Exception as error:  # it is raised by `run`, when nothing is under way any more
             self._failure = error
             self._stop.set()
-        self._ring()
+        self._wake()
 
     async def _deliver(self, to: Delivery) -> None:
         while True:
@@ -101,21 +101,21 @@ class Import:
             part = await run_sync(self._journal.first_part)
             if part is not None:
                 await to.deliver(part)
-                self._ring()
-                self.say()
+                self._wake()
+                self.show_progress()
             elif all_read:
                 return
             else:
                 await news.wait()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         """Something has changed, for whoever waits for it."""
         self._news.set()
         self._news = anyio.Event()
 
     # ── for the uploader ──
 
-    def say(self, job: Job | None = None, waiting_for: str | None = None) -> None:
+    def show_progress(self, job: Job | None = None, waiting_for: str | None = None) -> None:
         if self._on_progress is None:
             return
         now = self._journal.progress
@@ -140,7 +140,7 @@ class Import:
 
     async def pause(self, seconds: float, why: str | None) -> None:
         if why is not None:
-            self.say(None, f"{why}; next try in {seconds:.0f} s")
+            self.show_progress(None, f"{why}; next try in {seconds:.0f} s")
         with anyio.move_on_after(seconds):
             await self._stop.wait()
         self.check()

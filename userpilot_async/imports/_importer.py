@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import attrs
 from anyio.to_thread import run_sync
 
 from .._errors.tree import InvalidCall
@@ -79,67 +80,92 @@ async def import_file(
     takes no imports from this account (401, 402, 403), or takes none of a thousand files in a row; `JobFailed` if a
     hundred jobs in a row fail. The journal stays. A client that is switched off raises `Unavailable`, and makes none.
     """
-    path = Path(path)
-    convert = _converter(converted_from)
-    rejects = Path(rejected) if rejected is not None else rejected_path(path)
-    place = Path(journal) if journal is not None else journal_path(path)
-    _check_apart(rejects, path, place)
+    to = api if dry_run is None else Path(dry_run)
+    if to is None:
+        raise ValueError("api is missing: only a dry run needs none")
+    work = _FileImport(
+        Path(path),
+        to,
+        convert=_converter(converted_from),
+        rejected=Path(rejected) if rejected is not None else rejected_path(path),
+        journal=Path(journal) if journal is not None else journal_path(path),
+        max_rows=max_rows,
+        series=series,
+    )
+    _check_apart(work.rejected, work.path, work.journal)
     _check_max_rows(max_rows)
     begun = anyio.current_time()
-    await run_sync(lambda: lines(path).close())
+    await run_sync(lambda: lines(work.path).close())
     if dry_run is None:
         _raise_if_off(api)
-    rejected_file = RejectedFile(None if dry_run is not None and rejected is None else rejects)
-    await run_sync(rejected_file.check)
-    about = About(
-        name=new_name(path.name),
-        source=await fingerprint(path),
-        converted_from=converted_from,
-        series="" if series is None else series.so_far,
-    )
-    if dry_run is not None:
-        opened = await run_sync(fresh, about)
-    elif api is not None:
-        try:
-            opened = await opened_journal(api, place, about, str(path), force=force, rebind=rebind)
-        except AlreadyImported:
-            if series is not None:
-                series.pass_over(path, convert, about.source)
-            raise
-    else:
-        raise ValueError("api is missing: only a dry run needs none")
-    running = Import(opened, rejected_file, begun, on_progress)
-    before = [] if series is None else [series.journal]
+    refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
+    await run_sync(refused.check)
+    opened = await work.open_journal(converted_from, force=force, rebind=rebind)
     try:
-        if series is not None:
-            await series.catch_up()
-        if strict and not opened.progress.all_read:
-            try:
-                await _check_rest(path, convert, opened, before)
-            except InvalidCall:
-                if opened.created:
-                    await run_sync(opened.discard)
-                raise
-        cutter = Cutter(opened, rejected_file, convert, strict=strict, max_rows=max_rows, before=before)
-        at_end = None if series is None else partial(series.learn, opened, about.source)
-        source = FileSource(path, cutter, opened, min(BATCH_LINES, max_rows), raw=convert is None)
-        if dry_run is not None:
-            return await running.run(source, Writer(Path(dry_run), opened), at_end)
-        assert api is not None
-        return await running.run(source, Uploader(api, opened, running), at_end)
+        return await work.run(opened, Import(opened, refused, begun, on_progress), refused, strict=strict)
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(opened.close)
 
 
-async def _check_rest(path: Path, convert: Convert | None, opened: Journal, before: Sequence[Journal]) -> None:
-    """What the journal has not read yet; raises `InvalidRow`."""
-    scratch = await run_sync(fresh, opened.about)
-    try:
-        await checked_lines(path, convert, opened.progress.line, into=scratch, before=[opened, *before], strict=True)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await run_sync(scratch.close)
+@attrs.frozen
+class _FileImport:
+    """The import of one file, as it was asked for."""
+
+    path: Path
+    to: UserpilotAPI | Path
+    """The server, or the directory for upload files that are not sent."""
+    convert: Convert | None = attrs.field(kw_only=True)
+    rejected: Path = attrs.field(kw_only=True)
+    journal: Path = attrs.field(kw_only=True)
+    max_rows: int = attrs.field(kw_only=True)
+    series: Series | None = attrs.field(kw_only=True)
+
+    async def open_journal(self, converted_from: str | None, *, force: bool, rebind: bool) -> Journal:
+        """The file's journal, begun or gone on with; raises `ImportConflict` and `JournalError`."""
+        about = About(
+            name=new_name(self.path.name),
+            source=await fingerprint(self.path),
+            converted_from=converted_from,
+            series="" if self.series is None else self.series.so_far,
+        )
+        if isinstance(self.to, Path):
+            return await run_sync(fresh, about)
+        try:
+            return await opened_journal(self.to, self.journal, about, str(self.path), force=force, rebind=rebind)
+        except AlreadyImported:
+            if self.series is not None:
+                self.series.pass_over(self.path, self.convert, about.source)
+            raise
+
+    async def run(self, opened: Journal, running: Import, refused: RejectedFile, *, strict: bool) -> ImportReport:
+        """Read the file into the ``opened`` journal, and upload what is in it; the report, once all is done."""
+        at_end = None
+        before = [] if self.series is None else [self.series.journal]
+        if self.series is not None:
+            await self.series.catch_up()
+            at_end = partial(self.series.learn, opened, opened.about.source)
+        if strict and not opened.progress.all_read:
+            await self._check_rest(opened, before)
+        cutter = Cutter(opened, refused, self.convert, strict=strict, max_rows=self.max_rows, before=before)
+        source = FileSource(self.path, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.convert is None)
+        if isinstance(self.to, Path):
+            return await running.run(source, Writer(self.to, opened), at_end)
+        return await running.run(source, Uploader(self.to, opened, running), at_end)
+
+    async def _check_rest(self, opened: Journal, before: Sequence[Journal]) -> None:
+        """Check the lines that the journal has not read yet; raises `InvalidRow`."""
+        scratch = await run_sync(fresh, opened.about)
+        before = [opened, *before]
+        try:
+            await checked_lines(self.path, self.convert, opened.progress.line, into=scratch, before=before, strict=True)
+        except InvalidCall:
+            if opened.created:
+                await run_sync(opened.discard)
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run_sync(scratch.close)
 
 
 async def import_rows(
@@ -192,7 +218,7 @@ async def check_file(
     on_progress: OnProgress | None = None,
     series: Series | None = None,
 ) -> ImportReport:
-    """What an import of the file would find wrong; nothing is sent, and no journal written.
+    """Report what an import of the file would find wrong; nothing is sent, and no journal written.
 
     The bad rows are written to ``rejected`` if it is given. Raises `UnreadableFile`, and `InvalidRow` if ``strict``.
     """

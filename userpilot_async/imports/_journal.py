@@ -15,7 +15,6 @@ process is refused, and the operating system takes the lock back from one that w
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 from array import array
@@ -26,122 +25,28 @@ from typing import Any
 
 import attrs
 
-from .._runtime.database_files import MAGIC, DatabaseFile
-from .._runtime.private_files import create_private, is_there
-from ._report import FIRST_ERRORS, ImportConflict, JournalError
-from ._schema import APPLICATION_ID, SCHEMA, TABLES, VERSION, About, Part, Progress, Refusal
-
-_PATIENCE = 0.5  # seconds; without, of two that open it at the same moment both could be refused
-_LARGEST_LOG = 8 * 1024 * 1024  # bytes that SQLite's log keeps of its size after a larger transaction
+from ._journal_file import JournalFile
+from ._report import FIRST_ERRORS, JournalError
+from ._schema import TABLES, About, Part, Progress, Refusal
 
 
 class Journal:
     """Safe to use from any thread; one thing at a time. Raises `JournalError` for what the machine does."""
 
     def __init__(self, path: Path | None) -> None:
-        """``None`` is a journal that goes with the process, in a file without a name."""
+        """Open the journal at ``path``; ``None`` is one that goes with the process, in a file without a name."""
         self.path = path
-        self.created = False
         self.about: About
         self.progress: Progress
         self._lock = threading.RLock()
-        self._held: DatabaseFile | None = None
-        self._connection = self._opened()
-
-    # ── opening and closing ──
-
-    def _opened(self) -> sqlite3.Connection:
-        with self._told("opened"):
-            if self.path is not None:
-                self._held = self._hold(self.path)
-            place = "" if self.path is None else str(self.path)
-            try:
-                connection = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-            except BaseException:
-                self._let_go()
-                raise
-            try:
-                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-                self.created = self._prepare(connection)
-                if self.path is None:
-                    connection.execute("PRAGMA synchronous = OFF")
-                else:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.execute("PRAGMA synchronous = FULL")
-                    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
-                    connection.execute("BEGIN EXCLUSIVE")  # a lock that is not there is not held, either
-                    connection.execute("COMMIT")
-                if self._held is not None:
-                    self._held.confirm()
-            except BaseException:
-                connection.close()
-                self._let_go()
-                raise
-        return connection
-
-    def _hold(self, path: Path) -> DatabaseFile:
-        """The file, private from now on, because it holds what is in the source; made if there is none."""
-        with suppress(FileExistsError):
-            os.close(create_private(path))
-        held = DatabaseFile(path)
-        try:
-            self._check_header(held)
-            held.make_private()
-        except BaseException:
-            held.close()
-            raise
-        return held
-
-    def _check_header(self, held: DatabaseFile) -> None:
-        """Raise `ImportConflict` for what was named by mistake, which SQLite would otherwise write beside, or into."""
-        header = held.header()
-        if not held.size or header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
-            return
-        if not any(header) and is_there(held.path.with_name(held.path.name + "-journal")):
-            return  # the power went when it was being made
-        kind = "is a database, but" if header.startswith(MAGIC) else "is"
-        raise ImportConflict(f"{self._name} {kind} no journal of an import")
-
-    def _let_go(self) -> None:
-        if self._held is not None:
-            self._held.close()
-
-    def _prepare(self, connection: sqlite3.Connection) -> bool:
-        """Make the tables, if it is a new file; true if it is nobody's journal yet. What is no journal stays untouched.
-
-        Looked at by SQLite only: to open and close its file in another way takes the locks of this process away.
-        """
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            # What has no page of its own is a program: it does what whoever made it wanted.
-            counts = "count(*), total(NOT coalesce(rootpage, 0))"
-            tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
-            if application not in (0, APPLICATION_ID) or (tables and not version):
-                raise ImportConflict(f"{self._name} is a database, but no journal of an import")
-            if version > VERSION:
-                raise ImportConflict(f"{self._name} is of version {version}, which a newer userpilot_async wrote")
-            if programs:
-                raise ImportConflict(f"{self._name} has views, triggers or virtual tables, as no journal has")
-            if not version:
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            new = not connection.execute("SELECT count(*) FROM about").fetchone()[0]
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if type(error) is sqlite3.DatabaseError:
-                raise ImportConflict(f"{self._name} is no journal of an import") from error
-            raise
-        return new
+        self._file = JournalFile(path)
+        self._connection = self._file.connection
+        self.created = self._file.created
+        """Nobody's journal was there."""
 
     def begin(self, about: About, max_bytes: int) -> None:
         """Make it the journal of a new import, and forget whatever there was."""
-        with self._lock, self._told("written"), self._transaction():
+        with self._lock, self._file.translated("written"), self._transaction():
             for table in TABLES:
                 self._connection.execute(f"DELETE FROM {table}")
             progress = Progress(max_bytes=max_bytes)
@@ -151,7 +56,7 @@ class Journal:
 
     def load(self) -> None:
         """Read where the import stands."""
-        with self._lock, self._told("read"):
+        with self._lock, self._file.translated("read"):
             about, progress = (
                 json.loads(self._connection.execute(f"SELECT said FROM {table}").fetchone()[0])
                 for table in ("about", "progress")
@@ -159,36 +64,28 @@ class Journal:
         self.about, self.progress = About(**about), Progress(**progress)
 
     def bind(self, about: About) -> None:
-        """Whose it is from now on. What it said before, perhaps a hash to guess a key from, is overwritten."""
+        """Write whose journal it is from now on, over what it said before, perhaps a hash to guess a key from."""
         with self.change():
             self._connection.execute("PRAGMA secure_delete = ON")
             self._connection.execute("UPDATE about SET said = ?", (json.dumps(attrs.asdict(about)),))
         self.about = about
 
     def close(self) -> None:
-        """Let go of it. SQLite's log goes into the file and is taken away."""
-        with self._lock, self._told("closed"):
-            try:
-                self._connection.close()
-            finally:
-                self._let_go()
+        """Let go of the file. SQLite's log goes into it and is taken away."""
+        with self._lock:
+            self._file.close()
 
     def discard(self) -> None:
         """Take the file away: nothing has happened yet."""
         with self._lock:
-            if self.path is not None:
-                # The log first, and both while they are locked: SQLite leaves the log of a file that is gone.
-                for path in (self.path.with_name(self.path.name + "-wal"), self.path):
-                    with suppress(OSError):
-                        path.unlink()
-            self.close()
+            self._file.discard()
 
     # ── transactions ──
 
     @contextmanager
     def change(self) -> Iterator[Progress]:
-        """One step: what is done to the progress that this gives out, and to the tables, happens or does not."""
-        with self._lock, self._told("written"):
+        """A transaction: what is done to the progress that it gives out, and to the tables, happens or does not."""
+        with self._lock, self._file.translated("written"):
             now = attrs.evolve(self.progress)
             with self._transaction():
                 yield now
@@ -205,24 +102,6 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-
-    @contextmanager
-    def _told(self, done: str) -> Iterator[None]:
-        """SQLite's errors, and the disk's, as ours."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise ImportConflict(f"{self._name} is in use: another process works on this import") from error
-            raise JournalError(f"{self._name} cannot be {done}: {error}") from error
-        except sqlite3.Error as error:
-            raise JournalError(f"{self._name} cannot be {done}: {error}") from error
-        except OSError as error:
-            raise JournalError(f"{self._name} cannot be {done}: {error.strerror or error}") from error
-
-    @property
-    def _name(self) -> str:
-        return "a temporary journal" if self.path is None else str(self.path)
 
     # ── filling parts: inside of `change` ──
 
@@ -252,7 +131,7 @@ class Journal:
         )
 
     def note_errors(self, refusals: Sequence[Refusal]) -> None:
-        """Remember the first few."""
+        """Remember the first few refusals, for the report."""
         there = self._connection.execute("SELECT count(*) FROM errors").fetchone()[0]
         for refusal in refusals[: FIRST_ERRORS - there]:
             self._connection.execute(
@@ -269,13 +148,13 @@ class Journal:
 
     def first_part(self) -> Part | None:
         """The next one to do something about."""
-        with self._lock, self._told("read"):
+        with self._lock, self._file.translated("read"):
             found = self._connection.execute("SELECT * FROM parts ORDER BY place LIMIT 1").fetchone()
         return None if found is None else Part(*found)
 
     def waiting(self) -> int:
         """How many files were cut and are not done with; halves count as the one that they were."""
-        with self._lock, self._told("read"):
+        with self._lock, self._file.translated("read"):
             return int(self._connection.execute("SELECT count(DISTINCT root) FROM parts").fetchone()[0])
 
     def filename(self, part: Part) -> str:
@@ -283,9 +162,9 @@ class Journal:
         return f"{self.about.name}-{part.place}{f'-{part.again}' if part.again else ''}.ndjson"
 
     def content(self, part: Part) -> bytes:
-        """Its rows, as NDJSON."""
+        """The rows of the part, as NDJSON."""
         found: list[bytes] = []
-        with self._lock, self._told("read"):
+        with self._lock, self._file.translated("read"):
             for first, rows, content, _ in self._pieces(part):
                 if first >= part.first and first + rows <= part.first + part.rows:
                     found.append(content)
@@ -296,10 +175,10 @@ class Journal:
 
     def line_of(self, part: Part) -> int:
         """The number of the line that its first row is of."""
-        with self._lock, self._told("read"):
+        with self._lock, self._file.translated("read"):
             for first, _, _, numbers in self._pieces(part):
                 return int(array("Q", numbers)[part.first - first])
-        raise JournalError(f"{self._name} has no rows of {part.place}")
+        raise JournalError(f"{self._file.name} has no rows of {part.place}")
 
     def _pieces(self, part: Part) -> Iterator[tuple[int, int, bytes, bytes]]:
         first = 0
@@ -314,7 +193,7 @@ class Journal:
             first += rows
 
     def sending(self, part: Part) -> None:
-        """Its request is about to leave: from here on the server may have it."""
+        """The part's request is about to leave: from here on the server may have it."""
         self._set(part, "sent = sent + 1")
 
     def answered(self, part: Part) -> None:
@@ -337,20 +216,20 @@ class Journal:
                 self._connection.execute("INSERT INTO jobs (job_id) VALUES (?)", (job_id,))
 
     def completed(self, part: Part, rows: int) -> None:
-        """Its job is over, and has done so many rows by its own word: none, if the server has forgotten it."""
+        """The part's job is over, and has done so many ``rows`` by its own word: 0, if the server has forgotten it."""
         with self.change() as now:
             now.completed += rows
             now.unconfirmed += part.rows - rows
             self._drop(part)
 
     def written(self, part: Part) -> None:
-        """Its file was written, in a dry run."""
+        """The part's file was written, in a dry run."""
         with self.change() as now:
             now.files += 1
             self._drop(part)
 
     def once_more(self, part: Part) -> None:
-        """Its job has failed: another one, under another name, because the list knows the old one."""
+        """The part's job has failed: another follows, under another name, because the list knows the old one."""
         with self.change() as now:
             now.uploaded -= part.rows
             now.possible_duplicates += part.rows
@@ -374,7 +253,7 @@ class Journal:
             self._insert(f"{part.place}.1", part.first + rows, part.rows - rows, part.size - size, *known)
 
     def refuse(self, part: Part, refusal: Refusal, write: Callable[[Progress, Sequence[Refusal]], object]) -> None:
-        """It is one row, and the server will not have it; ``write`` puts it into the rejected file."""
+        """The part is a row that the server will not have; ``write`` puts the refusal into the rejected file."""
         with self.change() as now:
             if part.running:
                 now.uploaded -= part.rows
@@ -385,7 +264,7 @@ class Journal:
             self._drop(part)
 
     def finish(self, when: str) -> None:
-        """It is done: what is left says so, and is small."""
+        """The import is done: what is left of the journal says since ``when``, for people, and is small."""
         with self.change() as now:
             now.finished = when
             for table in ("parts", "pieces", "profiles"):
@@ -394,7 +273,7 @@ class Journal:
             self._connection.execute("VACUUM")
 
     def jobs(self) -> tuple[str, ...]:
-        """All of them, in order."""
+        """The ids of all jobs, in the order of submission."""
         return tuple(str(row[0]) for row in self._all("SELECT job_id FROM jobs ORDER BY number"))
 
     def errors(self) -> tuple[tuple[int, str, str], ...]:
@@ -403,7 +282,7 @@ class Journal:
         return tuple((int(line), str(field), str(reason)) for line, field, reason in found)
 
     def _all(self, query: str) -> list[Any]:
-        with self._lock, self._told("read"):
+        with self._lock, self._file.translated("read"):
             return self._connection.execute(query).fetchall()
 
     def _set(self, part: Part, change: str) -> None:

@@ -27,7 +27,7 @@ def new_name(source: str) -> str:
 
 
 def fresh(about: About) -> Journal:
-    """One that goes with the process."""
+    """A new journal that goes with the process."""
     journal = Journal(None)
     journal.begin(about, MAX_BYTES)
     return journal
@@ -58,7 +58,7 @@ async def opened(
 
 
 def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
-    """What the journal knows."""
+    """The report of what the journal knows; ``elapsed`` is in seconds."""
     now = journal.progress
     return ImportReport(
         read=now.read,
@@ -78,7 +78,7 @@ def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
 
 
 def _checked(journal: Journal, about: About, source: str) -> About:
-    """Whose journal it is; `ImportConflict` if it is another source's."""
+    """The journal's own word on its source; raises `ImportConflict` if that is another one than ``about`` says."""
     known = journal.about
     if known.source != about.source:
         raise ImportConflict(
@@ -119,7 +119,7 @@ def _is_of(known: About, keys: KeyRing, server: str) -> bool:
 
 
 def _is_old(known: About, keys: KeyRing) -> bool:
-    """It is this account's, and an earlier version has written it."""
+    """Whether the journal is this account's, and an earlier version has written it."""
     return known.key == keys.old_fingerprint(bytes.fromhex(known.salt))
 
 

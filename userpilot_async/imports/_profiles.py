@@ -1,4 +1,4 @@
-"""What is known of users and companies so far: carried forward into each later row of theirs.
+"""Profiles of users and companies, as far as rows have told them: carried forward into each later row of theirs.
 
 In an import a row with fewer properties can blank the ones that it leaves out; the vendor asks for the full list in
 every row. Source: docs.userpilot.com, "Import data", read 2026-10. The rows count in the order in which they come.

@@ -45,7 +45,7 @@ class UnreadableFile(UserpilotError):
 
 @attrs.frozen
 class Line:
-    """One line of a file, or one record of a CSV file: its ``fields``, or the ``error`` for which it has none."""
+    """A line of a file, or a record of a CSV file: its ``fields``, or the ``error`` for which it has none."""
 
     number: int
     """From 1; of a CSV record the line at which it begins."""
@@ -97,7 +97,7 @@ class Lines(Iterator[Line]):
                 self._end, self._file = file.tell(), None
 
     def _objects(self) -> Generator[Line | None]:
-        """NDJSON."""
+        """Lines of NDJSON, each an object."""
         with self._stream() as stream:
             number = silent = 0
             for line in _physical(stream):
@@ -125,7 +125,7 @@ class Lines(Iterator[Line]):
                 yield Line(number, fields, None, text)
 
     def _records(self, delimiter: str) -> Generator[Line | None]:
-        """CSV."""
+        """Records of CSV, each a row."""
         # For the process, and only ever upwards: there is no limit for one reader, and a metadata cell can be long.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
         with self._stream() as stream:
@@ -171,7 +171,7 @@ def lines(path: File, *, skip: int = 0, format: Format | None = None) -> Lines:
 
 
 def _delimiter_of(path: Path, format: Format | None) -> str | None:
-    """What stands between cells, for CSV; ``None`` for NDJSON; `UnreadableFile` for neither."""
+    """The character between cells, for CSV; ``None`` for NDJSON. Raises `UnreadableFile` for neither."""
     with _opened(path) as (_, stream):
         first, blank = b"", 0
         for first in _physical(stream):
@@ -334,7 +334,7 @@ class _Feed(Iterator[str]):
 
 
 class _Columns:
-    """What the columns of a CSV file are."""
+    """The columns of a CSV file, by what they hold."""
 
     def __init__(self, header: list[str]) -> None:
         self._names = [name.strip() for name in header]

@@ -1,4 +1,4 @@
-"""What an import says of itself: while it runs, at its end, and when it cannot go on."""
+"""Reports of an import: while it runs, at its end, and when it cannot go on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ImportConflict(JournalError):
 
 
 class AlreadyImported(ImportConflict):
-    """This very file was imported before; ``report`` says what came of it. ``force=True`` imports it once more."""
+    """The very same file was imported before; ``report`` says what came of it. ``force=True`` imports it once more."""
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class InvalidRow(InvalidCall):
 
 @attrs.frozen(kw_only=True)
 class ImportReport:
-    """What became of an import: of all of it, also of what earlier runs did before they were interrupted.
+    """The outcome of an import: of all of it, also of what earlier runs did before they were interrupted.
 
     ``valid == uploaded`` once it is complete: a row that the server refuses afterwards counts as refused.
     """
@@ -108,7 +108,7 @@ class ImportProgress:
     bytes_read: int = 0
     """Of the source as it lies on the disk: packed, if it is gzip."""
     bytes_total: int | None = None
-    """Its size; ``None`` for an iterable."""
+    """The source's size; ``None`` for an iterable."""
     read: int = 0
     valid: int = 0
     refused: int = 0

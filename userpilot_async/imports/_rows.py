@@ -136,7 +136,7 @@ _OF_USERS: dict[str, Callable[[Any], Any]] = {
 
 @attrs.frozen
 class _Rules:
-    """What a row of one type may have, and what it must."""
+    """Rules of one type of row: the fields that it may have, and those that it must."""
 
     checks: Mapping[str, Callable[[Any], Any]]
     required: tuple[str, ...]
@@ -246,7 +246,7 @@ class _Row:
 
 @attrs.frozen(kw_only=True)
 class _UserRow(_Row):
-    """What the rows of users have in common. All but the `user_id` may be left out."""
+    """Fields that all rows of users have. All but the `user_id` may be left out."""
 
     user_id: str
     company_id: str | None = None
@@ -268,14 +268,14 @@ class _UserRow(_Row):
 
 @attrs.frozen(kw_only=True)
 class IdentifyUser(_UserRow):
-    """What was known of a user: up to 500 properties in `metadata`, ``None`` for one to remove."""
+    """Facts that were known of a user: up to 500 properties in `metadata`, ``None`` for one to remove."""
 
     event_type: ClassVar[str] = "identify_user"
 
 
 @attrs.frozen(kw_only=True)
 class IdentifyCompany(_Row):
-    """What was known of a company; the same rules as for a user."""
+    """Facts that were known of a company; the same rules as for a user."""
 
     event_type: ClassVar[str] = "identify_company"
 

@@ -1,4 +1,4 @@
-"""What is in the journal of an import: its tables, and their rows as values."""
+"""The tables in the journal of an import, and their rows as values."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ TABLES = ("about", "progress", "parts", "pieces", "jobs", "errors", "profiles")
 
 @attrs.frozen(kw_only=True)
 class About:
-    """Whose journal it is."""
+    """The source and the account that a journal belongs to."""
 
     name: str
     """How the upload files are called, before their numbers: different for each import there ever is."""
     source: str
-    """What tells this source from others, and from itself when it has changed."""
+    """The fingerprint of the source, also of what it was before it changed."""
     converted_from: str | None = None
     server: str = ""
     salt: str = ""
     key: str = ""
     """The fingerprint of the API key."""
     series: str = ""
-    """What tells the files before this one, whose profiles its rows carry on, from others; empty if there are none."""
+    """The fingerprint of the files before this one, whose profiles its rows carry on; empty if there are none."""
 
 
 @attrs.define(kw_only=True)
@@ -99,12 +99,12 @@ class Part:
 
     @property
     def in_doubt(self) -> bool:
-        """It was sent, or was about to be, and nobody wrote down an answer: the server may have it."""
+        """The file was sent, or was about to be, and no answer was written down: the server may have it."""
         return self.sent > self.answered
 
     @property
     def whole(self) -> bool:
-        """It is not a half of another one."""
+        """The part is not a half of another one."""
         return "." not in self.place
 
 

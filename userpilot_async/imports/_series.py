@@ -28,7 +28,7 @@ class Series:
         self._unread: list[tuple[Path, Convert | None]] = []
 
     async def catch_up(self) -> None:
-        """Read what was passed over."""
+        """Read the files that were passed over."""
         while self._unread:
             path, convert = self._unread[0]
             await checked_lines(path, convert, 0, into=self.journal)
@@ -45,7 +45,7 @@ class Series:
         self._note(source)
 
     def close(self) -> None:
-        """Forget it all."""
+        """Forget all profiles of the series."""
         self.journal.close()
 
     def _learn(self, journal: Journal) -> None:

@@ -29,7 +29,7 @@ _HASHED = 32 * 1024 * 1024  # bytes at once, for the fingerprint: less than 0.1 
 
 
 class Source(Protocol):
-    """Where the lines come from."""
+    """The origin of lines: a file, or an iterable."""
 
     @property
     def bytes_read(self) -> int: ...
@@ -53,9 +53,9 @@ class Source(Protocol):
 
 
 async def fingerprint(path: Path) -> str:
-    """What tells a file from others, and from itself when it has changed: all its bytes. Raises `OSError`.
+    """A text that tells a file from others, and from itself when it has changed: of all its bytes. Raises `OSError`.
 
-    Not its time, which a copy has not kept, and a script that writes the same rows again has not, either.
+    Its time does not count, which a copy has not kept, nor a script that writes the same rows again.
     """
     digest, size = hashlib.sha256(), 0
 
@@ -234,7 +234,7 @@ class RowsSource:
 
 
 def _next_of(rows: Iterable[AnyRow] | AsyncIterable[AnyRow]) -> Callable[[], Awaitable[object]]:
-    """What gives the next row, or raises `StopAsyncIteration`."""
+    """A function that gives the next row, or raises `StopAsyncIteration`."""
     if isinstance(rows, AsyncIterable):
         return aiter(rows).__anext__
     iterator = iter(rows)

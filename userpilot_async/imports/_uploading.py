@@ -1,7 +1,7 @@
-"""One part after the other to the server: submitted, watched, and searched for whenever an answer was lost.
+"""Parts go to the server, one after the other: submitted, watched, and searched for whenever an answer was lost.
 
 How a file's life goes on is decided by `FileJob`; here, each turn of it is written into the journal before anything is
-done about it, so that whoever finds the journal begins where this process ended.
+done about it, so that the next process to find the journal begins where this one ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import anyio
 from anyio.to_thread import run_sync
 
 from .._errors.tree import JobFailed, Rejected
-from .._protocol.file_job import FileJob, JobRules, JobState, Pace
+from .._protocol.backoff import Pace
+from .._protocol.file_job import FileJob, JobRules, JobState
 from .._protocol.job_effects import (
     Busy,
     Completed,
@@ -44,10 +45,10 @@ LOST = "the answer to an upload got lost: its file is looked for in the job list
 UNREAD = "the answer to an upload got lost, and the job list was not read to its end: it is read again"
 
 
-class Surroundings(Protocol):
+class ImportContext(Protocol):
     """The import that an upload is part of, as far as an upload needs it."""
 
-    def say(self, job: Job | None = None, waiting_for: str | None = None) -> None:
+    def show_progress(self, job: Job | None = None, waiting_for: str | None = None) -> None:
         """Report to the caller how far the import is, with the job as last seen, and why nothing moves."""
         ...
 
@@ -71,10 +72,10 @@ class Surroundings(Protocol):
 class Uploader:
     """Brings a part from one state in the journal to the next; what comes then is always read off the journal."""
 
-    def __init__(self, api: UserpilotAPI, journal: Journal, around: Surroundings) -> None:
+    def __init__(self, api: UserpilotAPI, journal: Journal, context: ImportContext) -> None:
         self._api = api
         self._journal = journal
-        self._around = around
+        self._context = context
         self._pace = Pace(random.random, SHORTEST_PAUSE)
         self._refusals = 0
         self._failed_jobs = 0
@@ -88,19 +89,19 @@ class Uploader:
         """
         file = self._file_of(part)
         if file.state is JobState.RUNNING:
-            self._around.say()
+            self._context.show_progress()
         written = False
         while not written:
             step = file.next(anyio.current_time())
             if not isinstance(step, JobStep):
-                await self._around.pause(step - anyio.current_time(), self._why(part, file))
+                await self._context.pause(step - anyio.current_time(), self._why(part, file))
                 continue
             verdict = await self._carry_out(step, part, file)
             effects = file.done(step, verdict, anyio.current_time())
             if step.what == "submit" and verdict.meaning is Meaning.ACCEPTED:
                 self._submitted = part.place
             if part.running and verdict.meaning is Meaning.ACCEPTED and file.job is not None:
-                self._around.say(file.job)
+                self._context.show_progress(file.job)
             for effect in effects:
                 # Of a lost file that is found at its job's end, the end is seen anew: the journal goes first.
                 written = written or await self._write_down(effect, part, verdict)
@@ -117,7 +118,7 @@ class Uploader:
         return file
 
     def _why(self, part: Part, file: FileJob) -> str | None:
-        """What is waited for, in words for people; ``None`` while a job runs as it should."""
+        """The reason for a pause, in words for people; ``None`` while a job runs as it should."""
         if self._outage:
             return f"the server is not available: {self._outage}"
         if file.state is JobState.SUBMITTING:
@@ -131,8 +132,8 @@ class Uploader:
         submits, content = step.what == "submit", b""
         if submits:
             content = await run_sync(self._journal.content, part)
-            self._around.check()
-            self._around.say()
+            self._context.check()
+            self._context.show_progress()
             await run_sync(self._journal.sending, part)
         verdict = await self._api._carry_out(step, content, file.filename)
         self._outage = ""
@@ -180,8 +181,8 @@ class Uploader:
         if self._refusals >= MOST_REFUSALS:
             raise error_of(verdict)
         if part.rows == 1:
-            refusal = await self._around.refusal(part, f"the server answered {verdict.status}", verdict.detail)
-            await self._around.refuse(part, refusal)
+            refusal = await self._context.refusal(part, f"the server answered {verdict.status}", verdict.detail)
+            await self._context.refuse(part, refusal)
         elif too_large:
             # Learned of whole files only: a row that is too large by itself must not make all files small.
             learned = max(1, part.size // 2) if part.whole else None
@@ -196,6 +197,6 @@ class Uploader:
         if not part.failures:
             await run_sync(self._journal.once_more, part)
         elif part.rows == 1:
-            await self._around.refuse(part, await self._around.refusal(part, "job_failed"))
+            await self._context.refuse(part, await self._context.refusal(part, "job_failed"))
         else:
             await run_sync(self._journal.split, part)

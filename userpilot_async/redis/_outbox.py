@@ -220,5 +220,5 @@ class RedisOutbox(DurableOutbox):
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
         """While Redis is away, not so calls that found no room, and have been told so."""
-        notes = batch.term == self.term and batch.has_senders_notes()
+        notes = batch.term == self.send_log.term and batch.has_senders_notes()
         return not self.away or any(not put.withdrawn for put in batch.puts) or notes

@@ -8,13 +8,12 @@ no longer than a deadline and one more answer: a node that is silent goes to the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 import attrs
 from redis.exceptions import (
-    AskError,
     AuthenticationError,
     ClusterDownError,
     ConnectionError,
@@ -22,7 +21,6 @@ from redis.exceptions import (
     NoPermissionError,
     ResponseError,
     TimeoutError,
-    TryAgainError,
 )
 
 from ._failures import Unreachable
@@ -38,9 +36,6 @@ LEARN_EVERY = 60.0  # seconds between two looks at which nodes a cluster has
 RARELY = 10  # times as long as it took in vain to connect to a Sentinel, which holds up the outbox meanwhile
 ENOUGH_SENTINELS = 3  # answers: one of them may be behind, and says so by its epoch
 MOST_SHARES = 4  # of the deadline, at least a quarter of it for each node
-OF_A_CLUSTER: Mapping[str, Callable[[str], ResponseError]] = {
-    "MOVED": MovedError, "ASK": AskError, "TRYAGAIN": TryAgainError, "CLUSTERDOWN": ClusterDownError,
-}  # fmt: skip
 MOST_HOPS = 5  # from one node of a cluster to the next one
 UNREACHABLE = (ConnectionError, TimeoutError, OSError, ClusterDownError)  # here; another node may know more
 
@@ -79,17 +74,10 @@ def ask(connection: Any, *commands: bytes) -> list[Any]:
         try:
             answers.append(connection.read_response())
         except ResponseError as error:
-            refused = refused or _as_said(error)
+            refused = refused or error
     if refused is not None:
         raise refused
     return answers
-
-
-def _as_said(error: ResponseError) -> ResponseError:
-    """What a node of a cluster says. redis-py 5.0 knows these errors by name in its own cluster client only."""
-    code, _, words = str(error).partition(" ")
-    kind = OF_A_CLUSTER.get(code) if type(error) is ResponseError else None
-    return error if kind is None else kind(words)
 
 
 def _close(connection: Any) -> None:

@@ -272,15 +272,19 @@ async def test_row_66_a_client_that_is_cancelled_while_it_closes_leaves_no_call_
         proxy.delay(0.003)
         async with free_of_leaks(within=8.0):
             for round_ in range(10):
+                closes = asyncio.Event()
 
-                async def use(round_: int = round_) -> None:
+                async def use(round_: int = round_, closes: asyncio.Event = closes) -> None:
                     async with with_redis(proxy.url, max_wait=None) as userpilot:
                         for n in range(5):
                             receipts[round_ * 10 + n] = await userpilot.track("u", "c", {"mark": round_ * 10 + n})
+                        closes.set()
                         await userpilot.aclose()
 
                 task = asyncio.create_task(use())
-                await asyncio.sleep(0.015 * (round_ + 1))
+                if round_ % 2:  # or somewhere on the way there
+                    await closes.wait()
+                await asyncio.sleep(0.003 * round_)
                 task.cancel()
                 await asyncio.wait({task})
 

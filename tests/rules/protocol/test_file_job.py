@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from userpilot_async._protocol.backoff import BUSY_LONGEST, Pace
 from userpilot_async._protocol.file_job import (
-    BUSY_LONGEST,
     LATE_SEARCH,
     LONGEST_JOB,
     MISSES,
@@ -22,7 +22,6 @@ from userpilot_async._protocol.file_job import (
     FileJob,
     JobRules,
     JobState,
-    Pace,
 )
 from userpilot_async._protocol.job_effects import (
     Busy,
@@ -210,7 +209,7 @@ def test_refusals_of_the_key_and_limits_are_the_gates_matter_if_there_is_one(sta
     postponed = story.answer(answered(status))[0]
 
     assert Postponed(until=0.0) == postponed
-    assert 0.5 <= Story(new_file(JobRules(alone=True))).answer(answered(429))[0].until
+    assert [Postponed(until=1.0)] == Story(new_file(JobRules(alone=True))).answer(answered(429))
 
 
 @pytest.mark.parametrize(("status", "too_large"), [(400, False), (422, False), (413, True)])
@@ -306,6 +305,19 @@ def test_a_watched_job_is_believed_in_for_as_long_as_the_server_knows_it():
         assert [] == story.answer(looked("processing"))
 
 
+def test_a_watched_job_without_an_id_is_believed_in_while_a_list_shows_it_and_for_an_hour_without():
+    story = Story(new_file())
+    story.file.watch("", 0.0)
+    while story.now < 24 * HOUR:
+        assert [] == story.answer(listed(mine("processing", "")))
+    last_seen = story.now
+    while not (effects := story.answer(UNREAD, UNREAD)):
+        assert story.now < 48 * HOUR
+
+    assert [Overdue(outage=False)] == effects
+    assert HOUR == pytest.approx(story.now - last_seen, abs=2 * LONGEST_PAUSE + PACE)
+
+
 # ── whatever the server says ──
 
 ANSWERS = {
@@ -331,13 +343,12 @@ class Life(RuleBasedStateMachine):
         begins=st.sampled_from(["new", "lost", "running"]),
     )  # fmt: skip
     def begin(self, thorough: bool, list_optional: bool, alone: bool, named: bool, begins: str) -> None:
-        self.rules = JobRules(thorough=thorough, list_optional=list_optional, alone=alone)
-        self.file = new_file(self.rules)
+        self.job_rules = JobRules(thorough=thorough, list_optional=list_optional, alone=alone)
+        self.file = new_file(self.job_rules)
         self.file.named = named or begins != "new"
         self.now = 0.0
         self.has = begins == "running"  # the server has the file
         self.denials = 0  # whole lists without the file, since the last submission
-        self.began_at = 0.0
         self.accepted = begins == "running"
         self.effects: list[Effect] = []
         if begins == "lost":
@@ -410,13 +421,13 @@ class Life(RuleBasedStateMachine):
             self.accepted = True
         elif isinstance(effect, NotFound):
             assert not self.accepted
-            if effect.lost and self.file.named and not self.rules.list_optional:
-                assert self.denials >= len(self.rules.searches), "no word but a whole list counts"
+            if effect.lost and self.file.named and not self.job_rules.list_optional:
+                assert self.denials >= len(self.job_rules.searches), "no word but a whole list counts"
                 assert not self.has
         elif isinstance(effect, (Completed, Failed, Forgotten, Found, Missing)):
             assert self.accepted
         elif isinstance(effect, Overdue):
-            assert self.now >= self.began_at + LONGEST_JOB
+            assert self.now >= LONGEST_JOB
         elif isinstance(effect, (Busy, Postponed)):
             assert self.now <= effect.until <= self.now + MINUTE
 

@@ -59,20 +59,20 @@ class Heirs(Simulation):
     def take_in(self) -> None:
         """As the sender does."""
         self._client.time = self.now
-        left = self.outbox.inherited()
+        left = self.outbox.send_log.inherited()
         if left is not None:
             self.left = left
             self.schedule.inherit(left, self.now)
         for ticket in self.outbox.take(10**9):
-            self.schedule.add(ticket, self.outbox.was_sent(ticket[0]))
+            self.schedule.add(ticket, self.outbox.send_log.was_sent(ticket[0]))
         self.carry_on()
 
     def sending(self, work: Request) -> None:
         self._under_way[work] = request = note_of(work)
-        assert at_once(self.outbox.sending(request))
+        assert at_once(self.outbox.send_log.sending(request))
 
     def landed(self, work: Request, verdict: Verdict) -> None:
-        self.outbox.landed(
+        self.outbox.send_log.landed(
             self._under_way.pop(work),
             answered=True if verdict.status is not None else False if verdict.meaning is Meaning.LOST else None,
             lost=verdict.meaning in (Meaning.LOST, Meaning.AGAIN) and isinstance(work.head, Post),

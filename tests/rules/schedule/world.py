@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from tests.contract.inline import Client, at_once
-from userpilot_async._outbox.protocol import MemoryOutbox
+from userpilot_async._outbox.memory import MemoryOutbox
 from userpilot_async._protocol.verdict import Verdict, of_answer, of_failure
 from userpilot_async._schedule.destination import Destination
 from userpilot_async._schedule.routes.route import Request
@@ -155,7 +155,7 @@ class World:
             self.outbox.settle(settlement)
         settled.done = []
         for filename in settled.forgotten:
-            self.outbox.forget(filename)
+            self.outbox.send_log.forget(filename)
         settled.forgotten = []
 
     def _delay(self) -> float:

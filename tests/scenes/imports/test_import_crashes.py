@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.harness import length
 from tests.harness.clock import run_virtual
 from tests.scenes.conftest import MINUTE_BEGINS
 from tests.scenes.imports.conftest import Killer, marks, rejected, track, user
@@ -35,6 +36,7 @@ LINES = [
 GOOD = list(range(19))
 REJECTED = [6, 16, 17, 22]
 ENOUGH = 200  # of places to end at; there are about 60, and the test ends with the last
+EVERY = length.step()  # of them, each test begins at another one
 
 
 class Died(BaseException):
@@ -111,8 +113,8 @@ def dies(error: BaseException) -> bool:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_it_may_die_at_every_transaction(tmp_path, monkeypatch, backend, when):
-    died = 0
-    for at in range(1, ENOUGH):
+    first = 1 + (["asyncio", "trio"].index(backend) + 2 * ["before", "after"].index(when)) % EVERY
+    for at in range(first, ENOUGH, EVERY):
         deaths = Deaths(at, when)
 
         async def story(path: Path, deaths: Deaths = deaths) -> bool:
@@ -136,15 +138,14 @@ def test_it_may_die_at_every_transaction(tmp_path, monkeypatch, backend, when):
         (tmp_path / str(at)).mkdir()
         if not run_virtual(story, backend, tmp_path / str(at) / "a.ndjson"):
             break
-        died += 1
 
-    assert 30 < died < ENOUGH - 1
+    assert 30 < at < ENOUGH - EVERY
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_it_may_be_cancelled_around_every_request(tmp_path, backend):
-    ended = 0
-    for at in range(1, ENOUGH):
+    first = 1 + ["asyncio", "trio"].index(backend) % EVERY
+    for at in range(first, ENOUGH, EVERY):
 
         async def story(path: Path, at: int = at) -> bool:
             world = World(path)
@@ -170,14 +171,13 @@ def test_it_may_be_cancelled_around_every_request(tmp_path, backend):
         (tmp_path / str(at)).mkdir()
         if not run_virtual(story, backend, tmp_path / str(at) / "a.ndjson"):
             break
-        ended += 1
 
-    assert 20 < ended < ENOUGH - 1
+    assert 20 < at < ENOUGH - EVERY
 
 
 def test_a_task_that_is_cancelled_natively_leaves_what_the_next_one_goes_on_with(tmp_path):
     """asyncio's own cancellation goes past anyio's scopes, and leaves a thread at its work."""
-    for at in range(1, ENOUGH):
+    for at in range(1, ENOUGH, EVERY):
 
         async def story(path: Path, at: int = at) -> bool:
             world = World(path)
@@ -203,7 +203,7 @@ def test_a_task_that_is_cancelled_natively_leaves_what_the_next_one_goes_on_with
         if not run_virtual(story, "asyncio", tmp_path / str(at) / "a.ndjson"):
             break
 
-    assert 20 < at < ENOUGH - 1
+    assert 20 < at < ENOUGH - EVERY
 
 
 def test_it_may_die_again_and_again(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the exports of all tools have in common: nested properties, ids that are numbers, fields that are absent.
+"""Readers for what all tools' exports share: nested properties, ids that are numbers, fields that are absent.
 
 Rows made here are unchecked: `checked` is what refuses them.
 """
@@ -14,7 +14,7 @@ from ..._calls.values import MAX_INTEGER, MAX_NAME, encode_json
 from ..._errors.tree import InvalidCall
 
 Exported = dict[str, Any]
-"""One JSON object of an export file. `Any`: what is in it is looked at before it is used."""
+"""A JSON object of an export file. `Any`: what is in it is looked at before it is used."""
 
 Rows = list[dict[str, Any]]
 Converter = Callable[[Exported], Rows]
@@ -130,7 +130,7 @@ def company_in(groups: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def company_type(name: str) -> str | None:
-    """Which of `COMPANY_GROUPS` a group type is, however it is spelt: ``Company``, ``org id``, ``account_name``."""
+    """The one of `COMPANY_GROUPS` that a group type is, in any spelling: ``Company``, ``org id``, ``account_name``."""
     return _company_type(name) if len(name) <= _LONGEST_TYPE else None
 
 

@@ -77,7 +77,10 @@ def _company(properties: dict[str, Any], at: object) -> Rows:
 
 
 def _known_of_the_person(event: Exported, properties: dict[str, Any]) -> dict[str, Any]:
-    """What was known before this event, and what it sets: a row with less could blank it. Removed ones are ``None``."""
+    """Properties known before this event, with those that it sets; ``None`` for those that it removes.
+
+    A row with fewer of them could blank the rest.
+    """
     before = members(event, "person_properties")
     once = {name: before.get(name, value) for name, value in members(properties, "$set_once").items()}
     known = {**before, **once, **members(properties, "$set")}

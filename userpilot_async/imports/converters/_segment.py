@@ -112,7 +112,7 @@ def _alias(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> R
 
 
 def _titles(call: Exported) -> dict[str, str]:
-    """What a page or screen is called."""
+    """The name of a page or screen."""
     return {name: call[name] for name in ("name", "category") if text(call.get(name))}
 
 
