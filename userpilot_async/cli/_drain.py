@@ -46,7 +46,7 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 def drain(server: Server, place: str | None, to: str, once: bool, late_after: float | None, as_json: bool) -> None:
     """Send the calls that wait in an outbox on disk or in Redis, and those that others put into it meanwhile.
 
-    One process at a time sends from an outbox. While another one sends, this one stands by; it takes over when the other
+    One process at a time sends from an outbox. While another one sends, this one stands by; it takes over when that one
     ends. It also sends if the URL has sender=false, which is for processes that only put calls. While Redis does not
     answer, it waits and says so.
 
