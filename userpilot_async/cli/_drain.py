@@ -15,7 +15,7 @@ from .._outbox.protocol import Outbox
 from .._outbox.url import may_be_url, outbox_at
 from .._runtime.environment import given
 from ..sqlite import SQLiteOutbox
-from ._console import say, stderr
+from ._console import echo, stderr
 from ._delivery import Delivery
 from ._delivery_text import as_dict, as_text
 from ._outbox_place import NO_FILE, VARIABLES
@@ -60,7 +60,7 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     # The environment may have the URL of those that only put.
     outbox = cast("Deployed", outbox).that_sends()
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
-        say(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
+        echo(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
     if not isinstance(outbox, SQLiteOutbox):
         _look_first(cast("RedisOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
@@ -81,7 +81,7 @@ def _look_first(outbox: RedisOutbox) -> None:
     try:
         outbox.admin().inspect()
     except OutboxError as error:
-        say(f"{error}; drain goes on and waits for it", err=True)
+        echo(f"{error}; drain goes on and waits for it", err=True)
 
 
 def outbox_there(place: str | None, called: str = "--outbox") -> Outbox | None:

@@ -15,7 +15,7 @@ import click
 import httpx
 
 from ._children import start
-from ._console import say
+from ._console import echo
 from ._exits import NotPossible, Unreachable
 
 SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
@@ -75,10 +75,10 @@ def emulate(
 
     def announce(url: str) -> None:
         key = "<the key you gave>" if api_key else "anything"
-        say(f"listening on {url}")
-        say(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
-        say(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
-        say(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
+        echo(f"listening on {url}")
+        echo(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
+        echo(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
+        echo(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
 
     try:
         asyncio.run(emulator.serve(app, host, port, announce))
