@@ -102,8 +102,8 @@ def in_turn() -> str:
 
 
 def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> None:
-    """Run these tests at this length, with a worker for each of two cores; the last ones are shared among them."""
-    session.run("pytest", "-n", "2", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
+    """Run these tests at this length. Three workers keep two cores busy: many tests wait for other programs."""
+    session.run("pytest", "-n", "3", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
 
 
 @nox.session

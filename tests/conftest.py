@@ -60,9 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
-    if "PYTEST_XDIST_WORKER" in os.environ and len(ours) > 1_000:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1 and len(ours) == len(items) > 1_000:
         items.sort(key=lambda item: TIERS.index(item.path.relative_to(HERE).parts[0]))
-        items[:] = items[0::2] + items[1::2]  # each of two workers begins with one half
+        items[:] = [item for first in range(workers) for item in items[first::workers]]  # each begins with the longest
 
 
 def _of_the_other_loop(items: list[pytest.Item]) -> set[pytest.Item]:

@@ -15,7 +15,7 @@ C = TypeVar("C")
 
 
 def line_of(call: Any) -> bytes:
-    """One line of JSON, without its newline. `Any` is a call of whatever destination: it has ``as_dict``."""
+    """A call as a line of JSON, without its newline. `Any` is a call of whatever destination: it has ``as_dict``."""
     return encode_json(call.as_dict()).encode()
 
 

@@ -1,4 +1,4 @@
-"""What became of a call, and what the server said of it."""
+"""The end of a call, and the server's words about it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DeliveryRoute = Literal["realtime", "bulk", "import"]
 
 @attrs.frozen
 class Outcome:
-    """What became of a call.
+    """The end that a call has come to.
 
-    ``reason`` says why a call is ``dead`` or ``dropped``. A ``merged`` call shares the fate of the row that
+    ``reason`` says why a call is ``dead`` or ``dropped``. A ``merged`` call shares the outcome of the row that
     took it in: ``row`` is that row's outcome, ``None`` while it is still on its way.
     """
 
@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def is_delivered(self) -> bool:
-        """The server has it."""
+        """The server has the call, as far as it says."""
         return self.status == "delivered"
 
     @property
@@ -50,14 +50,14 @@ MERGED = Outcome("merged")
 
 @attrs.frozen
 class Words:
-    """What a server said beside the status: for people, and for the vendor's support."""
+    """The words of a server beside the status: for people, and for the vendor's support."""
 
     detail: str = ""
-    """Its own words, shortened and printable; or the kind of network error."""
+    """The server's own words, shortened and printable; or the kind of network error."""
     error_code: str | None = None
     """Of the first error in the body, if it has one."""
     request_id: str | None = None
-    """The header ``x-request-id``."""
+    """The header ``x-request-id`` of the answer."""
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.detail, self.ids)))

@@ -1,4 +1,4 @@
-"""What calls say, as they wait: plain tuples, which the garbage collector need not walk, and their accessors.
+"""Payloads of calls, as they wait: plain tuples, which the garbage collector need not walk, and their accessors.
 
 The shapes are known in this file and nowhere else: others ask the functions below, or unpack a whole tuple into names.
 Classes would read better, but only an exact tuple whose items are plain is dropped by the garbage collector from what
@@ -25,10 +25,10 @@ WaitingEvent = tuple[int, float, Event]
 """
 
 Companion = tuple[Kind, str, dict[str, Any], int]
-"""What an identify says of another, of a user's company: its kind, its key, its properties and their size in bytes."""
+"""The part of an identify that is about another, a user's company: kind, key, properties and their bytes."""
 
 IdentifyPayload = tuple[dict[str, Any], dict[str, Any] | None, int, Companion | None]
-"""What an identify says: its properties; what stands beside them on the wire; its size in bytes, with that of its
+"""The payload of an identify: its properties; what stands beside them on the wire; its size in bytes, with that of its
 companion; and the companion, whose outcome it shares.
 """
 
@@ -85,7 +85,7 @@ def properties_of(identify: IdentifyPayload) -> dict[str, Any]:
 
 
 def fields_of(identify: IdentifyPayload) -> dict[str, Any] | None:
-    """What stands beside an identify's properties on the wire: a user's ``company_id``, an ``email``."""
+    """The fields beside an identify's properties on the wire: a user's ``company_id``, an ``email``."""
     return identify[1]
 
 
@@ -95,7 +95,7 @@ def size_of_identify(identify: IdentifyPayload) -> int:
 
 
 def companion_of(payload: Payload) -> Companion | None:
-    """What a call says of another, if it is an identify that does."""
+    """The part of a call that is about another, if it is an identify with one."""
     return payload[3] if isinstance(payload, tuple) and len(payload) == 4 else None
 
 
@@ -133,7 +133,7 @@ def ticket_id(ticket: Ticket) -> int:
 
 
 def ticket_accepted_at(ticket: Ticket) -> float:
-    """The moment when a call was accepted, on the clock of whoever made the ticket."""
+    """The moment when a call was accepted, on the clock of the ticket's maker."""
     return ticket[1]
 
 
@@ -143,5 +143,5 @@ def ticket_key(ticket: Ticket) -> Key:
 
 
 def ticket_payload(ticket: Ticket) -> Payload:
-    """What an accepted call says."""
+    """The payload of an accepted call."""
     return ticket[4]

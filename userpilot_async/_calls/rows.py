@@ -34,19 +34,19 @@ class RowState(Enum):
 
 @attrs.define(eq=False, slots=True)
 class Row:
-    """One person or company with everything that waiting identifies say of it; the later value wins.
+    """A person or company with everything that waiting identifies say of it; the later value wins.
 
     ``ids`` are the calls in it, in order of acceptance. The last one carries the row in the account, the
     others are merged.
     """
 
     kind: str
-    """What it is of: ``user``, ``company``."""
+    """The kind of its key: ``user``, ``company``."""
     key: str
     metadata: dict[str, Any]
     """Properties; `Any` is whatever the destination's values may be."""
     fields: dict[str, Any] | None
-    """What stands beside the properties on the wire, by its name there: a user's ``company_id``, an ``email``."""
+    """The fields beside the properties on the wire, by their names there: a user's ``company_id``, an ``email``."""
     ids: array[int]
     accepted_at: float
     """Of its oldest call: how long it has lingered for others."""
@@ -61,15 +61,15 @@ class Row:
     outcome: Outcome | None = None
     """The worst outcome of its parts so far."""
     words: Words = NO_WORDS
-    """What the server said, if it refused the row."""
+    """The server's words, if it refused the row."""
     settled: bool = False
-    """Its outcome is final."""
+    """The outcome of the row is final."""
     needs: tuple[Row, ...] = ()
     """Rows that came with these calls: a company with its properties."""
     riders: list[Row] | None = None
     """The other way round: rows that are not settled before this one is."""
     events: list[WaitingEvent] | None = None
-    """In a file of the Import API: the person's events that go behind it, out of their lane meanwhile."""
+    """In a file of the Import API: the person's events that go behind it, out of their queue meanwhile."""
     said_by: int = -1
     """The newest call that says something of it. Its riders may have merged with later ones, which are not in it."""
 
@@ -116,7 +116,7 @@ class Row:
 
     @property
     def is_blank(self) -> bool:
-        """It says nothing: it stands for events in a file."""
+        """The row says nothing: it stands for events in a file."""
         return not self.ids and not self.metadata and self.fields is None and self.events is not None
 
     @property
@@ -132,7 +132,7 @@ class Row:
 
     @property
     def awaited(self) -> bool:
-        """Users' calls have their fate tied to this company row."""
+        """Users' calls share the outcome of this company row."""
         return self.riders is not None and not all(rider.settled for rider in self.riders)
 
     @property

@@ -29,7 +29,7 @@ from .payload import (
 from .values import encode_json
 
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
-"""What reading something damaged raises, which may be anything: other programs write into a file or a database, too."""
+"""Errors that reading something damaged raises, which may be anything: other programs write there, too."""
 
 END = 2**63  # no id of SQLite or of Redis reaches it
 
@@ -86,7 +86,7 @@ class Stored:
         return self.kind, key, said
 
     def has_companion(self) -> bool:
-        """What is said holds something of another (a company)."""
+        """The payload holds something of another (a company)."""
         return has_companion(self.said)
 
     def checksum(self, call_id: int, accepted_at: float, size: int) -> int:
@@ -124,12 +124,12 @@ def _facts(said: Any) -> IdentifyPayload:
 
 
 def has_companion(said: Any) -> bool:
-    """What is said (JSON) holds something of another, a company. `Any`: a damaged row may hold anything."""
+    """A payload (JSON) holds something of another, a company. `Any`: a damaged row may hold anything."""
     return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
 
 
 def key_in(stored: Stored, kind: Kind) -> str | None:
-    """Whose row of this kind a call belongs to: its own, or that of another it says something of."""
+    """The key whose row of this kind a call belongs to: its own, or that of another it says something of."""
     try:
         its_kind, key, said = stored.call()
     except UNREADABLE:
@@ -147,7 +147,7 @@ def sealed(said: Any) -> str:
 
 
 def unsealed(text: Any) -> Any:
-    """What was sealed; ``None`` if it is damaged."""
+    """The value that was sealed; ``None`` if it is damaged."""
     try:
         said, _, seal = text.rpartition("#")
         return json.loads(said) if f"{zlib.crc32(said.encode()):08x}" == seal else None
@@ -156,7 +156,7 @@ def unsealed(text: Any) -> Any:
 
 
 def runs(ids: Iterable[int]) -> Runs:
-    """Ids as stretches."""
+    """Ids as stretches without gaps, in order."""
     stretches: Runs = []
     for one in sorted(ids):
         if stretches and one == stretches[-1][1] + 1:
@@ -168,7 +168,7 @@ def runs(ids: Iterable[int]) -> Runs:
 
 @attrs.frozen
 class Concluded:
-    """What became of calls, as everyone with the same outbox is told."""
+    """The outcome of calls, as everyone with the same outbox is told."""
 
     status: Status
     label: str | None
@@ -178,12 +178,12 @@ class Concluded:
 
     @classmethod
     def of(cls, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
-        """These calls have met this fate."""
+        """The outcome of these calls, as it is written down."""
         return cls(outcome.status, outcome.by or outcome.reason, runs(carriers), runs(merged))
 
     @classmethod
     def read(cls, said: Any) -> Concluded:
-        """One as it was written down, in JSON. Raises one of `UNREADABLE` if it is damaged."""
+        """An outcome as it was written down, in JSON. Raises one of `UNREADABLE` if it is damaged."""
         status, label, carriers, merged = said
         if status not in ("delivered", "dead", "dropped") or not (label is None or type(label) is str):
             raise ValueError("no outcome")
@@ -191,13 +191,13 @@ class Concluded:
 
     @property
     def outcome(self) -> Outcome:
-        """What became of the carriers."""
+        """The outcome of the carriers, for a ledger."""
         if self.status == "delivered":
             return Outcome("delivered", by=self.label)  # type: ignore[arg-type]  # it was one when it was written
         return Outcome(self.status, self.label)
 
     def as_list(self) -> list[Any]:
-        """For JSON."""
+        """A list of the four parts, which JSON can hold."""
         return [self.status, self.label, self.carriers, self.merged]
 
 

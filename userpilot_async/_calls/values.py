@@ -1,4 +1,4 @@
-"""What a value may be: the checks at the call.
+"""Values that properties may have: the checks at the call.
 
 Everything that passes here can go over the wire as it is; the server will not refuse it for its shape. Limits:
 docs.userpilot.com, "Identify users" and "Track events", read 2026-10; the integer range is RFC 8259, section 6.
@@ -24,13 +24,13 @@ from .times import iso_utc as iso_utc
 from .times import parsed_time as parsed_time
 
 Value = str | int | float | bool | None
-"""What the wire carries as a property."""
+"""A value that the wire carries as a property."""
 
 Convertible = Value | datetime | date | Decimal | UUID | Enum
-"""What a caller may give: a `Value`, or something with one obvious form as a `Value`."""
+"""A value that a caller may give: a `Value`, or something with one obvious form as a `Value`."""
 
 TAKEN = "str, int, float, bool, None, datetime, date, Decimal, UUID or Enum"
-"""The same, for messages."""
+"""Names of the types of a `Value`, for messages."""
 
 MAX_PROPERTIES = 500
 MAX_NAME = 255  # characters
@@ -86,12 +86,12 @@ def _own_text(value: str, field: str) -> str:
 
 
 def checked_user_id(value: object) -> str:
-    """`checked_id` for a user."""
+    """The id of a user, checked by `checked_id`."""
     return checked_id(value, "user_id")
 
 
 def checked_company_id(value: object) -> str:
-    """`checked_id` for a company."""
+    """The id of a company, checked by `checked_id`."""
     return checked_id(value, "company_id")
 
 
@@ -305,7 +305,7 @@ def check_encodable(text: str, field: str) -> None:
 
 
 def surrogate_in(ids: Mapping[str, str], properties: Mapping[str, Value], field: str) -> InvalidCall:
-    """Which of them UTF-8 cannot carry: raised or returned, after the encoder has failed."""
+    """The parts that UTF-8 cannot carry: raised or returned, after the encoder has failed."""
     for name, text in ids.items():
         if not text.isascii():
             check_encodable(text, name)

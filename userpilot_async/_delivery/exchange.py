@@ -23,7 +23,7 @@ ENCODE = 100  # lines encoded in one go: 0.4 ms of the application's loop
 
 def note_of(request: Request) -> RequestNote:
     """The request as the outbox notes it down, for a sender that may have to take over."""
-    note = RequestNote(request.route.budget, request.carried(), in_rows=request.in_rows())
+    note = RequestNote(request.endpoint.budget, request.carried(), in_rows=request.in_rows())
     if request.step is not None:
         note.filename, note.kind = request.step.batch.filename, request.step.batch.kind
         last_calls = [event_id(row.events[-1]) if row.events else row.last_call for row in request.rows]
@@ -34,7 +34,7 @@ def note_of(request: Request) -> RequestNote:
 
 async def exchange(connection: Connection, request: Request, reporting: Reporting) -> Verdict:
     """Make the request, and give what came of it; never raises for what a network or a server may do."""
-    route, path = request.route, request.route.path
+    endpoint, path = request.endpoint, request.endpoint.path
     if request.rows:
         body = await _encoded(request)
         if len(body) > MAX_FILE_BYTES and len(request.rows) > 1:
@@ -42,12 +42,14 @@ async def exchange(connection: Connection, request: Request, reporting: Reportin
         if reporting.detailed:
             reporting.file(request, len(body))
         filename = None if request.array else request.filename
-        return await connection.exchange(route.name, route.method, path, body, filename=filename)
+        return await connection.exchange(endpoint.name, endpoint.method, path, body, filename=filename)
     if request.job_id:
         path = path.format(job_id=quoted_job_id(request.job_id))
     if request.query:
         path = f"{path}?{request.query}"
-    return await connection.exchange(route.name, route.method, path, request.body or None, promises=route.promises)
+    return await connection.exchange(
+        endpoint.name, endpoint.method, path, request.body or None, promises=endpoint.promises
+    )
 
 
 async def _encoded(request: Request) -> bytes:

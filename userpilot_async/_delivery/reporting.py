@@ -90,7 +90,7 @@ class Reporting:
             self._health.failed(now)
         if self._destination.reads(verdict).meaning in (Meaning.INVALID, Meaning.TOO_LARGE):
             answer = f"answered {verdict.status}" if verdict.status is not None else verdict.detail
-            self._refusal = f"{self.server} {answer} on {request.route.name}"
+            self._refusal = f"{self.server} {answer} on {request.endpoint.name}"
 
     def poll(self, schedule: Schedule, waiting: int, now: float) -> None:
         """Log how the server is, if that has changed; ``waiting`` is how many calls wait."""
@@ -133,7 +133,7 @@ class Reporting:
             what = counted(len(request.rows), "row")
         elif request.body:
             what = f"{counted(request.load.calls if request.load is not None else 1)}, {len(request.body)} bytes"
-        log_line(logging.DEBUG, f"request: {request.route.method} {request.route.path}, {what}")
+        log_line(logging.DEBUG, f"request: {request.endpoint.method} {request.endpoint.path}, {what}")
 
     def answer(self, request: Request, verdict: Verdict, seconds: float) -> None:
         """Log how a request has ended, and after how many seconds."""
@@ -142,7 +142,7 @@ class Reporting:
         what = str(verdict.status) if verdict.status is not None else f"none ({verdict.detail})"
         if verdict.detail == CANCELLED:
             what = "not waited for"
-        log_line(logging.DEBUG, f"answer: {what} on {request.route.name} after {1_000 * seconds:.0f} ms{by}")
+        log_line(logging.DEBUG, f"answer: {what} on {request.endpoint.name} after {1_000 * seconds:.0f} ms{by}")
 
     def file(self, request: Request, size: int) -> None:
         """Log that a file of ``size`` bytes is about to be uploaded."""

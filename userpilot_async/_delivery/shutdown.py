@@ -84,12 +84,12 @@ class Shutdown:
         """Let identifies linger no longer, meanwhile, for others to merge with. Raises in another loop: `Admission`."""
         if not self._admission.home.runs_here():
             raise self._admission.refusal()
-        self._schedule.hurry += 1
+        self._schedule.expedited += 1
         try:
             self._sender.wake()
             yield
         finally:
-            self._schedule.hurry -= 1
+            self._schedule.expedited -= 1
 
     async def wait_settled(self, mark: int) -> None:
         """Wait until all calls with ids below ``mark`` have an outcome, or nothing is sent any more."""

@@ -66,8 +66,8 @@ class Snapshots:
             possible_duplicates=max(schedule.possible_duplicates, ledger.ambiguous),
             rate_limited=schedule.rate_limited,
             jobs_completed=schedule.jobs_completed,
-            job=schedule.slot.job,
-            import_job=schedule.import_slot.job,
+            job=schedule.job,
+            import_job=schedule.import_job,
             imports_closed=schedule.imports_closed,
             rate_limit_remaining={
                 name: bucket.glance(now) if elsewhere else bucket.left(now) for name, bucket in schedule.buckets.items()

@@ -1,4 +1,4 @@
-"""What a server says, and how it is treated: pure rules, handed ``now`` and chance, that know no call and no queue.
+"""Answers of a server, and how they are treated: pure rules, handed ``now`` and chance, that know no call and no queue.
 
 `verdict` reads an answer, or the lack of one, for its meaning; `as_promised` there holds a 2xx to what its endpoint
 gives. Everything else here is told verdicts, and decides how long to wait:

@@ -1,4 +1,4 @@
-"""Which date a moment on the schedule's clock has, though the calendar is set and the machine sleeps meanwhile.
+"""The date that a moment on the schedule's clock has, although the calendar is set and the machine sleeps meanwhile.
 
 The schedule counts in its loop's clock, which never jumps, and stands still while the machine sleeps. A date is made
 of such a moment when it is needed, and not once for all: a client may open before the machine has heard from a time

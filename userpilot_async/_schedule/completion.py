@@ -11,8 +11,9 @@ from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .job_batch import JobEffect
 from .job_slot import JobSlot
-from .key_queue import UNDER_WAY, KeyQueue, Post, QueueState
+from .key_queue import KeyQueue, Post
 from .property_cache import PropertyCache
+from .queue_state import UNDER_WAY, QueueState
 from .queues import Queues
 from .settlement import Settlements
 
@@ -23,23 +24,25 @@ _CHORES = 200  # rows settled in one go: about half a millisecond of the applica
 class Completion:
     """Takes calls out of their queues, and writes down what became of them."""
 
-    def __init__(
-        self, queues: Queues, dedup: Dedup, slots: Sequence[JobSlot], settled: Settlements, *, repeats: bool = True
-    ) -> None:
+    def __init__(self, queues: Queues, dedup: Dedup, settled: Settlements, *, repeats: bool = True) -> None:
         self._queues = queues
         self._dedup = dedup
-        self._slots = slots
         self._settled = settled
         self._repeats = repeats  # what the server may have had goes again; else it is given up
         self.known: PropertyCache | None = None
         """Where to remember what the server has been told of people."""
-        self.repeated = 0
-        """Events of files that went again."""
+        self.possible_duplicates = 0
+        """Events that were sent again, and which the server may have had."""
+        self.jobs_completed = 0
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
 
+    def go_on(self, before: Completion) -> None:
+        """Go on counting where that of an earlier schedule has stopped."""
+        self.possible_duplicates, self.jobs_completed = before.possible_duplicates, before.jobs_completed
+
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
-        """The head of this queue has met its fate; ``words`` are what the server said of it."""
+        """The head of this queue has its outcome; ``words`` are what the server said of it."""
         head = queue.calls[0]
         if isinstance(head, Post):
             self._dedup.left(head, outcome)
@@ -49,29 +52,34 @@ class Completion:
             self.known.learn(head.key, head.metadata)
         self._settled.head(queue, outcome, words)
 
+    def delivered(self, parts: Iterable[tuple[KeyQueue, int]], size: int) -> None:
+        """So many events at the heads of these queues, of so many bytes, have been delivered."""
+        self._settled.delivered(parts, size)
+
     # ── rows leave the job slot ──
 
-    def carry_out(self, change: JobEffect, delivered: Outcome, over: str = "") -> None:
+    def carry_out(self, effect: JobEffect, delivered: Outcome, over: str = "") -> None:
         """Rows have come into a job, or out of one, which delivers them as ``delivered``.
 
         ``over`` is the name of their file, if no slot has it any more.
         """
-        fate = delivered if change.delivered else Outcome("dead", change.dead) if change.dead else None
-        if change.submitted:
-            self._chores = chain(self._chores, self._submit(change.submitted))
-        if change.withdrawn:
-            self._chores = chain(self._chores, self._withdraw(change.withdrawn))
-        if change.repeated:
-            self._chores = chain(self._chores, self._repeat(change.repeated))
-        if change.ended:
-            self._chores = chain(self._chores, self._end(change.ended, fate, change.words))
+        self.jobs_completed += effect.delivered
+        outcome = delivered if effect.delivered else Outcome("dead", effect.dead) if effect.dead else None
+        if effect.submitted:
+            self._chores = chain(self._chores, self._submit(effect.submitted))
+        if effect.withdrawn:
+            self._chores = chain(self._chores, self._withdraw(effect.withdrawn))
+        if effect.repeated:
+            self._chores = chain(self._chores, self._repeat(effect.repeated))
+        if effect.ended:
+            self._chores = chain(self._chores, self._end(effect.ended, outcome, effect.words))
         if over:
             self._chores = chain(self._chores, self._forget(over))
-        work = change.withdrawn or change.repeated or change.submitted or change.ended or over
+        work = effect.withdrawn or effect.repeated or effect.submitted or effect.ended or over
         self._chores_waiting = self._chores_waiting or bool(work)
 
     def _forget(self, filename: str) -> Iterator[None]:
-        """Only now: until all that was in it is settled, whoever takes over has to find it."""
+        """Only now: until all that was in it is settled, another sender has to find it."""
         self._settled.forgotten.append(filename)
         yield
 
@@ -83,11 +91,11 @@ class Completion:
         yield from self._repeat(rows)
 
     def _repeat(self, rows: Iterable[Row]) -> Iterator[None]:
-        """They go again, although the server may have had them. An identify twice is the same identify."""
+        """Rows go again, although the server may have had them. An identify twice is the same identify."""
         for row in rows:
             while row.events and not self._repeats:
                 yield from self._carry(row, Outcome("dropped", "ambiguous"))
-            self.repeated += len(row.events or ())
+            self.possible_duplicates += len(row.events or ())
             yield
 
     def _carry(self, row: Row, outcome: Outcome) -> Iterator[None]:
@@ -100,7 +108,7 @@ class Completion:
             for calls in self._settled.marked((row,), True):
                 yield from repeat(None, calls // WEIGHT)
             queue = self._queues.by_key[row.kind][row.key]
-            if queue.is_blocked:
+            if queue.claim is not None and queue.claim.blocks:
                 self._queues.unblock(queue)
             yield
 
@@ -159,12 +167,12 @@ class Completion:
             self._queues.head_left(queue)
         return given_up
 
-    def abandon(self, outcome: Outcome) -> None:
+    def abandon(self, outcome: Outcome, slots: Sequence[JobSlot]) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""
         while self.do_chores():
             pass
-        running = [row for slot in self._slots for row in slot.submitted]
-        for row in (row for slot in self._slots for row in slot.unsubmitted):
+        running = [row for slot in slots for row in slot.submitted]
+        for row in (row for slot in slots for row in slot.unsubmitted):
             self._settled.carried(row, outcome)
         submitted = {id(row) for row in running}
         for queue in list(self._queues):

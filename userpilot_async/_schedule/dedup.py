@@ -1,4 +1,4 @@
-"""What a server takes once: the same said again is recognised, and not sent again."""
+"""Posts that a server takes once: one said again is recognised, and not sent again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Dedup:
         self._delivered: dict[bytes, None] = {}
 
     def waiting(self, body: bytes) -> Post | None:
-        """The post on its way that says this."""
+        """The post on its way that says this; ``None`` if there is none."""
         return self._waiting.get(body)
 
     def was_delivered(self, body: bytes) -> bool:
-        """The server has been told this; and that is remembered the longer for having been asked."""
+        """The server has been told this; it is remembered the longer for having been asked about."""
         if body not in self._delivered:
             return False
         del self._delivered[body]
@@ -28,11 +28,11 @@ class Dedup:
         return True
 
     def came_in(self, post: Post) -> None:
-        """It is on its way now."""
+        """A post is on its way from now on."""
         self._waiting[post.body] = post
 
     def left(self, post: Post, outcome: Outcome) -> None:
-        """It has met its fate. One that was lost may be said again. Of others there is nothing to remember."""
+        """A post has its outcome. One that was lost may be said again; of others there is nothing to remember."""
         if self._waiting.pop(post.body, None) is not None and outcome.is_delivered:
             if len(self._delivered) >= MAX_REMEMBERED:
                 del self._delivered[next(iter(self._delivered))]

@@ -1,4 +1,4 @@
-"""What differs between servers, as data: endpoints, budgets, and how calls look on the wire.
+"""All that differs between servers, as data: endpoints, budgets, and how calls look on the wire.
 
 A `Destination` is all that the schedule and the sender know of where calls go. A new one costs such a value, and a
 client whose methods check their arguments.
@@ -32,15 +32,15 @@ class LostCall:
 
     status: Literal["dead", "dropped"]
     reason: str
-    """One label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
+    """A label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
     call: Call | None = attrs.field(default=None, repr=False)
     """The call as it could be made again: of merged identifies, all that they said together."""
     merged: int = 0
-    """How many earlier calls share this fate because they went into this one."""
+    """How many earlier calls share this outcome because they went into this one."""
     error: InvalidCall | None = None
     """Why there is no ``call``: it was invalid, and the settings send those here."""
     arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    """What an invalid call was made with."""
+    """The arguments that an invalid call was made with."""
     detail: str = ""
     """The server's own words, if it refused the call and said why; shortened, and printable."""
     error_code: str | None = None
@@ -50,18 +50,18 @@ class LostCall:
 
 
 @attrs.frozen
-class Route:
-    """One endpoint."""
+class Endpoint:
+    """An endpoint of a server, and the budget that its requests take tokens of."""
 
     name: str
-    """As `Statistics.requests` calls it."""
+    """The name by which `Statistics.requests` counts it."""
     path: str
     """``{job_id}`` in it stands for the quoted id of a job."""
     budget: str
-    """Whose tokens its requests take: a key of `Destination.budgets`."""
+    """The budget that its requests take tokens of: a key of `Destination.budgets`."""
     method: str = "POST"
     promises: Promise = Promise.RECEIPT
-    """What it answers with, if all is well; anything else is the answer of somebody in between."""
+    """The answer, if all is well; anything else is the answer of somebody in between."""
 
 
 def alone(bodies: Sequence[bytes]) -> bytes:
@@ -76,9 +76,9 @@ def as_array(bodies: Sequence[bytes]) -> bytes:
 
 @attrs.frozen(kw_only=True)
 class Events:
-    """How tracks go."""
+    """How events go to the server."""
 
-    route: Route
+    endpoint: Endpoint
     most: int = 1
     """Events in one request. More than one linger for others to fill an array with."""
     max_bytes: int = 1
@@ -92,10 +92,10 @@ class Files:
 
     threshold: int
     """More waiting rows of a kind than this become a file."""
-    submit: Mapping[Kind, Route]
+    submit: Mapping[Kind, Endpoint]
     """By kind of row; they take turns, in this order."""
-    look: Route
-    listing: Route
+    look: Endpoint
+    listing: Endpoint
     line: Callable[[Row], bytes]
     """A row as one line of the file, with its newline."""
     arrays: Mapping[Kind, str] = attrs.field(factory=dict)
@@ -103,7 +103,7 @@ class Files:
     job_timeout: float
     """Seconds past its expected end that a job is believed in."""
 
-    def route(self, step: Step) -> Route:
+    def endpoint(self, step: Step) -> Endpoint:
         """Where this step of a file's life is asked for."""
         return self.submit[step.batch.kind] if step.what == "submit" else _looks(self, step)
 
@@ -116,43 +116,43 @@ class Imports:
     """Otherwise only a file that another sender has left is watched to its end."""
     late_after: float
     """Seconds after which an event is late."""
-    submit: Route
-    look: Route
-    listing: Route
+    submit: Endpoint
+    look: Endpoint
+    listing: Endpoint
     lines: Callable[[Row, Mapping[str, Any], Callable[[float], float]], Iterator[bytes]]
     """A row with its events as lines of the file. It says of the person all these properties; the function turns the
     schedule's time into seconds since 1970.
     """
     job_timeout: float
 
-    def route(self, step: Step) -> Route:
+    def endpoint(self, step: Step) -> Endpoint:
         """Where this step of a file's life is asked for."""
         return self.submit if step.what == "submit" else _looks(self, step)
 
 
-def _looks(files: Files | Imports, step: Step) -> Route:
+def _looks(files: Files | Imports, step: Step) -> Endpoint:
     return files.look if step.what == "look" else files.listing
 
 
 @attrs.frozen(kw_only=True)
 class Destination:
-    """One kind of server."""
+    """A kind of server, and all that is special about it."""
 
     name: str
-    """The prefix of filenames."""
+    """The name of the destination, which begins the names of its files."""
     budgets: Mapping[str, int | None]
-    """Requests a minute by the name that routes use; ``None`` for no limit."""
+    """Requests a minute by the name that endpoints use; ``None`` for no limit."""
     burst: int
-    """Of each budget."""
+    """Requests that each budget allows at once."""
     events: Events
-    rows: Mapping[Kind, Route]
+    rows: Mapping[Kind, Endpoint]
     """Identifies, by what they are of: each goes in a row of its own, into which later ones merge."""
     row_body: Callable[[Row], bytes]
     row_call: Callable[[Row], Call]
     """The one call that says what a row says."""
     merges: Callable[[Row, IdentifyPayload, bool], bool] = attrs.field(default=lambda row, facts, last: True)
     """Whether facts may go into a row that waits; ``last`` says that nothing lies behind it yet."""
-    posts: Mapping[Kind, Route] = attrs.field(factory=dict)
+    posts: Mapping[Kind, Endpoint] = attrs.field(factory=dict)
     """Calls that go alone, as they are."""
     once: frozenset[Kind] = frozenset()
     """Posts that the server takes once: the same one again is not sent."""
@@ -161,15 +161,15 @@ class Destination:
     call_of: Callable[[Kind, Key, Payload], Call]
     """The call that was put as this."""
     reads: Callable[[Verdict], Verdict] = attrs.field(default=lambda verdict: verdict)
-    """What an answer means here, where that differs from what it means elsewhere."""
+    """Reads an answer, where it means something else here than elsewhere."""
     lost_call: Callable[..., LostCall]
-    """What `on_dead` gets; the subclass says which calls this destination knows."""
+    """The class of what `on_dead` gets; the subclass says which calls this destination knows."""
     wrong_key: str = "is it the right one?"
-    """What people should ask themselves when the key is refused."""
+    """A question for people whose key is refused."""
     wrong_url: str = "is the URL right?"
-    """And when nobody there knows the path."""
+    """A question for people whose path the server does not know."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What calls can be of: persons, and whatever else rows are of."""
+        """Kinds of keys that calls can be of: persons, and whatever else rows are of."""
         return ("user", *(kind for kind in self.rows if kind != "user"))

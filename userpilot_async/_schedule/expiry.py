@@ -1,4 +1,4 @@
-"""Which waiting call is the oldest, without asking all of them."""
+"""The oldest waiting call, found without asking all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which keys are of one person: what an alias says, remembered."""
+"""Keys that are one person's (union-find): aliases say so, and are remembered."""
 
 from __future__ import annotations
 

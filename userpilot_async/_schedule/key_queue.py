@@ -15,18 +15,18 @@ from what a file has of them, and from what happened to the head before. `KeyQue
          └─ empty ───┘           (claim_row, claim_events, reserve ─▶ submitted ─▶ release), or the queue of another
                                  key of the same person, which has to empty (follow ─▶ lead)
 
-Nobody but the methods of `KeyQueue` writes to it. What stands beside the calls is ``None`` nearly always.
+Only the methods of `KeyQueue` write to it. What stands beside the calls is ``None`` nearly always.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 import attrs
 
 from .._calls.payload import Kind, WaitingEvent, event_accepted_at, event_id
 from .._calls.rows import Row, RowState
+from .queue_state import LATE, UNDER_WAY, FileClaim, Lateness, QueueState, Retry
 
 
 @attrs.define(eq=False, slots=True)
@@ -43,60 +43,6 @@ class Post:
 
 
 QueuedCall = WaitingEvent | Row | Post
-
-
-class QueueState(Enum):
-    """What the calls of a key wait for; the module's docstring draws the way from one to the other."""
-
-    IDLE = "idle"  # no call waits
-    SENDING = "sending"  # a request carries its head
-    BACKING_OFF = "backing off"  # its head failed, and is due again later
-    PARKED = "parked"  # its head waits for a file to be settled, or for another queue to empty
-    MERGING = "merging"  # its head is a row that may go on merging
-    URGENT = "urgent"  # its head is a row with something waiting behind it, or a post
-    EVENTS = "events"  # its head is an event
-    LATE = "late"  # its first event would be dated wrongly by now: it waits for a file of the Import API
-
-
-UNDER_WAY = (QueueState.SENDING, QueueState.BACKING_OFF)
-"""States that a request puts a queue in, and that its end or a pause's end takes it out of, whatever its calls are."""
-
-
-@attrs.frozen
-class FileClaim:
-    """What a file has of a queue, or is about to have."""
-
-    row: Row | None = None
-    """The row that a file carries, or that stands for the events which it does. A later row waits for the file's end,
-    or the older one could overwrite it; an event need not.
-    """
-    blocks: bool = False
-    """Nothing goes before the server has taken the file with the first calls: they would be overtaken."""
-    given_back: Sequence[WaitingEvent] = ()
-    """Events that no file carries any more. They go in front as soon as no request carries what is there."""
-
-
-@attrs.frozen
-class Lateness:
-    """What the first event waits for, because it is late."""
-
-    realtime_until: int | None
-    """Events up to this id go through the realtime endpoint, however late: no file with them was worked off. ``None``:
-    the event waits for a file.
-    """
-
-
-LATE = Lateness(None)
-
-
-@attrs.frozen
-class Retry:
-    """What failures have taught of the head."""
-
-    failures: int = 0
-    """In a row."""
-    largest_array: int = 0
-    """Events of the largest array that the head should go out in, because a larger one was refused; 0 for any."""
 
 
 @attrs.frozen
@@ -125,22 +71,23 @@ class KeyQueue:
     retry: Retry | None = None
     alias: Alias | None = None
     watched: bool = False
-    """It stands in the heap of what expires next."""
+    """The queue stands in the heap of what expires next."""
 
     # ── what it is ──
 
     @property
     def state(self) -> QueueState:
-        """What the calls wait for."""
-        return self.place if self.place in UNDER_WAY else self._state_at_rest()
-
-    def _state_at_rest(self) -> QueueState:
+        """The state that follows from the calls, and from what has happened to the head."""
+        if self.place in UNDER_WAY:
+            return self.place
         calls, claim = self.calls, self.claim
+        is_behind = self.alias is not None and self.alias.behind > 0
         if not calls:
-            return QueueState.PARKED if self.claimed_row is not None or self.is_behind else QueueState.IDLE
-        if self.is_behind or (claim is not None and claim.blocks):
+            is_in_file = claim is not None and claim.row is not None
+            return QueueState.PARKED if is_in_file or is_behind else QueueState.IDLE
+        if is_behind or (claim is not None and claim.blocks):
             return QueueState.PARKED
-        if self.is_late and self.first_event is not None:
+        if self.lateness is LATE and self.first_event is not None:
             return QueueState.LATE
         head = calls[0]
         if type(head) is tuple:
@@ -163,6 +110,12 @@ class KeyQueue:
         if isinstance(head, tuple):
             return event_accepted_at(head)
         return head.latest_at if isinstance(head, Row) else head.accepted_at
+
+    @property
+    def accepted_at(self) -> float:
+        """When the head was accepted; of a row, when the oldest call in it was. There must be one."""
+        head = self.calls[0]
+        return event_accepted_at(head) if isinstance(head, tuple) else head.accepted_at
 
     @property
     def first_event(self) -> WaitingEvent | None:
@@ -216,16 +169,6 @@ class KeyQueue:
         """Events of the largest array that the head should go out in; 0 for any."""
         return self.retry.largest_array if self.retry is not None else 0
 
-    @property
-    def is_behind(self) -> bool:
-        """Other queues of the same person have to empty first."""
-        return self.alias is not None and self.alias.behind > 0
-
-    @property
-    def follower(self) -> KeyQueue | None:
-        """The queue of the same person that waits for this one to empty."""
-        return self.alias.follower if self.alias is not None else None
-
     # ── calls come and go ──
 
     def add(self, call: QueuedCall) -> None:
@@ -241,9 +184,12 @@ class KeyQueue:
 
     def pop(self, number: int = 1) -> None:
         """So many calls at the head have their outcome: they leave, and what comes next has not failed yet."""
-        if self.calls[0] is self.open_row:
+        head = self.calls[0]
+        if head is self.open_row:
             self.open_row = None
         del self.calls[:number]  # a short list nearly always; 100,000 long it costs 20 µs, at 10 a second
+        if isinstance(head, Row) and self.calls and self.head_time < head.latest_at:
+            self.watched = False  # the heap knows it as younger than it is: later calls merged ahead of this one
         if self.retry is not None:
             self._learn(0, self.retry.largest_array)
 
@@ -270,7 +216,8 @@ class KeyQueue:
 
     def come_back(self) -> None:
         """No request carries the head any more, or its pause is over: the calls say again where the queue belongs."""
-        self.restore()
+        if self.claim is not None:
+            self.restore()
         self.place = QueueState.IDLE
 
     def restore(self) -> None:
@@ -284,7 +231,7 @@ class KeyQueue:
     def claim_row(self, row: Row) -> None:
         """A file carries the row at the head from now on."""
         row.state = RowState.BATCHED
-        self._claim(FileClaim(row, blocks=self.is_blocked, given_back=self.given_back))
+        self.claim = FileClaim(row) if self.claim is None else attrs.evolve(self.claim, row=row)
         self.open_row = None
 
     def claim_events(self) -> Row:
@@ -294,7 +241,7 @@ class KeyQueue:
             head.state = RowState.BATCHED
         row = head if isinstance(head, Row) else Row.blank(self.kind, self.key)
         row.events = []
-        self._claim(FileClaim(row, blocks=True, given_back=self.given_back))
+        self._block(row)
         self._on_time()
         if row is self.open_row:
             self.open_row = None
@@ -319,7 +266,7 @@ class KeyQueue:
         """A file that was taken over carries this row, which has just come in; the queue is empty."""
         row.state = RowState.BATCHED
         self.calls.append(row)
-        self._claim(FileClaim(row, blocks=self.is_blocked, given_back=self.given_back))
+        self.claim = FileClaim(row) if self.claim is None else attrs.evolve(self.claim, row=row)
 
     def rejoin_events(self, row: Row | None = None) -> Row:
         """A file that was taken over carries events, behind this row, if there is one; the row, or a stand-in."""
@@ -329,7 +276,7 @@ class KeyQueue:
             row.state = RowState.BATCHED
             self.calls.append(row)
         row.events = []
-        self._claim(FileClaim(row, blocks=True, given_back=self.given_back))
+        self._block(row)
         return row
 
     def reserve(self) -> None:
@@ -344,7 +291,7 @@ class KeyQueue:
     def release(self, row: Row) -> None:
         """No file carries this row any more. Those of its events that have no outcome wait in front of all again."""
         given_back = self.given_back
-        self._claim(FileClaim(given_back=given_back))
+        self.claim = FileClaim(given_back=given_back) if given_back else None
         if not row.events:
             return
         events, row.events = row.events, None
@@ -362,6 +309,12 @@ class KeyQueue:
         row.state = RowState.SENDING if self.place is QueueState.SENDING else RowState.WAITING
         if all(isinstance(call, tuple) for call in self.calls[1:]):
             self.open_row = row
+
+    def _block(self, row: Row) -> None:
+        """A file has the first events: a pause of the head means nothing any more."""
+        self._claim(FileClaim(row, blocks=True, given_back=self.given_back))
+        if self.place is QueueState.BACKING_OFF:
+            self.place = QueueState.IDLE
 
     def _claim(self, claim: FileClaim) -> None:
         self.claim = claim if claim.row is not None or claim.blocks or claim.given_back else None
@@ -393,7 +346,7 @@ class KeyQueue:
         before.alias = attrs.evolve(before.alias or Alias(), follower=self)
 
     def lead(self) -> None:
-        """One of the queues that had to empty first is empty."""
+        """A queue that had to empty first is empty."""
         if self.alias is not None:
             alias = attrs.evolve(self.alias, behind=self.alias.behind - 1)
             self.alias = alias if alias.behind or alias.follower is not None else None

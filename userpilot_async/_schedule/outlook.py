@@ -12,6 +12,7 @@ from .._protocol.backoff import Gate
 from .._protocol.jobs import ROWS_PER_SECOND, expected_duration
 from .._protocol.rate_limit import Bucket
 from .destination import Destination
+from .health import IMPORTS
 from .key_queue import Post
 from .queues import Queues
 
@@ -24,7 +25,7 @@ class Outlook:
     ) -> None:
         self._queues = queues
         self._buckets = buckets
-        self._gates = gates
+        self._gates = {name: gate for name, gate in gates.items() if name != IMPORTS}  # what is late has another way
         self._to = destination
 
     def rest(self, now: float) -> Rest:
@@ -41,7 +42,7 @@ class Outlook:
         return Rest(seconds=max(seconds, shut), pace=pace, requests=all_requests)
 
     def waits_for(self, now: float) -> str:
-        """What stands before the next request."""
+        """The reason why no request is made at present, in a few words."""
         for name, gate in self._gates.items():
             if gate.until > now:
                 return f"a pause after failures ({name})"
@@ -71,5 +72,5 @@ class Outlook:
                 number = 1
             requests[self._to.rows[kind].budget] += number
         if events:
-            requests[self._to.events.route.budget] += math.ceil(events / self._to.events.most)
+            requests[self._to.events.endpoint.budget] += math.ceil(events / self._to.events.most)
         return requests, filed

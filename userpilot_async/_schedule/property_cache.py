@@ -1,4 +1,4 @@
-"""What this process has said of people, as far as it fits into a few megabytes."""
+"""Properties that this process has said of people, as far as they fit into a few megabytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PropertyCache:
         self._size = 0
 
     def learn(self, user_id: str, properties: Mapping[str, Any]) -> None:
-        """This was said of somebody."""
+        """Remember properties that the server was told of a person."""
         known = self._people.pop(user_id, None)
         if known is None:
             known, self._size = {}, self._size + PERSON + len(user_id)

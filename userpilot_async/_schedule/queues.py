@@ -11,7 +11,8 @@ from itertools import chain, count
 from .._calls.payload import Key
 from .expiry import ExpiryHeap
 from .identities import Identities
-from .key_queue import KeyQueue, QueueState
+from .key_queue import KeyQueue
+from .queue_state import QueueState
 
 
 class Queues:
@@ -106,16 +107,19 @@ class Queues:
             self.late[queue.key] = queue
         elif state is QueueState.IDLE:
             self.by_key[queue.kind].pop(queue.key, None)
-            if queue.follower is not None:
-                queue.follower.lead()
-                self._move_on(queue.follower)
+            follower = queue.alias.follower if queue.alias is not None else None
+            if follower is not None:
+                follower.lead()
+                self._move_on(follower)
 
     def _leave(self, queue: KeyQueue) -> None:
-        if queue.place is QueueState.MERGING:
+        place = queue.place
+        if place is QueueState.MERGING:
             del self.merging[queue.kind][queue.key]
-        elif queue.place is QueueState.LATE:
+        elif place is QueueState.LATE:
             del self.late[queue.key]
-        for line in (self._events, self._urgent):
+        elif place is QueueState.EVENTS or place is QueueState.URGENT:
+            line = self._events if place is QueueState.EVENTS else self._urgent
             if line and line[0] is queue:  # left there, it would be first again when it comes back
                 line.popleft()
 

@@ -1,4 +1,4 @@
-"""What became of calls, written down by the schedule for the sender to carry on."""
+"""Outcomes of calls, written down by the schedule for the sender to carry on."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ MARKED = 1_000  # calls marked at once
 
 @attrs.frozen
 class Settlement:
-    """Calls that have met their fate, with those that were merged into them."""
+    """Calls that have their outcome, with those that were merged into them."""
 
     carriers: Sequence[int]
     """The ids that stand for all of it in the account: one, or the events of an array that were delivered together;
     none for a row made of what others' identifies say.
     """
     merged: Sequence[int]
-    """Ids that share the carrier's fate."""
+    """Ids that share the carrier's outcome."""
     outcome: Outcome
     size: int
     """Bytes of the queue that are free again."""
     said: Event | Row | Post | None
-    """What was said, unless it was delivered."""
+    """The event, row or post itself, unless it was delivered."""
     words: Words = NO_WORDS
-    """What the server said about it, if it was refused."""
+    """The server's own words about it, if it was refused."""
     riders: Sequence[int] = ()
     """Calls that are not settled, although the server has been told what they say of this row: of the company, while
     the user's own row waits, or the other way round.
@@ -44,12 +44,13 @@ class Settlement:
         return str(self.words)
 
     def call(self, destination: Destination) -> Call:
-        """The call as one would make it again."""
+        """The call as one would make it again. Raises `ValueError` for what was delivered, which is not kept."""
         if isinstance(self.said, Row):
             return destination.row_call(self.said)
         if isinstance(self.said, Post):
             return destination.call_of(self.said.kind, "", self.said.body)
-        assert self.said is not None
+        if self.said is None:
+            raise ValueError("what was delivered is not kept")
         return destination.call_of("track", "", self.said)
 
 
@@ -69,7 +70,7 @@ class Settlements:
         self._waves: deque[tuple[list[Row], Outcome]] = deque()
 
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
-        """The head of this queue has met its fate; it leaves the queue."""
+        """The head of this queue has its outcome; it leaves the queue."""
         head = queue.calls[0]
         queue.pop()
         if isinstance(head, Row):
@@ -84,11 +85,11 @@ class Settlements:
             self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, words))
 
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
-        """An event has met its fate before it came into a queue."""
+        """An event has its outcome before it came into a queue."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
 
     def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
-        """The events that went in a file together with a row have met their fate; the first ones, if there are many."""
+        """The events that went in a file together with a row have their outcome; the first ones, if there are many."""
         events = (row.events or [])[:at_most]
         row.events = (row.events or [])[len(events) :]
         self._mark(events, False)
@@ -115,7 +116,7 @@ class Settlements:
             self.done.append(Settlement((), (call_id,), outcome, 0, None))
 
     def follow(self, at_most: int) -> bool:
-        """Settle so many rows whose company's properties have met their fate; true if there are more."""
+        """Settle so many rows whose company's properties have their outcome; true if there are more."""
         while self._waves and at_most:
             riders, outcome = self._waves[0]
             if riders:
@@ -135,7 +136,7 @@ class Settlements:
             self._waves.append((list(reversed(row.riders)), outcome))
 
     def _part(self, row: Row, outcome: Outcome) -> None:
-        """One part of a row is answered: itself, or a company's properties that came with it.
+        """A part of a row is answered: itself, or a company's properties that came with it.
 
         A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is.
         """

@@ -1,4 +1,4 @@
-"""What a sender takes over from the one before it: tokens that are spent, and files that were under way."""
+"""The things that a sender takes over from the one before it: tokens that are spent, and files that were under way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Takeover:
 
 @attrs.define(eq=False)
 class RequestNote:
-    """One request, as an outbox that outlives its sender notes it down before it is made."""
+    """A request, as an outbox that outlives its sender notes it down before it is made."""
 
     budget: str
     ids: Sequence[int] = ()

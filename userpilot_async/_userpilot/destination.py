@@ -27,7 +27,7 @@ from .._calls.rows import Row, RowState
 from .._calls.values import MAX_PROPERTIES, Value, encode_json, size_of
 from .._errors.tree import InvalidCall  # noqa: F401  # as Literal
 from .._protocol.verdict import Promise
-from .._schedule.destination import Destination, Events, Files, Imports, LostCall, Route
+from .._schedule.destination import Destination, Endpoint, Events, Files, Imports, LostCall
 from .._settings import Settings
 from .calls import Call, Identify, IdentifyCompany, track_from_body
 
@@ -40,15 +40,15 @@ class DeadCall(LostCall):
     """The call as it could be made again: of merged identifies, all that they said together."""
 
 
-TRACK = Route("track", "/v1/track", "track")
-IDENTIFY = Route("identify", "/v1/identify", "identify")
-IDENTIFY_COMPANY = Route("identify_company", "/v1/companies/identify", "identify")
-BULK_USERS = Route("bulk_users", "/v1/users/bulk_identify", "identify", promises=Promise.NEW_JOB)
-BULK_COMPANIES = Route("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
+TRACK = Endpoint("track", "/v1/track", "track")
+IDENTIFY = Endpoint("identify", "/v1/identify", "identify")
+IDENTIFY_COMPANY = Endpoint("identify_company", "/v1/companies/identify", "identify")
+BULK_USERS = Endpoint("bulk_users", "/v1/users/bulk_identify", "identify", promises=Promise.NEW_JOB)
+BULK_COMPANIES = Endpoint("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
 SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
-IMPORTS = Route("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
-JOB = Route("job", "/v1/background_jobs/{job_id}", "identify", method="GET", promises=Promise.JOB)
-JOBS = Route("jobs", "/v1/background_jobs", "identify", method="GET", promises=Promise.JOBS)
+IMPORTS = Endpoint("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
+JOB = Endpoint("job", "/v1/background_jobs/{job_id}", "identify", method="GET", promises=Promise.JOB)
+JOBS = Endpoint("jobs", "/v1/background_jobs", "identify", method="GET", promises=Promise.JOBS)
 
 
 def userpilot(settings: Settings) -> Destination:
@@ -57,7 +57,7 @@ def userpilot(settings: Settings) -> Destination:
         name="userpilot",
         budgets={"track": settings.track_per_minute, "identify": settings.identify_per_minute},
         burst=settings.burst,
-        events=Events(route=TRACK),
+        events=Events(endpoint=TRACK),
         rows={"user": IDENTIFY, "company": IDENTIFY_COMPANY},
         row_body=realtime_body,
         merges=merges,

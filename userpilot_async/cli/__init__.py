@@ -28,7 +28,7 @@ from .._errors.tree import OutboxError
 from .._outbox.url import may_be_url
 from .._runtime.version import __version__
 from ._check import check
-from ._console import printable_errors, say
+from ._console import echo, printable_errors
 from ._drain import drain
 from ._emulate import emulate
 from ._exits import Exit, Failed
@@ -64,7 +64,7 @@ class Commands(click.Group):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
-                say("interrupted", err=True)
+                echo("interrupted", err=True)
                 ctx.exit(Exit.INTERRUPTED)
             except OutboxError as exc:
                 raise Failed(str(exc)) from exc

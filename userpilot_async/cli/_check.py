@@ -15,7 +15,7 @@ import httpx
 from .._errors.tree import DeliveryError
 from .._protocol.verdict import Rate, rate_of
 from .._userpilot.api import BASE_URLS, UserpilotAPI
-from ._console import say, say_json
+from ._console import echo, echo_json
 from ._exits import Exit, Failed, failure_of_listing
 from ._server import Server, ask, json_option, talks_to_server
 
@@ -98,9 +98,9 @@ def check(server: Server, as_json: bool) -> None:
 
     finding = ask(server.api(listening, attempts=1), look)
     if as_json:
-        say_json(as_dict(finding))
+        echo_json(as_dict(finding))
     else:
-        say(*as_text(finding).split("\n"))
+        echo(*as_text(finding).split("\n"))
     if finding.failure is not None:
         raise finding.failure
 

@@ -23,22 +23,22 @@ _NOT_ASCII = re.compile("[^ -~]")  # DEL, too
 WIDE = 200  # characters; a narrower terminal breaks the lines itself, so that an id can be copied whole
 
 
-def say(*lines: str, err: bool = False) -> None:
+def echo(*lines: str, err: bool = False) -> None:
     """Print each text on a line of its own."""
     click.echo("\n".join(map(printable, lines)), err=err)
 
 
-def say_json(fields: dict[str, Any]) -> None:
+def echo_json(fields: dict[str, Any]) -> None:
     """Print one JSON object, indented, in ASCII."""
     click.echo(json.dumps(fields, indent=2))
 
 
-def say_json_line(line: str) -> None:
+def echo_json_line(line: str) -> None:
     """Print a line that is JSON already, with what is not ASCII as escapes."""
     click.echo(_NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], line))
 
 
-def say_table(table: Table) -> None:
+def echo_table(table: Table) -> None:
     """Print a table whose cells are `cell`."""
     console = Console()
     console.width = max(console.width, WIDE)

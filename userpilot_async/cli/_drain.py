@@ -15,7 +15,7 @@ from .._outbox.protocol import Outbox
 from .._outbox.url import may_be_url, outbox_at
 from .._runtime.environment import given
 from ..sqlite import SQLiteOutbox
-from ._console import say, stderr
+from ._console import echo, stderr
 from ._delivery import Delivery
 from ._delivery_text import as_dict, as_text
 from ._outbox_place import NO_FILE, VARIABLES
@@ -44,25 +44,23 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 @json_option
 @talks_to_server
 def drain(server: Server, place: str | None, to: str, once: bool, late_after: float | None, as_json: bool) -> None:
-    """Send what waits in an outbox on disk or in Redis, and what others put into it meanwhile.
+    """Send the calls that wait in an outbox on disk or in Redis, and those that others put into it meanwhile.
 
-    One process at a time sends from an outbox. While another one does, this one stands by, and goes on when that one
-    ends. It sends also where the URL says sender=false, as it does for those that only put. While Redis does not
-    answer it waits, and says so.
+    One process at a time sends from an outbox. While another one sends, this one stands by; it takes over when that one
+    ends. It also sends if the URL has sender=false, which is for processes that only put calls. While Redis does not
+    answer, it waits and says so.
 
-    SIGTERM or Ctrl-C end it with 0: what can be sent within 10 seconds still is, and the rest waits in the outbox. With
-    --once, a server that cannot be reached, or refuses the key, ends it as it does `send`.
+    SIGTERM or Ctrl-C ends it with exit code 0, after up to 10 seconds of sending; the rest waits in the outbox. With
+    --once, a server that cannot be reached or refuses the key ends it, as it ends `send`.
     """
     place, called = given(place or None, "--outbox", VARIABLES[to])
     outbox = outbox_there(place, called)
     if outbox is None or not outbox.durable:
-        raise click.UsageError(
-            "--outbox is missing: the file to drain, or the URL of one (sqlite:///path, redis://host/0)"
-        )
+        raise click.UsageError("--outbox is missing: give the file to drain, or a URL (sqlite:///path, redis://host/0)")
     # The environment may have the URL of those that only put.
     outbox = cast("Deployed", outbox).that_sends()
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
-        say(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
+        echo(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
     if not isinstance(outbox, SQLiteOutbox):
         _look_first(cast("RedisOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
@@ -83,7 +81,7 @@ def _look_first(outbox: RedisOutbox) -> None:
     try:
         outbox.admin().inspect()
     except OutboxError as error:
-        say(f"{error}; drain goes on and waits for it", err=True)
+        echo(f"{error}; drain goes on and waits for it", err=True)
 
 
 def outbox_there(place: str | None, called: str = "--outbox") -> Outbox | None:

@@ -15,7 +15,7 @@ import click
 import httpx
 
 from ._children import start
-from ._console import say
+from ._console import echo
 from ._exits import NotPossible, Unreachable
 
 SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
@@ -37,14 +37,20 @@ def emulator_package() -> ModuleType:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
-              help="How many times as fast as the vendor's jobs run.")  # fmt: skip
+              help="Speed of jobs, as a multiple of the vendor's.")  # fmt: skip
 @click.option("--api-key", multiple=True, metavar="KEY", help="Accept this key only; may be repeated. Default: any.")
 @click.option("--rate-limit", type=click.IntRange(min=1), default=600, show_default=True, help="Requests a minute.")
 @click.option("--latency", type=click.FloatRange(min=0), default=0.0, show_default=True,
-              help="Seconds that every answer is held back.")  # fmt: skip
-@click.option("--no-imports", is_flag=True, help="Refuse imports, like a plan without them.")
+              help="Seconds by which every answer is delayed.")  # fmt: skip
+@click.option("--no-imports", is_flag=True, help="Refuse imports, as for a plan without them.")
 @click.option("--allow-host", multiple=True, metavar="NAME",
               help="Answer requests for this host, too, such as a container's name; may be repeated.")  # fmt: skip
 def emulate(
@@ -69,10 +75,10 @@ def emulate(
 
     def announce(url: str) -> None:
         key = "<the key you gave>" if api_key else "anything"
-        say(f"listening on {url}")
-        say(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
-        say(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
-        say(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
+        echo(f"listening on {url}")
+        echo(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
+        echo(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
+        echo(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
 
     try:
         asyncio.run(emulator.serve(app, host, port, announce))

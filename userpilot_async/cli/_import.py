@@ -22,17 +22,17 @@ EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path
 
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=EXISTING)
-@click.option("--check", is_flag=True, help="Look at every row, send nothing; needs neither key nor server.")
-@click.option("--dry-run", is_flag=True, help="Write the files that would be uploaded to FILE.upload/, send nothing.")
+@click.option("--check", is_flag=True, help="Check every row, and send nothing; needs neither key nor server.")
+@click.option("--dry-run", is_flag=True, help="Write the upload files to FILE.upload/, and send nothing.")
 @click.option("--dry-run-to", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
-              help="The same, into this directory.")  # fmt: skip
+              help="Like --dry-run, but write into this directory.")  # fmt: skip
 @click.option("--from", "converted_from", type=click.Choice(list(CONVERTERS)),
-              help="FILE is that tool's export, as JSON lines: make rows of its events.")  # fmt: skip
-@click.option("--strict", is_flag=True, help="Check all of FILE first, and send nothing of it if a row is bad.")
+              help="FILE is an export of this tool, as JSON lines: convert its events to rows.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Check all rows of FILE first, and send none of them if one is bad.")
 @click.option("--rejected", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
-              help="Where bad rows go. Default: FILE.rejected.ndjson, if rows are sent; else nowhere.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Import what was imported already: its events will be there twice.")
-@click.option("--rebind", is_flag=True, help="Go on with another key or server than the import was begun with.")
+              help="The file for bad rows. Default: FILE.rejected.ndjson if rows are sent, else none.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Import FILE again, although it was imported: its events are stored twice.")
+@click.option("--rebind", is_flag=True, help="Continue with another key or server than the import began with.")
 @json_option
 @talks_to_server
 def import_(
@@ -58,18 +58,16 @@ def import_(
     {"event_type": "page_view", "user_id": "u1", "url": "https://example.com/reports", "inserted_at": "2024-12-01T08:55:43Z"}
     {"event_type": "track", "user_id": "u1", "event_name": "report_exported", "inserted_at": "2024-12-01T08:55:44Z"}
 
-    Rows are checked, cut into files that the server takes, and uploaded one after the other; each job is watched to its
+    Rows are checked, cut into files that the server accepts, and uploaded one after the other. Each job is watched to its
     end. Bad rows are named by line, field and rule, never by their values, and kept in FILE.rejected.ndjson.
 
-    What is done is noted in FILE.import: whatever ends the command, Ctrl-C or a crash, the same command goes on from
-    there. A FILE that was imported to its end is passed over; one that has changed since is not, nor one that went to
-    another server or with another key.
+    Progress is recorded in FILE.import. After Ctrl-C or a crash, the same command continues from there. A FILE that was
+    imported completely is skipped; it is refused if it has changed since, or was imported elsewhere or with another key.
 
-    Several FILEs are one history: name them oldest first. Properties that an earlier row has named are carried into
-    each later identify row of the same user or company, because rows with fewer could blank them.
+    Several FILEs are one history: name the oldest first. Properties of earlier rows are carried into each later identify
+    row of the same user or company, because rows with fewer properties could blank them.
 
-    A server that cannot be reached at the start ends the
-    command; later, an outage is waited out.
+    A server that cannot be reached at the start ends the command. Later, the command waits for the end of an outage.
     """  # noqa: E501  # a line that is to be copied stays one
     paths = list(dict.fromkeys(files))
     dry_run = dry_run or dry_run_to is not None

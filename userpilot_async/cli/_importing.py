@@ -257,8 +257,8 @@ def failure_of_import(path: Path, error: UserpilotError | OSError) -> Failed:
     """The failure of the command for an error of an import, after the server has taken the key."""
     if isinstance(error, Rejected) and error.status in (401, 402, 403):
         return Refused(
-            f"the server takes the key, but no imports ({error}). They are a feature of the Enterprise plan, or an"
-            " add-on to Growth. Once they are there, the same command goes on."
+            f"the server accepts the key, but takes no imports ({error}). They are a feature of the Enterprise plan, or"
+            " an add-on to Growth. Once the account has them, the same command goes on."
         )
     if isinstance(error, DeliveryError):
         return failure_of(error)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .._protocol.jobs import Job, usable_job_id
 from .._userpilot.api import UserpilotAPI
-from ._console import cell, say, say_json, say_table, stderr
+from ._console import cell, echo, echo_json, echo_table, stderr
 from ._server import Server, ask, json_option, talks_to_server
 from ._text import job_text
 
@@ -28,11 +28,11 @@ def jobs(ctx: click.Context, server: Server, as_json: bool) -> None:
         return
     listed = ask(server.api(), UserpilotAPI.jobs)
     if as_json:
-        say_json({"jobs": [as_dict(job) for job in listed]})
+        echo_json({"jobs": [as_dict(job) for job in listed]})
     elif listed:
-        say_table(table(listed))
+        echo_table(table(listed))
     else:
-        say("no background jobs")
+        echo("no background jobs")
 
 
 @jobs.command()
@@ -49,9 +49,9 @@ def watch(outer: Server, server: Server, job_id: str, timeout: float | None, as_
     with Watch() as seen:
         job = ask(api, lambda api: api.wait_for_job(job_id, timeout=timeout, on_progress=seen.show))
     if as_json:
-        say_json(as_dict(job))
+        echo_json(as_dict(job))
     else:
-        say(f"{job.job_id}: {job_text(job)}")
+        echo(f"{job.job_id}: {job_text(job)}")
 
 
 class Watch:

@@ -8,7 +8,7 @@ import click
 from .._outbox.admin import OutboxAdmin, Selection, Subject, server_of
 from .._outbox.owner import Claim
 from .._runtime.environment import variable
-from ._console import say, say_json, say_json_line, say_table
+from ._console import echo, echo_json, echo_json_line, echo_table
 from ._exits import Failed
 from ._outbox_place import VARIABLES, OutboxPlace, place_given
 from ._outbox_text import as_dict, as_text, erased_text, line_of_call, sender_text, table
@@ -42,11 +42,11 @@ reason_option = click.option("--reason", "reasons", multiple=True, metavar="REAS
 
 @click.group(cls=Outboxes, name="outbox")
 def outbox() -> None:
-    """Show what waits in an OUTBOX: how much, since when, and who sends it.
+    """Show how many calls wait in an OUTBOX, since when, and which process sends them.
 
-    On disk it is a path, or sqlite:///path; in Redis a URL, as its clients have it: redis://host:6379/0?name=x. Without
-    it, it is what USERPILOT_OUTBOX or PARCELVOY_OUTBOX says: better for a URL with a password, which `ps` shows. Works
-    beside the processes that use it, and without any.
+    OUTBOX is a path or sqlite:///path for one on disk, or the URL of one in Redis: redis://host:6379/0?name=x. The
+    default is USERPILOT_OUTBOX or PARCELVOY_OUTBOX, which is better for a URL with a password, since `ps` shows
+    arguments. The commands work while other processes use the outbox, and without any.
     """
 
 
@@ -60,9 +60,9 @@ def show(given: OutboxAdmin | None, as_json: bool) -> None:
     """Show what waits in OUTBOX; the same as `outbox OUTBOX`."""
     seen = place_given(given).inspect()
     if as_json:
-        say_json(as_dict(seen))
+        echo_json(as_dict(seen))
     else:
-        say(*as_text(seen))
+        echo(*as_text(seen))
 
 
 # ── dead ──
@@ -73,7 +73,7 @@ def show(given: OutboxAdmin | None, as_json: bool) -> None:
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
 def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> None:
-    """List the dead and dropped calls that are kept in OUTBOX: whose they are, not what they say."""
+    """List the dead and dropped calls that are kept in OUTBOX, without their properties."""
     found = place_given(given).dead_letters(Selection(reasons))
     lost = found.kept
     if as_json:
@@ -81,15 +81,15 @@ def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> 
         for one in lost:
             line = line_of_call(server_of(found.destination or ""), one)
             if line is not None:
-                say_json_line(line)
+                echo_json_line(line)
             unreadable += line is None
         if unreadable:
-            say(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
+            echo(f"{calls_text(unreadable)} cannot be written as lines: damaged, or of an unknown kind", err=True)
         return
     if not lost:
-        say("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
+        echo("no dead or dropped calls are kept" + (" for these reasons" if reasons else ""))
         return
-    say_table(table(lost))
+    echo_table(table(lost))
 
 
 # ── retry ──
@@ -112,15 +112,15 @@ def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, .
     if as_json:
         first = done.ids[0][0] if done.calls else None
         missing = list(done.missing)
-        say_json({"retried": done.calls, "first_id": first, "damaged": done.damaged, "missing": missing})
+        echo_json({"retried": done.calls, "first_id": first, "damaged": done.damaged, "missing": missing})
     elif done.calls:
         stretches = (f"{first} to {last}" if last > first else f"{first}" for first, last in done.ids)
-        say(f"{waiting_text(done.calls)} again, as {', '.join(stretches)}")
-        say(f"sender: {sender_text(sender)}")
+        echo(f"{waiting_text(done.calls)} again, as {', '.join(stretches)}")
+        echo(f"sender: {sender_text(sender)}")
     elif not done.damaged and not done.missing:
-        say("there is nothing to put back")
+        echo("there is nothing to put back")
     if done.damaged:
-        say(f"not put back: {calls_text(done.damaged)} whose rows are damaged", err=True)
+        echo(f"not put back: {calls_text(done.damaged)} whose rows are damaged", err=True)
     if done.missing:
         raise Failed(f"not kept, so not put back: {', '.join(map(str, done.missing))}")
 
@@ -137,29 +137,29 @@ def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, .
 def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person, or a company, everywhere in OUTBOX; on disk also from SQLite's free pages and its log.
 
-    Their waiting calls are dropped, reason `purged`. What is said of them in the properties of others stays. All who
-    use a file wait meanwhile: some seconds if it is large.
+    Waiting calls of the person or company are dropped, reason `purged`. Mentions in the properties of others stay. All
+    processes that use a file wait meanwhile: some seconds if it is large.
 
-    Calls in Redis cannot be changed: identifies of users that name the company stay as they are, and are counted. What
-    is erased there stays in AOF, snapshots and replicas' files until those are written anew.
+    Calls in Redis cannot be changed: identifies of users that name the company stay as they are, and are counted.
+    Erased data stays in AOF, snapshots and replicas' files until Redis writes those anew.
     """
     if (user is None) == (company is None):
         raise click.UsageError("name one of them: --user ID or --company ID")
     place = place_given(given)
     whose = Subject("user", user) if user is not None else Subject("company", company or "")
     if not yes:
-        say(*erased_text(place.purge(whose, really=False), place.kind), err=True)
+        echo(*erased_text(place.purge(whose, really=False), place.kind), err=True)
         click.confirm("Erase?", abort=True, err=True)
     erased, sender = place.purge(whose), place.holder()
     if as_json:
         found = {**attrs.asdict(erased), "known_as": sorted(erased.known_as), "sender_live": sender is not None}
-        say_json(found)
+        echo_json(found)
     else:
-        say(*erased_text(erased, place.kind))
+        echo(*erased_text(erased, place.kind))
     if sender is not None:
-        say(f"{sender} sends: what it had taken into its memory may still go out", err=True)
+        echo(f"{sender} sends: calls that it has in memory may still be sent", err=True)
     if erased.quarantined:
-        say(f"quarantined files are not touched: {', '.join(erased.quarantined)}", err=True)
+        echo(f"quarantined files are not touched: {', '.join(erased.quarantined)}", err=True)
 
 
 # ── rebind ──
@@ -181,9 +181,9 @@ def rebind(server: Server, given: OutboxAdmin | None, to: str, as_json: bool) ->
     destination = f"{client._destination.name} at {client._connection.base_url}"  # as `DeliveryClient` has it
     done = place.rebind(Claim(destination, client._connection.keys.fingerprint))
     if as_json:
-        say_json({"before": done.before, "now": destination, "waiting": done.waiting})
+        echo_json({"before": done.before, "now": destination, "waiting": done.waiting})
     elif done.before == destination:
-        say(f"{place.place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
+        echo(f"{place.place}: {waiting_text(done.waiting)} for {destination}, now with this API key")
     else:
         before = done.before or "no server"
-        say(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {before}")
+        echo(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {before}")

@@ -149,7 +149,7 @@ def erased_text(erased: PurgeReport, kind: str) -> Iterator[str]:
     if erased.changed:
         yield f"{calls_text(erased.changed)} of users named the company: they stay, without it"
     if erased.unchanged:
-        stay = "they go out, expire or are forgotten with its id in them"
+        stay = "they are sent, expire or are deleted with its id in them"
         yield f"{calls_text(erased.unchanged)} of users named the company, and cannot be changed in Redis: {stay}"
     if erased.done:
         yield from SWEPT[kind, erased.swept]
@@ -158,7 +158,7 @@ def erased_text(erased: PurgeReport, kind: str) -> Iterator[str]:
         yield f"{rows} left, whose owner is unknown"
     if erased.known_as:
         also = ", ".join(key.partition(":")[2] for key in sorted(erased.known_as))
-        yield f"the same calls name {also}: another id of the same person is to be erased by itself"
+        yield f"the same calls name {also}: purge each other id of the same person separately"
 
 
 def _moment(at: float) -> str:

@@ -109,7 +109,7 @@ def _knows_no_project(body: object) -> bool:
 def recipient_at(server: Server, to: str, outbox: Outbox | str | None, late_after: float | None = None) -> Recipient:
     """The server that the options name. Its client waits without end for room in a full queue, as a script should."""
     if to == "parcelvoy" and late_after is not None:
-        raise click.UsageError("--late-after is Userpilot's: Parcelvoy has no imports")
+        raise click.UsageError("--late-after is for Userpilot: Parcelvoy has no imports")
     if to == "parcelvoy":
         return Parcelvoy(server.parcelvoy(ParcelvoySettings(when_full="wait", max_wait=None), outbox))
     settings = Settings(when_full="wait", max_wait=None)

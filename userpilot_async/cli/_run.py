@@ -22,7 +22,7 @@ import attrs
 import click
 from anyio.abc import TaskGroup, TaskStatus
 
-from ._console import say, say_json
+from ._console import echo, echo_json
 from ._exits import Exit, Failed
 
 
@@ -59,11 +59,11 @@ def run_command(
     """
     anyio.run(run.run)
     if as_json:
-        say_json(fields())
+        echo_json(fields())
     elif lines := list(text()):
-        say(*lines)
+        echo(*lines)
     if (last := farewell()) is not None:
-        say(last, err=True)
+        echo(last, err=True)
     elif run.trouble is not None:
         raise run.trouble
     click.get_current_context().exit(run.exit_code)

@@ -22,10 +22,12 @@ from ._source import Rejections, Source, Unreadable
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @to_option
-@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) for the"
-              " calls to wait in: it keeps what is not delivered. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
-@click.option("--strict", is_flag=True, help="Stop at the first bad line; what came before it is delivered.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="For all of it. Default: none.")
+@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) in which"
+              " the calls wait, and undelivered ones stay. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Stop at the first bad line; the lines before it are delivered.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limit of the whole run. Default: none."
+)
 @late_option
 @json_option
 @talks_to_server
@@ -51,8 +53,8 @@ def send(
     With --outbox, the report counts all calls that waited or came in meanwhile, also those of other processes.
 
     A bad line is reported on stderr with its number and the reason, never its values, and skipped.
-    Ctrl-C, SIGTERM, or the end of the terminal stops reading and delivers what was read for up to 10 seconds; a second
-    one stops at once.
+    Ctrl-C, SIGTERM, or the end of the terminal stops the reading; lines that were read are delivered for up to 10
+    seconds. A second signal stops at once.
     """  # noqa: E501  # a line that is to be copied stays one
     recipient = recipient_at(server, to, outbox_there(place), late_after)
     try:

@@ -114,10 +114,10 @@ def talks_to_server(command: Command) -> Command:
 
     # No `envvar` of click's: the client reads the environment itself, and says what is wrong with it.
     for option in (
-        click.option("--base-url", metavar="URL", help="A server of your own, or an emulator. [USERPILOT_BASE_URL]"),
+        click.option("--base-url", metavar="URL", help="URL of another server or of an emulator. [USERPILOT_BASE_URL]"),
         click.option("--region", type=click.Choice(["us", "eu"]), help="Default: us. [USERPILOT_REGION]"),
         click.option("--api-key", type=Hidden, metavar="KEY",
-                     help="Better in the environment: `ps` shows it. [USERPILOT_API_KEY]"),
+                     help="API key; better in the environment, since `ps` shows options. [USERPILOT_API_KEY]"),
     ):  # fmt: skip
         with_server = option(with_server)
     return with_server
@@ -128,12 +128,12 @@ late_option = click.option(
     "--late-after",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Import events that come later than this, dated with their own time: a paid feature. Default: none are.",
+    help="Import events that are later than this, with their own times (a paid feature). Default: never.",
 )
 to_option = click.option(
     "--to",
     type=click.Choice(["userpilot", "parcelvoy"]),
     default="userpilot",
     show_default=True,
-    help="Parcelvoy has no region; its key and URL: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL].",
+    help="Kind of server. Parcelvoy has no region; its variables: [PARCELVOY_API_KEY], [PARCELVOY_BASE_URL].",
 )

@@ -121,9 +121,9 @@ class Rejection:
 
 @attrs.define
 class Rejections:
-    """Counter of bad lines: keeps the first `KEPT`, and prints the first `SHOWN` with ``say``, if that is given."""
+    """Counter of bad lines: keeps the first `KEPT`, and prints the first `SHOWN` with ``show``, if that is given."""
 
-    say: Callable[[str], object] | None = None
+    show: Callable[[str], object] | None = None
     count: int = 0
     kept: list[Rejection] = attrs.field(factory=list)
 
@@ -133,9 +133,9 @@ class Rejections:
         self.count += 1
         if self.count <= KEPT:
             self.kept.append(rejection)
-        if self.say is None:
+        if self.show is None:
             return
         if self.count <= SHOWN:
-            self.say(str(rejection))
+            self.show(str(rejection))
         elif self.count == SHOWN + 1:
-            self.say("further bad lines are only counted")
+            self.show("further bad lines are only counted")

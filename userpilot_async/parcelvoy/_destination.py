@@ -17,7 +17,7 @@ from .._calls.rows import Row
 from .._calls.values import checked_id, checked_moment, encode_json, encode_text, iso_utc, parsed_time, size_of
 from .._errors.tree import InvalidCall
 from .._protocol.verdict import Meaning, Verdict
-from .._schedule.destination import Destination, Events, LostCall, Route, as_array
+from .._schedule.destination import Destination, Endpoint, Events, LostCall, as_array
 from .._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
 from ._calls import MAX_TEXT, Alias, Call, Data, Device, Identify, Track, missing_id
 from ._data import encoded_data
@@ -53,10 +53,10 @@ class DeadCall(LostCall):
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 
 
-_IDENTIFY = Route("identify", "/api/client/identify", "requests")
-_ALIAS = Route("alias", "/api/client/alias", "requests")
-_DEVICES = Route("devices", "/api/client/devices", "requests")
-_EVENTS = Route("events", "/api/client/events", "requests")
+_IDENTIFY = Endpoint("identify", "/api/client/identify", "requests")
+_ALIAS = Endpoint("alias", "/api/client/alias", "requests")
+_DEVICES = Endpoint("devices", "/api/client/devices", "requests")
+_EVENTS = Endpoint("events", "/api/client/events", "requests")
 
 
 def parcelvoy(settings: ParcelvoySettings) -> Destination:
@@ -73,7 +73,7 @@ def parcelvoy(settings: ParcelvoySettings) -> Destination:
         name="parcelvoy",
         budgets={"requests": settings.requests_per_minute},
         burst=settings.burst,
-        events=Events(route=_EVENTS, most=settings.max_events, max_bytes=settings.max_bytes, pack=as_array),
+        events=Events(endpoint=_EVENTS, most=settings.max_events, max_bytes=settings.max_bytes, pack=as_array),
         rows={"user": _IDENTIFY},
         row_body=lambda row: encode_json(_row_fields(row)).encode(),
         row_call=lambda row: Identify(**_row_fields(row)),

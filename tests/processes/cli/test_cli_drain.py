@@ -66,7 +66,7 @@ def test_parcelvoy_has_no_late_events(run: Run, path: Path) -> None:
     result = run("drain", "--outbox", str(path), "--once", "--late-after", "60", "--to", "parcelvoy")
 
     assert Exit.USAGE == result.returncode
-    assert "--late-after is Userpilot's" in result.stderr
+    assert "--late-after is for Userpilot" in result.stderr
 
 
 def test_the_report_is_of_this_run_and_not_of_the_files_whole_life(run: Run, server: str, path: Path) -> None:

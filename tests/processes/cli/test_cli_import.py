@@ -341,7 +341,7 @@ def test_a_plan_without_imports_is_exit_code_4_until_it_has_them(
     refused = run("import", str(path))
 
     assert Exit.REFUSED == refused.returncode
-    assert "the server takes the key, but no imports" in refused.stderr
+    assert "the server accepts the key, but takes no imports" in refused.stderr
     assert Exit.FINE == run("import", str(path)).returncode
     assert [1] == serials()
 

@@ -21,7 +21,7 @@ from tests.processes.cli.conftest import fill, identify, lose, track
 from userpilot_async import Job, JobStatus, Statistics
 from userpilot_async.cli import cli
 from userpilot_async.cli._client_text import table as client_table
-from userpilot_async.cli._console import cell, printable_errors, say, say_json_line
+from userpilot_async.cli._console import cell, echo, echo_json_line, printable_errors
 from userpilot_async.cli._import_text import ImportView
 from userpilot_async.cli._progress import Progress
 from userpilot_async.imports import ImportProgress
@@ -181,14 +181,14 @@ def test_progress_is_drawn_and_said_tamely(capfd):
 
 
 def test_a_line_stays_one_line(capfd):
-    say("one\ntwo\r\nthree", "four")
+    echo("one\ntwo\r\nthree", "four")
 
     assert "one\\ntwo\\r\\nthree\nfour\n" == capfd.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["plain", "ü\x7f\x9b\u2028\U0001f600", 'quo"te\\'])
 def test_json_is_ascii_and_says_the_same(capfd, text):
-    say_json_line(json.dumps({text: text}, ensure_ascii=False))
+    echo_json_line(json.dumps({text: text}, ensure_ascii=False))
     shown = capfd.readouterr().out
 
     assert {text: text} == json.loads(shown)

@@ -339,4 +339,4 @@ def test_a_live_sender_is_named_as_what_may_still_send_them(invoke: Invoke, path
 
     anyio.run(beside)
 
-    assert "sends: what it had taken into its memory may still go out" in said[0]
+    assert "sends: calls that it has in memory may still be sent" in said[0]

@@ -88,6 +88,7 @@ def test_a_merged_call_shares_the_fate_of_its_row(ledger):
     assert MERGED == before
     assert Outcome("merged", "expired", EXPIRED) == ledger.outcome(first, ledger.page)
     assert ("merged", "expired") == (receipt.status, receipt.reason)
+    assert 1 == ledger.merged_lost
 
 
 @pytest.mark.parametrize("first", [DELIVERED, EXPIRED, NO_ROOM, MERGED], ids=lambda outcome: outcome.status)

@@ -15,7 +15,8 @@ from userpilot_async import Identify, IdentifyCompany
 from userpilot_async._calls.payload import IdentifyPayload, WaitingEvent, body_of
 from userpilot_async._calls.rows import Row, RowState, cut, halves
 from userpilot_async._calls.values import MAX_PROPERTIES, size_of
-from userpilot_async._schedule.key_queue import FileClaim, KeyQueue, QueueState
+from userpilot_async._schedule.key_queue import KeyQueue
+from userpilot_async._schedule.queue_state import FileClaim, QueueState
 from userpilot_async._userpilot.destination import bulk_line, merges, realtime_body, row_call
 
 facts = st.dictionaries(names, plain_values, max_size=6)

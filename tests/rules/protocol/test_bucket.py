@@ -210,3 +210,21 @@ def test_without_a_limit_there_is_nothing_to_inherit() -> None:
     bucket.inherit([60.0] * 5_000, 0.0)
 
     assert bucket.take(0.0)
+
+
+def test_a_request_that_never_left_takes_nothing_from_the_servers_window() -> None:
+    bucket = Bucket(600, 10, 0.0)
+    bucket.heard(600, 1, 30.0, 0.0)
+    taken = bucket.take(0.0)
+    bucket.unsent()
+
+    assert (True, 1, True) == (taken, bucket.left(0.0), bucket.take(0.0))
+
+
+def test_requests_in_flight_may_not_be_counted_in_what_the_server_says_remains() -> None:
+    bucket = Bucket(600, 10, 0.0)
+    for _ in range(3):
+        bucket.take(0.0)
+    bucket.heard(600, 4, 30.0, 0.0)
+
+    assert 1 == bucket.left(0.0)

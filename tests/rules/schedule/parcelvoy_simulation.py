@@ -82,21 +82,21 @@ class ParcelvoyServer(FaultyServer):
 
     def stamp(self, work: Request, now: float) -> None:
         """With what it carries, as the server can count it."""
-        events = json.loads(work.body) if work.route.name == "events" else []
+        events = json.loads(work.body) if work.endpoint.name == "events" else []
         size = len(work.body) - len(events) - 1 if events else 0  # without brackets and commas
-        self.requests.append(Sent(now, work.route.name, len(events), size))
+        self.requests.append(Sent(now, work.endpoint.name, len(events), size))
 
     def note_lost(self, work: Request) -> None:
         """Events may become doubles; an alias may be said twice."""
-        if work.route.name == "events":
+        if work.endpoint.name == "events":
             self.lost_events += self.requests[-1].events
-        if work.route.name == "alias":
+        if work.endpoint.name == "alias":
             self.lost_aliases[_pair(json.loads(work.body))] += 1
 
     def apply(self, work: Request, now: float) -> tuple[int, Any]:
         """Whole or not at all."""
         body = json.loads(work.body)
-        status = self._events(body) if work.route.name == "events" else self._call(work.route.name, body)
+        status = self._events(body) if work.endpoint.name == "events" else self._call(work.endpoint.name, body)
         self.requests[-1] = attrs.evolve(self.requests[-1], status=status)
         return status, None
 

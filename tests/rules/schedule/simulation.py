@@ -86,12 +86,12 @@ class Server(FaultyServer):
     def handle(self, work: Request, now: float) -> Verdict:
         """As any does; some answers get lost."""
         self.uploads += bool(work.filename)
-        if work.route.name in self.swallows:
+        if work.endpoint.name in self.swallows:
             self.swallowed += 1
             self.note_lost(work)
             return of_failure("ReadTimeout", sent=True)
         verdict = super().handle(work, now)
-        if work.route.name not in self.loses or verdict.status is None:
+        if work.endpoint.name not in self.loses or verdict.status is None:
             return verdict
         self.note_lost(work)
         return of_failure("ReadError", sent=True)
@@ -99,11 +99,11 @@ class Server(FaultyServer):
     def stamp(self, work: Request, now: float) -> None:
         """Each family of endpoints has a limit of its own."""
         self.work_off(now)
-        self.stamps["track" if work.route is TRACK else "identify"].append(now)
+        self.stamps["track" if work.endpoint is TRACK else "identify"].append(now)
 
     def note_lost(self, work: Request) -> None:
         """A track without an answer may become a double."""
-        self.lost_tracks += work.route is TRACK
+        self.lost_tracks += work.endpoint is TRACK
 
     def be_well(self) -> None:
         """Nor do the files fail any more that it works on."""
@@ -113,41 +113,41 @@ class Server(FaultyServer):
 
     def apply(self, work: Request, now: float) -> tuple[int, Any]:
         """What the documentation says a request does."""
-        if work.route.name in self.down:
+        if work.endpoint.name in self.down:
             return 503, None
         if self.refuses_all:
             return 401, None
-        if work.route is IMPORTS and self.refuses_imports:
+        if work.endpoint is IMPORTS and self.refuses_imports:
             return self.refuses_imports, None
-        if work.route is IMPORTS and now < self.foreign_until:
+        if work.endpoint is IMPORTS and now < self.foreign_until:
             return 409, None
-        if work.route is TRACK:
+        if work.endpoint is TRACK:
             body = json.loads(work.body)
             user = body["user_id"]
             self.events.append(Event(user, body["event_name"], body["metadata"], self.company_of.get(user)))
             self.tracked.append((user, body["metadata"]["n"]))
             self.dated.setdefault(body["metadata"]["n"], now)
             return 202, None
-        if work.route in (IDENTIFY, IDENTIFY_COMPANY):
+        if work.endpoint in (IDENTIFY, IDENTIFY_COMPANY):
             body = json.loads(work.body)
             company = body.get("company")
-            self.store({**body, **({"company_id": company["id"]} if company else {})}, work.route is IDENTIFY)
+            self.store({**body, **({"company_id": company["id"]} if company else {})}, work.endpoint is IDENTIFY)
             return 202, None
-        if work.route is JOBS:
+        if work.endpoint is JOBS:
             return 200, [self.describe(job) for job in reversed(self.jobs)]
-        if work.route is JOB:
+        if work.endpoint is JOB:
             found = [job for job in self.jobs if job.job_id == work.job_id]
             return (200, self.describe(found[0])) if found else (404, None)
-        if any(not job.over and (job.kind == "imports") == (work.route is IMPORTS) for job in self.jobs):
+        if any(not job.over and (job.kind == "imports") == (work.endpoint is IMPORTS) for job in self.jobs):
             self.conflicts.append(now)
             return 409, None
         rows = [json.loads(line) for line in work.lines]
         if any(row.get("metadata", {}).get("n") == self.poison for row in rows):
             return 400, None
-        if work.route is IMPORTS:
+        if work.endpoint is IMPORTS:
             self.imported += rows
             self.tracked += [(row["user_id"], row["metadata"]["n"]) for row in rows if row["event_type"] == "track"]
-        job = Job(f"job:{len(self.jobs)}", work.filename, work.route.name, rows, now + len(rows) / ROWS_PER_SECOND,
+        job = Job(f"job:{len(self.jobs)}", work.filename, work.endpoint.name, rows, now + len(rows) / ROWS_PER_SECOND,
                   self.chance.random() < self.trouble)  # fmt: skip
         self.jobs.append(job)
         return 202, self.describe(job)

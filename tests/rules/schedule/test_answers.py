@@ -191,7 +191,7 @@ def test_what_goes_on_is_the_same_news_whichever_route_looks(verdict):
             work = bench.begin()
         bench.done(work, verdict)
         said.add(bench.schedule.held)
-        routes.add(work.route)
+        routes.add(work.endpoint)
 
     assert {TRACK, IDENTIFY} == routes
     assert 1 == len(said)
@@ -548,14 +548,14 @@ def test_the_work_says_the_arrays_name():
     for n in range(60):
         bench.run.put(Identify(f"u{n}", {"n": n}))
     bench.run.take_in()
-    bench.schedule.hurry = 1
+    bench.schedule.expedited = 1
     first = bench.begins()
     lines = list(first.lines)
     bench.done(first, answer(415))
     second = bench.begins()
 
-    assert (BULK_USERS, "", 60) == (first.route, first.array, len(lines))
-    assert (BULK_USERS, "users", lines) == (second.route, second.array, list(second.lines))
+    assert (BULK_USERS, "", 60) == (first.endpoint, first.array, len(lines))
+    assert (BULK_USERS, "users", lines) == (second.endpoint, second.array, list(second.lines))
 
 
 def test_realtime_calls_promise_a_receipt_only():

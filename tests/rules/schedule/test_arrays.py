@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 
-from userpilot_async._schedule.destination import Events, Route, as_array
-from userpilot_async._schedule.key_queue import QueueState
+from userpilot_async._schedule.destination import Endpoint, Events, as_array
+from userpilot_async._schedule.queue_state import QueueState
 from userpilot_async._schedule.queues import Queues
-from userpilot_async._schedule.routes.events import TRY_LARGER, EventRoute
+from userpilot_async._schedule.routes.events import TRY_LARGER, EventArrays
 
 EVENT = b'{"n":10}'
 
 
-def arrays_of(most: int = 5, max_bytes: int = 1_000) -> EventRoute:
-    return EventRoute(
-        Events(route=Route("events", "/events", "requests"), most=most, max_bytes=max_bytes, pack=as_array)
+def arrays_of(most: int = 5, max_bytes: int = 1_000) -> EventArrays:
+    return EventArrays(
+        Events(endpoint=Endpoint("events", "/events", "requests"), most=most, max_bytes=max_bytes, pack=as_array)
     )
 
 
@@ -80,7 +80,7 @@ def test_each_taken_array_doubles_what_its_queues_may_travel_in_until_any_will_d
     queue.refused(2)
     grown = []
     for _ in range(3):
-        arrays.answered(load)
+        arrays.taken(load)
         grown.append(queue.largest_array)
 
     assert [4, 8, 0] == grown
@@ -92,11 +92,11 @@ def test_a_413_halves_what_an_array_holds_and_several_answers_later_one_tries_tw
     arrays.too_large(arrays.load(queues)[0])
     learned = [arrays.load(queues)[0] for _ in range(TRY_LARGER)]
     for load in learned:
-        arrays.answered(load)
+        arrays.taken(load)
     larger, *others = [arrays.load(queues)[0] for _ in range(3)]
     arrays.too_large(larger)
     after_a_refusal = arrays.load(queues)[0]
-    arrays.answered(larger)
+    arrays.taken(larger)
 
     assert {20} == {load.calls for load in (*learned, *others, after_a_refusal)}
     assert 40 == larger.calls
@@ -107,7 +107,7 @@ def test_what_an_array_holds_never_grows_beyond_the_setting() -> None:
     arrays = arrays_of(max_bytes=1_000)
     load, _ = arrays.load(queues_of(5))
     for _ in range(10 * TRY_LARGER):
-        arrays.answered(load)
+        arrays.taken(load)
 
     assert 1_000 == arrays.max_bytes
 

@@ -448,7 +448,7 @@ def test_on_leaving_what_the_realtime_endpoint_cannot_take_in_time_is_uploaded()
     run = Late()
     run.many(1_000)
     run.run(0.5)
-    run.schedule.hurry += 1
+    run.schedule.expedited += 1
     run.schedule.leave_by(run.now + 10.0)
     run.run(10.0)
     run.schedule.abandon(Outcome("dropped", "closed"))
@@ -463,7 +463,7 @@ def test_on_leaving_what_the_realtime_endpoint_cannot_take_in_time_is_uploaded()
 def test_on_leaving_with_little_to_send_nothing_is_uploaded() -> None:
     run = Late()
     run.many(150)
-    run.schedule.hurry += 1
+    run.schedule.expedited += 1
     run.schedule.leave_by(run.now + 10.0)
     run.run(10.0)
 
@@ -475,7 +475,7 @@ def test_what_no_job_has_at_the_end_is_dropped_and_accounted_for() -> None:
     run.put(Identify("u1", {"plan": "pro"}))
     run.put(IdentifyCompany("acme", {"size": 1}))
     run.many(5_000)
-    while run.schedule.import_slot.batch is None:
+    while run.schedule._late.slot.batch is None:
         run.run(0.5)
     run.schedule.abandon(Outcome("dropped", "closed"))
     run.carry_on()

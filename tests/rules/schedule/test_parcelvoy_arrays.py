@@ -189,7 +189,7 @@ def test_events_that_cannot_go_do_not_make_others_hurry() -> None:
 
 def test_events_do_not_linger_while_somebody_waits_for_a_flush() -> None:
     run = at_once(flush_interval=60.0)
-    run.schedule.hurry += 1
+    run.schedule.expedited += 1
     run.track(3)
     run.put(identify(3, external_id="u9"))
     run.run(0.0)

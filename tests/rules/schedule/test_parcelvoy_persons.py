@@ -250,7 +250,7 @@ def test_only_what_is_done_once_is_remembered() -> None:
     sent = given_out(run)
     answered(run, sent)
 
-    assert not run.schedule._once.was_delivered(sent.body)
+    assert not run.schedule._dedup.was_delivered(sent.body)
 
 
 # ── calls leave unsent ──

@@ -183,7 +183,7 @@ def test_the_limits_are_the_settings():
 def test_everything_goes_by_one_budget():
     to = parcelvoy(ParcelvoySettings())
 
-    assert {"requests"} == {route.budget for route in (to.events.route, *to.rows.values(), *to.posts.values())}
+    assert {"requests"} == {route.budget for route in (to.events.endpoint, *to.rows.values(), *to.posts.values())}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from userpilot_async._delivery.connection import Connection, Transport
 from userpilot_async._delivery.credentials import KeyRing, checked_base_url
 from userpilot_async._errors.tree import InvalidCall
 from userpilot_async._outbox.receipt import Receipt
-from userpilot_async._schedule.destination import Destination, Events, LostCall, Route, as_array
+from userpilot_async._schedule.destination import Destination, Endpoint, Events, LostCall, as_array
 from userpilot_async._settings import DeliverySettings
 from userpilot_async.parcelvoy._data import checked_data
 
@@ -66,8 +66,8 @@ WEBHOOK = Destination(
     name="webhook",
     budgets={"requests": 120},
     burst=10,
-    events=Events(route=Route("events", "", "requests"), most=100, max_bytes=256 * 1024, pack=as_array),
-    rows={"user": Route("users", "/users", "requests", method="PUT")},
+    events=Events(endpoint=Endpoint("events", "", "requests"), most=100, max_bytes=256 * 1024, pack=as_array),
+    rows={"user": Endpoint("users", "/users", "requests", method="PUT")},
     row_body=lambda row: encode_json(_row_call(row).as_dict()).encode(),
     row_call=_row_call,
     call_of=_call_of,

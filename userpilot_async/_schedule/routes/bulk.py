@@ -1,118 +1,112 @@
-"""When rows become a file, and what the job slot wants done about it."""
+"""Rows in bulk: when enough of them wait they become a file, and the file a job of the server."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from ..._calls.outcome import BY_BULK
 from ..._calls.rows import MAX_ROWS, Row, RowState, cut
 from ..._protocol.jobs import expected_duration
 from ..destination import Files
-from ..job_batch import Batch
-from ..job_slot import JobSlot, SlotState
+from ..job_batch import Batch, JobEffect, Step
+from ..job_slot import JobSlot
 from ..key_queue import KeyQueue
-from ..queues import Queues
 from ..takeover import UnfinishedFile
+from .context import RouteContext
+from .file_route import FileRoute, new_pages
 
-LONGEST_RESUME = 30.0  # seconds until the rows of a file that was taken over have to be there
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333
 
 
-class BulkRoute:
-    """Fills the slot from the key queues. Without ``files`` it never does, and knows when a row has lingered enough."""
+class BulkRoute(FileRoute):
+    """Fills files with rows that nothing waits behind; the kinds take turns at the one job slot."""
 
-    def __init__(self, files: Files | None, slot: JobSlot, queues: Queues, linger: float, now: float) -> None:
-        self._files = files
-        self._slot = slot
-        self._queues = queues
-        self._linger = linger
-        self.latest = dict.fromkeys(queues.by_key, now)
-        """When the newest identify came, by what it is of."""
-        self._filed_at = dict.fromkeys(queues.by_key, -math.inf)
-        self.resuming: Batch | None = None
-        """A file that was taken over, while its rows come in."""
-        self._unfinished: UnfinishedFile | None = None
-        self._last_call = -1
+    name = "files"
+    delivers = BY_BULK
 
-    def resume(self, file: UnfinishedFile, now: float) -> None:
-        """Take over a file whose rows are about to come in."""
-        if self._files is None or file.kind not in self._files.submit or not file.last_calls:
-            return
-        self.resuming = self._slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
-        self._unfinished, self._last_call = file, max(file.last_calls.values())
+    def __init__(self, context: RouteContext, files: Files) -> None:
+        slot = JobSlot(
+            context.filename, context.chance, files.job_timeout, takes_arrays=bool(files.arrays),
+            new_pages=new_pages(files, context.server),
+        )  # fmt: skip
+        super().__init__(context, files, slot, files.look)
+        self._bulk = files
+        self._filed_at = dict.fromkeys(files.submit, -math.inf)
 
-    def rejoins(self, queue: KeyQueue, said: Row) -> Row | None:
-        """The row in the file that a call is part of, with what it says in it; ``None`` if it is of none.
+    def takes(self, merging: Mapping[str, KeyQueue], now: float) -> bool:
+        """So many of a kind go as a file, unless another's job holds the slot, or bulk does not work."""
+        is_shut = self.slot.foreign_until > now or self.gate.opens_at(now) > now
+        return len(merging) > self._bulk.threshold and not is_shut
 
-        A file had all that waited of a user up to one call. Where something lies before that now, the row is none of
-        the file's any more, and is sent again.
-        """
-        file, batch = self._unfinished, self.resuming
-        assert file is not None
-        assert batch is not None
-        if self._slot.batch is not batch or self._slot.state is SlotState.SUBMITTING:
-            self.resuming = None  # its time was over
-        elif queue.kind == batch.kind and said.said_by <= file.last_calls.get(queue.key, -1):
-            row = queue.claimed_row
-            if row is not None and row.state is RowState.BATCHED:
-                row.absorb(said)
-                return row
-            if row is None and not queue.calls:
-                queue.rejoin_row(said)
-                batch.rows.append(said)
-                batch.lines += 1
-                self._queues.came_in(queue)
-                return said
-        return None
-
-    def came_in(self, call_id: int, now: float) -> None:
-        """So far have calls come in: if that is the file's end, it is looked for now."""
-        if self.resuming is not None and call_id >= self._last_call:
-            self.resuming = None
-            self._slot.resumed(now)
-
-    def takes(self, waiting: Mapping[str, KeyQueue]) -> bool:
-        """So many of a kind go as a file."""
-        return self._files is not None and len(waiting) > self._files.threshold
-
-    def ripe_at(self, queue: KeyQueue, now: float, hurry: int) -> float:
-        """When its head has lingered long enough for others to merge with."""
-        head = queue.calls[0]
-        assert isinstance(head, Row)
-        return now if hurry else head.accepted_at + self._linger
-
-    def _file_ripe_at(self, kind: str, waiting: Mapping[str, KeyQueue], now: float, hurry: int) -> float:
-        """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
-        first = self.ripe_at(next(iter(waiting.values())), now, hurry)
-        if first > now or hurry:
-            return first
-        linger = min(LONGEST_LINGER, expected_duration(len(waiting)) / 10)
-        return min(self.latest[kind] + self._linger, first + linger)
-
-    def fill_slot(self, now: float, hurry: int, may_start: bool) -> float:
+    def fill_slot(self, now: float, *, may_start: bool) -> float:
         """Start a file if there are rows enough; else say when there may be."""
         earliest = math.inf
-        for kind in sorted(self._files.submit if self._files else (), key=self._filed_at.__getitem__):
-            waiting = self._queues.merging[kind]
-            if not self.takes(waiting):
+        for kind in sorted(self._bulk.submit, key=self._filed_at.__getitem__):
+            merging = self._queues.merging[kind]
+            if len(merging) <= self._bulk.threshold:
                 continue
-            ripe = self._file_ripe_at(kind, waiting, now, hurry)
+            ripe = self._ripe_at(kind, merging, now)
             if ripe > now:
                 earliest = min(earliest, ripe)
-            elif not self._slot.takes_rows(now):
-                earliest = min(earliest, self._slot.opens_at())
+            elif not self.slot.takes_rows(now):
+                earliest = min(earliest, self.slot.opens_at())
             elif not may_start:
                 earliest = now
             else:
-                self._start(kind, waiting, now)
+                self._start(kind, merging, now)
         return earliest
 
-    def _start(self, kind: str, waiting: Mapping[str, KeyQueue], now: float) -> None:
-        heads = (queue.calls[0] for queue in waiting.values())
-        rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self._slot.max_bytes)
-        self._slot.start(kind, rows, len(rows))
+    def _ripe_at(self, kind: str, merging: Mapping[str, KeyQueue], now: float) -> float:
+        """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
+        urgency = self._context.urgency
+        first = urgency.ripe_at(next(iter(merging.values())).accepted_at, now)
+        if first > now or urgency.expedited:
+            return first
+        linger = min(LONGEST_LINGER, expected_duration(len(merging)) / 10)
+        return min(urgency.newest.get(kind, -math.inf) + urgency.linger, first + linger)
+
+    def _start(self, kind: str, merging: Mapping[str, KeyQueue], now: float) -> None:
+        heads = (queue.calls[0] for queue in merging.values())
+        rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self.slot.max_bytes)
+        self.slot.start(kind, rows, len(rows))
         for row in rows:
-            queue = waiting[row.key]
+            queue = merging[row.key]
             queue.claim_row(row)
             self._queues.place(queue)
         self._filed_at[kind] = now
+
+    def lines_of(self, batch: Batch) -> Iterator[bytes]:
+        """The rows of a file, a line each."""
+        return map(self._bulk.line, batch.rows)
+
+    def array_of(self, step: Step) -> str:
+        """Rows go as an array where the server has refused them as a file."""
+        return self._bulk.arrays[step.batch.kind] if step.form == "array" else ""
+
+    def heard(self, step: Step, effect: JobEffect, now: float) -> None:
+        """Nothing: the slot knows all that matters."""
+
+    def abandon(self) -> None:
+        """Nothing: what is to go in a file waits in its key queue until the file is started."""
+
+    def is_ours(self, file: UnfinishedFile) -> bool:
+        """A file of rows of some kind."""
+        return file.kind in self._bulk.submit
+
+    def rejoin_row(self, queue: KeyQueue, row: Row) -> Row | None:
+        """Where something lies before the row that a file had, it is none of the file's any more."""
+        batch = self.had(queue, row.said_by)
+        if batch is None or queue.kind != batch.kind:
+            return None
+        in_file = queue.claimed_row
+        if in_file is not None and in_file.state is RowState.BATCHED:
+            in_file.absorb(row)
+            return in_file
+        if in_file is None and not queue.calls:
+            queue.rejoin_row(row)
+            batch.rows.append(row)
+            batch.lines += 1
+            self._queues.came_in(queue)
+            return row
+        return None

@@ -22,11 +22,11 @@ class ImportBreaker:
         self._confirmed = True
 
     def close(self, why: str, now: float) -> None:
-        """The server does not let us: everything goes the slow way, and it is looked again after a while."""
+        """The server refuses files: everything goes through the realtime endpoint; after a while one file is tried."""
         self.closed, self._closed_at, self._confirmed = why, now, False
 
     def heard(self, *, denied: bool, begun_at: float) -> None:
-        """Another endpoint has answered: if that refuses the key, too, nothing is known of this one."""
+        """An answer of any endpoint: if that refuses the key, too, nothing is known of imports."""
         if self.closed is not None and not self._confirmed and begun_at > self._closed_at:
             self._confirmed = True
             if denied:
@@ -41,7 +41,7 @@ class ImportBreaker:
         self._failing_since, self._failed_at = min(self._failing_since, now), now
 
     def forgive(self) -> None:
-        """That was nothing that files were to blame for."""
+        """An outage is over: files were not to blame for its failures."""
         self._failing_since = math.inf
 
     def is_open(self, now: float) -> bool:

@@ -10,7 +10,8 @@ from itertools import islice, repeat
 
 from ..._calls.payload import WaitingEvent, waiting_body
 from ..._calls.rows import EVENT_HEAD, Row, RowState
-from ..key_queue import KeyQueue, QueueState
+from ..key_queue import KeyQueue
+from ..queue_state import QueueState
 from ..queues import Queues
 
 CHUNK = 500  # events taken out of a queue at once
@@ -20,7 +21,7 @@ FREE = (QueueState.EVENTS, QueueState.URGENT, QueueState.LATE, QueueState.BACKIN
 
 
 class ImportFileBuilder:
-    """One file: ``queues`` are whose events may be in it, ``late_only`` those of them that are late."""
+    """A file in the making: of events in ``queues``, of all or of the late ones only (``late_only``)."""
 
     def __init__(
         self, all_queues: Queues, queues: Iterable[KeyQueue], max_bytes: int, max_lines: int, *, late_only: bool
@@ -53,7 +54,7 @@ class ImportFileBuilder:
         return now
 
     def end(self) -> None:
-        """Those that were waited for may go on."""
+        """Let the queues go on that were waited for."""
         for queue in self._busy:
             self._queues.unblock(queue)
 

@@ -3,83 +3,105 @@
 The realtime endpoint dates an event on its arrival, and takes 600 a minute. So an event whose turn comes later than
 ``late_after`` would be booked at the wrong time, and a backlog of 100,000 would take three hours. Instead, a file takes
 all that waits of each such person, up to the next change of company. While the file is on its way, nothing overtakes
-it: the person's queue is held. Once the server has taken it, later events go on; a later identify waits for the job's
-end, or the older row in the file could overwrite it.
+it: the person's queue is blocked. Once the server has taken it, later events go on; a later identify waits for the
+job's end, or the older row in the file could overwrite it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 
+from ..._calls.outcome import BY_IMPORT
 from ..._calls.payload import WaitingEvent, event_id, occurred_at
 from ..._calls.rows import Row, RowState
-from ..._protocol.rate_limit import Bucket
-from ..calendar import Calendar
+from ..destination import Imports
+from ..job_batch import Batch, JobEffect, Step
 from ..job_slot import JobSlot, SlotState
-from ..key_queue import KeyQueue, QueueState
+from ..key_queue import KeyQueue
 from ..property_cache import PropertyCache
-from ..queues import Queues
+from ..queue_state import QueueState
 from ..takeover import UnfinishedFile
+from .context import RouteContext
+from .file_route import FileRoute, new_pages
 from .import_breaker import ImportBreaker
 from .import_file import ImportFileBuilder
+from .route import Request
 
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause among new events
-LONGEST_RESUME = 30.0  # seconds until the calls of a file that was taken over have to be there
-SLICE = 200  # queues released in one go
+SLICE = 200  # queues set aside, or let through, in one go
 LONGEST_FLIGHT = 2.0  # seconds that a file waits for requests under way, whose people have more in line
 PATIENCE = 60.0  # seconds that what is late waits while files do not go: then it goes the slow way
-MOST_PATIENCE = 900.0  # the same for who said when it happened
+MOST_PATIENCE = 900.0  # the same for an event whose caller said when it happened
 RELEASE = 5.0  # seconds between two looks for whom to let go the slow way
 PAUSE = 1.0  # seconds after a look that found nothing to put into a file
 SHORTEST_UPLOAD = 1.0  # seconds that a close must still have for a file to be begun
 FILE = "track"  # the kind of its files: of the calls that they are found again by
 
 
-class LateEventRoute:
+class LateEventRoute(FileRoute):
     """Decides which events are late, and fills the import slot with them."""
 
-    def __init__(
-        self, slot: JobSlot, queues: Queues, bucket: Bucket, *,
-        wanted: bool, late_after: float, linger: float, calendar: Calendar,
-    ) -> None:  # fmt: skip
-        self.slot = slot
-        self.trust = ImportBreaker(wanted)
-        self.latest = -math.inf
-        """When the newest event came."""
-        self.leave_by: float | None = None
-        """When the client leaves, and what is left is lost."""
-        self.resuming = False
-        """The calls of a file that was taken over are coming in."""
+    name = "imports"
+    delivers = BY_IMPORT
+
+    def __init__(self, context: RouteContext, imports: Imports, breaker: ImportBreaker) -> None:
+        slot = JobSlot(
+            context.filename, context.chance, imports.job_timeout, idempotent=False,
+            repeats=context.settings.on_ambiguous == "send", new_pages=new_pages(imports, context.server),
+        )  # fmt: skip
+        super().__init__(context, imports, slot, imports.submit)
+        self.breaker = breaker
         self.known = PropertyCache()
-        self._queues = queues
-        self._bucket = bucket
-        self._late_after = late_after
-        self._linger = linger
-        self._calendar = calendar
+        """What the server has been told of people: an import may blank what it leaves out."""
+        self._imports = imports
+        self._bucket = context.bucket(context.destination.events.endpoint)
+        self._urgency = context.urgency
+        self._calendar = context.calendar
         self._since = math.inf  # when a file was wanted first
         self._gathering: ImportFileBuilder | None = None
         self._not_before = -math.inf
         self._releasing: Iterator[KeyQueue] | None = None
         self._release_at = -math.inf
-        self._unfinished: Mapping[str, int] = {}
-        self._last_call = -1
+
+    def next(self, now: float) -> Request | float:
+        """The next step of a file's life, or when to ask again; meanwhile those go that need not wait any longer."""
+        if not self.breaker.wanted and self.slot.state is SlotState.FREE:
+            return math.inf
+        self.breaker.shut = self._context.health.paused is not None
+        release = self.release(now)
+        if release <= now:
+            return now
+        found = super().next(now)
+        return found if isinstance(found, Request) else min(release, found)
+
+    def heard(self, step: Step, effect: JobEffect, now: float) -> None:
+        """A file has come to the server, or to nothing."""
+        if effect.withdrawn or (step.what == "submit" and not effect.submitted):
+            self.breaker.failed(now)
+        elif effect.submitted:
+            self.breaker.went()
+
+    def lines_of(self, batch: Batch) -> Iterator[bytes]:
+        """A person's properties, all that are known, and the events behind them."""
+        known, date, lines = self.known, self._calendar.date, self._imports.lines
+        return (line for row in batch.rows for line in lines(row, known.of(row), date))
 
     # ── what is late ──
 
     def _works(self, now: float, patience: float) -> bool:
         """A file may be waited for, if none goes for no longer than this."""
-        if not self.trust.holds(now, patience) or self.slot.foreign_until > now + patience:
+        if not self.breaker.holds(now, patience) or self.slot.foreign_until > now + patience:
             return False
-        if self.leave_by is None or self._gathering is not None:
+        if self._urgency.leave_by is None or self._gathering is not None:
             return True
-        return self.slot.takes_rows(now) and self.leave_by - now >= SHORTEST_UPLOAD
+        return self.slot.takes_rows(now) and self._urgency.leave_by - now >= SHORTEST_UPLOAD
 
     def _is_late(self, queue: KeyQueue, now: float) -> bool:
-        """Its first event would be dated wrongly by now: by the calendar, which goes on while the machine sleeps.
+        """The first event would be dated wrongly by now: by the calendar, which goes on while the machine sleeps.
 
-        Who said when it happened waits longer for files to work.
+        An event whose caller said when it happened waits longer for files to work.
         """
         first = queue.first_event
         if first is None or queue.goes_in_realtime:
@@ -90,11 +112,19 @@ class LateEventRoute:
             happened, patience = self._calendar.date(accepted_at), PATIENCE
         else:
             happened, patience = given.timestamp(), MOST_PATIENCE
-        return self._calendar.date(now) - happened > self._late_after and self._works(now, patience)
+        return self._calendar.date(now) - happened > self._imports.late_after and self._works(now, patience)
+
+    def set_late_aside(self, now: float) -> bool:
+        """Queues whose turn has come, and is too late, wait for a file instead; true if more may be among the next."""
+        for _ in range(SLICE):
+            turns = (self._queues.first_event(), self._queues.first_urgent())
+            if not any(queue is not None and self.sets_aside(queue, now) for queue in turns):
+                return False
+        return True
 
     def sets_aside(self, queue: KeyQueue, now: float) -> bool:
-        """This queue's turn has come: it waits for a file instead, if it is too late."""
-        if not self.trust.wanted or not self._is_late(queue, now):
+        """The turn of this queue has come: it waits for a file instead, if that is too late."""
+        if not self.breaker.wanted or not self._is_late(queue, now):
             return False
         queue.set_aside()
         self._queues.place(queue)
@@ -122,28 +152,28 @@ class LateEventRoute:
     def _is_too_much(self, now: float) -> bool:
         """So much waits that some of it would be late."""
         wait = self._bucket.time_for(self._queues.waiting_events, now)  # at the present budget
-        return wait > self._late_after or (self.leave_by is not None and wait > self.leave_by - now)
+        return wait > self._imports.late_after or self._urgency.ends_within(wait, now)
 
-    def _ripe_at(self, now: float, hurry: bool) -> float:
+    def _ripe_at(self, now: float) -> float:
         if not self._queues.late and not self._is_too_much(now):
             self._since = math.inf
             return math.inf
         self._since = min(self._since, now)
-        if hurry:
+        if self._urgency.expedited:
             return now
-        pause = max(self._since, self.latest) + self._linger
-        return min(pause, self._since + max(self._linger, LONGEST_LINGER))
+        pause = max(self._since, self._urgency.newest.get(FILE, -math.inf)) + self._urgency.linger
+        return min(pause, self._since + max(self._urgency.linger, LONGEST_LINGER))
 
     # ── filling a file ──
 
-    def fill_slot(self, now: float, hurry: bool, may_start: bool) -> float:
+    def fill_slot(self, now: float, *, may_start: bool) -> float:
         """Begin a file if there is anything late, and go on filling it; else say when there may be."""
         if self._gathering is not None:
             return self._go_on(self._gathering, now)
-        self.slot.resubmits = self.trust.is_open(now)
-        if not self.trust.is_open(now) or (self.leave_by is not None and not self._works(now, math.inf)):
+        self.slot.resubmits = self.breaker.is_open(now)
+        if not self.breaker.is_open(now) or (self._urgency.leave_by is not None and not self._works(now, math.inf)):
             return math.inf
-        ripe = max(self._ripe_at(now, hurry), self._not_before)
+        ripe = max(self._ripe_at(now), self._not_before)
         if ripe > now:
             return ripe
         if not self.slot.takes_rows(now):
@@ -157,8 +187,8 @@ class LateEventRoute:
         return now
 
     def _go_on(self, gathering: ImportFileBuilder, now: float) -> float:
-        patience = LONGEST_FLIGHT if self.leave_by is None else min(LONGEST_FLIGHT, (self.leave_by - now) / 4)
-        due = gathering.go_on(now, patience)
+        left = self._urgency.leave_by - now if self._urgency.leave_by is not None else math.inf
+        due = gathering.go_on(now, min(LONGEST_FLIGHT, left / 4))
         if due is not None:
             return due
         self._gathering, self._since = None, math.inf
@@ -177,54 +207,37 @@ class LateEventRoute:
 
     # ── taking over ──
 
-    def resume(self, file: UnfinishedFile, now: float) -> None:
-        """Take over a file whose calls are about to come in."""
-        if not file.last_calls:
-            return
-        self.slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
-        self.resuming = True
-        self._unfinished, self._last_call = file.last_calls, max(file.last_calls.values())
+    def is_ours(self, file: UnfinishedFile) -> bool:
+        """A file of events is this route's."""
+        return file.kind == FILE
 
-    def rejoins(self, queue: KeyQueue, call: WaitingEvent) -> bool:
-        """This event is in the file, which had all that waited of a person up to one event: put it there again."""
-        if not self._had(queue, event_id(call)):
+    def rejoin_event(self, queue: KeyQueue, event: WaitingEvent) -> bool:
+        """Put an event back into the file that is taken over; false if it is not in there."""
+        batch = self.had(queue, event_id(event))
+        if batch is None:
             return False
         row = queue.claimed_row
         if row is None:
-            row = self._rejoin(queue)
+            row = self._rejoin(batch, queue)
         if row.events is None:  # another file's
             return False
-        row.events.append(call)
-        if self.slot.batch is not None:
-            self.slot.batch.lines += 1
+        row.events.append(event)
+        batch.lines += 1
         return True
 
-    def rejoins_row(self, queue: KeyQueue, said: Row) -> Row | None:
-        """The row in the file that says this; ``None`` if there is none, or it is not to be found again."""
-        if not self._had(queue, said.said_by):
+    def rejoin_row(self, queue: KeyQueue, row: Row) -> Row | None:
+        """A person's row goes into a file of events together with these, if nothing lies before it."""
+        batch = self.had(queue, row.said_by) if queue.kind == "user" else None
+        if batch is None:
             return None
-        row = queue.claimed_row
-        if row is not None and row.state is RowState.BATCHED and row.events is not None:
-            row.absorb(said)
-            return row
-        if row is None and not queue.calls:
-            return self._rejoin(queue, said)
-        return None
+        in_file = queue.claimed_row
+        if in_file is not None and in_file.state is RowState.BATCHED and in_file.events is not None:
+            in_file.absorb(row)
+            return in_file
+        return self._rejoin(batch, queue, row) if in_file is None and not queue.calls else None
 
-    def _had(self, queue: KeyQueue, call_id: int) -> bool:
-        if self.slot.batch is None or self.slot.state is SlotState.SUBMITTING:
-            self.resuming = False  # its time was over
-        return self.resuming and call_id <= self._unfinished.get(queue.key, -1)
-
-    def _rejoin(self, queue: KeyQueue, said: Row | None = None) -> Row:
-        row = queue.rejoin_events(said)
-        assert self.slot.batch is not None
-        self.slot.batch.rows.append(row)
+    def _rejoin(self, batch: Batch, queue: KeyQueue, row: Row | None = None) -> Row:
+        in_file = queue.rejoin_events(row)
+        batch.rows.append(in_file)
         self._queues.place(queue)
-        return row
-
-    def came_in(self, call_id: int, now: float) -> None:
-        """So far have calls come in: if that is the file's end, it is looked for now."""
-        if self.resuming and call_id >= self._last_call:
-            self.resuming = False
-            self.slot.resumed(now)
+        return in_file

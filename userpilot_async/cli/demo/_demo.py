@@ -12,7 +12,7 @@ import attrs
 import click
 
 from ..._settings import Settings
-from .._console import say, say_json, stderr
+from .._console import echo, echo_json, stderr
 from .._delivery import Delivery
 from .._delivery_text import as_dict, as_text
 from .._emulate import emulator_package, emulator_process, records
@@ -58,19 +58,19 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
             else:
                 report = anyio.run(_crash.perform, sample, Progress(stderr()))
             if as_json:
-                say_json(report.as_dict())
+                echo_json(report.as_dict())
             else:
-                say(*report.as_text())
+                echo(*report.as_text())
             click.get_current_context().exit(report.exit_code)
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:
-        say_json(performance.as_dict())
+        echo_json(performance.as_dict())
     else:
-        say(*as_text(delivery), *(f"  {line}" for line in delivery.rejections.kept))
-        say(*("emulator: not compared" if judgement is None else str(judgement)).split("\n"))
+        echo(*as_text(delivery), *(f"  {line}" for line in delivery.rejections.kept))
+        echo(*("emulator: not compared" if judgement is None else str(judgement)).split("\n"))
         if judgement is not None and not performance.refused_alike:
-            say("emulator: the client and the plain reading rejected different lines")
+            echo("emulator: the client and the plain reading rejected different lines")
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(performance.exit_code)

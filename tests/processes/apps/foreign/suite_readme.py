@@ -20,7 +20,7 @@ async def userpilot(emulator):
 
 @pytest.mark.asyncio
 async def test_an_export_is_tracked(userpilot, emulator):
-    await userpilot.track("u1", "report_exported", {"format": "csv"})  # here goes what you test
+    await userpilot.track("u1", "report_exported", {"format": "csv"})  # here goes the code under test
     await userpilot.flush(10)
 
     assert ["report_exported"] == [event.event_name for event in emulator.store.events]

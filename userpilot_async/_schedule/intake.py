@@ -1,0 +1,155 @@
+"""From a ticket to a call that waits: an event in its key's queue, a row or part of one, a post, or nothing new."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import cast
+
+from .._calls.outcome import DELIVERED, Outcome
+from .._calls.payload import (
+    Companion,
+    Event,
+    IdentifyPayload,
+    Key,
+    Kind,
+    Ticket,
+    companion_of,
+    companion_size,
+    size_of_identify,
+)
+from .._calls.rows import Row
+from .completion import Completion
+from .dedup import Dedup
+from .destination import Destination
+from .key_queue import KeyQueue, Post
+from .queue_state import QueueState
+from .queues import Queues
+from .routes.context import Urgency
+from .routes.file_route import FileRoute
+from .settlement import Settlements
+
+
+class Intake:
+    """Puts calls into the queues of their keys, in the order of their acceptance.
+
+    ``drops_ambiguous``: an event that another sender may have sent is not sent again.
+    """
+
+    def __init__(
+        self, destination: Destination, queues: Queues, dedup: Dedup, settled: Settlements, completion: Completion,
+        files: Sequence[FileRoute], urgency: Urgency, *, drops_ambiguous: bool,
+    ) -> None:  # fmt: skip
+        self._to = destination
+        self._queues = queues
+        self._dedup = dedup
+        self._settled = settled
+        self._completion = completion
+        self._files = files
+        self._rejoining: Sequence[FileRoute] = ()
+        """Those whose file was taken over, while its calls come in."""
+        self._urgency = urgency
+        self._drops_ambiguous = drops_ambiguous
+
+    def expect_files(self) -> None:
+        """Files were taken over: their calls come in among others, until each is whole."""
+        self._rejoining = [route for route in self._files if route.resuming is not None]
+
+    def add(self, ticket: Ticket, was_sent: bool) -> None:
+        """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
+        call_id, accepted_at, kind, key, payload = ticket
+        if kind == "track":
+            self._add_event(call_id, accepted_at, key, cast("Event", payload), was_sent)
+        elif kind in self._to.posts:
+            self._add_post(Post(kind, [call_id], accepted_at, cast("bytes", payload), was_sent), key)
+        else:
+            self._add_identify(call_id, accepted_at, kind, key, cast("IdentifyPayload", payload))
+        if self._rejoining:
+            for route in self._rejoining:
+                route.came_in(call_id, accepted_at)
+            self.expect_files()
+
+    def _add_event(self, call_id: int, accepted_at: float, key: Key, event: Event, was_sent: bool) -> None:
+        queue = self._queues.queue("user", key)
+        if was_sent and self._drops_ambiguous:
+            self._settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
+            self._queues.place(queue)  # which forgets one that was new
+            return
+        self._completion.possible_duplicates += was_sent
+        self._urgency.newest["track"] = accepted_at
+        waiting = (call_id, accepted_at, event)
+        if self._rejoining and any(route.rejoin_event(queue, waiting) for route in self._rejoining):
+            return
+        queue.add(waiting)
+        self._queues.waiting_events += 1
+        self._queues.came_in(queue)
+
+    def _add_post(self, post: Post, key: Key) -> None:
+        if post.kind in self._to.once:
+            if self._is_known(post):
+                return
+            self._dedup.came_in(post)
+        queue = self._queues.queue("user", key)
+        queue.add(post)
+        self._queues.came_in(queue)
+
+    def _is_known(self, post: Post) -> bool:
+        """The same has been said before: the call has the outcome of the one that said it."""
+        before = self._dedup.waiting(post.body)
+        if before is not None:
+            before.ids += post.ids
+            before.accepted_at = post.accepted_at  # it dies of the age of who said it last
+        elif not self._dedup.was_delivered(post.body):
+            return False
+        for call_id in post.ids:
+            self._settled.again(call_id, len(post.body), None if before is not None else DELIVERED)
+        return True
+
+    def _add_identify(self, call_id: int, accepted_at: float, kind: Kind, key: Key, identify: IdentifyPayload) -> None:
+        companion, size = companion_of(identify), size_of_identify(identify)
+        if companion is not None:
+            size -= companion_size(companion)
+        row = self._add_row(self._queues.queue(kind, key), call_id, identify, size, accepted_at, call_id)
+        if companion is not None:
+            self._add_companion(row, companion, accepted_at, call_id)
+
+    def _add_row(
+        self, queue: KeyQueue, call_id: int | None, identify: IdentifyPayload, size: int, accepted_at: float,
+        said_by: int,
+    ) -> Row:  # fmt: skip
+        """The row that says this now. ``call_id`` is the call that it carries, ``said_by`` the one that says so."""
+        properties, fields, _, _ = identify
+        ids = array("Q") if call_id is None else array("Q", (call_id,))
+        for route in self._rejoining:
+            said = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+            in_file = route.rejoin_row(queue, said)
+            if in_file is not None:
+                self._settled.merged += in_file.ids[-2:-1] if ids else ()
+                return in_file
+        self._urgency.newest[queue.kind] = accepted_at
+        row = queue.waiting_row
+        if row is not None and self._to.merges(row, identify, queue.calls[-1] is row):
+            before = row.size
+            if call_id is not None and row.ids:
+                self._settled.merged.append(row.ids[-1])
+            row.take_in(call_id, properties, fields, size, accepted_at, said_by)
+            self._settled.freed += before + size - row.size
+            if queue.claimed_row is not None and fields is not None and queue.place is QueueState.URGENT:
+                self._queues.head_left(queue)  # it names a company now: events in a file must not be booked on that
+            return row
+        row = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+        queue.add(row)
+        self._queues.came_in(queue)
+        return row
+
+    def _add_companion(self, row: Row, companion: Companion, accepted_at: float, said_by: int) -> None:
+        """The part of a call that is about another, a company, travels in a row of its own; both share one outcome."""
+        kind, key, properties, size = companion
+        identify: IdentifyPayload = (properties, None, size, None)
+        other = self._add_row(self._queues.queue(kind, key), None, identify, size, accepted_at, said_by)
+        if not any(other is needed for needed in row.needs):
+            row.needs = (*row.needs, other)
+            row.open_parts += 1
+            if other.riders is None:
+                other.riders = []
+            other.riders.append(row)
