@@ -47,9 +47,7 @@ async def exchange(connection: Connection, request: Request, reporting: Reportin
         path = path.format(job_id=quoted_job_id(request.job_id))
     if request.query:
         path = f"{path}?{request.query}"
-    return await connection.exchange(
-        endpoint.name, endpoint.method, path, request.body or None, promises=to.promises
-    )
+    return await connection.exchange(to.name, to.method, path, request.body or None, promises=to.promises)
 
 
 async def _encoded(request: Request) -> bytes:
