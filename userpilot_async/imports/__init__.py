@@ -25,7 +25,8 @@ from __future__ import annotations
 
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
-from ._reading import Line, Lines, UnreadableFile, lines
+from ._physical_lines import UnreadableFile
+from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
 from ._rows import SOURCES, IdentifyCompany, IdentifyUser, PageView, Row, Source, TrackEvent, checked
 from ._series import Series
