@@ -23,12 +23,13 @@ one file of a history to the next. `check_file` and a dry run do all of it but t
 
 from __future__ import annotations
 
+from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
-from ._rows import SOURCES, IdentifyCompany, IdentifyUser, PageView, Row, Source, TrackEvent, checked
+from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent, checked
 from ._series import Series
 from ._writing import write_csv, write_ndjson
 from .converters._convert import CONVERTERS
