@@ -61,7 +61,7 @@ def text_check(field: str) -> Callable[[Any], str]:
 
 
 def pixels_check(field: str) -> Callable[[Any], int]:
-    """Make the check of ``field`` for a size of a screen; a text of digits is one, because a CSV file has no numbers."""
+    """Make the check of ``field`` for a size of a screen; digits in a text are one, for a CSV file has no numbers."""
 
     def pixels(value: Any) -> int:
         if type(value) is int and 0 <= value <= MAX_INTEGER:
