@@ -9,7 +9,7 @@ Beneath it, `_file` is the connection, whose turn it is, and room on the disk; `
 All who use a file take turns by a lock beside it (`_locks`), for some milliseconds each; another lock is the sender's
 lease, which the operating system takes back from whoever dies. A full disk stops new calls, and no notes: a megabyte of
 `_ballast` is given up for them. A damaged file is put aside, and all of it that can be read goes into a new one
-(`_salvage`). A damaged row is set aside by itself.
+(`_salvage`; `_quarantine` has the names). A damaged row is set aside by itself.
 
 `_admin` is the file from outside, for people; `_purge` erases a person from it.
 """

@@ -27,7 +27,7 @@ from .._outbox.store import NotNow
 from .._runtime import clocks
 from .._runtime.database_files import DatabaseFile, inode_of
 from .._runtime.private_files import create_private
-from . import _salvage
+from . import _quarantine
 from ._ballast import BALLAST, Ballast
 from ._locks import Lock
 from ._own import Found, find, open_database
@@ -95,7 +95,7 @@ class File:
         """Make an empty file, if none is there. Raises `OSError`."""
         with suppress(FileExistsError):
             os.close(create_private(self.path))
-            _salvage.sync_folder(self.path)  # a power cut must not take away the name of what is synced
+            _quarantine.sync_folder(self.path)  # a power cut must not take away the name of what is synced
 
     # ── the connection ──
 
