@@ -27,7 +27,8 @@ from .._schedule.calendar import EARLIEST
 from .._schedule.takeover import Takeover
 from . import _quarantine, _salvage
 from ._binding import About, bind
-from ._file import FAILURES, File, data_version, is_full, why
+from ._failures import FAILURES, is_full, why
+from ._file import File, data_version
 from ._tables import DAMAGED
 
 T = TypeVar("T")
