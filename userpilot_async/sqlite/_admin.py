@@ -45,7 +45,7 @@ from ._file import File
 from ._own import Found
 from ._purge import Search, sweep
 from ._schema import MIGRATIONS, version_of
-from ._tables import checked
+from ._sealed import checked
 
 PATIENCE = 30.0  # seconds to wait for the lock: the others have it for some milliseconds, a purge for some seconds
 

@@ -19,7 +19,7 @@ from .._runtime.database_files import MAGIC
 from .._runtime.private_files import create_private, open_private
 from ._quarantine import beside, clear, copy_private, free_name, keep, sync_folder
 from ._schema import prepare
-from ._tables import account_in
+from ._sealed import account_in
 
 # Where things are in a file: sqlite.org/fileformat.html, read 2026-11.
 PAGE = 4096  # bytes; SQLite's own choice

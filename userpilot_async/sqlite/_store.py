@@ -346,7 +346,7 @@ class SQLiteStore:
     def _inherit(self) -> tuple[Takeover, Committed]:
         with self._changing() as account:
             self._notice(account.next_id)
-            inheritance = self.file.tables.inherit(account)
+            inheritance = self.file.tables.send_log.inherit(account)
         return inheritance, self._read_account()
 
     # ── damage ──
