@@ -22,9 +22,11 @@ from .._errors.tree import OutboxError, without_frames
 from .._runtime.log import log
 from ._address import Address
 from ._answers import Server, echoed, evicts, found_of, info_of, replicas_of, server_of
+from ._cluster import Cluster
 from ._codec import Entry
 from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
-from ._topology import Cluster, Node, OneServer, Sentinels, Topology, ask, packed
+from ._sentinels import Sentinels
+from ._topology import Node, OneServer, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
 SCRIPTS = (

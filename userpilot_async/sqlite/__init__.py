@@ -3,13 +3,14 @@
 UserpilotClient("API_KEY", outbox="sqlite:////var/lib/app/userpilot.db")
 
 `_outbox` has the options, `_store` is the `Store`: every transaction, and what happens when the disk or the file fails.
-Beneath it, `_file` is the connection, whose turn it is, and room on the disk; `_tables` is what stands in the file,
-`_schema` its versions, `_dates` the calendar by which calls were dated, `_binding` whose calls they are.
+Beneath it, `_file` is the connection, whose turn it is, and room on the disk; `_failures` says what goes wrong with
+them. `_tables` is what stands in the file, `_send_log` the sender's notes among it, and `_sealed` reads what may be
+damaged; `_schema` has its versions, `_dates` the calendar by which calls were dated, `_binding` whose calls they are.
 
 All who use a file take turns by a lock beside it (`_locks`), for some milliseconds each; another lock is the sender's
 lease, which the operating system takes back from whoever dies. A full disk stops new calls, and no notes: a megabyte of
 `_ballast` is given up for them. A damaged file is put aside, and all of it that can be read goes into a new one
-(`_salvage`). A damaged row is set aside by itself.
+(`_salvage`; `_quarantine` has the names). A damaged row is set aside by itself.
 
 `_admin` is the file from outside, for people; `_purge` erases a person from it.
 """

@@ -40,11 +40,12 @@ from .._outbox.store import NotNow
 from .._runtime.private_files import open_own
 from ._binding import bind
 from ._dates import Dates
-from ._file import FAILURES, File, why
+from ._failures import FAILURES, why
+from ._file import File
 from ._own import Found
 from ._purge import Search, sweep
 from ._schema import MIGRATIONS, version_of
-from ._tables import checked
+from ._sealed import checked
 
 PATIENCE = 30.0  # seconds to wait for the lock: the others have it for some milliseconds, a purge for some seconds
 

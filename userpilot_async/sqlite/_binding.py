@@ -8,7 +8,8 @@ from typing import Any
 
 from .._errors.tree import OutboxError
 from .._outbox.owner import Claim, Owner, rebinding
-from ._file import File, is_full
+from ._failures import is_full
+from ._file import File
 
 About = Mapping[str, Any]
 """The owner, and by which calendar calls were dated, as the file has them."""

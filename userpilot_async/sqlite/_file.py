@@ -9,7 +9,6 @@ writers that sleep in SQLite's busy handler), and a file for each process (no or
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import resource
@@ -27,8 +26,9 @@ from .._outbox.store import NotNow
 from .._runtime import clocks
 from .._runtime.database_files import DatabaseFile, inode_of
 from .._runtime.private_files import create_private
-from . import _salvage
+from . import _quarantine
 from ._ballast import BALLAST, Ballast
+from ._failures import FAILURES
 from ._locks import Lock
 from ._own import Found, find, open_database
 from ._salvage import PAGE
@@ -41,8 +41,6 @@ SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 LOG = 1_000  # pages of the log at which SQLite writes it back into the file; its own default
 SHORT_LOG = 64  # the same without ballast: a quarter of it, for the file itself must have room to grow, too
 WORRY = 2.0  # seconds after which waiting for a turn is worth a line in the log
-FAILURES = (OSError, sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError)
-"""Errors that disk, file and SQLite raise, whatever is wrong with them. All others are bugs of this library."""
 
 
 class File:
@@ -95,7 +93,7 @@ class File:
         """Make an empty file, if none is there. Raises `OSError`."""
         with suppress(FileExistsError):
             os.close(create_private(self.path))
-            _salvage.sync_folder(self.path)  # a power cut must not take away the name of what is synced
+            _quarantine.sync_folder(self.path)  # a power cut must not take away the name of what is synced
 
     # ── the connection ──
 
@@ -257,22 +255,6 @@ class File:
 def data_version(db: sqlite3.Connection) -> int:
     """SQLite's number for what this connection sees: another one, when another connection has written."""
     return int(db.execute("PRAGMA data_version").fetchone()[0])
-
-
-def is_full(error: Exception) -> bool:
-    """A failure for want of room: of the disk, a quota, or a limit."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return "full" in str(error) or "disk I/O" in str(error)
-
-
-def why(error: Exception) -> str:
-    """A failure (`FAILURES`) in words, without a path."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    return f"{error} (is the disk full?)" if str(error) == "disk I/O error" else str(error) or type(error).__name__
 
 
 def _decoded(text: bytes) -> str:

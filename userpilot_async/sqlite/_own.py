@@ -10,7 +10,7 @@ from pathlib import Path
 from .._errors.tree import OutboxError
 from .._runtime.database_files import DatabaseFile
 from .._runtime.private_files import check_links, is_there
-from . import _salvage
+from . import _quarantine
 from ._schema import APPLICATION_ID
 
 
@@ -35,7 +35,7 @@ def find(given: Path, path: Path) -> Found:
         return Found.NOTHING
     with closing(open_database(path)) as file:
         header = file.header()
-    locked, *opened = (is_there(_salvage.beside(path, suffix)) for suffix in (".lock", ".lease", ".ballast"))
+    locked, *opened = (is_there(_quarantine.beside(path, suffix)) for suffix in (".lock", ".lease", ".ballast"))
     if any(opened) or header[68:72] == APPLICATION_ID.to_bytes(4, "big") or (locked and not any(header)):
         return Found.OUTBOX
     if header:
@@ -45,4 +45,4 @@ def find(given: Path, path: Path) -> Found:
 
 def open_database(path: Path) -> DatabaseFile:
     """The database's files; the names count that a repair which is going on, or was interrupted, has given them."""
-    return DatabaseFile(path, names=lambda one, found: _salvage.names_of(path, one, found))
+    return DatabaseFile(path, names=lambda one, found: _quarantine.names_of(path, one, found))

@@ -12,7 +12,8 @@ from .._calls.values import encode_json, size_of
 from .._errors.tree import OutboxError
 from .._outbox.admin import PURGED, PurgeReport, Subject, keys_in, names_company
 from ._file import File
-from ._tables import checked, conclude
+from ._sealed import checked
+from ._tables import conclude
 
 
 def sweep(file: File) -> None:

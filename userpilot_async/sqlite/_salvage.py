@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -16,10 +15,11 @@ import attrs
 from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
 from .._calls.stored import UNREADABLE, Stored, sealed
-from .._runtime.database_files import MAGIC, Inode, inode_of
-from .._runtime.private_files import check_own, create_private, open_private
+from .._runtime.database_files import MAGIC
+from .._runtime.private_files import create_private, open_private
+from ._quarantine import beside, clear, copy_private, free_name, keep, sync_folder
 from ._schema import prepare
-from ._tables import account_in
+from ._sealed import account_in
 
 # Where things are in a file: sqlite.org/fileformat.html, read 2026-11.
 PAGE = 4096  # bytes; SQLite's own choice
@@ -43,15 +43,16 @@ def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int | None, Pat
 
     ``None`` lost: nobody can know, since the account cannot be read.
 
-    The caller holds the turn. If this is interrupted, `resume` must be called before the file is opened again.
+    The caller holds the turn. If this is interrupted, `_quarantine.resume` must be called before the file is opened
+    again.
     """
-    quarantine = _free_name(path)
+    quarantine = free_name(path)
     copy, new = beside(path, ".mending"), beside(path, ".new")
-    _clear(path)
+    clear(path)
     try:
-        _copy(path, copy)
+        copy_private(path, copy)
         if beside(path, "-wal").exists():
-            _copy(beside(path, "-wal"), beside(copy, "-wal"))
+            copy_private(beside(path, "-wal"), beside(copy, "-wal"))
         _mend_header(copy)
         os.close(create_private(new))
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
@@ -59,115 +60,14 @@ def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int | None, Pat
             db.execute("BEGIN")
             lost = _Restoring(db, known, damaged).all_of(copy)
             db.execute("COMMIT")
-        _keep(path, quarantine)
+        keep(path, quarantine)
         beside(path, "-wal").unlink(missing_ok=True)  # or it would be applied to the new file
         beside(path, "-shm").unlink(missing_ok=True)
         new.replace(path)
         sync_folder(path)
     finally:
-        _clear(path)
+        clear(path)
     return lost, quarantine
-
-
-def resume(path: Path) -> None:
-    """Undo a repair that was interrupted: the file, with its log, is as it was. The caller holds the turn."""
-    _clear(path)
-    for quarantine in _quarantines(path):
-        if _inode(quarantine) == _inode(path):
-            log = beside(quarantine, "-wal")
-            if os.path.lexists(log) and not os.path.lexists(beside(path, "-wal")):
-                check_own(log, os.lstat(log))
-                os.link(log, beside(path, "-wal"))
-                # Who has it open, and the log that is gone, must see that it is another file now.
-                _copy(path, beside(path, ".new"))
-                beside(path, "-shm").unlink(missing_ok=True)
-                beside(path, ".new").replace(path)
-            log.unlink(missing_ok=True)
-            quarantine.unlink()
-
-
-def names_of(path: Path, one: Path, found: os.stat_result) -> int:
-    """How many names ``one``, the file or its log, has: with the one that a repair, going on or cut short, gave it."""
-    suffix = one.name.removeprefix(path.name)
-    return 1 + sum(_inode(beside(quarantine, suffix)) == inode_of(found) for quarantine in _quarantines(path))
-
-
-def make_kept_private(path: Path) -> None:
-    """Set the modes of the damaged files that were kept: they may have been restored together with this one."""
-    for quarantine in _quarantines(path):
-        for name in (quarantine, beside(quarantine, "-wal")):
-            with suppress(OSError):  # nothing reads them but people: what is no file of ours is none of our concern
-                os.close(open_private(name))
-
-
-def _quarantines(path: Path) -> Iterator[Path]:
-    number = 1
-    while os.path.lexists(quarantine := beside(path, f".damaged-{number}")):
-        yield quarantine
-        number += 1
-
-
-def _inode(path: Path) -> Inode | None:
-    """Of what has this name itself, if it is a link; ``None`` if nothing has."""
-    try:
-        return inode_of(os.lstat(path))
-    except FileNotFoundError:
-        return None
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """A file next to this one."""
-    return path.with_name(path.name + suffix)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of the file and of its log."""
-    return sum(one.stat().st_size for one in (path, beside(path, "-wal")) if one.exists())
-
-
-def sync_folder(path: Path) -> None:
-    """Have the names in this file's folder on the disk."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while os.path.lexists(name := beside(path, f".damaged-{number}")) or os.path.lexists(beside(name, "-wal")):
-        number += 1
-    return name
-
-
-def _clear(path: Path) -> None:
-    """Clear what an interrupted repair has left lying: that holds everybody's data."""
-    for name in (".mending", ".new", ".blank"):
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            left = beside(path, name + suffix)
-            try:
-                left.unlink(missing_ok=True)
-            except OSError:
-                check_own(left, os.lstat(left))  # says so, if it is a folder
-                raise
-
-
-def _copy(path: Path, to: Path) -> None:
-    # Two names: a repair that was cut short has given it another one.
-    with open(open_private(path, names=lambda *_: 2), "rb") as source, open(create_private(to), "wb") as target:
-        shutil.copyfileobj(source, target, 1024 * 1024)
-
-
-def _keep(path: Path, quarantine: Path) -> None:
-    """The same file and its log under other names, or copies of them where a file has one name only."""
-    for suffix in ("-wal", ""):
-        if beside(path, suffix).exists():
-            try:
-                os.link(beside(path, suffix), beside(quarantine, suffix))
-            except OSError:
-                _copy(beside(path, suffix), beside(quarantine, suffix))
-    sync_folder(path)
 
 
 # ── the old file ──

@@ -25,9 +25,10 @@ from .._outbox.window import Read, Reading
 from .._runtime.private_files import UnsafeFile, make_folders
 from .._schedule.calendar import EARLIEST
 from .._schedule.takeover import Takeover
-from . import _salvage
+from . import _quarantine, _salvage
 from ._binding import About, bind
-from ._file import FAILURES, File, data_version, is_full, why
+from ._failures import FAILURES, is_full, why
+from ._file import File, data_version
 from ._tables import DAMAGED
 
 T = TypeVar("T")
@@ -71,8 +72,8 @@ class SQLiteStore:
     def _open(self, claim: Claim) -> Committed:
         file = self.file
         try:
-            _salvage.resume(file.path)
-            _salvage.make_kept_private(file.path)
+            _quarantine.resume(file.path)
+            _quarantine.make_kept_private(file.path)
             file.create()
             file.connect()
         except (OSError, sqlite3.OperationalError) as error:
@@ -345,7 +346,7 @@ class SQLiteStore:
     def _inherit(self) -> tuple[Takeover, Committed]:
         with self._changing() as account:
             self._notice(account.next_id)
-            inheritance = self.file.tables.inherit(account)
+            inheritance = self.file.tables.send_log.inherit(account)
         return inheritance, self._read_account()
 
     # ── damage ──
@@ -363,8 +364,8 @@ class SQLiteStore:
         self._repair_after = time.monotonic() + REPAIR_PAUSE
         path = self.file.path
         self.file.disconnect()
-        _salvage.resume(path)
-        folder, size = os.statvfs(path.parent), _salvage.size_of(path)
+        _quarantine.resume(path)
+        folder, size = os.statvfs(path.parent), _quarantine.size_of(path)
         if folder.f_bavail * folder.f_frsize < 2 * size:
             raise OutboxError(f"{path} is damaged ({why(error)}), and to save it {2 * size:,} bytes must be free")
         lost, quarantine = _salvage.replace(path, _salvage.Known(self._next_id, self._heard), DAMAGED)

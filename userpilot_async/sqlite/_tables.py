@@ -11,31 +11,19 @@ from typing import Any
 from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
 from .._calls.payload import Kind
-from .._calls.stored import (
-    UNREADABLE,
-    Concluded,
-    Runs,
-    Stored,
-    has_companion,
-    key_in,
-    runs,
-    sealed,
-    stretches_in,
-    unsealed,
-)
+from .._calls.stored import UNREADABLE, Concluded, Stored, has_companion, runs, sealed, unsealed
 from .._calls.values import encode_json
-from .._outbox.batch import Batch, Landed, Put, Settled
+from .._outbox.batch import Batch, Put, Settled
 from .._outbox.window import Found, Read, Reading
-from .._schedule.takeover import RequestNote, Takeover, UnfinishedFile
 from ._dates import Dates
+from ._sealed import account_in, checked, owner_in
+from ._send_log import SendLog
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
-TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
 DAMAGED = Outcome("dead", "damaged")
 ROW = "id, at, kind, key, said, moment, size, crc"
 BYTES = "total(CASE WHEN typeof(size) = 'integer' THEN size ELSE 0 END)"  # what another program wrote may be anything
-OWNER = ("destination", "salt", "fingerprint")
 
 
 class Tables:
@@ -44,6 +32,7 @@ class Tables:
     def __init__(self, db: sqlite3.Connection, wall: Callable[[], float]) -> None:
         self._db = db
         self._wall = wall
+        self.send_log = SendLog(db, wall)
         self.dates = Dates()
         """As they were last read."""
         self.last: tuple[Account, int | None] | None = None
@@ -58,7 +47,7 @@ class Tables:
         for table in ("about", "about_again"):
             with suppress(sqlite3.DatabaseError):
                 row = self._db.execute(f"SELECT said FROM {table}").fetchone()
-                about = _owner_in(row[0]) if row is not None else None
+                about = owner_in(row[0]) if row is not None else None
                 if about is not None:
                     return about
         return None
@@ -153,13 +142,7 @@ class Tables:
         if batch.parts:
             parts = [(part[0], sealed(part)) for part in batch.parts]
             self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
-        for request in batch.requests if may_send else ():
-            self._begin(request)
-        for landed in batch.landed:
-            self._end(landed, account)
-        self._db.executemany("DELETE FROM files WHERE filename = ?", ((filename,) for filename in batch.forgotten))
-        if batch.landed:
-            self._db.execute("DELETE FROM requests WHERE landed_at < ?", (self._wall() - TOKEN,))
+        self.send_log.write(batch, account, may_send=may_send)
         return said
 
     def _settle(self, settled: Settled, account: Account) -> list[Concluded]:
@@ -195,31 +178,6 @@ class Tables:
             forgotten += self._db.execute(f"DELETE FROM lost WHERE id IN ({oldest})").rowcount
         account.forgotten += forgotten
         return forgotten
-
-    def _begin(self, request: RequestNote) -> None:
-        values = (self._wall(), request.budget, sealed(runs(request.ids)))
-        query = "INSERT INTO requests (at, budget, calls) VALUES (?, ?, ?)"
-        request.number = self._db.execute(query, values).lastrowid
-        if request.last_calls:
-            row = (request.filename, request.kind, sealed(list(request.last_calls)))
-            self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", row)
-
-    def _end(self, landed: Landed, account: Account) -> None:
-        number = landed.request.number
-        if landed.answered is False:
-            account.ambiguous += len(landed.request.ids)
-        if landed.answered is not None:
-            landed_at = self._wall() + (0.0 if landed.answered else LOST_TOKEN - TOKEN)
-            self._db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
-        else:
-            self._db.execute("DELETE FROM requests WHERE id = ?", (number,))
-        if landed.lost:
-            self._mark_sent(runs(landed.request.ids))
-
-    def _mark_sent(self, stretches: Iterable[Sequence[int]]) -> int:
-        """The server may have these; how many of them still wait."""
-        changed = self._db.executemany("UPDATE calls SET sent = 1 WHERE id BETWEEN ? AND ?", stretches).rowcount
-        return max(changed, 0)  # -1 where there was nothing to do
 
     # ── calls are read ──
 
@@ -288,82 +246,6 @@ class Tables:
         account.conclude(DAMAGED, missing, 0)
         account.bytes = self.total_size()
         return missing, overlooked
-
-    # ── taking over ──
-
-    def inherit(self, account: Account) -> Takeover:
-        """Take over what the sender before has left; its requests under way become such that may have arrived."""
-        now = self._wall()
-        under_way = self._db.execute("SELECT id, calls FROM requests WHERE landed_at IS NULL").fetchall()
-        for number, calls in under_way:
-            account.ambiguous += self._mark_sent(_stretches_in(calls))
-            # From now on, and not from when it was noted: its sender may have been stopped in between.
-            landed_at = now + LOST_TOKEN - TOKEN
-            self._db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
-        spent: dict[str, list[float]] = {}
-        typed = "typeof(budget) = 'text' AND typeof(landed_at) = 'real'"  # or it is damaged
-        for budget, landed_at in self._db.execute(f"SELECT budget, landed_at FROM requests WHERE {typed}"):
-            if landed_at + TOKEN > now:
-                spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
-        rows = self._db.execute("SELECT filename, kind, last_calls FROM files").fetchall()
-        files = [self._unfinished(*row) for row in rows]
-        return Takeover(spent, [file for file in files if file.last_calls])
-
-    def _unfinished(self, filename: Any, kind: Any, last_calls: Any) -> UnfinishedFile:
-        """`Any`: what is damaged, or another program's, may be anything. It is forgotten."""
-        keys: dict[str, int] = {}
-        readable = isinstance(filename, str) and isinstance(kind, str)
-        for call_id, _ in _stretches_in(last_calls) if readable else ():
-            row = self._db.execute("SELECT kind, key, said, moment FROM calls WHERE id = ?", (call_id,)).fetchone()
-            key = key_in(Stored(*row), kind) if row is not None else None
-            if key is not None:
-                keys[key] = call_id
-        if not keys:
-            self._db.execute("DELETE FROM files WHERE filename = ?", (filename,))
-        return UnfinishedFile(filename, kind, keys)
-
-
-def checked(
-    call_id: int, at: Any, size: Any, stored: Sequence[Any], crc: Any, parts: Iterable[tuple[Kind, str]]
-) -> Any:
-    """The call as it was put, or ``None`` if the row is damaged: `Any`, because a damaged row may hold anything."""
-    try:
-        call = Stored(*stored)
-        return call.call(parts) if call.checksum(call_id, at, size) == crc else None
-    except UNREADABLE:
-        return None
-
-
-def account_in(sealed_text: Any) -> Account | None:
-    """The counts as they are kept; ``None`` if they are damaged."""
-    said = unsealed(sealed_text)
-    if not isinstance(said, dict):
-        return None
-    account = Account.of(said)
-    counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
-    for labelled in (account.by, account.dead, account.dropped):
-        if not isinstance(labelled, dict):
-            return None
-        counts += labelled.values()
-    return account if all(type(count) is int for count in counts) else None
-
-
-def _owner_in(sealed_text: Any) -> dict[str, str] | None:
-    """The owner of the calls; ``None`` if that is damaged."""
-    try:
-        said = unsealed(sealed_text)
-        bytes.fromhex(said["salt"])
-        return dict(said) if all(isinstance(said[name], str) for name in OWNER) else None
-    except UNREADABLE:
-        return None
-
-
-def _stretches_in(sealed_text: Any) -> Runs:
-    """Ids; none, if what is kept of them is damaged."""
-    try:
-        return stretches_in(unsealed(sealed_text) or ())
-    except UNREADABLE:
-        return []
 
 
 def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:

@@ -19,13 +19,13 @@ from tests.harness.behaviours import answer
 from tests.harness.raw_server import RawServer
 from tests.processes.cli.conftest import fill, identify, lose, track
 from userpilot_async import Job, JobStatus, Statistics
+from userpilot_async._calls.stored import sealed
 from userpilot_async.cli import cli
 from userpilot_async.cli._client_text import table as client_table
 from userpilot_async.cli._console import cell, echo, echo_json_line, printable_errors
 from userpilot_async.cli._import_text import ImportView
 from userpilot_async.cli._progress import Progress
 from userpilot_async.imports import ImportProgress
-from userpilot_async.sqlite._tables import sealed
 
 HOSTILE = "x\x1b]0;gone\x07\x1b[2J\x9b31m\r\u202e[red]\udcff"
 NAMED = HOSTILE.replace("\r", "").replace("]0;gone", "")  # as a file name, which a shell's TAB may complete

@@ -16,7 +16,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from userpilot_async.redis._topology import LEARN_EVERY, Cluster, Node, Sentinels, packed
+from userpilot_async.redis._cluster import LEARN_EVERY, Cluster
+from userpilot_async.redis._sentinels import Sentinels
+from userpilot_async.redis._topology import Node, packed
 
 KEY = "{shop}:about"
 A, B, C, D = (("10.0.0.1", 7001), ("10.0.0.2", 7002), ("10.0.0.3", 7003), ("10.0.0.4", 7004))

@@ -1,0 +1,55 @@
+"""Rows and sealed texts that may be damaged, or another program's: read, or found to be so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .._account.shared_ledger import Account
+from .._calls.payload import Kind
+from .._calls.stored import UNREADABLE, Runs, Stored, stretches_in, unsealed
+
+OWNER = ("destination", "salt", "fingerprint")
+
+
+def checked(
+    call_id: int, at: Any, size: Any, stored: Sequence[Any], crc: Any, parts: Iterable[tuple[Kind, str]]
+) -> Any:
+    """The call as it was put, or ``None`` if the row is damaged: `Any`, because a damaged row may hold anything."""
+    try:
+        call = Stored(*stored)
+        return call.call(parts) if call.checksum(call_id, at, size) == crc else None
+    except UNREADABLE:
+        return None
+
+
+def account_in(sealed_text: Any) -> Account | None:
+    """The counts as they are kept; ``None`` if they are damaged."""
+    said = unsealed(sealed_text)
+    if not isinstance(said, dict):
+        return None
+    account = Account.of(said)
+    counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
+    for labelled in (account.by, account.dead, account.dropped):
+        if not isinstance(labelled, dict):
+            return None
+        counts += labelled.values()
+    return account if all(type(count) is int for count in counts) else None
+
+
+def owner_in(sealed_text: Any) -> dict[str, str] | None:
+    """The owner of the calls; ``None`` if that is damaged."""
+    try:
+        said = unsealed(sealed_text)
+        bytes.fromhex(said["salt"])
+        return dict(said) if all(isinstance(said[name], str) for name in OWNER) else None
+    except UNREADABLE:
+        return None
+
+
+def ids_in(sealed_text: Any) -> Runs:
+    """Ids; none, if what is kept of them is damaged."""
+    try:
+        return stretches_in(unsealed(sealed_text) or ())
+    except UNREADABLE:
+        return []
