@@ -51,9 +51,9 @@ def test_what_pytest_says_fails_is_the_killer(root: Path) -> None:
     assert first_failure(root, *options, "-k", "test_it and not that") is None
 
 
-def test_there_are_sixty_of_which_half_are_from_our_own_history() -> None:
+def test_there_are_sixty_and_thirty_are_from_our_own_history() -> None:
     known = mutants()
 
     assert len(known) >= 60
-    assert sum(bool(one.was) for one in known) >= len(known) / 2
+    assert sum(bool(one.was) for one in known) >= 30
     assert [] == [one.name for one in known if one.old == one.new or one.by.split("/")[1] not in TIERS]
