@@ -91,7 +91,7 @@ def piped_in(text: str) -> Iterator[None]:
     os.close(out)
 
     def write() -> None:
-        with open(into, "w") as pipe, suppress(BrokenPipeError):  # a command need not read it all
+        with suppress(BrokenPipeError), open(into, "w") as pipe:  # a command need not read it all; closing writes, too
             pipe.write(text)
             pipe.flush()
 
