@@ -1,4 +1,4 @@
-"""One attempt at a request: how far it got, what was read of its answer, and the verdict on both.
+"""An attempt at one request: how far it got, what was read of its answer, and the verdict on both.
 
 A request has been sent from the moment that its headers start to leave. The body of an answer is unpacked here, up to
 a size, although no packed one was asked for.
