@@ -11,6 +11,7 @@ Who does what in a durable one, from the client down:
     incoming     calls on their way in: put or awaited, then held, failed or withdrawn
     send_log     the sender's notes
     write_queue  batches (`batch`), and the only lock: all that the loop and the thread both touch
+    bug          a bug of this library, which ends the sending
     writer       the thread, and its work for any store: write, read, poll, lead
     store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
 
