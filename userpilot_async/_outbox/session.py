@@ -20,6 +20,7 @@ from .._schedule.settlement import Settlement
 from .batch import Batch, OneShot
 from .bug import Bug
 from .incoming import Incoming
+from .outgoing import Outgoing
 from .protocol import Opening
 from .send_log import DurableSendLog
 from .store import Committed, Lead
@@ -39,14 +40,11 @@ class Session:
         self.ledger = SharedLedger()
         self.queue = WriteQueue(most_at_once)
         self.incoming = Incoming(self.queue, self.ledger, self.wake, lambda: self.steady())
+        self.outgoing = Outgoing(self.queue, self.wake)
         self.send_log = DurableSendLog(self.queue, self.wake, lambda: self.sends)
         self.window = Window()
         self.sends = False
         """This process has the lease: calls are taken here."""
-        self.freed = 0
-        """Bytes of calls on their way out: settled, and not recorded."""
-        self.leaving = 0
-        """Such calls."""
         self.is_open, self.is_closed = OneShot(), OneShot()
         self.refusal: OutboxError | None = None
         self.bug = Bug(place)
@@ -81,7 +79,7 @@ class Session:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of the calls that are held, as far as this process knows, and of those on their way in, or out."""
-        return self._bytes + self.incoming.bytes - self.freed
+        return self._bytes + self.incoming.bytes - self.outgoing.bytes
 
     @property
     def stirs(self) -> bool:
@@ -91,12 +89,7 @@ class Session:
     def settle(self, settlement: Settlement) -> None:
         """Note what became of calls: it is in the account as soon as it is recorded."""
         self.window.settled(settlement.carriers, settlement.merged)
-        # A row without calls, made of what others say, takes no room there.
-        freed = settlement.size if settlement.carriers or settlement.merged else 0
-        self.freed += freed
-        self.leaving += len(settlement.carriers) + len(settlement.merged)
-        self.queue.note(lambda batch: batch.settle(settlement, freed))
-        self.wake()
+        self.outgoing.settle(settlement)
 
     def ask(self) -> None:
         """Have more calls read, if there are more and the window is low."""
@@ -209,9 +202,7 @@ class Session:
                 receipt.held(call_id, self.ledger.page_of(call_id))
         if now.noted:
             self.queue.let_go(batch)
-            if batch.term == self.queue.term:
-                self.freed -= batch.freed
-                self.leaving -= batch.leaving
+            self.outgoing.recorded(batch)
             batch.come()
         else:
             batch.held()
