@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
 from threading import Lock, get_ident
@@ -22,7 +22,7 @@ from ._calls.values import (
     measured,
 )
 from ._delivery.arguments import checked_settings, outbox_given
-from ._delivery.blocking import Backend, Blocking, P, R, Runner, handed_in, without_await
+from ._delivery.blocking import Backend, Blocking, handed_in, without_await
 from ._delivery.client import Checked, DeliveryClient
 from ._delivery.credentials import Key, Transport, hidden
 from ._errors.foreign import is_a, must_be
@@ -33,6 +33,7 @@ from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
 from ._settings import Settings
 from ._userpilot.api import DISABLED, Region, UserpilotAPI, keys_of
+from ._userpilot.blocking_api import BlockingAPI
 from ._userpilot.calls import Call, Identify, IdentifyCompany, Track, track_body
 from ._userpilot.destination import DeadCall, facts_of, userpilot
 from ._userpilot.event_names import EventNames
@@ -259,28 +260,6 @@ class UserpilotClient(DeliveryClient):
 
     def _blocking(self, backend: Backend) -> BlockingClient:
         return BlockingClient(self, backend)
-
-
-class BlockingAPI(Runner[UserpilotAPI]):
-    """The HTTP API without the queue and without ``await``: `BlockingClient.api`."""
-
-    def __init__(self, client: BlockingClient) -> None:
-        self._client, self._subject = client, client._subject.api
-
-    identify = without_await(UserpilotAPI.identify)
-    identify_company = without_await(UserpilotAPI.identify_company)
-    track = without_await(UserpilotAPI.track)
-    bulk_identify_users = without_await(UserpilotAPI.bulk_identify_users)
-    bulk_identify_companies = without_await(UserpilotAPI.bulk_identify_companies)
-    import_rows = without_await(UserpilotAPI.import_rows)
-    jobs = without_await(UserpilotAPI.jobs)
-    job = without_await(UserpilotAPI.job)
-    wait_for_job = without_await(UserpilotAPI.wait_for_job)
-    delete_users = without_await(UserpilotAPI.delete_users)
-    delete_companies = without_await(UserpilotAPI.delete_companies)
-
-    def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._client._run(function, *args, **kwargs)
 
 
 class BlockingClient(Blocking[UserpilotClient]):

@@ -12,7 +12,6 @@ error of idna's). It would also keep cookies, which are none of ours.
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -25,10 +24,11 @@ import httpx
 from .._errors.foreign import is_a
 from .._errors.secret import Secret
 from .._protocol import job_list
-from .._protocol.verdict import LARGE, Meaning, Promise, Verdict, of_answer, of_failure
+from .._protocol.verdict import Meaning, Promise, Verdict
 from .._runtime.event_loop import in_thread
 from .._runtime.log import log
 from .._runtime.version import __version__
+from .attempt import Attempt
 from .credentials import BadKey, KeyRing, Transport
 from .failures import forget_frames, goes_on, is_certificate_error, named
 
@@ -36,76 +36,6 @@ MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
 _PIECE = 64 * 1024  # bytes of an upload handed over at once
 FAREWELL = 0.3  # seconds to close connections politely
-
-
-@attrs.define
-class _Attempt:
-    """An attempt at one request: how far it got."""
-
-    traced: bool = False
-    sent: bool = False
-    body_sent: Callable[[], bool] = attrs.field(default=lambda: False)
-    """Whether any of the request's body was asked for."""
-    status: int | None = None
-    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
-    body: bytearray = attrs.field(factory=bytearray, repr=False)
-    whole: bool = False
-    """As much of the answer was read as is wanted: what fails after that is no part of it."""
-    broke_off: bool = False
-    """The answer ended before its end: not by our own deadline or cap, at which the status is the answer."""
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpx's trace extension: nothing has left before the request's headers start to.
-
-        It also speaks of the CONNECT by which a proxy is asked for a tunnel: that is not our request.
-        """
-        self.traced = True
-        if event.endswith("send_request_headers.started"):
-            self.sent = self.sent or getattr(info.get("request"), "method", b"") != b"CONNECT"
-
-    def take_headers(self, response: httpx.Response) -> None:
-        """Take over the status and the headers; of a transport that is not httpx's, they may be anything."""
-        headers = response.headers.items()
-        self.headers = {name.lower(): value for name, value in headers if is_a(name, str) and is_a(value, str)}
-        self.status = int(response.status_code)
-        if is_a(response, httpx.Response):
-            response.extensions.pop("reason_phrase", None)  # the server's own words, in the `repr` of a response
-
-    def verdict(self, failure: str | None, certificate: bool, cap: int, key: Secret) -> Verdict:
-        """Say what came of the attempt. A status is a status; without one it matters whether anything had left.
-
-        A transport that does not trace has sent nothing before it asked for the body: without its body, no server
-        can carry out a request that has one. ``certificate``: that was what failed. The ``key`` is in no answer.
-        """
-        if self.status is not None:
-            body = _decoded(self.headers, bytes(self.body), cap)
-            broken_off = body is None or self.broke_off
-            return of_answer(self.status, self.headers, body or b"", broken_off=broken_off, hidden=key)
-        sent = self.sent if self.traced else self.body_sent()
-        return of_failure(failure or "no answer", sent=sent, certificate=certificate)
-
-    @property
-    def is_long(self) -> bool:
-        """Whether the answer takes long to read: it is large, or packed, so that its size is unknown."""
-        return len(self.body) > LARGE or self.headers.get("content-encoding", "identity") != "identity"
-
-
-def _decoded(headers: Mapping[str, str], body: bytes, cap: int) -> bytes | None:
-    """Undo the compression that we did not ask for; ``None`` if the body is broken, or larger than ``cap`` bytes.
-
-    A kind of compression that zlib does not know leaves nothing to read.
-    """
-    encoding = headers.get("content-encoding", "identity").strip().lower() or "identity"
-    if encoding == "identity" or not body:
-        return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        return b""
-    try:
-        inflating = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: of either kind, as its header says
-        inflated = inflating.decompress(body, cap)
-    except zlib.error:
-        return None
-    return inflated if inflating.eof else None
 
 
 class _Request(httpx.Request):
@@ -224,7 +154,7 @@ class Connection:
         ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
         read than of others, and if it is long, in a thread. Must run in a task that only anyio scopes cancel.
         """
-        attempt = _Attempt()
+        attempt = Attempt()
         try:
             key = self.keys.secret()
         except Exception as exc:  # the application's callable: whatever it raises means that there is no key now
@@ -258,7 +188,7 @@ class Connection:
         return await in_thread(digest)
 
     def _request(
-        self, attempt: _Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
+        self, attempt: Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
     ) -> httpx.Request:
         headers: dict[str, Any] = {  # `str`, or `bytes` that hide the key: httpx takes both
             **{name: key.header(value) for name, value in self._headers(key.reveal()).items()},
@@ -288,10 +218,12 @@ class Connection:
             attempt.body_sent = lambda: request.begun or stream.begun
         return request
 
-    async def _stream(self, http: Transport, attempt: _Attempt, request: httpx.Request, cap: int) -> None:
+    async def _stream(self, http: Transport, attempt: Attempt, request: httpx.Request, cap: int) -> None:
         response = await http.handle_async_request(request)
         try:
-            attempt.take_headers(response)
+            attempt.take_headers(response.headers.items(), response.status_code)
+            if is_a(response, httpx.Response):
+                response.extensions.pop("reason_phrase", None)  # the server's own words, in the `repr` of a response
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]
                 attempt.whole = True

@@ -34,7 +34,7 @@ def note_of(request: Request) -> RequestNote:
 
 async def exchange(connection: Connection, request: Request, reporting: Reporting) -> Verdict:
     """Make the request, and give what came of it; never raises for what a network or a server may do."""
-    endpoint, path = request.endpoint, request.endpoint.path
+    to, path = request.endpoint, request.endpoint.path
     if request.rows:
         body = await _encoded(request)
         if len(body) > MAX_FILE_BYTES and len(request.rows) > 1:
@@ -42,14 +42,12 @@ async def exchange(connection: Connection, request: Request, reporting: Reportin
         if reporting.detailed:
             reporting.file(request, len(body))
         filename = None if request.array else request.filename
-        return await connection.exchange(endpoint.name, endpoint.method, path, body, filename=filename)
+        return await connection.exchange(to.name, to.method, path, body, filename=filename)
     if request.job_id:
         path = path.format(job_id=quoted_job_id(request.job_id))
     if request.query:
         path = f"{path}?{request.query}"
-    return await connection.exchange(
-        endpoint.name, endpoint.method, path, request.body or None, promises=endpoint.promises
-    )
+    return await connection.exchange(to.name, to.method, path, request.body or None, promises=to.promises)
 
 
 async def _encoded(request: Request) -> bytes:

@@ -6,13 +6,15 @@ import os
 import re
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, without_frames
-from .admin import OutboxAdmin
 from .memory import MemoryOutbox
 from .protocol import Outbox
+
+if TYPE_CHECKING:
+    from .admin import OutboxAdmin  # which clients need not load
 
 # By scheme: a module, and what in it makes an outbox of a URL. By name, so that nobody loads what is not asked for.
 _REDIS = ("redis", "RedisOutbox")

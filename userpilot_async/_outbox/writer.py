@@ -77,19 +77,32 @@ class StoreWorker:
         return True
 
     def poll(self) -> None:
-        """See what others have done, and to the lease; of a sender with nothing to do, whether calls are missing."""
+        """See what others have done, and to the lease; of a sender with nothing to do, whether calls are missing.
+
+        A place that cannot be read is no reason not to notice that the lease is lost.
+        """
         self._log.flush_due()
+        heard, led = self._tried(self._hear), self._tried(self._lead)
+        if heard is False and led is False:
+            self._notify(self._outbox.polled, None)
+            self._tried(self._reconcile)
+
+    def _tried(self, do: Callable[[], bool]) -> bool | None:
+        """The result of ``do``; ``None`` if the store fails."""
         try:
-            now = self.store.poll()
-            if now is not None:
-                self._notify(self._outbox.polled, now)
-            if not self._lead() and now is None:
-                self._notify(self._outbox.polled, None)
-                self._reconcile()
+            return do()
         except OutboxError as error:
             self._warn(str(error))
         except NotNow:
             pass
+        return None
+
+    def _hear(self) -> bool:
+        """Poll the store; true if others have done something."""
+        now = self.store.poll()
+        if now is not None:
+            self._notify(self._outbox.polled, now)
+        return now is not None
 
     def _lead(self) -> bool:
         """Take the lease if nobody has it, or keep it; true if it has just become ours."""
@@ -100,11 +113,13 @@ class StoreWorker:
             self._notify(self._outbox.leads, lead)
         return lead is not None
 
-    def _reconcile(self) -> None:
+    def _reconcile(self) -> bool:
+        """Have the store compare calls and account, if calls are missing; true if some are to be read again."""
         read_to = self._outbox.misses_calls if self.store.leads else None
         first = self.store.reconcile(read_to) if read_to is not None else None
         if first is not None:
             self._notify(self._outbox.overlooked, read_to, first)
+        return first is not None
 
     def work(self) -> bool:
         """Write a batch, or a step of one, and read what the window asks for; true if there is more to write."""

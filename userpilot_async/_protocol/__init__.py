@@ -1,7 +1,7 @@
-"""What a server says, and how it is treated: pure rules, handed ``now`` and chance, that know no call and no queue.
+"""Answers of a server, and how they are treated: pure rules, handed ``now`` and chance, that know no call and no queue.
 
-`verdict` reads an answer, or the lack of one, for its meaning; `as_promised` there holds a 2xx to what its endpoint
-gives. Everything else here is told verdicts, and decides how long to wait:
+`verdict` reads an answer, or the lack of one, for its meaning, and `headers` its headers; `as_promised` holds a 2xx to
+what its endpoint gives. Everything else here is told verdicts, and decides how long to wait:
 
     rate_limit    a bucket of tokens that come back a minute after their answer: 600 requests in any 60 seconds
     backoff       full jitter, and the gate before a route: open, shut for a while, open for one request at a time

@@ -1,7 +1,7 @@
 """Answers, or the lack of one, read for their meaning: (status, headers, body) → `Verdict`.
 
-Total: any status, any headers, any bytes. Sources: the vendor's API reference, read 2026-10 (statuses, error
-body, rate headers); RFC 9110 for ``Retry-After`` and ``Date``.
+Total: any status, any headers (`headers` reads them), any bytes. Source: the vendor's API reference, read 2026-10, for
+statuses and the error body.
 
 A 2xx is not yet a yes: a proxy's maintenance page and a sign-in page are 200, too. `of_answer` knows what no endpoint
 answers; `as_promised` adds what the one that was asked has promised.
@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
@@ -22,18 +20,13 @@ import attrs
 from .._calls.outcome import Words
 from .._errors.printable import printable
 from .._errors.secret import Secret
+from .headers import NO_RATE, Rate, next_page, rate_of, retry_after
 from .job_list import Listing
 from .jobs import is_job, is_list
-from .rate_limit import LONGEST_RESET
 
-MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an hour
 CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
 _MAX_DETAIL = 200  # characters of the server's own words
 _MAX_ID = 100  # characters of an id to quote to the vendor's support; a real x-request-id has 20 to 36
-_MAX_LINKS = 2_000  # characters of a header that are looked at: what stands there may be meant to take long
-_NEXT = re.compile(
-    r"<([^<>]*)>[^<>]*?;\s*rel\s*=\s*(?:\"[^\"<>]*(?<![^\s\"])next(?![^\s\"])|next(?![^\s,;]))", re.IGNORECASE
-)
 _MAX_PLAIN = 64  # bytes of plain text that may be a yes, such as "OK"; a notice of maintenance is longer
 _SHOWN = ("x-request-id", "link", "content-type")  # headers of which a verdict holds more than numbers
 LARGE = 256 * 1024  # bytes of a job list (600 jobs), which take 10 ms to read: longer ones are read in a thread
@@ -60,15 +53,6 @@ class Meaning(Enum):
     UNSENT = "unsent"  # no answer, and nothing had left
 
 
-@attrs.frozen
-class Rate:
-    """The three rate headers; ``reset`` is a delay in seconds. ``None`` for what is missing or makes no sense."""
-
-    limit: int | None = None
-    remaining: int | None = None
-    reset: float | None = None
-
-
 class Promise(Enum):
     """The content that an endpoint gives with a 2xx, by the vendor's API reference."""
 
@@ -88,7 +72,7 @@ class Verdict:
     """The server's own words, shortened and printable; or the kind of network error."""
     delay: float = 0.0
     """Seconds the server asked to be left alone, clamped to 0 … 60."""
-    rate: Rate = Rate()
+    rate: Rate = NO_RATE
     body: Any = None
     """The decoded JSON of the answer, if it was any; of a long list of jobs, the `Listing` that was made of it."""
     next_page: str = ""
@@ -128,7 +112,7 @@ def of_answer(
     verdict = Verdict(
         _MEANINGS.get(status) or _by_class(status), status, _detail(first), asked or 0.0, rate, decoded,
         error_code=_id(first.get("error_code")), request_id=_id(headers.get("x-request-id")),
-        next_page=_next_page(headers.get("link", "")),
+        next_page=next_page(headers.get("link", "")),
     )  # fmt: skip
     if 200 <= status < 300:
         return _of_success(verdict, headers, body, broken_off)
@@ -229,69 +213,6 @@ def _by_class(status: int) -> Meaning:
     if 400 <= status < 500:  # 406, 411, 415, …: this request will never do
         return Meaning.INVALID
     return Meaning.AGAIN if 500 <= status < 600 else Meaning.LOST  # 1xx, 6xx: who knows what it did
-
-
-def rate_of(headers: Mapping[str, str]) -> Rate:
-    """Read ``x-ratelimit-*``; the reset is the server's clock, so it is compared with the server's own ``Date``."""
-    return Rate(
-        _whole(headers.get("x-ratelimit-limit")),
-        _whole(headers.get("x-ratelimit-remaining")),
-        _reset(headers.get("x-ratelimit-reset"), headers.get("date")),
-    )
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from a number or an HTTP date, clamped to 0 … 60; ``None`` if missing or meaningless."""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    seconds = _number(text)
-    if seconds is None:
-        until, date = _http_date(text), _http_date(headers.get("date"))
-        if until is None or date is None:
-            return None
-        seconds = until - date
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _reset(text: str | None, date: str | None) -> float | None:
-    moment, sent = _number(text), _http_date(date)
-    if moment is None or sent is None:
-        return None
-    if moment > 1e11:  # milliseconds, as documented; in seconds this would be the year 5138
-        moment /= 1000.0
-    return min(max(moment - sent, 0.0), LONGEST_RESET)
-
-
-def _http_date(text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError):  # what the parser raises on garbage
-        return None
-
-
-def _next_page(links: str) -> str:
-    """The target of the first link to what is next, of a header such as ``<https://…?page=2>; rel="next"``."""
-    found = _NEXT.search(links[:_MAX_LINKS]) if links else None
-    return found[1].strip() if found is not None else ""
-
-
-def _number(text: str | None) -> float | None:
-    if text is None or len(text) > 40:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if number - number == 0.0 else None
-
-
-def _whole(text: str | None) -> int | None:
-    number = _number(text)
-    return int(number) if number is not None and 0 <= number < 1e9 else None
 
 
 def _decoded(body: bytes) -> Any:

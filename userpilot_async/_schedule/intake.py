@@ -19,37 +19,28 @@ from .._calls.payload import (
     size_of_identify,
 )
 from .._calls.rows import Row
-from .completion import Completion
 from .dedup import Dedup
-from .destination import Destination
 from .key_queue import KeyQueue, Post
 from .queue_state import QueueState
-from .queues import Queues
-from .routes.context import Urgency
+from .routes.context import RouteContext
 from .routes.file_route import FileRoute
 from .settlement import Settlements
 
 
 class Intake:
-    """Puts calls into the queues of their keys, in the order of their acceptance.
+    """Puts calls into the queues of their keys, in the order of their acceptance; ``files`` are the routes of files."""
 
-    ``drops_ambiguous``: an event that another sender may have sent is not sent again.
-    """
-
-    def __init__(
-        self, destination: Destination, queues: Queues, dedup: Dedup, settled: Settlements, completion: Completion,
-        files: Sequence[FileRoute], urgency: Urgency, *, drops_ambiguous: bool,
-    ) -> None:  # fmt: skip
-        self._to = destination
-        self._queues = queues
+    def __init__(self, context: RouteContext, dedup: Dedup, settled: Settlements, files: Sequence[FileRoute]) -> None:
+        self._to = context.destination
+        self._queues = context.queues
+        self._completion = context.completion
+        self._urgency = context.urgency
+        self._drops_ambiguous = context.settings.on_ambiguous == "drop"
         self._dedup = dedup
         self._settled = settled
-        self._completion = completion
         self._files = files
         self._rejoining: Sequence[FileRoute] = ()
         """Those whose file was taken over, while its calls come in."""
-        self._urgency = urgency
-        self._drops_ambiguous = drops_ambiguous
 
     def expect_files(self) -> None:
         """Files were taken over: their calls come in among others, until each is whole."""

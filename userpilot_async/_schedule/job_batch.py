@@ -1,18 +1,28 @@
-"""Rows that share a file, what the job slot wants done about them, and what has become of them."""
+"""The terms of the job slot: its states, rows that share a file, the requests it wants made, and what came of them."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Literal
 
 import attrs
 
 from .._calls.outcome import NO_WORDS, Words
 from .._calls.rows import Row
-from .._protocol.file_job import FileJob
+from .._protocol.file_job import FileJob, JobState
 from .._protocol.job_effects import JobStep
 
 Form = Literal["file", "array"]
 """A file has a name; its rows as a JSON array have none."""
+
+
+class SlotState(Enum):
+    """The slot is free, or does what its file's `JobState` says."""
+
+    FREE = "free"
+    SUBMITTING = JobState.SUBMITTING.value
+    SEARCHING = JobState.SEARCHING.value
+    RUNNING = JobState.RUNNING.value
 
 
 @attrs.define(eq=False)

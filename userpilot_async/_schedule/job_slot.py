@@ -15,11 +15,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 
 from .._calls.rows import MAX_FILE_BYTES, Row, RowState, halves
 from .._protocol.backoff import BUSY_FIRST, BUSY_LONGEST, Pace
-from .._protocol.file_job import FileJob, JobRules, JobState
+from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import (
     Busy,
     Completed,
@@ -37,22 +36,13 @@ from .._protocol.job_list import Pages
 from .._protocol.jobs import Job
 from .._protocol.learned_limit import LearnedLimit
 from .._protocol.verdict import Verdict
-from .job_batch import Batch, Forms, JobEffect, Step
+from .job_batch import Batch, Forms, JobEffect, SlotState, Step
 
 SMALL_REST = 16  # rows: below this, one realtime request a row finds the culprit sooner than further jobs
 MAX_LINES = 100_000  # of a file of events; imports document no limit, and this bounds what a failed job may double
 MOST_LOSSES = 2  # submissions of a file that came to nothing, before smaller ones are tried
 LONGEST_BACKOFF = 1_800.0  # seconds until the next one, when even those come to nothing
 TRY_LARGER = 8  # files of the learned size, after which one of twice that size is tried
-
-
-class SlotState(Enum):
-    """The slot is free, or does what its file's `JobState` says."""
-
-    FREE = "free"
-    SUBMITTING = JobState.SUBMITTING.value
-    SEARCHING = JobState.SEARCHING.value
-    RUNNING = JobState.RUNNING.value
 
 
 class JobSlot:

@@ -65,9 +65,8 @@ class Schedule:
         self._calendar = calendar or never_set(now)
         self._urgency = Urgency(settings.flush_interval)
         self._queues, self._dedup = Queues(destination.kinds), Dedup()
-        self._completion = Completion(
-            self._queues, self._dedup, self.settled, repeats=settings.on_ambiguous == "send"
-        )  # fmt: skip
+        repeats = settings.on_ambiguous == "send"
+        self._completion = Completion(self._queues, self._dedup, self.settled, repeats=repeats)
         imports = destination.imports
         self._breaker = ImportBreaker(imports is not None and imports.wanted)
         self._health = ServerHealth(server, destination, self._breaker, chance)
@@ -80,10 +79,7 @@ class Schedule:
         if self._late is not None and self._breaker.wanted:
             self._completion.known = self._late.known
         files = [route for route in (self._bulk, self._late) if route is not None]
-        self._intake = Intake(
-            destination, self._queues, self._dedup, self.settled, self._completion, files, self._urgency,
-            drops_ambiguous=settings.on_ambiguous == "drop",
-        )  # fmt: skip
+        self._intake = Intake(context, self._dedup, self.settled, files)
         self._routes: list[Route] = [*reversed(files), IdentifyRoute(context, self._bulk), EventRoute(context)]
         self._turn = 0
         self._health.gates = gates = {route.name: route.gate for route in reversed(self._routes)}

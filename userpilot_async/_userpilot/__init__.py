@@ -6,7 +6,8 @@ counts the bytes of event names against the vendor's limit.
 
 `api` is the plain API, one awaitable method an endpoint, and the only place that knows tenacity: a request is made
 again where that is safe. Each runs in a task of its own (`request_tasks`), so that a native cancellation of the caller
-cannot break the pool of connections. `file_rows` makes the lines of files from what callers give.
+cannot break the pool of connections. `blocking_api` has the same endpoints without ``await``. `file_rows` makes the
+lines of files from what callers give.
 
 `_client` puts the queue before it; the importer and the command line use the API as it is.
 """

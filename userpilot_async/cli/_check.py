@@ -13,7 +13,7 @@ import click
 import httpx
 
 from .._errors.tree import DeliveryError
-from .._protocol.verdict import Rate, rate_of
+from .._protocol.headers import Rate, rate_of
 from .._userpilot.api import BASE_URLS, UserpilotAPI
 from ._console import echo, echo_json
 from ._exits import Exit, Failed, failure_of_listing

@@ -5,7 +5,7 @@
 
 Lines are read (`_reading`), converted from other tools' exports (`converters`), checked (`_rows`), carried forward with
 what earlier rows said of their user (`_profiles`) and cut into files (`_cutting`). All that there is to know of an
-import is in its journal, one SQLite file (`_journal`): where it stands, what is still to upload, and what was asked of
+import is in its journal, one SQLite file (`_journal`, `_pieces`): where it stands, what is still to upload, and what was asked of
 the server. Each step is one transaction, so that a process that was killed between any two instructions leaves a
 journal that the next one goes on with.
 
@@ -23,11 +23,13 @@ one file of a history to the next. `check_file` and a dry run do all of it but t
 
 from __future__ import annotations
 
+from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
-from ._reading import Line, Lines, UnreadableFile, lines
+from ._physical_lines import UnreadableFile
+from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
-from ._rows import SOURCES, IdentifyCompany, IdentifyUser, PageView, Row, Source, TrackEvent, checked
+from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent, checked
 from ._series import Series
 from ._writing import write_csv, write_ndjson
 from .converters._convert import CONVERTERS

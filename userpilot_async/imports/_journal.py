@@ -26,6 +26,7 @@ from typing import Any
 import attrs
 
 from ._journal_file import JournalFile
+from ._pieces import content_of, first_half, line_of
 from ._report import FIRST_ERRORS, JournalError
 from ._schema import TABLES, About, Part, Progress, Refusal
 
@@ -163,34 +164,16 @@ class Journal:
 
     def content(self, part: Part) -> bytes:
         """The rows of the part, as NDJSON."""
-        found: list[bytes] = []
         with self._lock, self._file.translated("read"):
-            for first, rows, content, _ in self._pieces(part):
-                if first >= part.first and first + rows <= part.first + part.rows:
-                    found.append(content)
-                else:
-                    lines = content.splitlines(keepends=True)
-                    found += lines[max(0, part.first - first) : part.first + part.rows - first]
-        return b"".join(found)
+            return content_of(self._connection, part)
 
     def line_of(self, part: Part) -> int:
         """The number of the line that its first row is of."""
         with self._lock, self._file.translated("read"):
-            for first, _, _, numbers in self._pieces(part):
-                return int(array("Q", numbers)[part.first - first])
-        raise JournalError(f"{self._file.name} has no rows of {part.place}")
-
-    def _pieces(self, part: Part) -> Iterator[tuple[int, int, bytes, bytes]]:
-        first = 0
-        for number, rows in self._connection.execute(
-            "SELECT number, rows FROM pieces WHERE root = ? ORDER BY number", (part.root,)
-        ).fetchall():
-            if first + rows > part.first and first < part.first + part.rows:
-                content, lines = self._connection.execute(
-                    "SELECT content, lines FROM pieces WHERE root = ? AND number = ?", (part.root, number)
-                ).fetchone()
-                yield first, rows, content, lines
-            first += rows
+            number = line_of(self._connection, part)
+        if number is None:
+            raise JournalError(f"{self._file.name} has no rows of {part.place}")
+        return number
 
     def sending(self, part: Part) -> None:
         """The part's request is about to leave: from here on the server may have it."""
@@ -238,7 +221,7 @@ class Journal:
     def split(self, part: Part, *, by_bytes: bool = False, max_bytes: int | None = None) -> None:
         """Two halves in its place; ``max_bytes`` holds for files that are cut from now on."""
         sizes = [len(line) for line in self.content(part).splitlines(keepends=True)]
-        rows = _half(sizes) if by_bytes else part.rows // 2
+        rows = first_half(sizes) if by_bytes else part.rows // 2
         size = sum(sizes[:rows])
         with self.change() as now:
             if part.running:
@@ -298,13 +281,3 @@ class Journal:
             "DELETE FROM pieces WHERE root = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE root = ?)",
             (part.root, part.root),
         )
-
-
-def _half(sizes: list[int]) -> int:
-    """How many of the first rows make about half of the bytes; at least one, and never all."""
-    half, size = sum(sizes) // 2, 0
-    for rows, row in enumerate(sizes):
-        if size + row > half:
-            return max(1, rows)
-        size += row
-    return max(1, len(sizes) - 1)

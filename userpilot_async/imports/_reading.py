@@ -1,15 +1,13 @@
 """Import files: their lines one after the other, whatever is wrong with some of them.
 
-NDJSON, one JSON object a line, or CSV with a header that names the fields; gzip is unpacked. Memory is that of a line.
+NDJSON, one JSON object a line, or CSV with a header that names the fields (`_csv_records`); which, the first line says.
+Memory is that of a line (`_physical_lines`).
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -19,28 +17,26 @@ from typing import Any, Literal
 import attrs
 
 from .._calls.ndjson import object_on
-from .._calls.values import quoted
-from .._errors.tree import InvalidCall, UserpilotError
+from .._errors.tree import InvalidCall
+from ._csv_records import Columns, Records, cells_of, check_header
+from ._physical_lines import (
+    MAX_LINE,
+    REST,
+    SHOWN,
+    UnreadableFile,
+    not_utf8,
+    opened,
+    physical_lines,
+    shown,
+    too_long,
+)
 
 Format = Literal["ndjson", "csv"]
 File = str | PathLike[str]
 
-MAX_LINE = 1024 * 1024  # bytes; an event has at most 10 KB, and users with 500 properties of 2 KB each are not found
-SHOWN = 1_000  # bytes that are kept of a line over the limit
-MAX_COLUMNS = 10_000  # of a CSV file; a row has 18 fields, and 500 properties
 DELIMITERS = ",;\t"  # ";" is what spreadsheets write where numbers have a comma
 
-REST = 4 * 1024 * 1024  # bytes without a line to give out, after which reading takes a rest: 0.1 s of blank lines or so
 MOST_BLANK = 4 * 1024 * 1024  # bytes of blank lines before the first one; no tool writes any
-
-_BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
-_BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
-_PROPERTY = "metadata."
-
-
-class UnreadableFile(UserpilotError):
-    """No import file at all, or one that breaks off: the text says which."""
 
 
 @attrs.frozen
@@ -89,7 +85,7 @@ class Lines(Iterator[Line]):
 
     @contextmanager
     def _stream(self) -> Generator[io.BufferedReader]:
-        with _opened(self._path) as (file, stream):
+        with opened(self._path) as (file, stream):
             self._file = file
             try:
                 yield stream
@@ -100,7 +96,7 @@ class Lines(Iterator[Line]):
         """Lines of NDJSON, each an object."""
         with self._stream() as stream:
             number = silent = 0
-            for line in _physical(stream):
+            for line in physical_lines(stream):
                 number += bool(line)
                 if number <= self._skip or not line or line.isspace():
                     silent += len(line) or REST
@@ -110,12 +106,12 @@ class Lines(Iterator[Line]):
                     continue
                 silent = 0
                 if len(line) > MAX_LINE and len(line.rstrip(b"\r\n")) > MAX_LINE:
-                    yield Line(number, None, _too_long(), _shown(line[:SHOWN]))
+                    yield Line(number, None, too_long(), shown(line[:SHOWN]))
                     continue
                 try:
                     text = line.decode().rstrip("\r\n")
                 except UnicodeDecodeError:
-                    yield Line(number, None, _not_utf8(), _shown(line))
+                    yield Line(number, None, not_utf8(), shown(line))
                     continue
                 try:
                     fields = object_on(text)
@@ -129,19 +125,19 @@ class Lines(Iterator[Line]):
         # For the process, and only ever upwards: there is no limit for one reader, and a metadata cell can be long.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
         with self._stream() as stream:
-            feed = _Feed(_physical(stream))
-            columns: _Columns | None = None
+            records = Records(physical_lines(stream))
+            columns: Columns | None = None
             silent = 0
             while True:
-                cells, error = feed.record(delimiter)
-                if not feed.lines:
+                cells, error = records.record(delimiter)
+                if not records.lines:
                     return
                 if columns is None:
                     if cells:
-                        columns = _Columns(cells)
+                        columns = Columns(cells)
                     continue
-                if feed.number <= self._skip or (error is None and not cells):
-                    silent += feed.size
+                if records.number <= self._skip or (error is None and not cells):
+                    silent += records.size
                     if silent >= REST:
                         silent = 0
                         yield None
@@ -153,7 +149,7 @@ class Lines(Iterator[Line]):
                         fields = columns.fields(cells)
                     except InvalidCall as exc:
                         error = exc
-                yield Line(feed.number, fields, error, feed.raw())
+                yield Line(records.number, fields, error, records.raw())
 
 
 def lines(path: File, *, skip: int = 0, format: Format | None = None) -> Lines:
@@ -172,9 +168,9 @@ def lines(path: File, *, skip: int = 0, format: Format | None = None) -> Lines:
 
 def _delimiter_of(path: Path, format: Format | None) -> str | None:
     """The character between cells, for CSV; ``None`` for NDJSON. Raises `UnreadableFile` for neither."""
-    with _opened(path) as (_, stream):
+    with opened(path) as (_, stream):
         first, blank = b"", 0
-        for first in _physical(stream):
+        for first in physical_lines(stream):
             if first and not first.isspace():
                 break
             first, blank = b"", blank + (len(first) or REST)
@@ -194,9 +190,9 @@ def _delimiter_of(path: Path, format: Format | None) -> str | None:
         return None
     if format != "ndjson":
         for delimiter in DELIMITERS:
-            columns = _cells(text, delimiter)
+            columns = cells_of(text, delimiter)
             if "event_type" in columns:
-                _check_header(columns, cut=len(first) > MAX_LINE)
+                check_header(columns, cut=len(first) > MAX_LINE)
                 return delimiter
     if text.startswith("["):
         raise UnreadableFile("the file is a JSON array: write its objects one a line")
@@ -212,151 +208,3 @@ def _begins_ndjson(first: str, *, cut: bool) -> bool:
         except InvalidCall:
             return False
     return True
-
-
-def _cells(header: str, delimiter: str) -> list[str]:
-    """The names in a header; none if it is not CSV."""
-    try:
-        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, strict=True), [])]
-    except csv.Error:
-        return []
-
-
-def _check_header(columns: list[str], *, cut: bool) -> None:
-    """Raise `UnreadableFile` for a header by which no record can be read."""
-    if cut:
-        raise UnreadableFile(f"the header has more than {MAX_LINE:,} bytes")
-    if len(columns) > MAX_COLUMNS:
-        raise UnreadableFile(f"the header has {len(columns):,} columns; the limit is {MAX_COLUMNS:,}")
-    seen: set[str] = set()
-    for column in columns:
-        if column in seen:
-            raise UnreadableFile(f"the header has two columns {quoted(column)}")
-        seen.add(column)
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[tuple[io.FileIO, io.BufferedReader]]:
-    """The file, and what is in it, unpacked and without a byte order mark."""
-    with path.open("rb", buffering=0) as file:
-        if not file.seekable():
-            raise UnreadableFile("it must be a file that can be read again, not a pipe")
-        packed = file.read(len(_GZIP)) == _GZIP  # by its first bytes: a browser may have unpacked a file named .gz
-        file.seek(0)
-        # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
-        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
-        with io.BufferedReader(inner, _BUFFER) as stream:
-            try:
-                if stream.peek(len(_BOM)).startswith(_BOM):
-                    stream.read(len(_BOM))
-                yield file, stream
-            except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
-                raise UnreadableFile(f"the file breaks off: {exc}") from exc
-
-
-def _physical(stream: io.BufferedReader) -> Iterator[bytes]:
-    """The lines with their ends; a longer one than `MAX_LINE` is cut off, but still longer than that.
-
-    While the rest of such a line is passed over, an empty one is given out every `REST` bytes.
-    """
-    longest = MAX_LINE + len(b"\r\n")
-    while line := stream.readline(longest):
-        yield line
-        passed = 0
-        while len(line) == longest and not line.endswith(b"\n"):
-            line = stream.readline(longest)
-            passed += len(line)
-            if passed >= REST:
-                passed = 0
-                yield b""
-
-
-def _too_long() -> InvalidCall:
-    return InvalidCall("line", f"has more than {MAX_LINE:,} bytes")
-
-
-def _not_utf8() -> InvalidCall:
-    return InvalidCall("line", "is not UTF-8")
-
-
-def _shown(line: bytes) -> str:
-    return line.rstrip(b"\r\n").decode(errors="backslashreplace")
-
-
-class _Feed(Iterator[str]):
-    """Feeds a CSV reader the lines of one record, and takes back what a bad record should not have eaten.
-
-    A quote that is never closed would otherwise make one record of all that follows.
-    """
-
-    def __init__(self, physical: Iterator[bytes]) -> None:
-        self._physical = filter(None, physical)
-        self._waiting: deque[bytes] = deque()
-        self.lines: list[bytes] = []
-        """Of the present record; none after the last."""
-        self.number = 1
-        """Of the first of them."""
-        self.size = 0
-        """Their bytes."""
-        self._error: InvalidCall | None = None
-
-    def __next__(self) -> str:
-        if self.size > MAX_LINE:
-            raise StopIteration
-        line = self._waiting.popleft() if self._waiting else next(self._physical)
-        self.lines.append(line)
-        self.size += len(line)
-        if self.size > MAX_LINE:
-            self._error = _too_long()
-        try:
-            return line.decode()
-        except UnicodeDecodeError:
-            self._error = self._error or _not_utf8()
-            return line.decode(errors="replace")
-
-    def record(self, delimiter: str) -> tuple[list[str], InvalidCall | None]:
-        """The cells of the next record, or why it is none; of a bad one only the first line is used up."""
-        self.number += len(self.lines)
-        self.lines, self.size, self._error = [], 0, None
-        try:
-            cells = next(csv.reader(self, delimiter=delimiter, strict=True), [])
-        except csv.Error as exc:
-            cells, self._error = [], self._error or InvalidCall("line", f"is not CSV: {exc}")
-        if self._error is not None:
-            self._waiting.extendleft(reversed(self.lines[1:]))
-            del self.lines[1:]
-        return cells, self._error
-
-    def raw(self) -> str:
-        """The record as it stands in the file."""
-        line = b"".join(self.lines)
-        return _shown(line if len(line) <= MAX_LINE else line[:SHOWN])
-
-
-class _Columns:
-    """The columns of a CSV file, by what they hold."""
-
-    def __init__(self, header: list[str]) -> None:
-        self._names = [name.strip() for name in header]
-
-    def fields(self, cells: list[str]) -> dict[str, Any]:
-        """A record's fields; raises `InvalidCall`."""
-        if len(cells) != len(self._names):
-            raise InvalidCall("line", f"has {len(cells):,} cells, and the header {len(self._names):,}")
-        fields: dict[str, Any] = {}
-        properties: dict[str, Any] = {}
-        for name, cell in zip(self._names, cells, strict=True):
-            if not cell:
-                continue
-            if name == "metadata":
-                try:
-                    properties = {**object_on(cell), **properties}
-                except InvalidCall:
-                    raise InvalidCall("metadata", "must be a JSON object") from None
-            elif name.startswith(_PROPERTY):
-                properties[name[len(_PROPERTY) :]] = cell
-            else:
-                fields[name] = cell
-        if properties:
-            fields["metadata"] = properties
-        return fields

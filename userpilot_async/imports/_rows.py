@@ -1,5 +1,7 @@
 """The rows of an import: four types, each checked on birth, and the same checks for a row out of a file.
 
+Decided here is which fields a type of row has, and must have; one field is checked in `_fields`.
+
 Source: docs.userpilot.com, "Import event schema", read 2026-10. What it leaves open is held to the rules of the
 realtime endpoints: ids, and the names, values and number of properties.
 """
@@ -8,102 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import attrs
 
 from .._calls.values import (
-    MAX_EVENT_METADATA,
-    MAX_INTEGER,
-    MAX_VALUE,
     Convertible,
-    Value,
-    check_encodable,
     checked_company_id,
     checked_event_name,
-    checked_event_size,
     checked_user_id,
-    measured,
     quoted,
 )
-from .._errors.foreign import is_a, items_of, must_be, raised
+from .._errors.foreign import is_a, items_of, raised
 from .._errors.tree import InvalidCall
+from ._fields import DEFAULT_SOURCE, Source, checked_source, event_properties, pixels_check, text_check, user_properties
 from ._timestamps import moment_text
-
-Source = Literal[
-    "web-client", "backend-http", "backend-hubspot", "backend-salesforce", "backend-segment", "backend-http-import"
-]
-"""Where a row was recorded. Only a browser is asked for more: `web-client` needs the page and the user agent."""
-
-SOURCES: tuple[Source, ...] = get_args(Source)
-DEFAULT_SOURCE: Source = "backend-http-import"
-
-_ESCAPED = 6  # bytes of JSON that a character takes at most, where all are ASCII: \u0000
-
-
-# ── one field ──
-
-
-def _source(value: object) -> Source:
-    if is_a(value, str):
-        text = str.__str__(value)
-        for source in SOURCES:
-            if text == source:
-                return source
-        raise InvalidCall("source", f"must be one of {', '.join(SOURCES)}")
-    raise InvalidCall("source", must_be("str", value))
-
-
-def _text(field: str) -> Callable[[Any], str]:
-    """A check for a text that the vendor sets no limit to: it is given that of a property."""
-
-    def text(value: Any) -> str:
-        if type(value) is str and len(value) <= MAX_VALUE and value.isascii():
-            return value
-        if not is_a(value, str):
-            raise InvalidCall(field, must_be("str", value))
-        if len(value) > MAX_VALUE:
-            raise InvalidCall(field, f"has {len(value):,} characters; the limit is {MAX_VALUE:,}")
-        text = str.__str__(value)
-        check_encodable(text, field)
-        return text
-
-    return text
-
-
-def _pixels(field: str) -> Callable[[Any], int]:
-    """A check for a size of a screen; digits in a text are taken, because a CSV file has no numbers."""
-
-    def pixels(value: Any) -> int:
-        if type(value) is int and 0 <= value <= MAX_INTEGER:
-            return value
-        if is_a(value, str):
-            value = str.__str__(value)
-            # int() knows other scripts' digits, and refuses very long texts with an error of its own.
-            if value.isascii() and value.isdigit() and len(value) < len(str(MAX_INTEGER)):
-                return int(value)
-            raise InvalidCall(field, "must be a whole number of pixels")
-        if not is_a(value, int) or type(value) is bool:
-            raise InvalidCall(field, must_be("int, or a str of digits", value))
-        number = int(value)
-        if not 0 <= value <= MAX_INTEGER or not 0 <= number <= MAX_INTEGER:
-            raise InvalidCall(field, f"must be from 0 to {MAX_INTEGER}")
-        return number
-
-    return pixels
-
-
-def _user_metadata(value: Any) -> dict[str, Value]:
-    return measured(value)[0]
-
-
-def _event_metadata(value: Any) -> dict[str, Value]:
-    """As an event's in `checked_event_metadata`, encoded to be measured only where it may be too large."""
-    properties, size = measured(value)
-    if size * _ESCAPED > MAX_EVENT_METADATA:
-        checked_event_size(properties)
-    return properties
-
 
 _TEXTS = (
     "hostname", "pathname", "url", "country_code", "operating_system", "browser", "browser_language", "user_agent",
@@ -121,7 +42,7 @@ def _event_type(value: Any) -> Any:
 
 _ANY: dict[str, Callable[[Any], Any]] = {
     "event_type": _event_type,
-    "source": _source,
+    "source": checked_source,
     "inserted_at": moment_text,
 }
 _OF_USERS: dict[str, Callable[[Any], Any]] = {
@@ -129,8 +50,8 @@ _OF_USERS: dict[str, Callable[[Any], Any]] = {
     "user_id": checked_user_id,
     "company_id": checked_company_id,
     "event_name": checked_event_name,
-    **{name: _text(name) for name in _TEXTS},
-    **{name: _pixels(name) for name in _PIXELS},
+    **{name: text_check(name) for name in _TEXTS},
+    **{name: pixels_check(name) for name in _PIXELS},
 }
 
 
@@ -145,14 +66,14 @@ class _Rules:
 
 
 _RULES: dict[str, _Rules] = {
-    "identify_user": _Rules({**_OF_USERS, "metadata": _user_metadata}, ("user_id", "inserted_at")),
+    "identify_user": _Rules({**_OF_USERS, "metadata": user_properties}, ("user_id", "inserted_at")),
     "identify_company": _Rules(
-        {**_ANY, "company_id": checked_company_id, "metadata": _user_metadata},
+        {**_ANY, "company_id": checked_company_id, "metadata": user_properties},
         ("company_id", "inserted_at"),
         ignores_others=True,
     ),
-    "page_view": _Rules({**_OF_USERS, "metadata": _event_metadata}, ("user_id", "inserted_at"), on_a_page=True),
-    "track": _Rules({**_OF_USERS, "metadata": _event_metadata}, ("user_id", "event_name", "inserted_at")),
+    "page_view": _Rules({**_OF_USERS, "metadata": event_properties}, ("user_id", "inserted_at"), on_a_page=True),
+    "track": _Rules({**_OF_USERS, "metadata": event_properties}, ("user_id", "event_name", "inserted_at")),
 }
 
 

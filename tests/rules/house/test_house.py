@@ -14,12 +14,15 @@ ROOT = Path(userpilot_async.__file__).parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 TREES = {file: ast.parse((ROOT / file).read_text(encoding="utf-8"), file) for file in FILES}
 
+BRAIN = [file for file in FILES if file.startswith(("_calls/", "_protocol/", "_account/", "_schedule/"))]
+
 LONGEST_MODULE, LONG_MODULE, LONG_MODULES = 400, 300, 8  # lines; lines; how many may be longer than that
 LONGEST_FUNCTION, LONGEST_SCHEDULE = 60, 300  # lines
 FEWEST_WORDS = 5  # of a docstring
 PRONOUNS = {
     "he", "her", "his", "it", "its", "my", "none", "nobody", "one", "our", "same", "she", "such", "that", "their",
-    "them", "these", "they", "this", "those", "us", "we", "what", "which", "who", "whoever", "whom", "whose", "you", "your",
+    "them", "these", "they", "this", "those", "us", "we", "what", "which", "who", "whoever", "whom", "whose", "you",
+    "your",
 }  # fmt: skip
 
 Documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

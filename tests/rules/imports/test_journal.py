@@ -23,7 +23,8 @@ from tests.harness.processes import REPOSITORY
 from userpilot_async._runtime import database_files
 from userpilot_async.imports import ImportConflict, JournalError
 from userpilot_async.imports._import import Writer
-from userpilot_async.imports._journal import Journal, _half
+from userpilot_async.imports._journal import Journal
+from userpilot_async.imports._pieces import first_half
 from userpilot_async.imports._schema import About, Part, Refusal
 
 
@@ -408,7 +409,7 @@ def test_a_finished_journal_is_small_and_knows_its_counts(new, path):
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=50))
 def test_neither_half_is_empty_and_the_first_is_no_more_than_half_if_it_can_be(sizes):
-    rows = _half(sizes)
+    rows = first_half(sizes)
 
     assert 0 < rows < len(sizes)
     assert rows == 1 or sum(sizes[:rows]) <= sum(sizes) // 2

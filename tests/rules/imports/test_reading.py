@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from tests.harness.examples.strategies import ids, names, plain_values
 from userpilot_async._errors.tree import InvalidCall, UserpilotError
-from userpilot_async.imports._reading import MAX_COLUMNS, MAX_LINE, Lines, UnreadableFile, lines
+from userpilot_async.imports._csv_records import MAX_COLUMNS
+from userpilot_async.imports._physical_lines import MAX_LINE, UnreadableFile
+from userpilot_async.imports._reading import Lines, lines
 from userpilot_async.imports._rows import IdentifyUser, checked
 from userpilot_async.imports._writing import write_csv, write_ndjson
 

@@ -25,9 +25,9 @@ from tests.harness.examples.strategies import properties as convertible
 from userpilot_async._calls.values import encode_json
 from userpilot_async._errors.tree import InvalidCall
 from userpilot_async.emulator._import_rows import import_row_errors, moment
+from userpilot_async.imports._fields import SOURCES
 from userpilot_async.imports._rows import (
     FIELDS,
-    SOURCES,
     IdentifyCompany,
     IdentifyUser,
     PageView,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from userpilot_async.imports._reading import REST
+from userpilot_async.imports._physical_lines import REST
 from userpilot_async.imports._sources import FileSource
 
 pytestmark = pytest.mark.anyio

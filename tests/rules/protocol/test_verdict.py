@@ -10,15 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from userpilot_async._calls.outcome import Words
+from userpilot_async._protocol.headers import Rate, rate_of, retry_after
 from userpilot_async._protocol.verdict import (
     Meaning,
     Promise,
-    Rate,
     as_promised,
     of_answer,
     of_failure,
-    rate_of,
-    retry_after,
 )
 
 # 09:50:00 UTC on 2020-09-23: the minute whose end is the reset of the vendor's sample, 1600854660000.

@@ -89,12 +89,6 @@ def test_a_node_says_who_has_the_slot_and_the_connection_is_to_that_one() -> Non
     assert B == cluster(network, A).find().node
 
 
-def test_an_error_that_redis_py_knows_by_no_name_is_read_all_the_same() -> None:
-    network = Network({A: {b"EXISTS": ResponseError("MOVED 7 10.0.0.2:7002")}, B: has_it()})
-
-    assert B == cluster(network, A).find().node
-
-
 def test_a_node_without_an_address_of_its_own_to_announce_is_the_one_that_was_asked_by_another_port() -> None:
     network = Network({A: {b"EXISTS": MovedError("7 :7009")}, (A[0], 7009): has_it()})
 

@@ -17,8 +17,8 @@ from userpilot_async._calls.outcome import Outcome, Words
 from userpilot_async._calls.rows import Row, RowState
 from userpilot_async._protocol.job_list import Pages
 from userpilot_async._protocol.verdict import Verdict, as_promised, of_answer, of_failure
-from userpilot_async._schedule.job_batch import Step
-from userpilot_async._schedule.job_slot import JobSlot, SlotState
+from userpilot_async._schedule.job_batch import SlotState, Step
+from userpilot_async._schedule.job_slot import JobSlot
 from userpilot_async._schedule.routes.route import Request
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import Takeover

@@ -21,7 +21,7 @@ from ..queues import Queues
 
 @attrs.define(eq=False)
 class Urgency:
-    """How long calls linger for others to share a request with."""
+    """How much time there is: how long calls linger for others to share a request, and when the client leaves."""
 
     linger: float
     """Seconds that a call waits for others to share its request."""

@@ -19,8 +19,8 @@ from ..._protocol.backoff import Gate
 from ..._protocol.job_list import Pages
 from ..._protocol.verdict import Verdict
 from ..destination import Endpoint, Files, Imports
-from ..job_batch import Batch, JobEffect, Step
-from ..job_slot import JobSlot, SlotState
+from ..job_batch import Batch, JobEffect, SlotState, Step
+from ..job_slot import JobSlot
 from ..key_queue import KeyQueue
 from ..takeover import UnfinishedFile
 from .context import RouteContext

@@ -17,8 +17,8 @@ from ..._calls.outcome import BY_IMPORT
 from ..._calls.payload import WaitingEvent, event_id, occurred_at
 from ..._calls.rows import Row, RowState
 from ..destination import Imports
-from ..job_batch import Batch, JobEffect, Step
-from ..job_slot import JobSlot, SlotState
+from ..job_batch import Batch, JobEffect, SlotState, Step
+from ..job_slot import JobSlot
 from ..key_queue import KeyQueue
 from ..property_cache import PropertyCache
 from ..queue_state import QueueState

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..._errors.tree import InvalidCall
-from .._rows import Source
+from .._fields import Source
 from ._common import (
     Converter,
     Exported,
