@@ -285,7 +285,7 @@ def test_the_sender_meets_the_bug_itself() -> None:
     """It ends with it, and says where it met it; `bug` is for whoever leaves the client."""
     outbox = DurableOutbox(sender=True, max_bytes=10)
     assert outbox.bug is None
-    outbox._session.bug = OurBug()
+    outbox._session.bug.met = OurBug()
     with pytest.raises(OurBug):
         outbox.take(10)
     assert isinstance(outbox.bug, OurBug)

@@ -9,8 +9,10 @@ Who does what in a durable one, from the client down:
     durable      what the client asks, in the event loop; a kind of outbox adds its name, its options and its store
     session      one opening: the account, the `window` of calls in hand, and what the thread reports
     incoming     calls on their way in: put or awaited, then held, failed or withdrawn
+    outgoing     calls on their way out: settled, then recorded
     send_log     the sender's notes
     write_queue  batches (`batch`), and the only lock: all that the loop and the thread both touch
+    bug          a bug of this library, which ends the sending
     writer       the thread, and its work for any store: write, read, poll, lead
     store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
 

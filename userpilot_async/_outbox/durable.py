@@ -109,9 +109,9 @@ class DurableOutbox:
             except (RuntimeError, OSError, MemoryError) as error:
                 raise OutboxError(f"{self.place}: no thread can be started ({type(error).__name__})") from error
             await session.is_open.wait()
-            if session.refusal is not None or session.bug is not None:
+            if session.refusal is not None or session.bug.met is not None:
                 await session.is_closed.wait()
-                raise session.refusal or session.bug_met()
+                raise session.refusal or session.bug.error()
             opening.tasks.start_soon(session.incoming.watch)
         except BaseException:
             self._in_use = False
@@ -187,7 +187,7 @@ class DurableOutbox:
     @property
     def bug(self) -> BaseException | None:
         """The bug of this library that has ended the sending here, to be raised where the client is left."""
-        return self._session.bug
+        return self._session.bug.met
 
     @property
     def when_room(self) -> Callable[[], object] | None:
@@ -207,7 +207,7 @@ class DurableOutbox:
         room: no call is held any more.
         """
         session = self._session
-        if session.bug is not None:
+        if session.bug.met is not None:
             return True
         coming = session.incoming.bytes
         if coming + size > session.opening.max_bytes and coming:
@@ -217,9 +217,9 @@ class DurableOutbox:
     def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
-        if session.bug is not None:
+        if session.bug.met is not None:
             put = Put(kind, key, said, size, now, now, Receipt(session.ledger), awaited=False)
-            session.incoming.refuse(put, session.bug_met())
+            session.incoming.refuse(put, session.bug.error())
             return put.receipt
         return session.incoming.put(kind, key, said, size, now, awaited=False)[0].receipt
 
@@ -228,8 +228,8 @@ class DurableOutbox:
     ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`; ``None``, and cancelled: see `Incoming.hold`."""
         session = self._session
-        if session.bug is not None:
-            raise session.bug_met()
+        if session.bug.met is not None:
+            raise session.bug.error()
         put, batch = session.incoming.put(kind, key, said, size, now, awaited=True)
         return await session.incoming.hold(put, batch, max_wait, self._may_leave)
 
@@ -243,7 +243,7 @@ class DurableOutbox:
         receipt = Receipt(session.ledger)
         receipt.failed(outcome)  # known at once; the number follows
         session.ledger.refused(outcome)
-        if session.bug is None:  # or nobody would ever write it
+        if session.bug.met is None:  # or nobody would ever write it
             session.queue.note(lambda batch: batch.refused.append((outcome, receipt)))
             session.wake()
         return receipt
@@ -265,7 +265,7 @@ class DurableOutbox:
     def take(self, limit: int) -> Sequence[Ticket]:
         """The next calls, in order, that nobody has taken yet; none while the sender holds as many as it may."""
         session = self._session
-        session.raise_bug()
+        session.bug.raise_met()
         if not session.sends:
             return ()
         tickets = session.window.take(limit)

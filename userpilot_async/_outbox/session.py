@@ -7,7 +7,6 @@ makes another session, and what an old thread still reports concerns nobody.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,11 +15,12 @@ from .._account.shared_ledger import SharedLedger
 from .._calls.payload import ticket_id
 from .._errors.tree import OutboxError
 from .._runtime import clocks
-from .._runtime.log import log
 from .._schedule.calendar import age
 from .._schedule.settlement import Settlement
 from .batch import Batch, OneShot
+from .bug import Bug
 from .incoming import Incoming
+from .outgoing import Outgoing
 from .protocol import Opening
 from .send_log import DurableSendLog
 from .store import Committed, Lead
@@ -40,18 +40,14 @@ class Session:
         self.ledger = SharedLedger()
         self.queue = WriteQueue(most_at_once)
         self.incoming = Incoming(self.queue, self.ledger, self.wake, lambda: self.steady())
+        self.outgoing = Outgoing(self.queue, self.wake)
         self.send_log = DurableSendLog(self.queue, self.wake, lambda: self.sends)
         self.window = Window()
         self.sends = False
         """This process has the lease: calls are taken here."""
-        self.freed = 0
-        """Bytes of calls on their way out: settled, and not recorded."""
-        self.leaving = 0
-        """Such calls."""
         self.is_open, self.is_closed = OneShot(), OneShot()
         self.refusal: OutboxError | None = None
-        self.bug: BaseException | None = None
-        """What has ended the sending here, if a bug of this library has."""
+        self.bug = Bug(place)
         self.wall: Callable[[], float] = clocks.wall
         """The calendar, where the place has one of its own: such a one is never set."""
         self.steady: Callable[[], float] = clocks.steady
@@ -83,7 +79,7 @@ class Session:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of the calls that are held, as far as this process knows, and of those on their way in, or out."""
-        return self._bytes + self.incoming.bytes - self.freed
+        return self._bytes + self.incoming.bytes - self.outgoing.bytes
 
     @property
     def stirs(self) -> bool:
@@ -93,12 +89,7 @@ class Session:
     def settle(self, settlement: Settlement) -> None:
         """Note what became of calls: it is in the account as soon as it is recorded."""
         self.window.settled(settlement.carriers, settlement.merged)
-        # A row without calls, made of what others say, takes no room there.
-        freed = settlement.size if settlement.carriers or settlement.merged else 0
-        self.freed += freed
-        self.leaving += len(settlement.carriers) + len(settlement.merged)
-        self.queue.note(lambda batch: batch.settle(settlement, freed))
-        self.wake()
+        self.outgoing.settle(settlement)
 
     def ask(self) -> None:
         """Have more calls read, if there are more and the window is low."""
@@ -211,9 +202,7 @@ class Session:
                 receipt.held(call_id, self.ledger.page_of(call_id))
         if now.noted:
             self.queue.let_go(batch)
-            if batch.term == self.queue.term:
-                self.freed -= batch.freed
-                self.leaving -= batch.leaving
+            self.outgoing.recorded(batch)
             batch.come()
         else:
             batch.held()
@@ -240,7 +229,7 @@ class Session:
 
     def closed(self) -> None:
         """The thread has ended. Who still waits for it has waited in vain."""
-        error = OutboxError(f"{self.place} was closed") if self.bug is None else self.bug_met()
+        error = OutboxError(f"{self.place} was closed") if self.bug.met is None else self.bug.error()
         self.sends = False
         batches = self.queue.batches()
         try:
@@ -282,14 +271,7 @@ class Session:
         Nothing is sent or put any more. Where the thread is still there, it writes what it has, lets another process
         send, and ends; `closed` then tells all who wait.
         """
-        if self.bug is None:
-            self.bug = bug
-            log(
-                logging.ERROR,
-                f"{self.place} met a bug of this library ({type(bug).__name__}): it sends nothing and takes no calls "
-                "any more, and what it holds stays there; please report this, and open the client again",
-                bug,
-            )
+        self.bug.meet(bug)
         self.sends = False
         self.abandon()
         for batch in concerned:
@@ -302,18 +284,7 @@ class Session:
     def _give_back(self, batch: Batch) -> None:
         """Fail all calls that nobody was told to be held. The loop met a bug in the middle of that."""
         with suppress(Exception):  # the same, most likely
-            self.incoming.fail_rest(batch, self.bug_met())
+            self.incoming.fail_rest(batch, self.bug.error())
         batch.come()
         self.queue.let_go(batch)
         self.incoming.count()
-
-    def bug_met(self) -> OutboxError:
-        """The error for callers that wait for a call to be held."""
-        error = OutboxError(f"{self.place} met a bug of this library; see the log")
-        error.__cause__ = self.bug
-        return error
-
-    def raise_bug(self) -> None:
-        """Raise the bug that this has met, if it has met one, for the sender, which ends with it."""
-        if self.bug is not None:
-            raise self.bug

@@ -200,7 +200,7 @@ class RedisOutbox(DurableOutbox):
         """A call of so many bytes may be put, as far as this process knows. After a bug nobody need wait for room."""
         if self.bug is not None:
             return True
-        waiting = self.ledger.waiting + self.unheld - self._session.leaving
+        waiting = self.ledger.waiting + self.unheld - self._session.outgoing.calls
         return waiting < self._max_calls and super().has_room(size)
 
     def _may_leave(self, put: Put, waited: bool) -> bool:

@@ -116,7 +116,7 @@ class RedisSession(Session):
         self.sends = False
         self.window = Window()
         self.send_log.end()
-        self.freed = self.leaving = 0
+        self.outgoing.clear()
         self.ledger.undecide()
         self.queue.begin_term(term)
         self.opening.changed()
