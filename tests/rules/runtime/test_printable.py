@@ -106,11 +106,18 @@ def calls(file: Path) -> Iterator[str]:
 def test_one_module_prints():
     """Besides, one tells its parent process in JSON what it does, and one says what to install before it has any."""
     prints = {
-        "print", "echo", "click.echo", "click.secho", "rich.print", "Console", "Text", "sys.stdout.write",
-        "sys.stderr.write",
+        "print", "click.echo", "click.secho", "rich.print", "Console", "Text", "sys.stdout.write", "sys.stderr.write",
     }  # fmt: skip
+    borrowed = {
+        file.name
+        for file in OURS
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "click"
+        if {"echo", "secho"} & {alias.name for alias in node.names}
+    }
 
     assert {"_console.py", "_app.py", "__main__.py"} == {file.name for file in OURS if prints & set(calls(file))}
+    assert borrowed <= {"_console.py"}
 
 
 def test_one_module_writes_to_the_log():
