@@ -83,7 +83,7 @@ class StoreWorker:
         """
         self._log.flush_due()
         heard, led = self._tried(self._hear), self._tried(self._lead)
-        if heard is False and led is False:
+        if heard is False and led is False and self.store.leads:
             self._notify(self._outbox.polled, None)
             self._tried(self._reconcile)
 
@@ -115,7 +115,7 @@ class StoreWorker:
 
     def _reconcile(self) -> bool:
         """Have the store compare calls and account, if calls are missing; true if some are to be read again."""
-        read_to = self._outbox.misses_calls if self.store.leads else None
+        read_to = self._outbox.misses_calls
         first = self.store.reconcile(read_to) if read_to is not None else None
         if first is not None:
             self._notify(self._outbox.overlooked, read_to, first)

@@ -51,9 +51,8 @@ from .verdict import Meaning, Verdict
 SEARCHES = (2.0, 10.0)  # seconds before each search for a lost submission; it may still be on its way in
 LATE_SEARCH = 30.0  # and before one more, for what must not be doubled, or what a server needs time to read
 LONGEST_JOB = 3_600.0  # seconds past its expected end that a job is believed in
-MISSES = (
-    3  # in a row, of one request: a job that its id does not know, a page that never comes, a list there is none of
-)
+# In a row, of one request: a job that its id does not know, a page that never comes, a list there is none of.
+MISSES = 3
 PACE = 3.0  # seconds a page until a list whose end was not seen is read again: a thirtieth of the budget
 IN_FLIGHT = 60.0  # seconds; a server that took its last request so soon after a loss went down with that file
 

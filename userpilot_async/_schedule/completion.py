@@ -108,7 +108,7 @@ class Completion:
             for calls in self._settled.marked((row,), True):
                 yield from repeat(None, calls // WEIGHT)
             queue = self._queues.by_key[row.kind][row.key]
-            if queue.claim is not None and queue.claim.blocks:
+            if queue.is_blocked:
                 self._queues.unblock(queue)
             yield
 
@@ -124,7 +124,7 @@ class Completion:
             elif row.state is RowState.BATCHED:
                 queue.reopen(row)
             if queue.place not in UNDER_WAY:
-                self._queues.come_back(queue)
+                self._queues.head_left(queue)  # which keeps its turn, if it has one
             elif queue.calls:
                 self._queues.expiry.watch(queue)
             yield

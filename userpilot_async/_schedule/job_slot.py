@@ -81,7 +81,8 @@ class JobSlot:
     @property
     def job(self) -> Job | None:
         """The job of the file under way, as last seen."""
-        return self.batch.file.job if self.batch is not None else None
+        batch = self.batch  # asked for once: statistics may look in from another thread
+        return batch.file.job if batch is not None else None
 
     @property
     def max_bytes(self) -> int:

@@ -227,7 +227,9 @@ class RedisStore:
         while access.heard < access.revision:  # a job's end may be more than one answer holds
             self._notify(self._outbox.polled, now)
             now = access.look_now()
-        if lease.leading and steady() >= self._forget_at:
+        if not lease.leading:  # the loop shows that it goes round, or this process would not take the lease
+            self._notify(self._outbox.polled, None)
+        elif steady() >= self._forget_at:
             self._forget_at = steady() + FORGET_EVERY
             access.run("forget", lease.token, access.ago(self._keep_lost))
         return now
@@ -268,7 +270,7 @@ class RedisStore:
     def commit(self, take: Callable[[], Batch]) -> Committed:
         """Make the next step of a batch; the lease is kept between two. Raises `NotNow`."""
         with self._there():
-            lead = self.lease.keep()  # a job's end may be a hundred steps
+            lead = self.lease.keep() if self.lease.leading else None  # a job's end may be a hundred steps
             if lead is not None:
                 self._notify(self._outbox.leads, lead)
             return self._steps.write(take)

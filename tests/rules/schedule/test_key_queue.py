@@ -257,7 +257,7 @@ class KeyQueues(RuleBasedStateMachine):
         elif file.row.state is RowState.BATCHED:
             queue.reopen(file.row)
         if queue.place not in UNDER_WAY:
-            self.queues.come_back(queue)
+            self.queues.head_left(queue)
         elif queue.calls:
             self.queues.expiry.watch(queue)
 

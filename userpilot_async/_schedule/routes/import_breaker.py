@@ -15,8 +15,6 @@ class ImportBreaker:
         self.wanted = wanted
         self.closed: str | None = None
         """Why no files go, as the server has said."""
-        self.shut = False
-        """The key is refused everywhere, as far as is known: whether it may import shows when it is taken again."""
         self._closed_at = self._failed_at = -math.inf
         self._failing_since = math.inf
         self._confirmed = True
@@ -46,7 +44,7 @@ class ImportBreaker:
 
     def is_open(self, now: float) -> bool:
         """A file may be tried."""
-        return self.wanted and not self.shut and (self.closed is None or now - self._closed_at >= REOPEN)
+        return self.wanted and (self.closed is None or now - self._closed_at >= REOPEN)
 
     def holds(self, now: float, patience: float) -> bool:
         """A file may be waited for: none has failed, or for no longer than this, or that is long ago."""

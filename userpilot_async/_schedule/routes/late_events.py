@@ -69,7 +69,6 @@ class LateEventRoute(FileRoute):
         """The next step of a file's life, or when to ask again; meanwhile those go that need not wait any longer."""
         if not self.breaker.wanted and self.slot.state is SlotState.FREE:
             return math.inf
-        self.breaker.shut = self._context.health.paused is not None
         release = self.release(now)
         if release <= now:
             return now
@@ -90,9 +89,14 @@ class LateEventRoute(FileRoute):
 
     # ── what is late ──
 
+    @property
+    def _is_paused(self) -> bool:
+        """The key is refused everywhere, as far as is known: whether it may import shows when it is taken again."""
+        return self._context.health.paused is not None
+
     def _works(self, now: float, patience: float) -> bool:
         """A file may be waited for, if none goes for no longer than this."""
-        if not self.breaker.holds(now, patience) or self.slot.foreign_until > now + patience:
+        if self._is_paused or not self.breaker.holds(now, patience) or self.slot.foreign_until > now + patience:
             return False
         if self._urgency.leave_by is None or self._gathering is not None:
             return True
@@ -170,8 +174,8 @@ class LateEventRoute(FileRoute):
         """Begin a file if there is anything late, and go on filling it; else say when there may be."""
         if self._gathering is not None:
             return self._go_on(self._gathering, now)
-        self.slot.resubmits = self.breaker.is_open(now)
-        if not self.breaker.is_open(now) or (self._urgency.leave_by is not None and not self._works(now, math.inf)):
+        self.slot.resubmits = is_open = not self._is_paused and self.breaker.is_open(now)
+        if not is_open or (self._urgency.leave_by is not None and not self._works(now, math.inf)):
             return math.inf
         ripe = max(self._ripe_at(now), self._not_before)
         if ripe > now:
