@@ -193,6 +193,21 @@ def test_a_closed_outbox_leaves_what_it_has_to_the_next(process: NewProcess) -> 
     assert ids == taken(process())
 
 
+def test_the_loop_of_a_process_that_only_puts_is_left_alone_while_nothing_happens(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = process(sender=False)
+    put(outbox)
+    outbox.writer.worker.poll()
+    woken: list[object] = []
+    for teller in (outbox.writer.worker, outbox.store):
+        if hasattr(teller, "_notify"):
+            monkeypatch.setattr(teller, "_notify", lambda *told: woken.append(told))
+    outbox.writer.worker.poll()
+
+    assert [] == woken
+
+
 def test_a_thousand_calls_of_one_user_and_some_of_others_are_all_taken_in_each_users_order(process: NewProcess) -> None:
     """More than is read in one go, and more of one user than is held at once."""
     first = process(sender=False)

@@ -422,6 +422,24 @@ def test_calls_of_many_bytes_go_in_several_steps_and_are_read_in_several(process
     assert ids_of(receipts) == taken(sender)
 
 
+def test_a_call_costs_one_command_in_a_process_that_stands_by(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, standby = process(), process()
+    commands: list[str] = []
+    run = standby.store.access.run
+
+    def noted(name: str, *arguments: Any, **options: Any) -> Any:
+        commands.append(name)
+        return run(name, *arguments, **options)
+
+    monkeypatch.setattr(standby.store.access, "run", noted)
+    put(standby)
+
+    assert leader.sends and not standby.sends
+    assert ["write"] == commands
+
+
 @pytest.mark.parametrize("options", [{}, {"tls": True}])
 def test_a_connection_that_was_closed_while_idle_is_replaced_and_nobody_notices(
     own_redis: Any, options: dict[str, Any], caplog: pytest.LogCaptureFixture

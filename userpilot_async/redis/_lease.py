@@ -50,19 +50,19 @@ class Lease:
         self._outbox = outbox
         self._notify = notify
         self._warn = warn
-        self._may_send = may_send
+        self.may_send = may_send
         self._ttl = ttl
 
     def keep(self) -> Lead | None:
         """Take the lease if it is free, or keep ours; not ``None`` when it has just become ours."""
         now = steady()
         stuck = now - self.heard_from_loop > LOOP_PATIENCE
-        if not (self.leading or self._may_send) or (self.leading and now < self.renew_at and not stuck):
+        if not (self.leading or self.may_send) or (self.leading and now < self.renew_at and not stuck):
             return None
         if stuck:
             self._resign()
             return None
-        token = self._ask(int(self._may_send))
+        token = self._ask(int(self.may_send))
         if self.leading and token == self.token:
             self._renewed(now)
             return None

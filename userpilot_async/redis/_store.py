@@ -227,9 +227,9 @@ class RedisStore:
         while access.heard < access.revision:  # a job's end may be more than one answer holds
             self._notify(self._outbox.polled, now)
             now = access.look_now()
-        if not lease.leading:  # the loop shows that it goes round, or this process would not take the lease
+        if lease.may_send and not lease.leading:  # the loop shows that it goes round, or the lease is not taken
             self._notify(self._outbox.polled, None)
-        elif steady() >= self._forget_at:
+        if lease.leading and steady() >= self._forget_at:
             self._forget_at = steady() + FORGET_EVERY
             access.run("forget", lease.token, access.ago(self._keep_lost))
         return now
