@@ -45,7 +45,7 @@ class free_of_leaks:
     `memory_slack_bytes` is given: allocators keep pages, so it takes a warmed-up process to mean anything.
     """
 
-    def __init__(self, *, within: float = 2.0, memory_slack_bytes: int | None = None) -> None:
+    def __init__(self, *, within: float = 10.0, memory_slack_bytes: int | None = None) -> None:
         self._within = within
         self._memory_slack_bytes = memory_slack_bytes
 

@@ -15,6 +15,7 @@ from tests.harness import (
     RawServer,
     answer,
     late,
+    length,
     python,
     redirect,
 )
@@ -71,7 +72,8 @@ async def test_row_26_a_hundred_thousand_callers_cancelled_natively_leave_the_po
     with RawServer(late(0.05)) as server:
         async with on_sockets(server, settings) as scene:
             client, ended = scene.client, Counter[str]()
-            for _ in range(100):
+            rounds = length.of(100)
+            for _ in range(rounds):
                 users = [person(n % 50) for n in range(990)]
                 callers: list[Awaitable[object]] = [
                     asyncio.wait_for(client.track(user, "impatient"), 0.001) for user in users
@@ -86,8 +88,8 @@ async def test_row_26_a_hundred_thousand_callers_cancelled_natively_leave_the_po
             await scene.track_all(person(n) for n in range(50))
             await scene.drained()
 
-        assert 100_000 == sum(ended.values())
-        assert 50_000 <= ended["TimeoutError"]
+        assert 1_000 * rounds == sum(ended.values())
+        assert 500 * rounds <= ended["TimeoutError"]
         # Who was cancelled was not accepted, and who was accepted has been told so.
         assert ended["Receipt"] == accepted > 0
         assert {"Receipt", "TimeoutError"} == set(ended)
