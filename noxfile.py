@@ -1,4 +1,4 @@
-"""What is checked: `nox` runs lint, types and the tests, in eight minutes on two idle cores.
+"""What is checked: `nox` runs lint, types and the tests, in about twelve minutes on two idle cores.
 
 `nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`,
 `foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
@@ -102,14 +102,14 @@ def in_turn() -> str:
 
 
 def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> None:
-    """Run these tests at this length. Three workers keep two cores busy: many tests wait for other programs."""
-    session.run("pytest", "-n", "3", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
+    """Run these tests at this length. Four workers keep two cores busy: many tests wait for other programs."""
+    session.run("pytest", "-n", "4", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests on the Python that runs nox, at a quarter of their length; those of the harness wait for the night."""
-    session.log(f"rules, contract, scenes, wire, processes at a quarter of their length on Python {CURRENT}: 6 minutes")
+    session.log(f"rules, contract, scenes, wire, processes at a quarter of their length on Python {CURRENT}: 9 minutes")
     session.install("-e", ".[demo]", *group("test"))
     run_tests(session, "push", *([] if session.posargs else [f"tests/{tier}" for tier in ON_A_PUSH]))
 
