@@ -25,7 +25,8 @@ import pytest
 
 from tests.contract.inline import bury_the_dead
 from tests.harness import clock, length, loops
-from tests.harness.processes import emptied, emulator_process
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import emptied
 from tests.harness.redis_server import RedisServer, missing, temporary
 
 # No test asserts a time, and others use the machine. What judges a change judges it by the same examples each time.
@@ -57,6 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"{item.path} is in none of the folders {', '.join(TIERS)}")
         item.add_marker(tier)
     left_out = _of_the_other_loop(ours) if length.CHOSEN in ("edge", "push") and not loops.CHOSEN else set()
+    left_out |= _cases_for_the_night([item for item in ours if item not in left_out])
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
@@ -79,6 +81,20 @@ def _of_the_other_loop(items: list[pytest.Item]) -> set[pytest.Item]:
             case = re.sub(rf"(?<=[\[-]){backend}(?=[\]-])", "*", item.name, count=1)
             runs[f"{place}::{case}"][backend] = item
     return {each[("asyncio", "trio")[crc32(case.encode()) % 2]] for case, each in runs.items() if len(each) == 2}
+
+
+def _cases_for_the_night(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Of tests that cost a process or a deadline for each case of a table: the cases beyond the share of this length.
+
+    Such a table is a length, too: what each case does to a call is asked below, without a socket, case by case.
+    """
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.path.relative_to(HERE).parts[0] in ("processes", "wire"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for each in cases.values():
+        each.sort(key=lambda item: crc32(item.nodeid.encode()))
+    return {item for each in cases.values() for item in each[length.of(len(each)) :]}
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
@@ -159,8 +175,8 @@ def swept() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def worker_emulator() -> Iterator[str]:
-    """The base URL of an emulator in a process of its own, one for all tests of this worker: see `emulator_url`."""
-    with emulator_process() as url:
+    """The base URL of an emulator in a thread, one for all tests of this worker: see `emulator_url`."""
+    with emulator_thread() as url:
         yield url
 
 

@@ -36,6 +36,7 @@ from tests.harness.broken import (
     wrong_length,
 )
 from tests.harness.clock import VirtualTimeDeadlock, VirtualTimeLoop, run_virtual, virtual_backend
+from tests.harness.emulator_thread import emulator_thread
 from tests.harness.leaks import Resources, free_of_leaks
 from tests.harness.model import Event, Model, same_events, same_state
 from tests.harness.processes import Program, ProgramFailed, emulator_process, program, python
@@ -82,6 +83,7 @@ __all__ = [
     "cut_in_headers",
     "cut_within_answer",
     "emulator_process",
+    "emulator_thread",
     "endless_body",
     "endless_headers",
     "forward",

@@ -26,19 +26,24 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def made(options: argparse.Namespace) -> Emulator:
+    """The emulator that these options describe; raises ValueError for what cannot be."""
+    return Emulator(
+        api_keys=options.api_key,
+        speed=options.speed,
+        rate_limit=options.rate_limit,
+        latency=options.latency,
+        imports_enabled=not options.no_imports,
+        allow_hosts=options.allow_host,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     if options.verbose:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     try:
-        emulator = Emulator(
-            api_keys=options.api_key,
-            speed=options.speed,
-            rate_limit=options.rate_limit,
-            latency=options.latency,
-            imports_enabled=not options.no_imports,
-            allow_hosts=options.allow_host,
-        )
+        emulator = made(options)
     except ValueError as exc:
         print(exc, file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.harness import RawServer, emulator_process, loops, python, silent
+from tests.harness import RawServer, emulator_thread, loops, python, silent
 from tests.harness.processes import REPOSITORY
 from tests.harness.stage.loops import KEY, markers_at
 from tests.processes.programs.outbox_host import wait_for
@@ -422,7 +422,7 @@ else:
 )
 def test_row_49_a_worker_that_forgets_its_parents_client_has_nothing_to_say(forget: str) -> None:
     """The calls are the parent's, which delivers them: a line in each child of a pool would only frighten people."""
-    with emulator_process("--latency", "0.3") as url:
+    with emulator_thread("--latency", "0.3") as url:
         ended = run(OPEN_AT_THE_FORK.replace("FORGET", forget), url)
         arrived = markers_at(url)
 

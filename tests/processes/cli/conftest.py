@@ -19,7 +19,8 @@ import click.testing
 import httpx
 import pytest
 
-from tests.harness.processes import REPOSITORY, emptied, emulator_process
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import REPOSITORY, emptied
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async._userpilot.calls import from_dict
 from userpilot_async.cli import cli
@@ -35,8 +36,8 @@ Received = Callable[[str], list[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def worker_server() -> Iterator[str]:
-    """An emulator in a process of its own, one for all tests of this worker: see `server`."""
-    with emulator_process("--speed", "60", "--api-key", KEY) as url:
+    """An emulator in a thread, one for all tests of this worker: see `server`."""
+    with emulator_thread("--speed", "60", "--api-key", KEY) as url:
         yield url
 
 

@@ -13,7 +13,8 @@ import click.testing
 import httpx
 import pytest
 
-from tests.harness.processes import emulator_process, python
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import python
 from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import KEY, NOBODY, Env, Received, Run, fill, identify, lose, track, wait_until
 from userpilot_async.cli._exits import Exit
@@ -111,7 +112,7 @@ def test_it_sends_what_others_put_until_a_signal_ends_it_with_0(
 
 def test_what_a_signal_leaves_waits_in_the_file(path: Path) -> None:
     """A second one does not wait for requests that are under way."""
-    with emulator_process("--latency", "5") as url:
+    with emulator_thread("--latency", "5") as url:
         fill(path, [track(f"u{number}") for number in range(20)], base_url=url)
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
         with python(*DRAIN, str(path), env=env) as drain:
@@ -145,7 +146,7 @@ def test_a_second_one_stands_by_says_so_and_goes_on_when_the_first_is_killed(
 
 
 def test_once_waits_for_what_another_process_sends(environment: Env, server: str, path: Path) -> None:
-    with emulator_process("--latency", "0.3", "--api-key", KEY) as url:
+    with emulator_thread("--latency", "0.3", "--api-key", KEY) as url:
         env = {**environment, "USERPILOT_BASE_URL": url}
         fill(path, [track(serial=number) for number in range(8)], base_url=url)
         with python(*DRAIN, str(path), env=env) as sender:
@@ -160,7 +161,7 @@ def test_once_waits_for_what_another_process_sends(environment: Env, server: str
 
 
 def test_once_ends_when_nothing_is_left_of_what_has_come_in_meanwhile_either(path: Path) -> None:
-    with emulator_process("--latency", "2") as url:
+    with emulator_thread("--latency", "2") as url:
         fill(path, [track(f"u{number}") for number in range(8)], base_url=url)
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
         with python(*DRAIN, str(path), "--once", env=env) as drain:

@@ -16,7 +16,8 @@ import httpx
 import pytest
 from rich.console import Console
 
-from tests.harness.processes import emulator_process, python
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import python
 from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import KEY, Received, Run, wait_until
 from userpilot_async import Job, JobStatus
@@ -254,7 +255,7 @@ def test_a_file_that_was_imported_is_passed_over_unless_forced(run: Run, serials
 def test_a_rehearsal_elsewhere_is_no_import_here(run: Run, serials: Serials, path: Path) -> None:
     """After a try with the emulator, the account itself would get nothing, and the command would call that fine."""
     written(path, [event(1)])
-    with emulator_process("--api-key", KEY) as rehearsal:
+    with emulator_thread("--api-key", KEY) as rehearsal:
         tried = run("import", str(path), env={"USERPILOT_BASE_URL": rehearsal})
 
     results = [run("import", str(path)), run("import", "--force", str(path))]
@@ -289,7 +290,7 @@ def test_what_the_first_run_refused_is_not_forgotten_by_the_second(run: Run, pat
 def test_the_same_command_goes_on_where_a_signal_ended_it(path: Path, tmp_path: Path, end: signal.Signals) -> None:
     """In the second of three files, while its job is worked off."""
     paths = [str(written(tmp_path / f"{number}.ndjson", [event(number)] * (1 + 150 * number))) for number in range(3)]
-    with emulator_process("--speed", "5", "--api-key", KEY) as url:
+    with emulator_thread("--speed", "5", "--api-key", KEY) as url:
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
         with python(*IMPORT, "--json", *paths, env=env) as first:
             wait_until(lambda: any(one["metadata"]["serial"] == 1 for one in items(url, "events")))
@@ -376,7 +377,7 @@ def test_a_refused_key_is_exit_code_4_and_stays_unsaid(run: Run, path: Path) -> 
 def test_an_import_begun_with_another_key_goes_on_only_if_told_to(
     run: Run, server: str, serials: Serials, path: Path
 ) -> None:
-    with emulator_process("--no-imports") as other:
+    with emulator_thread("--no-imports") as other:
         begun = run("import", str(written(path, [event(1)])), env={"USERPILOT_BASE_URL": other})
 
     refused, taken = run("import", str(path)), run("import", "--rebind", str(path))

@@ -15,7 +15,8 @@ from typing import Any
 import click.testing
 import pytest
 
-from tests.harness.processes import emulator_process, python
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import python
 from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, track, wait_until
 from userpilot_async.cli._exits import Exit
 from userpilot_async.sqlite import _admin
@@ -142,7 +143,7 @@ def test_by_a_link_the_same_is_seen_and_locked_as_by_the_file_itself(invoke: Inv
 
 
 def test_beside_a_live_sender_its_process_is_shown_and_after_its_death_nobody(invoke: Invoke, path: Path) -> None:
-    with emulator_process("--latency", "5") as url:
+    with emulator_thread("--latency", "5") as url:
         fill(path, [track(serial=number) for number in range(50)], base_url=url)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": url}
         with python("-m", "userpilot_async", "drain", "--outbox", str(path), env=env) as sender:
@@ -160,7 +161,7 @@ def test_beside_a_live_sender_its_process_is_shown_and_after_its_death_nobody(in
 
 
 def test_looking_again_and_again_keeps_nobody_from_sending(invoke: Invoke, path: Path) -> None:
-    with emulator_process() as url:
+    with emulator_thread() as url:
         fill(path, [track(serial=number) for number in range(20)], base_url=url)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": url}
         with python("-m", "userpilot_async", "drain", "--outbox", str(path), "--once", "--json", env=env) as sender:
@@ -397,7 +398,7 @@ def test_a_damaged_row_is_not_put_back(invoke: Invoke, path: Path) -> None:
 
 
 def test_a_live_sender_delivers_what_is_retried_beside_it(invoke: Invoke, path: Path) -> None:
-    with emulator_process() as url:
+    with emulator_thread() as url:
         lose(path, [track(serial=number) for number in range(5)], base_url=url)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": url}
         with python("-m", "userpilot_async", "drain", "--outbox", str(path), env=env) as sender:
@@ -426,7 +427,7 @@ def test_a_file_goes_to_another_account_and_only_that_one_may_use_it(invoke: Inv
 
 
 def test_no_file_is_given_away_under_a_live_sender(invoke: Invoke, path: Path) -> None:
-    with emulator_process() as url:
+    with emulator_thread() as url:
         fill(path, [], base_url=url)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": url}
         with python("-m", "userpilot_async", "drain", "--outbox", str(path), env=env):

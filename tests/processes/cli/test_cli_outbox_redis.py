@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from tests.harness import judge
-from tests.harness.processes import REPOSITORY, emulator_process, python
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import REPOSITORY, python
 from tests.harness.raw_server import RefusedPort
 from tests.harness.redis_server import ClusterNode, RedisServer
 from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, track, url_of, wait_until
@@ -222,7 +223,7 @@ def test_one_of_a_newer_version_is_refused_and_untouched(
 
 
 def test_beside_a_live_sender_its_process_is_shown_and_after_its_death_nobody(invoke: Invoke, redis_url: str) -> None:
-    with emulator_process("--latency", "5") as server:
+    with emulator_thread("--latency", "5") as server:
         url = f"{redis_url}?lease_ttl=1"
         fill(url, [track(serial=number) for number in range(50)], base_url=server)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": server}
@@ -313,7 +314,7 @@ def test_only_what_was_asked_for_is_retried_and_damaged_ones_stay(
 
 
 def test_a_live_sender_delivers_what_is_retried_beside_it(invoke: Invoke, redis_url: str) -> None:
-    with emulator_process() as server:
+    with emulator_thread() as server:
         lose(redis_url, [track(serial=number) for number in range(5)], base_url=server)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": server}
         with python("-m", "userpilot_async", "drain", "--outbox", redis_url, env=env) as sender:
@@ -477,7 +478,7 @@ async def test_live_processes_hear_of_it(redis_url: str) -> None:
 
 @pytest.mark.anyio
 async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(redis_url: str) -> None:
-    with emulator_process() as server:
+    with emulator_thread() as server:
         async with client_of(redis_url, server) as sender:
             for number in range(60):
                 await sender.identify(MARKED if number == 30 else f"u{number}", {"number": number})
@@ -498,7 +499,7 @@ async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_
     users = [f"user-{number}" for number in range(5)]
     seen = {"purged": 0, "retried": 0, "lost": 0}
     outbox = RedisOutbox(redis_url)
-    with emulator_process("--latency", "0.02", "--rate-limit", "60000") as server:
+    with emulator_thread("--latency", "0.02", "--rate-limit", "60000") as server:
         fault = {"path": "/v1/track", "user_id": users[0], "status": 422, "times": None}
         httpx.post(f"{server}/__emulator__/faults", json=fault, trust_env=False).raise_for_status()
         async with client_of(redis_url, server, track_per_minute=60_000, burst=10_000) as sender:
@@ -558,7 +559,7 @@ def test_it_goes_to_another_account_and_only_that_one_may_use_it(invoke: Invoke,
 
 def test_it_is_not_given_away_under_a_live_sender(invoke: Invoke, redis_url: str) -> None:
     rebind = ["outbox", "rebind", redis_url, "--api-key", "NEW-KEY"]
-    with emulator_process() as server:
+    with emulator_thread() as server:
         fill(redis_url, [], base_url=server)
         env = {"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": server}
         with python("-m", "userpilot_async", "drain", "--outbox", redis_url, env=env) as sender:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.harness import judge
-from tests.harness.processes import emulator_process
+from tests.harness.emulator_thread import emulator_thread
 from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, track
 from userpilot_async import Settings, UserpilotClient
@@ -222,7 +222,7 @@ async def test_live_processes_hear_of_it(path: Path) -> None:
 @pytest.mark.anyio
 async def test_a_sender_that_has_merged_what_is_purged_goes_on_and_its_account_balances(path: Path) -> None:
     """Its row may still go out: it is in the sender's memory."""
-    with emulator_process("--latency", "0.3") as url:
+    with emulator_thread("--latency", "0.3") as url:
         async with client_of(path, url, flush_interval=2.0) as sender:
             for number in range(3):
                 await sender.identify(MARKED, {"number": number})
@@ -243,7 +243,7 @@ async def test_a_sender_that_has_merged_what_is_purged_goes_on_and_its_account_b
 
 @pytest.mark.anyio
 async def test_calls_of_which_a_request_is_under_way_are_settled_once(path: Path) -> None:
-    with emulator_process("--latency", "0.5") as url:
+    with emulator_thread("--latency", "0.5") as url:
         async with client_of(path, url) as sender:
             await sender.track(MARKED, "Opened")
             await until(lambda: sender.statistics().in_flight == 1)
@@ -257,7 +257,7 @@ async def test_calls_of_which_a_request_is_under_way_are_settled_once(path: Path
 
 @pytest.mark.anyio
 async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(path: Path) -> None:
-    with emulator_process() as url:
+    with emulator_thread() as url:
         async with client_of(path, url) as sender:
             for number in range(60):
                 await sender.identify(MARKED if number == 30 else f"u{number}", {"number": number})
@@ -275,7 +275,7 @@ async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_other
 
 @pytest.mark.anyio
 async def test_the_next_sender_takes_a_job_over_from_which_a_row_was_purged(path: Path) -> None:
-    with emulator_process() as url:
+    with emulator_thread() as url:
         async with client_of(path, url) as first:
             for number in range(60):
                 await first.identify(MARKED if number == 30 else f"u{number}", {"number": number})
@@ -299,7 +299,7 @@ async def test_the_next_sender_takes_a_job_over_from_which_a_row_was_purged(path
 async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(path: Path) -> None:
     users = [f"user-{number}" for number in range(5)]
     seen = {"purged": 0, "retried": 0, "lost": 0}
-    with emulator_process("--latency", "0.02", "--rate-limit", "60000") as url:
+    with emulator_thread("--latency", "0.02", "--rate-limit", "60000") as url:
         fault = {"path": "/v1/track", "user_id": users[0], "status": 422, "times": None}
         httpx.post(f"{url}/__emulator__/faults", json=fault, trust_env=False).raise_for_status()
         async with client_of(path, url, track_per_minute=60_000, burst=10_000) as sender:

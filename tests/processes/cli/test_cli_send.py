@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.harness.processes import REPOSITORY, emulator_process, program, python
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import REPOSITORY, program, python
 from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import KEY, Env, Received, Run
 from userpilot_async.cli._exits import Exit
@@ -130,7 +131,7 @@ def test_a_terminal_that_is_closed_costs_no_call(tmp_path: Path, pipe: tuple[Pat
     """What was read is delivered, though every word about it fails."""
     path, writer = pipe
     terminal, theirs = os.openpty()
-    with emulator_process("--latency", "0.3", "--api-key", KEY) as url:
+    with emulator_thread("--latency", "0.3", "--api-key", KEY) as url:
         env = {**os.environ, "USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY, "PYTHONPATH": str(REPOSITORY)}
         sending = subprocess.Popen(
             [sys.executable, "-c", IN_TERMINAL, str(path)], cwd=REPOSITORY, env=env, stdin=theirs, stdout=theirs,
@@ -188,7 +189,7 @@ def test_an_interrupt_with_calls_waiting_is_ended_at_once_by_a_second_one(tmp_pa
     """And what had not left is counted, not forgotten."""
     path = tmp_path / "calls.ndjson"
     path.write_text("".join(TRACK.replace('"serial":1', f'"serial":{number}') for number in range(1_000)))
-    with emulator_process("--latency", "0.2", "--api-key", KEY) as url:
+    with emulator_thread("--latency", "0.2", "--api-key", KEY) as url:
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
         with python("-m", "userpilot_async", "send", str(path), env=env) as sending:
             sending.wait_for_line("1,000 accepted")

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.harness.processes import emulator_process, program
+from tests.harness.emulator_thread import emulator_thread
+from tests.harness.processes import program
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -132,7 +133,7 @@ def chromium(profile: Path, *arguments: str) -> list[str]:
 @pytest.fixture
 def emulator() -> Iterator[str]:
     """The URL of an emulator that knows one user, and has one fault in place."""
-    with emulator_process() as url:
+    with emulator_thread() as url:
         httpx.post(f"{url}/v1/identify", json=USER, headers=HEADERS)
         httpx.post(f"{url}/__emulator__/faults", json={"name": "mine", "path": "/v1/*", "status": 503})
         yield url

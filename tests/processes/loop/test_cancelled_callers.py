@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from tests.harness import emulator_process, free_of_leaks, judge
+from tests.harness import emulator_thread, free_of_leaks, judge
 from tests.harness.stage.loops import (
     KEY,
     Account,
@@ -52,7 +52,7 @@ def test_row_45_after_a_close_cancelled_at_any_await_the_block_is_left_within_th
     backend: str, how: str
 ) -> None:
     source = CLOSES_CANCELLED.format(backend=backend, how=how)
-    with emulator_process("--latency", "1") as url, script(source, url) as program:
+    with emulator_thread("--latency", "1") as url, script(source, url) as program:
         program.wait_for_line("SAID cancelled-1 true")
         number = 1
         # From line to line, because what hangs is to be seen soon.
@@ -82,7 +82,7 @@ async def test_row_26_thousands_of_natively_cancelled_api_calls_leave_the_pool_h
         except TimeoutError:
             ended["cancelled"] += 1
 
-    with emulator_process("--latency", "0.002", "--rate-limit", "1000000") as url:
+    with emulator_thread("--latency", "0.002", "--rate-limit", "1000000") as url:
         async with free_of_leaks(), UserpilotClient(KEY, base_url=url) as userpilot:
             await userpilot.api.identify("u")
             for round_ in range(20):

@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 
-from tests.harness import RawServer, emulator_process, judge, run_virtual, silent
+from tests.harness import RawServer, emulator_thread, judge, run_virtual, silent
 from tests.harness.stage.loops import (
     KEY,
     cancel_all_other_tasks,
@@ -82,7 +82,7 @@ async def test_row_44_after_ten_seconds_in_which_nothing_ran_the_rate_still_hold
 async def test_row_44_a_loop_blocked_for_longer_than_the_request_timeout_costs_no_event(
     anyio_backend: object,
 ) -> None:
-    with emulator_process("--latency", "0.05") as url:
+    with emulator_thread("--latency", "0.05") as url:
         settings = Settings(request_timeout=0.3)
         async with running(UserpilotClient(KEY, base_url=url, settings=settings)) as userpilot:
             for n in range(60):
@@ -156,7 +156,7 @@ def test_row_46_a_request_cancelled_under_way_does_not_keep_the_only_connection_
                 await receipt.outcome(10)
             return await userpilot.flush(10)
 
-    with emulator_process("--latency", "0.1") as url:
+    with emulator_thread("--latency", "0.1") as url:
         report = asyncio.run(scene(url))
         arrived = markers_at(url)
 

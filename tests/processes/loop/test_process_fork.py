@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.harness import emulator_process, judge
+from tests.harness import emulator_thread, judge
 from tests.harness.stage.loops import Account, markers_at, said, script
 
 FORKS_WHILE_OPEN = """
@@ -75,7 +75,7 @@ class Forked:
 
 @pytest.fixture(scope="module")
 def forked() -> Forked:
-    with emulator_process() as url:
+    with emulator_thread() as url:
         with script(FORKS_WHILE_OPEN, url) as program:
             program.wait(20)
         return Forked(said(program), markers_at(url), program.output)
@@ -249,7 +249,7 @@ asyncio.run(main())
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_row_49_a_fork_is_silent_and_known_to_every_client() -> None:
     """An exception at the first would have left the others open in the child, where nothing is ever sent."""
-    with emulator_process() as url, script(FORKS, url) as program:
+    with emulator_thread() as url, script(FORKS, url) as program:
         program.wait(20)
 
     assert ["ClientClosed", "ClientClosed"] == said(program)["child"]

@@ -9,7 +9,7 @@ import time
 import anyio
 import pytest
 
-from tests.harness import RawServer, emulator_process, judge, silent
+from tests.harness import RawServer, emulator_thread, judge, silent
 from tests.harness.stage.loops import Account, client_of, markers_at, running, said, script, virtual_emulator
 from userpilot_async import Settings, UserpilotClient
 
@@ -83,7 +83,7 @@ anyio.run(main, backend="BACKEND")
     ],
 )
 def test_row_40_a_program_that_listens_for_sigterm_delivers_everything_before_it_ends(source: str) -> None:
-    with emulator_process("--latency", "0.02") as url:
+    with emulator_thread("--latency", "0.02") as url:
         with script(source, url) as program:
             program.wait_for_line("SAID ready")
             program.terminate()

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from tests.harness import emulator_process, length, python
+from tests.harness import emulator_thread, length, python
 
 CYCLES = length.of(8, soak=200)
 SEED = int(os.environ.get("KILL_SEED", str(random.randrange(10**9))))
@@ -63,7 +63,7 @@ def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
     path = tmp_path / "history.ndjson"
     path.write_text("".join(f"{line}\n" for line in lines(count, chance)))
     kills = lives = 0
-    with emulator_process("--speed", "10000", "--latency", "0.05", "--rate-limit", "6000") as url:
+    with emulator_thread("--speed", "10000", "--latency", "0.05", "--rate-limit", "6000") as url:
         while True:
             lives += 1
             arguments = (url, str(path), str(ROWS_PER_FILE), BACKENDS[lives % 2])

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import attrs
 
-from tests.harness import emulator_process, judge, length, program
+from tests.harness import emulator_thread, judge, length, program
 from tests.harness.stage.loops import KEY, Account, said
 from tests.processes.programs.outbox_host import told_by
 from userpilot_async import UserpilotClient
@@ -77,7 +77,7 @@ class Start:
 
 def start(folder: Path, calls: int) -> Start:
     path = folder / str(calls) / "events.db"
-    with emulator_process("--rate-limit", "1000000") as url:
+    with emulator_thread("--rate-limit", "1000000") as url:
         fill(path, url, calls)
         command = [sys.executable, "-m", "tests.processes.programs.outbox_backlog", str(path)]
         with program(command, env={"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": url}) as running:

@@ -15,7 +15,7 @@ import anyio
 import attrs
 import pytest
 
-from tests.harness import emulator_process, judge
+from tests.harness import emulator_thread, judge
 from tests.harness.stage.loops import said, script
 from tests.harness.stage.outbox_files import an_emulator, marks_at, put, sent, with_file
 from tests.processes.programs.outbox_host import host, told_by
@@ -209,7 +209,7 @@ asyncio.run(main())
 
 def test_row_53_a_file_that_may_not_grow_refuses_calls_and_records_deliveries(tmp_path: Path) -> None:
     file, witness = tmp_path / "outbox" / "events.db", tmp_path / "witness"
-    with emulator_process("--rate-limit", "60000", "--latency", "0.1") as url:
+    with emulator_thread("--rate-limit", "60000", "--latency", "0.1") as url:
         with script(LIMITED.format(file=str(file), witness=str(witness)), url) as program:
             status = program.wait(60)
         arrived = [event["metadata"]["mark"] for event in told_by(url, "events")]

@@ -10,7 +10,7 @@ import random
 import time
 from pathlib import Path
 
-from tests.harness import emulator_process, judge, length
+from tests.harness import emulator_thread, judge, length
 from tests.processes.programs.outbox_host import (
     IN_FLIGHT,
     Host,
@@ -37,7 +37,7 @@ def test_row_38_what_four_processes_were_told_is_accepted_survives_kills_at_rand
     chance = random.Random(SEED)
     print(f"KILL_SEED={SEED}")  # shown if it fails
     with (
-        emulator_process("--rate-limit", str(LIMIT), "--latency", "0.02", "--speed", "20") as url,
+        emulator_thread("--rate-limit", str(LIMIT), "--latency", "0.02", "--speed", "20") as url,
         host(tmp_path, url, users=2, pause=0.1, people=8, settings=QUICK) as one,
     ):
         one.ready(*[one.start(slot, backend=backend) for slot, backend in SLOTS.items()])
@@ -81,7 +81,7 @@ def sender_of(*workers: Worker) -> Worker:
 
 def test_row_57_of_two_processes_one_sends_what_both_put(tmp_path: Path) -> None:
     with (
-        emulator_process("--rate-limit", str(LIMIT), "--speed", "20") as url,
+        emulator_thread("--rate-limit", str(LIMIT), "--speed", "20") as url,
         host(tmp_path, url, at_most=40, settings=QUICK) as one,
     ):
         both = [one.start("w0"), one.start("w1")]
@@ -101,7 +101,7 @@ def test_row_57_of_two_processes_one_sends_what_both_put(tmp_path: Path) -> None
 
 def test_row_58_another_process_sends_within_two_seconds_of_the_senders_death(tmp_path: Path) -> None:
     with (
-        emulator_process("--rate-limit", str(LIMIT), "--latency", "0.02", "--speed", "20") as url,
+        emulator_thread("--rate-limit", str(LIMIT), "--latency", "0.02", "--speed", "20") as url,
         host(tmp_path, url, settings=QUICK) as one,
     ):
         workers = [one.start(slot) for slot in ("w0", "w1", "w2")]
@@ -125,7 +125,7 @@ def test_row_58_another_process_sends_within_two_seconds_of_the_senders_death(tm
 
 def test_row_58_the_vendors_limit_holds_across_one_takeover_after_the_other(tmp_path: Path) -> None:
     """Five senders that each believed in a burst of their own would send 500 requests within seconds."""
-    with emulator_process("--latency", "0.01") as url, host(tmp_path, url, users=2, pause=0.0) as one:
+    with emulator_thread("--latency", "0.01") as url, host(tmp_path, url, users=2, pause=0.0) as one:
         backlog = one.start("backlog", at_most=600, sender=False)
         one.ready(backlog)
         backlog.wait_accepted(1_200, 30)
@@ -149,7 +149,7 @@ def test_row_58_the_vendors_limit_holds_across_one_takeover_after_the_other(tmp_
 
 def test_row_58_a_lease_deleted_under_its_holder_never_makes_two_senders(tmp_path: Path) -> None:
     with (
-        emulator_process("--rate-limit", str(LIMIT), "--speed", "20") as url,
+        emulator_thread("--rate-limit", str(LIMIT), "--speed", "20") as url,
         host(tmp_path, url, settings=QUICK) as one,
     ):
         both = [one.start("w0"), one.start("w1")]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from tests.harness import Program, RawServer, emulator_process, judge, python, silent
+from tests.harness import Program, RawServer, emulator_thread, judge, python, silent
 from tests.harness.processes import UVICORN_LISTENING
 from tests.harness.stage.loops import KEY, Account, markers_at, said, script
 from tests.processes.apps._load import accounts_in, visitors_of
@@ -58,7 +58,7 @@ def test_row_39_four_processes_that_share_a_file_stop_and_nothing_they_answered_
     command, listening = (
         (uvicorn, UVICORN_LISTENING) if server == "uvicorn" else (gunicorn, r"Listening at: (?P<url>http://\S+)")
     )
-    with emulator_process("--rate-limit", str(LIMIT)) as url:
+    with emulator_thread("--rate-limit", str(LIMIT)) as url:
         env = {
             "USERPILOT_API_KEY": KEY,
             "USERPILOT_BASE_URL": url,
@@ -112,7 +112,7 @@ asyncio.run(main())
 
 def test_row_40_a_bare_asyncio_run_that_dies_of_sigterm_leaves_its_calls_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "outbox" / "events.db"
-    with emulator_process("--latency", "0.02", "--rate-limit", str(LIMIT)) as url:
+    with emulator_thread("--latency", "0.02", "--rate-limit", str(LIMIT)) as url:
         with script(HAS_NO_HANDLER.format(file=str(file)), url) as program:
             program.wait_for_line("SAID ready")
             program.terminate()
@@ -250,7 +250,7 @@ def taken_by(file: Path, pid: int) -> bool:
 def test_row_43_a_stopped_sender_goes_on_later_and_nobody_sends_in_its_place(tmp_path: Path) -> None:
     """The lease has no clock in it: a sender that is asleep is still the only one, before and after it wakes up."""
     with (
-        emulator_process("--rate-limit", str(LIMIT), "--latency", "0.02", "--speed", "20") as url,
+        emulator_thread("--rate-limit", str(LIMIT), "--latency", "0.02", "--speed", "20") as url,
         host(tmp_path, url, settings=IMPATIENT) as one,
     ):
         workers = [one.start(slot) for slot in ("w0", "w1", "w2")]
@@ -286,7 +286,7 @@ def test_row_43_while_a_stopped_process_holds_up_the_file_calls_return_in_time_a
 ) -> None:
     settings = {**IMPATIENT, "when_full": when_full}
     with (
-        emulator_process("--rate-limit", str(LIMIT), "--speed", "20") as url,
+        emulator_thread("--rate-limit", str(LIMIT), "--speed", "20") as url,
         host(tmp_path, url, pause=0.001, settings=settings) as one,
     ):
         stopped, other = one.start("w0"), one.start("w1")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import emulator_process, judge
+from tests.harness import emulator_thread, judge
 from tests.harness.redis_proxy import RedisProxy
 from tests.harness.stage.loops import wait_until
 from tests.harness.stage.outbox_files import an_emulator, marks_at, put
@@ -38,7 +38,7 @@ def test_row_64_a_holder_that_was_stopped_for_longer_than_the_lease_changes_noth
     tmp_path: Path, own_redis: Start
 ) -> None:
     with (
-        emulator_process("--rate-limit", "6000", "--latency", "0.05", "--speed", "20") as url,
+        emulator_thread("--rate-limit", "6000", "--latency", "0.05", "--speed", "20") as url,
         redis_host(
             tmp_path, url, own_redis(), users=3, pause=0.03, people=8, settings=QUICK, outbox={"lease_ttl": TTL}
         ) as one,
@@ -72,7 +72,7 @@ def test_row_64_a_holder_that_was_stopped_for_longer_than_the_lease_changes_noth
 
 def test_row_64_a_holder_that_is_killed_is_succeeded_within_the_lease(tmp_path: Path, own_redis: Start) -> None:
     with (
-        emulator_process("--rate-limit", "6000", "--latency", "0.05", "--speed", "20") as url,
+        emulator_thread("--rate-limit", "6000", "--latency", "0.05", "--speed", "20") as url,
         redis_host(tmp_path, url, own_redis(), settings=QUICK, outbox={"lease_ttl": TTL}) as one,
     ):
         one.ready(*[one.start(f"w{number}") for number in range(3)])

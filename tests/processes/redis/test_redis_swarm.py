@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from tests.harness import emulator_process, judge, length
+from tests.harness import emulator_thread, judge, length
 from tests.processes.programs.outbox_host import Worker, wait_for
 from tests.processes.programs.redis_host import RedisHost, judge_machines, redis_host
 
@@ -108,7 +108,7 @@ def test_row_65_a_swarm_of_producers_loses_nothing_and_keeps_to_the_limit_whoeve
 ) -> None:
     print(f"REDIS_SWARM_SEED={SEED}")  # shown if it fails
     with (
-        emulator_process("--latency", "0.03", "--speed", "20") as url,
+        emulator_thread("--latency", "0.03", "--speed", "20") as url,
         redis_host(
             tmp_path, url, own_redis(), users=2, pause=SWARM.pause, settings=REALLY, outbox={"lease_ttl": TTL}
         ) as one,

@@ -31,7 +31,7 @@ from tests.harness import (
     cut_before_forward,
     cut_in_headers,
     cut_within_answer,
-    emulator_process,
+    emulator_thread,
     endless_body,
     endless_headers,
     forward,
@@ -117,7 +117,7 @@ async def test_row_01_a_refused_connection_is_tried_again_until_the_server_is_th
     async with on_sockets(None, url=nobody.url, server_counts=False) as scene:
         await scene.track(person(1))
         await scene.client.flush(0.05)
-        with emulator_process("--port", str(port)):
+        with emulator_thread("--port", str(port)):
             await scene.drained()
 
 
@@ -301,7 +301,7 @@ async def test_row_06_every_way_of_losing_an_answer_between_a_client_and_a_real_
     losses = [cut_before_forward(reset=True), cut_after_forward(), cut_after_forward(reset=True), cut_within_answer(),
               swallow_answer()]  # fmt: skip
     script = [passage for loss in losses for passage in (loss, forward())]
-    with emulator_process() as url, FaultProxy(httpx.URL(url).port or 0, script) as proxy:
+    with emulator_thread() as url, FaultProxy(httpx.URL(url).port or 0, script) as proxy:
         async with on_sockets(proxy, server_counts=False) as scene:
             for n in range(10):
                 await scene.track(person(n % 3))

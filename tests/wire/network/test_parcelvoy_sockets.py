@@ -23,7 +23,7 @@ from tests.harness import (
     cut_after_read,
     cut_before_forward,
     cut_within_answer,
-    emulator_process,
+    emulator_thread,
     forward,
     judge,
     redirect,
@@ -100,7 +100,7 @@ async def test_row_06_every_way_of_losing_an_answer_between_a_client_and_a_real_
     losses = [cut_before_forward(reset=True), cut_after_forward(), cut_after_forward(reset=True), cut_within_answer(),
               swallow_answer()]  # fmt: skip
     script = [passage for loss in losses for passage in (loss, forward())]
-    with emulator_process() as url, FaultProxy(httpx.URL(url).port or 0, script) as proxy:
+    with emulator_thread() as url, FaultProxy(httpx.URL(url).port or 0, script) as proxy:
         async with on_sockets(proxy, to=PARCELVOY, server_counts=False) as scene:
             for _ in losses:
                 await scene.track_all(THREE)

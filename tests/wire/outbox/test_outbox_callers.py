@@ -17,7 +17,7 @@ import anyio.to_thread
 import attrs
 import pytest
 
-from tests.harness import emulator_process, free_of_leaks, judge
+from tests.harness import emulator_thread, free_of_leaks, judge
 from tests.harness.stage.loops import KEY, Account, cancelled_at, markers_at, said, script
 from tests.harness.stage.outbox_files import an_emulator, look_into, marks_at, put, sent, with_file
 from tests.processes.programs.outbox_host import contents, wait_for
@@ -199,7 +199,7 @@ async def test_row_49_a_forked_child_refuses_and_holds_neither_lease_nor_lock_wh
 ) -> None:
     """A lock of `flock` lives as long as any copy of its descriptor: a child that kept one would be a dead sender."""
     file = tmp_path / "outbox" / "events.db"
-    with emulator_process("--rate-limit", "600000") as url:
+    with emulator_thread("--rate-limit", "600000") as url:
         with script(FORKS.format(file=str(file)), url) as program:
             program.wait_for_line("SAID child-ready")
             program.wait_for_line("SAID parent-ready")

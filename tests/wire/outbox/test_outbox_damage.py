@@ -16,7 +16,7 @@ import anyio
 import attrs
 import pytest
 
-from tests.harness import emulator_process, judge, length
+from tests.harness import emulator_thread, judge, length
 from tests.harness.stage.loops import events_at
 from tests.harness.stage.outbox_files import an_emulator, look_into, marks_at, put, sent, with_file
 from tests.processes.programs.outbox_host import host, wait_for
@@ -359,7 +359,7 @@ def test_row_56_other_processes_go_on_in_the_new_file(tmp_path: Path, what: str)
     """The one that finds the damage renames the file; no call that the others accept may go into the old one."""
     quick = {"track_per_minute": 60_000, "identify_per_minute": 60_000, "flush_interval": 0.1}
     with (
-        emulator_process("--rate-limit", "60000") as url,
+        emulator_thread("--rate-limit", "60000") as url,
         host(tmp_path, url, settings=quick, pause=0.01) as one,
     ):
         both = [one.start("w0"), one.start("w1")]
