@@ -57,8 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.path} is in none of the folders {', '.join(TIERS)}")
         item.add_marker(tier)
-    left_out = _of_the_other_loop(ours) if length.CHOSEN in ("edge", "push") and not loops.CHOSEN else set()
-    left_out |= _cases_for_the_night([item for item in ours if item not in left_out])
+    left_out = set() if length.CHOSEN in ("full", "soak") else _for_the_night(ours)
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
@@ -67,6 +66,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if workers > 1 and len(ours) == len(items) > 1_000:
         items.sort(key=lambda item: TIERS.index(item.path.relative_to(HERE).parts[0]))
         items[:] = [item for first in range(workers) for item in items[first::workers]]  # each begins with the longest
+
+
+def _for_the_night(items: list[pytest.Item]) -> set[pytest.Item]:
+    """What a push leaves out, unless there would be nothing left: then somebody has asked for it by its name."""
+    left_out = {item for item in items if item.get_closest_marker("night")}
+    if not loops.CHOSEN:
+        left_out |= _of_the_other_loop(items)
+    left_out |= _beyond_the_share([item for item in items if item not in left_out])
+    return left_out if len(left_out) < len(items) else set()
 
 
 def _of_the_other_loop(items: list[pytest.Item]) -> set[pytest.Item]:
@@ -83,18 +91,22 @@ def _of_the_other_loop(items: list[pytest.Item]) -> set[pytest.Item]:
     return {each[("asyncio", "trio")[crc32(case.encode()) % 2]] for case, each in runs.items() if len(each) == 2}
 
 
-def _cases_for_the_night(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Of tests that cost a process or a deadline for each case of a table: the cases beyond the share of this length.
+# Where each case of a table costs a process or a deadline, a push takes a quarter of them, and of scenes half.
+SHARES = {"processes": 1, "wire": 1, "scenes": 2}
 
-    Such a table is a length, too: what each case does to a call is asked below, without a socket, case by case.
-    """
-    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+
+def _beyond_the_share(items: list[pytest.Item]) -> set[pytest.Item]:
+    """The cases of tables that a run of this length does not get to: a table is a length, too."""
+    tables: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.path.relative_to(HERE).parts[0] in ("processes", "wire"):
-            cases[item.nodeid.partition("[")[0]].append(item)
-    for each in cases.values():
-        each.sort(key=lambda item: crc32(item.nodeid.encode()))
-    return {item for each in cases.values() for item in each[length.of(len(each)) :]}
+        tables[item.nodeid.partition("[")[0]].append(item)
+    left_out: set[pytest.Item] = set()
+    for cases in tables.values():
+        share = SHARES.get(cases[0].path.relative_to(HERE).parts[0])
+        if share is not None:
+            cases.sort(key=lambda item: crc32(item.nodeid.encode()))
+            left_out.update(cases[length.of(share * len(cases)) :])
+    return left_out
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
@@ -176,7 +188,7 @@ def swept() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def worker_emulator() -> Iterator[str]:
     """The base URL of an emulator in a thread, one for all tests of this worker: see `emulator_url`."""
-    with emulator_thread() as url:
+    with emulator_thread("--speed", "20") as url:
         yield url
 
 

@@ -87,6 +87,7 @@ def test_row_39_a_sigterm_among_requests_delivers_every_event_that_was_answered_
     judge.no_canary({"output": program.output}, ["up-canary-3f1c"])
 
 
+@pytest.mark.night
 def test_row_39_a_load_beyond_the_budget_is_drained_for_the_close_timeout_and_the_rest_is_reported(
     emulator_url: str,
 ) -> None:

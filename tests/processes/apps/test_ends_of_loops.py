@@ -209,6 +209,7 @@ def test_row_47_it_says_so_although_python_hides_such_warnings(how: str, silent_
     assert_clean(ended.stderr)
 
 
+@pytest.mark.night
 def test_row_47_a_client_that_was_not_closed_is_called_by_its_name(silent_server: str) -> None:
     scene = f"""
 async def main():
@@ -352,6 +353,7 @@ for who in range({WORKERS}):
 """
 
 
+@pytest.mark.night
 def test_row_49_workers_of_one_parent_do_not_all_try_again_at_the_same_moment() -> None:
     ended = run(PAUSES_AFTER_A_FORK, "http://127.0.0.1:9")
 

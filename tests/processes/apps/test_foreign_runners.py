@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.harness import python
 from tests.processes.apps.foreign.run import COMMANDS
 
 HERE = Path(__file__).parent / "foreign"
 
 
+@pytest.mark.night
 def test_row_86_the_suites_of_unittest_aiohttp_notebooks_and_hooks_pass_as_their_users_run_them() -> None:
     with python(str(HERE / "run.py"), "unittest") as program:
         status = program.wait(120)

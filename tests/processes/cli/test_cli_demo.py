@@ -30,6 +30,7 @@ def test_the_demo_proves_within_a_minute_that_20_550_calls_arrived_once() -> Non
     assert "accepted, " in result.stderr  # plain lines of progress, as there is no terminal
 
 
+@pytest.mark.night
 def test_the_crash_demo_kills_the_sender_in_mid_flight_and_proves_that_nothing_is_missing() -> None:
     with RefusedPort() as account:
         env = {"USERPILOT_BASE_URL": account.url, "USERPILOT_API_KEY": "LIVE", "USERPILOT_REGION": "eu"}

@@ -183,6 +183,7 @@ def test_once_without_a_server_is_exit_code_3_and_everything_still_waits(run: Ru
     assert 1 == SQLiteAdmin(path).inspect().account.waiting
 
 
+@pytest.mark.night
 def test_without_once_a_server_that_is_down_is_waited_for(path: Path) -> None:
     with RefusedPort() as nobody:
         fill(path, [track()], base_url=nobody.url)

@@ -69,6 +69,7 @@ def test_send_puts_into_redis_what_another_process_sends(
     assert 1 == len(received("events"))
 
 
+@pytest.mark.night
 def test_a_second_one_stands_by_and_goes_on_when_the_first_is_killed(
     environment: Env, server: str, received: Received, url: str
 ) -> None:

@@ -476,6 +476,7 @@ async def test_live_processes_hear_of_it(redis_url: str) -> None:
             judge.conservation(putter.statistics())
 
 
+@pytest.mark.night
 @pytest.mark.anyio
 async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(redis_url: str) -> None:
     with emulator_thread() as server:

@@ -273,6 +273,7 @@ async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_other
             judge.conservation(seen)
 
 
+@pytest.mark.night
 @pytest.mark.anyio
 async def test_the_next_sender_takes_a_job_over_from_which_a_row_was_purged(path: Path) -> None:
     with emulator_thread() as url:
@@ -295,6 +296,7 @@ async def test_the_next_sender_takes_a_job_over_from_which_a_row_was_purged(path
             judge.conservation(seen)
 
 
+@pytest.mark.night
 @pytest.mark.anyio
 async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(path: Path) -> None:
     users = [f"user-{number}" for number in range(5)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import attrs
+import pytest
 
 from tests.harness import emulator_thread, judge, length, program
 from tests.harness.stage.loops import KEY, Account, said
@@ -87,6 +88,7 @@ def start(folder: Path, calls: int) -> Start:
     return Start(told["ready"], told["first"], **told["told"], account=Account(**told["account"]), sent=sent)
 
 
+@pytest.mark.night
 def test_row_60_a_great_backlog_starts_as_soon_as_a_small_one_and_takes_no_more_memory(tmp_path: Path) -> None:
     few, many = start(tmp_path, FEW), start(tmp_path, MANY)
 

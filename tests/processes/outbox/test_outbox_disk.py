@@ -207,6 +207,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.night
 def test_row_53_a_file_that_may_not_grow_refuses_calls_and_records_deliveries(tmp_path: Path) -> None:
     file, witness = tmp_path / "outbox" / "events.db", tmp_path / "witness"
     with emulator_thread("--rate-limit", "60000", "--latency", "0.1") as url:

@@ -10,6 +10,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.harness import emulator_thread, judge, length
 from tests.processes.programs.outbox_host import (
     IN_FLIGHT,
@@ -79,6 +81,7 @@ def sender_of(*workers: Worker) -> Worker:
     return sender
 
 
+@pytest.mark.night
 def test_row_57_of_two_processes_one_sends_what_both_put(tmp_path: Path) -> None:
     with (
         emulator_thread("--rate-limit", str(LIMIT), "--speed", "20") as url,
@@ -123,6 +126,7 @@ def test_row_58_another_process_sends_within_two_seconds_of_the_senders_death(tm
     assert TAKEOVER >= max(took)
 
 
+@pytest.mark.night
 def test_row_58_the_vendors_limit_holds_across_one_takeover_after_the_other(tmp_path: Path) -> None:
     """Five senders that each believed in a burst of their own would send 500 requests within seconds."""
     with emulator_thread("--latency", "0.01") as url, host(tmp_path, url, users=2, pause=0.0) as one:

@@ -247,6 +247,7 @@ def taken_by(file: Path, pid: int) -> bool:
     return False
 
 
+@pytest.mark.night
 def test_row_43_a_stopped_sender_goes_on_later_and_nobody_sends_in_its_place(tmp_path: Path) -> None:
     """The lease has no clock in it: a sender that is asleep is still the only one, before and after it wakes up."""
     with (

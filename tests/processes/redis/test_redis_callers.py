@@ -71,6 +71,7 @@ def judge_ends(ends: Ends, calls: int, books: Books) -> int:
     return len(accepted)
 
 
+@pytest.mark.night
 @IN_EACH_WAY
 @pytest.mark.parametrize("weather", ["slow", "answers are cut"])
 async def test_row_66_thousands_of_cancelled_calls_are_held_once_if_told_so_and_else_not_at_all(

@@ -34,6 +34,7 @@ async def sends(userpilot: UserpilotClient, within: float = TAKEOVER) -> float:
     return now() - begun
 
 
+@pytest.mark.night
 def test_row_64_a_holder_that_was_stopped_for_longer_than_the_lease_changes_nothing_when_it_goes_on(
     tmp_path: Path, own_redis: Start
 ) -> None:
@@ -92,6 +93,7 @@ def test_row_64_a_holder_that_is_killed_is_succeeded_within_the_lease(tmp_path: 
     assert TAKEOVER >= max(took)
 
 
+@pytest.mark.night
 @pytest.mark.anyio
 @ON_ASYNCIO
 async def test_row_64_a_holder_that_is_cut_off_from_redis_stops_sending_and_another_goes_on(own_redis: Start) -> None:
@@ -136,6 +138,7 @@ async def test_row_64_a_holder_that_is_cut_off_from_redis_stops_sending_and_anot
     print(f"{doubles} twice, {account['ambiguous']} ambiguous")
 
 
+@pytest.mark.night
 @pytest.mark.anyio
 @ON_ASYNCIO
 async def test_row_64_redis_stands_still_for_longer_than_the_lease(own_redis: Start) -> None:

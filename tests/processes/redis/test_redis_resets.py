@@ -270,6 +270,7 @@ async def test_row_63_scripts_that_are_flushed_are_loaded_again_without_a_word(o
     assert (0, 0) == (report.statistics.outbox_resets, report.statistics.possible_duplicates)
 
 
+@pytest.mark.night
 @ON_ASYNCIO
 async def test_row_63_keys_that_somebody_deletes_one_by_one_never_end_the_application(own_redis: Start) -> None:
     """Whatever is missing: it goes on, the account balances in the end, and new calls are delivered or wait."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 
 from tests.harness import emulator_thread, judge, length
 from tests.processes.programs.outbox_host import Worker, wait_for
@@ -103,6 +104,7 @@ class Weather:
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
+@pytest.mark.night
 def test_row_65_a_swarm_of_producers_loses_nothing_and_keeps_to_the_limit_whoever_dies(
     tmp_path: Path, own_redis: Callable[..., Any]
 ) -> None:
