@@ -21,6 +21,10 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "edge"]
 nox.options.error_on_missing_interpreters = False
 
+# Tests start hundreds of programs: each compiles everything it imports, if none may keep what it has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = str(Path(".nox", "pycache").absolute())
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
@@ -170,7 +174,7 @@ def loops(session: nox.Session, loop: str) -> None:
         session.skip("Python 3.11 has no eager tasks")
     session.install("-e", ".[demo]", *group("loops"))
     chosen = session.posargs or [name for pattern in LOOP_TESTS for name in sorted(glob.glob(pattern))]
-    session.run("pytest", "-n", "2", *chosen, env={"LOOP": loop})
+    session.run("pytest", "-n", "2", *chosen, env={"LOOP": loop, "LENGTH": "full"})
 
 
 def run_at_length(session: nox.Session, *chosen: str) -> None:
