@@ -419,7 +419,7 @@ class TwoProcesses(RuleBasedStateMachine):
         for call_id in range(process.base, self.model.next_id):
             waiting = Outcome("merged") if call_id in process.merging else Outcome("pending")
             fate = self.model.fates.get(call_id, waiting)
-            assert fate == ledger.outcome(call_id, ledger.page_of(call_id))
+            assert fate == ledger.pages.outcome(call_id, ledger.pages.of(call_id))
 
     @rule(who=WHO)
     def look(self, who: int) -> None:

@@ -3,10 +3,13 @@
 The law, at every moment: accepted = delivered + dead + dropped + merged + pending. Each call leaves `pending` exactly
 once; a second time is a bug, and raises.
 
-`ledger` keeps one byte a call, in pages of 65,536, and the counts; receipts hold on to their page, so that they can
-answer for ever. `shared_ledger` is the same for an outbox that several processes use: the counts (`Account`) are kept
-with the calls, and what others have settled is heard as stretches of ids. `statistics` are frozen snapshots of both for
-users, `losses` the lines in which the log tells of lost calls.
+    pages ◀── ledger ◀── memory_ledger   of one process: ids are handed out and settled here
+                     ◀── shared_ledger   of an outbox with several processes: the counts (`Account`) are kept with the
+                                         calls, and what others have settled is heard as stretches of ids
+
+`pages` keep one byte a call, 65,536 a page; receipts hold on to their page, so that they can answer for ever. `ledger`
+has the counts that both have. `statistics` are frozen snapshots of them for users, `losses` the lines in which the log
+tells of lost calls.
 
 Called by outboxes, which settle, and by clients, which show. Nothing here waits, and nothing knows a clock.
 """

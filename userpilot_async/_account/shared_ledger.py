@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from functools import cache
 from typing import Any
 
 import attrs
 
 from .._calls.outcome import Outcome
 from .._calls.stored import Concluded, runs
-from .ledger import CHUNK, KEPT_CHUNKS, OPEN_CODES, UNSETTLED_CODES, Ledger
+from .ledger import Ledger
+from .pages import MERGED_CODE, OPEN_CODES, PAGE, PENDING_CODE, SUBMITTED_CODE, UNSETTLED_CODES, becoming
 
 GONE = Outcome("dropped", "unknown")
 
@@ -125,8 +125,10 @@ class SharedLedger(Ledger):
             self._swept = self._oldest_there
         if self._reached - self._oldest_there < account.waiting:  # a damaged row: so many cannot lie behind it
             self._oldest_there = 0
-        for number in [n for n in self._chunks if n not in self._open and (n + 1) * CHUNK <= self._oldest_there]:
-            del self._chunks[number]
+        for number in [
+            n for n in self.pages.by_number if n not in self.pages.open and (n + 1) * PAGE <= self._oldest_there
+        ]:
+            del self.pages.by_number[number]
         self.accepted = account.accepted + self._refused.total()
         self.delivered, self.ambiguous = account.delivered, account.ambiguous
         self.resets = max(self.resets, account.resets)  # one that this process has met is recorded a moment later
@@ -159,8 +161,8 @@ class SharedLedger(Ledger):
 
     def undecide(self) -> None:
         """Undo what this process's sender has merged or submitted, which is somebody else's to decide now."""
-        again = _becoming(0)
-        for page in self._chunks.values():
+        again = becoming(PENDING_CODE)
+        for page in self.pages.by_number.values():
             page[:] = page.translate(again)
         self.merged -= self._merging
         self.pending += self._merging
@@ -173,8 +175,8 @@ class SharedLedger(Ledger):
 
     def skip(self, first: int) -> None:
         """Give nobody the ids from this one to the end of its page: what holds the calls has started again."""
-        if first % CHUNK:
-            end = (first // CHUNK + 1) * CHUNK
+        if first % PAGE:
+            end = (first // PAGE + 1) * PAGE
             self._reach(end)
             self._conclude(first, end - 1, GONE)
 
@@ -190,9 +192,9 @@ class SharedLedger(Ledger):
         self.rewound.append(first)
         if self._reached > first:
             self._conclude(first, self._reached - 1, GONE)
-        for number in [number for number in self._chunks if number * CHUNK >= first]:
-            del self._chunks[number]  # receipts hold on to it; calls to come have another one
-        self._open.clear()
+        for number in [number for number in self.pages.by_number if number * PAGE >= first]:
+            del self.pages.by_number[number]  # receipts hold on to it; calls to come have another one
+        self.pages.open.clear()
         self._swept = 0
         self._base = self._reached = next_id
         return lost, perhaps
@@ -202,65 +204,48 @@ class SharedLedger(Ledger):
         waits = submitted = 0
         if first < self._base:  # of calls accepted before this process opened it, it knows how many, and the oldest
             waits = max(0, self.pending_before(self._base) - max(0, first - self._oldest_there))
-        for number in self._open:
-            start, end = (min(max(one - number * CHUNK, 0), CHUNK) for one in (max(first, self._base), self._reached))
-            page = self._chunks[number]
+        for number in self.pages.open:
+            start, end = (min(max(one - number * PAGE, 0), PAGE) for one in (max(first, self._base), self._reached))
+            page = self.pages.by_number[number]
             waits += sum(page.count(code, start, end) for code in UNSETTLED_CODES)
-            submitted += page.count(1, start, end)
+            submitted += page.count(SUBMITTED_CODE, start, end)
         perhaps = min(waits, submitted + sum(1 for one in under_way if one >= first and self._waits(one)))
         return waits - perhaps, perhaps
 
     def _waits(self, call_id: int) -> bool:
         """True if a call is held, as far as is known, and in no job of the server's."""
-        page = self._chunks.get(call_id // CHUNK)
-        return page is None or page[call_id % CHUNK] in (0, 3)
-
-    def page_of(self, call_id: int) -> bytearray:
-        """The page that a receipt for this call holds on to; of an older call, what this process knows."""
-        number = call_id // CHUNK
-        page = self._chunks.get(number)
-        if page is None:
-            page = self._chunks[number] = bytearray(CHUNK)
-        return page
+        page = self.pages.by_number.get(call_id // PAGE)
+        return page is None or page[call_id % PAGE] in (PENDING_CODE, MERGED_CODE)
 
     def merge(self, call_ids: Iterable[int]) -> None:
         """Note that pending calls went into a later one; those among them that others have settled did not."""
         for call_id in call_ids:
-            page, at = self.page_of(call_id), call_id % CHUNK
+            page, at = self.pages.of(call_id), call_id % PAGE
             if page[at] in OPEN_CODES:
                 self.submitted -= page[at]
-                page[at] = 3
+                page[at] = MERGED_CODE
                 self._merging += 1
                 self.merged += 1
                 self.pending -= 1
 
-    def submit(self, call_ids: Iterable[int], submitted: bool = True) -> None:
-        """Note that the server has (or no longer has) these calls in a background job; they stay pending."""
-        call_ids = list(call_ids)
-        for call_id in call_ids:
-            self.page_of(call_id)
-        super().submit(call_ids, submitted)
-
     def _conclude(self, first: int, last: int, outcome: Outcome) -> None:
-        code, numbers = self._code(outcome), range(first // CHUNK, last // CHUNK + 1)
+        code, numbers = self.pages.code(outcome), range(first // PAGE, last // PAGE + 1)
         # What another program wrote in our place may name any id: no more pages are looked for than there are.
-        few = numbers.stop - numbers.start <= len(self._chunks)
-        for number in numbers if few else [one for one in self._chunks if one in numbers]:
-            page = self._chunks.get(number)
+        few = numbers.stop - numbers.start <= len(self.pages.by_number)
+        for number in numbers if few else [one for one in self.pages.by_number if one in numbers]:
+            page = self.pages.by_number.get(number)
             if page is None:  # none of it was ever touched here, or all of it is settled
                 continue
-            start = max(first - number * CHUNK, 0)
-            end = min(last + 1 - number * CHUNK, CHUNK)
+            start = max(first - number * PAGE, 0)
+            end = min(last + 1 - number * PAGE, PAGE)
             part = page[start:end]
-            self.submitted -= part.count(1)
-            self._merging -= part.count(3)
-            new = max(start, self._base - number * CHUNK) - start  # where those accepted since the opening begin
-            if number in self._open:
-                self._open[number] -= sum(part[new:].count(one) for one in UNSETTLED_CODES)
-            page[start:end] = part.translate(_becoming(code))
-        if self._watchers:
-            for call_id in [one for one in list(self._watchers) if first <= one <= last]:
-                self._tell(call_id, outcome)
+            self.submitted -= part.count(SUBMITTED_CODE)
+            self._merging -= part.count(MERGED_CODE)
+            new = max(start, self._base - number * PAGE) - start  # where those accepted since the opening begin
+            if number in self.pages.open:
+                self.pages.open[number] -= sum(part[new:].count(one) for one in UNSETTLED_CODES)
+            page[start:end] = part.translate(becoming(code))
+        self.pages.notify_all([one for one in self.pages.watched if first <= one <= last], outcome)
 
     def oldest_pending(self) -> int:
         """The lowest id that is held; `next_id` when none is."""
@@ -269,25 +254,16 @@ class SharedLedger(Ledger):
     def pending_before(self, call_id: int) -> int:
         """How many calls with lower ids are held."""
         since = 0
-        for number in self._open:
-            start = min(max(call_id, self._base) - number * CHUNK, CHUNK)
-            end = min(self._reached - number * CHUNK, CHUNK)
-            page = self._chunks[number]
+        for number in self.pages.open:
+            start = min(max(call_id, self._base) - number * PAGE, PAGE)
+            end = min(self._reached - number * PAGE, PAGE)
+            page = self.pages.by_number[number]
             since += sum(page.count(code, max(start, 0), max(end, 0)) for code in UNSETTLED_CODES)
         return max(0, self._waiting - since)
 
     def _reach(self, next_id: int) -> None:
         while self._reached < next_id:
-            number = self._reached // CHUNK
-            if number not in self._open:
-                self.page = self.page_of(self._reached)
-                self._open[number] = (number + 1) * CHUNK - self._reached
-                for old in [n for n in self._open if n <= number - KEPT_CHUNKS and not self._open[n]]:
-                    del self._chunks[old], self._open[old]
-            self._reached = min(next_id, (number + 1) * CHUNK)
-
-
-@cache
-def _becoming(code: int) -> bytes:
-    """A table for `bytes.translate`: what is not settled gets this code."""
-    return bytes(code if one in UNSETTLED_CODES else one for one in range(256))
+            number = self._reached // PAGE
+            if number not in self.pages.open:
+                self.pages.begin(self._reached)
+            self._reached = min(next_id, (number + 1) * PAGE)

@@ -134,8 +134,8 @@ class DeliveryClient(Startable):
             await self._outbox.aclose()
             raise self._refusal()
         self._connect(tasks)
-        self._admission.home = self._outbox.ledger.home = HomeLoop.here()
-        self._outbox.ledger.released = False
+        self._admission.home = self._outbox.ledger.pages.home = HomeLoop.here()
+        self._outbox.ledger.pages.released = False
         self._assemble(tasks, calendar)
         self._enter(DeliveryState.OPEN)
         self._threads.open()
@@ -359,7 +359,7 @@ class DeliveryClient(Startable):
     def _release_waiters(self) -> None:
         """Let callers wait no longer, for room or for outcomes: nothing is sent any more."""
         self._backpressure.close()
-        self._outbox.ledger.release()
+        self._outbox.ledger.pages.release()
 
     def _give_up_if_open(self) -> None:
         """Give up, if the client is open in this process: it is forgotten, or the interpreter ends."""

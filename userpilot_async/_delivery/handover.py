@@ -104,10 +104,7 @@ class Handover:
             self._dead_letters.post(partial(lost_settlement, self._destination, settlement))
 
     def drop_pending(self, outcome: Outcome) -> None:
-        """Give this outcome to every call that has none: for a schedule that a bug has broken."""
-        ledger, calls = self._outbox.ledger, 0
-        while (call_id := ledger.oldest_pending()) < ledger.next_id:
-            ledger.settle(call_id, outcome)
-            calls += 1
+        """Give this outcome to every call that has none and cannot wait: for a schedule that a bug has broken."""
+        calls = self._outbox.drop_pending(outcome)
         if calls:
             self._log.lost(outcome.reason or "", calls, why=str)

@@ -14,7 +14,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
-from .._account.ledger import Ledger
+from .._account.pages import Pages
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._outbox.receipt import Receipt
@@ -62,7 +62,7 @@ class Inbox:
     def open(
         self,
         home: HomeLoop,
-        ledger: Ledger,
+        pages: Pages,
         *,
         has_room: Callable[[int, int, int], bool],
         take: Callable[[], object],
@@ -74,7 +74,7 @@ class Inbox:
         here; ``take()`` is called in the loop when there is something to take. ``dead_letter`` gives
         the one about a call that had to make room.
         """
-        self._home, self._ledger, self._has_room, self._take = home, ledger, has_room, take
+        self._home, self._pages, self._has_room, self._take = home, pages, has_room, take
         self._dead_letter_of = dead_letter
         self._context = contextvars.copy_context()  # not that of the thread which happens to wake the loop
         # Trio's loop does not end before the client's tasks have: see `be_wary`.
@@ -107,7 +107,7 @@ class Inbox:
         """
         if not self._open:
             raise Shut
-        receipt = Receipt(self._ledger)
+        receipt = Receipt(self._pages)
         call = (kind, key, payload, size, now, receipt)
         with self._lock:
             if not self._open:
@@ -127,7 +127,7 @@ class Inbox:
         """Have a call accounted for that is not held; its receipt says so at once. Raises `Shut`."""
         if not self._open:
             raise Shut
-        receipt = Receipt(self._ledger)
+        receipt = Receipt(self._pages)
         receipt.failed(outcome)
         with self._lock:
             if not self._open:

@@ -226,10 +226,9 @@ class Shutdown:
             self._sender.carry_on()
         except Exception as bug:  # perhaps the one that ended the sending
             self._sender.end_with(bug)
-            if not self._outbox.durable:
-                self._sender.drop_pending(CLOSED)
+            self._sender.drop_pending(CLOSED)
         self._sender.release()
-        self._outbox.ledger.release()
+        self._outbox.ledger.pages.release()
 
     def _so_far(self) -> Close:
         """Say how the close has gone until now, for the log."""

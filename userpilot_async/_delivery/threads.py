@@ -59,7 +59,7 @@ class ThreadCalls:
         # Weakly: a client that was forgotten must be collected, even while another thread wakes its loop.
         self._inbox.open(
             self._admission.home,
-            outbox.ledger,
+            outbox.ledger.pages,
             has_room=has_room,
             take=weakly(self.take),
             dead_letter=self._refusals.dead_letter_of,

@@ -218,7 +218,7 @@ class DurableOutbox:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
         if session.bug.met is not None:
-            put = Put(kind, key, said, size, now, now, Receipt(session.ledger), awaited=False)
+            put = Put(kind, key, said, size, now, now, Receipt(session.ledger.pages), awaited=False)
             session.incoming.refuse(put, session.bug.error())
             return put.receipt
         return session.incoming.put(kind, key, said, size, now, awaited=False)[0].receipt
@@ -237,10 +237,14 @@ class DurableOutbox:
         """The place is away, or it takes too long: need the caller not wait for it?"""
         return False
 
+    def drop_pending(self, outcome: Outcome) -> int:
+        """Drop nothing: what waits here outlives the client."""
+        return 0
+
     def refuse(self, outcome: Outcome) -> Receipt:
         """Account for a call that found no room: accepted, and gone at once."""
         session = self._session
-        receipt = Receipt(session.ledger)
+        receipt = Receipt(session.ledger.pages)
         receipt.failed(outcome)  # known at once; the number follows
         session.ledger.refused(outcome)
         if session.bug.met is None:  # or nobody would ever write it

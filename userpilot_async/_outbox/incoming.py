@@ -48,7 +48,7 @@ class Incoming:
 
     def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
         """Have a call written, as soon as can be, with the batch that is given. ``now`` is by the loop's clock."""
-        put = Put(kind, key, said, size, now, self._steady(), Receipt(self._ledger), awaited)
+        put = Put(kind, key, said, size, now, self._steady(), Receipt(self._ledger.pages), awaited)
         self.bytes += size
         self.calls += 1
         batch = self._queue.put(put)
@@ -134,7 +134,7 @@ class Incoming:
             self._fail(puts, error)
             return
         for call_id, put in zip(ids, batch.puts, strict=True):
-            put.receipt.held(call_id, self._ledger.page_of(call_id))
+            put.receipt.held(call_id, self._ledger.pages.of(call_id))
 
     def give_up(self, error: OutboxError) -> None:
         """Fail the calls for which nobody waits, but those that are just being written."""

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from .._account.ledger import Ledger
+from .._account.memory_ledger import MemoryLedger
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, Ticket
 from .._runtime.disabled import SwitchedOff
@@ -54,7 +54,7 @@ class MemoryOutbox:
     place = "this process"
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
+        self.ledger = MemoryLedger()
         self.send_log: SendLog = NoSendLog()
         self.waiting_bytes = 0
         self.waiting_calls = 0
@@ -99,7 +99,7 @@ class MemoryOutbox:
         self.waiting_calls += 1
         self.waiting_bytes += size
         self._incoming.append((call_id, now, kind, key, said))
-        return Receipt(self.ledger, call_id)
+        return Receipt(self.ledger.pages, call_id)
 
     async def hold(
         self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
@@ -142,11 +142,15 @@ class MemoryOutbox:
         self.waiting_calls -= len(settlement.carriers)
         self._free(settlement.size)
 
+    def drop_pending(self, outcome: Outcome) -> int:
+        """Account for every call that has no outcome, with those merged into it; how many that were."""
+        return self.ledger.drop_pending(outcome)
+
     def refuse(self, outcome: Outcome) -> Receipt:
         """Account for a call that found no room: accepted, and gone at once."""
         call_id = self.ledger.accept()
         self.ledger.settle(call_id, outcome)
-        return Receipt(self.ledger, call_id)
+        return Receipt(self.ledger.pages, call_id)
 
     async def recorded(self) -> None:
         """Return at once: all is recorded when it is done."""

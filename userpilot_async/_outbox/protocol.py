@@ -179,6 +179,10 @@ class Outbox(Protocol):
         """Account for a call that found no room: accepted, and gone at once."""
         ...
 
+    def drop_pending(self, outcome: Outcome) -> int:
+        """Account for every call that cannot outlive the client, without the schedule's help; how many that were."""
+        ...
+
     async def recorded(self) -> None:
         """Wait until all that was done before this is in the account."""
         ...

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anyio
 
-from .._account.ledger import Ledger
+from .._account.pages import Pages
 from .._calls.outcome import PENDING, DeliveryRoute, Outcome, Status
 from .._errors.tree import ClientClosed, WrongLoop
 from .._runtime.event_loop import HomeLoop
@@ -20,11 +20,11 @@ LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's
 class Receipt:
     """Says what became of one call, whenever it is asked, in any thread. Costs nothing when nobody asks."""
 
-    __slots__ = ("_ledger", "_listeners", "_outcome", "_page", "from_on_dead", "id")
+    __slots__ = ("_listeners", "_outcome", "_page", "_pages", "from_on_dead", "id")
 
-    def __init__(self, ledger: Ledger, call_id: int = -1) -> None:
-        self._ledger = ledger
-        self._page = ledger.page if call_id >= 0 else _NO_PAGE
+    def __init__(self, pages: Pages, call_id: int = -1) -> None:
+        self._pages = pages
+        self._page = pages.newest if call_id >= 0 else _NO_PAGE
         self._outcome: Outcome | None = None
         self._listeners: list[Callable[[], object]] | None = None
         self.from_on_dead = call_id < 0 and in_on_dead.get()
@@ -86,11 +86,11 @@ class Receipt:
         Raises `TimeoutError` after ``timeout`` seconds; `WrongLoop` in the client's own loop, which it would stop;
         `ClientClosed` if that loop has ended without a close, so that nobody will ever know.
         """
-        home = self._ledger.home if isinstance(self._ledger.home, HomeLoop) else None
+        home = self._pages.home if isinstance(self._pages.home, HomeLoop) else None
         if home is not None and home.runs_here():
             raise WrongLoop("receipt.wait() would stop the client's own event loop: there, await receipt.outcome()")
         known = self._known()
-        if _is_final(known) or self._ledger.released:
+        if _is_final(known) or self._pages.released:
             return known
         if home is not None and home.has_ended():
             raise _never_settled(known)
@@ -124,12 +124,12 @@ class Receipt:
     def _known(self) -> Outcome:
         if self._outcome is not None:
             return self._outcome
-        return PENDING if self.id < 0 else self._ledger.outcome(self.id, self._page)
+        return PENDING if self.id < 0 else self._pages.outcome(self.id, self._page)
 
     def _home_elsewhere(self) -> HomeLoop | None:
         """The loop that settles this call, if it is another than the one here."""
-        home = self._ledger.home
-        if self._ledger.released or not isinstance(home, HomeLoop) or home.runs_here():
+        home = self._pages.home
+        if self._pages.released or not isinstance(home, HomeLoop) or home.runs_here():
             return None
         return home
 
@@ -179,10 +179,10 @@ class Receipt:
             if self._outcome is not None:
                 tell(self._outcome)
             elif not forgets:
-                forgets.append(self._watch_ledger(tell))
+                forgets.append(self._watch_pages(tell))
 
         self.when_known(known)
-        if self.id >= 0 or self._outcome is not None or self._ledger.released:
+        if self.id >= 0 or self._outcome is not None or self._pages.released:
             known()
 
         def forget() -> None:
@@ -194,11 +194,11 @@ class Receipt:
 
         return forget
 
-    def _watch_ledger(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+    def _watch_pages(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
         with _registering:
-            forget = self._ledger.watch(self.id, tell)
+            forget = self._pages.watch(self.id, tell)
         known = self._known()
-        if _is_final(known) or self._ledger.released:  # it came while we were not watching yet
+        if _is_final(known) or self._pages.released:  # it came while we were not watching yet
             tell(known)
 
         def forget_safely() -> None:

@@ -199,7 +199,7 @@ class Session:
         if records_refusals:
             first_refused = first_refused if now.first_refused is None else now.first_refused
             for call_id, (_, receipt) in enumerate(batch.refused, first_refused):
-                receipt.held(call_id, self.ledger.page_of(call_id))
+                receipt.held(call_id, self.ledger.pages.of(call_id))
         if now.noted:
             self.queue.let_go(batch)
             self.outgoing.recorded(batch)

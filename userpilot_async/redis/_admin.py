@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import attrs
 
-from .._account.ledger import CHUNK
+from .._account.pages import PAGE
 from .._calls.stored import UNREADABLE, runs
 from .._errors.tree import OutboxError
 from .._outbox.admin import (
@@ -108,7 +108,7 @@ class RedisAdmin:
             visit.begin_to_change(claim)
             owner = claim.owner()
             said = (owner.destination, owner.salt.hex(), owner.fingerprint)
-            check(sender_of(visit.run("rebind", *said, uuid4().hex, CHUNK, VERSION)))
+            check(sender_of(visit.run("rebind", *said, uuid4().hex, PAGE, VERSION)))
         return Rebound(before, waiting)
 
     def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
@@ -157,7 +157,7 @@ class Visit:
         if takes and claim is not None:
             owner = _said(claim.owner())
         # No generation is known here, and no revision: whether calls went missing is for those to say who know.
-        step = Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), CHUNK, 0)
+        step = Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), PAGE, 0)
         self._generation = opened_of(self._link.run(step)).generation
 
     def run(self, name: str, *arguments: str | bytes | float) -> Answer:

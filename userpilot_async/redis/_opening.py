@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from .._account.ledger import CHUNK
+from .._account.pages import PAGE
 from .._errors.tree import OutboxError
 from .._outbox.owner import Claim, Owner, rebinding
 from ._access import ClientState
@@ -52,7 +52,7 @@ class Opener:
         """``instead``: as the script has it. ``None`` if the owner has to have a fingerprint."""
         step = Step(
             "open", access.generation, access.sure, lease.last_token, run_id, uuid4().hex, VERSION,
-            owner.destination, owner.salt.hex(), owner.fingerprint, instead, CHUNK, min(access.heard, access.sure),
+            owner.destination, owner.salt.hex(), owner.fingerprint, instead, PAGE, min(access.heard, access.sure),
             access.ambiguous, "" if lease.made.since is None else lease.made.since, access.made,
             *access.generations_before,
         )  # fmt: skip

@@ -58,7 +58,7 @@ def fill(path: Path, url: str, calls: int) -> None:
 
 
 def some_calls(numbers: range) -> Iterator[Put]:
-    receipt = Receipt(SharedLedger())
+    receipt = Receipt(SharedLedger().pages)
     for n in numbers:
         said = b'{"user_id":"user-%d","event_name":"clicked","metadata":{"n":%d}}' % (n % USERS, n)
         yield Put("track", f"user-{n % USERS}", said, len(said), 0.0, steady(), receipt, True)

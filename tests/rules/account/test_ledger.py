@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.harness import length
 from userpilot_async import Receipt
-from userpilot_async._account.ledger import Ledger
+from userpilot_async._account.memory_ledger import MemoryLedger
 from userpilot_async._calls.outcome import DELIVERED, MERGED, PENDING, SUBMITTED, Outcome
 
 PAGE = 65_536  # calls
@@ -19,28 +19,28 @@ NO_ROOM = Outcome("dropped", "queue_full")
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    return Ledger()
+def ledger() -> MemoryLedger:
+    return MemoryLedger()
 
 
-def accept(ledger: Ledger) -> tuple[int, Receipt]:
+def accept(ledger: MemoryLedger) -> tuple[int, Receipt]:
     call_id = ledger.accept()
-    return call_id, Receipt(ledger, call_id)
+    return call_id, Receipt(ledger.pages, call_id)
 
 
-def deliver(ledger: Ledger, count: int) -> None:
+def deliver(ledger: MemoryLedger, count: int) -> None:
     """So many calls come and go."""
     for _ in range(count):
         ledger.settle(ledger.accept(), DELIVERED)
 
 
-def balance(ledger: Ledger) -> int:
+def balance(ledger: MemoryLedger) -> int:
     """What all accepted calls should come to."""
     lost = sum(ledger.dead.values()) + sum(ledger.dropped.values())
     return ledger.delivered + lost + ledger.merged + ledger.pending
 
 
-def all_numbers(ledger: Ledger) -> dict[str, object]:
+def all_numbers(ledger: MemoryLedger) -> dict[str, object]:
     names = ("accepted", "pending", "submitted", "delivered", "merged", "dead", "dropped")
     return {name: getattr(ledger, name) for name in names}
 
@@ -81,12 +81,12 @@ def test_a_merged_call_shares_the_fate_of_its_row(ledger):
     first, receipt = accept(ledger)
     last, _ = accept(ledger)
     ledger.merge([first])
-    before = ledger.outcome(first, ledger.page)
+    before = ledger.pages.outcome(first, ledger.pages.newest)
     ledger.settle(last, EXPIRED)
     ledger.settle_merged([first], EXPIRED)
 
     assert MERGED == before
-    assert Outcome("merged", "expired", EXPIRED) == ledger.outcome(first, ledger.page)
+    assert Outcome("merged", "expired", EXPIRED) == ledger.pages.outcome(first, ledger.pages.newest)
     assert ("merged", "expired") == (receipt.status, receipt.reason)
     assert 1 == ledger.merged_lost
 
@@ -156,7 +156,7 @@ def test_losses_are_counted_by_reason(ledger):
 def test_a_watcher_is_told_once(ledger):
     told = []
     call_id = ledger.accept()
-    ledger.watch(call_id, told.append)
+    ledger.pages.watch(call_id, told.append)
     ledger.settle(call_id, DELIVERED)
 
     assert [DELIVERED] == told
@@ -165,7 +165,7 @@ def test_a_watcher_is_told_once(ledger):
 def test_a_watcher_of_a_merged_call_is_told_when_its_row_is_settled(ledger):
     told = []
     first, last = ledger.accept(), ledger.accept()
-    ledger.watch(first, told.append)
+    ledger.pages.watch(first, told.append)
     ledger.merge([first])
     told_early = list(told)
     ledger.settle(last, DELIVERED)
@@ -178,8 +178,8 @@ def test_a_watcher_of_a_merged_call_is_told_when_its_row_is_settled(ledger):
 def test_a_watcher_may_leave_and_the_others_are_told(ledger):
     left, stayed = [], []
     call_id = ledger.accept()
-    leave = ledger.watch(call_id, left.append)
-    ledger.watch(call_id, stayed.append)
+    leave = ledger.pages.watch(call_id, left.append)
+    ledger.pages.watch(call_id, stayed.append)
     leave()
     leave()
     ledger.settle(call_id, DELIVERED)
@@ -239,7 +239,7 @@ async def test_a_receipt_waits_no_longer_than_it_is_told_and_leaves_nothing_behi
         await receipt.outcome(timeout=3)
 
     assert 3 == anyio.current_time()
-    assert {} == ledger._watchers
+    assert {} == ledger.pages._watchers
 
 
 def test_a_receipt_shows_its_number_and_its_status(ledger):
@@ -254,7 +254,7 @@ def test_a_receipt_shows_its_number_and_its_status(ledger):
 def test_of_three_million_settled_calls_seventeen_pages_are_kept(ledger):
     deliver(ledger, 3_000_000)
 
-    assert 17 >= len(ledger._chunks)
+    assert 17 >= len(ledger.pages.by_number)
     assert 3_000_000 == balance(ledger)
 
 
@@ -263,7 +263,7 @@ def test_a_receipt_answers_after_its_page_was_forgotten(ledger):
     ledger.settle(call_id, EXPIRED)
     deliver(ledger, 18 * PAGE)
 
-    assert 0 not in ledger._chunks
+    assert 0 not in ledger.pages.by_number
     assert ("dead", "expired") == (receipt.status, receipt.reason)
 
 
@@ -287,7 +287,7 @@ def test_a_merged_call_learns_the_fate_of_its_row_a_million_calls_later(ledger):
     ledger.settle(row, DELIVERED)
     ledger.settle_merged([first], DELIVERED)
 
-    assert Outcome("merged", None, DELIVERED) == ledger.outcome(receipt.id, receipt._page)
+    assert Outcome("merged", None, DELIVERED) == ledger.pages.outcome(receipt.id, receipt._page)
 
 
 # ── any sequence ──
@@ -300,7 +300,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.ledger = MemoryLedger()
         self.fates: dict[int, Outcome] = {}
         self.receipts: dict[int, Receipt] = {}
         self.delivered_unseen = 0
@@ -396,3 +396,19 @@ class Bookkeeping(RuleBasedStateMachine):
 
 TestBookkeeping = Bookkeeping.TestCase
 TestBookkeeping.settings = settings(max_examples=length.of(40), stateful_step_count=40, deadline=None)
+
+
+def test_what_is_dropped_at_the_end_of_all_is_every_call_without_an_outcome_and_those_merged_into_one() -> None:
+    ledger = MemoryLedger()
+    calls = [ledger.accept() for _ in range(4)]
+    receipts = [Receipt(ledger.pages, call_id) for call_id in calls]
+    ledger.merge(calls[:1])
+    ledger.deliver(calls[3:])
+
+    assert 2 == ledger.drop_pending(Outcome("dropped", "closed"))
+
+    assert ["merged", "dropped", "dropped", "delivered"] == [receipt.status for receipt in receipts]
+    assert (4, 1, 1, 2, 0) == (
+        ledger.accepted, ledger.delivered, ledger.merged, ledger.dropped["closed"], ledger.pending
+    )  # fmt: skip
+    assert 1 == ledger.merged_lost

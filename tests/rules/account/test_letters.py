@@ -17,7 +17,7 @@ def test_a_call_of_on_dead_that_an_outbox_could_not_hold_is_told_of_as_one(tmp_p
     puts = []
     for inside in (True, False):
         with marked(inside):
-            puts.append(Put("track", "u", b"{}", 2, 0.0, 0.0, Receipt(SharedLedger()), awaited=False))
+            puts.append(Put("track", "u", b"{}", 2, 0.0, 0.0, Receipt(SharedLedger().pages), awaited=False))
     for put in puts:
         incoming.refuse(put, OutboxError("the disk is full"))
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from userpilot_async._account.ledger import Ledger
+from userpilot_async._account.memory_ledger import MemoryLedger
 from userpilot_async._calls.outcome import DELIVERED, PENDING, Outcome
 from userpilot_async._outbox.receipt import Receipt
 
@@ -19,17 +19,17 @@ def waiting(receipt: Receipt, seen: list[Any]) -> Thread:
     """A thread that waits for this receipt; it has begun to when this returns."""
     thread = Thread(target=lambda: seen.append(receipt.wait(30)), daemon=True)
     thread.start()
-    while not (receipt._ledger._watchers or getattr(receipt, "_listeners", None)):
+    while not (receipt._pages._watchers or getattr(receipt, "_listeners", None)):
         assert thread.is_alive()
     return thread
 
 
-def accepted(ledger: Ledger) -> Receipt:
-    return Receipt(ledger, ledger.accept())
+def accepted(ledger: MemoryLedger) -> Receipt:
+    return Receipt(ledger.pages, ledger.accept())
 
 
 def test_what_is_known_already_is_given_at_once():
-    ledger = Ledger()
+    ledger = MemoryLedger()
     receipt = accepted(ledger)
     ledger.settle(receipt.id, DELIVERED)
 
@@ -37,37 +37,37 @@ def test_what_is_known_already_is_given_at_once():
 
 
 def test_a_thread_that_waits_is_told():
-    ledger, seen = Ledger(), []
+    ledger, seen = MemoryLedger(), []
     receipt = accepted(ledger)
     thread = waiting(receipt, seen)
     ledger.deliver([receipt.id])
     thread.join(30)
 
-    assert ([DELIVERED], {}) == (seen, ledger._watchers)
+    assert ([DELIVERED], {}) == (seen, ledger.pages._watchers)
 
 
 def test_waiting_has_an_end():
     with pytest.raises(TimeoutError, match="call 0 is still pending"):
-        accepted(Ledger()).wait(0)
+        accepted(MemoryLedger()).wait(0)
     with pytest.raises(TimeoutError):
-        Receipt(Ledger()).wait(0)
+        Receipt(MemoryLedger().pages).wait(0)
 
 
 def test_who_gives_up_waiting_leaves_nothing_behind():
-    ledger = Ledger()
-    receipt, late = accepted(ledger), Receipt(ledger)
+    ledger = MemoryLedger()
+    receipt, late = accepted(ledger), Receipt(ledger.pages)
     for one in (receipt, late):
         with pytest.raises(TimeoutError):
             one.wait(0)
 
-    assert ({}, []) == (ledger._watchers, late._listeners)
+    assert ({}, []) == (ledger.pages._watchers, late._listeners)
 
 
 def test_when_nobody_settles_any_more_all_are_told_what_is_known():
-    ledger, seen = Ledger(), []
+    ledger, seen = MemoryLedger(), []
     receipt = accepted(ledger)
     thread = waiting(receipt, seen)
-    ledger.release()
+    ledger.pages.release()
     thread.join(30)
 
     assert [PENDING] == seen
@@ -76,8 +76,8 @@ def test_when_nobody_settles_any_more_all_are_told_what_is_known():
 
 
 def test_a_late_receipt_is_pending_until_its_number_is_known():
-    ledger = Ledger()
-    late = Receipt(ledger)
+    ledger = MemoryLedger()
+    late = Receipt(ledger.pages)
     before = (late.id, late.status, late.reason, late.route)
     late.follow(accepted(ledger))
     ledger.deliver([0])
@@ -87,8 +87,8 @@ def test_a_late_receipt_is_pending_until_its_number_is_known():
 
 
 def test_who_waits_for_a_late_receipt_is_told_in_the_end():
-    ledger, seen = Ledger(), []
-    late = Receipt(ledger)
+    ledger, seen = MemoryLedger(), []
+    late = Receipt(ledger.pages)
     thread = waiting(late, seen)
     late.follow(accepted(ledger))
     ledger.deliver([0])
@@ -98,8 +98,8 @@ def test_who_waits_for_a_late_receipt_is_told_in_the_end():
 
 
 def test_who_waits_for_a_late_receipt_of_a_call_that_failed_is_told():
-    ledger, seen = Ledger(), []
-    late = Receipt(ledger)
+    ledger, seen = MemoryLedger(), []
+    late = Receipt(ledger.pages)
     thread = waiting(late, seen)
     late.failed(DROPPED)
     thread.join(30)
@@ -109,19 +109,19 @@ def test_who_waits_for_a_late_receipt_of_a_call_that_failed_is_told():
 
 def test_a_late_receipt_follows_another_late_one():
     """A durable outbox gives one of its own, for a call that a thread has one for already."""
-    ledger = Ledger()
-    late, own = Receipt(ledger), Receipt(ledger)
+    ledger = MemoryLedger()
+    late, own = Receipt(ledger.pages), Receipt(ledger.pages)
     late.follow(own)
     before = late.id
-    own.held(ledger.accept(), ledger.page)
+    own.held(ledger.accept(), ledger.pages.newest)
     ledger.deliver([0])
 
     assert (-1, 0, "delivered") == (before, late.id, late.status)
 
 
 def test_a_late_receipt_follows_one_that_fails_and_is_numbered_afterwards():
-    ledger = Ledger()
-    late, own = Receipt(ledger), Receipt(ledger)
+    ledger = MemoryLedger()
+    late, own = Receipt(ledger.pages), Receipt(ledger.pages)
     late.follow(own)
     own.failed(DROPPED)
     failed = (late.id, late.status)
@@ -131,8 +131,8 @@ def test_a_late_receipt_follows_one_that_fails_and_is_numbered_afterwards():
 
 
 def test_a_late_receipt_follows_one_that_has_failed_before():
-    ledger = Ledger()
-    late, own = Receipt(ledger), Receipt(ledger)
+    ledger = MemoryLedger()
+    late, own = Receipt(ledger.pages), Receipt(ledger.pages)
     own.failed(DROPPED)
     late.follow(own)
     own.held(7, bytearray(65_536))

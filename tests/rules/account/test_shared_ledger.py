@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.harness import length
-from userpilot_async._account.ledger import CHUNK
+from userpilot_async._account.pages import PAGE
 from userpilot_async._account.shared_ledger import Account, SharedLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.stored import Concluded
@@ -53,7 +53,7 @@ def ledger_of(calls: int, before: int = 0) -> SharedLedger:
 
 
 def outcome(ledger: SharedLedger, call_id: int) -> Outcome:
-    return ledger.outcome(call_id, ledger.page_of(call_id))
+    return ledger.pages.outcome(call_id, ledger.pages.of(call_id))
 
 
 # ── the account itself ──
@@ -149,8 +149,8 @@ def test_the_oldest_pending_is_what_the_file_says() -> None:
 
 def test_a_watcher_is_told_what_another_process_has_made_of_the_call() -> None:
     ledger, told = ledger_of(3), list[Outcome]()
-    ledger.watch(1, told.append)
-    ledger.watch(2, told.append)
+    ledger.pages.watch(1, told.append)
+    ledger.pages.watch(2, told.append)
     news = said(EXPIRED, [1], [2])
     ledger.sync(account_of(3, news), 0, [news])
 
@@ -207,8 +207,8 @@ def test_a_merged_call_from_before_that_somebody_purged_never_was_merged() -> No
 
 def test_pages_of_calls_long_settled_are_forgotten_and_receipts_answer_all_the_same() -> None:
     ledger = ledger_of(1)
-    receipt = Receipt(ledger, 0)
-    end = 20 * CHUNK
+    receipt = Receipt(ledger.pages, 0)
+    end = 20 * PAGE
     news = said(EXPIRED, [0])
     ledger.sync(account_of(1, news), None, [news])
     ledger.sync(account_of(end, news), 1)
@@ -216,7 +216,7 @@ def test_pages_of_calls_long_settled_are_forgotten_and_receipts_answer_all_the_s
     ledger.sync(account_of(end, news, rest), None, [rest])
     ledger.sync(account_of(end + 1, news, rest), end)
 
-    assert 17 >= len(ledger._chunks)
+    assert 17 >= len(ledger.pages.by_number)
     assert ("dead", "expired") == (receipt.status, receipt.reason)
 
 
@@ -227,13 +227,13 @@ def test_news_of_calls_that_nobody_made_are_heard_at_once() -> None:
     ledger.sync(account_of(3), 2**70, [news], complete=True)
 
     assert EXPIRED == outcome(ledger, 1)
-    assert 1 == len(ledger._chunks)
+    assert 1 == len(ledger.pages.by_number)
 
 
 def test_a_million_calls_from_before_cost_no_page() -> None:
     ledger = ledger_of(0, before=1_000_000)
 
-    assert {} == ledger._chunks
+    assert {} == ledger.pages.by_number
     assert (1_000_000, 1_000_000) == (ledger.pending, ledger.pending_before(1_000_000))
 
 
@@ -256,7 +256,7 @@ class OneAccount(RuleBasedStateMachine):
         self.bases: dict[int, int] = {}
         self.heard_by_onlooker = 0
 
-    @initialize(before=st.sampled_from([0, 1, CHUNK - 7, CHUNK - 1, CHUNK, 3 * CHUNK - 7]))
+    @initialize(before=st.sampled_from([0, 1, PAGE - 7, PAGE - 1, PAGE, 3 * PAGE - 7]))
     def start(self, before: int) -> None:
         """Many calls have come and gone already: up to a page's end, or nearly."""
         self.delivered_unseen = before
@@ -407,9 +407,9 @@ def test_calls_that_are_gone_say_that_nobody_knows_and_what_is_still_there_stays
     ledger = ledger_of(10)
     receipts = [receipt_of(ledger, call_id) for call_id in range(10)]
     told: list[Outcome] = []
-    ledger.watch(8, told.append)
+    ledger.pages.watch(8, told.append)
 
-    ledger.lose(6, CHUNK)
+    ledger.lose(6, PAGE)
     ledger.sync(account_of(6), 0)
 
     assert ["pending"] * 6 + ["dropped"] * 4 == [receipt.status for receipt in receipts]
@@ -433,11 +433,11 @@ def test_ids_that_nobody_gets_do_not_count_as_pending() -> None:
     ledger = ledger_of(10)
 
     ledger.skip(10)
-    ledger.sync(Account(next_id=CHUNK + 2, accepted=12), 0)
+    ledger.sync(Account(next_id=PAGE + 2, accepted=12), 0)
     mark = ledger.next_id
 
-    assert (CHUNK + 2, 12) == (mark, ledger.pending_before(mark))
-    assert [10, 10, 11] == [ledger.pending_before(call_id) for call_id in (10, CHUNK, CHUNK + 1)]
+    assert (PAGE + 2, 12) == (mark, ledger.pending_before(mark))
+    assert [10, 10, 11] == [ledger.pending_before(call_id) for call_id in (10, PAGE, PAGE + 1)]
 
 
 def test_a_refusal_is_in_the_account_at_once_and_once_when_it_is_recorded() -> None:
@@ -455,6 +455,6 @@ def test_a_refusal_is_in_the_account_at_once_and_once_when_it_is_recorded() -> N
 
 
 def receipt_of(ledger: SharedLedger, call_id: int) -> Receipt:
-    receipt = Receipt(ledger)
-    receipt.held(call_id, ledger.page_of(call_id))
+    receipt = Receipt(ledger.pages)
+    receipt.held(call_id, ledger.pages.of(call_id))
     return receipt

@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from userpilot_async._account.ledger import Ledger
+from userpilot_async._account.memory_ledger import MemoryLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._delivery.inbox import MOST_REFUSED, SLICE, Inbox, Shut
 from userpilot_async._outbox.receipt import Receipt
@@ -61,7 +61,7 @@ class Owner:
         self.inbox = Inbox("Client", max_calls=self.room, max_bytes=1_000_000)
         self.inbox.open(
             HomeLoop(self.loop, threading.get_ident(), os.getpid(), self.loop.soon),
-            Ledger(),
+            MemoryLedger(),
             has_room=lambda size, calls, waiting: calls < self.room,
             take=self.take,
             dead_letter=lambda kind, key, said, outcome: partial(LostCall, status="dropped", reason=str(said)),

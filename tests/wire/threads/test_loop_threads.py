@@ -499,7 +499,7 @@ async def test_waiting_in_a_thread_ends_when_the_client_closes() -> None:
     async with running(userpilot):
         receipt = userpilot.track_nowait("u", "clicked")
         with threads(2, lambda _: outcomes.append(receipt.wait(30))) as join:
-            await wait_until(lambda: bool(userpilot._outbox.ledger._watchers))
+            await wait_until(lambda: bool(userpilot._outbox.ledger.pages._watchers))
             await userpilot.aclose()
             join()
 
