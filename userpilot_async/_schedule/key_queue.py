@@ -224,14 +224,14 @@ class KeyQueue:
         """Put events in front that no file carries any more."""
         if self.claim is not None and self.claim.given_back:
             self._put_in_front(0, self.claim.given_back)
-            self._claim(attrs.evolve(self.claim, given_back=()))
+            self._claim(self.claim._replace(given_back=()))
 
     # ── files ──
 
     def claim_row(self, row: Row) -> None:
         """A file carries the row at the head from now on."""
         row.state = RowState.BATCHED
-        self.claim = FileClaim(row) if self.claim is None else attrs.evolve(self.claim, row=row)
+        self.claim = FileClaim(row) if self.claim is None else self.claim._replace(row=row)
         self.open_row = None
 
     def claim_events(self) -> Row:
@@ -266,7 +266,7 @@ class KeyQueue:
         """A file that was taken over carries this row, which has just come in; the queue is empty."""
         row.state = RowState.BATCHED
         self.calls.append(row)
-        self.claim = FileClaim(row) if self.claim is None else attrs.evolve(self.claim, row=row)
+        self.claim = FileClaim(row) if self.claim is None else self.claim._replace(row=row)
 
     def rejoin_events(self, row: Row | None = None) -> Row:
         """A file that was taken over carries events, behind this row, if there is one; the row, or a stand-in."""
@@ -281,12 +281,12 @@ class KeyQueue:
 
     def reserve(self) -> None:
         """A file waits for the request with the head: after that, nothing goes before the file has the rest."""
-        self._claim(attrs.evolve(self.claim or FileClaim(), blocks=True))
+        self._claim((self.claim or FileClaim())._replace(blocks=True))
 
     def submitted(self) -> None:
         """The server has the file, or none waits any more: what was accepted later may go."""
         if self.claim is not None:
-            self._claim(attrs.evolve(self.claim, blocks=False))
+            self._claim(self.claim._replace(blocks=False))
 
     def release(self, row: Row) -> None:
         """No file carries this row any more. Those of its events that have no outcome wait in front of all again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 import attrs
 
@@ -28,9 +29,8 @@ UNDER_WAY = (QueueState.SENDING, QueueState.BACKING_OFF)
 """States that a request puts a queue in, and that its end or a pause's end takes it out of, whatever its calls are."""
 
 
-@attrs.frozen
-class FileClaim:
-    """The part of a queue that a file has, or is about to have."""
+class FileClaim(NamedTuple):
+    """The part of a queue that a file has, or is about to have. A tuple: a bulk job makes one for each of its rows."""
 
     row: Row | None = None
     """The row that a file carries, or that stands for the events which it does. A later row waits for the file's end,
