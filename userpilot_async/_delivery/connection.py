@@ -24,7 +24,8 @@ import httpx
 from .._errors.foreign import is_a
 from .._errors.secret import Secret
 from .._protocol import job_list
-from .._protocol.verdict import Meaning, Promise, Verdict
+from .._protocol.patience import Patience
+from .._protocol.verdict import TIMEOUT, Meaning, Promise, Verdict
 from .._runtime.event_loop import in_thread
 from .._runtime.log import log
 from .._runtime.version import __version__
@@ -87,7 +88,8 @@ class _Body(httpx.AsyncByteStream):
 class Connection:
     """A pool of connections to one server: `open`, `exchange`, `aclose`.
 
-    ``headers`` gives, for a key, the headers that are the server's own: how it wants to be shown the key.
+    ``headers`` gives, for a key, the headers that are the server's own: how it wants to be shown the key. Requests wait
+    ``request_timeout`` seconds for their answer, after time-outs up to ``longest_timeout``.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Connection:
         request_timeout: float,
         upload_timeout: float,
         size: int,
+        longest_timeout: float | None = None,
     ) -> None:
         self.base_url = base_url
         self.requests: dict[str, int] = {}
@@ -110,6 +113,7 @@ class Connection:
         self._request_timeout = request_timeout
         self._upload_timeout = upload_timeout
         self._size = size
+        self._patience = Patience(request_timeout, longest_timeout or request_timeout)
         self._http: Transport | None = None
 
     def __repr__(self) -> str:
@@ -164,7 +168,8 @@ class Connection:
         cap = MAX_LISTING if lists else MAX_ANSWER
         failure: str | None = None
         certificate = False
-        with anyio.move_on_after(self._request_timeout if filename is None else self._upload_timeout) as scope:
+        began, waits = anyio.current_time(), self._patience.seconds(endpoint)
+        with anyio.move_on_after(waits if filename is None else self._upload_timeout) as scope:
             try:
                 http = self._http or await self._connected()
                 self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
@@ -177,7 +182,10 @@ class Connection:
                     raise
                 failure, certificate, attempt.broke_off = named(exc), is_certificate_error(exc), not attempt.whole
         if scope.cancelled_caught:
-            failure = "timeout"
+            failure = TIMEOUT
+            self._patience.too_short(endpoint)
+        elif attempt.status is not None:
+            self._patience.answered(endpoint, anyio.current_time() - began)
         if not lists or not attempt.is_long:
             return attempt.verdict(failure, certificate, cap, key)
 

@@ -101,6 +101,10 @@ class KeyRing:
             last = self._last = Secret(key.reveal())
         return last
 
+    def starts_with(self, prefixes: tuple[str, ...]) -> bool:
+        """Whether the key that was handed out last begins with one of these, in any case."""
+        return self._last is not None and self._last.reveal().lower().startswith(prefixes)
+
     def fingerprint(self, salt: bytes) -> str:
         """Give a text that tells this key from others, and makes each guess at it slow. Raises as `secret` does.
 

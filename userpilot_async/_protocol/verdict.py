@@ -25,6 +25,7 @@ from .job_list import Listing
 from .jobs import is_job, is_list
 
 CANCELLED = "cancelled"  # the detail of a request that we broke off ourselves
+TIMEOUT = "timeout"  # and of one that was not answered in time
 _MAX_DETAIL = 200  # characters of the server's own words
 _MAX_ID = 100  # characters of an id to quote to the vendor's support; a real x-request-id has 20 to 36
 _MAX_PLAIN = 64  # bytes of plain text that may be a yes, such as "OK"; a notice of maintenance is longer
@@ -86,6 +87,8 @@ class Verdict:
     """The ids for the vendor's support, as in `Words`."""
     doubtful: bool = False
     """A single event may be at fault: the events go again in smaller arrays."""
+    split: bool = False
+    """Perhaps the request was too much at once: events of an array go again in smaller ones."""
     said: str = ""
     """The server's own words, where ``detail`` is ours. They may quote ids and values: no log may hold them."""
 

@@ -8,7 +8,7 @@ The mirror image of Userpilot: identifies go one by one, events in arrays. ``_ca
 ``_data`` for what is nested in them; ``_destination`` says how they look on the wire; ``_client`` takes them.
 """
 
-from ._calls import Alias, Device, Identify, Track
+from ._calls import CLEAR, Alias, Device, Identify, Track
 from ._calls import Call as Call
 from ._calls import Data as Data
 from ._calls import from_line as from_line
@@ -17,4 +17,4 @@ from ._client import ParcelvoyClient
 from ._destination import DeadCall, ParcelvoySettings
 from ._destination import OnDead as OnDead
 
-__all__ = ["Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track"]
+__all__ = ["CLEAR", "Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track"]

@@ -2,15 +2,16 @@
 
 Sources: docs.parcelvoy.com, "Client API", read 2026-10; for the lengths, the server's database schema
 (github.com/parcelvoy/platform, ``apps/platform/db``, read 2026-11): it answers 204 before it looks at them, so that
-what is too long would be lost without a word.
+what is too long would be lost without a word. What else is taken and lost was seen at a real server (2.3.3, 2026-11).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -23,8 +24,21 @@ from ._data import checked_data
 
 MAX_TEXT = 255  # characters of an id, a name, an address: the server's columns
 MAX_PHONE = 64
+FIELDS = ("email", "phone", "timezone", "locale")  # of a person, beside the ids and ``data``
 Data = Mapping[str, Any] | None
 """JSON: nested mappings and lists of str, int, float, bool and None; `Any` because that cannot be said in a type."""
+
+
+class Clear(Enum):
+    """The type of `CLEAR`, which has no other value."""
+
+    CLEAR = "clear"
+
+
+CLEAR: Final = Clear.CLEAR
+"""For a field of a person that is to be empty again: it goes over the wire as ``null``, where ``None`` says nothing."""
+
+Field = str | Literal[Clear.CLEAR] | None
 
 
 def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -42,25 +56,35 @@ def _name_or_none(instance: object, attribute: attrs.Attribute[Any], value: obje
 
 
 def _text_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Check as `_name` does; an empty text is taken too, as that is how an earlier one is taken back."""
+    """Check as `_name` does; an empty text is taken too."""
     if is_a(value, str) and not str.__str__(value):
         _keep(instance, attribute, "")
-    elif value is not None:
-        most = MAX_PHONE if attribute.name == "phone" else MAX_TEXT
-        _keep(instance, attribute, checked_id(value, attribute.name, most))
+    else:
+        _name_or_none(instance, attribute, value)
+
+
+def _field(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a field of a person. An empty text is refused: the server would keep it as an address."""
+    if value is CLEAR or value is None:
+        return
+    if is_a(value, str) and not str.__str__(value):
+        raise InvalidCall(attribute.name, "must not be empty or blank: CLEAR takes an earlier one back")
+    most = MAX_PHONE if attribute.name == "phone" else MAX_TEXT
+    _keep(instance, attribute, checked_id(value, attribute.name, most))
 
 
 @lru_cache(maxsize=1_024)  # each is a look at the disk
 def _is_time_zone(name: str) -> bool:
     try:
-        is_file = name.startswith(("posix", "right/", "localtime"))  # beside the names of zones
+        # Beside the names of zones, and one of no place, for which the server's ICU has no rules: it answers 422.
+        is_file = name.startswith(("posix", "right/", "localtime", "Factory"))
         return ZoneInfo(name) is not None and not is_file
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError; a directory, an OSError
         return False
 
 
-def _time_zone_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is None:
+def _time_zone(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is CLEAR or value is None:
         return
     _name(instance, attribute, value)
     name = getattr(instance, attribute.name)
@@ -94,19 +118,23 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 @attrs.frozen
 class Identify(_Person):
-    """Says what is known of a person: fields and ``data`` that changed. A ``None`` in ``data`` is sent as it is."""
+    """Says what is known of a person: fields and ``data`` that changed; `CLEAR` empties a field.
+
+    A ``None`` in ``data`` is sent as it is.
+    """
 
     external_id: str | None = attrs.field(default=None, validator=_name_or_none)
     anonymous_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
-    email: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
-    phone: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
-    timezone: str | None = attrs.field(default=None, validator=_time_zone_or_none, kw_only=True)
-    locale: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
+    email: Field = attrs.field(default=None, validator=_field, kw_only=True)
+    phone: Field = attrs.field(default=None, validator=_field, kw_only=True)
+    timezone: Field = attrs.field(default=None, validator=_time_zone, kw_only=True)
+    locale: Field = attrs.field(default=None, validator=_field, kw_only=True)
     data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data, kw_only=True)
 
     def fields(self) -> dict[str, Any]:
-        """Give all fields that were given, but for ``data``."""
-        return self._ids() | _given(email=self.email, phone=self.phone, timezone=self.timezone, locale=self.locale)
+        """Give all fields that were given, but for ``data``; one that is to be cleared is ``None``."""
+        given = _given(email=self.email, phone=self.phone, timezone=self.timezone, locale=self.locale)
+        return self._ids() | {name: None if value is CLEAR else value for name, value in given.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Give the call as one line of an NDJSON file that ``userpilot-async send --to parcelvoy`` reads."""
@@ -150,7 +178,7 @@ class Device(_Person):
 
 @attrs.frozen
 class Track(_Person):
-    """Something a person did. ``occurred_at`` is aware, and goes over the wire as ``created_at``."""
+    """Something a person did. ``occurred_at`` is aware: see `ParcelvoySettings.occurred_at_key`."""
 
     name: str = attrs.field(validator=_name)
     external_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
@@ -164,11 +192,19 @@ class Track(_Person):
         return line if self.occurred_at is None else line | {"occurred_at": iso_utc(self.occurred_at)}
 
 
+def with_clear(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Give ``fields`` as they were said, with `CLEAR` for each ``null`` of a person's fields."""
+    return {name: CLEAR if value is None and name in FIELDS else value for name, value in fields.items()}
+
+
 Call = Identify | Alias | Device | Track
 _TYPES: dict[str, Any] = {"identify": Identify, "alias": Alias, "device": Device, "track": Track}
 
 
 def from_line(line: bytes | str) -> Call:
-    """Read a call from one ``line`` of NDJSON; raises `InvalidCall`, naming the field."""
-    call: Call = call_of(object_on(line), _TYPES)
+    """Read a call from one ``line`` of NDJSON; raises `InvalidCall`, naming the field.
+
+    A ``null`` of an identify's field clears it, as `Identify.as_dict` writes it.
+    """
+    call: Call = call_of(with_clear(object_on(line)), _TYPES)
     return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from inspect import signature
@@ -22,9 +23,12 @@ from .._outbox.receipt import Receipt
 from .._outbox.url import AnyPlace
 from .._runtime.disabled import switched_off
 from .._runtime.environment import given
-from ._calls import Alias, Call, Data, Device, Identify, Track
-from ._destination import OnDead, ParcelvoySettings, checked_call, checked_event, parcelvoy
+from .._runtime.log import log
+from ._calls import Alias, Call, Data, Device, Field, Identify, Track
+from ._destination import PREFIXES, OnDead, ParcelvoySettings, checked_call, checked_event, parcelvoy
+from ._like_ids import LikeIds
 
+LONGER = 4  # times as long as usual is waited for an answer after time-outs: the server goes on with what timed out
 NOWHERE = "https://parcelvoy.invalid"  # of a client that is switched off, and was not told where its server is
 
 
@@ -63,17 +67,21 @@ class ParcelvoyClient(DeliveryClient):
             url = NOWHERE
         if url is None:
             raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
+        keys = KeyRing(key if switch is None else switch, "PARCELVOY_API_KEY")
         connection = Connection(
-            KeyRing(key if switch is None else switch, "PARCELVOY_API_KEY"),
+            keys,
             lambda key: {"Authorization": f"Bearer {key}"},
             _origin(url, called),
             checked_transport(transport),
             request_timeout=settings.request_timeout,
             upload_timeout=settings.request_timeout,
             size=settings.concurrency,
+            longest_timeout=LONGER * settings.request_timeout,
         )
         made = outbox_given(where, "PARCELVOY_OUTBOX", switch)
-        super().__init__(parcelvoy(settings), connection, settings, made, on_dead, switch)
+        destination = parcelvoy(settings, lambda: keys.starts_with(PREFIXES))
+        super().__init__(destination, connection, settings, made, on_dead, switch)
+        self._like_ids = LikeIds(self._warn_of_like_ids)
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
@@ -82,9 +90,9 @@ class ParcelvoyClient(DeliveryClient):
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
         ``name`` is what happened, ``external_id`` or ``anonymous_id`` whose event it is: one of them is required.
-        ``data`` may be nested; ``occurred_at`` is aware, and goes over the wire as ``created_at``. Raises
-        `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only if the
-        settings ask for it.
+        ``data`` may be nested; ``occurred_at`` is aware. The server ignores it, unless it goes into ``data``, too: see
+        `ParcelvoySettings.occurred_at_key`. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
+        another event loop, and `QueueFull` only if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
@@ -105,20 +113,20 @@ class ParcelvoyClient(DeliveryClient):
         return self._hand_in_nowait(self._tracked, name, external_id, anonymous_id, data, occurred_at)
 
     async def identify(
-        self, external_id: str | None = None, *, anonymous_id: str | None = None, email: str | None = None,
-        phone: str | None = None, timezone: str | None = None, locale: str | None = None, data: Data = None,
+        self, external_id: str | None = None, *, anonymous_id: str | None = None, email: Field = None,
+        phone: Field = None, timezone: Field = None, locale: Field = None, data: Data = None,
     ) -> Receipt:  # fmt: skip
         """Accept what is known of a person: what changed. Pending identifies of one person merge, ``data`` key by key.
 
         ``external_id`` or ``anonymous_id`` says who it is; with both, what waits under either goes first. ``email``,
-        ``phone``, ``timezone`` (an IANA name) and ``locale`` are Parcelvoy's own fields; an empty text takes one back.
+        ``phone``, ``timezone`` (an IANA name) and ``locale`` are Parcelvoy's own fields; `CLEAR` takes one back.
         ``data`` may be nested. Raises as `track` does.
         """
         return await self._hand_in(self._made, Identify, locals())
 
     def identify_nowait(
-        self, external_id: str | None = None, *, anonymous_id: str | None = None, email: str | None = None,
-        phone: str | None = None, timezone: str | None = None, locale: str | None = None, data: Data = None,
+        self, external_id: str | None = None, *, anonymous_id: str | None = None, email: Field = None,
+        phone: Field = None, timezone: Field = None, locale: Field = None, data: Data = None,
     ) -> Receipt:  # fmt: skip
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
         return self._hand_in_nowait(self._made, Identify, locals())
@@ -170,26 +178,39 @@ class ParcelvoyClient(DeliveryClient):
         occurred_at: datetime | None = None,
     ) -> Checked | Receipt:
         try:
-            key, body = checked_event(name, external_id, anonymous_id, data, occurred_at)
+            key, body = checked_event(name, external_id, anonymous_id, data, occurred_at, self.settings.occurred_at_key)
         except InvalidCall as error:
             given = {"name": name, "external_id": external_id, "anonymous_id": anonymous_id, "data": data}
             return self._invalid(error, {**given, "occurred_at": occurred_at})
+        self._like_ids.see(external_id, anonymous_id)
         return "track", key, body, len(body)
 
     def _made(self, make: type[Call], arguments: dict[str, Any]) -> Checked | Receipt:
         """Check a call made of ``arguments``: the `locals` of a method whose parameters are the call's fields."""
         del arguments["self"]
         try:
-            return checked_call(make(**arguments))
+            return self._checked(make(**arguments))
         except InvalidCall as error:
             return self._invalid(error, arguments)
 
     def _copied(self, call: Call) -> Checked | Receipt:
         """Check a copy of a call: a mapping within a frozen value is not frozen."""
         try:
-            return checked_call(attrs.evolve(call))
+            return self._checked(attrs.evolve(call))
         except InvalidCall as error:
             return self._invalid(error, {"call": call})
+
+    def _checked(self, call: Call) -> Checked:
+        checked = checked_call(call, self.settings.occurred_at_key)
+        self._like_ids.see(call.external_id, call.anonymous_id)
+        return checked
+
+    def _warn_of_like_ids(self) -> None:
+        log(
+            logging.WARNING,
+            "two ids that were used differ only by case, accents or invisible characters: Parcelvoy's database takes "
+            "them for one, and the server does not, so that calls with the second are lost: make them differ by more",
+        )
 
     def _blocking(self, backend: Backend) -> BlockingParcelvoyClient:
         return BlockingParcelvoyClient(self, backend)

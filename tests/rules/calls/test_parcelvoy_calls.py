@@ -25,7 +25,8 @@ from tests.harness.examples.strategies import (
 )
 from userpilot_async import InvalidCall, UserpilotError
 from userpilot_async._calls.ndjson import line_of
-from userpilot_async.parcelvoy import Alias, Device, Identify, Track, from_line
+from userpilot_async.parcelvoy import CLEAR, Alias, Device, Identify, Track, from_line
+from userpilot_async.parcelvoy._destination import call_of, checked_call
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FAR_WEST = timezone(timedelta(hours=-12))
@@ -48,7 +49,8 @@ DEVICE_TEXTS = dict.fromkeys(
 )
 TRACK_TEXTS = dict.fromkeys(["name", "external_id", "anonymous_id"], 255)
 
-MAY_BE_EMPTY = {"email", "phone", "locale", "token", "os_version"}  # how else would one be taken back?
+MAY_BE_EMPTY = {"token", "os_version"}
+MAY_BE_CLEARED = {"email", "phone", "locale", "timezone"}
 
 COMPLETE: dict[Any, dict[str, Any]] = {
     Identify: {"external_id": "e", "anonymous_id": "a"},
@@ -84,6 +86,8 @@ def test_every_field_is_tested_here():
 def test_a_text_must_be_a_string_with_something_in_it(make, field, most, value, reason):
     if value == "" and field in MAY_BE_EMPTY:
         assert "" == getattr(with_field(make, field, ""), field)
+    elif value == "" and field in MAY_BE_CLEARED:
+        assert (field, f"{reason}: CLEAR takes an earlier one back") == refusal(with_field, make, field, value)
     else:
         assert (field, reason) == refusal(with_field, make, field, value)
 
@@ -177,7 +181,7 @@ def is_file_of_the_database(name: str) -> bool:
         return False
 
 
-NAMES = available_timezones() - {"localtime"}  # a file that Debian has among them
+NAMES = available_timezones() - {"localtime", "Factory"}  # a file that Debian has among them, and a zone of no place
 
 
 def test_every_time_zone_that_this_machine_knows_is_taken():
@@ -315,7 +319,8 @@ def built(make: Any, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]
     return st.builds(lambda whose, rest: make(**whose, **rest), ids, st.fixed_dictionaries(fields))
 
 
-identifies = built(Identify, email=maybe, phone=maybe, timezone=zones, locale=maybe, data=data)
+field = st.none() | st.just(CLEAR) | short
+identifies = built(Identify, email=field, phone=field, timezone=zones | st.just(CLEAR), locale=field, data=data)
 aliases = st.builds(Alias, short, short)
 devices = built(Device, device_id=short, token=maybe, os_version=maybe, **dict.fromkeys(REQUIRED, short))
 tracks = built(Track, name=short, data=data, occurred_at=st.none() | moments)
@@ -415,3 +420,41 @@ def test_a_line_with_the_right_names_and_any_values_is_a_call_or_invalid(kind, f
         assert error.reason
     else:
         assert call == from_line(line_of(call))
+
+
+@pytest.mark.parametrize("field", sorted(MAY_BE_CLEARED))
+def test_a_field_that_is_cleared_goes_over_the_wire_as_null(field):
+    call = Identify("e", **{field: CLEAR})
+
+    kind, _, payload, _ = checked_call(call)
+    assert {"external_id": "e", field: None} == call.fields()
+    assert call == call_of(kind, "e:e", payload)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1])
+def test_what_cannot_be_in_one_body_is_refused_at_the_call(size):
+    """The server answers 400 to a larger one, which looks as if anything had gone wrong inside it."""
+    event = {"name": "n", "external_id": "e", "data": {"text": ""}}
+    spare = 1_048_576 - len(json.dumps([event], separators=(",", ":")))
+    full = Track("n", external_id="e", data={"text": "x" * (spare + size)})
+    person = {"external_id": "e", "data": {"text": ""}}
+    rest = 1_048_576 - len(json.dumps(person, separators=(",", ":")))
+    identify = Identify("e", data={"text": "x" * (rest + size)})
+
+    for call in (full, identify):
+        if size > 0:
+            assert ("data", "makes a body of 1,048,577 bytes; the server takes 1,048,576 at most") == refusal(
+                checked_call, call
+            )
+        else:
+            assert checked_call(call)
+
+
+def test_when_it_happened_goes_into_data_where_the_settings_name_a_key():
+    at = datetime(2026, 10, 1, 8, tzinfo=UTC)
+    call = Track("n", external_id="e", data={"a": 1}, occurred_at=at)
+
+    bodies = [json.loads(checked_call(call, key)[2]) for key in (None, "happened_at", "a")]
+
+    assert [{"a": 1}, {"happened_at": "2026-10-01T08:00:00Z", "a": 1}, {"a": 1}] == [one["data"] for one in bodies]
+    assert ["2026-10-01T08:00:00Z"] * 3 == [one["created_at"] for one in bodies]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from userpilot_async import Settings
+from userpilot_async import ConfigurationError, Settings
 from userpilot_async._settings import DeliverySettings
 from userpilot_async.parcelvoy import ParcelvoySettings
 
 NOT_COUNTS = [0, -1, 1.0, 1.5, True, "1", float("inf"), float("nan")]
 OWN = {"requests_per_minute": None, "burst": 100, "max_events": 500, "max_bytes": 512 * 1024}
+NAMES = {"occurred_at_key": None}
 SHARED = {field.name for field in attrs.fields(DeliverySettings)}
 
 
 def test_it_has_these_settings_and_those_of_every_destination():
-    assert {*OWN, *SHARED} == {field.name for field in attrs.fields(ParcelvoySettings)}
+    assert {*OWN, *NAMES, *SHARED} == {field.name for field in attrs.fields(ParcelvoySettings)}
 
 
-@pytest.mark.parametrize(("name", "value"), OWN.items())
+@pytest.mark.parametrize(("name", "value"), {**OWN, **NAMES}.items())
 def test_the_default_is_the_one_in_the_contract(name, value):
     assert value == getattr(ParcelvoySettings(), name)
 
@@ -63,7 +64,7 @@ def test_a_count_may_be_1(name):
     assert 1 == getattr(ParcelvoySettings(**{name: 1}), name)
 
 
-@pytest.mark.parametrize("name", sorted({*OWN, *SHARED}))
+@pytest.mark.parametrize("name", sorted({*OWN, *NAMES, *SHARED}))
 def test_a_setting_cannot_be_changed(name):
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(ParcelvoySettings(), name, 1)
@@ -78,3 +79,15 @@ def test_a_setting_of_userpilots_is_refused(name):
 def test_settings_are_given_by_name():
     with pytest.raises(TypeError):
         ParcelvoySettings(600)
+
+
+def test_no_request_is_larger_than_the_server_takes():
+    assert 1_048_576 == ParcelvoySettings(max_bytes=1_048_576).max_bytes
+    with pytest.raises(ConfigurationError, match="max_bytes must be at most 1,048,576"):
+        ParcelvoySettings(max_bytes=1_048_577)
+
+
+@pytest.mark.parametrize("value", ["", 1, b"at", "x" * 256])
+def test_what_is_no_name_of_a_property_is_refused(value):
+    with pytest.raises(ConfigurationError, match="occurred_at_key must be a name"):
+        ParcelvoySettings(occurred_at_key=value)

@@ -57,7 +57,7 @@ PUBLIC_OF_IMPORTS = {
     "lines", "rejected_path", "write_csv", "write_ndjson",
 }  # fmt: skip
 PUBLIC_OF_PARCELVOY = {
-    "Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track",
+    "CLEAR", "Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track",
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_all_of_sqlites_is_exactly_what_is_promised():
 
 @pytest.mark.parametrize("module", [userpilot_async, parcelvoy, sqlite], ids=lambda module: module.__name__)
 def test_all_is_sorted_and_everything_in_it_exists(module):
-    assert sorted(module.__all__) == module.__all__
+    assert sorted(module.__all__, key=lambda name: (not name.isupper(), name)) == module.__all__
     assert all(hasattr(module, name) for name in module.__all__)
 
 

@@ -22,7 +22,7 @@ from tests.scenes.data.test_data_values import numbers
 from tests.scenes.data.test_data_values import texts as strange_texts
 from userpilot_async import InvalidCall
 from userpilot_async.emulator import Emulator
-from userpilot_async.parcelvoy import DeadCall, ParcelvoyClient, ParcelvoySettings
+from userpilot_async.parcelvoy import CLEAR, DeadCall, ParcelvoyClient, ParcelvoySettings
 
 CANARY = "canary-canary"
 REQUIRED = {"os": "iOS", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
@@ -286,18 +286,21 @@ async def test_row_72_ids_that_are_none_at_all_are_refused_by_every_call(take: C
 
 @pytest.mark.anyio
 @pytest.mark.virtual
-async def test_row_72_what_is_known_of_a_person_or_device_can_be_taken_back_by_an_empty_text() -> None:
+async def test_row_72_what_is_known_of_a_person_or_device_can_be_taken_back() -> None:
     emulator = virtual_emulator()
     async with running(parcelvoy_of(emulator)) as parcelvoy:
-        await parcelvoy.identify("u", email="ann@example.com", phone="+1", locale="en")
+        await parcelvoy.identify("u", email="ann@example.com", phone="+1", locale="en", timezone="UTC")
         await parcelvoy.register_device("d", external_id="u", token="t", os_version="16", **REQUIRED)
         await parcelvoy.flush(10)
-        await parcelvoy.identify("u", email="", phone="", locale="")
+        await parcelvoy.identify("u", email=CLEAR, phone=CLEAR, locale=CLEAR, timezone=CLEAR)
         await parcelvoy.register_device("d", external_id="u", token="", os_version="", **REQUIRED)
 
-    store = emulator.store.parcelvoy
-    assert {"email": "", "phone": "", "locale": ""} == store.users[1].fields
-    assert "" == store.devices["d"].token
+    (user,) = emulator.store.parcelvoy.users.values()
+    (device,) = emulator.store.parcelvoy.devices.values()
+    assert {} == {name: value for name, value in user.fields.items() if value is not None}
+    assert "" == device.token
+    last = [one.payload for one in emulator.store.applied if one.kind == "identify"][-1]
+    assert {"external_id": "u", **dict.fromkeys(("email", "phone", "locale", "timezone")), "data": {}} == last
 
 
 @pytest.mark.anyio

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from tests.harness.stage.calls import Side, person
@@ -17,7 +18,7 @@ from tests.harness.stage.parcelvoy import ALIASES, DEVICE, EVENTS, PARCELVOY, al
 from tests.harness.stage.scenes import LIVE_WITHIN, Rehearsal, rehearsal
 from userpilot_async import InvalidCall, Receipt, Settings
 from userpilot_async.emulator import Fault
-from userpilot_async.parcelvoy import Alias, DeadCall, Identify, ParcelvoySettings, Track
+from userpilot_async.parcelvoy import Alias, DeadCall, Identify, ParcelvoyClient, ParcelvoySettings, Track
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
 
@@ -134,6 +135,36 @@ async def test_row_16_five_minutes_of_400_are_an_outage_of_that_server_and_cost_
 
         assert (0, 1_020) == (during.delivered, during.pending)
         assert 50 >= asked
+
+
+@pytest.mark.parametrize("key", ["pk_of_the_project", "SK_of_the_project", "of_something_else"])
+async def test_row_16_a_key_of_the_server_to_which_it_answers_401_is_not_to_blame(key: str) -> None:
+    """It cannot look the key up while its database is away: a few seconds, after which it takes the calls."""
+    statuses = iter([401] * 3)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(next(statuses, 204))
+
+    client = ParcelvoyClient(key, "https://parcelvoy.invalid", transport=httpx.MockTransport(answer))
+    async with client as parcelvoy:
+        await parcelvoy.track("opened", external_id="u1")
+        await anyio.sleep(5)
+        is_its_own = key.lower().startswith(("pk_", "sk_"))
+        assert is_its_own == (parcelvoy.statistics().paused is None)
+        await anyio.sleep(5 * MINUTE)
+        assert 1 == parcelvoy.statistics().delivered
+
+
+async def test_row_07_an_array_that_takes_the_server_longer_than_is_waited_for_is_doubled_once() -> None:
+    """The server goes on with what has timed out, so that each try of the same array would store it all again."""
+    async with far_away() as scene:
+        scene.goes_wrong("slow", path=EVENTS, body_over=80_000, latency=20.0)
+        await tracked(scene, 400)
+        await scene.drained(5 * MINUTE)
+
+        sizes = [request.rows for request in of_arrays(scene)]
+        assert (400, 800) == (sizes[0], sum(sizes))
+        assert 400 == scene.statistics.possible_duplicates
 
 
 # ── 22: 429 ──

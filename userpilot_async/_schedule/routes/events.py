@@ -144,7 +144,7 @@ class EventRoute:
         else:
             completion.possible_duplicates += load.calls if ambiguous else 0
             # What fails again and again may be one event's fault, and the others must not die of its company.
-            if load.calls > 1 and (verdict.doubtful or self._fails_again(load, meaning)):
+            if load.calls > 1 and (verdict.doubtful or verdict.split or self._fails_again(load, meaning)):
                 self._arrays.refused(load)
             self._context.send_again(load.queues, verdict, now)
 
