@@ -156,6 +156,8 @@ class Destination:
     """Calls that go alone, as they are."""
     once: frozenset[Kind] = frozenset()
     """Posts that the server takes once: the same one again is not sent."""
+    prefaces: Callable[[Kind, Key], Sequence[tuple[Kind, bytes]]] | None = None
+    """Posts, each of a kind that is taken once, that the server has to have before a call of this kind by this key."""
     files: Files | None = None
     imports: Imports | None = None
     call_of: Callable[[Kind, Key, Payload], Call]

@@ -49,6 +49,8 @@ class Intake:
     def add(self, ticket: Ticket, was_sent: bool) -> None:
         """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
         call_id, accepted_at, kind, key, payload = ticket
+        if self._to.prefaces is not None:
+            self._add_prefaces(kind, key, accepted_at)
         if kind == "track":
             self._add_event(call_id, accepted_at, key, cast("Event", payload), was_sent)
         elif kind in self._to.posts:
@@ -84,9 +86,18 @@ class Intake:
         queue.add(post)
         self._queues.came_in(queue)
 
+    def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
+        """Put what the server has to have before this call, in front of it: posts that no call stands for."""
+        for preface, body in self._to.prefaces(kind, key) if self._to.prefaces is not None else ():
+            if self._dedup.waiting(body) is None and not self._dedup.was_delivered(body):
+                self._add_post(Post(preface, [], accepted_at, body), key)
+
     def _is_known(self, post: Post) -> bool:
         """The same has been said before: the call has the outcome of the one that said it."""
         before = self._dedup.waiting(post.body)
+        if before is not None and not before.ids:  # a preface, which now stands for a call
+            before.ids, before.accepted_at = post.ids, post.accepted_at
+            return True
         if before is not None:
             before.ids += post.ids
             before.accepted_at = post.accepted_at  # it dies of the age of who said it last

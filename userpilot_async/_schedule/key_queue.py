@@ -35,7 +35,9 @@ class Post:
 
     kind: Kind
     ids: list[int]
-    """The first one carries it in the account; others said the same again, where once is enough."""
+    """The first one carries it in the account; others said the same again, where once is enough. None: no call said it,
+    but one that comes behind needs it.
+    """
     accepted_at: float
     body: bytes
     lost: bool = False

@@ -22,7 +22,7 @@ class Settlement:
 
     carriers: Sequence[int]
     """The ids that stand for all of it in the account: one, or the events of an array that were delivered together;
-    none for a row made of what others' identifies say.
+    none for a row made of what others' identifies say, or a post that another call needs.
     """
     merged: Sequence[int]
     """Ids that share the carrier's outcome."""
@@ -79,7 +79,8 @@ class Settlements:
             if not head.settled and outcome.status == "delivered":
                 self.done.append(Settlement((), (), outcome, 0, head, riders=list(head.ids)))
         elif isinstance(head, Post):
-            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, len(head.body), head, words))
+            size = len(head.body) if head.ids else 0
+            self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, size, head, words))
         else:
             call_id, _, event = head
             self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, words))

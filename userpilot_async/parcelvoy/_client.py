@@ -27,6 +27,7 @@ from .._runtime.log import log
 from ._calls import Alias, Call, Data, Device, Field, Identify, Track
 from ._destination import PREFIXES, OnDead, ParcelvoySettings, checked_call, checked_event, parcelvoy
 from ._like_ids import LikeIds
+from ._pairs import Pairs
 
 LONGER = 4  # times as long as usual is waited for an answer after time-outs: the server goes on with what timed out
 NOWHERE = "https://parcelvoy.invalid"  # of a client that is switched off, and was not told where its server is
@@ -82,6 +83,7 @@ class ParcelvoyClient(DeliveryClient):
         destination = parcelvoy(settings, lambda: keys.starts_with(PREFIXES))
         super().__init__(destination, connection, settings, made, on_dead, switch)
         self._like_ids = LikeIds(self._warn_of_like_ids)
+        self._pairs = Pairs()
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
@@ -202,6 +204,7 @@ class ParcelvoyClient(DeliveryClient):
 
     def _checked(self, call: Call) -> Checked:
         checked = checked_call(call, self.settings.occurred_at_key)
+        self._pairs.check(call.external_id, call.anonymous_id)
         self._like_ids.see(call.external_id, call.anonymous_id)
         return checked
 

@@ -7,7 +7,7 @@ Source: docs.parcelvoy.com, "Client API", read 2026-10; where a real server was 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, cast  # noqa: F401  # Literal and WhenFull are in fields that classes here inherit
 
@@ -101,8 +101,9 @@ def parcelvoy(settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool
         row_body=lambda row: encode_json(_row_fields(row)).encode(),
         row_call=lambda row: Identify(**with_clear(_row_fields(row))),
         merges=merges,
-        posts={"alias": _ALIAS, "device": _DEVICES},
-        once=frozenset({"alias"}),
+        posts={"alias": _ALIAS, "device": _DEVICES, "person": _IDENTIFY},
+        once=frozenset({"alias", "person"}),
+        prefaces=_prefaces,
         call_of=call_of,
         reads=lambda verdict: _read(verdict, key_is_one),
         lost_call=DeadCall,
@@ -131,6 +132,24 @@ def _read(verdict: Verdict, key_is_one: Callable[[], bool]) -> Verdict:
     if meaning is Meaning.INVALID and status != 422:
         return attrs.evolve(verdict, meaning=Meaning.MISCONFIGURED)
     return attrs.evolve(verdict, split=True) if status is None and verdict.detail == TIMEOUT else verdict
+
+
+def _prefaces(kind: Kind, key: Key) -> Sequence[tuple[Kind, bytes]]:
+    """Give what a call needs before it: the server writes a second id on a person by an alias only, and keeps no device
+    of somebody whom it has not met (both seen).
+    """
+    keys = (key,) if isinstance(key, str) else key
+    ids = {"external_id" if one.startswith("e:") else "anonymous_id": one[2:] for one in keys}
+    needed: list[tuple[Kind, bytes]] = []
+    if len(ids) == 2 and kind != "alias":
+        needed.append(("alias", _alias_body(ids)))
+    if kind == "device":
+        needed.append(("person", encode_json({**ids, "data": {}}).encode()))
+    return needed
+
+
+def _alias_body(ids: Mapping[str, str]) -> bytes:
+    return encode_json({name: ids[name] for name in ("anonymous_id", "external_id")}).encode()
 
 
 def _fits(row: Row, payload: IdentifyPayload) -> bool:
@@ -223,7 +242,7 @@ def checked_call(call: Call, occurred_at_key: str | None = None) -> tuple[Kind, 
         return "user", keys_of(fields), (data, fields, size, None), size
     if isinstance(call, Alias):
         ids = {"anonymous_id": call.anonymous_id, "external_id": call.external_id}
-        body = encode_json(ids).encode()
+        body = _alias_body(ids)
         return "alias", keys_of(ids), body, len(body)
     body = encode_json(call.body()).encode()
     return "device", keys_of(call.body()), body, len(body)
