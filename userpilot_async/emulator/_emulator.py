@@ -24,7 +24,7 @@ from userpilot_async.emulator._wire import WireError
 
 
 class Emulator:
-    """Userpilot's realtime API and Parcelvoy's client API by their documented rules, as one ASGI app.
+    """Userpilot's realtime API by its documented rules, and Parcelvoy's client API as its server does, as one ASGI app.
 
     Parcelvoy's routes are under `/api/client`; they want a `Bearer` key, know no rate limit, and leave what they
     receive in `store.parcelvoy`, and what the server would lose in its `lost`. Faults, keys, the request log and the

@@ -103,7 +103,7 @@ class Api:
     scheme: str  # of the Authorization header
     error_body: Callable[[Sequence[WireError]], Payload]
     key_errors: Callable[[str, Collection[str] | None], list[WireError]]
-    """What is wrong with a key, which is empty if none came; of the accepted keys None takes any."""
+    """Lists what is wrong with a key (empty if none came), given the accepted ones (None: any)."""
     version: str | None = None  # the only value of X-API-Version that is taken; None: the header is not looked at
     limited: bool = False  # each family has a rate window, and each answer tells what is left of it
     scheme_in_any_case: bool = True

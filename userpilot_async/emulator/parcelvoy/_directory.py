@@ -1,4 +1,4 @@
-"""Who is who: the numbers of people, by their ids. Pure.
+"""The directory of people: their numbers, by their ids. Pure.
 
 Source: parcelvoy/platform 2.3.3, `UserRepository.ts` and `UserPatchJob.ts`, and what was seen at such a server.
 """
@@ -24,7 +24,7 @@ class Placement:
     """The person whom a call is about, and why the call is lost, if it is."""
 
     number: int | None = None
-    """Nobody, unless the call finds or makes one before it is lost."""
+    """None, unless the call finds or makes a person before it is lost."""
     reason: str | None = None
 
 
@@ -37,13 +37,13 @@ class Directory:
     """
 
     _numbers: MutableMapping[tuple[IdKind, str], int | None] = attrs.field(factory=dict)
-    """None: an id that was somebody's."""
+    """Of an id that somebody had before: None."""
     _folded: MutableMapping[tuple[IdKind, str], int | None] = attrs.field(factory=dict)
     _ids: MutableMapping[tuple[IdKind, int], str | None] = attrs.field(factory=dict)
     _people: int = 0
 
     def trial(self) -> Directory:
-        """A directory that begins with what this one has, and leaves it alone."""
+        """Make a directory that begins with what this one has, and leaves it alone."""
         return Directory(ChainMap({}, self._numbers), ChainMap({}, self._folded), ChainMap({}, self._ids), self._people)
 
     def find(self, ids: Payload) -> int | None:

@@ -26,7 +26,7 @@ IGNORED = frozenset({"anonymous_id", "external_id", "created_at", "updated_at", 
 
 
 def lost_text(name: str, text: str, most: int | None = None) -> str | None:
-    """A value that a column of text does not hold."""
+    """Look at a value for a column of text."""
     most = LENGTHS[name] if most is None else most
     if len(text) > most:
         return f"{name} has {len(text)} characters, and the database holds {most}"
@@ -34,7 +34,7 @@ def lost_text(name: str, text: str, most: int | None = None) -> str | None:
 
 
 def lost_user(traits: Payload) -> str | None:
-    """What is said of a user. The ids are not looked at here."""
+    """Look at what is said of a user, but for the ids."""
     for name, value in traits.items():
         if name == "data":
             reason = lost_json(name, value)
@@ -54,12 +54,12 @@ def lost_event(event: Payload) -> str | None:
 
 
 def lost_device(device: Payload) -> str | None:
-    """All of it is stored in a JSON list, and so two levels deeper."""
+    """Look at a device: all of it is stored, in a list, and so two levels deeper."""
     return lost_json("the device", [device])
 
 
 def lost_json(name: str, value: object) -> str | None:
-    """A value that a column of JSON does not hold. Looked through level by level, since recursion has its limit."""
+    """Look at a value for a column of JSON, level by level, since recursion has its limit."""
     level = [value]
     for depth in range(LEVELS + 1):
         nested: list[object] = []

@@ -19,7 +19,7 @@ class User:
     first_seen: float
     last_seen: float
     anonymous_ids: list[str] = attrs.field(factory=list)
-    """One at most: the server keeps one, and forgets it when a new one is written."""
+    """The server keeps at most one, and forgets it when a new one is written."""
     fields: dict[str, str] = attrs.field(factory=dict)
     """Of email, phone, timezone and locale those that are not null."""
     data: dict[str, Any] = attrs.field(factory=dict)  # `Any`: whatever JSON holds
@@ -66,4 +66,4 @@ class Lost:
     kind: AppliedKind
     payload: Payload
     reason: str
-    """Why, in a sentence."""
+    """Says in a sentence why."""

@@ -107,10 +107,12 @@ def _take(store: Store, call: Call, kind: AppliedKind, payloads: Sequence[Payloa
     parcelvoy = store.parcelvoy
     if parcelvoy.strict:
         obey(parcelvoy.refusals(kind, payloads))
+    writes = {"alias": parcelvoy.alias, "device": parcelvoy.register, "event": parcelvoy.post}
+    write = writes.get(kind, parcelvoy.identify)
 
     def take_all() -> None:
         for payload in payloads:
-            parcelvoy.take(kind, payload, call.now)
+            write(payload, call.now)
 
     return apply_now(call, take_all, status=204, rows=rows)
 

@@ -27,7 +27,7 @@ class Store:
 
     def __init__(self, log: AppliedLog, *, strict: bool = False) -> None:
         self.strict = strict
-        """Whether calls that would be lost are refused."""
+        """Calls that would be lost are refused."""
         self.users: dict[int, User] = {}
         """By number; `find` takes an id."""
         self.events: list[Event] = []
@@ -46,7 +46,7 @@ class Store:
         return None if number is None else self.users[number]
 
     def refusals(self, kind: AppliedKind, payloads: Sequence[Payload]) -> list[WireError]:
-        """What `strict` refuses: the calls that would be lost, taken one after the other."""
+        """List what a strict server refuses: the calls that would be lost, if they came one after the other."""
         directory = self._directory.trial()
         errors: list[WireError] = []
         for number, payload in enumerate(payloads, start=1):
@@ -55,50 +55,21 @@ class Store:
                 errors.append(WireError(REJECTED, reason, f"row {number}" if len(payloads) > 1 else ""))
         return errors
 
-    def take(self, kind: AppliedKind, payload: Payload, stamp: float) -> None:
-        """Apply a call of valid content, or write down that it is lost."""
-        placed = self._directory.place(kind, payload)
-        known = placed.number in self.users
-        user = None if placed.number is None else self._met(placed.number, stamp)
-        if user is not None and kind == "event":
-            _learn(user, payload.get("user") or {})  # before the database looks at the event
-        if user is None or placed.reason is not None:
-            self.lost.append(Lost(stamp, kind, payload, placed.reason or ""))
-            return
-        subject = payload.get("external_id") or payload.get("anonymous_id") or ""
-        sequence = self._log.add(kind, subject, payload, stamp, "parcelvoy")
-        if kind == "identify":
-            _learn(user, payload)
-        elif kind == "alias":
+    def identify(self, payload: Payload, stamp: float) -> None:
+        """Merge what is said of a user, who is made if there is none."""
+        if applied := self._apply("identify", payload, stamp):
+            _learn(applied[0], payload)
+
+    def alias(self, payload: Payload, stamp: float) -> None:
+        """Give another `external_id` to the user with the `previous_id`, or else to the one with the `anonymous_id`."""
+        if self._apply("alias", payload, stamp):
             self.aliases[payload["anonymous_id"]] = payload["external_id"]
-        elif kind == "device":
-            self._register(user, payload, stamp)
-        else:
-            self._post(user, payload, sequence, stamp, known=known)
 
-    def counts(self) -> dict[str, int]:
-        return {
-            "users": len(self.users),
-            "events": len(self.events),
-            "devices": len(self.devices),
-            "aliases": len(self.aliases),
-            "lost": len(self.lost),
-        }
-
-    def _met(self, number: int, stamp: float) -> User:
-        """The user of this number, made if there is none, with the ids that the directory has, and seen now."""
-        user = self.users.get(number)
-        if user is None:
-            user = self.users[number] = User(number, None, stamp, stamp)
-        anonymous_id = self._directory.id_of("anonymous_id", number)
-        user.external_id = self._directory.id_of("external_id", number)
-        user.anonymous_ids = [] if anonymous_id is None else [anonymous_id]
-        user.last_seen = stamp
-        return user
-
-    def _register(self, user: User, payload: Payload, stamp: float) -> None:
+    def register(self, payload: Payload, stamp: float) -> None:
         """Create or update a device: the first of the user's with this `device_id` or token, which may get a new id."""
-        device_id, token = payload["device_id"], payload.get("token")
+        if not (applied := self._apply("device", payload, stamp)):
+            return
+        user, device_id, token = applied[0], payload["device_id"], payload.get("token")
         given = {name: payload[name] for name in (*DEVICE_REQUIRED, *DEVICE_OPTIONAL) if name in payload}
         for place, known in enumerate(user.devices):
             device = self.devices[user.number, known]
@@ -113,8 +84,12 @@ class Store:
         self.devices[user.number, device_id] = device
         user.devices = list(dict.fromkeys(user.devices))  # one may have had the new id already
 
-    def _post(self, user: User, payload: Payload, sequence: int, stamp: float, *, known: bool) -> None:
-        """Store an event, dated now: the server does not look at its `created_at`."""
+    def post(self, payload: Payload, stamp: float) -> None:
+        """Store an event, dated now; what a nested `user` says is taken in first, even if the event is lost then."""
+        known = self._directory.find(payload) is not None
+        if not (applied := self._apply("event", payload, stamp)):
+            return
+        user, sequence = applied
         event = Event(
             sequence=sequence,
             stamp=stamp,
@@ -127,6 +102,38 @@ class Store:
             user_known=known,
         )
         self.events.append(event)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "users": len(self.users),
+            "events": len(self.events),
+            "devices": len(self.devices),
+            "aliases": len(self.aliases),
+            "lost": len(self.lost),
+        }
+
+    def _apply(self, kind: AppliedKind, payload: Payload, stamp: float) -> tuple[User, int] | None:
+        """The user whom a call is about, and its number in the applied log; or None, and the call is in `lost`."""
+        placed = self._directory.place(kind, payload)
+        user = None if placed.number is None else self._met(placed.number, stamp)
+        if user is not None and kind == "event":
+            _learn(user, payload.get("user") or {})
+        if user is None or placed.reason is not None:
+            self.lost.append(Lost(stamp, kind, payload, placed.reason or ""))
+            return None
+        subject = payload.get("external_id") or payload.get("anonymous_id") or ""
+        return user, self._log.add(kind, subject, payload, stamp, "parcelvoy")
+
+    def _met(self, number: int, stamp: float) -> User:
+        """The user of this number, made if there is none, with the ids that the directory has, and seen now."""
+        user = self.users.get(number)
+        if user is None:
+            user = self.users[number] = User(number, None, stamp, stamp)
+        anonymous_id = self._directory.id_of("anonymous_id", number)
+        user.external_id = self._directory.id_of("external_id", number)
+        user.anonymous_ids = [] if anonymous_id is None else [anonymous_id]
+        user.last_seen = stamp
+        return user
 
 
 def _learn(user: User, traits: Payload) -> None:
