@@ -4,8 +4,8 @@
     client = httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url="https://emulator")
 
 or `python -m userpilot_async.emulator --port 8080`. Userpilot's API follows its documented rules. Parcelvoy's, in
-`parcelvoy/`, does what a Parcelvoy 2.3.3 was seen to do; its routes are under `/api/client`, and what they received is in
-`emulator.store.parcelvoy`. No code is shared with the clients, so that the emulator can be right when they are wrong.
+`parcelvoy/`, does what a Parcelvoy 2.3.3 was seen to do: its routes are under `/api/client`, and what they received is
+in `emulator.store.parcelvoy`. No code is shared with the clients, so that the emulator can be right when they are not.
 
 A request passes these modules:
 

@@ -24,7 +24,7 @@ class Placement:
     """The person whom a call is about, and why the call is lost, if it is."""
 
     number: int | None = None
-    """None, unless the call finds or makes a person before it is lost."""
+    """Number of the person whom the call finds or makes before it is lost; None if there is nobody."""
     reason: str | None = None
 
 
@@ -79,7 +79,7 @@ class Directory:
         if not any(ids.get(kind) for kind in KINDS):
             return Placement(None, losses.NOBODY)
         number = self.find(ids)
-        new = {kind: ids.get(kind) for kind in KINDS}
+        new: dict[IdKind, str | None] = {kind: ids.get(kind) for kind in KINDS}
         if number is not None:
             writes = patched and "anonymous_id" in ids and self._exact("anonymous_id", new["anonymous_id"]) is None
             new = {"anonymous_id": new["anonymous_id"]} if writes else {}
