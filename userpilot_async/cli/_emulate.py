@@ -53,9 +53,10 @@ def emulator_package() -> ModuleType:
 @click.option("--no-imports", is_flag=True, help="Refuse imports, as for a plan without them.")
 @click.option("--allow-host", multiple=True, metavar="NAME",
               help="Answer requests for this host, too, such as a container's name; may be repeated.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Refuse with 422 what a Parcelvoy server answers with 204 and loses.")
 def emulate(
     host: str, port: int, speed: float, api_key: tuple[str, ...], rate_limit: int, latency: float, no_imports: bool,
-    allow_host: tuple[str, ...],
+    allow_host: tuple[str, ...], strict: bool,
 ) -> None:  # fmt: skip
     """Serve an emulator of Userpilot's realtime API, and of Parcelvoy's client API, until Ctrl-C.
 
@@ -68,7 +69,7 @@ def emulate(
     try:
         app = emulator.Emulator(
             api_keys=api_key or None, speed=speed, rate_limit=rate_limit, latency=latency,
-            imports_enabled=not no_imports, allow_hosts=allow_host,
+            imports_enabled=not no_imports, allow_hosts=allow_host, strict=strict,
         )  # fmt: skip
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None

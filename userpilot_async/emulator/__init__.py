@@ -3,9 +3,9 @@
     emulator = Emulator(speed=60)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url="https://emulator")
 
-or `python -m userpilot_async.emulator --port 8080`. Both APIs follow their documented rules. Parcelvoy's routes, in
-`parcelvoy/`, are under `/api/client`; what they received is in `emulator.store.parcelvoy`. No code is shared with the
-clients, so that the emulator can be right when they are wrong.
+or `python -m userpilot_async.emulator --port 8080`. Userpilot's API follows its documented rules. Parcelvoy's, in
+`parcelvoy/`, does what a Parcelvoy 2.3.3 was seen to do: its routes are under `/api/client`, and what they received is
+in `emulator.store.parcelvoy`. No code is shared with the clients, so that the emulator can be right when they are not.
 
 A request passes these modules:
 
@@ -15,7 +15,7 @@ A request passes these modules:
               ──▶ _faults      the fault that befalls the call, if there is one
               ──▶ _door        its size, key, and rate limit (_windows)               413, 401, 429
               ──▶ _routes      its body against the documented rules (_rules, _files) 400, 422
-              ──▶ _store       users, companies, events (_records), jobs (_jobs)      200, 202
+              ──▶ _store       users, companies, events (_records), jobs (_jobs)      200, 202, 204
 
 No task runs in the background: jobs are brought up to the emulator's clock by each request.
 """

@@ -22,6 +22,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-imports", action="store_true", help="refuse imports, like a plan without them")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="answer requests for this host, too; may be repeated")  # fmt: skip
+    parser.add_argument("--strict", action="store_true", help="refuse what a Parcelvoy server takes and loses")
     parser.add_argument("--verbose", action="store_true", help="log every request to stderr")
     return parser.parse_args(argv)
 
@@ -35,6 +36,7 @@ def made(options: argparse.Namespace) -> Emulator:
         latency=options.latency,
         imports_enabled=not options.no_imports,
         allow_hosts=options.allow_host,
+        strict=options.strict,
     )
 
 

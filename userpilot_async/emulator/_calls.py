@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -28,6 +29,7 @@ class Call:
     apply: bool | None = None  # what a fault says about changing the store; None for a call without fault
     script: JobScript = attrs.field(factory=JobScript)
     query: str = ""
+    content: Any = None  # what the API's `read` made of the body
 
     @property
     def content_type(self) -> str:
@@ -40,7 +42,8 @@ class Route:
     endpoint: Callable[[Store, Call], Answer]
     api: Api = USERPILOT
     max_body: int = MAX_FILE_BYTES + FRAMING
-    """Bytes that are read of a body: a larger one is answered with 413."""
+    """Bytes that are read of a body. A larger one is answered with 413, unless the API has its own `read`."""
+    needs_key: bool = True
 
 
 def apply_now(call: Call, write: Callable[[], None], *, status: int = 202, rows: int = 1) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import attrs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from userpilot_async.emulator._bodies import SMALL, read_body
@@ -22,6 +23,15 @@ from userpilot_async.emulator._wire import Refused
 PREFIX = "/__emulator__"
 PAGE = 100  # items a page holds if `limit` is not given
 DIGITS = 18  # of a number in a query; Python slices by no larger ones
+
+
+class Json(Response):
+    """JSON in ASCII: what a call was made of may have had half of a surrogate pair in it, which UTF-8 cannot say."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class Controlled(Protocol):
@@ -59,6 +69,7 @@ class Control:
             Route("/parcelvoy/users/{id:path}", self.parcelvoy_user),
             Route("/parcelvoy/events", self.parcelvoy_events),
             Route("/parcelvoy/devices", self.parcelvoy_devices),
+            Route("/parcelvoy/lost", self.parcelvoy_lost),
             Route("/applied", self.applied),
             Route("/requests", self.requests),
             Route("/jobs", self.jobs),
@@ -70,11 +81,11 @@ class Control:
         return Starlette(routes=[Mount(PREFIX, routes=routes)])
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "now": self._emulator.advance()})
+        return Json({"status": "ok", "now": self._emulator.advance()})
 
     async def counters(self, request: Request) -> Response:
         now = self._emulator.advance()
-        return JSONResponse(_plain(self._emulator.store.counters(now)))
+        return Json(_plain(self._emulator.store.counters(now)))
 
     async def users(self, request: Request) -> Response:
         self._emulator.advance()
@@ -113,6 +124,10 @@ class Control:
     async def parcelvoy_devices(self, request: Request) -> Response:
         return _page(request, list(self._emulator.store.parcelvoy.devices.values()))
 
+    async def parcelvoy_lost(self, request: Request) -> Response:
+        """Calls that were answered 204 and not applied, with the reason."""
+        return _page(request, self._emulator.store.parcelvoy.lost)
+
     async def applied(self, request: Request) -> Response:
         self._emulator.advance()
         return _page(request, self._emulator.store.applied)
@@ -129,22 +144,22 @@ class Control:
         return Response(status_code=204)
 
     async def faults(self, request: Request) -> Response:
-        return JSONResponse({"faults": [_armed(armed) for armed in self._emulator.faults]})
+        return Json({"faults": [_armed(armed) for armed in self._emulator.faults]})
 
     async def add_faults(self, request: Request) -> Response:
         """Take one fault or a list of them; none is added if one is wrong."""
         body = await read_body(request, SMALL)
         if body.size > SMALL:
-            return JSONResponse({"error": f"the body has more than {SMALL} bytes"}, status_code=413)
+            return Json({"error": f"the body has more than {SMALL} bytes"}, status_code=413)
         try:
             specs = parse_json(body.content)
             faults = [Fault.from_json(spec) for spec in (specs if isinstance(specs, list) else [specs])]
         except Refused as refused:
-            return JSONResponse({"error": str(refused)}, status_code=400)
+            return Json({"error": str(refused)}, status_code=400)
         except ValueError as exc:
-            return JSONResponse({"error": str(exc)}, status_code=400)
+            return Json({"error": str(exc)}, status_code=400)
         added = [self._emulator.faults.add(fault) for fault in faults]
-        return JSONResponse({"faults": [fault.as_json() for fault in added]}, status_code=201)
+        return Json({"faults": [fault.as_json() for fault in added]}, status_code=201)
 
     async def remove_faults(self, request: Request) -> Response:
         """Remove those of `?name=`, or all."""
@@ -159,7 +174,7 @@ class Control:
 def _page(request: Request, items: Sequence[object]) -> Response:
     offset, limit = _number(request, "offset", 0), _number(request, "limit", PAGE)
     shown = [_plain(item) for item in items[offset : offset + limit]]
-    return JSONResponse({"total": len(items), "offset": offset, "limit": limit, "items": shown})
+    return Json({"total": len(items), "offset": offset, "limit": limit, "items": shown})
 
 
 def _number(request: Request, name: str, default: int) -> int:
@@ -172,7 +187,7 @@ def _number(request: Request, name: str, default: int) -> int:
 def _one(profile: object) -> Response:
     if profile is None:
         raise HTTPException(404, "there is no such profile")
-    return JSONResponse(_plain(profile))
+    return Json(_plain(profile))
 
 
 def _plain(item: Any) -> Any:

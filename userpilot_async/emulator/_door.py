@@ -14,7 +14,7 @@ from userpilot_async.emulator._faults import Fault
 from userpilot_async.emulator._records import Requested
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._windows import Windows
-from userpilot_async.emulator._wire import Answer, Refused, refuse
+from userpilot_async.emulator._wire import Answer, Refused, obey, refuse
 
 
 @attrs.frozen
@@ -30,9 +30,8 @@ class Visitor:
 
     @property
     def key(self) -> str:
-        """The API key, or nothing. The scheme is that of the route's API, in any case."""
-        scheme, _, key = self.headers.get("authorization", "").partition(" ")
-        return key.strip() if scheme.lower() == self.route.api.scheme else ""
+        """The API key, or nothing."""
+        return self.route.api.key_of(self.headers)
 
 
 class Door:
@@ -75,15 +74,16 @@ class Door:
 
     def _admit(self, visitor: Visitor, fault: Fault, account: str, now: float) -> Answer:
         """Key, then window, then endpoint. A 401, scripted or not, spends nothing of the window."""
-        api = visitor.route.api
+        api, content = visitor.route.api, None
         if not fault.refuses:
+            content = api.read(visitor.method, visitor.headers, visitor.body) if api.read else None
             self._check_key(visitor)
         counted = api.limited and not (fault.refuses and fault.status == 401)
         if counted and not self._windows.take(account, visitor.route.family, now):
             raise refuse(429, f"more than {self._windows.limit} requests in this minute")
         if fault.refuses:
             return fault.disguise(Answer(202), api)
-        if visitor.body.size > visitor.route.max_body:
+        if api.read is None and visitor.body.size > visitor.route.max_body:
             raise refuse(413, f"the body has more than {visitor.route.max_body} bytes")
         if api.version not in (None, visitor.headers.get("x-api-version")):
             raise refuse(400, f"the header X-API-Version must be {api.version}")
@@ -97,13 +97,13 @@ class Door:
             fault.apply,
             fault.script(),
             visitor.query,
+            content,
         )
         return fault.disguise(visitor.route.endpoint(self._store, call), api)
 
     def _check_key(self, visitor: Visitor) -> None:
-        known = bool(visitor.key) if self._api_keys is None else visitor.key in self._api_keys
-        if not known:
-            raise refuse(401, "the API key is missing or wrong")
+        if visitor.route.needs_key:
+            obey(visitor.route.api.key_errors(visitor.key, self._api_keys))
         if visitor.route.family == "imports" and not self._imports_enabled:
             raise refuse(401, "the plan of this account has no imports")
 

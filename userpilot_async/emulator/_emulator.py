@@ -24,10 +24,11 @@ from userpilot_async.emulator._wire import WireError
 
 
 class Emulator:
-    """Userpilot's realtime API and Parcelvoy's client API by their documented rules, as one ASGI app.
+    """Userpilot's realtime API by its documented rules, and Parcelvoy's client API as its server does, as one ASGI app.
 
-    Parcelvoy's four routes are under `/api/client`; they want a `Bearer` key, know no rate limit, and leave what they
-    receive in `store.parcelvoy`. Faults, keys, the request log and the applied log are common to both.
+    Parcelvoy's routes are under `/api/client`; they want a `Bearer` key, know no rate limit, and leave what they
+    receive in `store.parcelvoy`, and what the server would lose in its `lost`. Faults, keys, the request log and the
+    applied log are common to both.
 
     There are no background tasks: jobs are brought up to `clock()` by each request that comes in, so a virtual clock
     moves them as well as a real one. Nothing here knows of any client.
@@ -56,6 +57,7 @@ class Emulator:
         jobs_paging: Paging = "page",
         seed: int | None = None,
         allow_hosts: Iterable[str] = (),
+        strict: bool = False,
     ) -> None:
         """Start with an empty account on either side.
 
@@ -65,7 +67,8 @@ class Emulator:
         plan without them does. The job list shows `jobs_per_page`; `jobs_paging` is how to see the rest: "page" takes
         `?page=2`, "links" puts an object with a link to the next page around the list, "hidden" knows no way. `seed`
         makes the faults' probabilities repeatable. `allow_hosts`: names, without ports, by which others reach it, such
-        as the service's name in a Compose file.
+        as the service's name in a Compose file. `strict` refuses with 422, and the reason, the calls that a Parcelvoy
+        server answers with 204 and loses.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")
@@ -82,6 +85,7 @@ class Emulator:
         self._speed = speed
         self._imports_enabled = imports_enabled
         self._jobs_per_page = jobs_per_page
+        self._strict = strict
         self._jobs_paging: Paging = jobs_paging
         self._chance = random.Random(seed)
         self._guard = Guard(allow_hosts)
@@ -90,7 +94,9 @@ class Emulator:
 
     def reset(self) -> None:
         """An empty account again: a new `store`, fresh rate windows, no faults."""
-        self.store = Store(self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging)
+        self.store = Store(
+            self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict
+        )
         self.faults = Faults(self._chance)
         self._door = Door(
             self.store, Windows(self.rate_limit), api_keys=self._api_keys, imports_enabled=self._imports_enabled

@@ -121,4 +121,4 @@ class Counters:
     jobs: dict[str, int]  # status → count
     event_name_bytes: int  # of all unique event names together
     events_over_name_limit: int  # accepted, though their new name went beyond 512 KB
-    parcelvoy: dict[str, int]  # users, events, devices, aliases
+    parcelvoy: dict[str, int]  # users, events, devices, aliases, lost

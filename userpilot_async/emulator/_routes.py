@@ -17,20 +17,21 @@ from userpilot_async.emulator._files import Upload, parse_ndjson, parse_object, 
 from userpilot_async.emulator._import_rows import import_row_errors
 from userpilot_async.emulator._jobs import JobKind
 from userpilot_async.emulator._store import Store
-from userpilot_async.emulator._wire import USERPILOT, Answer, Payload, json_answer, obey, refuse
+from userpilot_async.emulator._wire import Answer, Payload, json_answer, obey, refuse
 from userpilot_async.emulator.parcelvoy import _routes as parcelvoy
 
 
 def find_route(method: str, path: str) -> Route:
     """The route of a path; a job's id is one segment of it, whatever the quoting in it spells out."""
+    if path.lower().startswith(parcelvoy.PREFIX):
+        return parcelvoy.find_route(method, path)
     segments = tuple(unquote(segment) for segment in path.split("/")[1:])
     if segments[:2] == ("v1", "background_jobs") and len(segments) == 3:
         segments = ("v1", "background_jobs", "{job_id}")
-    api = parcelvoy.PARCELVOY if segments[:2] == parcelvoy.PREFIX else USERPILOT
     methods = ROUTES.get(segments)
     if methods is None:
-        return Route("other", not_found, api, SMALL)
-    return methods.get(method) or Route("other", wrong_method, api, SMALL)
+        return Route("other", not_found, max_body=SMALL)
+    return methods.get(method) or Route("other", wrong_method, max_body=SMALL)
 
 
 def identify(store: Store, call: Call) -> Answer:
@@ -128,7 +129,6 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
     ("v1", "background_jobs", "{job_id}"): {"GET": Route("jobs", show_job, max_body=SMALL)},
     ("v1", "users"): {"DELETE": Route("deletions", delete_users)},
     ("v1", "companies"): {"DELETE": Route("deletions", delete_companies)},
-    **parcelvoy.ROUTES,
 }
 
 

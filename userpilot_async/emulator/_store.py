@@ -26,7 +26,14 @@ class Store:
     Read the attributes freely; only `advance`, `identify` and their neighbours should change them.
     """
 
-    def __init__(self, speed: float = 1.0, *, jobs_per_page: int = JOBS_PER_PAGE, jobs_paging: Paging = "page") -> None:
+    def __init__(
+        self,
+        speed: float = 1.0,
+        *,
+        jobs_per_page: int = JOBS_PER_PAGE,
+        jobs_paging: Paging = "page",
+        strict: bool = False,
+    ) -> None:
         self.jobs_per_page = jobs_per_page
         self.jobs_paging: Paging = jobs_paging
         self.users: dict[str, User] = {}
@@ -37,7 +44,7 @@ class Store:
         self.jobs = Jobs(speed)
         self._log = AppliedLog()
         self.applied = self._log.entries
-        self.parcelvoy = parcelvoy.Store(self._log)
+        self.parcelvoy = parcelvoy.Store(self._log, strict=strict)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._tracked: set[bytes] = set()
         self._event_names: set[str] = set()

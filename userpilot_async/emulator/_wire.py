@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
+
+from userpilot_async.emulator._bodies import Body
 
 Payload: TypeAlias = dict[str, Any]
 """A parsed JSON object. `Any`, because whoever sent it may have put anything into it."""
@@ -23,6 +25,7 @@ Family: TypeAlias = Literal[
     "parcelvoy_alias",
     "parcelvoy_devices",
     "parcelvoy_events",
+    "parcelvoy_users",
     "other",
 ]
 """Endpoints that are counted together, and share one rate window where there is one."""
@@ -39,6 +42,8 @@ class WireError:
     status: int
     message: str
     details: str = ""
+    code: int | None = None
+    """Parcelvoy's number for the error, if it has one."""
 
     def as_json(self) -> Payload:
         known = self.status in HTTPStatus.__members__.values()  # a proxy's 520 has no phrase
@@ -95,14 +100,31 @@ def json_answer(status: int, content: object, *, rows: int = 0, filename: str | 
 class Api:
     """The demands of all endpoints of one vendor on a call, and the shape of their complaints."""
 
-    scheme: str  # of the Authorization header, in lower case; it is taken in any
+    scheme: str  # of the Authorization header
     error_body: Callable[[Sequence[WireError]], Payload]
+    key_errors: Callable[[str, Collection[str] | None], list[WireError]]
+    """Lists what is wrong with a key (empty if none came), given the accepted ones (None: any)."""
     version: str | None = None  # the only value of X-API-Version that is taken; None: the header is not looked at
     limited: bool = False  # each family has a rate window, and each answer tells what is left of it
+    scheme_in_any_case: bool = True
+    read: Callable[[str, Mapping[str, str], Body], Any] | None = None
+    """Reads a body by the request's method and headers, or refuses it, before the key is looked at. The endpoint gets
+    the result (`Any`: whatever it wants) as `Call.content`. None: the endpoint reads the body."""
+
+    def key_of(self, headers: Mapping[str, str]) -> str:
+        """The key in the Authorization header, or nothing."""
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        same = scheme.lower() == self.scheme.lower() if self.scheme_in_any_case else scheme == self.scheme
+        return key.strip() if same else ""
 
     def complain(self, errors: Sequence[WireError]) -> Answer:
         """The answer to a refused call; its status is that of the first error."""
         return json_answer(errors[0].status, self.error_body(errors))
+
+
+def _key_errors(key: str, accepted: Collection[str] | None) -> list[WireError]:
+    known = bool(key) if accepted is None else key in accepted
+    return [] if known else [WireError(401, "the API key is missing or wrong")]
 
 
 def _all_errors(errors: Sequence[WireError]) -> Payload:
@@ -110,4 +132,4 @@ def _all_errors(errors: Sequence[WireError]) -> Payload:
 
 
 # The scheme is written `Token` and `token` by the vendor.
-USERPILOT = Api("token", _all_errors, version=API_VERSION, limited=True)
+USERPILOT = Api("Token", _all_errors, _key_errors, version=API_VERSION, limited=True)

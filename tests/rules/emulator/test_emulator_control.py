@@ -94,7 +94,7 @@ async def test_the_counters_sum_up(control, populate, client):
         "jobs": {"queued": 1},
         "event_name_bytes": 6,
         "events_over_name_limit": 0,
-        "parcelvoy": {"users": 0, "events": 0, "devices": 0, "aliases": 0},
+        "parcelvoy": {"users": 0, "events": 0, "devices": 0, "aliases": 0, "lost": 0},
     } == (await control.get(f"{ROUTE}/counters")).json()
 
 

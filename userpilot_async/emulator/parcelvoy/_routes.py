@@ -1,99 +1,134 @@
-"""The four endpoints under `/api/client`. Success is 204 with nothing in it."""
+"""The endpoints under `/api/client`. Success is 204 with nothing in it, and means that a call was queued."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Sequence
+from http import HTTPStatus
 
-from userpilot_async.emulator._calls import Call, Route, apply_now, require_content_type, row_errors
-from userpilot_async.emulator._files import parse_json
+from userpilot_async.emulator._calls import Call, Route, apply_now, row_errors
+from userpilot_async.emulator._records import AppliedKind
 from userpilot_async.emulator._store import Store
-from userpilot_async.emulator._wire import Answer, Api, Family, Payload, WireError, obey, refuse
+from userpilot_async.emulator._wire import Answer, Api, Family, Payload, Refused, WireError, obey, refuse
 from userpilot_async.emulator.parcelvoy import _rules as rules
+from userpilot_async.emulator.parcelvoy._bodies import MAX_BODY, read_content
+from userpilot_async.emulator.parcelvoy._collation import fold
 
-PREFIX = ("api", "client")
+PREFIX = "/api/"
+_PATH = re.compile(r"/api/client/([a-z]+)/?", re.ASCII | re.IGNORECASE)  # koa's router takes any case
 
-MAX_DEPTH = 500  # ours: what Python parses (about 1,000 deep) it has to be able to write out again to who asks
+PUBLIC, SECRET = "pk_", "sk_"
+
+
+def find_route(method: str, path: str) -> Route:
+    """The route of a path, as it was sent. No key is looked at where there is nothing to do."""
+    found = _PATH.fullmatch(path)
+    methods = ROUTES.get(found[1].lower()) if found else None
+    if methods is None:
+        return _keyless(404)
+    if method == "OPTIONS":
+        return _keyless(200, allow=methods)
+    return methods.get(method) or _keyless(405, allow=methods, silent=method == "HEAD")
 
 
 def identify(store: Store, call: Call) -> Answer:
     """Source: Parcelvoy's page "Client API", "Identify User": 204."""
-    payload = _object(call, rules.identify_errors)
-    return apply_now(call, lambda: store.parcelvoy.identify(payload, call.now), status=204)
+    return _take(store, call, "identify", [_object(call, rules.identify_errors)])
 
 
 def alias(store: Store, call: Call) -> Answer:
-    """Source: Parcelvoy's page "Client API", "Alias User": 204, once."""
-    payload = _object(call, rules.alias_errors)
-    obey(store.parcelvoy.alias_errors(payload))
-    return apply_now(call, lambda: store.parcelvoy.alias(payload, call.now), status=204)
+    """Source: Parcelvoy's page "Client API", "Alias User": 204. The server takes it more than once."""
+    return _take(store, call, "alias", [_object(call, rules.alias_errors)])
 
 
 def register_device(store: Store, call: Call) -> Answer:
     """Source: Parcelvoy's page "Client API", "Register Device": 204."""
-    payload = _object(call, rules.device_errors)
-    return apply_now(call, lambda: store.parcelvoy.register(payload, call.now), status=204)
+    return _take(store, call, "device", [_object(call, rules.device_errors)])
 
 
 def post_events(store: Store, call: Call) -> Answer:
     """Source: Parcelvoy's page "Client API", "Post Event": 204; "an array containing at least one object"."""
-    events = _json(call)
-    if not isinstance(events, list) or not events:
-        raise refuse(rules.REJECTED, "the body must be a non-empty array")
-    obey(row_errors(events, rules.event_errors, status=rules.REJECTED))
+    events = _array(call, rules.event_errors)
+    return _take(store, call, "event", events, rows=len(events))
 
-    def post_all() -> None:
-        for event in events:
-            store.parcelvoy.post(event, call.now)
 
-    return apply_now(call, post_all, status=204, rows=len(events))
+def patch_users(store: Store, call: Call) -> Answer:
+    """Source: parcelvoy/platform 2.3.3, `UserController.ts`: 204 for a list of users, with a secret key."""
+    if call.headers.get("authorization", "").startswith(f"{PARCELVOY.scheme} {PUBLIC}"):
+        raise Refused([WireError(403, "Access denied.", code=1007)])
+    users = _array(call, rules.user_errors)
+    return _take(store, call, "identify", users, rows=len(users))
+
+
+def key_errors(key: str, accepted: Collection[str] | None) -> list[WireError]:
+    """A key of either prefix that is nobody's, or was revoked, is 404. The database compares keys without case."""
+    if bool(key) if accepted is None else fold(key) in map(fold, accepted):
+        return []
+    if key.startswith((PUBLIC, SECRET)):
+        return [WireError(404, "The requested project does not exist.", code=6000)]
+    return [WireError(401, "Authorization error.", code=1000)]
 
 
 def error_body(errors: Sequence[WireError]) -> Payload:
-    """The first complaint, in a sentence. The document shows no error body; this is the shape of the server's own."""
+    """The first complaint, in a sentence, and the server's code for it where it has one."""
     first = errors[0]
-    return {"status": "error", "error": f"{first.message}: {first.details}" if first.details else first.message}
+    error = f"{first.message}: {first.details}" if first.details else first.message
+    body: Payload = {"status": "error", "error": error}
+    return body if first.code is None else {**body, "code": first.code}
 
 
-PARCELVOY = Api("bearer", error_body)  # no version header and no rate limit is documented
+# No version header and no rate limit is documented.
+PARCELVOY = Api("Bearer", error_body, key_errors, scheme_in_any_case=False, read=read_content)
 
 
-def _route(family: Family, endpoint: Callable[[Store, Call], Answer]) -> dict[str, Route]:
-    return {"POST": Route(family, endpoint, PARCELVOY)}
+def _route(method: str, family: Family, endpoint: Callable[[Store, Call], Answer]) -> dict[str, Route]:
+    return {method: Route(family, endpoint, PARCELVOY, MAX_BODY)}
 
 
-ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
-    (*PREFIX, "identify"): _route("parcelvoy_identify", identify),
-    (*PREFIX, "alias"): _route("parcelvoy_alias", alias),
-    (*PREFIX, "devices"): _route("parcelvoy_devices", register_device),
-    (*PREFIX, "events"): _route("parcelvoy_events", post_events),
+ROUTES: dict[str, dict[str, Route]] = {
+    "identify": _route("POST", "parcelvoy_identify", identify),
+    "alias": _route("POST", "parcelvoy_alias", alias),
+    "devices": _route("POST", "parcelvoy_devices", register_device),
+    "events": _route("POST", "parcelvoy_events", post_events),
+    "users": _route("PATCH", "parcelvoy_users", patch_users),
 }
 
 
+def _keyless(status: int, *, allow: Collection[str] = (), silent: bool = False) -> Route:
+    """A route that answers what koa does where no endpoint does: the status in words, whoever asks."""
+    body = b"" if silent or status == 200 else HTTPStatus(status).phrase.encode()
+    headers = {"content-type": "text/plain; charset=utf-8"} | ({"allow": ", ".join(allow)} if allow else {})
+    answer = Answer(status, body, headers)
+    return Route("other", lambda store, call: answer, PARCELVOY, MAX_BODY, needs_key=False)
+
+
+def _take(store: Store, call: Call, kind: AppliedKind, payloads: Sequence[Payload], *, rows: int = 1) -> Answer:
+    """Queue calls of valid content; a strict server refuses them all if one of them would be lost."""
+    parcelvoy = store.parcelvoy
+    if parcelvoy.strict:
+        obey(parcelvoy.refusals(kind, payloads))
+    writes = {"alias": parcelvoy.alias, "device": parcelvoy.register, "event": parcelvoy.post}
+    write = writes.get(kind, parcelvoy.identify)
+
+    def take_all() -> None:
+        for payload in payloads:
+            write(payload, call.now)
+
+    return apply_now(call, take_all, status=204, rows=rows)
+
+
 def _object(call: Call, errors_of: Callable[[Payload], list[WireError]]) -> Payload:
-    payload = _json(call)
-    if not isinstance(payload, dict):
+    if not isinstance(call.content.value, dict):
         raise refuse(rules.REJECTED, "the body must be an object")
-    obey(errors_of(payload))
+    obey(errors_of(call.content.value))
+    payload: Payload = call.content.queued()
     return payload
 
 
-def _json(call: Call) -> Any:
-    """The body, parsed (`Any`: whatever JSON holds). Broken JSON is 400, as the server's body parser has it.
-
-    That parser leaves a body of another content type unread, so that the validation misses what it needs: 422.
-    """
-    require_content_type(call, "application/json", status=rules.REJECTED)
-    value = parse_json(call.body)
-    if _is_deeper(value, MAX_DEPTH):
-        raise refuse(400, f"the body is nested deeper than {MAX_DEPTH} levels")
-    return value
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    """Whether arrays and objects are nested deeper than so many levels, found level by level and not by recursion."""
-    nested = [value] if isinstance(value, (dict, list)) else []
-    for _ in range(levels):
-        children = [child for one in nested for child in (one.values() if isinstance(one, dict) else one)]
-        nested = [child for child in children if isinstance(child, (dict, list))]
-    return bool(nested)
+def _array(call: Call, errors_of: Callable[[Payload], list[WireError]]) -> list[Payload]:
+    rows = call.content.value
+    if not isinstance(rows, list) or not rows:
+        raise refuse(rules.REJECTED, "the body must be a non-empty array")
+    obey(row_errors(rows, errors_of, status=rules.REJECTED))
+    queued: list[Payload] = call.content.queued()
+    return queued

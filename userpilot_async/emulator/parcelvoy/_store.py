@@ -1,98 +1,97 @@
-"""The users, events and devices of Parcelvoy's side, and who is who. Pure: time is handed in."""
+"""The users, events and devices of Parcelvoy's side. Pure: time is handed in.
+
+The server answers 204 as soon as a call is queued. What its worker cannot apply is gone without a word; here it is in
+`lost`, with the reason.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
 from userpilot_async.emulator._records import AppliedKind, AppliedLog
 from userpilot_async.emulator._wire import Payload, WireError
-from userpilot_async.emulator.parcelvoy._records import Device, Event, User
+from userpilot_async.emulator.parcelvoy._directory import Directory
+from userpilot_async.emulator.parcelvoy._records import Device, Event, Lost, User
 from userpilot_async.emulator.parcelvoy._rules import DEVICE_OPTIONAL, DEVICE_REQUIRED, FIELDS, REJECTED
+
+_PHONE = re.compile(r"\+[\s().-]*(?:\d[\s().-]*){4,19}$")
+"""Near what the server's library (libphonenumber) takes for a number: any with its country's code."""
 
 
 class Store:
-    """Users, events and devices; a person named by two ids is one user, found by either.
+    """Users, events and devices; `Directory` says whose a call is."""
 
-    A call finds its user by `external_id`, else by `anonymous_id`, else creates one; an id that is nobody's yet
-    becomes theirs, except for a second `external_id`. The order is the server's (parcelvoy/platform,
-    `UserRepository.ts`). The server keeps one `anonymous_id` a user and forgets the one before; here all are kept,
-    because the document does not say that a person is lost with their old browser.
-    """
-
-    def __init__(self, log: AppliedLog) -> None:
+    def __init__(self, log: AppliedLog, *, strict: bool = False) -> None:
+        self.strict = strict
+        """Calls that would be lost are refused."""
         self.users: dict[int, User] = {}
         """By number; `find` takes an id."""
         self.events: list[Event] = []
-        self.devices: dict[str, Device] = {}
-        """By `device_id`."""
+        self.devices: dict[tuple[int, str], Device] = {}
+        """By the number of the user and `device_id`: two users may have the same one."""
         self.aliases: dict[str, str] = {}
-        """From `anonymous_id` to the `external_id` of its one alias."""
+        """From `anonymous_id` to the `external_id` of its last alias that was applied."""
+        self.lost: list[Lost] = []
+        """Calls that were answered 204 and not applied, oldest first."""
         self._log = log
-        self._by_external_id: dict[str, User] = {}
-        self._by_anonymous_id: dict[str, User] = {}
-        self._events_of: defaultdict[int, list[Event]] = defaultdict(list)
-        self._created = 0
+        self._directory = Directory()
 
     def find(self, id: str) -> User | None:
         """The user with this external or anonymous id."""
-        return self._named({"external_id": id, "anonymous_id": id})
+        number = self._directory.find({"external_id": id, "anonymous_id": id})
+        return None if number is None else self.users[number]
+
+    def refusals(self, kind: AppliedKind, payloads: Sequence[Payload]) -> list[WireError]:
+        """List what a strict server refuses: the calls that would be lost, if they came one after the other."""
+        directory = self._directory.trial()
+        errors: list[WireError] = []
+        for number, payload in enumerate(payloads, start=1):
+            reason = directory.place(kind, payload).reason
+            if reason:
+                errors.append(WireError(REJECTED, reason, f"row {number}" if len(payloads) > 1 else ""))
+        return errors
 
     def identify(self, payload: Payload, stamp: float) -> None:
-        """Merge the fields given, and `data` key by key; null is a value like any other and is kept."""
-        _learn(self._met(payload, stamp), payload)
-        self._note("identify", payload, stamp)
-
-    def alias_errors(self, payload: Payload) -> list[WireError]:
-        """A second alias of an anonymous id, to another user: "this action can only be performed once".
-
-        And one that would take the id from another user, to whom a call with both ids gave it. The same alias again
-        changes nothing, as at the server itself.
-        """
-        if self.aliases.get(payload["anonymous_id"], payload["external_id"]) != payload["external_id"]:
-            return [WireError(REJECTED, "anonymous_id has an alias already")]
-        user = self._by_anonymous_id.get(payload["anonymous_id"])
-        if user is not None and user.external_id not in (None, payload["external_id"]):
-            return [WireError(REJECTED, "anonymous_id belongs to another external_id")]
-        return []
+        """Merge what is said of a user, who is made if there is none."""
+        if applied := self._apply("identify", payload, stamp):
+            _learn(applied[0], payload)
 
     def alias(self, payload: Payload, stamp: float) -> None:
-        """Make one user of the two ids, whether they were known or not; there must be no `alias_errors`.
-
-        "Merge a previous identifier to the users new identifier" is taken at its word: what the anonymous user did
-        and is becomes the external one's, whose own values win. The server itself changes nothing in that case.
-        """
-        anonymous = self._by_anonymous_id.get(payload["anonymous_id"])
-        external = self._by_external_id.get(payload["external_id"])
-        if anonymous is not None and external is not None and anonymous is not external:
-            self._absorb(anonymous, external)
-        self._met(payload, stamp)
-        self.aliases[payload["anonymous_id"]] = payload["external_id"]
-        self._note("alias", payload, stamp)
+        """Give another `external_id` to the user with the `previous_id`, or else to the one with the `anonymous_id`."""
+        if self._apply("alias", payload, stamp):
+            self.aliases[payload["anonymous_id"]] = payload["external_id"]
 
     def register(self, payload: Payload, stamp: float) -> None:
-        """Create or update the device; what is not given stays. It moves to the user it is registered for."""
-        user = self._met(payload, stamp)
-        device_id = payload["device_id"]
+        """Create or update a device: the first of the user's with this `device_id` or token, which may get a new id."""
+        if not (applied := self._apply("device", payload, stamp)):
+            return
+        user, device_id, token = applied[0], payload["device_id"], payload.get("token")
         given = {name: payload[name] for name in (*DEVICE_REQUIRED, *DEVICE_OPTIONAL) if name in payload}
-        device = self.devices.get(device_id)
-        if device is None:
-            device = Device(device_id, user.number, first_seen=stamp, last_seen=stamp, **given)
+        for place, known in enumerate(user.devices):
+            device = self.devices[user.number, known]
+            if known == device_id or (token is not None and token == device.token):
+                del self.devices[user.number, known]
+                user.devices[place] = device_id
+                device = attrs.evolve(device, device_id=device_id, last_seen=stamp, **given)
+                break
         else:
-            self.users[device.user].devices.remove(device_id)
-            device = attrs.evolve(device, user=user.number, last_seen=stamp, **given)
-        user.devices.append(device_id)
-        self.devices[device_id] = device
-        self._note("device", payload, stamp)
+            user.devices.append(device_id)
+            device = Device(device_id, user.number, first_seen=stamp, last_seen=stamp, **given)
+        self.devices[user.number, device_id] = device
+        user.devices = list(dict.fromkeys(user.devices))  # one may have had the new id already
 
     def post(self, payload: Payload, stamp: float) -> None:
-        """Store one event; a nested `user` is what an identify with the same ids would be."""
-        user_known = self._named(payload) is not None
-        user = self._met(payload, stamp)
-        _learn(user, payload.get("user") or {})
+        """Store an event, dated now; what a nested `user` says is taken in first, even if the event is lost then."""
+        known = self._directory.find(payload) is not None
+        if not (applied := self._apply("event", payload, stamp)):
+            return
+        user, sequence = applied
         event = Event(
-            sequence=self._note("event", payload, stamp),
+            sequence=sequence,
             stamp=stamp,
             user=user.number,
             anonymous_id=payload.get("anonymous_id"),
@@ -100,10 +99,9 @@ class Store:
             name=payload["name"],
             data=payload.get("data") or {},
             created_at=payload.get("created_at"),
-            user_known=user_known,
+            user_known=known,
         )
         self.events.append(event)
-        self._events_of[user.number].append(event)
 
     def counts(self) -> dict[str, int]:
         return {
@@ -111,48 +109,42 @@ class Store:
             "events": len(self.events),
             "devices": len(self.devices),
             "aliases": len(self.aliases),
+            "lost": len(self.lost),
         }
 
-    def _named(self, ids: Payload) -> User | None:
-        external = self._by_external_id.get(ids.get("external_id") or "")  # no id is empty
-        return external or self._by_anonymous_id.get(ids.get("anonymous_id") or "")
+    def _apply(self, kind: AppliedKind, payload: Payload, stamp: float) -> tuple[User, int] | None:
+        """The user whom a call is about, and its number in the applied log; or None, and the call is in `lost`."""
+        placed = self._directory.place(kind, payload)
+        user = None if placed.number is None else self._met(placed.number, stamp)
+        if user is not None and kind == "event":
+            _learn(user, payload.get("user") or {})
+        if user is None or placed.reason is not None:
+            self.lost.append(Lost(stamp, kind, payload, placed.reason or ""))
+            return None
+        subject = payload.get("external_id") or payload.get("anonymous_id") or ""
+        return user, self._log.add(kind, subject, payload, stamp, "parcelvoy")
 
-    def _met(self, ids: Payload, stamp: float) -> User:
-        """The user of these ids, created if there is none, seen now; an id that was nobody's is theirs from here on."""
-        external_id, anonymous_id = ids.get("external_id"), ids.get("anonymous_id")
-        user = self._named(ids)
+    def _met(self, number: int, stamp: float) -> User:
+        """The user of this number, made if there is none, with the ids that the directory has, and seen now."""
+        user = self.users.get(number)
         if user is None:
-            self._created += 1
-            user = self.users[self._created] = User(self._created, None, stamp, stamp)
+            user = self.users[number] = User(number, None, stamp, stamp)
+        anonymous_id = self._directory.id_of("anonymous_id", number)
+        user.external_id = self._directory.id_of("external_id", number)
+        user.anonymous_ids = [] if anonymous_id is None else [anonymous_id]
         user.last_seen = stamp
-        if external_id is not None and user.external_id is None:
-            user.external_id = external_id
-            self._by_external_id[external_id] = user
-        if anonymous_id is not None and anonymous_id not in self._by_anonymous_id:
-            user.anonymous_ids.append(anonymous_id)
-            self._by_anonymous_id[anonymous_id] = user
         return user
-
-    def _absorb(self, anonymous: User, external: User) -> None:
-        """Make what is `anonymous`' that of `external`. Costs what the anonymous user has, not what the store holds."""
-        self._by_anonymous_id |= dict.fromkeys(anonymous.anonymous_ids, external)
-        external.anonymous_ids += anonymous.anonymous_ids
-        external.devices += anonymous.devices
-        external.fields = {**anonymous.fields, **external.fields}
-        external.data = {**anonymous.data, **external.data}
-        external.first_seen = min(anonymous.first_seen, external.first_seen)
-        for device_id in anonymous.devices:
-            self.devices[device_id] = attrs.evolve(self.devices[device_id], user=external.number)
-        # They move once at the most: whoever has an external id is never absorbed.
-        for event in self._events_of.pop(anonymous.number, []):
-            event.user = external.number
-        del self.users[anonymous.number]
-
-    def _note(self, kind: AppliedKind, payload: Payload, stamp: float) -> int:
-        subject = payload.get("external_id") or payload["anonymous_id"]
-        return self._log.add(kind, subject, payload, stamp, "parcelvoy")
 
 
 def _learn(user: User, traits: Payload) -> None:
-    user.fields.update({name: traits[name] for name in FIELDS if name in traits})
-    user.data.update(traits.get("data") or {})
+    """Merge fields, and `data` key by key: null is kept in there, and a nested object is replaced whole.
+
+    A phone number without `data` wipes all the data (a bug of the server's, which then writes `phone_country` and
+    `phone_is_valid`; they are not derived here).
+    """
+    given = {name: traits[name] for name in FIELDS if name in traits}
+    user.fields = {name: value for name, value in {**user.fields, **given}.items() if value is not None}
+    data: dict[str, Any] | None = traits.get("data")  # `Any`: whatever JSON holds
+    if data is None and _PHONE.search(traits.get("phone") or ""):
+        user.data = {}
+    user.data.update(data or {})
