@@ -163,7 +163,7 @@ class Inline:
             session._pass_on = lambda batch, now: None  # type: ignore[method-assign]
         return session
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """What the thread does every quarter of a second."""
         self.writer.worker.poll()
         self.writer.wake()

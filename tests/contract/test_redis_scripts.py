@@ -527,9 +527,9 @@ class Scripts(RuleBasedStateMachine):
             self.desk.books.lease = ""
 
     @rule(who=who)
-    def look(self, who: int) -> None:
+    def poll(self, who: int) -> None:
         actor = self.actor(who)
-        step = Step("look", actor.generation, actor.heard, actor.revision, actor.made)
+        step = Step("poll", actor.generation, actor.heard, actor.revision, actor.made)
         both = self.desk.run(actor, step, lambda: None)
         assert both is not None
         if both[1] is None:
@@ -653,7 +653,7 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def do_something_with_old_knowledge(self, who: int) -> None:
         actor = self.desk.actors[who]
-        self.desk.run(actor, Step("look", actor.generation, 0, -1, ""), lambda: None)
+        self.desk.run(actor, Step("poll", actor.generation, 0, -1, ""), lambda: None)
 
     @invariant()
     def the_books_are_right(self) -> None:

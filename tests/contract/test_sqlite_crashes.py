@@ -311,7 +311,7 @@ class TwoProcesses(RuleBasedStateMachine):
     @rule(data=st.data())
     def merge(self, data: st.DataObject) -> None:
         """The sender's own matter: it is not written."""
-        self.look(self.processes.index(self.leader))  # a sender has read what it merges
+        self.poll(self.processes.index(self.leader))  # a sender has read what it merges
         chosen = data.draw(st.lists(st.sampled_from(self.pending()[:-1]), unique=True, max_size=3))
         self.leader.ledger.merge(chosen)
         self.leader.merging.update(chosen)
@@ -422,7 +422,7 @@ class TwoProcesses(RuleBasedStateMachine):
             assert fate == ledger.outcome(call_id, ledger.page_of(call_id))
 
     @rule(who=WHO)
-    def look(self, who: int) -> None:
+    def poll(self, who: int) -> None:
         now = self.processes[who].store.poll()
         if now is not None:
             self.learn(self.processes[who], now)

@@ -83,8 +83,8 @@ class Host:
     def taken(self, sender: OutboxOf) -> list[Ticket]:
         """What the sender gets, having looked around."""
         sender.now()
-        sender.look()
-        sender.calendar.look(sender.now())
+        sender.poll()
+        sender.calendar.read(sender.now())
         return list(sender.take(1_000))
 
     def dated_wrongly(self, sender: OutboxOf) -> list[float]:
@@ -193,8 +193,8 @@ def test_two_processes_note_one_setting_once(host: NewHost) -> None:
     for _ in range(3):
         here.put(first)
         here.put(second)
-        first.look()
-        second.look()
+        first.poll()
+        second.poll()
 
     assert 1 == len(dates_of(here).changes)
 
@@ -225,11 +225,11 @@ def test_an_age_in_the_file_is_without_the_time_that_the_machine_slept_and_the_d
     here = host()
     web, sender = here.starts(sender=False), here.starts()
     here.put(web)
-    sender.calendar.look(sender.now())
+    sender.calendar.read(sender.now())
     here.machine.sleep(8 * HOUR)
     here.machine.work(1.0)
     here.put(web)
-    sender.calendar.look(sender.now())
+    sender.calendar.read(sender.now())
     sender._session.window.begin(0)
     tickets = here.taken(sender)
 
@@ -319,7 +319,7 @@ def test_a_call_that_is_put_back_has_its_right_date(host: NewHost, wrong: float)
     sender.take(1)
     sender.settle(Settlement((call_id,), (), Outcome("dead", "invalid"), 2, b"{}"))
     here.machine.set()
-    sender.look()
+    sender.poll()
     lost = SQLiteAdmin(here.path).dead_letters().kept
     SQLiteAdmin(here.path).retry()
     here.truth[call_id + 1] = here.truth[call_id]
@@ -384,7 +384,7 @@ def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -
     web = here.starts(sender=False)
     here.put(web)
     here.machine.set()
-    web.look()
+    web.poll()
     here.end()
     SQLiteAdmin(here.path).rebind(Claim("a server", lambda salt: f"KEY {salt.hex()}"))
 
@@ -392,7 +392,7 @@ def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -
 
 
 def test_what_one_process_has_noted_is_known_to_one_whose_own_calendar_looks_as_before(host: NewHost) -> None:
-    """Wrong and right again between two looks of it, while another one has put calls."""
+    """Wrong and right again between two polls of it, while another one has put calls."""
     here = host()
     first, second = here.starts(sender=False), here.starts(sender=False)
     here.machine.set(-56.7 * YEAR)
@@ -445,7 +445,7 @@ def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:
     web = here.starts(sender=False)
     here.put(web)
     here.machine.set()
-    web.look()
+    web.poll()
     seen = SQLiteAdmin(here.path).inspect()
 
     assert here.truth[0] == pytest.approx(seen.oldest, abs=0.6)
@@ -454,7 +454,7 @@ def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:
 # ── whatever happens ──
 
 DOINGS = st.lists(
-    st.sampled_from(["put 0", "put 1", "take", "look 0", "look 1", "end 0", "end 1", "sleep", "short", "long"])
+    st.sampled_from(["put 0", "put 1", "take", "poll 0", "poll 1", "end 0", "end 1", "sleep", "short", "long"])
     | st.sampled_from([0.0, *WRONG]),
     max_size=40,
 )
@@ -479,15 +479,15 @@ def test_whatever_happens_in_one_run_of_the_machine_dates_and_ages_are_true(
                 for ticket in here.taken(processes[0]):
                     processes[0].settle(Settlement((ticket[0],), (), Outcome("delivered"), 2, None))
                     gone.add(ticket[0])
-            case ["look", who]:
+            case ["poll", who]:
                 processes[int(who)].now()
-                processes[int(who)].look()
+                processes[int(who)].poll()
             case ["end", who]:
                 at_once(processes[int(who)].aclose())
                 processes[int(who)] = here.starts(sender=who == "0")
             case ["sleep"]:
                 for process in processes:
-                    process.calendar.look(process.now())  # as senders do
+                    process.calendar.read(process.now())  # as senders do
                 here.machine.sleep(8 * HOUR)
             case [how]:
                 here.machine.work({"short": 0.1, "long": 90 * 60.0}[str(how)])

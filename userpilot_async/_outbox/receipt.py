@@ -14,7 +14,7 @@ from .._errors.tree import ClientClosed, WrongLoop
 from .._runtime.event_loop import HomeLoop
 from .._runtime.reentry import in_on_dead
 
-LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's loop is still there
+POLL = 0.5  # seconds between two checks by a waiting thread whether the client's loop is still there
 
 
 class Receipt:
@@ -113,8 +113,8 @@ class Receipt:
     def _wait_for(self, arrived: threading.Event, timeout: float | None, home: HomeLoop | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = LOOK if deadline is None else deadline - time.monotonic()
-            if arrived.wait(max(0.0, min(LOOK, left))):
+            left = POLL if deadline is None else deadline - time.monotonic()
+            if arrived.wait(max(0.0, min(POLL, left))):
                 return
             if left <= 0:
                 raise TimeoutError(f"call {self.id} is still {self.status} after {timeout} s")

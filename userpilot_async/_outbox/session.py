@@ -170,7 +170,7 @@ class Session:
     def _times(self, read: Read) -> Callable[[float], float]:
         """A function that turns the dates of calls that were read into the schedule's times."""
         now, calendar = self.opening.now(), self.opening.calendar
-        calendar.look(now)
+        calendar.read(now)
         date, moment = calendar.date(now), calendar.moment
         # Of the calendar as it was when they were read: it may have been set since.
         today = self.wall() if read.offset is None else self.steady() + read.offset

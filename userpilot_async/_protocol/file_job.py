@@ -190,7 +190,7 @@ class FileJob:
             return JobStep("submit")
         if self.state is JobState.SEARCHING or not self._job_id:
             return JobStep("search", query=self._pages.query)
-        return JobStep("look", self._job_id)
+        return JobStep("poll", self._job_id)
 
     def outlast(self, last_taken: float, now: float, max_age: float) -> None:
         """Postpone `Overdue` while nothing gets through: the server took a request at ``last_taken``, and none since.
@@ -224,7 +224,7 @@ class FileJob:
             self._misses = 0
             job = _job_in(verdict.body)
             return self._wait(None, now) if job is None else self.seen(job, now)
-        if verdict.status == 404 and step.what == "look":
+        if verdict.status == 404 and step.what == "poll":
             return self._unknown(now)
         return self._unanswered(step, verdict, now)
 

@@ -114,7 +114,7 @@ class Schedule:
 
         ``inf`` means until something is added or done.
         """
-        self._calendar.look(now)
+        self._calendar.read(now)
         if self._completion.do_chores():
             return now
         earliest = min(self._completion.expire(now, self.settings.max_age), self._queues.wake(now))

@@ -244,7 +244,7 @@ class UserpilotAPI(Startable):
                 filename=filename, repeatable=False, promises=Promise.NEW_JOB,
             )  # fmt: skip
         endpoint, path, promise = "jobs", _listing(step.query), Promise.JOBS
-        if step.what == "look":
+        if step.what == "poll":
             endpoint, path, promise = "job", f"{JOBS_PATH}/{quoted_job_id(step.job_id)}", Promise.JOB
         return await self._tried(endpoint, "GET", path, None, filename=None, repeatable=True, promises=promise)
 

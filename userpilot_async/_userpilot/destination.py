@@ -64,7 +64,7 @@ def userpilot(settings: Settings) -> Destination:
         files=Files(
             threshold=settings.bulk_threshold,
             submit={"company": BULK_COMPANIES, "user": BULK_USERS},  # companies, which are few, go first
-            look=JOB,
+            poll=JOB,
             listing=JOBS,
             line=bulk_line,
             arrays={"company": "companies", "user": "users"},
@@ -74,7 +74,7 @@ def userpilot(settings: Settings) -> Destination:
             wanted=settings.imports is not None,
             late_after=settings.late_after,
             submit=IMPORTS,
-            look=JOB,
+            poll=JOB,
             listing=JOBS,
             lines=import_lines,
             job_timeout=settings.job_timeout,

@@ -145,7 +145,7 @@ class Uploader:
         elif submits and verdict.meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
             await run_sync(self._journal.answered, part)
             raise error
-        elif not submits and not (step.query or (step.what == "look" and verdict.status == 404)):
+        elif not submits and not (step.query or (step.what == "poll" and verdict.status == 404)):
             raise error
         return verdict
 

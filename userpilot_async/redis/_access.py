@@ -88,12 +88,12 @@ class ClientState:
     def poll(self) -> Committed | None:
         """All that has been done since the last answer; ``None`` if nothing has."""
         known = self.revision if self.heard == self.revision else -1  # there is more to hear
-        answer = self.run("look", self.heard, known, self.made)
+        answer = self.run("poll", self.heard, known, self.made)
         return self.learned(State(answer)) if answer is not None else None
 
-    def look_now(self, *, replicated: bool = False) -> Committed:
+    def read_state(self, *, replicated: bool = False) -> Committed:
         """How it is, whether anything was done or not."""
-        return self.learned(State(self.run("look", self.heard, -1, self.made)), replicated=replicated)
+        return self.learned(State(self.run("poll", self.heard, -1, self.made)), replicated=replicated)
 
     def begins(self, generation: str) -> None:
         """Go on in this generation from now on."""

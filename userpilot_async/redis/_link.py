@@ -30,7 +30,7 @@ from ._topology import Node, OneServer, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
 SCRIPTS = (
-    "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
+    "open", "write", "note", "resolve", "poll", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
     "finish", "explain", "reset",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
@@ -164,7 +164,7 @@ class Connection:
     def _about(self, section: str) -> Mapping[str, str]:
         return info_of(*ask(self._connection, packed("INFO", section)))
 
-    def look_around(self) -> None:
+    def check_server(self) -> None:
         """See whether another server has the outbox by now; every now and then. Raises as `run` does."""
         self._be_connected()
         if self._asked(lambda: self._topology.has_moved(self._connection)):

@@ -129,7 +129,7 @@ class WriteSteps:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             attempt.again = attempt.again or attempt.generation != self._access.generation
             return None
-        return self._step_made(attempt, self._access.look_now(replicated=True), made)
+        return self._step_made(attempt, self._access.read_state(replicated=True), made)
 
     def _step_made(self, attempt: WriteStep, now: Committed, made: Made) -> Committed:
         attempt.seq = 0
@@ -162,7 +162,7 @@ class WriteSteps:
 
     def _fail_puts(self, attempt: WriteStep, error: Full) -> Committed:
         """There is no room for calls; notes, which make room, must not wait behind them."""
-        now = self._access.look_now()
+        now = self._access.read_state()
         attempt.held = True
         refused = OutboxError(f"{self._place} takes no calls: {error}")
         self._warn(str(refused))

@@ -222,11 +222,11 @@ class RedisStore:
 
     def _poll(self) -> Committed | None:
         access, lease = self.access, self.lease
-        access.link.look_around()
+        access.link.check_server()
         now = access.poll()
         while access.heard < access.revision:  # a job's end may be more than one answer holds
             self._notify(self._outbox.polled, now)
-            now = access.look_now()
+            now = access.read_state()
         if lease.may_send and not lease.leading:  # the loop shows that it goes round, or the lease is not taken
             self._notify(self._outbox.polled, None)
         if lease.leading and steady() >= self._forget_at:

@@ -32,7 +32,7 @@ from ._failures import FAILURES
 from ._locks import Lock
 from ._own import Found, find, open_database
 from ._salvage import PAGE
-from ._schema import look, prepare
+from ._schema import check_version, prepare
 from ._tables import Tables
 
 Durability = Literal["power", "process"]
@@ -116,12 +116,12 @@ class File:
         """Open the file anew, and bring it to the newest version. Raises `OutboxError`, and one of `FAILURES`."""
         self.disconnect()  # a repair has opened it already
         held = self.hold()
-        look(self.path)
+        check_version(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._log = LOG
         self._use(connection)
         if not held.size:
-            prepare(connection)  # before there is a log: the version must be in the file itself, for `look`
+            prepare(connection)  # before there is a log: the version must be in the file itself, for `check_version`
         journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if journal != "wal":
             raise OutboxError(f"is on a file system without shared memory, which a write-ahead log needs ({journal})")

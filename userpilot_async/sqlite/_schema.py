@@ -64,7 +64,7 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
     return int(version)
 
 
-def look(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
+def check_version(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
     """Read the version, and nothing else: what is refused must stay untouched. Raises as `version_of` does."""
     # As it lies there, without its log: nothing must appear beside it.
     place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"

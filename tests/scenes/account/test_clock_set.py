@@ -175,7 +175,7 @@ async def test_row_83_nor_for_the_next_process_that_has_the_right_time(
         accepted = await track_some(scene, 3, calendar)
         await anyio.sleep(MINUTE)
         calendar.wrong = 0.0
-        first.look()
+        first.poll()
         first.die()
         await scene.client.aclose(0)
         scene.recovers()
