@@ -140,7 +140,7 @@ class Close:
     """The close took all the time there was, or nothing could have been sent before its end."""
     ended: str | None
     """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
-    held: str | None
+    paused: str | None
     failure: str | None
     """The failure of the last request, if it failed."""
     silent: str | None
@@ -156,8 +156,8 @@ def close_line(close: Close, lost: Losses) -> str:
         keeps += f"; {lost.merged} more had been merged into {'it' if lost.calls == 1 else 'them'}"
     if close.ended is not None:
         return f"{what}: {close.ended}; {keeps}"
-    if close.held is not None:
-        return f"{what}: nothing could be sent: {close.held}; correct that, or {keeps}"
+    if close.paused is not None:
+        return f"{what}: nothing could be sent: {close.paused}; correct that, or {keeps}"
     if not close.ran_out:
         return f"{what}: the close was cancelled after {close.took:.1f} s, {time_text(close.rest)}; {keeps}"
     if close.failure is not None:
@@ -171,9 +171,9 @@ def close_line(close: Close, lost: Losses) -> str:
 
 def closing_line(left: int, close: Close) -> str:
     """The line every ten seconds of a close without a time limit."""
-    why = close.held or close.failure
+    why = close.paused or close.failure
     words = f"{counted(left)} left to send, {time_text(close.rest)}"
-    trouble = f"; {'nothing is sent' if close.held else 'the last request failed'}: {why}" if why else ""
+    trouble = f"; {'nothing is sent' if close.paused else 'the last request failed'}: {why}" if why else ""
     return f"closing: {words}{trouble}; {close.limit} waits until all is sent, Ctrl-C ends that"
 
 
