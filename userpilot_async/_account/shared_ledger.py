@@ -114,10 +114,10 @@ class SharedLedger(Ledger):
         """
         self._reach(account.next_id)
         for one in news:
-            outcome = one.outcome
-            for stretches, fate in ((one.carriers, outcome), (one.merged, Outcome("merged", outcome.reason, outcome))):
+            merged = Outcome("merged", one.outcome.reason, one.outcome)
+            for stretches, outcome in ((one.carriers, one.outcome), (one.merged, merged)):
                 for first, last in stretches:
-                    self._conclude(first, last, fate)
+                    self._conclude(first, last, outcome)
         self._waiting = account.waiting
         self._oldest_there = self._reached if oldest is None else oldest
         if complete and self._oldest_there > max(self._base, self._swept):

@@ -57,7 +57,7 @@ class Put:
 
 @attrs.define(eq=False, slots=True)
 class Settled:
-    """Calls that have met their fate."""
+    """Calls that have their outcomes."""
 
     outcome: Outcome
     carriers: list[int]

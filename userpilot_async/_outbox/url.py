@@ -95,7 +95,7 @@ def admin_at(url: str) -> OutboxAdmin:
     """
     outbox: Any = outbox_at(url)
     if not outbox.durable:
-        raise ConfigurationError("nobody can look into the memory of another process")
+        raise ConfigurationError("an outbox in memory can be inspected only by the process that has it")
     admin: OutboxAdmin = outbox.admin()
     return admin
 

@@ -368,7 +368,7 @@ class SQLiteStore:
         folder, size = os.statvfs(path.parent), _quarantine.size_of(path)
         if folder.f_bavail * folder.f_frsize < 2 * size:
             raise OutboxError(f"{path} is damaged ({why(error)}), and to save it {2 * size:,} bytes must be free")
-        lost, quarantine = _salvage.replace(path, _salvage.Known(self._next_id, self._heard), DAMAGED)
+        lost, quarantine = _salvage.replace(path, _salvage.GivenIds(self._next_id, self._heard), DAMAGED)
         self.file.connect()
         if self._about is not None:
             with self.file.transaction():
