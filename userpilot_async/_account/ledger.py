@@ -100,7 +100,7 @@ class Ledger:
         else:
             (self.dead if outcome.status == "dead" else self.dropped)[outcome.reason or "unknown"] += 1
         if self._watchers:
-            self._tell(call_id, outcome)
+            self._notify(call_id, outcome)
 
     def deliver(self, call_ids: Sequence[int], outcome: Outcome = DELIVERED) -> None:
         """Close pending calls as delivered: `settle` for many."""
@@ -119,7 +119,7 @@ class Ledger:
             self.by[outcome.by] += len(call_ids)
         if self._watchers:
             for call_id in call_ids:
-                self._tell(call_id, outcome)
+                self._notify(call_id, outcome)
 
     def settle_merged(self, call_ids: Sequence[int], row: Outcome) -> None:
         """Settle calls with the row that took them in; the counts do not change."""
@@ -133,20 +133,20 @@ class Ledger:
             self._chunks[call_id // CHUNK][call_id % CHUNK] = code
             self._open[call_id // CHUNK] -= 1
             if self._watchers:
-                self._tell(call_id, outcome)
+                self._notify(call_id, outcome)
 
-    def watch(self, call_id: int, tell: Callable[[Outcome], object]) -> Callable[[], None]:
-        """Call ``tell`` once the call has its final outcome; the returned function takes that back.
+    def watch(self, call_id: int, notify: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Call ``notify`` once the call has its final outcome; the returned function takes that back.
 
-        In another thread than the one that settles, look at the outcome once more after this: it may have come before.
+        In another thread than the one that settles, read the outcome again after this: it may have come before.
         """
-        self._watchers.setdefault(call_id, []).append(tell)
+        self._watchers.setdefault(call_id, []).append(notify)
 
         def forget() -> None:
-            tellers = self._watchers.get(call_id, [])
-            if tell in tellers:
-                tellers.remove(tell)
-                if not tellers:
+            watchers = self._watchers.get(call_id, [])
+            if notify in watchers:
+                watchers.remove(notify)
+                if not watchers:
                     self._watchers.pop(call_id, None)
 
         return forget
@@ -157,7 +157,7 @@ class Ledger:
         for call_id in list(self._watchers):
             page = self._chunks.get(call_id // CHUNK)
             if page is not None:  # else it was settled long ago, and its watcher sees that without us
-                self._tell(call_id, self._outcomes[page[call_id % CHUNK]])
+                self._notify(call_id, self._outcomes[page[call_id % CHUNK]])
 
     def oldest_pending(self) -> int:
         """The lowest id that is pending, or merged into a row that is; `accepted` when none is."""
@@ -211,9 +211,9 @@ class Ledger:
             self._outcomes.append(outcome)
         return code
 
-    def _tell(self, call_id: int, outcome: Outcome) -> None:
-        for tell in tuple(self._watchers.pop(call_id, ())):  # a copy: another thread may take its own back meanwhile
-            tell(outcome)
+    def _notify(self, call_id: int, outcome: Outcome) -> None:
+        for notify in tuple(self._watchers.pop(call_id, ())):  # a copy: another thread may take its own back meanwhile
+            notify(outcome)
 
     def _turn_page(self) -> None:
         newest = self.accepted // CHUNK

@@ -77,14 +77,14 @@ def refused_words(words: str, call: Mapping[str, Any]) -> str:
     A word of theirs that is part of a value counts as a quotation, and so does a value in the middle of theirs, and
     whatever looks like a key or an id: words that a log may hold are worth less than values that it must not.
     """
-    said, values = words.casefold(), [value.casefold() for value in _values(call)]
-    tokens = [token.strip("'\"`.,:;()[]{}<>") for token in said.split()]
-    quotes = any(value in tokens or (len(value) > 2 and value in said) for value in values)
+    text, values = words.casefold(), [value.casefold() for value in _values(call)]
+    tokens = [token.strip("'\"`.,:;()[]{}<>") for token in text.split()]
+    quotes = any(value in tokens or (len(value) > 2 and value in text) for value in values)
     partly = any(token in value for token in tokens if len(token) > 3 for value in values)
-    return "" if quotes or partly or OPAQUE.search(said) else words
+    return "" if quotes or partly or OPAQUE.search(text) else words
 
 
-def told(words: str) -> str:
+def in_brackets(words: str) -> str:
     """The server's words in brackets, to be put behind ours; empty if there are none, or if a key may be among them."""
     return f" ({words})" if words and not OPAQUE.search(words) else ""
 

@@ -260,7 +260,7 @@ class SharedLedger(Ledger):
             page[start:end] = part.translate(_becoming(code))
         if self._watchers:
             for call_id in [one for one in list(self._watchers) if first <= one <= last]:
-                self._tell(call_id, outcome)
+                self._notify(call_id, outcome)
 
     def oldest_pending(self) -> int:
         """The lowest id that is held; `next_id` when none is."""

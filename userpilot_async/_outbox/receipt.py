@@ -68,11 +68,11 @@ class Receipt:
         final: list[Outcome] = []
         arrived = anyio.Event()
 
-        def tell(outcome: Outcome) -> None:
+        def notify(outcome: Outcome) -> None:
             final.append(outcome)
             arrived.set()
 
-        forget = self._watch(tell)
+        forget = self._watch(notify)
         try:
             with anyio.fail_after(timeout):
                 await arrived.wait()
@@ -99,11 +99,11 @@ class Receipt:
         final: list[Outcome] = []
         arrived = threading.Event()
 
-        def tell(outcome: Outcome) -> None:
+        def notify(outcome: Outcome) -> None:
             final.append(outcome)
             arrived.set()
 
-        forget = self._watch(tell)
+        forget = self._watch(notify)
         try:
             self._wait_for(arrived, timeout, home)
         finally:
@@ -147,7 +147,7 @@ class Receipt:
         self._notify()
 
     def follow(self, other: Receipt) -> None:
-        """Tell what ``other`` tells, which is a later receipt for the same call."""
+        """Show what ``other`` shows, which is a later receipt for the same call."""
         if other._outcome is not None:
             self.failed(other._outcome)
         if other.id < 0:
@@ -168,8 +168,8 @@ class Receipt:
 
     # ── watching ──
 
-    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
-        """Have ``tell`` called with the final outcome, at once if there is one; the returned function ends that.
+    def _watch(self, notify: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Have ``notify`` called with the final outcome, at once if there is one; the returned function ends that.
 
         It may be called twice. In any thread.
         """
@@ -177,9 +177,9 @@ class Receipt:
 
         def known() -> None:
             if self._outcome is not None:
-                tell(self._outcome)
+                notify(self._outcome)
             elif not forgets:
-                forgets.append(self._watch_ledger(tell))
+                forgets.append(self._watch_ledger(notify))
 
         self.when_known(known)
         if self.id >= 0 or self._outcome is not None or self._ledger.released:
@@ -194,12 +194,12 @@ class Receipt:
 
         return forget
 
-    def _watch_ledger(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+    def _watch_ledger(self, notify: Callable[[Outcome], object]) -> Callable[[], None]:
         with _registering:
-            forget = self._ledger.watch(self.id, tell)
+            forget = self._ledger.watch(self.id, notify)
         known = self._known()
         if _is_final(known) or self._ledger.released:  # it came while we were not watching yet
-            tell(known)
+            notify(known)
 
         def forget_safely() -> None:
             with _registering:

@@ -54,7 +54,7 @@ class Session:
         self.is_over = False
         """The outbox was opened again."""
         self.when_room: Callable[[], object] | None = None
-        self._soon: Callable[..., object] = lambda told: None
+        self._soon: Callable[..., object] = lambda run: None
         self._bytes = 0
         self._knows_account = False
 
@@ -113,7 +113,7 @@ class Session:
     def notify(self, function: Callable[..., object], *arguments: object) -> None:
         """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
 
-        def told() -> None:
+        def run() -> None:
             if self.is_over:
                 return
             try:
@@ -122,7 +122,7 @@ class Session:
                 self.broke(bug, *arguments)
 
         try:
-            self._soon(told)
+            self._soon(run)
         except RuntimeError:
             self.abandon()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from .._account.losses import told
+from .._account.losses import in_brackets
 from .._protocol.backoff import Gate
 from .._protocol.hold import Hold
 from .._protocol.verdict import CANCELLED, Meaning, Verdict
@@ -133,8 +133,8 @@ class ServerHealth:
     # ── words ──
 
     def _why_no_imports(self, verdict: Verdict, endpoint: Endpoint) -> str:
-        said = told(verdict.detail)
-        return f"{self._server} answers {verdict.status} on {endpoint.name}{said}: does the plan have imports?"
+        detail = in_brackets(verdict.detail)
+        return f"{self._server} answers {verdict.status} on {endpoint.name}{detail}: does the plan have imports?"
 
     def _why_paused(self, verdict: Verdict, endpoint: Endpoint) -> str:
         if verdict.meaning is Meaning.DENIED:
