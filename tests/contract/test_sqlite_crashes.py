@@ -283,7 +283,7 @@ class TwoProcesses(RuleBasedStateMachine):
         return now
 
     def learn(self, process: Process, now: Committed) -> None:
-        process.ledger.sync(now.account, now.oldest, [*now.heard, *now.said])
+        process.ledger.sync(now.account, now.oldest, [*now.heard, *now.settled])
         process.merging -= set(self.model.fates)
         self.agrees(process, now)
 

@@ -109,10 +109,10 @@ class Row:
         if call_id is not None:
             self.ids.append(call_id)
 
-    def absorb(self, said: Row) -> None:
+    def absorb(self, other: Row) -> None:
         """Merge a later row of one call, or of none, into this one."""
-        call_id = said.ids[0] if said.ids else None
-        self.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said.said_by)
+        call_id = other.ids[0] if other.ids else None
+        self.take_in(call_id, other.metadata, other.fields, other.size, other.latest_at, other.said_by)
 
     @property
     def is_blank(self) -> bool:

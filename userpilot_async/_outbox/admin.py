@@ -107,9 +107,9 @@ class Holder:
     def of(cls, note: str | bytes, now: float) -> Holder:
         """The writer of this note; somebody unknown, if it cannot be read: it may just be being written."""
         try:
-            said = json.loads(note)
-            since = float(said["since"])
-            return cls(int(said["pid"]), str(said["host"]), since, age(since, now))
+            fields = json.loads(note)
+            since = float(fields["since"])
+            return cls(int(fields["pid"]), str(fields["host"]), since, age(since, now))
         except (*UNREADABLE, OverflowError):
             return cls()
 

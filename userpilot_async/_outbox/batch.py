@@ -42,7 +42,7 @@ class Put:
 
     kind: Kind
     key: Key = attrs.field(repr=False)
-    said: Payload = attrs.field(repr=False)
+    payload: Payload = attrs.field(repr=False)
     size: int
     now: float
     """The loop's clock, for this process's own sender."""
@@ -157,8 +157,8 @@ class Batch:
         self.leaving += len(settlement.carriers) + len(settlement.merged)
         if settlement.outcome.is_delivered:
             self.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
-            if isinstance(settlement.said, Row):
-                row = settlement.said
+            if isinstance(settlement.undelivered, Row):
+                row = settlement.undelivered
                 self.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]
         else:
             carriers, merged = list(settlement.carriers), list(settlement.merged)

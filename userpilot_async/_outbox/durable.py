@@ -214,23 +214,23 @@ class DurableOutbox:
             return False
         return session.waiting_bytes + size <= self._max_bytes or not session.waiting_bytes
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
         if session.bug.met is not None:
-            put = Put(kind, key, said, size, now, now, Receipt(session.ledger), awaited=False)
+            put = Put(kind, key, payload, size, now, now, Receipt(session.ledger), awaited=False)
             session.incoming.refuse(put, session.bug.error())
             return put.receipt
-        return session.incoming.put(kind, key, said, size, now, awaited=False)[0].receipt
+        return session.incoming.put(kind, key, payload, size, now, awaited=False)[0].receipt
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`; ``None``, and cancelled: see `Incoming.hold`."""
         session = self._session
         if session.bug.met is not None:
             raise session.bug.error()
-        put, batch = session.incoming.put(kind, key, said, size, now, awaited=True)
+        put, batch = session.incoming.put(kind, key, payload, size, now, awaited=True)
         return await session.incoming.hold(put, batch, max_wait, self._may_leave)
 
     def _may_leave(self, put: Put, waited: bool) -> bool:

@@ -46,9 +46,9 @@ class Incoming:
 
     # ── the way in ──
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
         """Have a call written, as soon as can be, with the batch that is given. ``now`` is by the loop's clock."""
-        put = Put(kind, key, said, size, now, self._steady(), Receipt(self._ledger), awaited)
+        put = Put(kind, key, payload, size, now, self._steady(), Receipt(self._ledger), awaited)
         self.bytes += size
         self.calls += 1
         batch = self._queue.put(put)
@@ -167,7 +167,7 @@ class Incoming:
             if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
                 self._ledger.refused(NOT_HELD)
                 with marked(put.receipt.from_on_dead):
-                    self.lost(put.kind, put.key, put.said, error)
+                    self.lost(put.kind, put.key, put.payload, error)
 
 
 async def _until(moment: OneShot) -> bool:

@@ -93,19 +93,19 @@ class MemoryOutbox:
             self.waiting_bytes - self._filed_bytes + size <= self._max_bytes or not calls
         )
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Hold a call from now on."""
         call_id = self.ledger.accept()
         self.waiting_calls += 1
         self.waiting_bytes += size
-        self._incoming.append((call_id, now, kind, key, said))
+        self._incoming.append((call_id, now, kind, key, payload))
         return Receipt(self.ledger, call_id)
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call from now on, without waiting."""
-        return self.put(kind, key, said, size, now)
+        return self.put(kind, key, payload, size, now)
 
     def take(self, limit: int) -> Sequence[Ticket]:
         """The next calls, in order, that nobody has taken yet."""
@@ -183,6 +183,6 @@ class DisabledOutbox(MemoryOutbox):
         """True for every call: nothing is held."""
         return True
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Count the call as dropped."""
         return self.refuse(DISABLED)

@@ -142,12 +142,12 @@ class Outbox(Protocol):
         """A call of so many bytes may be put."""
         ...
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Hold a call from now on, or, if that takes a moment, as soon as can be."""
         ...
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`.
 

@@ -213,7 +213,7 @@ class Session:
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""
         if self.sends and now.ids is None:
-            tickets = [(put.receipt.id, put.now, put.kind, put.key, put.said) for put in batch.puts]
+            tickets = [(put.receipt.id, put.now, put.kind, put.key, put.payload) for put in batch.puts]
             self.window.pass_on(now.first_put, tickets)
 
     def failed(self, batch: Batch, error: OutboxError) -> None:
@@ -256,7 +256,7 @@ class Session:
             self.ledger.start(now.account.next_id)
         self._bytes = now.account.bytes
         self.window.reaches(now.account.next_id)
-        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said), complete=now.complete)
+        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.settled), complete=now.complete)
 
     def _changed(self) -> None:
         self.opening.changed()

@@ -35,7 +35,7 @@ class Committed:
     """The lowest id that is held; ``None`` if no call is."""
     heard: Sequence[Concluded] = ()
     """Calls that others have settled since the last time."""
-    said: Sequence[Concluded] = ()
+    settled: Sequence[Concluded] = ()
     """Calls that this batch has settled."""
     first_put: int = 0
     """The ids of the batch's puts count up from here, those of the refused go on behind them."""

@@ -193,8 +193,8 @@ class Window:
             self.read_to += 1
 
     def _add(self, ticket: Ticket, accepted_at: Callable[[float], float]) -> None:
-        call_id, at, kind, key, said = ticket
-        self._hold((call_id, accepted_at(at), kind, key, said))
+        call_id, at, kind, key, payload = ticket
+        self._hold((call_id, accepted_at(at), kind, key, payload))
 
     def _hold(self, ticket: Ticket) -> None:
         call_id, _, _, key, _ = ticket

@@ -382,8 +382,8 @@ def error_of(verdict: Verdict) -> Rejected | Unavailable:
     later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
     if later or verdict.foreign or verdict.status is None:
         detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-        said = f": {verdict.said}" if verdict.said else ""
-        detail = f"the server {verdict.detail}{said}" if verdict.foreign else detail
+        words = f": {verdict.server_words}" if verdict.server_words else ""
+        detail = f"the server {verdict.detail}{words}" if verdict.foreign else detail
         return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
     return Rejected(verdict.status, verdict.detail, **ids)
 

@@ -88,19 +88,19 @@ class Address:
         """A connection of redis-py's, to the server of the URL, or to this ``node``: not connected yet, and nothing is
         tried twice; ``connected`` is told when it is. Raises `ConfigurationError`, and what redis-py raises.
         """
-        said = {name: value for name, value in self._said().items() if not name.startswith("sentinel_")}
-        return self._made(said, timeout, connected, node, connect_timeout)
+        options = {name: value for name, value in self._url_options().items() if not name.startswith("sentinel_")}
+        return self._made(options, timeout, connected, node, connect_timeout)
 
     def connection_to_sentinel(
         self, timeout: float, connected: Callable[[Any], None], node: tuple[str, int]
     ) -> Any:  # fmt: skip
         """The same, to a Sentinel, which has passwords of its own, and TLS as the servers have."""
-        said = self._said()
-        own = {name.removeprefix("sentinel_"): said[name] for name in said if name.startswith("sentinel_")}
-        secure = {name: said[name] for name in said if name == "connection_class" or name.startswith("ssl_")}
+        options = self._url_options()
+        own = {name.removeprefix("sentinel_"): options[name] for name in options if name.startswith("sentinel_")}
+        secure = {name: options[name] for name in options if name == "connection_class" or name.startswith("ssl_")}
         return self._made({**secure, **own}, timeout, connected, node, None)
 
-    def _said(self) -> dict[str, Any]:
+    def _url_options(self) -> dict[str, Any]:
         """The options of the URL, as redis-py reads its own: of several hosts, it reads the first."""
         if not self.how:
             url = self.url
@@ -114,10 +114,10 @@ class Address:
         return parse(url)
 
     def _made(
-        self, said: Mapping[str, Any], timeout: float, connected: Callable[[Any], None],
+        self, given: Mapping[str, Any], timeout: float, connected: Callable[[Any], None],
         node: tuple[str, int] | None, connect_timeout: float | None,
     ) -> Any:  # fmt: skip
-        options = {name: value for name, value in said.items() if name != "max_connections"}  # of a pool
+        options = {name: value for name, value in given.items() if name != "max_connections"}  # of a pool
         kind: Any = options.pop("connection_class", redis.Connection)
         if node is not None:
             options |= {"host": node[0], "port": node[1]}
@@ -225,12 +225,12 @@ def _check(name: str, value: str) -> None:
         raise ConfigurationError(f"{CHECKED} must be true or false, not {quoted(value)}")
 
 
-def _check_names(said: Mapping[str, str]) -> list[tuple[str, str]]:
+def _check_names(given: Mapping[str, str]) -> list[tuple[str, str]]:
     """A certificate must be for the host we connect to, unless the URL says otherwise: not each redis-py wants that."""
-    if CHECKED in said:
+    if CHECKED in given:
         return []
-    is_checked = said.get("ssl_cert_reqs", "required").lower() not in ("none", "cert_none")  # or there is none to check
-    return [(CHECKED, "true" if is_checked else "false")]
+    required = given.get("ssl_cert_reqs", "required").lower()
+    return [(CHECKED, "false" if required in ("none", "cert_none") else "true")]  # or there is no name to check
 
 
 def _try(address: Address, theirs: str) -> None:

@@ -107,8 +107,8 @@ class RedisAdmin:
             check(seen.lease)
             visit.begin_to_change(claim)
             owner = claim.owner()
-            said = (owner.destination, owner.salt.hex(), owner.fingerprint)
-            check(sender_of(visit.run("rebind", *said, uuid4().hex, CHUNK, VERSION)))
+            fields = (owner.destination, owner.salt.hex(), owner.fingerprint)
+            check(sender_of(visit.run("rebind", *fields, uuid4().hex, CHUNK, VERSION)))
         return Rebound(before, waiting)
 
     def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
@@ -155,7 +155,7 @@ class Visit:
         owner = tuple(about.get(name, "") for name in ("destination", "salt", "fingerprint"))
         takes = not about and claim is not None
         if takes and claim is not None:
-            owner = _said(claim.owner())
+            owner = _fields_of(claim.owner())
         # No generation is known here, and no revision: whether calls went missing is for those to say who know.
         step = Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), CHUNK, 0)
         self._generation = opened_of(self._link.run(step)).generation
@@ -194,7 +194,7 @@ def visiting(connect: Callable[[], Connection], place: str) -> Iterator[Visit]:
         link.close()
 
 
-def _said(owner: Owner) -> tuple[str, str, str]:
+def _fields_of(owner: Owner) -> tuple[str, str, str]:
     """An owner as scripts are told it."""
     return owner.destination, owner.salt.hex(), owner.fingerprint
 

@@ -94,11 +94,11 @@ class Cluster:
             self.learns = False
         self._nodes.learn([self._node], others)
 
-    def _announced(self, said: Sequence[object]) -> Node | None:
+    def _announced(self, node: Sequence[object]) -> Node | None:
         """As in the answer of CLUSTER SLOTS, ``[host, port, id, more]``. Source: redis.io, "CLUSTER SLOTS"."""
-        host = text(said[0]) if said[0] is not None else ""
+        host = text(node[0]) if node[0] is not None else ""
         if host == "?":  # a name was to be announced, and there is none
-            host = text(dict(pairs(said[3])).get(b"ip", b"")) if len(said) > 3 else ""
+            host = text(dict(pairs(node[3])).get(b"ip", b"")) if len(node) > 3 else ""
             if not host:
                 return None
-        return host or self._node[0], number(said[1])
+        return host or self._node[0], number(node[1])

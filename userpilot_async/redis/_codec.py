@@ -23,16 +23,16 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 def encoded(put: Put, age: float) -> bytes:
     """A call, that was made ``age`` seconds ago: kind, moment, age and key, a line each, and what is said."""
-    if isinstance(put.said, bytes):
-        return f"{put.kind}\n\n{age:.3f}\n{encode_json(put.key)}\n".encode() + put.said
-    stored = Stored.of(put.kind, put.key, put.said)
-    return f"{stored.kind}\n{stored.moment or ''}\n{age:.3f}\n{stored.key}\n".encode() + stored.said
+    if isinstance(put.payload, bytes):
+        return f"{put.kind}\n\n{age:.3f}\n{encode_json(put.key)}\n".encode() + put.payload
+    stored = Stored.of(put.kind, put.key, put.payload)
+    return f"{stored.kind}\n{stored.moment or ''}\n{age:.3f}\n{stored.key}\n".encode() + stored.body
 
 
 def decoded(call: bytes) -> tuple[Stored, float]:
     """The other way round, with the age. Raises `ValueError` if it is none."""
-    kind, moment, age, key, said = call.split(b"\n", 4)
-    return Stored(kind.decode(), key.decode(), said, moment.decode() or None), float(age)
+    kind, moment, age, key, body = call.split(b"\n", 4)
+    return Stored(kind.decode(), key.decode(), body, moment.decode() or None), float(age)
 
 
 def id_of(name: bytes) -> int:
@@ -147,7 +147,7 @@ class State:
 def concluded(news: bytes) -> Sequence[Concluded]:
     """News of calls; none, where somebody else has written. Lua writes an empty array as an empty object."""
     try:
-        said = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
-        return [Concluded.read(one) for one in said]
+        rows = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
+        return [Concluded.read(one) for one in rows]
     except UNREADABLE:
         return ()

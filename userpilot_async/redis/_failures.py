@@ -39,7 +39,7 @@ from .._errors.printable import printable
 from .._errors.tree import OutboxError
 from ._address import Address
 
-SAID = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+SERVER_ERRORS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
 """Errors whose text is what the server has said."""
 # By their types, and by what the words begin with where redis-py has no type for it, or a script has failed by it.
 REFUSED, REFUSED_CODES = (AuthenticationError, AuthorizationError, NoPermissionError), ("NOPERM", "NOAUTH", "WRONGPASS")
@@ -123,7 +123,7 @@ def meaning_of(error: Exception, address: Address) -> Exception:
     """
     if isinstance(error, AskError):  # MOVED is one, too
         return _meaning_of_redirection(error, address)
-    if isinstance(error, SAID):
+    if isinstance(error, SERVER_ERRORS):
         return _meaning_of_answer(error, address)
     if isinstance(error, DataError):
         return OutboxError(f"{address.shown}: redis-py cannot send what it was given")
@@ -140,7 +140,7 @@ def _meaning_of_redirection(error: AskError, address: Address) -> Exception:
 
 
 def _meaning_of_answer(error: Exception, address: Address) -> Exception:
-    text, words = _said(error), words_of(error, address)
+    text, words = _text_of(error), words_of(error, address)
     begins = CODE.match(text)
     code = begins[0] if begins else ""
     if code == "GENERATION":
@@ -153,8 +153,8 @@ def _meaning_of_answer(error: Exception, address: Address) -> Exception:
         return Away(words, NOBODY_SERVES)
     if isinstance(error, PASSING) or code in PASSING_CODES:
         return Away(words)
-    for told, meant in OTHER_KINDS.items():
-        if re.match(told, text):
+    for pattern, meant in OTHER_KINDS.items():
+        if re.match(pattern, text):
             return OutboxError(f"{address.shown}: {meant}")
     return OutboxError(f"{address.shown}: {words}")
 
@@ -183,13 +183,13 @@ def _trouble_of(error: Exception) -> str:
 
 def words_of(error: Exception, address: Address) -> str:
     """The server's words, one line of them: without what was sent, a URL, or a part of ours that is secret."""
-    words = LOGIN.sub("(a URL)", _said(error).partition(ECHO)[0])
+    words = LOGIN.sub("(a URL)", _text_of(error).partition(ECHO)[0])
     for secret in _secrets(address.url):
         words = words.replace(secret, "(secret)")
     return printable(words[:MOST_WORDS], "?").rstrip(" ,") or type(error).__name__
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """The server's words; those of a command, where a script has failed by it."""
     text = str(error)
     of_command = IN_SCRIPT.fullmatch(text)

@@ -81,12 +81,12 @@ class RedisOutbox(DurableOutbox):
     ) -> None:
         self._url = url
         del url  # it may have a password, and what is raised from here on shows the locals of its frames
-        self._address, said = address_of(self._url, _IN_URL)
+        self._address, in_url = address_of(self._url, _IN_URL)
         given = {
             "name": name, "sender": sender, "max_calls": max_calls, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
             "timeout": timeout, "replicas": replicas, "fallback": fallback, "keep_lost": keep_lost,
         }  # fmt: skip
-        self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
+        self._options = {**in_url, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
         self.name: str = get("name", "userpilot_async")
         self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
@@ -211,12 +211,12 @@ class RedisOutbox(DurableOutbox):
         return True
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
         if self.away and self._fallback is not None:
-            return self.put(kind, key, said, size, now)
-        return await super().hold(kind, key, said, size, now, max_wait)
+            return self.put(kind, key, payload, size, now)
+        return await super().hold(kind, key, payload, size, now, max_wait)
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
         """While Redis is away, not so calls that found no room, and have been told so."""

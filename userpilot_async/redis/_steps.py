@@ -82,9 +82,9 @@ class WriteSteps:
     def _make_step(self, attempt: WriteStep) -> Committed:
         """The calls, if they are not there yet, and some of the notes."""
         puts = [] if attempt.held else attempt.puts
-        said = attempt.notes[0] if attempt.notes else SenderNotes()
-        said.again = sum(1 for put in puts if may_be_twice(put.said)) if attempt.again else 0
-        notes = said.as_json() if attempt.notes or said.again else ""
+        first = attempt.notes[0] if attempt.notes else SenderNotes()
+        first.again = sum(1 for put in puts if may_be_twice(put.payload)) if attempt.again else 0
+        notes = first.as_json() if attempt.notes or first.again else ""
         attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
         now = steady()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]

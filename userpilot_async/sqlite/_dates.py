@@ -94,7 +94,7 @@ class Dates:
         return {"boot": self.boot, "machine": self.machine, "offset": self.offset, "changes": self.changes}
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> Dates:
+    def of(cls, fields: dict[str, Any]) -> Dates:
         """The notes that `as_dict` has given."""
-        changes = [(below, what, seconds) for below, what, seconds in said["changes"]]
-        return cls(said["boot"], said["machine"], said["offset"], changes)
+        changes = [(below, what, seconds) for below, what, seconds in fields["changes"]]
+        return cls(fields["boot"], fields["machine"], fields["offset"], changes)

@@ -101,7 +101,7 @@ class Search:
             others = {name: value for name, value in (fields or {}).items() if name != "company_id"} or None
             its_size = size_of(metadata) + (size_of(others) if others else 0)
             changed = Stored.of(kind, key, (metadata, others, its_size, None))
-            yield changed.said, its_size, changed.checksum(call_id, at, its_size), call_id
+            yield changed.body, its_size, changed.checksum(call_id, at, its_size), call_id
 
     def erase(self) -> None:
         """In one transaction, and heard by all who use the file."""
@@ -111,8 +111,8 @@ class Search:
         self._delete("parts", waiting)
         if self._whose.kind == "company":
             parts = self._db.execute("SELECT id, key FROM parts").fetchall()
-            told = [(call_id, key) for call_id, key in parts if _told_of(key) == self._whose.id]
-            self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", told)
+            theirs = [(call_id, key) for call_id, key in parts if _subject_of(key) == self._whose.id]
+            self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", theirs)
         for table, rows in self._rewritten.items():
             self._db.executemany(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", rows)
         if waiting:
@@ -125,7 +125,7 @@ class Search:
         self._db.executemany(f"DELETE FROM {table} WHERE id = ?", [(one,) for one in ids])
 
 
-def _told_of(key: Any) -> Any:
+def _subject_of(key: Any) -> Any:
     """Of whom the server has been told; of nobody, where a part is damaged."""
     try:
         return unsealed(key)[2]

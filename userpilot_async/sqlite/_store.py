@@ -218,12 +218,12 @@ class SQLiteStore:
             if batch.puts and puts_failed is None:
                 tables.put(batch.puts, account, offset)
                 oldest = first_put if oldest is None else oldest
-            said: list[Concluded] = []
+            settled: list[Concluded] = []
             if batch.has_notes():
                 # Under the turn: who has a lease of their own meanwhile has not begun, or sees what is noted here.
-                said = tables.write_notes(batch, account, may_send=self.file.lease.still_held())
+                settled = tables.write_notes(batch, account, may_send=self.file.lease.still_held())
                 forgotten = tables.forget(account) if batch.lost else 0
-                heard_to = tables.write_news(said, heard_to)
+                heard_to = tables.write_news(settled, heard_to)
                 oldest = tables.oldest()
             tables.write_account(account)
         self._heard, self._next_id = heard_to, account.next_id
@@ -231,7 +231,7 @@ class SQLiteStore:
         if forgotten:
             remedy = "take them out by `userpilot-async outbox dead` or `retry`"
             self.file.warn(f"{self.file.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
-        return Committed(account, oldest, heard, said, first_put, puts_failed)
+        return Committed(account, oldest, heard, settled, first_put, puts_failed)
 
     def _why_no_calls(self) -> OutboxError | None:
         """The reason that keeps new calls from being written; ``None`` if nothing does."""

@@ -103,17 +103,17 @@ class Tables:
         """News of calls after this number, and the number of the last of it."""
         rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (since,)).fetchall()
         heard: list[Concluded] = []
-        for _, said in rows:
+        for _, text in rows:
             with suppress(*UNREADABLE):  # damaged, or another program's: what became of those calls is not known
-                heard += [Concluded.read(one) for one in unsealed(said) or ()]
+                heard += [Concluded.read(one) for one in unsealed(text) or ()]
         return heard, rows[-1][0] if rows else since
 
-    def write_news(self, said: Sequence[Concluded], since: int) -> int:
+    def write_news(self, settled: Sequence[Concluded], since: int) -> int:
         """Behind the last of it, which is ``since``; its number."""
-        if not said:
+        if not settled:
             return since
         number = since + 1
-        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, sealed([one.as_list() for one in said])))
+        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, sealed([one.as_list() for one in settled])))
         if not number % 1_000:
             self._db.execute("DELETE FROM news WHERE id <= ?", (number - NEWS,))
         return number
@@ -124,9 +124,9 @@ class Tables:
         """Calls, under the next ids. ``offset`` is from the steady clock, by which they were put, to the calendar."""
         rows = []
         for call_id, put in enumerate(puts, account.next_id):
-            stored, at = Stored.of(put.kind, put.key, put.said), put.at + offset
+            stored, at = Stored.of(put.kind, put.key, put.payload), put.at + offset
             crc = stored.checksum(call_id, at, put.size)
-            rows.append((call_id, at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
+            rows.append((call_id, at, stored.kind, stored.key, stored.body, stored.moment, put.size, crc))
             account.bytes += put.size
         self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
         account.next_id += len(rows)
@@ -134,16 +134,16 @@ class Tables:
 
     def write_notes(self, batch: Batch, account: Account, *, may_send: bool) -> list[Concluded]:
         """All of a batch that is no call; what it has settled."""
-        said = [conclude(account, outcome, [account.next_id + n], []) for n, (outcome, _) in enumerate(batch.refused)]
-        account.next_id += len(said)
-        account.accepted += len(said)
+        news = [conclude(account, outcome, [account.next_id + n], []) for n, (outcome, _) in enumerate(batch.refused)]
+        account.next_id += len(news)
+        account.accepted += len(news)
         for settled in (*batch.delivered.values(), *batch.lost):
-            said += self._settle(settled, account)
+            news += self._settle(settled, account)
         if batch.parts:
             parts = [(part[0], sealed(part)) for part in batch.parts]
             self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
         self.send_log.write(batch, account, may_send=may_send)
-        return said
+        return news
 
     def _settle(self, settled: Settled, account: Account) -> list[Concluded]:
         carriers, merged = settled.carriers, settled.merged

@@ -306,7 +306,7 @@ def test_the_servers_words_about_them_are_kept_beside_ours():
     verdict = of_answer(200, {}, ERRORS)
 
     assert "answered 200 with a list of errors" == verdict.detail
-    assert "user_id is required" == verdict.said
+    assert "user_id is required" == verdict.server_words
     assert "missing" == verdict.error_code
 
 
