@@ -297,7 +297,7 @@ def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_
     receipt = put(outbox)[0]
 
     assert ("pending", -1) == (receipt.status, receipt.id)
-    assert "entries of somebody else's" in caplog.text
+    assert "entries of another program" in caplog.text
 
 
 def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:

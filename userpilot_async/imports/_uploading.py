@@ -41,7 +41,7 @@ SHORTEST_PAUSE = 1.0  # seconds after a failure; people read why nothing moves
 MOST_REFUSALS, MOST_FAILURES = 1_000, 100
 
 BUSY = "another import of this account is running"
-LOST = "the answer to an upload got lost: its file is looked for in the job list"
+LOST = "the answer to an upload got lost: the job list is searched for its file"
 UNREAD = "the answer to an upload got lost, and the job list was not read to its end: it is read again"
 
 

@@ -35,7 +35,7 @@ from ._answers import Snapshot, opened_of, retried_of, scanned_of, sender_of, sn
 from ._codec import Entry, accepted_at, account_of, decoded
 from ._failures import Away, OtherGeneration
 from ._link import Answer, Connection, Step
-from ._opening import VERSION, nobodys
+from ._opening import VERSION, owner_unknown
 from ._purge import AT_ONCE, Place, Search, at_once
 
 NUMBER = re.compile(rb"\d{1,15}(\.\d{1,15})?")  # a moment, as the scripts write it
@@ -185,11 +185,11 @@ def visiting(connect: Callable[[], Connection], place: str) -> Iterator[Visit]:
     except Away as error:
         raise OutboxError(f"{place} {error.does} ({error})") from error
     except OtherGeneration as error:
-        raise OutboxError(f"{place} has just started again, was emptied, or was moved: once more, please") from error
+        raise OutboxError(f"{place} has just started again, was emptied, or was moved: try again") from error
     except OutboxError as error:
         if "OWNER" not in str(error):
             raise
-        raise nobodys(place) from None
+        raise owner_unknown(place) from None
     finally:
         link.close()
 

@@ -73,7 +73,7 @@ def read_of(reading: Reading, answer: object) -> tuple[Read, list[int]]:
         call_id = id_of(entry_name(name))
         try:
             if call_id <= before:
-                raise ValueError("somebody else's entry beside a call")
+                raise ValueError("another program's entry beside a call")
             stored, age = decoded(call_text)
             before = call_id
             if (only is not None and stored.key != only) or (stored.key in without and not stored.has_companion()):

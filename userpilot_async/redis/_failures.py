@@ -62,7 +62,7 @@ OTHER_KINDS = {  # what answers there is something else than the URL says
     ".*cluster support disabled": "what answers there is no node of a cluster",
 }
 
-NOBODY_SERVES = "has nobody who serves us at present"
+UNSERVED_NOW = "cannot serve us at present"
 NO_ANSWER = "no answer in time"
 MOST_CLIENTS = "max number of clients reached"  # the server's words, for which redis-py has no type of its own
 MOST_WORDS = 200  # characters of an error's text: what Redis itself says is shorter, and a log line stays readable
@@ -87,11 +87,11 @@ class Away(Exception):
 class OddAnswer(Away):
     """Something came that is no answer to what was asked.
 
-    Every later answer on this connection may be another command's: whoever meets this drops the connection. The step is
+    Every later answer on this connection may be another command's, so the connection is dropped. The step is
     in doubt, as if no answer had come.
     """
 
-    does = "answers what nobody can read"
+    does = "gives an answer that cannot be read"
 
 
 class Full(Away):
@@ -136,7 +136,7 @@ def _meaning_of_redirection(error: AskError, address: Address) -> Exception:
     if not address.is_cluster:
         meant = address.shown.replace("://", "+cluster://")
         return OutboxError(f"{address.shown} is a node of a cluster: write {meant}")
-    return OtherServer() if isinstance(error, MovedError) else Away("its slot is being moved", NOBODY_SERVES)
+    return OtherServer() if isinstance(error, MovedError) else Away("its slot is being moved", UNSERVED_NOW)
 
 
 def _meaning_of_answer(error: Exception, address: Address) -> Exception:
@@ -150,7 +150,7 @@ def _meaning_of_answer(error: Exception, address: Address) -> Exception:
     if isinstance(error, OutOfMemoryError) or code in FULL_CODES:
         return Full(words)
     if isinstance(error, UNSERVED) or code in UNSERVED_CODES or NOT_HERE in text:
-        return Away(words, NOBODY_SERVES)
+        return Away(words, UNSERVED_NOW)
     if isinstance(error, PASSING) or code in PASSING_CODES:
         return Away(words)
     for pattern, meant in OTHER_KINDS.items():

@@ -22,10 +22,10 @@ def sweep(file: File) -> None:
         for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
             answer = file.db.execute(statement).fetchone()
             if answer is not None and answer[0]:
-                raise OutboxError("somebody else is reading it")
+                raise OutboxError("another process is reading it")
     except (sqlite3.OperationalError, OutboxError) as error:
         rest = "is erased, but what SQLite leaves in free pages and in its log could not be cleared"
-        raise OutboxError(f"{file.path}: the person {rest} ({error}): once more, please") from error
+        raise OutboxError(f"{file.path}: the person {rest} ({error}): try again") from error
 
 
 class Search:

@@ -60,7 +60,7 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
     if version > known:
         raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
     if programs:
-        raise OutboxError("has views, triggers or virtual tables, as no outbox has: somebody else has put them there")
+        raise OutboxError("has views, triggers or virtual tables, as no outbox has: another program has put them there")
     return int(version)
 
 

@@ -538,9 +538,7 @@ async def test_an_answer_without_an_id_is_watched_by_its_filename(run, written, 
 async def test_a_file_that_was_imported_is_not_imported_again_unless_told(run, written, emulator):
     path = written(track(n) for n in range(3))
     first = await run(path)
-    with pytest.raises(
-        AlreadyImported, match=r"was imported on .* UTC: force=True would import it once more"
-    ) as caught:
+    with pytest.raises(AlreadyImported, match=r"was imported on .* UTC: force=True would import it again") as caught:
         await run(path)
     once = marks(emulator)
     await run(path, force=True)

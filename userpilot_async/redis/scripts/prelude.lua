@@ -54,7 +54,7 @@ local function next_id()
 end
 
 local function foreign()
-  return redis.error_reply("FOREIGN the log has entries of somebody else's: delete those, and go on")
+  return redis.error_reply("FOREIGN the log has entries of another program: delete those, and go on")
 end
 
 local function is_other(generation)
