@@ -38,7 +38,7 @@ class Ledger:
         self.rewound: list[int] = []
         """From which call on calls were lost, each time that happened: their ids may be given again."""
         self.resets = 0
-        """How often the outbox has lost calls, nobody knows how many."""
+        """How often the outbox has lost an unknown number of calls."""
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._chunks: dict[int, bytearray] = {}

@@ -194,7 +194,7 @@ def lost_calls_line(place: str, under_way: int | None, remedy: str, lost: Losses
 
 
 def unknown_budget_words(waits: Mapping[str, float], place: str) -> str | None:
-    """The line about budgets that may be spent, nobody knows; ``waits`` are seconds until the next request, by budget.
+    """The line about budgets that may be spent; ``waits`` are seconds until the next request, by budget.
 
     ``None`` where none has to wait.
     """

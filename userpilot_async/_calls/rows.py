@@ -75,7 +75,7 @@ class Row:
 
     @classmethod
     def blank(cls, kind: str, key: str) -> Row:
-        """A stand-in for events in a file, of somebody of whom nothing is to be said: it makes no line."""
+        """A stand-in for a person's events in a file, where nothing is to be said of the person: it makes no line."""
         return cls(kind, key, {}, None, array("Q"), 0.0, 0, state=RowState.ANSWERED)
 
     def take_in(
@@ -100,7 +100,7 @@ class Row:
         else:
             before = len(known)
             known.update(metadata)
-            # A row that gets the same properties again, as most do, needs no second look at all of it.
+            # A row that gets the same properties again, as most do, is not measured again.
             self.size = max(self.size, size) if len(known) == before else size_of(known) + size_of(self.fields or {})
         if fields and fields != self.fields:
             self.fields = {**(self.fields or {}), **fields}

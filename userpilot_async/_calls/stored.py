@@ -43,7 +43,7 @@ class Stored:
 
     kind: Kind
     key: str
-    """JSON: a string, or an array of them for somebody with several ids."""
+    """JSON: a string, or an array of them for a person with several ids."""
     body: bytes
     """JSON: an object is an event or a post as it goes over the wire; an array is what an identify says."""
     moment: str | None
@@ -60,7 +60,7 @@ class Stored:
         return cls(kind, whose, body_of(event), moment.isoformat() if moment is not None else None)
 
     def call(self, parts_done: Iterable[tuple[Kind, str]] = ()) -> tuple[Kind, Key, Payload]:
-        """As it was put; but without what the server has been told of already, by kind and key: what it says of itself,
+        """As it was put; but without what the server has already, by kind and key: what it says of itself,
         or of another (a company). Raises one of `UNREADABLE` if it is damaged: what is sent is what a client has put.
         """
         key = _key(json.loads(self.key))
@@ -168,7 +168,7 @@ def runs(ids: Iterable[int]) -> Runs:
 
 @attrs.frozen
 class Concluded:
-    """The outcome of calls, as everyone with the same outbox is told."""
+    """The outcome of calls, as all with the same outbox hear it."""
 
     status: Status
     label: str | None

@@ -14,7 +14,7 @@ import anyio
 
 from .._errors.foreign import is_a, type_name
 
-MAX_CAUSES = 10  # of an exception that are looked through: a chain may be a ring
+MAX_CAUSES = 10  # of an exception that are followed: a chain may be a ring
 
 
 def named(error: BaseException) -> str:

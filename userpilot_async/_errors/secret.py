@@ -1,4 +1,4 @@
-"""The API key, hidden from all who look at our values, and taken out of what servers say.
+"""The API key, hidden in all that shows our values, and taken out of what servers say.
 
 Error reporters (Sentry, rich, ``pytest -l``) show the `repr` of all locals of the frames that an exception came
 through. So the key is in no local variable as plain text, but for functions that neither wait nor raise.
@@ -22,7 +22,7 @@ SHORT = 6  # characters; what is shorter turns up in other words by chance
 _BASE64 = "[A-Za-z0-9+/_=-]"
 _ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[bfnrt])")
 _NUMBERED = re.compile(r"&#0*([0-9]{1,7})[0-9]*")
-_LAYERS = 4  # of quoting that are looked under: a proxy quotes what a server has quoted
+_LAYERS = 4  # of quoting that are searched: a proxy quotes what a server has quoted
 # What may stand between the characters of a key: lines are folded, and what is not printed is printed as a space.
 _BETWEEN = bytes(range(33)) + b"\\\x7f"
 

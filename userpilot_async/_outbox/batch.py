@@ -47,10 +47,10 @@ class Put:
     now: float
     """The loop's clock, for this process's own sender."""
     at: float
-    """The machine's steady clock, which nobody sets: the place dates the call by how long ago this was."""
+    """The machine's steady clock, which is never set: the place dates the call by how long ago this was."""
     receipt: Receipt
     awaited: bool
-    """Somebody waits for it, and is told if it fails."""
+    """A caller waits for it, and gets the error if it fails."""
     withdrawn: bool = False
     """The call was taken back while its batch waited for another try."""
 
@@ -88,7 +88,7 @@ class Batch:
     """By the way they went."""
     lost: list[Settled] = attrs.field(factory=list)
     parts: list[tuple[int, Kind, str]] = attrs.field(factory=list)
-    """Calls, and what the server has been told of what they say: their own row's, or that of a company."""
+    """Calls, and what the server has of what they say: their own row's, or that of a company."""
     requests: list[RequestNote] = attrs.field(factory=list)
     landed: list[Landed] = attrs.field(factory=list)
     forgotten: list[str] = attrs.field(factory=list)
@@ -106,7 +106,7 @@ class Batch:
     tried: OneShot = attrs.field(factory=OneShot)
     """The writer has let go of it; there may be another try."""
     stirs: OneShot = attrs.field(factory=OneShot)
-    """The calls are held, or it takes so long that those who wait should look at the time."""
+    """The calls are held, or it takes so long that those who wait should check the time."""
     error: OutboxError | None = None
     """Why its puts are not held."""
     refusals_recorded: bool = False

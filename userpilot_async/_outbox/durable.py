@@ -1,7 +1,7 @@
 """An outbox whose calls outlive their client: what the client and its sender ask of it.
 
 Whatever touches the place where they wait happens in a thread of its own, so that the loop never waits for a disk or a
-network, and nobody's cancellation breaks anything off in the middle. The loop collects what is to be written (`Batch`),
+network, and no cancellation breaks anything off in the middle. The loop collects what is to be written (`Batch`),
 the thread takes all of it at once, and reports to the loop (`Session`).
 """
 
@@ -34,7 +34,7 @@ from .writer import StoreWorker, WriterThread
 class DurableOutbox:
     """All that durable outboxes share. A kind of outbox says where it is (``place``), and which `Store` it has.
 
-    All who have the same one open share one sender: whoever has the lease. What others do is heard by polling.
+    All who have the same one open share one sender: the holder of the lease. What others do is heard by polling.
     """
 
     durable = True
@@ -130,7 +130,7 @@ class DurableOutbox:
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread.
 
-        Cancelled, it goes on in the thread, which then waits for nobody.
+        Cancelled, it goes on in the thread, and nothing waits for it.
         """
         if not self._in_use:
             return
@@ -166,7 +166,7 @@ class DurableOutbox:
 
     @property
     def only_puts(self) -> bool:
-        """True if this process was told not to send."""
+        """True if this process is not to send."""
         return not self._may_send
 
     @property
@@ -203,7 +203,7 @@ class DurableOutbox:
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty outbox.
 
-        What cannot be written yet waits in memory, which has the client's own limit. After a bug nobody need wait for
+        What cannot be written yet waits in memory, which has the client's own limit. After a bug no call need wait for
         room: no call is held any more.
         """
         session = self._session
@@ -243,7 +243,7 @@ class DurableOutbox:
         receipt = Receipt(session.ledger)
         receipt.failed(outcome)  # known at once; the number follows
         session.ledger.refused(outcome)
-        if session.bug.met is None:  # or nobody would ever write it
+        if session.bug.met is None:  # or it would never be written
             session.queue.note(lambda batch: batch.refused.append((outcome, receipt)))
             session.wake()
         return receipt
@@ -263,7 +263,7 @@ class DurableOutbox:
     # ── the sender ──
 
     def take(self, limit: int) -> Sequence[Ticket]:
-        """The next calls, in order, that nobody has taken yet; none while the sender holds as many as it may."""
+        """The next calls, in order, that were not taken yet; none while the sender holds as many as it may."""
         session = self._session
         session.bug.raise_met()
         if not session.sends:

@@ -18,7 +18,7 @@ from .receipt import Receipt
 
 
 class NoSendLog:
-    """For calls that end with their sender: there is nobody after it who would read a note."""
+    """For calls that end with their sender: no later sender would read a note."""
 
     term = 0
 
@@ -44,7 +44,7 @@ class NoSendLog:
 class MemoryOutbox:
     """Calls wait in this process, and end with it: a crash loses them, a close reports them.
 
-    One client at a time; ``when_room`` is told whenever settled calls have made room.
+    One client at a time; ``when_room`` is called whenever settled calls have made room.
     """
 
     durable = False
@@ -108,7 +108,7 @@ class MemoryOutbox:
         return self.put(kind, key, payload, size, now)
 
     def take(self, limit: int) -> Sequence[Ticket]:
-        """The next calls, in order, that nobody has taken yet."""
+        """The next calls, in order, that were not taken yet."""
         incoming = self._incoming
         if len(incoming) <= limit:
             taken = list(incoming)

@@ -18,7 +18,7 @@ POLL = 0.5  # seconds between two checks by a waiting thread whether the client'
 
 
 class Receipt:
-    """Says what became of one call, whenever it is asked, in any thread. Costs nothing when nobody asks."""
+    """Says what became of one call, whenever it is asked, in any thread. Costs nothing if it is not asked."""
 
     __slots__ = ("_ledger", "_listeners", "_outcome", "_page", "from_on_dead", "id")
 
@@ -28,7 +28,7 @@ class Receipt:
         self._outcome: Outcome | None = None
         self._listeners: list[Callable[[], object]] | None = None
         self.from_on_dead = call_id < 0 and in_on_dead.get()
-        """The call was made by `on_dead`: whoever loses it knows no more than this."""
+        """The call was made by `on_dead`: where it is lost, no more than this is known."""
         self.id = call_id
         """The call's number in the order of acceptance, from 0; -1 until the client's loop has taken the call."""
 
@@ -84,7 +84,7 @@ class Receipt:
         """As `outcome`, for a plain thread, which it blocks: what became of the call in the end.
 
         Raises `TimeoutError` after ``timeout`` seconds; `WrongLoop` in the client's own loop, which it would stop;
-        `ClientClosed` if that loop has ended without a close, so that nobody will ever know.
+        `ClientClosed` if that loop has ended without a close, so that it will never be known.
         """
         home = self._ledger.home if isinstance(self._ledger.home, HomeLoop) else None
         if home is not None and home.runs_here():
@@ -210,7 +210,7 @@ class Receipt:
 
 _NO_PAGE = bytearray()
 _registering = threading.Lock()
-"""Held for a moment by whoever begins or ends to watch a call: threads of one client may do so at the same time."""
+"""Held for a moment to begin or end watching a call: threads of one client may do so at the same time."""
 
 
 def _is_final(outcome: Outcome) -> bool:

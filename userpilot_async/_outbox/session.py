@@ -2,7 +2,7 @@
 
 Its thread reports here (`Listener`). A session begins *opening*, until `is_open` comes; it ends *closed*, when the
 thread has ended. One that met a bug of this library takes no calls and sends none until then. Opening the outbox again
-makes another session, and what an old thread still reports concerns nobody.
+makes another session, and what an old thread still reports is ignored.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Session:
             self.writer.wake()
 
     def abandon(self) -> None:
-        """Have the thread end, and wait for nobody: another process must be able to send."""
+        """Have the thread end, without waiting: another process must be able to send."""
         if self.writer is not None:
             self.writer.expedite()
             self.writer.stop()
@@ -111,7 +111,7 @@ class Session:
         return self.window.read_to if idle and self.ledger.pending else None
 
     def notify(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
+        """Call one of the methods below in the loop. If that has ended, nothing is sent here any more."""
 
         def run() -> None:
             if self.is_over:
@@ -236,7 +236,7 @@ class Session:
             for batch in batches:
                 if not batch.is_empty():
                     self.failed(batch, error)
-        finally:  # also where that meets a bug: nobody waits for a thread that is gone
+        finally:  # also where that meets a bug: nothing waits for a thread that is gone
             for batch in batches:
                 if not batch.done.past:
                     batch.error = error
@@ -269,7 +269,7 @@ class Session:
         """The thread met a bug, or the loop did in what the thread reported: of these batches, perhaps.
 
         Nothing is sent or put any more. Where the thread is still there, it writes what it has, lets another process
-        send, and ends; `closed` then tells all who wait.
+        send, and ends; `closed` then notifies all who wait.
         """
         self.bug.meet(bug)
         self.sends = False
@@ -282,7 +282,7 @@ class Session:
             self._changed()
 
     def _give_back(self, batch: Batch) -> None:
-        """Fail all calls that nobody was told to be held. The loop met a bug in the middle of that."""
+        """Fail all calls that no caller knows to be held. The loop met a bug in the middle of that."""
         with suppress(Exception):  # the same, most likely
             self.incoming.fail_rest(batch, self.bug.error())
         batch.come()

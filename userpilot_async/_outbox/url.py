@@ -16,7 +16,7 @@ from .protocol import Outbox
 if TYPE_CHECKING:
     from .admin import OutboxAdmin  # which clients need not load
 
-# By scheme: a module, and what in it makes an outbox of a URL. By name, so that nobody loads what is not asked for.
+# By scheme: a module, and what in it makes an outbox of a URL. By name, so that nothing is loaded without need.
 _REDIS = ("redis", "RedisOutbox")
 _SCHEMES = {
     "sqlite": ("sqlite", "SQLiteOutbox"), "redis": _REDIS, "rediss": _REDIS, "unix": _REDIS,

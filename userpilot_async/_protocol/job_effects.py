@@ -43,7 +43,7 @@ class Refused:
 
 @attrs.frozen
 class Busy:
-    """Somebody else's job holds the slot, so that the file can be submitted again at ``until``."""
+    """Another job holds the slot, so that the file can be submitted again at ``until``."""
 
     until: float
 

@@ -122,9 +122,9 @@ def of_answer(
 
 
 def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broken_off: bool) -> Verdict:
-    """A 2xx: accepted, or from somebody else, or cut off."""
+    """A 2xx: accepted, or from another server, or cut off."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    # Unpacked, or left out where nobody could.
+    # Unpacked, or left out where that was not possible.
     encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
     if (kind in _PAGES and (body.strip() or encoded)) or _MARKUP.match(body):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
@@ -156,7 +156,7 @@ def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
     """The verdict as the endpoint that was asked makes it: a 2xx has to give what that endpoint promises.
 
     What is no answer of this API says of a realtime call that the URL is not that of one (`Meaning.MISCONFIGURED`); of
-    a file, that it may have been taken (`Meaning.LOST`); of a look at jobs nothing, so that it is made again
+    a file, that it may have been taken (`Meaning.LOST`); of a poll of jobs nothing, so that it is made again
     (`Meaning.AGAIN`).
     """
     if verdict.status is None or not 200 <= verdict.status < 300 or promise is Promise.RECEIPT:

@@ -29,7 +29,7 @@ class Clocks:
     """Three clocks, read at the same moment; all in seconds."""
 
     wall: float
-    """The calendar, since 1970: anybody may set it."""
+    """The calendar, since 1970, which may be set."""
     steady: float
     """Goes on while the machine sleeps, and is never set."""
     running: float
@@ -67,7 +67,7 @@ class Calendar:
             self._asleep += napped - self._napped
             self._napped = napped
             del self._sleeps[:-MOST_SLEEPS]
-        # Tests jump the loop's clock. Whether they have their calendar jump with it is seen when nobody sets it.
+        # Tests jump the loop's clock. Whether they have their calendar jump with it is seen while it is not set.
         by_loop = abs((seen.wall - last.wall) - (now - self._read_at))
         by_steady = abs((seen.wall - last.wall) - (seen.steady - last.steady))
         if min(by_loop, by_steady) < AS_FAST and max(by_loop, by_steady) >= STEP:
@@ -98,7 +98,7 @@ class Calendar:
             if moment > awake_until:
                 break
             earlier = moment + seconds
-            if earlier > noticed_at:  # nobody dates anything while the machine sleeps: it was just after, or before
+            if earlier > noticed_at:  # nothing is dated while the machine sleeps: it was just after, or before
                 was_after = awake_until - moment < earlier - noticed_at
                 return math.nextafter(awake_until, math.inf) if was_after else awake_until
             self._sleeps[place] = (max(awake_until, earlier), noticed_at, seconds)
@@ -114,8 +114,8 @@ def never_set(now: float = 0.0, wall: float | None = None) -> Calendar:
 def age(date: float, today: float) -> float:
     """How long ago something was dated, in seconds, by the same calendar; never negative.
 
-    A date before this library was there is that of a machine that had not set its clock: nobody knows how old it is,
-    and it counts as of now. So does a date to come.
+    A date before this library was there is that of a machine that had not set its clock: its age is unknown, and it
+    counts as of now. So does a date to come.
     """
     if date < EARLIEST <= today:
         return 0.0

@@ -61,7 +61,7 @@ class Endpoint:
     """The budget that its requests take tokens of: a key of `Destination.budgets`."""
     method: str = "POST"
     promises: Promise = Promise.RECEIPT
-    """The answer, if all is well; anything else is the answer of somebody in between."""
+    """The answer, if all is well; anything else is the answer of a machine in between."""
 
 
 def alone(bodies: Sequence[bytes]) -> bytes:

@@ -19,7 +19,7 @@ IMPORTS = "imports"
 
 
 class ServerHealth:
-    """Told of each answer before its route is: opens and shuts gates; while the key is refused, pauses everything."""
+    """Gets each answer before its route does: opens and shuts gates; while the key is refused, pauses everything."""
 
     def __init__(
         self, server: str, destination: Destination, breaker: ImportBreaker, chance: Callable[[], float]
@@ -94,7 +94,7 @@ class ServerHealth:
         self.failure = f"{why} {verdict.words.ids}".rstrip()
         if gate.is_past(request.number):
             return
-        # Somebody on the way may mind what is in one request; 401 minds the key.
+        # A firewall may refuse what is in one request; 401 refuses the key.
         believed = gate.refused(now, at_once=not verdict.ambiguous)
         if verdict.status == 401 or believed or self.paused is not None:
             ours = verdict.detail if verdict.foreign or verdict.status is None else ""

@@ -165,7 +165,7 @@ class Schedule:
             route.abandon()
         self._completion.abandon(outcome, self.slots)
 
-    # ── what the sender tells and asks ──
+    # ── what the sender reports and asks ──
 
     def succeed(self, before: Schedule) -> None:
         """Go on counting where another schedule of this sender stopped."""

@@ -34,7 +34,7 @@ class Settlement:
     words: Words = NO_WORDS
     """The server's own words about it, if it was refused."""
     riders: Sequence[int] = ()
-    """Calls that are not settled, although the server has been told what they say of this row: of the company, while
+    """Calls that are not settled, although the server has what they say of this row: of the company, while
     the user's own row waits, or the other way round.
     """
 

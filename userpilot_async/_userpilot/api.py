@@ -151,7 +151,7 @@ class UserpilotAPI(Startable):
         await self._end_start()
 
     def reserve(self, connections: int) -> Connection:
-        """Keep so many connections of the pool for somebody who makes requests on their own."""
+        """Keep so many connections of the pool for others who make requests on their own."""
         self._own_connections -= connections
         return self._connection
 
@@ -265,8 +265,8 @@ class UserpilotAPI(Startable):
     ) -> Job:
         """The job once it is ``completed``.
 
-        Looks when an answer can be expected (1,800 rows a minute), then backs off to every 30 seconds; calls
-        ``on_progress`` after each look. Raises `JobFailed`, or `TimeoutError` after ``timeout`` seconds.
+        Polls when an answer can be expected (1,800 rows a minute), then backs off to every 30 seconds; calls
+        ``on_progress`` after each poll. Raises `JobFailed`, or `TimeoutError` after ``timeout`` seconds.
         """
         if not is_a(job, Job) and not is_a(job, str):
             raise InvalidCall("job", must_be("Job or str", job))
@@ -343,7 +343,7 @@ class UserpilotAPI(Startable):
             verdict = as_promised(await self._tasks.run(ask), promises)
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
-            verdict = attrs.evolve(verdict, body=None)  # or it would live for as long as somebody keeps the exception
+            verdict = attrs.evolve(verdict, body=None)  # or it would live for as long as the exception is kept
             raise _Refused(verdict)
 
         def again(error: BaseException) -> bool:

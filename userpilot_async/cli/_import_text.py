@@ -53,7 +53,7 @@ class ImportView:
             return max(0, progress.uploaded - max(0, rest))
         if self.job is not None and self.job.status.final:
             self.job = None
-        return progress.uploaded if begins else self.done  # what has been uploaded since waits for its first look
+        return progress.uploaded if begins else self.done  # what has been uploaded since waits for its first poll
 
     @property
     def _nothing_yet(self) -> str:

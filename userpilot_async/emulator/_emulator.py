@@ -127,7 +127,7 @@ class Emulator:
         try:
             body = await read_body(request, route.max_body)
         except ClientDisconnect:
-            return  # It left before it had said what it wants: there is nothing to apply and nobody to answer.
+            return  # It left in the middle of its request: there is nothing to apply, and no client to answer.
         raw = RawRequest(request.method, path, request.headers, body, route, request.url.query)
         await self._receive_call(raw, scope, receive, send)
 

@@ -64,7 +64,7 @@ class RejectedFile:
             self._path.unlink()
 
     def check(self) -> None:
-        """Raise `JournalError` if what is there is somebody's own file: it would be written over."""
+        """Raise `JournalError` if what is there is no file of refused rows: it would be written over."""
         if self._path is None:
             return
         with self._as_journal_error(self._path), suppress(FileNotFoundError), open(open_own(self._path), "rb") as file:

@@ -34,7 +34,7 @@ from .._userpilot.api import UserpilotAPI, error_of
 from ._journal import Journal
 from ._schema import Part, Refusal
 
-LARGE = 1024 * 1024  # bytes of a file that a server needs time to read: it is searched for once more
+LARGE = 1024 * 1024  # bytes of a file that a server needs time to read: it is searched for again
 SHORTEST_PAUSE = 1.0  # seconds after a failure; people read why nothing moves
 # In a row, and not one file taken (one job completed) in between: it is not about rows, then, and to go on would put
 # every row there is into the rejected file.
@@ -168,7 +168,7 @@ class Uploader:
                 done = part.rows if job.completed_rows is None else min(part.rows, max(0, job.completed_rows))
                 await run_sync(self._journal.completed, part, done)
             case Forgotten() | Overdue(outage=False):
-                # The server has taken it, so to send it again would double it. Nobody can say what became of it.
+                # The server has taken it, so to send it again would double it. What became of it is unknown.
                 await run_sync(self._journal.completed, part, 0)
             case Failed(job):
                 await self._failed(part, job)

@@ -50,7 +50,7 @@ class Address:
 
     @property
     def is_tls(self) -> bool:
-        """True if nobody on the way can read along."""
+        """True if no machine on the way can read along."""
         return self.shown.startswith("rediss")
 
     @property
@@ -86,7 +86,7 @@ class Address:
         *, connect_timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """A connection of redis-py's, to the server of the URL, or to this ``node``: not connected yet, and nothing is
-        tried twice; ``connected`` is told when it is. Raises `ConfigurationError`, and what redis-py raises.
+        tried twice; ``connected`` is called when it is. Raises `ConfigurationError`, and what redis-py raises.
         """
         options = {name: value for name, value in self._url_options().items() if not name.startswith("sentinel_")}
         return self._made(options, timeout, connected, node, connect_timeout)
@@ -123,7 +123,7 @@ class Address:
             options |= {"host": node[0], "port": node[1]}
         return kind(
             **options,
-            protocol=2,  # answers of scripts look the same whatever redis-py's default is
+            protocol=2,  # answers of scripts are the same whatever redis-py's default is
             redis_connect_func=connected,
             socket_timeout=timeout,
             socket_connect_timeout=connect_timeout or timeout,
@@ -168,7 +168,7 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
         raise ConfigurationError("the URL of a Redis outbox has a space or a line's end in it; a space is written %20")
     try:
         parts = urlsplit(url)
-        if "," not in parts.netloc:  # several hosts, each looked at by itself
+        if "," not in parts.netloc:  # several hosts, each checked by itself
             _ = parts.port  # raises where that is no number
     except ValueError:  # whose words may have a part of the password
         raise ConfigurationError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
@@ -215,7 +215,7 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
 
 
 def _check(name: str, value: str) -> None:
-    """An option of redis-py's that is ours to choose, or that redis-py would not look at."""
+    """An option of redis-py's that is ours to choose, or that redis-py would not check."""
     if name in FIXED:
         instead = ": say timeout" if "timeout" in name else ""
         raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
@@ -234,7 +234,7 @@ def _check_names(given: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _try(address: Address, theirs: str) -> None:
-    """Make connections that are not used: redis-py looks at options no earlier."""
+    """Make connections that are not used: redis-py checks options no earlier."""
     try:
         for node in address.nodes if address.how else [None]:
             address.connection(1.0, lambda connection: None, node)

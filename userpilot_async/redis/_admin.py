@@ -138,7 +138,7 @@ class Visit:
         self._link = link
         self._run_id = link.connect()
         self.reached = ""
-        """The last entry that `entries` has looked at."""
+        """The last entry that `entries` has read."""
         self.snapshot = snapshot_of(link.run(Step("show")))
         if not self.snapshot.about and not self.snapshot.counts:
             raise OutboxError(f"{place} has no outbox: no client has opened it yet, or Redis was emptied")
@@ -195,7 +195,7 @@ def visiting(connect: Callable[[], Connection], place: str) -> Iterator[Visit]:
 
 
 def _fields_of(owner: Owner) -> tuple[str, str, str]:
-    """An owner as scripts are told it."""
+    """An owner as scripts get it."""
     return owner.destination, owner.salt.hex(), owner.fingerprint
 
 
@@ -214,7 +214,7 @@ def _accepted(entry: Entry) -> float | None:
 
 
 def _is_ours(entry: Entry) -> bool:
-    """An entry of the lost calls, and none that somebody else has put among them."""
+    """An entry of the lost calls, and none that another program has put among them."""
     fields = entry[1]
     numbers = [fields.get(name, b"") for name in (b"t", b"l")]
     return fields.get(b"i", b"").isdigit() and all(NUMBER.fullmatch(one) for one in numbers)

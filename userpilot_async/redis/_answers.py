@@ -93,7 +93,7 @@ class Made:
     first_put: int
     first_refused: int
     fenced: bool
-    """But for the sender's notes: somebody else has the lease."""
+    """But for the sender's notes: another process has the lease."""
 
 
 def written_of(answer: object) -> tuple[Made, bool, State] | None:
@@ -147,7 +147,7 @@ def _file_of(name: bytes, noted: bytes) -> tuple[str, str, Sequence[int]] | None
             return name.decode(), kind, [int(one) for one in last_calls or ()]
     except (*UNREADABLE, OverflowError):
         pass
-    return None  # nobody of ours has noted that: there is no such file
+    return None  # no client of ours has noted that: there is no such file
 
 
 def reconciled_of(answer: object) -> tuple[int, int | None]:
@@ -163,13 +163,13 @@ def retried_of(answer: object) -> tuple[int, int]:
 
 
 def scanned_of(answer: object) -> tuple[str, bool, Sequence[Entry]]:
-    """Of ``scan``: the last entry that was looked at, whether there may be more, and those that were found."""
+    """Of ``scan``: the last entry that was read, whether there may be more, and those that were found."""
     last, more, found = listed(answer, 3)
     return text(last), bool(number(more)), [entry_of(one) for one in listed(found)]
 
 
 def sender_of(answer: object) -> bytes | None:
-    """Of ``rebind``, and what is noted of a lease: who sends, if anybody does."""
+    """Of ``rebind``, and what is noted of a lease: the sender, if there is one."""
     return None if answer is None else raw(answer)
 
 

@@ -12,7 +12,7 @@ from ._failures import Unreachable
 from ._shapes import listed, number, pairs, text
 from ._topology import Dial, Node, Nodes, ask, graver, hang_up, packed
 
-LEARN_EVERY = 60.0  # seconds between two looks at which nodes a cluster has
+LEARN_EVERY = 60.0  # seconds between two readings of which nodes a cluster has
 MOST_HOPS = 5  # from one node of a cluster to the next one
 UNREACHABLE = (ConnectionError, TimeoutError, OSError, ClusterDownError)  # here; another node may know more
 

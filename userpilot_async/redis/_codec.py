@@ -89,7 +89,7 @@ def read_of(reading: Reading, answer: object) -> tuple[Read, list[int]]:
 
 
 def _parts_in(noted: Sequence[bytes]) -> Mapping[int, Sequence[tuple[Kind, str]]]:
-    """Parts that the server has been told already, by call. A text that is none was put there by somebody else."""
+    """Parts that the server has already, by call. A text that is none was put there by another program."""
     parts: dict[int, list[tuple[Kind, str]]] = {}
     for one in noted:
         with suppress(*UNREADABLE):
@@ -99,7 +99,7 @@ def _parts_in(noted: Sequence[bytes]) -> Mapping[int, Sequence[tuple[Kind, str]]
 
 
 def asked_for(reading: Reading) -> int:
-    """How many entries to read for this: one user's are looked for among everybody's."""
+    """How many entries to read for this: one user's are among everybody's."""
     return reading.limit if reading.only is None else max(reading.limit, 1_000)
 
 
@@ -145,7 +145,7 @@ class State:
 
 
 def concluded(news: bytes) -> Sequence[Concluded]:
-    """News of calls; none, where somebody else has written. Lua writes an empty array as an empty object."""
+    """News of calls; none, where another program has written. Lua writes an empty array as an empty object."""
     try:
         rows = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
         return [Concluded.read(one) for one in rows]

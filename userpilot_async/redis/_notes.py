@@ -82,7 +82,7 @@ def calls_in(notes: SenderNotes) -> list[tuple[int, int]]:
 
 
 def refusals_of(batch: Batch) -> list[SenderNotes]:
-    """The notes of a batch that anybody may write: calls that found no room."""
+    """The notes of a batch that any client may write: calls that found no room."""
     return [SenderNotes(refused=list(batch.refused))] if batch.refused else []
 
 

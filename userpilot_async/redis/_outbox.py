@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
 KEEP_LOST = 7 * 86_400.0  # seconds
-SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread looks, every quarter of a second
+SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread polls, every quarter of a second
 PATIENCE = 2  # deadlines; then a command that trickles on is broken off from outside
 
 _IN_URL: Mapping[str, Callable[[str, str], Any]] = {
@@ -187,7 +187,7 @@ class RedisOutbox(DurableOutbox):
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread.
 
-        Where Redis is away, what is not held is lost, and that must be told in time: who waits for his call is told by
+        Where Redis is away, what is not held is lost, and that must be known in time: a caller that waits knows it by
         the end of the wait.
         """
         if self._in_use and self.away:
@@ -197,7 +197,7 @@ class RedisOutbox(DurableOutbox):
     # ── calls ──
 
     def has_room(self, size: int) -> bool:
-        """A call of so many bytes may be put, as far as this process knows. After a bug nobody need wait for room."""
+        """A call of so many bytes may be put, as far as this process knows. After a bug no call need wait for room."""
         if self.bug is not None:
             return True
         waiting = self.ledger.waiting + self.unheld - self._session.outgoing.calls
@@ -219,6 +219,6 @@ class RedisOutbox(DurableOutbox):
         return await super().hold(kind, key, payload, size, now, max_wait)
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
-        """While Redis is away, not so calls that found no room, and have been told so."""
+        """While Redis is away, not so calls that found no room, and whose callers know that."""
         notes = batch.term == self.send_log.term and batch.has_senders_notes()
         return not self.away or any(not put.withdrawn for put in batch.puts) or notes

@@ -1,4 +1,4 @@
-"""The master that Sentinels name, found when connecting, and looked after while it is used.
+"""The master that Sentinels name, found when connecting, and watched while it is used.
 
 Several Sentinels are asked, and the one that knows of the latest failover is believed.
 """

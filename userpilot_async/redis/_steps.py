@@ -105,7 +105,7 @@ class WriteSteps:
         return self._step_made(attempt, self._access.learned(state, replicated=True), made)
 
     def _refused(self, attempt: WriteStep, error: Full) -> Committed:
-        """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
+        """There is no room for calls, says an answer that may be wrong: no caller may get that whose call is there."""
         try:
             now = self._end_doubt(attempt)
         except Full:
@@ -117,7 +117,7 @@ class WriteSteps:
     def _end_doubt(self, attempt: WriteStep) -> Committed | None:
         """See whether a step was made whose answer got lost; ``None`` if there is none, or it never will be.
 
-        Calls that nobody waits for any more are taken back.
+        Calls that no caller waits for any more are taken back.
         """
         seq, attempt.puts = attempt.seq, attempt.puts if attempt.seq and not attempt.held else list(attempt.batch.puts)
         if not seq:

@@ -20,7 +20,7 @@ REBIND = rebinding("SQLiteOutbox")
 def bind(file: File, claim: Claim) -> About:
     """See that the file is the claimant's; one without an owner becomes it. The caller holds the turn.
 
-    Raises `OutboxError` if it has somebody else's calls, and one of `FAILURES`.
+    Raises `OutboxError` if it has another account's calls, and one of `FAILURES`.
     """
     tables = file.tables
     about = tables.about()

@@ -41,7 +41,7 @@ class Search:
         self._rewritten: dict[str, list[tuple[Any, ...]]] = {"calls": [], "lost": []}
 
     def run(self) -> PurgeReport:
-        """Look in every table; gives what would be erased."""
+        """Search every table; gives what would be erased."""
         erased = PurgeReport()
         for table in ("calls", "lost"):
             meant = {call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)}
@@ -74,7 +74,7 @@ class Search:
         return meant
 
     def _spoilt(self, table: str) -> Iterator[int]:
-        """Rows whose checksum is wrong, and in which the id stands: nobody has noticed yet, to set them aside."""
+        """Rows whose checksum is wrong, and in which the id stands: they were not found yet, to be set aside."""
         query = f"SELECT id, at, size, kind, key, said, moment, crc FROM {table} WHERE instr(said, ?)"
         for call_id, at, size, *stored, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
             if checked(call_id, at, size, stored, crc, ()) is None:
@@ -126,7 +126,7 @@ class Search:
 
 
 def _subject_of(key: Any) -> Any:
-    """Of whom the server has been told; of nobody, where a part is damaged."""
+    """The user or company of whom the server knows a part; ``None`` where it is damaged."""
     try:
         return unsealed(key)[2]
     except UNREADABLE:

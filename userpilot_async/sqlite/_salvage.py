@@ -41,7 +41,7 @@ class GivenIds:
 def replace(path: Path, given: GivenIds, damaged: Outcome) -> tuple[int | None, Path]:
     """Put a new file in its place; how many calls are lost, and under which name the old one is kept.
 
-    ``None`` lost: nobody can know, since the account cannot be read.
+    ``None`` lost: unknown, since the account cannot be read.
 
     The caller holds the turn. If this is interrupted, `_quarantine.resume` must be called before the file is opened
     again.
@@ -177,7 +177,7 @@ def _by_leaves(copy: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _inner_page(children: list[int]) -> bytes:
-    """A page that leads to these. The ids between them are made up: who reads all of it does not look at them."""
+    """A page that leads to these. The ids between them are made up: a walk over all rows does not read them."""
     page, end = bytearray(PAGE), PAGE
     for n, child in enumerate(children[:-1]):
         cell = child.to_bytes(4, "big") + (bytes([n]) if n < 128 else bytes([0x80 | n >> 7, n & 127]))

@@ -32,7 +32,7 @@ CREATE TABLE requests (
 CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TEXT NOT NULL) WITHOUT ROWID;
 """
 # about: to which account the file belongs, on two pages, and by which calendar calls were dated. account: the counts.
-# calls: what waits. parts: what the server has been told already of what a call says. lost: dead and dropped calls.
+# calls: what waits. parts: what the server has already of what a call says. lost: dead and dropped calls.
 # damaged: rows whose checksum is wrong. news: what became of calls, for all who have the file open. requests: of the
 # last minutes. files: of rows, that the server may have. What is JSON, and no call, is sealed with a checksum of its
 # own.
@@ -50,7 +50,7 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    # What has no page of its own is a program: it does what whoever made it wanted.
+    # What has no page of its own is a program, and may do anything.
     counts = "count(*), total(NOT coalesce(rootpage, 0))"
     tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
     if application not in (0, APPLICATION_ID) or (tables and not version):
@@ -72,7 +72,7 @@ def check_version(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
     try:
         version_of(connection, len(migrations))
     except sqlite3.DatabaseError:
-        pass  # half of it may be in the log: whoever opens it properly will see
+        pass  # half of it may be in the log: opening it properly will show
     finally:
         connection.close()
 

@@ -1,4 +1,4 @@
-"""The tables, read and written: plain functions of a connection. Whoever calls them has the turn."""
+"""The tables, read and written: plain functions of a connection. Their caller has the turn."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Tables:
         return None
 
     def write_about(self, about: Mapping[str, Any]) -> None:
-        """On two pages: without it nobody may send what is here."""
+        """On two pages: without it what is here may not be sent."""
         for table in ("about", "about_again"):
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
 
@@ -81,7 +81,7 @@ class Tables:
     def write_dates(self, step: float) -> None:
         """Note `dates`: the calendar was set by so many seconds since they were noted before."""
         about = self.about()
-        if about is not None:  # or it is damaged, and nobody would know whose calls these are
+        if about is not None:  # or it is damaged, and the owner of these calls would be unknown
             self.write_about({**about, "dates": self.dates.as_dict()})
         if step:  # or tokens would come back too early, or too late
             self._db.execute("UPDATE requests SET at = at + ?, landed_at = landed_at + ?", (step, step))
@@ -153,7 +153,7 @@ class Tables:
         for stretch in runs([*carriers, *merged]):
             within = "WHERE id BETWEEN ? AND ?"
             held, size = self._db.execute(f"SELECT count(*), {BYTES} FROM calls {within}", stretch).fetchone()
-            if held <= stretch[1] - stretch[0]:  # somebody has purged some
+            if held <= stretch[1] - stretch[0]:  # some were purged
                 there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", stretch)}
                 missing.update(set(range(stretch[0], stretch[1] + 1)) - there)
             if not settled.outcome.is_delivered:
@@ -234,7 +234,7 @@ class Tables:
         return [conclude(account, DAMAGED, ours, [])] if ours else []
 
     def strangers(self, account: Account) -> list[int]:
-        """Ids of rows that nobody was given: another program wrote them."""
+        """Ids of rows that no call was given: another program wrote them."""
         query = "SELECT id FROM calls WHERE id < 0 OR id >= ? ORDER BY id"
         return [row[0] for row in self._db.execute(query, (account.next_id,))]
 
