@@ -57,12 +57,12 @@ def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProce
 
 
 def put(outbox: Process, count: int = 1, user: str = "u1", size: int = 2) -> list[Receipt]:
-    """So many tracks."""
+    """Put so many tracks; their receipts."""
     return [outbox.put("track", user, b"x" * size, size, 0.0) for _ in range(count)]
 
 
 def put_all(outbox: Process) -> list[int]:
-    """One call of each kind; their ids."""
+    """Put a call of each kind; their ids."""
     return [outbox.put(*copy.deepcopy(one), 0.0).id for one in PUTS.values()]
 
 
@@ -86,7 +86,7 @@ def note(outbox: Process, ids: list[int], **rest: Any) -> RequestNote:
 
 
 def account(outbox: Process) -> dict[str, object]:
-    """All that is counted."""
+    """All numbers that an account counts."""
     names = ("accepted", "pending", "delivered", "merged", "merged_lost", "dead", "dropped")
     return {name: getattr(outbox.ledger, name) for name in names}
 
@@ -374,7 +374,7 @@ def test_a_token_that_was_spent_comes_back_within_a_minute_of_its_answer(process
 
 
 def test_a_token_of_a_request_that_was_under_way_comes_back_later(process: NewProcess) -> None:
-    """Its answer might still be on its way: as for an answer that was lost."""
+    """The answer might still be on its way: as for an answer that was lost."""
     first = process()
     note(first, [])
     first.die()

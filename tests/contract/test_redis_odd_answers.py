@@ -39,7 +39,7 @@ class Tampering:
     script: str
     instead: Any
     echoes: bool
-    """It is an answer to the right question."""
+    """The answer names the right question."""
     met: int = 0
     _real: Any = None
     _asked: bytes | None = None
@@ -169,7 +169,7 @@ RAISED: dict[str, Exception] = {
 
 
 def judge(outbox: InlineRedisOutbox, accepted: int, process: NewProcess) -> None:
-    """Nobody saw anything, a fresh call is held, each call is there once, and the account is right."""
+    """No caller saw an error, a fresh call is held, each call is there once, and the account is right."""
     recover(outbox)
     (fresh,) = put(outbox)
     recover(outbox)
@@ -307,7 +307,7 @@ def test_a_server_that_is_odd_about_itself_is_waited_for(
 def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_end_the_outbox(
     process: NewProcess, redis_url: str, redis_server: RedisServer
 ) -> None:
-    """Nobody is told of it any more: calls would wait in this process for ever, without a word."""
+    """No caller hears of it any more: calls would wait in this process for ever, without a word."""
     process(Client(key="of somebody else"))
 
     class Late(InlineRedisOutbox):

@@ -526,7 +526,7 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
 
 
 def lines_of(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
-    """Which of these words were said, in order."""
+    """The words of these that were logged, in order."""
     return [one for record in caplog.records for one in words if one in record.getMessage()]
 
 

@@ -30,7 +30,7 @@ _names = count()
 
 
 class Process:
-    """One with the outbox open, and a sender without a schedule: it sends what it has taken in whatever order."""
+    """A process with the outbox open, and a sender without a schedule: it sends what it has taken in whatever order."""
 
     def __init__(self, outbox: InlineRedisOutbox) -> None:
         self.outbox = outbox
@@ -146,7 +146,7 @@ class Scene:
     # ── the end ──
 
     def drain(self) -> None:
-        """Whoever has the lease then sends all that is there."""
+        """The holder of the lease sends all that is there."""
         for _ in range(3):
             for process in self.processes:
                 process.poll()
@@ -284,7 +284,7 @@ def test_what_was_delivered_and_could_not_be_noted_any_more_is_delivered_all_the
 
 
 def test_who_opens_it_later_and_knows_nothing_counts_all_that_waited_when_it_is_sent(redis_url: str) -> None:
-    """Nobody is left who knows what was sent."""
+    """No process is left that knows what was sent."""
     with scene_at(redis_url, senders=1) as scene:
         ready(scene)
         scene.save()

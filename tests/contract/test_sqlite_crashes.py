@@ -59,7 +59,7 @@ class Noted:
 
 @attrs.define
 class Model:
-    """What the file should hold."""
+    """The calls and the account that the file should hold."""
 
     next_id: int = 0
     held: dict[int, tuple[str, float]] = attrs.field(factory=dict)
@@ -84,11 +84,11 @@ class Model:
         return other, whose, (properties, None, other_size, None)
 
     def key(self, call_id: int) -> Key:
-        """Whose it is."""
+        """The key that a call belongs to."""
         return PUTS[self.held[call_id][0]][1]
 
     def counts(self) -> dict[str, object]:
-        """The account."""
+        """The account that the file should have."""
         fates = self.fates.values()
         lost = {
             status: dict(Counter(fate.reason for fate in fates if fate.status == status))
@@ -131,7 +131,7 @@ class Model:
 
 @attrs.define(eq=False)
 class Process:
-    """Whoever has the file open."""
+    """A process that has the file open."""
 
     store: SQLiteStore
     ledger: SharedLedger

@@ -35,7 +35,7 @@ WRONG = [-56.7 * YEAR, -2.5 * YEAR, -2 * HOUR, -90.0, 90.0, 2 * HOUR, 10 * YEAR]
 
 
 class OutboxOf(InlineOutbox):
-    """One on a machine; what is taken from it was read from the file."""
+    """An outbox on a machine; what is taken from it was read from the file."""
 
     passes_on = False
 
@@ -50,7 +50,7 @@ class OutboxOf(InlineOutbox):
         return self._session.opening.calendar
 
     def now(self) -> float:
-        """The schedule's clock."""
+        """The clock of the schedule, in seconds."""
         self.client.time = self.machine.running() + 777.0
         return self.client.time
 
@@ -66,7 +66,7 @@ class Host:
     """When each call was put."""
 
     def starts(self, *, sender: bool = True) -> OutboxOf:
-        """A process."""
+        """Start a process with the outbox open."""
         outbox = OutboxOf(self.machine, self.path, sender=sender)
         outbox.now()
         open_now(outbox, outbox.client.opening())
@@ -74,14 +74,14 @@ class Host:
         return outbox
 
     def put(self, outbox: OutboxOf) -> int:
-        """A call, now."""
+        """Put a call at this moment."""
         self.machine.work(0.01)
         receipt = outbox.put("track", "u1", b"{}", 2, outbox.now())
         self.truth[receipt.id] = self.machine.truth
         return receipt.id
 
     def taken(self, sender: OutboxOf) -> list[Ticket]:
-        """What the sender gets, having looked around."""
+        """The calls that the sender gets after a poll."""
         sender.now()
         sender.poll()
         sender.calendar.read(sender.now())
@@ -256,7 +256,7 @@ def test_a_calendar_that_was_set_while_no_process_ran_is_noticed_if_the_machine_
 
 
 def test_after_honest_days_a_call_is_as_old_as_that_whether_the_machine_was_off_or_not(host: NewHost) -> None:
-    """`max_age` holds across restarts."""
+    """The age limit `max_age` holds across restarts."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()
@@ -272,7 +272,7 @@ def test_after_honest_days_a_call_is_as_old_as_that_whether_the_machine_was_off_
 def test_calls_of_a_device_that_did_not_know_the_time_are_of_when_they_are_first_seen(
     host: NewHost, wrong: float
 ) -> None:
-    """It was in 1970, and was started again before anybody told it the time."""
+    """The device was in 1970, and was started again before it heard the time."""
     here = host(wrong)
     web = here.starts(sender=False)
     here.put(web)
@@ -362,7 +362,7 @@ def dates_of(here: Host) -> Dates:
 
 @pytest.mark.parametrize("noted", [None, 7, {}, {"boot": 1}, {"boot": "", "machine": 0, "offset": 0, "changes": [0]}])
 def test_a_file_with_no_note_or_a_damaged_one_loses_no_call_and_goes_on(host: NewHost, noted: object) -> None:
-    """It was written before there were such notes."""
+    """The file was written before there were such notes."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()
@@ -422,7 +422,7 @@ def test_on_a_full_disk_the_file_opens_and_the_calendar_is_noted_later(
 def test_a_machine_that_is_started_again_with_a_full_disk_has_not_set_its_calendar(
     host: NewHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its steady clock began anew, and calls of the day before were taken for ones of today."""
+    """The steady clock began anew, and calls of the day before were taken for ones of today."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()

@@ -329,7 +329,7 @@ def test_a_live_sender_delivers_what_is_retried_beside_it(invoke: Invoke, redis_
 async def test_after_a_restart_of_redis_a_retry_is_no_loss_to_those_who_were_there_before(
     invoke: Invoke, own_redis: Callable[..., RedisServer]
 ) -> None:
-    """Who writes first begins a new generation: those who come back must not take the new calls for the old ones."""
+    """The first to write begins a new generation: those who come back must not take the new calls for the old ones."""
     server = own_redis(durable=True)
     await anyio.to_thread.run_sync(lose, server.url, [track(serial=number) for number in range(3)])
     async with client_of(server.url, sender="false") as putter:

@@ -221,7 +221,7 @@ async def test_live_processes_hear_of_it(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_sender_that_has_merged_what_is_purged_goes_on_and_its_account_balances(path: Path) -> None:
-    """Its row may still go out: it is in the sender's memory."""
+    """The person's row may still go out: it is in the sender's memory."""
     with emulator_thread("--latency", "0.3") as url:
         async with client_of(path, url, flush_interval=2.0) as sender:
             for number in range(3):

@@ -58,7 +58,7 @@ class Witness:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(self, *words: object) -> None:
-        """One line, in one piece."""
+        """Write a line, in one piece."""
         os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -124,7 +124,7 @@ class Worker:
                 users.start_soon(self.crowd, userpilot)
 
     async def use(self, userpilot: UserpilotClient, number: int) -> None:
-        """One user: an identify first, and now and then; tracks otherwise."""
+        """Make a user's calls: an identify first, and now and then; tracks otherwise."""
         user = f"{self.orders.slot}-{number}"
         for n in range(self.orders.at_most):
             if self.stopping.is_set():
@@ -137,7 +137,7 @@ class Worker:
             await anyio.sleep(self.orders.pause)
 
     async def crowd(self, userpilot: UserpilotClient) -> None:
-        """Many others at once."""
+        """Identify many others at once, again and again."""
         for n in range(self.orders.at_most):
             if self.stopping.is_set():
                 return

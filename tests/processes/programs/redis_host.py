@@ -59,13 +59,13 @@ class RedisHost(Host):
         return last
 
     def freeze(self, *workers: Worker) -> None:
-        """SIGSTOP."""
+        """Stop these processes by SIGSTOP."""
         for worker in workers:
             self.holders_stopped += worker.program.pid == self.holder()
             worker.program.send_signal(signal.SIGSTOP)
 
     def thaw(self, *workers: Worker) -> None:
-        """SIGCONT."""
+        """Have stopped processes go on, by SIGCONT."""
         for worker in workers:
             worker.program.send_signal(signal.SIGCONT)
 

@@ -22,10 +22,10 @@ from userpilot_async.redis import RedisOutbox
 
 @attrs.frozen(kw_only=True)
 class Orders(_outbox_worker.Orders):
-    """``file`` is the URL."""
+    """Orders in which ``file`` is a URL."""
 
     outbox: dict[str, Any] = attrs.field(factory=dict)
-    """More options of it."""
+    """More options of the outbox in Redis."""
 
 
 class Worker(_outbox_worker.Worker):

@@ -1,4 +1,4 @@
-"""One line in 30 seconds for each reason, and numbers that add up all the same."""
+"""Log lines: one in 30 seconds for each reason, and numbers that add up all the same."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_a_client_that_is_left_while_requests_fail_says_no_end(trouble):
 
 
 def test_a_route_that_nobody_asks_any_more_keeps_no_outage_open(trouble):
-    """Its calls died of age; for hours all others are answered, and the next outage must be news again."""
+    """The route's calls died of age; for hours all others are answered, and the next outage must be news again."""
     trouble.failed(0.0)
     trouble.poll(0.0, None, 6, FAILURE, 3)
     trouble.answered(DESERTED - 1.0)

@@ -57,7 +57,7 @@ def lines(first: int, last: int) -> list[bytes]:
 
 
 def filled(journal: Journal, *pieces: int) -> Part:
-    """One part of pieces of so many rows, each row of the line ten times its place."""
+    """A part of pieces of so many rows, each row of the line ten times its place."""
     first = 0
     with journal.change() as now:
         for rows in pieces:
@@ -210,7 +210,7 @@ def test_another_database_is_refused_and_stays_as_it_was(path):
 
 
 def test_another_programs_log_is_not_written_back(path):
-    """It is another program's to do so, and may be another user's."""
+    """The log is the other program's, and may be another user's."""
     with closing(sqlite3.connect(path)) as theirs:
         theirs.executescript("PRAGMA journal_mode = WAL; PRAGMA user_version = 1; CREATE TABLE mine (a);")
         before = {one.name: one.read_bytes() for one in path.parent.iterdir()}

@@ -1,4 +1,4 @@
-"""One uploaded file, and a server that says anything at any time: what the file's life answers with, and when."""
+"""An uploaded file, and a server that says anything at any time: what the file's life answers with, and when."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_an_answer_of_the_right_shape_is_read(command: str) -> None:
 
 
 def is_answer(command: str, odd: str) -> bool:
-    """That other shape is this command's own."""
+    """True if the odd shape is one that this command may answer with."""
     right = READERS[command][1]
     if odd in ("nothing", "other bytes") and command == "rebind":
         return True

@@ -18,7 +18,7 @@ SETTINGS = [2 * HOUR, -2 * HOUR, 3 * YEAR, -56 * YEAR, 0.6]
 
 @attrs.define
 class Program:
-    """It opens a client on a machine, whose loop's clock goes on while the machine runs; it accepts calls."""
+    """A program with a client on a machine, whose loop's clock goes on while the machine runs; it accepts calls."""
 
     machine: Machine
     calendar: Calendar = attrs.field(init=False)
@@ -63,7 +63,7 @@ def test_a_calendar_that_was_wrong_at_the_opening_is_right_for_all_calls_once_it
 
 @pytest.mark.parametrize("wrong", SETTINGS)
 def test_a_calendar_that_is_made_wrong_dates_calls_as_it_would_itself(wrong: float) -> None:
-    """Nobody knows that it is wrong: all calls are wrong by as much, and keep their distances."""
+    """Nothing shows that the calendar is wrong: all calls are wrong by as much, and keep their distances."""
     machine = Machine()
     program = Program(machine)
     program.accept()
@@ -183,7 +183,7 @@ def test_a_date_of_just_before_a_sleep_shows_how_long_the_machine_was_awake() ->
 
 @pytest.mark.parametrize("hours", [1, 7])
 def test_a_date_within_a_sleep_is_that_of_its_nearer_end(hours: int) -> None:
-    """Nobody accepts a call then; a date is a little off, or somebody's calendar was."""
+    """No call is accepted then; a date is a little off, or a calendar was."""
     machine = Machine()
     program = Program(machine)
     program.read()

@@ -30,7 +30,7 @@ class Late(Simulation):
         self.happened: dict[int, float] = {}
 
     def put(self, call: Call) -> int:
-        """Accept a call now."""
+        """Accept a call at this moment."""
         if isinstance(call, Track):
             at = self.now if call.occurred_at is None else call.occurred_at.timestamp()
             self.happened[call.metadata["n"]] = at  # type: ignore[index]  # an int
@@ -408,7 +408,7 @@ def test_a_server_that_goes_down_with_an_upload_is_asked_for_it_when_it_comes_ba
 
 @pytest.mark.parametrize("on_ambiguous", ["send", "drop"])
 def test_a_server_that_goes_down_with_a_job_is_asked_for_it_when_it_comes_back(on_ambiguous: str) -> None:
-    """It had said that it has the file."""
+    """The server had answered that it has the file."""
     run = Late(on_ambiguous=on_ambiguous)
     run.many(5_000)
     run.run(90.0)
