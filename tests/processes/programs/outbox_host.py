@@ -76,8 +76,12 @@ class Worker:
 class Host:
     """The processes of one file."""
 
+    runs = "outbox_worker"
+    """The program of each process."""
+
     def __init__(self, folder: Path, url: str, **orders: Any) -> None:
         self.file = folder / "outbox" / "events.db"
+        self.place = str(self.file)
         self.url = url
         self.workers: list[Worker] = []
         self.holders_killed = 0
@@ -89,9 +93,8 @@ class Host:
         """A process in this slot, as ordered, ``under`` a debugger perhaps; it may take a moment until it is ready."""
         life = self._lives[slot] = self._lives.get(slot, -1) + 1
         witness = self._folder / f"{slot}.{life}.witness"
-        all_orders = {**self._orders, **orders, "slot": slot, "life": life}
-        all_orders.update(file=str(self.file), witness=str(witness))
-        command = (*under, sys.executable, "-m", "tests.processes.programs.outbox_worker", json.dumps(all_orders))
+        all_orders = {"file": self.place, **self._orders, **orders, "slot": slot, "life": life, "witness": str(witness)}
+        command = (*under, sys.executable, "-m", f"tests.processes.programs.{self.runs}", json.dumps(all_orders))
         program = Program(command, env={"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": self.url})
         worker = Worker(slot, program, witness)
         self.workers.append(worker)
