@@ -115,7 +115,7 @@ def _beyond_the_share(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
-    """What is going to run."""
+    """Show which tests are going to run."""
     counts = Counter(item.path.relative_to(HERE).parts[0] for item in items if item.path.is_relative_to(HERE))
     return f"length: {length.CHOSEN}; tests: {', '.join(f'{tier} {counts[tier]}' for tier in TIERS if counts[tier])}"
 
@@ -205,7 +205,7 @@ def emulator_url(worker_emulator: str) -> str:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One for all tests of this worker, that none may kill, stop or configure: see `own_redis`."""
+    """A server for all tests of this worker, that none may kill, stop or configure: see `own_redis`."""
     if reason := missing():
         pytest.skip(reason)
     with temporary() as server:

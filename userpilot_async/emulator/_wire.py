@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import attrs
 
 Payload: TypeAlias = dict[str, Any]
-"""A parsed JSON object. `Any`, because whoever sent it may have put anything into it."""
+"""A parsed JSON object. `Any`, because a client may put anything into it."""
 
 Family: TypeAlias = Literal[
     "identify",
@@ -97,8 +97,8 @@ class Api:
 
     scheme: str  # of the Authorization header, in lower case; it is taken in any
     error_body: Callable[[Sequence[WireError]], Payload]
-    version: str | None = None  # the only value of X-API-Version that is taken; None: the header is not looked at
-    limited: bool = False  # each family has a rate window, and each answer tells what is left of it
+    version: str | None = None  # the only value of X-API-Version that is taken; None: the header is not read
+    limited: bool = False  # each family has a rate window, and each answer says what is left of it
 
     def complain(self, errors: Sequence[WireError]) -> Answer:
         """The answer to a refused call; its status is that of the first error."""

@@ -1,7 +1,7 @@
 """Calls for Parcelvoy as values: what each says, checked when it is made.
 
 Sources: docs.parcelvoy.com, "Client API", read 2026-10; for the lengths, the server's database schema
-(github.com/parcelvoy/platform, ``apps/platform/db``, read 2026-11): it answers 204 before it looks at them, so that
+(github.com/parcelvoy/platform, ``apps/platform/db``, read 2026-11): it answers 204 before it reads them, so that
 what is too long would be lost without a word.
 """
 
@@ -50,7 +50,7 @@ def _text_or_none(instance: object, attribute: attrs.Attribute[Any], value: obje
         _keep(instance, attribute, checked_id(value, attribute.name, most))
 
 
-@lru_cache(maxsize=1_024)  # each is a look at the disk
+@lru_cache(maxsize=1_024)  # each reads the disk
 def _is_time_zone(name: str) -> bool:
     try:
         is_file = name.startswith(("posix", "right/", "localtime"))  # beside the names of zones

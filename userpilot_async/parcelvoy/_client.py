@@ -25,7 +25,7 @@ from .._runtime.environment import given
 from ._calls import Alias, Call, Data, Device, Identify, Track
 from ._destination import OnDead, ParcelvoySettings, checked_call, checked_event, parcelvoy
 
-NOWHERE = "https://parcelvoy.invalid"  # of a client that is switched off, and was not told where its server is
+NOWHERE = "https://parcelvoy.invalid"  # of a client that is switched off, and was not given the URL of its server
 
 
 class ParcelvoyClient(DeliveryClient):

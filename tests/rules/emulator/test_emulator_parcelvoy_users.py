@@ -1,4 +1,4 @@
-"""Who is who at Parcelvoy: merging, aliases, devices and whose an event is, by example and against a model."""
+"""Users at Parcelvoy: merging, aliases, devices and whose an event is, by example and against a model."""
 
 from __future__ import annotations
 

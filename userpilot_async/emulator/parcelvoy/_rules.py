@@ -39,7 +39,7 @@ def device_errors(payload: Payload) -> list[WireError]:
 def event_errors(event: Payload) -> list[WireError]:
     """An event of the array. The document calls `name` optional, the server requires it.
 
-    `created_at` and `user` are the server's: the document has neither. The server does not look at the
+    `created_at` and `user` are the server's: the document has neither. The server does not read the
     time; here it must be one, since a client that sends something else has a bug.
     """
     errors = _identity_errors(event) + _object_errors(event, "data", "user")
@@ -53,7 +53,7 @@ def event_errors(event: Payload) -> list[WireError]:
 
 
 def _identity_errors(payload: Payload) -> list[WireError]:
-    """At least one id. An empty one is ours to refuse: it names nobody."""
+    """At least one id. An empty one is ours to refuse: it names no user."""
     errors = _nullable_text_errors(payload, *IDS)
     errors += [_wrong(f"{name} must not be empty") for name in IDS if payload.get(name) == ""]
     if all(payload.get(name) is None for name in IDS):

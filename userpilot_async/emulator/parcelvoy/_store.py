@@ -15,7 +15,7 @@ from userpilot_async.emulator.parcelvoy._rules import DEVICE_OPTIONAL, DEVICE_RE
 class Store:
     """Users, events and devices; a person named by two ids is one user, found by either.
 
-    A call finds its user by `external_id`, else by `anonymous_id`, else creates one; an id that is nobody's yet
+    A call finds its user by `external_id`, else by `anonymous_id`, else creates one; an id that is no user's yet
     becomes theirs, except for a second `external_id`. The order is the server's (parcelvoy/platform,
     `UserRepository.ts`). The server keeps one `anonymous_id` a user and forgets the one before; here all are kept,
     because the document does not say that a person is lost with their old browser.
@@ -118,7 +118,7 @@ class Store:
         return external or self._by_anonymous_id.get(ids.get("anonymous_id") or "")
 
     def _met(self, ids: Payload, stamp: float) -> User:
-        """The user of these ids, created if there is none, seen now; an id that was nobody's is theirs from here on."""
+        """The user of these ids, created if there is none, seen now; an id without a user is theirs from here on."""
         external_id, anonymous_id = ids.get("external_id"), ids.get("anonymous_id")
         user = self._named(ids)
         if user is None:
@@ -143,7 +143,7 @@ class Store:
         external.first_seen = min(anonymous.first_seen, external.first_seen)
         for device_id in anonymous.devices:
             self.devices[device_id] = attrs.evolve(self.devices[device_id], user=external.number)
-        # They move once at the most: whoever has an external id is never absorbed.
+        # They move once at the most: a user with an external id is never absorbed.
         for event in self._events_of.pop(anonymous.number, []):
             event.user = external.number
         del self.users[anonymous.number]
