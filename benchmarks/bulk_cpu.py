@@ -8,8 +8,8 @@ import socket
 from time import process_time
 from urllib.parse import urlsplit
 
+from benchmarks.fast_loop import FastLoop
 from benchmarks.fresh import measure
-from benchmarks.hurried_loop import HurriedLoop
 from benchmarks.payloads import profile, user_id
 from benchmarks.results import Figures, Row, best_of, column, interleaved
 from benchmarks.sink import counts, running_sink
@@ -28,7 +28,7 @@ SPEED = 50.0  # of the clock once all calls are in; deadlines are lengthened so 
 PATIENCE = 6_000.0
 
 
-LOOP = HurriedLoop
+LOOP = FastLoop
 
 
 async def identified(subject: str, url: str, calls: int, users: int, **settings: float) -> Figures:
@@ -46,9 +46,9 @@ async def identified(subject: str, url: str, calls: int, users: int, **settings:
             await pause()
     accepted = process_time()
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, HurriedLoop)
+    assert isinstance(loop, FastLoop)
     if subject == OURS:
-        loop.hurry(SPEED)
+        loop.speed_up(SPEED)
     await client.drain()
     return {"cpu": process_time() - before, "to accept": accepted - before, **received(url)}
 

@@ -49,14 +49,18 @@ TIERS = ("processes", "wire", "soak", "attacks", "scenes", "contract", "harness"
 ABOUT_LOOPS = ("scenes/loop/", "wire/threads/", "processes/loop/", "harness/", "contract/test_outbox_threads")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if item.path.is_relative_to(HERE)]
-    for item in ours:
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test with its tier, before `-m` chooses by it."""
+    if item.path.is_relative_to(HERE):
         tier = item.path.relative_to(HERE).parts[0]
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.path} is in none of the folders {', '.join(TIERS)}")
         item.add_marker(tier)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
     left_out = set() if length.CHOSEN in ("full", "soak") else _for_the_night(ours)
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
@@ -111,7 +115,7 @@ def _beyond_the_share(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
-    """What is going to run."""
+    """Show which tests are going to run."""
     counts = Counter(item.path.relative_to(HERE).parts[0] for item in items if item.path.is_relative_to(HERE))
     return f"length: {length.CHOSEN}; tests: {', '.join(f'{tier} {counts[tier]}' for tier in TIERS if counts[tier])}"
 
@@ -201,7 +205,7 @@ def emulator_url(worker_emulator: str) -> str:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One for all tests of this worker, that none may kill, stop or configure: see `own_redis`."""
+    """A server for all tests of this worker, that none may kill, stop or configure: see `own_redis`."""
     if reason := missing():
         pytest.skip(reason)
     with temporary() as server:

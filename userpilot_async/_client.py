@@ -228,13 +228,13 @@ class UserpilotClient(DeliveryClient):
             key = user_id if type(user_id) is str else checked_user_id(user_id)
             name = event_name if type(event_name) is str else checked_event_name(event_name)
             body = track_body(key, name, metadata)
-            said = body if occurred_at is None else (body, checked_moment(occurred_at))
+            payload = body if occurred_at is None else (body, checked_moment(occurred_at))
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
             return self._invalid(error, given)
         if name not in self._event_names.known:
             self._new_event_name(name)
-        return "track", key, said, len(body)
+        return "track", key, payload, len(body)
 
     def _new_event_name(self, event_name: str) -> None:
         with self._naming:

@@ -40,8 +40,8 @@ def whole_number(instance: DeliverySettings, attribute: attrs.Attribute[Any], va
 
 def _one_of(*choices: str | None) -> Any:
     def check(instance: DeliverySettings, attribute: attrs.Attribute[Any], value: Any) -> None:
-        said = str.__str__(value) if is_a(value, str) else value
-        if not (said is None or type(said) is str) or said not in choices:  # others may compare as they like
+        text = str.__str__(value) if is_a(value, str) else value
+        if not (text is None or type(text) is str) or text not in choices:  # others may compare as they like
             allowed = ", ".join(map(repr, choices))
             raise ConfigurationError(f"{type(instance).__name__}.{attribute.name} must be one of {allowed}")
 

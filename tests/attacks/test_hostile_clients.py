@@ -21,7 +21,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """One for all of them: what one attack breaks, the next one meets."""
+    """The same emulator for all attacks: what one breaks, the next one meets."""
     with emulator_process("--rate-limit", "100000") as address:
         yield address
 
@@ -33,7 +33,7 @@ def alive(url: str) -> None:
 
 
 def raw(url: str, data: bytes, *, patience: float = 5.0) -> bytes:
-    """What comes back for these bytes."""
+    """Send these bytes; gives the server's answer."""
     parts = urlsplit(url)
     with closing(socket.create_connection((parts.hostname, parts.port), timeout=patience)) as wire:
         answer = b""
@@ -90,7 +90,7 @@ FILENAMES = [
 
 @pytest.mark.parametrize("filename", FILENAMES, ids=range(len(FILENAMES)))
 def test_the_name_of_an_upload_is_a_text_and_no_place(url: str, filename: bytes, tmp_path: Path) -> None:
-    """It is kept, and shown; no file of that name is made, and the answer is JSON all the same."""
+    """The name is kept, and shown; no file of that name is made, and the answer is JSON all the same."""
     headers = {
         **HEADERS,
         "Authorization": f"Token {filename.hex()}x",

@@ -30,7 +30,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 async def test_a_foreign_value_under_each_of_our_names_is_an_error_and_no_bug(
     value: tuple[Any, ...], redis_server: Any, redis_url: str
 ) -> None:
-    """Whoever may write there may make calls wait, and lose them; the application goes on, and hears of it."""
+    """A program that may write there may make calls wait, and lose them; the application goes on, and hears of it."""
     async with with_redis(redis_url) as userpilot:
         await put(userpilot, range(5))
     with redis_server.client(decode_responses=True) as redis:

@@ -110,7 +110,7 @@ async def test_no_proxy_is_taken_from_the_environment(name: str, kind: str, monk
 async def test_no_authority_is_taken_from_the_environment(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whoever may set a variable must not thereby read what goes over TLS."""
+    """A variable of the environment must not let its author read what goes over TLS."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv(name, str(tmp_path if name.endswith("DIR") else tmp_path / "ca.pem"))

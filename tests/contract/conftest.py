@@ -46,7 +46,7 @@ class Implementation:
     in_redis: bool = attrs.field(default=False, kw_only=True)
     """Not of a path, but of the URL of a server, with a name where nothing is."""
     counts_calls: bool
-    """It has a limit of calls, too. A file has none: its calls cost no memory."""
+    """The place has a limit of calls, too. A file has none: its calls cost no memory."""
     merging_frees: bool
     """A merged call makes room as soon as it is merged. In a file it stays until the row that took it in is settled:
     a crash would leave nothing else of it.
@@ -87,7 +87,7 @@ class NewOutbox:
         self._made: list[Outbox] = []
 
     def unopened(self, max_bytes: int = 10**12) -> Outbox:
-        """A new one."""
+        """A new outbox, not open yet."""
         name = f"outbox-{next(self._numbers)}"
         place = self._folder / name / "events.db" if not self._server else f"{self._server}?name={name}"
         outbox = self.is_like.made(place, max_bytes)
@@ -111,7 +111,7 @@ class NewOutbox:
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def new_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewOutbox]:
-    """One test for each implementation."""
+    """Make outboxes of one implementation: a test runs once for each."""
     implementation = IMPLEMENTATIONS[request.param]
     server = request.getfixturevalue("redis_url") if implementation.in_redis else ""
     made = NewOutbox(implementation, tmp_path, server)

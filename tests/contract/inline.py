@@ -36,7 +36,7 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
 
 @attrs.define
 class Client:
-    """Who opens an outbox: a clock to set, and what it was told."""
+    """A client that opens an outbox: a clock to set, and what the outbox reported."""
 
     time: float = 0.0
     clocks: Callable[[], Clocks] = clocks.read
@@ -67,7 +67,7 @@ class _NoTasks:
     """Where there is no loop, nothing goes on in it."""
 
     def start_soon(self, function: Callable[..., object], *arguments: object) -> None:
-        """Never."""
+        """Do nothing: no task is started here."""
 
 
 def open_now(outbox: Outbox, opening: Opening | None = None) -> None:
@@ -77,7 +77,7 @@ def open_now(outbox: Outbox, opening: Opening | None = None) -> None:
 
 
 class InlineWriter:
-    """What the thread does, done at once by whoever wakes it."""
+    """The work of the thread, done at once by the caller that wakes it."""
 
     def __init__(self, worker: StoreWorker) -> None:
         self.worker = worker
@@ -86,7 +86,7 @@ class InlineWriter:
         self._again = False
 
     def start(self) -> None:
-        """Open the file."""
+        """Open the store, and write what waits."""
         self.runs = self.worker.begin()
         if self.runs:
             self.wake()
@@ -123,10 +123,10 @@ class InlineWriter:
         self.worker.ended()
 
     def expedite(self) -> None:
-        """It never waits."""
+        """Do nothing: this writer never waits."""
 
     def pause(self, seconds: float) -> bool:
-        """Who else has the file holds it only while it works."""
+        """Fail the test: other processes hold the lock only while they work."""
         raise AssertionError("the file's lock was not given back")
 
 
@@ -148,7 +148,7 @@ class Inline:
 
     @property
     def store(self) -> Any:
-        """What the thread would use."""
+        """The store that the thread would use."""
         return self._worker.store
 
     def _new_writer(self, worker: StoreWorker, failed: Callable[[BaseException], object]) -> Any:
@@ -163,14 +163,14 @@ class Inline:
             session._pass_on = lambda batch, now: None  # type: ignore[method-assign]
         return session
 
-    def look(self) -> None:
-        """What the thread does every quarter of a second."""
+    def poll(self) -> None:
+        """Do what the thread does every quarter of a second."""
         self.writer.worker.poll()
         self.writer.wake()
 
 
 class InlineOutbox(Inline, SQLiteOutbox):
-    """A file."""
+    """An outbox in a file, without a thread."""
 
     wall = staticmethod(clocks.wall)
     steady = staticmethod(clocks.steady)

@@ -15,7 +15,7 @@ from userpilot_async.redis import RedisOutbox
 
 
 class InlineRedisOutbox(Inline, RedisOutbox):
-    """In Redis."""
+    """An outbox in Redis, without a thread."""
 
     def die(self) -> None:
         """As the process would: nothing more is written. Its lease has ended, too."""

@@ -1,4 +1,4 @@
-"""One call of every kind, in the form in which either client puts it into its outbox."""
+"""A call of every kind, in the form in which either client puts it into its outbox."""
 
 from __future__ import annotations
 

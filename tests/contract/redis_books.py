@@ -1,4 +1,4 @@
-"""What the scripts of the outbox in Redis do, once more: plain Python on sets and dictionaries, one method a script."""
+"""What the scripts of the outbox in Redis do, again: plain Python on sets and dictionaries, one method a script."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ class Begun:
     """How the generation of now began."""
 
     unknown: Unknown = Unknown()
-    """Before."""
+    """The unknown until this generation began."""
     at: int = 0
-    """With this id."""
+    """The first id of this generation."""
     sender: str = ""
-    """Who had sent last, as the data has it."""
+    """The last sender then, as the data has it."""
 
 
 @attrs.define
 class Books:
-    """All that there is."""
+    """All that the outbox in Redis holds."""
 
     generation: str | None = None
     run_id: str = ""
     fence: int = 0
     sender: str = ""
-    """Who has sent last."""
+    """The last sender, by its token."""
     unknown: Unknown = Unknown()
     begun: Begun = Begun()
     resent: int = 0

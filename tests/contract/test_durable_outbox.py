@@ -57,12 +57,12 @@ def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProce
 
 
 def put(outbox: Process, count: int = 1, user: str = "u1", size: int = 2) -> list[Receipt]:
-    """So many tracks."""
+    """Put so many tracks; their receipts."""
     return [outbox.put("track", user, b"x" * size, size, 0.0) for _ in range(count)]
 
 
 def put_all(outbox: Process) -> list[int]:
-    """One call of each kind; their ids."""
+    """Put a call of each kind; their ids."""
     return [outbox.put(*copy.deepcopy(one), 0.0).id for one in PUTS.values()]
 
 
@@ -86,7 +86,7 @@ def note(outbox: Process, ids: list[int], **rest: Any) -> RequestNote:
 
 
 def account(outbox: Process) -> dict[str, object]:
-    """All that is counted."""
+    """All numbers that an account counts."""
     names = ("accepted", "pending", "delivered", "merged", "merged_lost", "dead", "dropped")
     return {name: getattr(outbox.ledger, name) for name in names}
 
@@ -235,7 +235,7 @@ def test_a_thousand_calls_of_one_user_and_some_of_others_are_all_taken_in_each_u
 def test_one_sends_and_the_others_put(process: NewProcess) -> None:
     first, second = process(), process()
     ids = [*ids_of(put(first)), *ids_of(put(second)), *ids_of(put(first))]
-    first.look()
+    first.poll()
 
     assert (True, False) == (first.sends, second.sends)
     assert [] == taken(second)
@@ -247,13 +247,13 @@ def test_when_the_sender_ends_another_one_goes_on(process: NewProcess, end: str)
     first, second = process(), process()
     ids = ids_of(put(first, 3))
     first.take(1)
-    second.look()
+    second.poll()
     before = second.sends
     if end == "die":
         first.die()
     else:
         at_once(first.aclose())
-    second.look()
+    second.poll()
 
     assert (False, True) == (before, second.sends)
     assert ids == taken(second)
@@ -262,7 +262,7 @@ def test_when_the_sender_ends_another_one_goes_on(process: NewProcess, end: str)
 def test_one_that_is_told_not_to_send_never_does(process: NewProcess) -> None:
     outbox = process(sender=False)
     put(outbox)
-    outbox.look()
+    outbox.poll()
 
     assert (False, []) == (outbox.sends, taken(outbox))
 
@@ -271,14 +271,14 @@ def test_a_receipt_hears_what_another_process_has_made_of_its_call(process: NewP
     sender, other = process(), process()
     receipts = put(other, 4)
     ids = ids_of(receipts)
-    sender.look()
+    sender.poll()
     sender.take(4)
     sender.merged(ids[:1], 2)
-    other.look()
+    other.poll()
     before = [receipt.status for receipt in receipts]
     sender.settle(Settlement(ids[1:2], ids[:1], DELIVERED, 4, None))
     sender.settle(Settlement(ids[2:3], (), EXPIRED, 2, b"xx"))
-    other.look()
+    other.poll()
 
     assert ["pending"] * 4 == before  # that it was merged is the sender's own matter until the row is settled
     assert ["merged", "delivered", "dead", "pending"] == [receipt.status for receipt in receipts]
@@ -288,7 +288,7 @@ def test_a_receipt_hears_what_another_process_has_made_of_its_call(process: NewP
 def test_all_processes_share_the_room(process: NewProcess) -> None:
     first, second = process(max_bytes=100), process(max_bytes=100)
     put(first, size=60)
-    second.look()
+    second.poll()
 
     assert (True, False) == (second.has_room(40), second.has_room(41))
 
@@ -296,13 +296,13 @@ def test_all_processes_share_the_room(process: NewProcess) -> None:
 def test_room_made_by_one_is_room_for_all_and_they_are_told(process: NewProcess) -> None:
     sender, other = process(max_bytes=100), process(max_bytes=100)
     ids = ids_of(put(sender, size=100))
-    other.look()
+    other.poll()
     told: list[bool] = []
     before = other.has_room(1)
     other.when_room = lambda: told.append(other.has_room(100))
     sender.take(1)
     sender.settle(Settlement(ids, (), DELIVERED, 100, None))
-    other.look()
+    other.poll()
 
     assert (False, True) == (before, told[-1])
 
@@ -374,7 +374,7 @@ def test_a_token_that_was_spent_comes_back_within_a_minute_of_its_answer(process
 
 
 def test_a_token_of_a_request_that_was_under_way_comes_back_later(process: NewProcess) -> None:
-    """Its answer might still be on its way: as for an answer that was lost."""
+    """The answer might still be on its way: as for an answer that was lost."""
     first = process()
     note(first, [])
     first.die()

@@ -30,7 +30,7 @@ class Place(Protocol):
     url: str
 
     def about(self) -> tuple[str, str, int]:
-        """Salt, fingerprint, version."""
+        """Salt, fingerprint and version, as they are stored."""
 
     def make_old(self) -> None:
         """As an earlier version has written it, for `KEY`."""
@@ -108,7 +108,7 @@ def test_a_fingerprint_costs_whoever_guesses_as_much_as_a_password_would() -> No
 def test_where_openssl_has_no_scrypt_guesses_are_slow_all_the_same(
     monkeypatch: pytest.MonkeyPatch, missing: type[Exception]
 ) -> None:
-    """Such as in FIPS mode."""
+    """OpenSSL has no scrypt in FIPS mode."""
 
     def absent(*_: object, **__: object) -> bytes:
         raise missing

@@ -354,7 +354,7 @@ def test_merged_calls_share_the_fate_of_the_one_that_carries_them(outbox: Outbox
 
 
 def test_a_call_merged_into_one_that_was_delivered_long_ago_is_settled_without_a_carrier(outbox: Outbox) -> None:
-    """An alias said again."""
+    """An alias that was made again."""
     ids = filled(outbox, [10])
     outbox.take(1)
     outbox.merged(ids, 10)

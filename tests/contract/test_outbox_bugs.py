@@ -28,7 +28,7 @@ NO_ROOM = Outcome("dropped", "queue_full")
 
 
 class OurBug(Exception):
-    """What nobody foresaw."""
+    """An exception that the code does not foresee."""
 
 
 def broken(*_: object, **__: object) -> Any:
@@ -66,7 +66,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Scene]:
-    """It is closed in the end, which must not take long."""
+    """An open client, closed in the end, which must not take long."""
     outbox, client = SQLiteOutbox(path, durability="process"), Client()
     async with anyio.create_task_group() as tasks:
         await outbox.open(client.opening(tasks=tasks))
@@ -96,7 +96,7 @@ BUGS: dict[str, Callable[[Scene, pytest.MonkeyPatch], None]] = {
 
 
 async def with_bug(scene: Scene, patch: pytest.MonkeyPatch, bug: str) -> None:
-    """It is there when the thread, or the loop, comes to it: with a call to be written, at the latest."""
+    """Plant a bug that the thread, or the loop, meets: with a call to be written, at the latest."""
     BUGS[bug](scene, patch)
     scene.outbox.put("track", "u1", b"{}", 2, 0.0)
     scene.outbox.refuse(NO_ROOM)
@@ -282,7 +282,7 @@ async def test_a_bug_in_the_thread_of_an_outbox_in_redis_is_the_same(
 
 
 def test_the_sender_meets_the_bug_itself() -> None:
-    """It ends with it, and says where it met it; `bug` is for whoever leaves the client."""
+    """The sender ends with the bug, and says where it met it; `bug` is raised where the client is left."""
     outbox = DurableOutbox(sender=True, max_bytes=10)
     assert outbox.bug is None
     outbox._session.bug.met = OurBug()

@@ -1,4 +1,4 @@
-"""The central claims once more, on real loops, with the thread that a SQLite outbox has."""
+"""The central claims again, on real loops, with the thread that a SQLite outbox has."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def opened(outbox: Outbox, client: Client | None = None) -> AsyncIterator[
 
 @pytest.fixture(params=OUTBOXES)
 async def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Outbox]:
-    """Each implementation, open."""
+    """An open outbox of each implementation."""
     async with opened(OUTBOXES[request.param](tmp_path / "host" / "events.db")) as outbox:
         yield outbox
 
@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def until(holds: Callable[[], object]) -> None:
-    """Wait for a condition."""
+    """Wait until a condition holds."""
     with anyio.fail_after(LONGEST):
         while not holds():
             await anyio.sleep(0.001)

@@ -39,7 +39,7 @@ class Tampering:
     script: str
     instead: Any
     echoes: bool
-    """It is an answer to the right question."""
+    """The answer names the right question."""
     met: int = 0
     _real: Any = None
     _asked: bytes | None = None
@@ -83,16 +83,16 @@ def put(outbox: InlineRedisOutbox, count: int = 1) -> list[Receipt]:
     return [outbox.put("track", f"u{n}", b"{}", 2, 0.0) for n in range(count)]
 
 
-def look(outbox: InlineRedisOutbox) -> None:
+def poll(outbox: InlineRedisOutbox) -> None:
     """At once, though it would have waited for a while."""
     outbox.store._retry_at = 0.0
     outbox.store.lease.renew_at = 0.0
-    outbox.look()
+    outbox.poll()
 
 
 def recover(outbox: InlineRedisOutbox) -> None:
     for _ in range(4):
-        look(outbox)
+        poll(outbox)
 
 
 # ── one scene for each script ──
@@ -107,13 +107,13 @@ def notes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
     outbox.settle(Settlement(ids, (), DELIVERED, 2, None))
 
 
-def looks(outbox: InlineRedisOutbox, server: RedisServer) -> None:
-    look(outbox)
+def polls(outbox: InlineRedisOutbox, server: RedisServer) -> None:
+    poll(outbox)
 
 
 def takes_over(outbox: InlineRedisOutbox, server: RedisServer) -> None:
     outbox.end_lease_of(server)
-    look(outbox)
+    poll(outbox)
 
 
 def reads(outbox: InlineRedisOutbox, server: RedisServer) -> None:
@@ -126,13 +126,13 @@ def reconciles(outbox: InlineRedisOutbox, server: RedisServer) -> None:
         client.xdel(LOG, "0-1")
     outbox.take(10)
     outbox.settle(Settlement([0, 1], (), DELIVERED, 4, None))
-    look(outbox)
-    look(outbox)
+    poll(outbox)
+    poll(outbox)
 
 
 def forgets(outbox: InlineRedisOutbox, server: RedisServer) -> None:
     outbox.store._forget_at = 0.0
-    look(outbox)
+    poll(outbox)
 
 
 def sets_aside(outbox: InlineRedisOutbox, server: RedisServer) -> None:
@@ -148,7 +148,7 @@ def finishes(outbox: InlineRedisOutbox, server: RedisServer) -> None:
 
 
 SCENES: dict[str, Callable[[InlineRedisOutbox, RedisServer], None]] = {
-    "write": writes, "note": notes, "look": looks, "lease": looks, "inherit": takes_over, "read": reads,
+    "write": writes, "note": notes, "poll": polls, "lease": polls, "inherit": takes_over, "read": reads,
     "reconcile": reconciles, "forget": forgets, "aside": sets_aside, "finish": finishes,
 }  # fmt: skip
 NEEDS = {"lease", "note", "inherit", "read", "reconcile", "forget", "aside", "finish"}
@@ -169,7 +169,7 @@ RAISED: dict[str, Exception] = {
 
 
 def judge(outbox: InlineRedisOutbox, accepted: int, process: NewProcess) -> None:
-    """Nobody saw anything, a fresh call is held, each call is there once, and the account is right."""
+    """No caller saw an error, a fresh call is held, each call is there once, and the account is right."""
     recover(outbox)
     (fresh,) = put(outbox)
     recover(outbox)
@@ -307,7 +307,7 @@ def test_a_server_that_is_odd_about_itself_is_waited_for(
 def test_a_refusal_that_comes_after_the_opening_has_given_up_waiting_does_not_end_the_outbox(
     process: NewProcess, redis_url: str, redis_server: RedisServer
 ) -> None:
-    """Nobody is told of it any more: calls would wait in this process for ever, without a word."""
+    """No caller hears of it any more: calls would wait in this process for ever, without a word."""
     process(Client(key="of somebody else"))
 
     class Late(InlineRedisOutbox):
@@ -339,7 +339,7 @@ def test_trouble_of_this_machine_is_a_step_that_is_made_again(
         assert outbox.away
     with monkeypatch.context() as patched:
         patched.setattr("socket.gethostname", fail)
-        look(outbox)
+        poll(outbox)
 
     judge(outbox, 1, process)
 

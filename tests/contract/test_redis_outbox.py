@@ -59,9 +59,9 @@ def balance(outbox: InlineRedisOutbox) -> int:
 def hand_over(old: InlineRedisOutbox, new: InlineRedisOutbox) -> None:
     """The lease ends, and the other one is quicker; then the old one hears of it."""
     old.end_lease()
-    new.look()
+    new.poll()
     old.store.lease.renew_at = 0.0
-    old.look()
+    old.poll()
 
 
 # ── the lease ──
@@ -72,7 +72,7 @@ def test_who_has_lost_the_lease_changes_nothing_even_before_it_knows(process: Ne
     ids = ids_of(put(old, 3))
     old.take(3)
     old.end_lease()
-    new.look()
+    new.poll()
 
     old.settle(Settlement(ids[:1], (), DELIVERED, 2, None))  # is told by this that it has lost it
 
@@ -86,7 +86,7 @@ def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewP
     ids = ids_of(put(old))
     old.take(1)
     old.end_lease()
-    new.look()
+    new.poll()
 
     assert not at_once(old.send_log.sending(RequestNote("track", ids)))
     left = new.send_log.inherited()
@@ -110,12 +110,12 @@ def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again
     old, new = process(), process()
     hand_over(old, new)
     ids = ids_of(put(old, 2))
-    new.look()
+    new.poll()
 
     assert (1, False, 0) == (old.send_log.term, old.sends, old.unheld)
     assert ids == taken(new)
     new.die()
-    old.look()
+    old.poll()
     assert (True, ids) == (old.sends, taken(old))
 
 
@@ -129,7 +129,7 @@ def test_what_a_deposed_sender_had_merged_and_settled_is_decided_by_the_next(pro
     before = (old.ledger.merged, old.ledger.submitted, old.ledger.pending)
     taken(new)
     new.settle(Settlement(ids, (), DELIVERED, 8, None))
-    old.look()
+    old.poll()
 
     assert (0, 0, 4) == before
     assert (4, 0) == (old.ledger.delivered, old.ledger.pending)
@@ -145,7 +145,7 @@ def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
     with monkeypatch.context() as patched:
         patched.setattr(_lease, "steady", lambda: later)
         errands.lease.keep()
-    other.look()
+    other.poll()
 
     assert (False, True) == (stuck.sends, other.sends)
 
@@ -191,7 +191,7 @@ def test_calls_are_refused_when_redis_is_out_of_memory_and_deliveries_are_noted_
         assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     redis_of(outbox).config_set("maxmemory", "0")
     outbox.store._retry_at = 0.0
-    outbox.look()
+    outbox.poll()
     outbox.writer.wake()
     assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     assert "pending" == put(outbox)[0].status
@@ -223,7 +223,7 @@ def test_calls_that_are_not_there_any_more_are_said_to_be_lost_how_many_is_not(p
     outbox = process()
     receipts = put(outbox, 3)
     redis_of(outbox).flushall()
-    outbox.look()
+    outbox.poll()
 
     assert [("dropped", "unknown")] * 3 == [(receipt.status, receipt.reason) for receipt in receipts]
     assert (0, 0, 1) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.ledger.resets)
@@ -242,7 +242,7 @@ def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewPr
         redis.restore(key, 0, value, replace=True)
     for _ in range(3):
         outbox.store._retry_at = 0.0
-        outbox.look()
+        outbox.poll()
 
     assert ["pending"] * 2 + ["dropped"] * 3 == [receipt.status for receipt in [*kept, *gone]]
     assert (1, True) == (outbox.ledger.resets, outbox.sends)
@@ -265,7 +265,7 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
 
     monkeypatch.setattr(_lease.Lease, "keep", empty_first)
     outbox = process()
-    outbox.look()
+    outbox.poll()
 
     assert [0] == ids_of(put(outbox))
     assert outbox.sends
@@ -285,7 +285,7 @@ def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
 
     assert [*before, *after] == taken(sender)
     assert min(after) > 7  # the log takes no lower one
-    sender.look()
+    sender.poll()
     assert ({"damaged": 1}, 5, 5) == (dict(sender.ledger.dead), sender.ledger.accepted, balance(sender))
 
 
@@ -297,7 +297,7 @@ def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_
     receipt = put(outbox)[0]
 
     assert ("pending", -1) == (receipt.status, receipt.id)
-    assert "entries of somebody else's" in caplog.text
+    assert "entries of another program" in caplog.text
 
 
 def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
@@ -309,7 +309,7 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
     outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
     outbox.settle(Settlement(ids[1:], (), DELIVERED, 4, None))
     for _ in range(3):
-        outbox.look()
+        outbox.poll()
 
     assert ({"damaged": 3}, 0) == (dict(outbox.ledger.dead), outbox.ledger.pending)
     assert "pending" not in {receipt.status for receipt in receipts}
@@ -323,7 +323,7 @@ def test_lost_calls_are_forgotten_in_time_although_nothing_is_lost_any_more(proc
     kept = redis_of(outbox).xlen("{userpilot_async}:lost")
     outbox.store._keep_lost = -1.0
     outbox.store._forget_at = 0.0
-    outbox.look()
+    outbox.poll()
 
     assert (1, 0) == (kept, redis_of(outbox).xlen("{userpilot_async}:lost"))
 
@@ -356,7 +356,7 @@ def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothi
     for _ in range(3):
         outbox.store._retry_at = 0.0
         outbox.store.lease.valid_until = 0.0
-        outbox.look()
+        outbox.poll()
 
     left = outbox.send_log.inherited()
     assert left is not None
@@ -380,10 +380,10 @@ def test_a_newcomer_need_not_hear_what_became_of_calls_before_it(process: NewPro
     second = process()
     (receipt,) = put(second)
     taken(first)
-    first.look()
+    first.poll()
     first.take(1)
     first.settle(Settlement([receipt.id], (), DELIVERED, 2, None))
-    second.look()
+    second.poll()
 
     assert "delivered" == receipt.status
 
@@ -391,11 +391,11 @@ def test_a_newcomer_need_not_hear_what_became_of_calls_before_it(process: NewPro
 def test_one_that_is_far_behind_catches_up_although_nobody_writes_any_more(process: NewProcess) -> None:
     first, second = process(), process()
     receipts = put(second, 700)
-    first.look()
+    first.poll()
     while tickets := first.take(1):
         first.settle(Settlement([tickets[0][0]], (), DELIVERED, 2, None))
     for _ in range(6):
-        second.look()
+        second.poll()
 
     assert {"delivered"} == {receipt.status for receipt in receipts}
 
@@ -444,7 +444,7 @@ def test_a_call_costs_one_command_in_a_process_that_stands_by(
 def test_a_connection_that_was_closed_while_idle_is_replaced_and_nobody_notices(
     own_redis: Any, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the server's `timeout`, or by a proxy: it counted as an outage, and each call waited for the next look."""
+    """By the server's `timeout`, or by a proxy: it counted as an outage, and each call waited for the next poll."""
     server = own_redis(**options)
     asked = f"?ssl_ca_certs={server.ca_file}" if server.tls else ""
     client = Client()
@@ -468,7 +468,7 @@ def test_a_connection_to_a_server_that_was_restarted_meanwhile_is_no_mere_replac
     open_now(outbox, Client().opening())
     gone = put(outbox)
     server.restart(keep=False)
-    outbox.look()
+    outbox.poll()
 
     assert ["dropped"] == [receipt.status for receipt in gone]
     assert 1 == outbox.ledger.resets
@@ -512,7 +512,7 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
     outbox.writer.wake()
     in_doubt = (receipt.id, outbox.unheld)
     errands._retry_at = 0.0
-    outbox.look()
+    outbox.poll()
 
     assert (-1, 1) == in_doubt
     assert (2, 3, 0) == (receipt.id, refused.id, outbox.unheld)
@@ -526,14 +526,14 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
 
 
 def lines_of(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
-    """Which of these words were said, in order."""
+    """The words of these that were logged, in order."""
     return [one for record in caplog.records for one in words if one in record.getMessage()]
 
 
 def again(outbox: InlineRedisOutbox) -> None:
     """The next try, without the pause before it."""
     outbox.store._retry_at = 0.0
-    outbox.look()
+    outbox.poll()
 
 
 def test_redis_answers_again_when_what_failed_works_and_not_when_there_is_a_connection(

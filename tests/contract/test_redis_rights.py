@@ -54,7 +54,7 @@ def lives(url: str) -> None:
     )
     outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
     outbox.settle(Settlement(ids[1:], (), Outcome("dead", "expired"), 6, b"{}"))
-    outbox.look()
+    outbox.poll()
     assert (1, 3) == (outbox.ledger.delivered, outbox.ledger.losses()["expired"])
     at_once(outbox.aclose())
 

@@ -49,7 +49,7 @@ class Doubt:
     seq: int
     calls: int
     do: Callable[[], Any]
-    """It, in the books."""
+    """The same step, in the books."""
 
 
 @attrs.define
@@ -74,7 +74,7 @@ class Actor:
     """The server was started again: it must open before anything else."""
     doubt: Doubt | None = None
     late: Step | None = None
-    """One that was resolved, and may still arrive."""
+    """A step that was resolved, and may still arrive."""
     held: set[bytes] = attrs.field(factory=set)
     """Calls that it was told are there."""
 
@@ -109,7 +109,7 @@ class Desk:
     # ── running ──
 
     def run(self, actor: Actor, step: Step, do: Callable[[], Any]) -> tuple[Any, Any] | None:
-        """Its answer and that of the books, or ``None`` where it is refused for its generation."""
+        """The script's answer and that of the books, or ``None`` where it is refused for its generation."""
         if actor.cut:
             return None
         if actor.generation != self.books.generation:
@@ -171,7 +171,7 @@ class Desk:
     # ── steps ──
 
     def open(self, actor: Actor) -> str:
-        """Which fate its knowledge has met."""
+        """Open the outbox; gives what became of the client's knowledge."""
         new = f"generation{next(self.generations)}"
         before = actor.generation
         arguments = (actor.generation, actor.revision, actor.token, self.run_id, new, 1, "server", "00", "key", 0, PAGE)
@@ -287,7 +287,7 @@ class Desk:
         self.books.lease = ""
 
     def leader(self, actor: Actor) -> Actor:
-        """It has the lease, and has taken over."""
+        """A client that has the lease, and has taken over."""
         assert self.take_lease(actor)
         assert self.inherit(actor) is not None
         return actor
@@ -379,7 +379,7 @@ class Scripts(RuleBasedStateMachine):
         self.desk.close()
 
     def actor(self, number: int) -> Actor:
-        """One that knows what there is."""
+        """A client that knows what there is."""
         actor = self.desk.actors[number]
         if actor.generation != self.desk.books.generation or actor.cut:
             self.desk.open(actor)
@@ -442,7 +442,7 @@ class Scripts(RuleBasedStateMachine):
         return notes
 
     def sender(self, who: int) -> int:
-        """Who has the lease; this one, if nobody has it who knows."""
+        """The client with the lease; this one, if none that knows has it."""
         for number, actor in enumerate(self.desk.actors):
             if actor.token and actor.token == self.desk.books.lease and not actor.cut:
                 return number
@@ -527,9 +527,9 @@ class Scripts(RuleBasedStateMachine):
             self.desk.books.lease = ""
 
     @rule(who=who)
-    def look(self, who: int) -> None:
+    def poll(self, who: int) -> None:
         actor = self.actor(who)
-        step = Step("look", actor.generation, actor.heard, actor.revision, actor.made)
+        step = Step("poll", actor.generation, actor.heard, actor.revision, actor.made)
         both = self.desk.run(actor, step, lambda: None)
         assert both is not None
         if both[1] is None:
@@ -589,7 +589,7 @@ class Scripts(RuleBasedStateMachine):
     @rule(data=st.data(), who=who, again=st.booleans())
     @precondition(lambda self: self.desk.books.lost)
     def deal_with_the_lost(self, data: st.DataObject, who: int, again: bool) -> None:
-        """They are tried again, or purged."""
+        """Try lost calls again, or purge them."""
         actor, books = self.actor(who), self.desk.books
         if not books.lost:
             return
@@ -633,7 +633,7 @@ class Scripts(RuleBasedStateMachine):
 
     @rule(who=who, what=st.sampled_from(["save", "save", "scripts", "lease", "restart", "older", "older", "flush"]))
     def trouble(self, who: int, what: str) -> None:
-        """One rule, and not many: something should happen in between."""
+        """A single rule, and not many: something should happen in between."""
         desk = self.desk
         if what == "save":
             self.saved = desk.save()
@@ -653,7 +653,7 @@ class Scripts(RuleBasedStateMachine):
     @rule(who=who)
     def do_something_with_old_knowledge(self, who: int) -> None:
         actor = self.desk.actors[who]
-        self.desk.run(actor, Step("look", actor.generation, 0, -1, ""), lambda: None)
+        self.desk.run(actor, Step("poll", actor.generation, 0, -1, ""), lambda: None)
 
     @invariant()
     def the_books_are_right(self) -> None:

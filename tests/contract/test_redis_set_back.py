@@ -30,7 +30,7 @@ _names = count()
 
 
 class Process:
-    """One with the outbox open, and a sender without a schedule: it sends what it has taken in whatever order."""
+    """A process with the outbox open, and a sender without a schedule: it sends what it has taken in whatever order."""
 
     def __init__(self, outbox: InlineRedisOutbox) -> None:
         self.outbox = outbox
@@ -38,9 +38,9 @@ class Process:
         self.under_way: list[tuple[RequestNote, list[Ticket]]] = []
         self.term = 0
 
-    def look(self) -> None:
+    def poll(self) -> None:
         self.outbox.store._retry_at = 0.0
-        self.outbox.look()
+        self.outbox.poll()
 
     def begin_anew(self) -> None:
         """As the sender does that has lost the lease meanwhile: what was in hand is the next one's."""
@@ -146,18 +146,18 @@ class Scene:
     # ── the end ──
 
     def drain(self) -> None:
-        """Whoever has the lease then sends all that is there."""
+        """The holder of the lease sends all that is there."""
         for _ in range(3):
             for process in self.processes:
-                process.look()
+                process.poll()
         for _ in range(20):
             for number, process in enumerate(self.processes):
-                process.look()
+                process.poll()
                 while process.under_way:
                     self.answer(number, "delivered")
                 self.send(number, 10)
         for process in self.processes:
-            process.look()
+            process.poll()
 
     @property
     def waiting(self) -> int:
@@ -188,7 +188,7 @@ happenings = st.lists(
         st.tuples(st.just("send"), WHO, st.integers(1, 4)),
         st.tuples(st.just("send"), WHO, st.integers(1, 4)),
         st.tuples(st.just("answer"), WHO, st.sampled_from(["delivered", "delivered", "delivered", "lost", "dead"])),
-        st.tuples(st.just("look"), WHO),
+        st.tuples(st.just("poll"), WHO),
         st.tuples(st.just("save")),
         st.tuples(st.just("set_back"), st.sampled_from(["in place", "started again", "started again", "emptied"])),
         st.tuples(st.sampled_from(["end_lease", "start_again"])),
@@ -199,8 +199,8 @@ happenings = st.lists(
 
 def live(scene: Scene, happened: list[Any]) -> None:
     for what, *how in happened:
-        if what == "look":
-            scene.processes[how[0]].look()
+        if what == "poll":
+            scene.processes[how[0]].poll()
         else:
             getattr(scene, what)(*how)
     scene.drain()
@@ -223,7 +223,7 @@ def test_whatever_is_sent_twice_is_counted_however_redis_is_set_back(redis_url: 
 def ready(scene: Scene, puts: int = 6) -> None:
     scene.put(0, puts)
     for process in scene.processes:
-        process.look()
+        process.poll()
 
 
 def test_calls_that_had_been_settled_come_back_and_are_no_lost_calls(
@@ -284,7 +284,7 @@ def test_what_was_delivered_and_could_not_be_noted_any_more_is_delivered_all_the
 
 
 def test_who_opens_it_later_and_knows_nothing_counts_all_that_waited_when_it_is_sent(redis_url: str) -> None:
-    """Nobody is left who knows what was sent."""
+    """No process is left that knows what was sent."""
     with scene_at(redis_url, senders=1) as scene:
         ready(scene)
         scene.save()
@@ -324,14 +324,14 @@ def test_lost_calls_that_are_tried_again_after_a_set_back_may_have_been_before(r
             entries = [entry for entry, _ in scene.redis.xrange(f"{{{scene.name}}}:lost")]
             errands.access.run("retry", *entries)
             for process in scene.processes:
-                process.look()
+                process.poll()
 
         retry()
         scene.send(0, 9)
         scene.answer(0, "delivered")
         scene.set_back("started again")
         for process in scene.processes:
-            process.look()
+            process.poll()
         retry()
         scene.drain()
 

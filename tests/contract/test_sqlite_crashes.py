@@ -59,7 +59,7 @@ class Noted:
 
 @attrs.define
 class Model:
-    """What the file should hold."""
+    """The calls and the account that the file should hold."""
 
     next_id: int = 0
     held: dict[int, tuple[str, float]] = attrs.field(factory=dict)
@@ -84,11 +84,11 @@ class Model:
         return other, whose, (properties, None, other_size, None)
 
     def key(self, call_id: int) -> Key:
-        """Whose it is."""
+        """The key that a call belongs to."""
         return PUTS[self.held[call_id][0]][1]
 
     def counts(self) -> dict[str, object]:
-        """The account."""
+        """The account that the file should have."""
         fates = self.fates.values()
         lost = {
             status: dict(Counter(fate.reason for fate in fates if fate.status == status))
@@ -131,7 +131,7 @@ class Model:
 
 @attrs.define(eq=False)
 class Process:
-    """Whoever has the file open."""
+    """A process that has the file open."""
 
     store: SQLiteStore
     ledger: SharedLedger
@@ -283,7 +283,7 @@ class TwoProcesses(RuleBasedStateMachine):
         return now
 
     def learn(self, process: Process, now: Committed) -> None:
-        process.ledger.sync(now.account, now.oldest, [*now.heard, *now.said])
+        process.ledger.sync(now.account, now.oldest, [*now.heard, *now.settled])
         process.merging -= set(self.model.fates)
         self.agrees(process, now)
 
@@ -311,7 +311,7 @@ class TwoProcesses(RuleBasedStateMachine):
     @rule(data=st.data())
     def merge(self, data: st.DataObject) -> None:
         """The sender's own matter: it is not written."""
-        self.look(self.processes.index(self.leader))  # a sender has read what it merges
+        self.poll(self.processes.index(self.leader))  # a sender has read what it merges
         chosen = data.draw(st.lists(st.sampled_from(self.pending()[:-1]), unique=True, max_size=3))
         self.leader.ledger.merge(chosen)
         self.leader.merging.update(chosen)
@@ -422,7 +422,7 @@ class TwoProcesses(RuleBasedStateMachine):
             assert fate == ledger.pages.outcome(call_id, ledger.pages.of(call_id))
 
     @rule(who=WHO)
-    def look(self, who: int) -> None:
+    def poll(self, who: int) -> None:
         now = self.processes[who].store.poll()
         if now is not None:
             self.learn(self.processes[who], now)

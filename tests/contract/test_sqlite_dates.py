@@ -35,7 +35,7 @@ WRONG = [-56.7 * YEAR, -2.5 * YEAR, -2 * HOUR, -90.0, 90.0, 2 * HOUR, 10 * YEAR]
 
 
 class OutboxOf(InlineOutbox):
-    """One on a machine; what is taken from it was read from the file."""
+    """An outbox on a machine; what is taken from it was read from the file."""
 
     passes_on = False
 
@@ -50,7 +50,7 @@ class OutboxOf(InlineOutbox):
         return self._session.opening.calendar
 
     def now(self) -> float:
-        """The schedule's clock."""
+        """The clock of the schedule, in seconds."""
         self.client.time = self.machine.running() + 777.0
         return self.client.time
 
@@ -66,7 +66,7 @@ class Host:
     """When each call was put."""
 
     def starts(self, *, sender: bool = True) -> OutboxOf:
-        """A process."""
+        """Start a process with the outbox open."""
         outbox = OutboxOf(self.machine, self.path, sender=sender)
         outbox.now()
         open_now(outbox, outbox.client.opening())
@@ -74,17 +74,17 @@ class Host:
         return outbox
 
     def put(self, outbox: OutboxOf) -> int:
-        """A call, now."""
+        """Put a call at this moment."""
         self.machine.work(0.01)
         receipt = outbox.put("track", "u1", b"{}", 2, outbox.now())
         self.truth[receipt.id] = self.machine.truth
         return receipt.id
 
     def taken(self, sender: OutboxOf) -> list[Ticket]:
-        """What the sender gets, having looked around."""
+        """The calls that the sender gets after a poll."""
         sender.now()
-        sender.look()
-        sender.calendar.look(sender.now())
+        sender.poll()
+        sender.calendar.read(sender.now())
         return list(sender.take(1_000))
 
     def dated_wrongly(self, sender: OutboxOf) -> list[float]:
@@ -193,8 +193,8 @@ def test_two_processes_note_one_setting_once(host: NewHost) -> None:
     for _ in range(3):
         here.put(first)
         here.put(second)
-        first.look()
-        second.look()
+        first.poll()
+        second.poll()
 
     assert 1 == len(dates_of(here).changes)
 
@@ -225,11 +225,11 @@ def test_an_age_in_the_file_is_without_the_time_that_the_machine_slept_and_the_d
     here = host()
     web, sender = here.starts(sender=False), here.starts()
     here.put(web)
-    sender.calendar.look(sender.now())
+    sender.calendar.read(sender.now())
     here.machine.sleep(8 * HOUR)
     here.machine.work(1.0)
     here.put(web)
-    sender.calendar.look(sender.now())
+    sender.calendar.read(sender.now())
     sender._session.window.begin(0)
     tickets = here.taken(sender)
 
@@ -256,7 +256,7 @@ def test_a_calendar_that_was_set_while_no_process_ran_is_noticed_if_the_machine_
 
 
 def test_after_honest_days_a_call_is_as_old_as_that_whether_the_machine_was_off_or_not(host: NewHost) -> None:
-    """`max_age` holds across restarts."""
+    """The age limit `max_age` holds across restarts."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()
@@ -272,7 +272,7 @@ def test_after_honest_days_a_call_is_as_old_as_that_whether_the_machine_was_off_
 def test_calls_of_a_device_that_did_not_know_the_time_are_of_when_they_are_first_seen(
     host: NewHost, wrong: float
 ) -> None:
-    """It was in 1970, and was started again before anybody told it the time."""
+    """The device was in 1970, and was started again before it heard the time."""
     here = host(wrong)
     web = here.starts(sender=False)
     here.put(web)
@@ -319,7 +319,7 @@ def test_a_call_that_is_put_back_has_its_right_date(host: NewHost, wrong: float)
     sender.take(1)
     sender.settle(Settlement((call_id,), (), Outcome("dead", "invalid"), 2, b"{}"))
     here.machine.set()
-    sender.look()
+    sender.poll()
     lost = SQLiteAdmin(here.path).dead_letters().kept
     SQLiteAdmin(here.path).retry()
     here.truth[call_id + 1] = here.truth[call_id]
@@ -362,7 +362,7 @@ def dates_of(here: Host) -> Dates:
 
 @pytest.mark.parametrize("noted", [None, 7, {}, {"boot": 1}, {"boot": "", "machine": 0, "offset": 0, "changes": [0]}])
 def test_a_file_with_no_note_or_a_damaged_one_loses_no_call_and_goes_on(host: NewHost, noted: object) -> None:
-    """It was written before there were such notes."""
+    """The file was written before there were such notes."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()
@@ -384,7 +384,7 @@ def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -
     web = here.starts(sender=False)
     here.put(web)
     here.machine.set()
-    web.look()
+    web.poll()
     here.end()
     SQLiteAdmin(here.path).rebind(Claim("a server", lambda salt: f"KEY {salt.hex()}"))
 
@@ -392,7 +392,7 @@ def test_a_file_that_is_given_to_another_account_keeps_its_note(host: NewHost) -
 
 
 def test_what_one_process_has_noted_is_known_to_one_whose_own_calendar_looks_as_before(host: NewHost) -> None:
-    """Wrong and right again between two looks of it, while another one has put calls."""
+    """Wrong and right again between two polls of it, while another one has put calls."""
     here = host()
     first, second = here.starts(sender=False), here.starts(sender=False)
     here.machine.set(-56.7 * YEAR)
@@ -422,7 +422,7 @@ def test_on_a_full_disk_the_file_opens_and_the_calendar_is_noted_later(
 def test_a_machine_that_is_started_again_with_a_full_disk_has_not_set_its_calendar(
     host: NewHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its steady clock began anew, and calls of the day before were taken for ones of today."""
+    """The steady clock began anew, and calls of the day before were taken for ones of today."""
     here = host()
     here.put(here.starts(sender=False))
     here.end()
@@ -445,7 +445,7 @@ def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:
     web = here.starts(sender=False)
     here.put(web)
     here.machine.set()
-    web.look()
+    web.poll()
     seen = SQLiteAdmin(here.path).inspect()
 
     assert here.truth[0] == pytest.approx(seen.oldest, abs=0.6)
@@ -454,7 +454,7 @@ def test_people_see_when_the_oldest_call_was_accepted(host: NewHost) -> None:
 # ── whatever happens ──
 
 DOINGS = st.lists(
-    st.sampled_from(["put 0", "put 1", "take", "look 0", "look 1", "end 0", "end 1", "sleep", "short", "long"])
+    st.sampled_from(["put 0", "put 1", "take", "poll 0", "poll 1", "end 0", "end 1", "sleep", "short", "long"])
     | st.sampled_from([0.0, *WRONG]),
     max_size=40,
 )
@@ -479,15 +479,15 @@ def test_whatever_happens_in_one_run_of_the_machine_dates_and_ages_are_true(
                 for ticket in here.taken(processes[0]):
                     processes[0].settle(Settlement((ticket[0],), (), Outcome("delivered"), 2, None))
                     gone.add(ticket[0])
-            case ["look", who]:
+            case ["poll", who]:
                 processes[int(who)].now()
-                processes[int(who)].look()
+                processes[int(who)].poll()
             case ["end", who]:
                 at_once(processes[int(who)].aclose())
                 processes[int(who)] = here.starts(sender=who == "0")
             case ["sleep"]:
                 for process in processes:
-                    process.calendar.look(process.now())  # as senders do
+                    process.calendar.read(process.now())  # as senders do
                 here.machine.sleep(8 * HOUR)
             case [how]:
                 here.machine.work({"short": 0.1, "long": 90 * 60.0}[str(how)])

@@ -45,7 +45,7 @@ def modes(folder: Path) -> set[str]:
 
 
 class Opened(InlineOutbox):
-    """One that raises what its client is told of a call that it does not take."""
+    """An outbox that raises what its client hears of a call that it does not take."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, durability="process")
@@ -76,7 +76,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def filled(path: Path) -> Path:
-    """One with a call, closed."""
+    """A closed outbox with a call."""
     outbox = opened(path)
     outbox.put_one()
     at_once(outbox.aclose())
@@ -264,7 +264,7 @@ def test_a_repair_that_was_cut_short_is_no_second_name(filled: Path, use: Callab
 
 @pytest.fixture
 def restored(filled: Path) -> Path:
-    """One whose client was killed, so that its log lies beside it, and all of which others may read."""
+    """An outbox whose client was killed, so that its log lies beside it, and all of which others may read."""
     killed = opened(filled)
     killed.put_one()
     killed.die()

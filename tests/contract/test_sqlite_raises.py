@@ -90,7 +90,7 @@ def lives(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
     """Calls come in, are sent and settled, one after the other."""
     for _ in range(2):
         receipts += put(outbox, 2)
-        outbox.look()
+        outbox.poll()
         request = RequestNote("track", [])
         at_once(outbox.send_log.sending(request))
         for call_id, *_ in outbox.take(1):
@@ -101,7 +101,7 @@ def lives(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
 def judge(outbox: InlineOutbox, receipts: list[Receipt]) -> None:
     """Nothing was seen of it; a fresh call is held; whoever comes next finds what this one has been told is there."""
     for _ in range(3):
-        outbox.look()
+        outbox.poll()
     (fresh,) = put(outbox)
     ledger = outbox.ledger
 
@@ -265,7 +265,7 @@ def test_what_another_program_writes_is_set_aside_or_passed_over(tmp_path: Path,
     _foreign(path, name)
     (receipt,) = put(outbox)
     for _ in range(3):
-        outbox.look()
+        outbox.poll()
     ledger = outbox.ledger
     assert outbox.bug is None
     assert receipt.id >= 4, "a fresh call is not held"
@@ -275,7 +275,7 @@ def test_what_another_program_writes_is_set_aside_or_passed_over(tmp_path: Path,
     other = outbox_at(path)
     other.passes_on = False
     open_now(other, Client().opening())
-    left = [ticket[0] for _ in range(3) for ticket in (other.look(), other.take(100))[1]]
+    left = [ticket[0] for _ in range(3) for ticket in (other.poll(), other.take(100))[1]]
     (fresh,) = put(other)
     ledger = other.ledger
     assert fresh.id >= 5
@@ -285,7 +285,7 @@ def test_what_another_program_writes_is_set_aside_or_passed_over(tmp_path: Path,
     other.take(100)
     other.settle(Settlement([fresh.id], (), DELIVERED, 2, None))
     for _ in range(3):
-        other.look()
+        other.poll()
         other.take(100)
     assert (0, 0) == (other.ledger.pending, other.waiting_bytes)
     at_once(other.aclose())

@@ -38,7 +38,7 @@ class Request:
 
 @attrs.define
 class Exchange:
-    """One request being answered: what a behaviour plays on."""
+    """A request that is being answered by a behaviour."""
 
     wire: Wire
     request: Request

@@ -76,7 +76,7 @@ TOLERATED_GARBAGE: dict[str, bytes] = {
 
 
 def garbage(kind: str = "binary") -> Behaviour:
-    """One of the `GARBAGE`, or of the `TOLERATED_GARBAGE`, then FIN."""
+    """Send one of the `GARBAGE`, or of the `TOLERATED_GARBAGE`, then FIN."""
     return raw({**GARBAGE, **TOLERATED_GARBAGE}[kind], applied=True, name=f"garbage ({kind})")
 
 

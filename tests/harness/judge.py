@@ -240,7 +240,7 @@ def happened(counts: Mapping[str, int], *promised: str) -> int:
 
 
 def _most_in(stamps: Iterable[float], window: float) -> WorstMinute:
-    """The fullest half-open window."""
+    """The fullest half-open window: how many stamps, and its beginning."""
     worst = WorstMinute(0, 0.0)
     current: deque[float] = deque()
     for stamp in sorted(stamps):

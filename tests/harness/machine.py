@@ -25,11 +25,11 @@ class Machine:
         self._boot = f"boot {next(self._boots)}"
 
     def wall(self) -> float:
-        """The calendar."""
+        """The calendar, in seconds since 1970."""
         return self.truth + self.wrong
 
     def steady(self) -> float:
-        """Since the start."""
+        """The steady clock: seconds since the machine's start."""
         return self.truth - self._up_since
 
     def running(self) -> float:
@@ -41,11 +41,11 @@ class Machine:
         return Clocks(self.wall(), self.steady(), self.running())
 
     def boot(self) -> Boot | None:
-        """This run of it."""
+        """The machine's present run, as the library knows it."""
         return Boot(self._boot, self.wall() - self.steady())
 
     def work(self, seconds: float) -> None:
-        """Time passes."""
+        """Let so many seconds pass."""
         self.truth += seconds
         self._running += seconds
 
@@ -58,7 +58,7 @@ class Machine:
         self.wrong = wrong
 
     def start_again(self, after: float = 0.0, wrong: float = 0.0) -> None:
-        """It was off for so long."""
+        """Start the machine again, after it was off for so long."""
         self.truth += after
         self.wrong = wrong
         self._started(5.0)

@@ -32,7 +32,7 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?|\S+)(?: - .*)?$", re.MULTILIN
 
 @attrs.frozen
 class Mutant:
-    """One fault; see `tests/mutants.toml`."""
+    """A fault of one line, as `tests/mutants.toml` has it."""
 
     name: str
     file: str

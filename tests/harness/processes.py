@@ -54,7 +54,7 @@ class Program:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs; negative is the signal that ended it."""
+        """The exit status; ``None`` while it runs, negative for the signal that ended it."""
         return self._process.poll()
 
     @property
@@ -80,7 +80,7 @@ class Program:
                     raise self._failed(f"wrote no line matching {wanted.pattern!r} within {timeout:g} s")
 
     def wait(self, timeout: float = 10.0) -> int:
-        """Its exit status, once it has ended and its output is complete."""
+        """The exit status, once it has ended and its output is complete."""
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:

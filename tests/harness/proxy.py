@@ -51,7 +51,7 @@ def swallow_answer() -> Passage:
 
 @attrs.frozen
 class Passed:
-    """One request that went, or did not go, through the proxy. Stamps are time.monotonic()."""
+    """A request that went, or did not go, through the proxy. Stamps are time.monotonic()."""
 
     request: Request
     passage: Passage
@@ -81,7 +81,7 @@ class FaultProxy(LoopbackServer):
 
     @property
     def ambiguous(self) -> list[Passed]:
-        """Those that the server answered without the client learning of it: each may become a duplicate."""
+        """Requests that the server answered without the client learning of it: each may become a duplicate."""
         return [entry for entry in self.passed if entry.status is not None and entry.answered_at is None]
 
     def wait_for_passed(self, count: int, timeout: float = 5.0) -> list[Passed]:

@@ -80,6 +80,6 @@ class _Stream(httpcore.AsyncNetworkStream):
 
 
 def in_turn(answers: Iterable[bytes | None], then: bytes = SERVER_ANSWER) -> Callable[[bytes], bytes | None]:
-    """One answer after the other, then always the same one."""
+    """Give one answer after the other, and ``then`` for ever."""
     left = iter(answers)
     return lambda request: next(left, then)

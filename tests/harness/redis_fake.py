@@ -1,4 +1,4 @@
-"""What only looks like Redis: it answers each command as a test says, also behind TLS."""
+"""A server that only looks like Redis: it answers each command as a test says, also behind TLS."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ class Authority:
 
 
 def array(*texts: str) -> bytes:
-    """These, as Redis writes an array of texts."""
+    """An array of these texts, as Redis writes it."""
     return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(one.encode()), one.encode()) for one in texts)

@@ -33,7 +33,7 @@ class Said:
     now: bytes
     later: bytes = b""
     ends: bool = False
-    """The connection does, then."""
+    """The connection ends after that."""
 
 
 WHOLE: dict[str, bytes] = {
@@ -101,7 +101,7 @@ def instead(value: bytes, chance: random.Random) -> tuple[str, Said]:
 
 
 def decoded(value: bytes) -> Tree:
-    """One whole value of RESP2."""
+    """A whole value of RESP2."""
     return _read(value, 0)[0]
 
 
@@ -125,7 +125,7 @@ def _read(data: bytes, at: int) -> tuple[Tree, int]:
 
 
 def encoded(tree: Tree) -> bytes:
-    """The other way round."""
+    """The bytes of a value in RESP2."""
     if isinstance(tree, list):
         return b"*%d\r\n" % len(tree) + b"".join(map(encoded, tree))
     if isinstance(tree, Plain):
@@ -136,7 +136,7 @@ def encoded(tree: Tree) -> bytes:
 
 
 def _with_another_piece(tree: Tree, chance: random.Random) -> Tree:
-    """One piece is of another type: what is of its own type, another value, nobody could tell from the truth."""
+    """Change the type of one piece: another value of its own type could not be told from the truth."""
     if isinstance(tree, list) and tree and chance.random() < 0.8:
         places = [place for place, piece in enumerate(tree) if piece is not None]
         if places:

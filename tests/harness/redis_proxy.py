@@ -416,7 +416,7 @@ class RedisProxy(LoopbackServer):
 
 
 def _command(request: bytes) -> bytes:
-    """Its name, in capitals: of an array of bulk strings, or of a line typed by hand."""
+    """The command's name, in capitals: of an array of bulk strings, or of a line typed by hand."""
     words = request.split(b"\r\n", 3)
     name = words[2] if request.startswith(b"*") and len(words) > 2 else request.split(b" ", 1)[0].strip()
     return name.upper()

@@ -233,7 +233,7 @@ class RedisServer:
     arguments: tuple[str, ...] = ()
 
     def choose_port(self) -> int:
-        """One that was free a moment ago."""
+        """A port that was free a moment ago."""
         return _free_port()
 
     def directives(self) -> dict[str, str]:
@@ -460,7 +460,7 @@ class ClusterNode(RedisServer):
 
 @contextmanager
 def temporary(kind: type[RedisServer] = RedisServer, /, **options: Any) -> Iterator[RedisServer]:
-    """One that runs while the block does, in a folder that goes with it."""
+    """A server that runs while the block does, in a folder that goes with it."""
     with TemporaryDirectory(prefix="redis-of-tests-") as folder, kind(Path(folder), **options) as server:
         yield server
 

@@ -41,7 +41,7 @@ class Cluster:
 
     @property
     def masters(self) -> list[ClusterNode]:
-        """Those that began as masters."""
+        """The servers that began as masters."""
         return self.nodes[: self._masters]
 
     def url(self, *nodes: ClusterNode, user: str = "", password: str | None = None) -> str:
@@ -79,7 +79,7 @@ class Cluster:
         return None
 
     def replica_of(self, master: ClusterNode) -> ClusterNode:
-        """Its first replica, by the order in which they were started."""
+        """The first replica of a server, by the order in which they were started."""
         return self.nodes[self._masters + self.masters.index(master)]
 
     def fail_over(self, name: str) -> ClusterNode:
@@ -224,7 +224,7 @@ class Watched:
         return f"redis+sentinel://{before}{at}{hosts}/{self.sentinels[0].name}/0"
 
     def master(self) -> RedisServer:
-        """Whom the Sentinels name that run."""
+        """The master that the running Sentinels name."""
         ports = {sentinel.master_port() for sentinel in self.sentinels if sentinel.running}
         if len(ports) != 1:
             raise ProgramFailed(f"the Sentinels do not agree: {ports}")

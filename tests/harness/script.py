@@ -1,4 +1,4 @@
-"""Whose turn it is, and what has been received: what the scripted servers share."""
+"""A script of behaviours, and what has been received: what the scripted servers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection and the HTTP/1.1 on it, byte by byte, for servers that must be able to misbehave."""
+"""A connection and the HTTP/1.1 on it, byte by byte, for servers that must be able to misbehave."""
 
 from __future__ import annotations
 

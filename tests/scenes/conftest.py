@@ -45,7 +45,7 @@ class Cable(httpx.AsyncBaseTransport):
 
 @pytest.fixture
 def emulator() -> Emulator:
-    """Its minutes and its jobs go by the loop's clock, which a `virtual` test makes jump."""
+    """An emulator whose minutes and jobs go by the loop's clock, which a `virtual` test makes jump."""
     return Emulator(clock=lambda: MINUTE_BEGINS + anyio.current_time(), seed=1)
 
 

@@ -190,7 +190,7 @@ def a_watched_scene(tmp_path: Path, replicas: int) -> Iterator[tuple[RedisHost, 
 
 
 def killed(servers: Watched) -> None:
-    """The master dies."""
+    """Kill the master, and wait for another."""
     before = servers.master()
     before.kill()
     servers.wait_other_master(before)

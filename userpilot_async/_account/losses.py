@@ -77,14 +77,14 @@ def refused_words(words: str, call: Mapping[str, Any]) -> str:
     A word of theirs that is part of a value counts as a quotation, and so does a value in the middle of theirs, and
     whatever looks like a key or an id: words that a log may hold are worth less than values that it must not.
     """
-    said, values = words.casefold(), [value.casefold() for value in _values(call)]
-    tokens = [token.strip("'\"`.,:;()[]{}<>") for token in said.split()]
-    quotes = any(value in tokens or (len(value) > 2 and value in said) for value in values)
+    text, values = words.casefold(), [value.casefold() for value in _values(call)]
+    tokens = [token.strip("'\"`.,:;()[]{}<>") for token in text.split()]
+    quotes = any(value in tokens or (len(value) > 2 and value in text) for value in values)
     partly = any(token in value for token in tokens if len(token) > 3 for value in values)
-    return "" if quotes or partly or OPAQUE.search(said) else words
+    return "" if quotes or partly or OPAQUE.search(text) else words
 
 
-def told(words: str) -> str:
+def in_brackets(words: str) -> str:
     """The server's words in brackets, to be put behind ours; empty if there are none, or if a key may be among them."""
     return f" ({words})" if words and not OPAQUE.search(words) else ""
 
@@ -140,7 +140,7 @@ class Close:
     """The close took all the time there was, or nothing could have been sent before its end."""
     ended: str | None
     """Why nothing was sent any more when the close began, if so: a bug of ours, or tasks that were cancelled."""
-    held: str | None
+    paused: str | None
     failure: str | None
     """The failure of the last request, if it failed."""
     silent: str | None
@@ -156,8 +156,8 @@ def close_line(close: Close, lost: Losses) -> str:
         keeps += f"; {lost.merged} more had been merged into {'it' if lost.calls == 1 else 'them'}"
     if close.ended is not None:
         return f"{what}: {close.ended}; {keeps}"
-    if close.held is not None:
-        return f"{what}: nothing could be sent: {close.held}; correct that, or {keeps}"
+    if close.paused is not None:
+        return f"{what}: nothing could be sent: {close.paused}; correct that, or {keeps}"
     if not close.ran_out:
         return f"{what}: the close was cancelled after {close.took:.1f} s, {time_text(close.rest)}; {keeps}"
     if close.failure is not None:
@@ -171,9 +171,9 @@ def close_line(close: Close, lost: Losses) -> str:
 
 def closing_line(left: int, close: Close) -> str:
     """The line every ten seconds of a close without a time limit."""
-    why = close.held or close.failure
+    why = close.paused or close.failure
     words = f"{counted(left)} left to send, {time_text(close.rest)}"
-    trouble = f"; {'nothing is sent' if close.held else 'the last request failed'}: {why}" if why else ""
+    trouble = f"; {'nothing is sent' if close.paused else 'the last request failed'}: {why}" if why else ""
     return f"closing: {words}{trouble}; {close.limit} waits until all is sent, Ctrl-C ends that"
 
 
@@ -194,7 +194,7 @@ def lost_calls_line(place: str, under_way: int | None, remedy: str, lost: Losses
 
 
 def unknown_budget_words(waits: Mapping[str, float], place: str) -> str | None:
-    """The line about budgets that may be spent, nobody knows; ``waits`` are seconds until the next request, by budget.
+    """The line about budgets that may be spent; ``waits`` are seconds until the next request, by budget.
 
     ``None`` where none has to wait.
     """

@@ -69,35 +69,35 @@ class Pages:
 
     # ── who waits for an outcome ──
 
-    def watch(self, call_id: int, tell: Callable[[Outcome], object]) -> Callable[[], None]:
-        """Call ``tell`` once the call has its final outcome; the returned function takes that back.
+    def watch(self, call_id: int, notify: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Call ``notify`` once the call has its final outcome; the returned function takes that back.
 
-        In another thread than the one that settles, look at the outcome once more after this: it may have come before.
+        In another thread than the one that settles, read the outcome again after this: it may have come before.
         """
-        self._watchers.setdefault(call_id, []).append(tell)
+        self._watchers.setdefault(call_id, []).append(notify)
 
         def forget() -> None:
-            tellers = self._watchers.get(call_id, [])
-            if tell in tellers:
-                tellers.remove(tell)
-                if not tellers:
+            watchers = self._watchers.get(call_id, [])
+            if notify in watchers:
+                watchers.remove(notify)
+                if not watchers:
                     self._watchers.pop(call_id, None)
 
         return forget
 
     @property
     def watched(self) -> list[int]:
-        """The calls that somebody waits for."""
+        """The calls that a caller waits for."""
         return list(self._watchers)
 
     def notify(self, call_id: int, outcome: Outcome) -> None:
         """Call all who wait for this call."""
         if self._watchers:
-            for tell in tuple(self._watchers.pop(call_id, ())):  # a copy: a thread may take its own back meanwhile
-                tell(outcome)
+            for notify in tuple(self._watchers.pop(call_id, ())):  # a copy: a thread may take its own back meanwhile
+                notify(outcome)
 
     def notify_all(self, call_ids: Iterable[int], outcome: Outcome) -> None:
-        """Call all who wait for any of these calls, which is seldom anybody."""
+        """Call all who wait for any of these calls; there is seldom one."""
         if self._watchers:
             for call_id in call_ids:
                 self.notify(call_id, outcome)

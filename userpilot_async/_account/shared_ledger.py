@@ -36,7 +36,7 @@ class Account:
     forgotten: int = 0
     """Lost calls that are not even kept any more."""
     resets: int = 0
-    """How often calls went missing, nobody knows how many."""
+    """How often an unknown number of calls went missing."""
 
     @property
     def waiting(self) -> int:
@@ -79,7 +79,7 @@ _FIELDS = tuple(field.name for field in attrs.fields(Account))
 class SharedLedger(Ledger):
     """Counts of all there is; outcomes of the calls accepted since this process opened the outbox.
 
-    A call is settled when the outbox has recorded it. What this process's sender has merged is told apart from the
+    A call is settled when the outbox has recorded it. What this process's sender has merged is kept apart from the
     pending at once, and is merged for the others when the row that took it in is settled: until then a crash undoes it.
     Everything is done by stretches of ids: a job's end may settle a million calls, in every process that listens.
     """
@@ -114,10 +114,10 @@ class SharedLedger(Ledger):
         """
         self._reach(account.next_id)
         for one in news:
-            outcome = one.outcome
-            for stretches, fate in ((one.carriers, outcome), (one.merged, Outcome("merged", outcome.reason, outcome))):
+            merged = Outcome("merged", one.outcome.reason, one.outcome)
+            for stretches, outcome in ((one.carriers, one.outcome), (one.merged, merged)):
                 for first, last in stretches:
-                    self._conclude(first, last, fate)
+                    self._conclude(first, last, outcome)
         self._waiting = account.waiting
         self._oldest_there = self._reached if oldest is None else oldest
         if complete and self._oldest_there > max(self._base, self._swept):
@@ -160,7 +160,7 @@ class SharedLedger(Ledger):
         return self._waiting
 
     def undecide(self) -> None:
-        """Undo what this process's sender has merged or submitted, which is somebody else's to decide now."""
+        """Undo what this process's sender has merged or submitted, which another sender decides now."""
         again = becoming(PENDING_CODE)
         for page in self.pages.by_number.values():
             page[:] = page.translate(again)
@@ -174,7 +174,7 @@ class SharedLedger(Ledger):
             self._conclude(one, last, outcome)
 
     def skip(self, first: int) -> None:
-        """Give nobody the ids from this one to the end of its page: what holds the calls has started again."""
+        """Leave out the ids from this one to the end of its page: what holds the calls has started again."""
         if first % PAGE:
             end = (first // PAGE + 1) * PAGE
             self._reach(end)
@@ -183,8 +183,8 @@ class SharedLedger(Ledger):
     def lose(self, first: int, next_id: int, under_way: Collection[int] = ()) -> tuple[int, int]:
         """Calls from this one on are not there any more; ids go on behind its page.
 
-        How many of them waited, at least, and of how many more nobody knows whether the server has them: of those that
-        were ``under_way``, or in a job of the server's.
+        How many of them waited, at least, and how many more the server may have: those that were ``under_way``, or in
+        a job of the server's.
         """
         lost, perhaps = self._held_from(first, under_way)
         self.resets += bool(lost or perhaps)

@@ -126,7 +126,7 @@ class Report:
     statistics: Statistics
     """All numbers of the client, at this moment."""
     persisted_in: str | None = None
-    """Where what is left waits for whoever sends next, if that outlives the client."""
+    """Where what is left waits for the next sender, if that outlives the client."""
 
     def __str__(self) -> str:
         s = self.statistics

@@ -75,7 +75,7 @@ class Row:
 
     @classmethod
     def blank(cls, kind: str, key: str) -> Row:
-        """A stand-in for events in a file, of somebody of whom nothing is to be said: it makes no line."""
+        """A stand-in for a person's events in a file, where nothing is to be said of the person: it makes no line."""
         return cls(kind, key, {}, None, array("Q"), 0.0, 0, state=RowState.ANSWERED)
 
     def take_in(
@@ -100,7 +100,7 @@ class Row:
         else:
             before = len(known)
             known.update(metadata)
-            # A row that gets the same properties again, as most do, needs no second look at all of it.
+            # A row that gets the same properties again, as most do, is not measured again.
             self.size = max(self.size, size) if len(known) == before else size_of(known) + size_of(self.fields or {})
         if fields and fields != self.fields:
             self.fields = {**(self.fields or {}), **fields}
@@ -109,10 +109,10 @@ class Row:
         if call_id is not None:
             self.ids.append(call_id)
 
-    def absorb(self, said: Row) -> None:
+    def absorb(self, other: Row) -> None:
         """Merge a later row of one call, or of none, into this one."""
-        call_id = said.ids[0] if said.ids else None
-        self.take_in(call_id, said.metadata, said.fields, said.size, said.latest_at, said.said_by)
+        call_id = other.ids[0] if other.ids else None
+        self.take_in(call_id, other.metadata, other.fields, other.size, other.latest_at, other.said_by)
 
     @property
     def is_blank(self) -> bool:

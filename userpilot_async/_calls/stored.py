@@ -43,32 +43,32 @@ class Stored:
 
     kind: Kind
     key: str
-    """JSON: a string, or an array of them for somebody with several ids."""
-    said: bytes
+    """JSON: a string, or an array of them for a person with several ids."""
+    body: bytes
     """JSON: an object is an event or a post as it goes over the wire; an array is what an identify says."""
     moment: str | None
     """When the event happened (ISO 8601), if the wire has no field for that."""
 
     @classmethod
-    def of(cls, kind: Kind, key: Key, said: Payload) -> Stored:
+    def of(cls, kind: Kind, key: Key, payload: Payload) -> Stored:
         """As a client puts it."""
         whose = encode_json(key)
-        event = event_in(said)
+        event = event_in(payload)
         if event is None:
-            return cls(kind, whose, encode_json(said).encode(), None)
+            return cls(kind, whose, encode_json(payload).encode(), None)
         moment = occurred_at(event)
         return cls(kind, whose, body_of(event), moment.isoformat() if moment is not None else None)
 
     def call(self, parts_done: Iterable[tuple[Kind, str]] = ()) -> tuple[Kind, Key, Payload]:
-        """As it was put; but without what the server has been told of already, by kind and key: what it says of itself,
+        """As it was put; but without what the server has already, by kind and key: what it says of itself,
         or of another (a company). Raises one of `UNREADABLE` if it is damaged: what is sent is what a client has put.
         """
         key = _key(json.loads(self.key))
-        said: Payload = self.said
+        payload: Payload = self.body
         if self.moment is not None:
-            said = (self.said, _moment(self.moment))
-        elif self.said.startswith(b"["):
-            facts = _facts(json.loads(self.said))
+            payload = (self.body, _moment(self.moment))
+        elif self.body.startswith(b"["):
+            facts = _facts(json.loads(self.body))
             metadata, fields, size, other = facts
             if self.kind == "track":
                 raise ValueError("a track says what an identify says")
@@ -80,38 +80,38 @@ class Stored:
                     return kind, key, (properties, None, size, None)
                 # It went with a later one, which says something of another, too.
                 facts = ({}, None, size_of_identify(facts), None)
-            said = facts
-        if isinstance(said, bytes) and self.kind in ("user", "company"):
+            payload = facts
+        if isinstance(payload, bytes) and self.kind in ("user", "company"):
             raise ValueError("an identify says what a track says")
-        return self.kind, key, said
+        return self.kind, key, payload
 
     def has_companion(self) -> bool:
         """The payload holds something of another (a company)."""
-        return has_companion(self.said)
+        return has_companion(self.body)
 
     def checksum(self, call_id: int, accepted_at: float, size: int) -> int:
         """Over all of it: one flipped bit passes SQLite's own check."""
         head = f"{call_id} {accepted_at!r} {size} {self.kind} {self.key} {self.moment}"
-        return zlib.crc32(self.said, zlib.crc32(head.encode()))
+        return zlib.crc32(self.body, zlib.crc32(head.encode()))
 
 
-def _key(said: Any) -> Key:
+def _key(value: Any) -> Key:
     """A string, or an array of them."""
-    several = said if isinstance(said, list) else [said]
+    several = value if isinstance(value, list) else [value]
     if not several or not all(isinstance(one, str) for one in several):
         raise ValueError("no key")
-    return tuple(said) if isinstance(said, list) else str(said)
+    return tuple(value) if isinstance(value, list) else str(value)
 
 
-def _moment(said: str) -> datetime:
-    moment = datetime.fromisoformat(said)
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a moment without a zone")
     return moment
 
 
-def _facts(said: Any) -> IdentifyPayload:
-    metadata, fields, size, companion = said
+def _facts(value: Any) -> IdentifyPayload:
+    metadata, fields, size, companion = value
     other = None
     if companion:
         kind, key, properties, its_size = companion
@@ -123,34 +123,34 @@ def _facts(said: Any) -> IdentifyPayload:
     return metadata, fields, size, other
 
 
-def has_companion(said: Any) -> bool:
+def has_companion(body: Any) -> bool:
     """A payload (JSON) holds something of another, a company. `Any`: a damaged row may hold anything."""
-    return isinstance(said, bytes) and said.startswith(b"[") and not said.endswith(b"null]")
+    return isinstance(body, bytes) and body.startswith(b"[") and not body.endswith(b"null]")
 
 
 def key_in(stored: Stored, kind: Kind) -> str | None:
     """The key whose row of this kind a call belongs to: its own, or that of another it says something of."""
     try:
-        its_kind, key, said = stored.call()
+        its_kind, key, payload = stored.call()
     except UNREADABLE:
         return None
-    companion = companion_of(said)
+    companion = companion_of(payload)
     if its_kind != kind:
         return companion_key(companion) if companion is not None and companion_kind(companion) == kind else None
     return key if isinstance(key, str) else None
 
 
-def sealed(said: Any) -> str:
+def sealed(value: Any) -> str:
     """JSON with a checksum. `Any` is what JSON may be."""
-    text = encode_json(said)
+    text = encode_json(value)
     return f"{text}#{zlib.crc32(text.encode()):08x}"
 
 
 def unsealed(text: Any) -> Any:
     """The value that was sealed; ``None`` if it is damaged."""
     try:
-        said, _, seal = text.rpartition("#")
-        return json.loads(said) if f"{zlib.crc32(said.encode()):08x}" == seal else None
+        value, _, seal = text.rpartition("#")
+        return json.loads(value) if f"{zlib.crc32(value.encode()):08x}" == seal else None
     except UNREADABLE:
         return None
 
@@ -168,7 +168,7 @@ def runs(ids: Iterable[int]) -> Runs:
 
 @attrs.frozen
 class Concluded:
-    """The outcome of calls, as everyone with the same outbox is told."""
+    """The outcome of calls, as all with the same outbox hear it."""
 
     status: Status
     label: str | None
@@ -182,9 +182,9 @@ class Concluded:
         return cls(outcome.status, outcome.by or outcome.reason, runs(carriers), runs(merged))
 
     @classmethod
-    def read(cls, said: Any) -> Concluded:
+    def read(cls, fields: Any) -> Concluded:
         """An outcome as it was written down, in JSON. Raises one of `UNREADABLE` if it is damaged."""
-        status, label, carriers, merged = said
+        status, label, carriers, merged = fields
         if status not in ("delivered", "dead", "dropped") or not (label is None or type(label) is str):
             raise ValueError("no outcome")
         return cls(status, label, stretches_in(carriers), stretches_in(merged))
@@ -201,9 +201,9 @@ class Concluded:
         return [self.status, self.label, self.carriers, self.merged]
 
 
-def stretches_in(said: Any) -> Runs:
+def stretches_in(value: Any) -> Runs:
     """Ids, each alone or as the first and the last of a stretch. Raises one of `UNREADABLE` if they are damaged."""
-    stretches = [(one, one) if type(one) is int else (one[0], one[1]) for one in said]
+    stretches = [(one, one) if type(one) is int else (one[0], one[1]) for one in value]
     if not all(type(first) is int is type(last) and 0 <= first <= last < END for first, last in stretches):
         raise ValueError("no stretches of ids")
     return stretches

@@ -96,7 +96,9 @@ def moment_in(text: str, field: str) -> datetime | None:
             int(part["hour"]), int(part["minute"]), int(part["second"]), int(part["fraction"][:6].ljust(6, "0")),
         )  # fmt: skip
     except ValueError:  # its text holds the value
-        raise InvalidCall(field, "is no moment that exists: look at its month, day, hour, minute and second") from None
+        raise InvalidCall(
+            field, "names a time that does not exist: check its month, day, hour, minute and second"
+        ) from None
     if found["zone"] is None:
         return moment
     east = timedelta(hours=int(part["hours"]), minutes=int(part["minutes"]), seconds=int(part["seconds"]))

@@ -34,7 +34,7 @@ class Attempt:
     """The answer ended before its end: not by our own deadline or cap, at which the status is the answer."""
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take in what httpx's trace extension tells: nothing has left before the request's headers start to.
+        """Take in what httpx's trace extension reports: nothing has left before the request's headers start to.
 
         It also speaks of the CONNECT by which a proxy is asked for a tunnel: that is not our request.
         """

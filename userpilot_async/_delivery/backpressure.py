@@ -20,7 +20,7 @@ class Backpressure:
 
     def __init__(self, settings: DeliverySettings, outbox: Outbox, admission: Admission, sender: Sender) -> None:
         self.waiters: deque[anyio.Event] = deque()
-        """One event for each caller that waits, in order; set when the caller may look again."""
+        """One event for each caller that waits, in order; set when the caller may try again."""
         self._settings = settings
         self._outbox = outbox
         self._admission = admission

@@ -14,7 +14,7 @@ import anyio
 
 from .._errors.foreign import is_a, type_name
 
-MAX_CAUSES = 10  # of an exception that are looked through: a chain may be a ring
+MAX_CAUSES = 10  # of an exception that are followed: a chain may be a ring
 
 
 def named(error: BaseException) -> str:
@@ -24,14 +24,14 @@ def named(error: BaseException) -> str:
     promises (``ssl.SSLError("…")`` has no ``reason``), and its properties may raise.
     """
     root = _chain(error)[-1]
-    name, told = type_name(error), type_name(root)
+    name, cause = type_name(error), type_name(root)
     if is_a(root, ssl.SSLError):
         try:
             reason = getattr(root, "reason", None)
         except Exception:
             reason = None
-        told = reason if is_a(reason, str) and reason else told
-    return name if told in (name, "OSError", "CancelledError", "Cancelled") else f"{name}, {told}"
+        cause = reason if is_a(reason, str) and reason else cause
+    return name if cause in (name, "OSError", "CancelledError", "Cancelled") else f"{name}, {cause}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""Clients where their process forks, or the interpreter ends: each that is alive is told."""
+"""Clients where their process forks, or the interpreter ends: each that is alive is notified."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _clients: weakref.WeakSet[Watched] = weakref.WeakSet()
 
 
 def watch(client: Watched) -> None:
-    """Have the client told of a fork, in the child, and of the interpreter's end, for as long as it is alive."""
+    """Notify the client of a fork, in the child, and of the interpreter's end, for as long as it is alive."""
     _clients.add(client)
 
 

@@ -19,7 +19,7 @@ from .._schedule.schedule import Schedule
 from .._schedule.settlement import Settlement
 from .health import ServerHealth
 
-LEVELS = {"held": logging.ERROR, "outage": logging.WARNING}
+LEVELS = {"paused": logging.ERROR, "outage": logging.WARNING}
 CLOSING = 10.0  # seconds between two lines of a close that waits until all is sent
 
 
@@ -95,7 +95,7 @@ class Reporting:
     def poll(self, schedule: Schedule, waiting: int, now: float) -> None:
         """Log how the server is, if that has changed; ``waiting`` is how many calls wait."""
         failure = schedule.failure or schedule.outage
-        found = self._health.poll(now, schedule.held, schedule.failures, failure, waiting)
+        found = self._health.poll(now, schedule.paused, schedule.failures, failure, waiting)
         if found.state == "unproven":
             self._log.lull()
         elif found.state == "well":

@@ -243,7 +243,7 @@ class Shutdown:
             took=self._now() - self._began_at,
             ran_out=self._ran_out,
             ended=ended,
-            held=schedule.held,
+            paused=schedule.paused,
             failure=schedule.failure,
             silent=sender.reporting.server if self._silent else None,
             rest=sender.rest() if ended is None else NOTHING_LEFT,

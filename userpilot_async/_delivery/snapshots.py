@@ -72,7 +72,7 @@ class Snapshots:
             rate_limit_remaining={
                 name: bucket.glance(now) if elsewhere else bucket.left(now) for name, bucket in schedule.buckets.items()
             },
-            paused=schedule.held,
+            paused=schedule.paused,
             outage=schedule.outage,
             on_dead_failures=self._dead_letters.failures,
             is_sender=self._outbox.sends,

@@ -1,4 +1,4 @@
-"""The API key, hidden from all who look at our values, and taken out of what servers say.
+"""The API key, hidden in all that shows our values, and taken out of what servers say.
 
 Error reporters (Sentry, rich, ``pytest -l``) show the `repr` of all locals of the frames that an exception came
 through. So the key is in no local variable as plain text, but for functions that neither wait nor raise.
@@ -22,7 +22,7 @@ SHORT = 6  # characters; what is shorter turns up in other words by chance
 _BASE64 = "[A-Za-z0-9+/_=-]"
 _ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[bfnrt])")
 _NUMBERED = re.compile(r"&#0*([0-9]{1,7})[0-9]*")
-_LAYERS = 4  # of quoting that are looked under: a proxy quotes what a server has quoted
+_LAYERS = 4  # of quoting that are searched: a proxy quotes what a server has quoted
 # What may stand between the characters of a key: lines are folded, and what is not printed is printed as a space.
 _BETWEEN = bytes(range(33)) + b"\\\x7f"
 
@@ -84,7 +84,7 @@ class Secret(Hidden[str]):
         # Once more than in a text: a JSON text's own escapes are a layer of quoting, the outermost one.
         return (
             "\0" in text
-            or _any_in(text.lower(), [form for form, _ in self._said()])
+            or _any_in(text.lower(), [form for form, _ in self._all_forms()])
             or self._is_within(text, _LAYERS + 1)
             or ("\\" in text and self._is_within(_unescaped(text)))
         )
@@ -98,12 +98,12 @@ class Secret(Hidden[str]):
         if len(self._value) < SHORT:
             return re.sub(rf"(?<![\w-]){re.escape(self._value)}(?![\w-])", SHOWN, text)
         low = text.lower()
-        for form, pattern in self._said():
+        for form, pattern in self._all_forms():
             if form in low:
                 text = re.sub(pattern, SHOWN, text, flags=re.IGNORECASE)
         return SHOWN if self._is_within(text) else text
 
-    def _said(self) -> tuple[tuple[str, str], ...]:
+    def _all_forms(self) -> tuple[tuple[str, str], ...]:
         if not hasattr(self, "_forms"):
             self._forms = tuple(_forms(self._value))
             data = self._value.encode()  # the key itself, and codes of it that are written on several lines
@@ -113,7 +113,7 @@ class Secret(Hidden[str]):
 
     def _is_within(self, text: str, layers: int = _LAYERS) -> bool:
         """Below quotation marks of some kind, or in pieces with nothing to be seen between them."""
-        self._said()
+        self._all_forms()
         forms = self._bare_forms
         for _ in range(layers):
             before = text
@@ -146,8 +146,8 @@ class Secret(Hidden[str]):
 
     def _cleaned(self, value: Any) -> Any:
         if type(value) in (int, float) and self._value.isdecimal():  # a key may be a number, and be said as one
-            said = self.clean(str(value))
-            return value if said == str(value) else said
+            cleaned = self.clean(str(value))
+            return value if cleaned == str(value) else cleaned
         return self.clean(value) if isinstance(value, str) else value
 
 
@@ -172,11 +172,11 @@ def _any_in(text: AnyStr, forms: Iterable[AnyStr]) -> bool:
 def _forms(key: str) -> Iterator[tuple[str, str]]:
     """The ways in which the key is likely to be said, in lower case, each with the pattern of what to replace."""
     data = key.encode()
-    for said in dict.fromkeys((key, quote(key, safe=""), json.dumps(key)[1:-1], html.escape(key), data.hex())):
-        yield said.lower(), re.escape(said)
+    for form in dict.fromkeys((key, quote(key, safe=""), json.dumps(key)[1:-1], html.escape(key), data.hex())):
+        yield form.lower(), re.escape(form)
     for shift in range(3):  # bytes by which it is off a triple, in whatever text was encoded
         whole = b64encode(bytes(shift) + data).decode().rstrip("=")
         # The first characters are also of what comes before, the last one of what comes after.
         inside = whole[(0, 2, 3)[shift] : len(whole) - (1 if (shift + len(data)) % 3 else 0)]
-        for said in {inside, inside.replace("+", "-").replace("/", "_")}:
-            yield said.lower(), f"(?<!{_BASE64}){_BASE64}*{re.escape(said)}{_BASE64}*"
+        for form in {inside, inside.replace("+", "-").replace("/", "_")}:
+            yield form.lower(), f"(?<!{_BASE64}){_BASE64}*{re.escape(form)}{_BASE64}*"

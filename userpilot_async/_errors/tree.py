@@ -50,7 +50,7 @@ class InvalidCall(UserpilotError):
 
 
 class QueueFull(UserpilotError):
-    """The queue has no room for this call, and the settings ask to be told."""
+    """The queue has no room for this call, and the settings ask for this error."""
 
 
 class ClientNotOpen(UserpilotError):

@@ -2,7 +2,7 @@
 
 `protocol` is what a client and its sender ask: `Outbox` is the queue, `SendLog` the sender's notes for the sender after
 it. In `memory` calls wait in this process, and end with it. A durable outbox keeps them in a place that outlives its
-clients, and that several processes share: anyone may put, and whoever has the lease sends.
+clients, and that several processes share: all may put, and the holder of the lease sends.
 
 Who does what in a durable one, from the client down:
 
@@ -16,7 +16,7 @@ Who does what in a durable one, from the client down:
     writer       the thread, and its work for any store: write, read, poll, lead
     store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
 
-Nothing here blocks the event loop, and nobody's cancellation breaks off a write. A batch is written whole, or step by
+Nothing here blocks the event loop, and no cancellation breaks off a write. A batch is written whole, or step by
 step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.
 
 `owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, `receipt` says what became of a

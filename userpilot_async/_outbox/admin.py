@@ -28,7 +28,7 @@ PREFIXES = {"parcelvoy": ("e:", "a:")}  # of keys, by kind of server: of externa
 class OutboxAdmin(Protocol):
     """An outbox from outside, for people, beside the clients that use it or without any.
 
-    Every method looks at the place anew, and raises `OutboxError`: also where the place does not answer, for a person
+    Every method reads the place anew, and raises `OutboxError`: also where the place does not answer, for a person
     does not want to wait for that.
     """
 
@@ -47,7 +47,7 @@ class OutboxAdmin(Protocol):
         ...
 
     def holder(self) -> Holder | None:
-        """The holder of the sender's lease; ``None`` if nobody sends."""
+        """The holder of the sender's lease; ``None`` if no process sends."""
         ...
 
     def dead_letters(self, chosen: Selection = ...) -> DeadLetters:
@@ -57,12 +57,12 @@ class OutboxAdmin(Protocol):
     def retry(self, chosen: Selection = ...) -> Retried:
         """Put the chosen dead letters back: at the end of the line, in their order, with the time of their acceptance.
 
-        They are accepted once more, under new ids.
+        They are accepted again, under new ids.
         """
         ...
 
     def rebind(self, claim: Claim) -> Rebound:
-        """Give the outbox to another account, or to the same one with another key. Nobody may be sending from it."""
+        """Give the outbox to another account, or to the same one with another key. None may be sending from it."""
         ...
 
     def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
@@ -105,11 +105,11 @@ class Holder:
 
     @classmethod
     def of(cls, note: str | bytes, now: float) -> Holder:
-        """The writer of this note; somebody unknown, if it cannot be read: it may just be being written."""
+        """The writer of this note; an unknown one, if it cannot be read: it may just be being written."""
         try:
-            said = json.loads(note)
-            since = float(said["since"])
-            return cls(int(said["pid"]), str(said["host"]), since, age(since, now))
+            fields = json.loads(note)
+            since = float(fields["since"])
+            return cls(int(fields["pid"]), str(fields["host"]), since, age(since, now))
         except (*UNREADABLE, OverflowError):
             return cls()
 
@@ -124,9 +124,9 @@ class Inspection:
 
     place: str
     destination: str | None
-    """To which server its calls go; ``None`` while it belongs to nobody."""
+    """To which server its calls go; ``None`` while it has no owner."""
     sender: Holder | None
-    """The holder of the lease; ``None`` if nobody sends."""
+    """The holder of the lease; ``None`` if no process sends."""
     account: Account
     oldest: float | None
     """When the first call in line was accepted."""
@@ -157,7 +157,7 @@ class DeadLetter:
     """When it was accepted, by the calendar."""
     kind: str
     key: str
-    """The user's or company's id; of somebody with several ids, all of them."""
+    """The user's or company's id; of a person with several ids, all of them."""
     lost_at: float
     status: str
     reason: str
@@ -171,7 +171,7 @@ class DeadLetters:
     """Dead and dropped calls that are kept, oldest first."""
 
     destination: str | None
-    """To which server the outbox's calls go; ``None`` while it belongs to nobody."""
+    """To which server the outbox's calls go; ``None`` while it has no owner."""
     kept: Sequence[DeadLetter]
 
 
@@ -182,7 +182,7 @@ class Retried:
     ids: Runs
     """Under which, in their order. Where others put meanwhile, that may be several stretches."""
     damaged: int
-    """Damaged calls that stay where they are: nobody knows what they were."""
+    """Damaged calls that stay where they are: what they were is unknown."""
     missing: Sequence[int]
     """Ids that were asked for, and are not kept."""
 

@@ -42,22 +42,22 @@ class Put:
 
     kind: Kind
     key: Key = attrs.field(repr=False)
-    said: Payload = attrs.field(repr=False)
+    payload: Payload = attrs.field(repr=False)
     size: int
     now: float
     """The loop's clock, for this process's own sender."""
     at: float
-    """The machine's steady clock, which nobody sets: the place dates the call by how long ago this was."""
+    """The machine's steady clock, which is never set: the place dates the call by how long ago this was."""
     receipt: Receipt
     awaited: bool
-    """Somebody waits for it, and is told if it fails."""
+    """A caller waits for it, and gets the error if it fails."""
     withdrawn: bool = False
     """The call was taken back while its batch waited for another try."""
 
 
 @attrs.define(eq=False, slots=True)
 class Settled:
-    """Calls that have met their fate."""
+    """Calls that have their outcomes."""
 
     outcome: Outcome
     carriers: list[int]
@@ -88,7 +88,7 @@ class Batch:
     """By the way they went."""
     lost: list[Settled] = attrs.field(factory=list)
     parts: list[tuple[int, Kind, str]] = attrs.field(factory=list)
-    """Calls, and what the server has been told of what they say: their own row's, or that of a company."""
+    """Calls, and what the server has of what they say: their own row's, or that of a company."""
     requests: list[RequestNote] = attrs.field(factory=list)
     landed: list[Landed] = attrs.field(factory=list)
     forgotten: list[str] = attrs.field(factory=list)
@@ -106,7 +106,7 @@ class Batch:
     tried: OneShot = attrs.field(factory=OneShot)
     """The writer has let go of it; there may be another try."""
     stirs: OneShot = attrs.field(factory=OneShot)
-    """The calls are held, or it takes so long that those who wait should look at the time."""
+    """The calls are held, or it takes so long that those who wait should check the time."""
     error: OutboxError | None = None
     """Why its puts are not held."""
     refusals_recorded: bool = False
@@ -157,8 +157,8 @@ class Batch:
         self.leaving += len(settlement.carriers) + len(settlement.merged)
         if settlement.outcome.is_delivered:
             self.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
-            if isinstance(settlement.said, Row):
-                row = settlement.said
+            if isinstance(settlement.undelivered, Row):
+                row = settlement.undelivered
                 self.parts += [(call_id, row.kind, row.key) for call_id in settlement.riders]
         else:
             carriers, merged = list(settlement.carriers), list(settlement.merged)

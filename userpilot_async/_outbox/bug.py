@@ -1,4 +1,4 @@
-"""A bug of this library that ends the sending of an outbox: logged once, and told to callers and to the sender."""
+"""A bug of this library that ends the sending of an outbox: logged once, and raised to callers and the sender."""
 
 from __future__ import annotations
 

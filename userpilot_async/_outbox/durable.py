@@ -1,7 +1,7 @@
 """An outbox whose calls outlive their client: what the client and its sender ask of it.
 
 Whatever touches the place where they wait happens in a thread of its own, so that the loop never waits for a disk or a
-network, and nobody's cancellation breaks anything off in the middle. The loop collects what is to be written (`Batch`),
+network, and no cancellation breaks anything off in the middle. The loop collects what is to be written (`Batch`),
 the thread takes all of it at once, and reports to the loop (`Session`).
 """
 
@@ -34,7 +34,7 @@ from .writer import StoreWorker, WriterThread
 class DurableOutbox:
     """All that durable outboxes share. A kind of outbox says where it is (``place``), and which `Store` it has.
 
-    All who have the same one open share one sender: whoever has the lease. What others do is heard by polling.
+    All who have the same one open share one sender: the holder of the lease. What others do is heard by polling.
     """
 
     durable = True
@@ -130,7 +130,7 @@ class DurableOutbox:
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread.
 
-        Cancelled, it goes on in the thread, which then waits for nobody.
+        Cancelled, it goes on in the thread, and nothing waits for it.
         """
         if not self._in_use:
             return
@@ -166,7 +166,7 @@ class DurableOutbox:
 
     @property
     def only_puts(self) -> bool:
-        """True if this process was told not to send."""
+        """True if this process is not to send."""
         return not self._may_send
 
     @property
@@ -203,7 +203,7 @@ class DurableOutbox:
     def has_room(self, size: int) -> bool:
         """A call of so many bytes may be put; one that is larger than the whole limit, into an empty outbox.
 
-        What cannot be written yet waits in memory, which has the client's own limit. After a bug nobody need wait for
+        What cannot be written yet waits in memory, which has the client's own limit. After a bug no call need wait for
         room: no call is held any more.
         """
         session = self._session
@@ -214,23 +214,23 @@ class DurableOutbox:
             return False
         return session.waiting_bytes + size <= self._max_bytes or not session.waiting_bytes
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
         if session.bug.met is not None:
-            put = Put(kind, key, said, size, now, now, Receipt(session.ledger.pages), awaited=False)
+            put = Put(kind, key, payload, size, now, now, Receipt(session.ledger.pages), awaited=False)
             session.incoming.refuse(put, session.bug.error())
             return put.receipt
-        return session.incoming.put(kind, key, said, size, now, awaited=False)[0].receipt
+        return session.incoming.put(kind, key, payload, size, now, awaited=False)[0].receipt
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`; ``None``, and cancelled: see `Incoming.hold`."""
         session = self._session
         if session.bug.met is not None:
             raise session.bug.error()
-        put, batch = session.incoming.put(kind, key, said, size, now, awaited=True)
+        put, batch = session.incoming.put(kind, key, payload, size, now, awaited=True)
         return await session.incoming.hold(put, batch, max_wait, self._may_leave)
 
     def _may_leave(self, put: Put, waited: bool) -> bool:
@@ -247,7 +247,7 @@ class DurableOutbox:
         receipt = Receipt(session.ledger.pages)
         receipt.failed(outcome)  # known at once; the number follows
         session.ledger.refused(outcome)
-        if session.bug.met is None:  # or nobody would ever write it
+        if session.bug.met is None:  # or it would never be written
             session.queue.note(lambda batch: batch.refused.append((outcome, receipt)))
             session.wake()
         return receipt
@@ -267,7 +267,7 @@ class DurableOutbox:
     # ── the sender ──
 
     def take(self, limit: int) -> Sequence[Ticket]:
-        """The next calls, in order, that nobody has taken yet; none while the sender holds as many as it may."""
+        """The next calls, in order, that were not taken yet; none while the sender holds as many as it may."""
         session = self._session
         session.bug.raise_met()
         if not session.sends:

@@ -1,6 +1,7 @@
 """Calls on their way into a durable outbox: not held yet, and in no account.
 
-A call is *put* for nobody (`Incoming.put`: it is accepted, as far as its caller knows) or *awaited* (`Incoming.hold`).
+A call is *put* and not waited for (`Incoming.put`: it is accepted, as far as its caller knows) or *awaited*
+(`Incoming.hold`).
 It ends *held*, *failed*, or *withdrawn* by its caller, who may take it back until the thread has taken its batch.
 """
 
@@ -20,7 +21,7 @@ from .batch import Batch, OneShot, Put
 from .receipt import Receipt
 from .write_queue import WriteQueue
 
-SLOW = 0.5  # seconds after which callers look how long they have been waiting
+SLOW = 0.5  # seconds after which callers check how long they have been waiting
 NOT_HELD = Outcome("dropped", "outbox")
 
 Lost = Callable[[Kind, Key, Payload, OutboxError], object]
@@ -46,9 +47,9 @@ class Incoming:
 
     # ── the way in ──
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
         """Have a call written, as soon as can be, with the batch that is given. ``now`` is by the loop's clock."""
-        put = Put(kind, key, said, size, now, self._steady(), Receipt(self._ledger.pages), awaited)
+        put = Put(kind, key, payload, size, now, self._steady(), Receipt(self._ledger.pages), awaited)
         self.bytes += size
         self.calls += 1
         batch = self._queue.put(put)
@@ -93,7 +94,7 @@ class Incoming:
     async def _to_its_end(self, put: Put, batch: Batch) -> tuple[bool, bool]:
         """Wait until a call is held, or has failed, or is withdrawn (the first that is given).
 
-        The second is true if somebody cancelled this task natively meanwhile.
+        The second is true if this task was cancelled natively meanwhile.
         """
         natively = False
         while not batch.done.past:
@@ -110,7 +111,7 @@ class Incoming:
         return True
 
     async def watch(self) -> None:
-        """Have callers look at the time if their batch is slow, for ever: cheaper than a deadline around each call."""
+        """Have callers check the time if their batch is slow, for ever: cheaper than a deadline around each call."""
         before: list[Batch] = []
         while True:
             await self._is_awaited.wait()
@@ -137,13 +138,13 @@ class Incoming:
             put.receipt.held(call_id, self._ledger.pages.of(call_id))
 
     def give_up(self, error: OutboxError) -> None:
-        """Fail the calls for which nobody waits, but those that are just being written."""
+        """Fail the calls that no caller waits for, but those that are just being written."""
         puts = self._queue.withdraw_unawaited()
         self._leave(puts)
         self._fail(puts, error)
 
     def fail_rest(self, batch: Batch, error: OutboxError) -> None:
-        """Fail those calls of a batch of which nobody has been told that they are held, and count anew."""
+        """Fail those calls of a batch that no caller knows to be held, and count anew."""
         if not batch.done.past:
             batch.error = error
             self._fail([put for put in batch.puts if put.receipt.id < 0 and not put.withdrawn], error)
@@ -167,11 +168,11 @@ class Incoming:
             if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
                 self._ledger.refused(NOT_HELD)
                 with marked(put.receipt.from_on_dead):
-                    self.lost(put.kind, put.key, put.said, error)
+                    self.lost(put.kind, put.key, put.payload, error)
 
 
 async def _until(moment: OneShot) -> bool:
-    """Wait for something that comes, whatever happens; true if somebody cancelled this task natively meanwhile."""
+    """Wait for something that comes, whatever happens; true if this task was cancelled natively meanwhile."""
     natively = False
     with anyio.CancelScope(shield=True):
         while not moment.past:

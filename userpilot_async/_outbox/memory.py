@@ -18,7 +18,7 @@ from .receipt import Receipt
 
 
 class NoSendLog:
-    """For calls that end with their sender: there is nobody after it who would read a note."""
+    """For calls that end with their sender: no later sender would read a note."""
 
     term = 0
 
@@ -44,7 +44,7 @@ class NoSendLog:
 class MemoryOutbox:
     """Calls wait in this process, and end with it: a crash loses them, a close reports them.
 
-    One client at a time; ``when_room`` is told whenever settled calls have made room.
+    One client at a time; ``when_room`` is called whenever settled calls have made room.
     """
 
     durable = False
@@ -93,22 +93,22 @@ class MemoryOutbox:
             self.waiting_bytes - self._filed_bytes + size <= self._max_bytes or not calls
         )
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Hold a call from now on."""
         call_id = self.ledger.accept()
         self.waiting_calls += 1
         self.waiting_bytes += size
-        self._incoming.append((call_id, now, kind, key, said))
+        self._incoming.append((call_id, now, kind, key, payload))
         return Receipt(self.ledger.pages, call_id)
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call from now on, without waiting."""
-        return self.put(kind, key, said, size, now)
+        return self.put(kind, key, payload, size, now)
 
     def take(self, limit: int) -> Sequence[Ticket]:
-        """The next calls, in order, that nobody has taken yet."""
+        """The next calls, in order, that were not taken yet."""
         incoming = self._incoming
         if len(incoming) <= limit:
             taken = list(incoming)
@@ -187,6 +187,6 @@ class DisabledOutbox(MemoryOutbox):
         """True for every call: nothing is held."""
         return True
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Count the call as dropped."""
         return self.refuse(DISABLED)

@@ -33,7 +33,7 @@ class Claim:
     old_fingerprint: Fingerprint = lambda salt: ""
     """As earlier versions made it: an outbox of theirs is opened, and gets the other one."""
     rebind: bool = False
-    """The outbox becomes the claimant's, whoever owned it before."""
+    """The outbox becomes the claimant's, whatever its owner was."""
 
     def owner(self) -> Owner:
         """The claimant, under a new salt."""
@@ -43,7 +43,7 @@ class Claim:
     def check(self, owner: Owner, place: str, remedy: str) -> bool:
         """Compare the owner noted at ``place`` with the claimant; true if an earlier version has noted it.
 
-        Raises `OutboxError` if the calls there are somebody else's; ``remedy`` says how the outbox is rebound.
+        Raises `OutboxError` if the calls there are another account's; ``remedy`` says how the outbox is rebound.
         """
         if owner.destination != self.destination:
             raise OutboxError(f"{place} has calls for {owner.destination}, not for {self.destination}")

@@ -34,11 +34,11 @@ class Opening:
     calendar: Calendar
     """The date that a moment on that clock has."""
     changed: Callable[[], object]
-    """To be called when calls have come in, or have been settled: whoever sends or waits looks again."""
+    """To be called when calls have come in, or have been settled: the sender and those who wait check again."""
     tasks: TaskGroup
     """The task group of the client."""
     failed: Callable[[Kind, Key, Payload, OutboxError], object]
-    """To be called with a call that was put, but could not be held, when nobody waits for it."""
+    """To be called with a call that was put, but could not be held, and that no caller waits for."""
     old_fingerprint: Callable[[bytes], str] = lambda salt: ""
     """As earlier versions made it: an outbox of theirs is opened, and gets the other one."""
 
@@ -80,10 +80,10 @@ class SendLog(Protocol):
 
 
 class Outbox(Protocol):
-    """A place where calls wait. Anyone may put; exactly one sender takes and settles.
+    """A place where calls wait. Any caller may put; exactly one sender takes and settles.
 
     The contract: a call that was put is taken exactly once by each sender, in the order of acceptance for each user.
-    Only what was taken is settled, and what is settled is taken by nobody again. The account (`ledger`) balances after
+    Only what was taken is settled, and what is settled is never taken again. The account (`ledger`) balances after
     every method.
     """
 
@@ -96,7 +96,7 @@ class Outbox(Protocol):
 
     @property
     def send_log(self) -> SendLog:
-        """The notes of whoever sends from here."""
+        """The notes of the process that sends from here."""
         ...
 
     @property
@@ -142,12 +142,12 @@ class Outbox(Protocol):
         """A call of so many bytes may be put."""
         ...
 
-    def put(self, kind: Kind, key: Key, said: Payload, size: int, now: float) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
         """Hold a call from now on, or, if that takes a moment, as soon as can be."""
         ...
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """Hold a call: it is when this returns. Raises `OutboxError`.
 
@@ -157,7 +157,7 @@ class Outbox(Protocol):
         ...
 
     def take(self, limit: int) -> Sequence[Ticket]:
-        """The next calls, in order, that nobody has taken yet; ``limit`` of them at most."""
+        """The next calls, in order, that were not taken yet; ``limit`` of them at most."""
         ...
 
     def merged(self, ids: Sequence[int], freed: int) -> None:

@@ -14,11 +14,11 @@ from .._errors.tree import ClientClosed, WrongLoop
 from .._runtime.event_loop import HomeLoop
 from .._runtime.reentry import in_on_dead
 
-LOOK = 0.5  # seconds between two looks of a waiting thread whether the client's loop is still there
+POLL = 0.5  # seconds between two checks by a waiting thread whether the client's loop is still there
 
 
 class Receipt:
-    """Says what became of one call, whenever it is asked, in any thread. Costs nothing when nobody asks."""
+    """Says what became of one call, whenever it is asked, in any thread. Costs nothing if it is not asked."""
 
     __slots__ = ("_listeners", "_outcome", "_page", "_pages", "from_on_dead", "id")
 
@@ -28,7 +28,7 @@ class Receipt:
         self._outcome: Outcome | None = None
         self._listeners: list[Callable[[], object]] | None = None
         self.from_on_dead = call_id < 0 and in_on_dead.get()
-        """The call was made by `on_dead`: whoever loses it knows no more than this."""
+        """The call was made by `on_dead`: where it is lost, no more than this is known."""
         self.id = call_id
         """The call's number in the order of acceptance, from 0; -1 until the client's loop has taken the call."""
 
@@ -68,11 +68,11 @@ class Receipt:
         final: list[Outcome] = []
         arrived = anyio.Event()
 
-        def tell(outcome: Outcome) -> None:
+        def notify(outcome: Outcome) -> None:
             final.append(outcome)
             arrived.set()
 
-        forget = self._watch(tell)
+        forget = self._watch(notify)
         try:
             with anyio.fail_after(timeout):
                 await arrived.wait()
@@ -84,7 +84,7 @@ class Receipt:
         """As `outcome`, for a plain thread, which it blocks: what became of the call in the end.
 
         Raises `TimeoutError` after ``timeout`` seconds; `WrongLoop` in the client's own loop, which it would stop;
-        `ClientClosed` if that loop has ended without a close, so that nobody will ever know.
+        `ClientClosed` if that loop has ended without a close, so that it will never be known.
         """
         home = self._pages.home if isinstance(self._pages.home, HomeLoop) else None
         if home is not None and home.runs_here():
@@ -99,11 +99,11 @@ class Receipt:
         final: list[Outcome] = []
         arrived = threading.Event()
 
-        def tell(outcome: Outcome) -> None:
+        def notify(outcome: Outcome) -> None:
             final.append(outcome)
             arrived.set()
 
-        forget = self._watch(tell)
+        forget = self._watch(notify)
         try:
             self._wait_for(arrived, timeout, home)
         finally:
@@ -113,8 +113,8 @@ class Receipt:
     def _wait_for(self, arrived: threading.Event, timeout: float | None, home: HomeLoop | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = LOOK if deadline is None else deadline - time.monotonic()
-            if arrived.wait(max(0.0, min(LOOK, left))):
+            left = POLL if deadline is None else deadline - time.monotonic()
+            if arrived.wait(max(0.0, min(POLL, left))):
                 return
             if left <= 0:
                 raise TimeoutError(f"call {self.id} is still {self.status} after {timeout} s")
@@ -147,7 +147,7 @@ class Receipt:
         self._notify()
 
     def follow(self, other: Receipt) -> None:
-        """Tell what ``other`` tells, which is a later receipt for the same call."""
+        """Show what ``other`` shows, which is a later receipt for the same call."""
         if other._outcome is not None:
             self.failed(other._outcome)
         if other.id < 0:
@@ -168,8 +168,8 @@ class Receipt:
 
     # ── watching ──
 
-    def _watch(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
-        """Have ``tell`` called with the final outcome, at once if there is one; the returned function ends that.
+    def _watch(self, notify: Callable[[Outcome], object]) -> Callable[[], None]:
+        """Have ``notify`` called with the final outcome, at once if there is one; the returned function ends that.
 
         It may be called twice. In any thread.
         """
@@ -177,9 +177,9 @@ class Receipt:
 
         def known() -> None:
             if self._outcome is not None:
-                tell(self._outcome)
+                notify(self._outcome)
             elif not forgets:
-                forgets.append(self._watch_pages(tell))
+                forgets.append(self._watch_pages(notify))
 
         self.when_known(known)
         if self.id >= 0 or self._outcome is not None or self._pages.released:
@@ -194,12 +194,12 @@ class Receipt:
 
         return forget
 
-    def _watch_pages(self, tell: Callable[[Outcome], object]) -> Callable[[], None]:
+    def _watch_pages(self, notify: Callable[[Outcome], object]) -> Callable[[], None]:
         with _registering:
-            forget = self._pages.watch(self.id, tell)
+            forget = self._pages.watch(self.id, notify)
         known = self._known()
         if _is_final(known) or self._pages.released:  # it came while we were not watching yet
-            tell(known)
+            notify(known)
 
         def forget_safely() -> None:
             with _registering:
@@ -210,7 +210,7 @@ class Receipt:
 
 _NO_PAGE = bytearray()
 _registering = threading.Lock()
-"""Held for a moment by whoever begins or ends to watch a call: threads of one client may do so at the same time."""
+"""Held for a moment to begin or end watching a call: threads of one client may do so at the same time."""
 
 
 def _is_final(outcome: Outcome) -> bool:

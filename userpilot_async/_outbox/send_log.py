@@ -63,7 +63,7 @@ class DurableSendLog:
         self._takeover = takeover
 
     def end(self) -> None:
-        """Somebody else may have the lease now: what an earlier sender has left is his."""
+        """Another process may have the lease now, and what an earlier sender has left."""
         self._sent, self._takeover = set(), None
 
     def close(self) -> None:

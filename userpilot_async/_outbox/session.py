@@ -2,7 +2,7 @@
 
 Its thread reports here (`Listener`). A session begins *opening*, until `is_open` comes; it ends *closed*, when the
 thread has ended. One that met a bug of this library takes no calls and sends none until then. Opening the outbox again
-makes another session, and what an old thread still reports concerns nobody.
+makes another session, and what an old thread still reports is ignored.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Session:
         self.is_over = False
         """The outbox was opened again."""
         self.when_room: Callable[[], object] | None = None
-        self._soon: Callable[..., object] = lambda told: None
+        self._soon: Callable[..., object] = lambda run: None
         self._bytes = 0
         self._knows_account = False
 
@@ -69,7 +69,7 @@ class Session:
             self.writer.wake()
 
     def abandon(self) -> None:
-        """Have the thread end, and wait for nobody: another process must be able to send."""
+        """Have the thread end, without waiting: another process must be able to send."""
         if self.writer is not None:
             self.writer.expedite()
             self.writer.stop()
@@ -111,9 +111,9 @@ class Session:
         return self.window.read_to if idle and self.ledger.pending else None
 
     def notify(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call one of the methods below in the loop. If that has ended, nobody sends here any more."""
+        """Call one of the methods below in the loop. If that has ended, nothing is sent here any more."""
 
-        def told() -> None:
+        def run() -> None:
             if self.is_over:
                 return
             try:
@@ -122,7 +122,7 @@ class Session:
                 self.broke(bug, *arguments)
 
         try:
-            self._soon(told)
+            self._soon(run)
         except RuntimeError:
             self.abandon()
 
@@ -170,7 +170,7 @@ class Session:
     def _times(self, read: Read) -> Callable[[float], float]:
         """A function that turns the dates of calls that were read into the schedule's times."""
         now, calendar = self.opening.now(), self.opening.calendar
-        calendar.look(now)
+        calendar.read(now)
         date, moment = calendar.date(now), calendar.moment
         # Of the calendar as it was when they were read: it may have been set since.
         today = self.wall() if read.offset is None else self.steady() + read.offset
@@ -213,7 +213,7 @@ class Session:
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""
         if self.sends and now.ids is None:
-            tickets = [(put.receipt.id, put.now, put.kind, put.key, put.said) for put in batch.puts]
+            tickets = [(put.receipt.id, put.now, put.kind, put.key, put.payload) for put in batch.puts]
             self.window.pass_on(now.first_put, tickets)
 
     def failed(self, batch: Batch, error: OutboxError) -> None:
@@ -236,7 +236,7 @@ class Session:
             for batch in batches:
                 if not batch.is_empty():
                     self.failed(batch, error)
-        finally:  # also where that meets a bug: nobody waits for a thread that is gone
+        finally:  # also where that meets a bug: nothing waits for a thread that is gone
             for batch in batches:
                 if not batch.done.past:
                     batch.error = error
@@ -256,7 +256,7 @@ class Session:
             self.ledger.start(now.account.next_id)
         self._bytes = now.account.bytes
         self.window.reaches(now.account.next_id)
-        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.said), complete=now.complete)
+        self.ledger.sync(now.account, now.oldest, (*now.heard, *now.settled), complete=now.complete)
 
     def _changed(self) -> None:
         self.opening.changed()
@@ -269,7 +269,7 @@ class Session:
         """The thread met a bug, or the loop did in what the thread reported: of these batches, perhaps.
 
         Nothing is sent or put any more. Where the thread is still there, it writes what it has, lets another process
-        send, and ends; `closed` then tells all who wait.
+        send, and ends; `closed` then notifies all who wait.
         """
         self.bug.meet(bug)
         self.sends = False
@@ -282,7 +282,7 @@ class Session:
             self._changed()
 
     def _give_back(self, batch: Batch) -> None:
-        """Fail all calls that nobody was told to be held. The loop met a bug in the middle of that."""
+        """Fail all calls that no caller knows to be held. The loop met a bug in the middle of that."""
         with suppress(Exception):  # the same, most likely
             self.incoming.fail_rest(batch, self.bug.error())
         batch.come()

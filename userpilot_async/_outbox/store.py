@@ -35,16 +35,14 @@ class Committed:
     """The lowest id that is held; ``None`` if no call is."""
     heard: Sequence[Concluded] = ()
     """Calls that others have settled since the last time."""
-    said: Sequence[Concluded] = ()
+    settled: Sequence[Concluded] = ()
     """Calls that this batch has settled."""
     first_put: int = 0
     """The ids of the batch's puts count up from here, those of the refused go on behind them."""
     puts_failed: OutboxError | None = None
     """Why its puts are not held, while everything else is recorded."""
     complete: bool = False
-    """Nothing that became of calls is untold: those before the oldest that is held, whose outcome nobody has told, have
-    gone without a word.
-    """
+    """All that is known of outcomes is here: calls before the oldest that is held, without an outcome, are gone."""
     ids: Sequence[int] | None = None
     """The ids of the puts, if they are not all in a row."""
     first_refused: int | None = None
@@ -85,7 +83,7 @@ class Store(Protocol):
         ...
 
     def lead(self) -> Lead | None:
-        """Take the lease if nobody has it, or keep ours; not ``None`` when it has just become ours."""
+        """Take the lease if it is free, or keep ours; not ``None`` when it has just become ours."""
         ...
 
     def commit(self, take: Callable[[], Batch]) -> Committed:
@@ -114,21 +112,21 @@ class Store(Protocol):
 
 
 class Listener(Protocol):
-    """The outbox, to which a place reports by `Notify`, in the outbox's own loop. Its thread may look at some of it."""
+    """The outbox, to which a place reports by `Notify`, in the outbox's own loop. Its thread may read some of it."""
 
     @property
     def place(self) -> str:
-        """The place's name in messages. Any thread may look."""
+        """The place's name in messages. Any thread may read it."""
         ...
 
     @property
     def reading(self) -> Reading | None:
-        """The calls to be read, if any are asked for. Any thread may look."""
+        """The calls to be read, if any are asked for. Any thread may read it."""
         ...
 
     @property
     def misses_calls(self) -> int | None:
-        """All calls before this id were read, and the account has more than were found. Any thread may look."""
+        """All calls before this id were read, and the account has more than were found. Any thread may read it."""
         ...
 
     def began(self, now: Committed) -> None:
@@ -136,7 +134,7 @@ class Listener(Protocol):
         ...
 
     def opened(self) -> None:
-        """All is known that whoever opens the outbox waits for."""
+        """All is known that the outbox waits for when it is opened."""
         ...
 
     def refused(self, error: OutboxError) -> None:

@@ -16,7 +16,7 @@ from .protocol import Outbox
 if TYPE_CHECKING:
     from .admin import OutboxAdmin  # which clients need not load
 
-# By scheme: a module, and what in it makes an outbox of a URL. By name, so that nobody loads what is not asked for.
+# By scheme: a module, and what in it makes an outbox of a URL. By name, so that nothing is loaded without need.
 _REDIS = ("redis", "RedisOutbox")
 _SCHEMES = {
     "sqlite": ("sqlite", "SQLiteOutbox"), "redis": _REDIS, "rediss": _REDIS, "unix": _REDIS,
@@ -95,7 +95,7 @@ def admin_at(url: str) -> OutboxAdmin:
     """
     outbox: Any = outbox_at(url)
     if not outbox.durable:
-        raise ConfigurationError("nobody can look into the memory of another process")
+        raise ConfigurationError("an outbox in memory can be inspected only by the process that has it")
     admin: OutboxAdmin = outbox.admin()
     return admin
 

@@ -1,9 +1,9 @@
 """The calls of a durable outbox that the sender has in hand: so many at a time, in order, not all one user's.
 
-Calls are read in the order of their ids. Somebody who has many in hand already is passed over: what they have beyond
-that is read later, so that one user with 100,000 events does not fill the window and starve the rest. Nothing may
-overtake a passed-over call that it matters to (that says something of the same company); where somebody has several
-ids, that is not certain. Reading stops in front of such a call until there is nothing left to pass over.
+Calls are read in the order of their ids. A user who has many in hand already is passed over: what they have beyond that
+is read later, so that one user with 100,000 events does not fill the window and starve the rest. Nothing may overtake
+a passed-over call that it matters to (that says something of the same company); where a person has several ids, that
+is not certain. Reading stops in front of such a call until there is nothing left to pass over.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Window:
         self._passed: dict[Key, int] = {}  # who was passed over, and from which call on
         self._touched: dict[Key, set[Key]] = {}  # and of whom else their passed-over calls say something
         self._blocked = False
-        self._persons = False  # there are people with several ids: nobody is passed over
+        self._persons = False  # there are people with several ids: no user is passed over
         self.read_to = self._end = 0
 
     @property
@@ -178,7 +178,7 @@ class Window:
                 self._touched.setdefault(key, set()).add(other)
 
     def _matters(self, key: Key, other: Key | None) -> bool:
-        """Somebody else, who was passed over, has said something of the same."""
+        """A user who was passed over has said something of the same."""
         touched = (others for whose, others in self._touched.items() if whose != key)
         return (other != key and other in self._passed) or any(key in others or other in others for others in touched)
 
@@ -193,8 +193,8 @@ class Window:
             self.read_to += 1
 
     def _add(self, ticket: Ticket, accepted_at: Callable[[float], float]) -> None:
-        call_id, at, kind, key, said = ticket
-        self._hold((call_id, accepted_at(at), kind, key, said))
+        call_id, at, kind, key, payload = ticket
+        self._hold((call_id, accepted_at(at), kind, key, payload))
 
     def _hold(self, ticket: Ticket) -> None:
         call_id, _, _, key, _ = ticket

@@ -1,7 +1,7 @@
 """Batches between the event loop, which collects them, and the writer's thread, which writes them; and their lock.
 
 A batch is *collecting* (the last of the line), *waiting* behind the one that is written, *in hand* while the thread
-writes it, or *parked* until the next try: a place that is away has not taken it, or nobody knows whether it has.
+writes it, or *parked* until the next try: a place that is away has not taken it, or may have.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WriteQueue:
         return True
 
     def withdraw_unawaited(self) -> Sequence[Put]:
-        """Take all calls back for which nobody waits, but those of the batch in hand; these calls."""
+        """Take back all calls that no caller waits for, but those of the batch in hand; these calls."""
         with self.lock:
             batches = [batch for batch in self.batches() if batch is not self._in_hand and not batch.done.past]
             puts = [put for batch in batches for put in batch.puts if not put.withdrawn and not put.awaited]

@@ -21,7 +21,7 @@ from .store import Listener, Notify, NotNow, Store
 from .window import Reading
 from .write_queue import WriteQueue
 
-POLL = 0.25  # seconds between two looks at what others have done, and two tries for the lease
+POLL = 0.25  # seconds between two polls of what others have done, and two tries for the lease
 
 
 class Work(Protocol):
@@ -64,14 +64,14 @@ class StoreWorker:
         self._last_read: Reading | None = None
 
     def begin(self) -> bool:
-        """Open the store, and take the lease if nobody has it; false if the store refuses us."""
+        """Open the store, and take the lease if it is free; false if the store refuses us."""
         try:
             self._notify(self._outbox.began, self.store.open(self._claim))
             self._lead()
         except OutboxError as error:
             self._notify(self._outbox.refused, error)
             return False
-        except NotNow:  # the client is open all the same, and the store looked for by `poll`
+        except NotNow:  # the client is open all the same, and `poll` tries to find the store
             pass
         self._notify(self._outbox.opened)
         return True
@@ -105,7 +105,7 @@ class StoreWorker:
         return now is not None
 
     def _lead(self) -> bool:
-        """Take the lease if nobody has it, or keep it; true if it has just become ours."""
+        """Take the lease if it is free, or keep it; true if it has just become ours."""
         led, lead = self.store.leads, self.store.lead()
         if led and not self.store.leads:
             self._notify(self._outbox.lost_lease)
@@ -185,7 +185,7 @@ class StoreWorker:
         self.store.close()
 
     def ended(self) -> None:
-        """Report that the thread has ended: whoever still waits for it waits in vain."""
+        """Report that the thread has ended, or those who wait for it would wait for ever."""
         self._log.close()
         self._notify(self._outbox.closed)
 
@@ -210,7 +210,7 @@ class WriterThread:
         self.runs = True
         try:
             thread.start()
-        except BaseException:  # there are too many; or whoever opens it next would wait for this one
+        except BaseException:  # there are too many; or the next one to open it would wait for this one
             self.runs = False
             raise
 

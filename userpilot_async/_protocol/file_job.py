@@ -14,7 +14,7 @@ may still be in the list. `TRANSITIONS` is the drawing as a table, and the only 
 leave a file in SUBMITTING, and Overdue leaves it where it is.
 
 `FileJob` is pure: it is handed ``now`` and verdicts, and answers with effects. What they are good for is its owner's
-matter: rows of a job slot (`_schedule.job_slot`), a journal on the disk (`imports._uploading`), somebody who waits
+matter: rows of a job slot (`_schedule.job_slot`), a journal on the disk (`imports._uploading`), a caller who waits
 (`UserpilotAPI.wait_for_job`).
 """
 
@@ -105,7 +105,7 @@ class JobRules:
     timeout: float = LONGEST_JOB
     """Seconds that a file is searched for, and that a job is believed in past its expected end."""
     thorough: bool = False
-    """The job list is searched once more, later, before a file counts as lost."""
+    """The job list is searched again, later, before a file counts as lost."""
     list_optional: bool = False
     """Where there is no job list (404, 405) a file counts as lost: to submit it twice does no harm."""
     alone: bool = False
@@ -190,12 +190,12 @@ class FileJob:
             return JobStep("submit")
         if self.state is JobState.SEARCHING or not self._job_id:
             return JobStep("search", query=self._pages.query)
-        return JobStep("look", self._job_id)
+        return JobStep("poll", self._job_id)
 
     def outlast(self, last_taken: float, now: float, max_age: float) -> None:
         """Postpone `Overdue` while nothing gets through: the server took a request at ``last_taken``, and none since.
 
-        To send a file again before anybody could search for it would double it. But nobody waits for longer than
+        To send a file again before it can be searched for would double it. But no call waits for longer than
         ``max_age`` seconds.
         """
         if self.state is JobState.SEARCHING:
@@ -224,7 +224,7 @@ class FileJob:
             self._misses = 0
             job = _job_in(verdict.body)
             return self._wait(None, now) if job is None else self.seen(job, now)
-        if verdict.status == 404 and step.what == "look":
+        if verdict.status == 404 and step.what == "poll":
             return self._unknown(now)
         return self._unanswered(step, verdict, now)
 

@@ -17,7 +17,7 @@ import attrs
 from .rate_limit import LONGEST_RESET
 
 MAX_RETRY_AFTER = 60.0  # seconds; an hour asked for by mistake must not cost an hour
-_MAX_LINKS = 2_000  # characters of a header that are looked at: what stands there may be meant to take long
+_MAX_LINKS = 2_000  # characters of a header that are read: what stands there may be meant to take long
 _NEXT = re.compile(
     r"<([^<>]*)>[^<>]*?;\s*rel\s*=\s*(?:\"[^\"<>]*(?<![^\s\"])next(?![^\s\"])|next(?![^\s,;]))", re.IGNORECASE
 )

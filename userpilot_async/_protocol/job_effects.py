@@ -14,9 +14,9 @@ from .jobs import Job
 class JobStep:
     """A request to make about a file."""
 
-    what: Literal["submit", "search", "look"]
+    what: Literal["submit", "search", "poll"]
     job_id: str = ""
-    """The job to look at."""
+    """The job that a poll asks for."""
     query: str = ""
     """Of the URL: the page of the job list to search."""
 
@@ -43,7 +43,7 @@ class Refused:
 
 @attrs.frozen
 class Busy:
-    """Somebody else's job holds the slot, so that the file can be submitted again at ``until``."""
+    """Another job holds the slot, so that the file can be submitted again at ``until``."""
 
     until: float
 

@@ -70,13 +70,13 @@ def listing(body: Any, host: str = "", path: str = "") -> Listing:
     unreadable = len(found) > MAX_PAGE_JOBS or not all(map(is_job, found))
     if not isinstance(body, dict):
         return Listing(jobs, claims_more=unreadable, full=full)
-    said = list(_said(body))
-    links = [_target(value) for name, value in said if name in _LINKS]
+    entries = list(_entries(body))
+    links = [_target(value) for name, value in entries if name in _LINKS]
     queries = [query for link in links if isinstance(link, str) and (query := _query(link, host, path))]
-    signs = [_is_there(value) for name, value in said if name in _SIGNS]
-    total, pages = _largest(said, _COUNTS_OF_JOBS), _largest(said, _COUNTS_OF_PAGES)
+    signs = [_is_there(value) for name, value in entries if name in _SIGNS]
+    total, pages = _largest(entries, _COUNTS_OF_JOBS), _largest(entries, _COUNTS_OF_PAGES)
     linked = any(body.get(name) and not isinstance(body[name], str) for name in ("links", "_links"))
-    size = _largest(said, _SIZES)
+    size = _largest(entries, _SIZES)
     return Listing(
         jobs,
         next=queries[0] if queries else None,
@@ -154,7 +154,7 @@ class Pages:
             self.over = self.query in self._asked
 
 
-def _said(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _entries(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The names and values of an object and of those in it, but not of lists: ``meta``, ``pagination``, ``links``."""
     for name, value in body.items():
         yield _plain(name), value
@@ -172,9 +172,9 @@ def _plain(name: object) -> str:
     return str(name).lower().replace("_", "").replace("-", "")
 
 
-def _largest(said: list[tuple[str, Any]], names: tuple[str, ...]) -> int:
+def _largest(entries: list[tuple[str, Any]], names: tuple[str, ...]) -> int:
     """Of the whole numbers under these names, also written as strings; 0 if there is none."""
-    numbers = [int(value) for name, value in said if name in names and _is_count(value)]
+    numbers = [int(value) for name, value in entries if name in names and _is_count(value)]
     return max(numbers, default=0)
 
 

@@ -23,7 +23,7 @@ MAX_LINKS = 4_096  # characters of a job's links as JSON; the documented one is 
 
 _NO_JOBS = ("errors", "links", "_links", "warnings")  # lists beside the one of jobs
 
-LATEST_FIRST_POLL = 10.0  # seconds after the submission; the poll costs one request and tells the real speed
+LATEST_FIRST_POLL = 10.0  # seconds after the submission; the poll costs one request and shows the real speed
 SHORTEST_PAUSE = 1.0  # seconds between two polls
 LONGEST_PAUSE = 30.0
 
@@ -100,7 +100,7 @@ def is_job(body: Any) -> bool:
 def list_in(body: Any) -> list[Any] | None:
     """The list, or the one in the object around it; ``None`` if there is none, or if it is one of errors.
 
-    The vendor paginates the list in some undocumented way, so an object around it is looked into.
+    The vendor paginates the list in some undocumented way, so an object around it is read, too.
     """
     if isinstance(body, list):
         return body

@@ -1,4 +1,4 @@
-"""A limit that nobody documents, learned from what the server refuses: of a file's bytes, and of its lines."""
+"""A limit without documentation, learned from what the server refuses: of a file's bytes, and of its lines."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Bucket:
         return None if free == math.inf else max(0, int(free))
 
     def glance(self, now: float) -> int | None:
-        """As `left`, and changes nothing: for a thread that looks while another one takes."""
+        """As `left`, and changes nothing: for a thread that reads while another one takes."""
         returning = sum(at > now for at in list(self._returning))
         free = min(
             self.limit - self._in_flight - returning, math.inf if self._server_until <= now else self._server_left

@@ -89,7 +89,7 @@ class Verdict:
     """A single event may be at fault: the events go again in smaller arrays."""
     split: bool = False
     """Perhaps the request was too much at once: events of an array go again in smaller ones."""
-    said: str = ""
+    server_words: str = ""
     """The server's own words, where ``detail`` is ours. They may quote ids and values: no log may hold them."""
 
     @property
@@ -125,16 +125,16 @@ def of_answer(
 
 
 def _of_success(verdict: Verdict, headers: Mapping[str, str], body: bytes, broken_off: bool) -> Verdict:
-    """A 2xx: accepted, or from somebody else, or cut off."""
+    """A 2xx: accepted, or from another server, or cut off."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    # Unpacked, or left out where nobody could.
+    # Unpacked, or left out where that was not possible.
     encoded = headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
     if (kind in _PAGES and (body.strip() or encoded)) or _MARKUP.match(body):
         return _foreign(verdict, "with a web page: is a proxy or a sign-in page in between?")
     if broken_off:
         return _foreign(verdict, "and broke off: is a proxy in between?", ambiguous=True)
     if isinstance(verdict.body, dict) and (verdict.body.get("errors") or verdict.body.get("error")):
-        return _foreign(attrs.evolve(verdict, said=verdict.detail), "with a list of errors")
+        return _foreign(attrs.evolve(verdict, server_words=verdict.detail), "with a list of errors")
     says_json = kind.endswith(("/json", "+json")) and body.strip() not in (b"", b"null")
     # OpenAPI, "Event tracking successful": type JSON, and no content; "Track events API": "202 Accepted". Both read
     # 2026-10. A server that writes that word out must not be held for ever.
@@ -159,7 +159,7 @@ def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
     """The verdict as the endpoint that was asked makes it: a 2xx has to give what that endpoint promises.
 
     What is no answer of this API says of a realtime call that the URL is not that of one (`Meaning.MISCONFIGURED`); of
-    a file, that it may have been taken (`Meaning.LOST`); of a look at jobs nothing, so that it is made again
+    a file, that it may have been taken (`Meaning.LOST`); of a poll of jobs nothing, so that it is made again
     (`Meaning.AGAIN`).
     """
     if verdict.status is None or not 200 <= verdict.status < 300 or promise is Promise.RECEIPT:
@@ -172,7 +172,9 @@ def as_promised(verdict: Verdict, promise: Promise) -> Verdict:
         return verdict
     of_rows = isinstance(verdict.body, dict) and verdict.body.get("errors")
     if kept and of_rows and verdict.meaning is Meaning.MISCONFIGURED:  # there is a job all the same
-        return attrs.evolve(verdict, meaning=Meaning.ACCEPTED, detail="", said="", foreign=False, ambiguous=False)
+        return attrs.evolve(
+            verdict, meaning=Meaning.ACCEPTED, detail="", server_words="", foreign=False, ambiguous=False
+        )  # fmt: skip
     missing = f"answered {verdict.status} with no {'list of jobs' if promise is Promise.JOBS else 'job object'}"
     came = verdict.detail.partition(" with ")[2]
     if not verdict.foreign:

@@ -4,7 +4,7 @@
     lifetime        a task group between opening and leaving, also where two tasks do that
     reentry         whether `on_dead` is what makes a call, so that it cannot go round in circles
     log             at most one line in 30 seconds for each reason, with numbers that add up
-    outage          whether an outage, or its end, is worth a line yet: well, doubted, kept back, said
+    outage          whether an outage, or its end, is worth a line yet: well, doubted, kept back, logged
     clocks          the wall clock, and clocks that go on, or stand still, while the machine sleeps
     environment     variables;  disabled  whether a client is switched off;  version  of this library
     private_files   files for their owner alone, opened by no link of another's;  database_files  those of SQLite

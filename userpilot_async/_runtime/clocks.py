@@ -1,4 +1,4 @@
-"""The machine's clocks, read together: what pure code is told of them."""
+"""The machine's clocks, read together, to be handed to pure code."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 These files hold what is said of people, and others may write in their folder (``/tmp``, a shared volume). A name in it
 proves nothing, then: it may be a link to another file, another user's file, or a FIFO, which keeps its opener waiting.
-So each is looked at by its descriptor, and refused unless it is a regular file of this process's own user that has one
+So each is checked by its descriptor, and refused unless it is a regular file of this process's own user that has one
 name. Its mode is set by its descriptor, too: one that was touched, or restored, with 0644 becomes 0600.
 
 Folders above it may be links. Windows has neither these modes nor these users: there, its kind and its names count.

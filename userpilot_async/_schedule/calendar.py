@@ -19,7 +19,7 @@ import attrs
 
 STEP = 0.5  # seconds; a calendar that moves by less was not set: time servers slew what is less (ntpd: 128 ms)
 SHORTEST_SLEEP = 0.1  # seconds; less may be the time between two readings of clocks on a busy machine
-AS_FAST = 0.1  # seconds that two clocks may be apart between two looks, and be taken to go as fast as one another
+AS_FAST = 0.1  # seconds that two clocks may be apart between two readings, and be taken to go as fast as one another
 MOST_SLEEPS = 1_000  # remembered: three years of a laptop that is shut every night
 EARLIEST = 1_704_067_200.0  # 2024-01-01 UTC, before this library was begun: no call was accepted earlier
 
@@ -29,7 +29,7 @@ class Clocks:
     """Three clocks, read at the same moment; all in seconds."""
 
     wall: float
-    """The calendar, since 1970: anybody may set it."""
+    """The calendar, since 1970, which may be set."""
     steady: float
     """Goes on while the machine sleeps, and is never set."""
     running: float
@@ -45,7 +45,7 @@ class Calendar:
     def __init__(self, clocks: Callable[[], Clocks], now: float) -> None:
         self._clocks = clocks
         self._last = first = clocks()
-        self._looked_at = now
+        self._read_at = now
         self._difference = first.wall - now
         """From the schedule's clock to the calendar, at present."""
         self._opened_with = first.wall - first.steady - self._difference
@@ -55,20 +55,20 @@ class Calendar:
         self._sleeps: list[tuple[float, float, float]] = []
         self._follows_loop = False
 
-    def look(self, now: float) -> None:
+    def read(self, now: float) -> None:
         """See what has become of the calendar; ``now`` is the schedule's clock.
 
-        A machine that has slept since the last look is taken to have slept from that look on.
+        A machine that has slept since the last reading is taken to have slept from that reading on.
         """
         seen, last = self._clocks(), self._last
         napped = seen.steady - seen.running
         if abs(napped - self._napped) >= SHORTEST_SLEEP:
-            self._sleeps.append((self._looked_at, now, napped - self._napped))
+            self._sleeps.append((self._read_at, now, napped - self._napped))
             self._asleep += napped - self._napped
             self._napped = napped
             del self._sleeps[:-MOST_SLEEPS]
-        # Tests jump the loop's clock. Whether they have their calendar jump with it is seen when nobody sets it.
-        by_loop = abs((seen.wall - last.wall) - (now - self._looked_at))
+        # Tests jump the loop's clock. Whether they have their calendar jump with it is seen while it is not set.
+        by_loop = abs((seen.wall - last.wall) - (now - self._read_at))
         by_steady = abs((seen.wall - last.wall) - (seen.steady - last.steady))
         if min(by_loop, by_steady) < AS_FAST and max(by_loop, by_steady) >= STEP:
             self._follows_loop = by_loop < by_steady
@@ -76,10 +76,10 @@ class Calendar:
             self._difference = seen.wall - now
         else:
             self._difference = seen.wall - seen.steady - self._opened_with + self._asleep
-        self._last, self._looked_at = seen, now
+        self._last, self._read_at = seen, now
 
     def date(self, moment: float) -> float:
-        """The date, in seconds since 1970, of a moment on the schedule's clock, by what the last look has shown."""
+        """The date, in seconds since 1970, of a moment on the schedule's clock, by what the last reading has shown."""
         slept = 0.0
         for awake_until, _, seconds in reversed(self._sleeps):
             if moment > awake_until:
@@ -90,7 +90,7 @@ class Calendar:
     def moment(self, date: float) -> float:
         """The moment on the schedule's clock that has this date: the other way round.
 
-        A date just before a sleep shows that the machine was awake for longer than the looks could tell.
+        A date just before a sleep shows that the machine was awake for longer than the readings showed.
         """
         moment = date - self._difference
         for place in range(len(self._sleeps) - 1, -1, -1):
@@ -98,7 +98,7 @@ class Calendar:
             if moment > awake_until:
                 break
             earlier = moment + seconds
-            if earlier > noticed_at:  # nobody dates anything while the machine sleeps: it was just after, or before
+            if earlier > noticed_at:  # nothing is dated while the machine sleeps: it was just after, or before
                 was_after = awake_until - moment < earlier - noticed_at
                 return math.nextafter(awake_until, math.inf) if was_after else awake_until
             self._sleeps[place] = (max(awake_until, earlier), noticed_at, seconds)
@@ -114,8 +114,8 @@ def never_set(now: float = 0.0, wall: float | None = None) -> Calendar:
 def age(date: float, today: float) -> float:
     """How long ago something was dated, in seconds, by the same calendar; never negative.
 
-    A date before this library was there is that of a machine that had not set its clock: nobody knows how old it is,
-    and it counts as of now. So does a date to come.
+    A date before this library was there is that of a machine that had not set its clock: its age is unknown, and it
+    counts as of now. So does a date to come.
     """
     if date < EARLIEST <= today:
         return 0.0

@@ -30,7 +30,7 @@ class Completion:
         self._settled = settled
         self._repeats = repeats  # what the server may have had goes again; else it is given up
         self.known: PropertyCache | None = None
-        """Where to remember what the server has been told of people."""
+        """Where to remember what was sent to the server of people."""
         self.possible_duplicates = 0
         """Events that were sent again, and which the server may have had."""
         self.jobs_completed = 0

@@ -20,7 +20,7 @@ class Dedup:
         return self._waiting.get(body)
 
     def was_delivered(self, body: bytes) -> bool:
-        """The server has been told this; it is remembered the longer for having been asked about."""
+        """The server has this; it is remembered the longer for having been asked about."""
         if body not in self._delivered:
             return False
         del self._delivered[body]

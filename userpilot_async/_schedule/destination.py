@@ -61,7 +61,7 @@ class Endpoint:
     """The budget that its requests take tokens of: a key of `Destination.budgets`."""
     method: str = "POST"
     promises: Promise = Promise.RECEIPT
-    """The answer, if all is well; anything else is the answer of somebody in between."""
+    """The answer, if all is well; anything else is the answer of a machine in between."""
 
 
 def alone(bodies: Sequence[bytes]) -> bytes:
@@ -94,7 +94,7 @@ class Files:
     """More waiting rows of a kind than this become a file."""
     submit: Mapping[Kind, Endpoint]
     """By kind of row; they take turns, in this order."""
-    look: Endpoint
+    poll: Endpoint
     listing: Endpoint
     line: Callable[[Row], bytes]
     """A row as one line of the file, with its newline."""
@@ -105,7 +105,7 @@ class Files:
 
     def endpoint(self, step: Step) -> Endpoint:
         """Where this step of a file's life is asked for."""
-        return self.submit[step.batch.kind] if step.what == "submit" else _looks(self, step)
+        return self.submit[step.batch.kind] if step.what == "submit" else _query_endpoint(self, step)
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +117,7 @@ class Imports:
     late_after: float
     """Seconds after which an event is late."""
     submit: Endpoint
-    look: Endpoint
+    poll: Endpoint
     listing: Endpoint
     lines: Callable[[Row, Mapping[str, Any], Callable[[float], float]], Iterator[bytes]]
     """A row with its events as lines of the file. It says of the person all these properties; the function turns the
@@ -127,11 +127,11 @@ class Imports:
 
     def endpoint(self, step: Step) -> Endpoint:
         """Where this step of a file's life is asked for."""
-        return self.submit if step.what == "submit" else _looks(self, step)
+        return self.submit if step.what == "submit" else _query_endpoint(self, step)
 
 
-def _looks(files: Files | Imports, step: Step) -> Endpoint:
-    return files.look if step.what == "look" else files.listing
+def _query_endpoint(files: Files | Imports, step: Step) -> Endpoint:
+    return files.poll if step.what == "poll" else files.listing
 
 
 @attrs.frozen(kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from .._account.losses import told
+from .._account.losses import in_brackets
 from .._protocol.backoff import Gate
 from .._protocol.hold import Hold
 from .._protocol.verdict import CANCELLED, Meaning, Verdict
@@ -19,7 +19,7 @@ IMPORTS = "imports"
 
 
 class ServerHealth:
-    """Told of each answer before its route is: opens and shuts gates; while the key is refused, pauses everything."""
+    """Gets each answer before its route does: opens and shuts gates; while the key is refused, pauses everything."""
 
     def __init__(
         self, server: str, destination: Destination, breaker: ImportBreaker, chance: Callable[[], float]
@@ -94,7 +94,7 @@ class ServerHealth:
         self.failure = f"{why} {verdict.words.ids}".rstrip()
         if gate.is_past(request.number):
             return
-        # Somebody on the way may mind what is in one request; 401 minds the key.
+        # A firewall may refuse what is in one request; 401 refuses the key.
         believed = gate.refused(now, at_once=not verdict.ambiguous)
         if verdict.status == 401 or believed or self.paused is not None:
             ours = verdict.detail if verdict.foreign or verdict.status is None else ""
@@ -133,8 +133,8 @@ class ServerHealth:
     # ── words ──
 
     def _why_no_imports(self, verdict: Verdict, endpoint: Endpoint) -> str:
-        said = told(verdict.detail)
-        return f"{self._server} answers {verdict.status} on {endpoint.name}{said}: does the plan have imports?"
+        detail = in_brackets(verdict.detail)
+        return f"{self._server} answers {verdict.status} on {endpoint.name}{detail}: does the plan have imports?"
 
     def _why_paused(self, verdict: Verdict, endpoint: Endpoint) -> str:
         if verdict.meaning is Meaning.DENIED:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 
 MAX_KEYS = 100_000  # joined keys remembered, about 20 MB
-LOOK_AT = 100  # of the oldest, for one to forget: first whose person has nothing waiting, so that no order is lost
+SCANNED = 100  # of the oldest, for one to forget: first whose person has nothing waiting, so that no order is lost
 
 
 class Identities:
@@ -30,7 +30,7 @@ class Identities:
     def join(self, key: str, to: str, in_use: Callable[[str], bool]) -> None:
         """From now on ``key`` is the same as ``to``; both stand for their persons, and differ."""
         if len(self._leads_to) >= MAX_KEYS:
-            oldest = [known for known in islice(self._leads_to, LOOK_AT) if not in_use(known)]
+            oldest = [known for known in islice(self._leads_to, SCANNED) if not in_use(known)]
             idle = (known for known in oldest if not in_use(self.find(known)))
             forgotten = next(idle, oldest[0] if oldest else None)
             if forgotten is not None:

@@ -123,8 +123,8 @@ class Intake:
         properties, fields, _, _ = identify
         ids = array("Q") if call_id is None else array("Q", (call_id,))
         for route in self._rejoining:
-            said = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
-            in_file = route.rejoin_row(queue, said)
+            addition = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+            in_file = route.rejoin_row(queue, addition)
             if in_file is not None:
                 self._settled.merged += in_file.ids[-2:-1] if ids else ()
                 return in_file

@@ -36,7 +36,7 @@ class Batch:
     file: FileJob
     """The life of the file under its present name, and in its present form."""
     failures: int = 0
-    """Jobs that failed with these rows: the first time they are tried once more as they are."""
+    """Jobs that failed with these rows: the first time they are tried again as they are."""
     losses: int = 0
     """Submissions whose answer got lost, and of which the server knows nothing."""
 

@@ -1,8 +1,8 @@
 """The server's one job slot: files of rows wait for it, go one at a time, and are cut down when they are refused.
 
     FREE ──start──▶ a file's life: `FileJob` ──Completed──▶ FREE
-      ▲                 ├──Failed, Forgotten──▶ once more, then halves, then small rests in realtime
-      │                 ├──NotFound──▶ once more, then smaller ones, after a while
+      ▲                 ├──Failed, Forgotten──▶ again, then halves, then small rests in realtime
+      │                 ├──NotFound──▶ again, then smaller ones, after a while
       │                 ├──Refused──▶ the other form, or halves; a single row is dead
       └──Busy, Postponed: the rows go back and merge on
 
@@ -65,7 +65,7 @@ class JobSlot:
         self.batch: Batch | None = None
         """The rows of the file under way."""
         self.foreign_until = 0.0
-        """Until then, in the schedule's seconds, no file is submitted: somebody else's job holds the slot."""
+        """Until then, in the schedule's seconds, no file is submitted: another job holds the slot."""
         self.resubmits = True
         """A file that was lost on its way may go again; else its rows go another way."""
         self._queue: deque[Batch] = deque()
@@ -81,7 +81,7 @@ class JobSlot:
     @property
     def job(self) -> Job | None:
         """The job of the file under way, as last seen."""
-        batch = self.batch  # asked for once: statistics may look in from another thread
+        batch = self.batch  # read once: another thread may read statistics meanwhile
         return batch.file.job if batch is not None else None
 
     @property
@@ -122,16 +122,16 @@ class JobSlot:
         self._queue.append(Batch(kind, rows, lines, self._new_file()))
 
     def resume(self, kind: str, filename: str, until: float) -> Batch:
-        """Take over a file that somebody submitted, or was about to; its rows come by and by, at most ``until`` then.
+        """Take over a file that was submitted, or was about to be; its rows come by and by, at most ``until`` then.
 
-        Then it is looked for by its name. Until then nothing else is submitted.
+        Then the job list is searched for its name. Until then nothing else is submitted.
         """
         self.batch = Batch(kind, [], 0, self._new_file(filename))
         self.batch.file.search(until, until)
         return self.batch
 
     def resumed(self, now: float) -> None:
-        """All rows of the resumed file are here; without any, there is nothing to look for."""
+        """All rows of the resumed file are here; without any, there is nothing to search for."""
         if self.batch is not None:
             self.batch.file.due = now
             if not self.batch.rows:

@@ -18,7 +18,7 @@ from .queues import Queues
 
 
 class Outlook:
-    """Looks at all that waits, which takes some milliseconds for 100,000 calls: not for every request."""
+    """Counts all that waits, which takes some milliseconds for 100,000 calls: not for every request."""
 
     def __init__(
         self, queues: Queues, buckets: Mapping[str, Bucket], gates: Mapping[str, Gate], destination: Destination

@@ -20,7 +20,7 @@ class PropertyCache:
         self._size = 0
 
     def learn(self, user_id: str, properties: Mapping[str, Any]) -> None:
-        """Remember properties that the server was told of a person."""
+        """Remember properties of a person that the server has."""
         known = self._people.pop(user_id, None)
         if known is None:
             known, self._size = {}, self._size + PERSON + len(user_id)

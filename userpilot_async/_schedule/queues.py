@@ -158,7 +158,7 @@ class Queues:
     # ── whose turn it is ──
 
     def first_event(self) -> KeyQueue | None:
-        """The queue whose event is next. Queues take turns, so one user's 100,000 events starve nobody."""
+        """The queue whose event is next. Queues take turns, so one user's 100,000 events starve no other."""
         return _first(self._events, QueueState.EVENTS)
 
     def first_urgent(self) -> KeyQueue | None:

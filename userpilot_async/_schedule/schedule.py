@@ -114,7 +114,7 @@ class Schedule:
 
         ``inf`` means until something is added or done.
         """
-        self._calendar.look(now)
+        self._calendar.read(now)
         if self._completion.do_chores():
             return now
         earliest = min(self._completion.expire(now, self.settings.max_age), self._queues.wake(now))
@@ -165,7 +165,7 @@ class Schedule:
             route.abandon()
         self._completion.abandon(outcome, self.slots)
 
-    # ── what the sender tells and asks ──
+    # ── what the sender reports and asks ──
 
     def succeed(self, before: Schedule) -> None:
         """Go on counting where another schedule of this sender stopped."""
@@ -187,7 +187,7 @@ class Schedule:
         self._urgency.leave_by = deadline
 
     @property
-    def held(self) -> str | None:
+    def paused(self) -> str | None:
         """Why nothing is sent; one request a minute asks whether that has changed."""
         return self._health.paused
 
@@ -256,7 +256,7 @@ class Schedule:
 
     def waits_for(self, now: float) -> str:
         """The reason why no request is made at present, for the log at DEBUG."""
-        if self.held is not None:
+        if self.paused is not None:
             return "nothing is sent at present"
         if self.in_flight >= self.settings.concurrency:
             return "as many requests are under way as may be"

@@ -29,12 +29,12 @@ class Settlement:
     outcome: Outcome
     size: int
     """Bytes of the queue that are free again."""
-    said: Event | Row | Post | None
+    undelivered: Event | Row | Post | None
     """The event, row or post itself, unless it was delivered."""
     words: Words = NO_WORDS
     """The server's own words about it, if it was refused."""
     riders: Sequence[int] = ()
-    """Calls that are not settled, although the server has been told what they say of this row: of the company, while
+    """Calls that are not settled, although the server has what they say of this row: of the company, while
     the user's own row waits, or the other way round.
     """
 
@@ -45,13 +45,13 @@ class Settlement:
 
     def call(self, destination: Destination) -> Call:
         """The call as one would make it again. Raises `ValueError` for what was delivered, which is not kept."""
-        if isinstance(self.said, Row):
-            return destination.row_call(self.said)
-        if isinstance(self.said, Post):
-            return destination.call_of(self.said.kind, "", self.said.body)
-        if self.said is None:
+        if isinstance(self.undelivered, Row):
+            return destination.row_call(self.undelivered)
+        if isinstance(self.undelivered, Post):
+            return destination.call_of(self.undelivered.kind, "", self.undelivered.body)
+        if self.undelivered is None:
             raise ValueError("what was delivered is not kept")
-        return destination.call_of("track", "", self.said)
+        return destination.call_of("track", "", self.undelivered)
 
 
 class Settlements:

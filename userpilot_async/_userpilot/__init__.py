@@ -1,7 +1,7 @@
 """Userpilot as a destination: its calls, its wire, and its HTTP API; nothing here is shared with other destinations.
 
 `calls` has the three calls as values, checked on birth, and the body of an event, which is the hot path. `destination`
-tells the schedule, as data, which endpoints there are, what they take, and how rows look on their wire; `event_names`
+gives the schedule, as data, the endpoints, what they take, and how rows look on their wire; `event_names`
 counts the bytes of event names against the vendor's limit.
 
 `api` is the plain API, one awaitable method an endpoint, and the only place that knows tenacity: a request is made

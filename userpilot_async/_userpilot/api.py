@@ -151,7 +151,7 @@ class UserpilotAPI(Startable):
         await self._end_start()
 
     def reserve(self, connections: int) -> Connection:
-        """Keep so many connections of the pool for somebody who makes requests on their own."""
+        """Keep so many connections of the pool for others who make requests on their own."""
         self._own_connections -= connections
         return self._connection
 
@@ -244,7 +244,7 @@ class UserpilotAPI(Startable):
                 filename=filename, repeatable=False, promises=Promise.NEW_JOB,
             )  # fmt: skip
         endpoint, path, promise = "jobs", _listing(step.query), Promise.JOBS
-        if step.what == "look":
+        if step.what == "poll":
             endpoint, path, promise = "job", f"{JOBS_PATH}/{quoted_job_id(step.job_id)}", Promise.JOB
         return await self._tried(endpoint, "GET", path, None, filename=None, repeatable=True, promises=promise)
 
@@ -265,8 +265,8 @@ class UserpilotAPI(Startable):
     ) -> Job:
         """The job once it is ``completed``.
 
-        Looks when an answer can be expected (1,800 rows a minute), then backs off to every 30 seconds; calls
-        ``on_progress`` after each look. Raises `JobFailed`, or `TimeoutError` after ``timeout`` seconds.
+        Polls when an answer can be expected (1,800 rows a minute), then backs off to every 30 seconds; calls
+        ``on_progress`` after each poll. Raises `JobFailed`, or `TimeoutError` after ``timeout`` seconds.
         """
         if not is_a(job, Job) and not is_a(job, str):
             raise InvalidCall("job", must_be("Job or str", job))
@@ -343,7 +343,7 @@ class UserpilotAPI(Startable):
             verdict = as_promised(await self._tasks.run(ask), promises)
             if verdict.meaning is Meaning.ACCEPTED:
                 return verdict
-            verdict = attrs.evolve(verdict, body=None)  # or it would live for as long as somebody keeps the exception
+            verdict = attrs.evolve(verdict, body=None)  # or it would live for as long as the exception is kept
             raise _Refused(verdict)
 
         def again(error: BaseException) -> bool:
@@ -382,8 +382,8 @@ def error_of(verdict: Verdict) -> Rejected | Unavailable:
     later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
     if later or verdict.foreign or verdict.status is None:
         detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-        said = f": {verdict.said}" if verdict.said else ""
-        detail = f"the server {verdict.detail}{said}" if verdict.foreign else detail
+        words = f": {verdict.server_words}" if verdict.server_words else ""
+        detail = f"the server {verdict.detail}{words}" if verdict.foreign else detail
         return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
     return Rejected(verdict.status, verdict.detail, **ids)
 

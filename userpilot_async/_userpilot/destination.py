@@ -64,7 +64,7 @@ def userpilot(settings: Settings) -> Destination:
         files=Files(
             threshold=settings.bulk_threshold,
             submit={"company": BULK_COMPANIES, "user": BULK_USERS},  # companies, which are few, go first
-            look=JOB,
+            poll=JOB,
             listing=JOBS,
             line=bulk_line,
             arrays={"company": "companies", "user": "users"},
@@ -74,7 +74,7 @@ def userpilot(settings: Settings) -> Destination:
             wanted=settings.imports is not None,
             late_after=settings.late_after,
             submit=IMPORTS,
-            look=JOB,
+            poll=JOB,
             listing=JOBS,
             lines=import_lines,
             job_timeout=settings.job_timeout,
@@ -143,9 +143,9 @@ def import_lines(row: Row, known: Mapping[str, Any], date: Callable[[float], flo
     as in the vendor's samples: "Import event schema", read 2026-10.
     """
     if row.state is RowState.BATCHED:
-        said = {"event_type": "identify_user", "user_id": row.key, **(row.fields or {}), "source": SOURCE}
-        said.update(inserted_at=_inserted_at(date(row.accepted_at)), metadata=known)
-        yield encode_json(said).encode() + b"\n"
+        line = {"event_type": "identify_user", "user_id": row.key, **(row.fields or {}), "source": SOURCE}
+        line.update(inserted_at=_inserted_at(date(row.accepted_at)), metadata=known)
+        yield encode_json(line).encode() + b"\n"
     for _, accepted_at, event in row.events or ():
         given = occurred_at(event)
         moment = _inserted_at(date(accepted_at)) if given is None else _written(given)
@@ -162,14 +162,14 @@ def _written(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
-def call_of(kind: Kind, key: Key, said: Payload) -> Call:
+def call_of(kind: Kind, key: Key, payload: Payload) -> Call:
     """The call that was put as ``said``."""
     if kind == "track":
-        event = cast("Event", said)
+        event = cast("Event", payload)
         track = track_from_body(body_of(event))
         moment = occurred_at(event)
         return track if moment is None else attrs.evolve(track, occurred_at=moment)
-    metadata, fields, _, companion = cast("IdentifyPayload", said)
+    metadata, fields, _, companion = cast("IdentifyPayload", payload)
     if kind == "company":
         return IdentifyCompany(str(key), metadata)
     company = {"id": fields["company_id"], **(companion_properties(companion) if companion else {})} if fields else None

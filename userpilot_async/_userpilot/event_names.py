@@ -16,7 +16,7 @@ class EventNames:
     def fits(self, name: str) -> bool:
         """Count a name that is not known yet; false if it does not fit under the limit any more.
 
-        Two threads may look at `known` at the same time and come here with the same name, one after the other.
+        Two threads may read `known` at the same time and come here with the same name, one after the other.
         """
         if name in self.known:
             return True

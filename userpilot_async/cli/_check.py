@@ -88,7 +88,7 @@ def check(server: Server, as_json: bool) -> None:
     """Make one cheap request, and show what it says about the key, the region, the clock and the rate limit."""
     listening = Listening()
 
-    async def look(api: UserpilotAPI) -> Finding:
+    async def probe(api: UserpilotAPI) -> Finding:
         failure = None
         try:
             await api._read_jobs(most_pages=1)  # one request is enough
@@ -96,7 +96,7 @@ def check(server: Server, as_json: bool) -> None:
             failure = failure_of_listing(error)
         return Finding(api.base_url, listening.heard, failure)
 
-    finding = ask(server.api(listening, attempts=1), look)
+    finding = ask(server.api(listening, attempts=1), probe)
     if as_json:
         echo_json(as_dict(finding))
     else:

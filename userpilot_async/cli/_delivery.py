@@ -20,10 +20,10 @@ from ._text import waiting_text
 
 GRACE = 10.0  # seconds to deliver what was accepted before a signal; a second one ends it at once
 PATIENCE = 150.0  # seconds that a paused client is waited for: two probes, a minute apart, have found it no better
-POLL = 1.0  # seconds between two looks at whether the client is paused, and which process sends
+POLL = 1.0  # seconds between two checks whether the client is paused, and which process sends
 REACH = 10.0  # seconds for an outbox in Redis to answer, before a command that is to end gives up
 LAST_QUESTION = 5.0  # seconds to find out why calls are left; three attempts take about three
-POLL_REACH = 0.05  # seconds between two looks at whether an outbox answers by now
+POLL_REACH = 0.05  # seconds between two checks whether an outbox answers by now
 AWAY = "the outbox does not answer; this process goes on when it is back"
 STANDS_BY = "another process sends; this one stands by"
 NEWS = {

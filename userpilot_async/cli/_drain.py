@@ -62,7 +62,7 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
         echo(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
     if not isinstance(outbox, SQLiteOutbox):
-        _look_first(cast("RedisOutbox", outbox))
+        _probe(cast("RedisOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
     run_command(delivery, as_json=as_json, text=partial(as_text, delivery), fields=partial(as_dict, delivery))
@@ -76,7 +76,7 @@ class Deployed(Outbox, Protocol):
         ...
 
 
-def _look_first(outbox: RedisOutbox) -> None:
+def _probe(outbox: RedisOutbox) -> None:
     """Warn about an outbox that cannot be inspected: a wrong name would be taken for a new, empty one."""
     try:
         outbox.admin().inspect()

@@ -105,12 +105,12 @@ async def emulator_process(*options: str) -> AsyncIterator[str]:
 
 
 async def _url(process: anyio.abc.Process) -> str:
-    said = b""
+    output = b""
     assert process.stdout is not None
     with anyio.move_on_after(START):
         async for chunk in process.stdout:
-            said += chunk
-            if match := re.search(rb"listening on (\S+)\n", said):
+            output += chunk
+            if match := re.search(rb"listening on (\S+)\n", output):
                 return match[1].decode()
     raise Unreachable("the emulator did not start")
 

@@ -53,7 +53,7 @@ class ImportView:
             return max(0, progress.uploaded - max(0, rest))
         if self.job is not None and self.job.status.final:
             self.job = None
-        return progress.uploaded if begins else self.done  # what has been uploaded since waits for its first look
+        return progress.uploaded if begins else self.done  # what has been uploaded since waits for its first poll
 
     @property
     def _nothing_yet(self) -> str:
@@ -155,11 +155,11 @@ def refused_text(report: ImportReport) -> str:
 def sum_text(reports: Sequence[ImportReport]) -> str:
     """The sums of several files in one line."""
     total = summed(reports)
-    said = [f"{total['read']:,} lines read", f"{total['valid']:,} rows valid", f"{total['refused']:,} refused"]
+    parts = [f"{total['read']:,} lines read", f"{total['valid']:,} rows valid", f"{total['refused']:,} refused"]
     if any(report.jobs for report in reports):
-        said.append(f"{total['uploaded']:,} uploaded")
-        said.append(f"{total['possible_duplicates']:,} possible duplicates")
-    return f"{files_text(len(reports))}: {', '.join(said)}"
+        parts.append(f"{total['uploaded']:,} uploaded")
+        parts.append(f"{total['possible_duplicates']:,} possible duplicates")
+    return f"{files_text(len(reports))}: {', '.join(parts)}"
 
 
 def summed(reports: Sequence[ImportReport]) -> dict[str, int]:

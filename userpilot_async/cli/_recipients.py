@@ -63,7 +63,7 @@ class Userpilot:
 class Parcelvoy:
     """Parcelvoy, probed by a request that it refuses: it has nothing that a public key may read.
 
-    The server looks at the key, then at the project, then at the body, and an array of no events is 422 before
+    The server checks the key, then the project, then the body, and an array of no events is 422 before
     anything is queued (github.com/parcelvoy/platform, `ClientController.ts`, read 2026-11): a 422 says that key and
     URL are right. Not `GET /api/health`, which knows no keys. Nor `Statistics.paused` of the first calls: it tells a
     key from a URL in words only, and what is answered 400 would be lost by then, where this stops before the first.

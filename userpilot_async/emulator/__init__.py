@@ -13,7 +13,7 @@ A request passes these modules:
               ──▶ _control     a path under /__emulator__/: shows the store, takes in faults
               ──▶ _routes      the endpoint of a path, and how large its body may be
               ──▶ _faults      the fault that befalls the call, if there is one
-              ──▶ _door        its size, key, and rate limit (_windows)               413, 401, 429
+              ──▶ _admission   its key, rate limit (_windows), and size                401, 429, 413
               ──▶ _routes      its body against the documented rules (_rules, _files) 400, 422
               ──▶ _store       users, companies, events (_records), jobs (_jobs)      200, 202, 204
 

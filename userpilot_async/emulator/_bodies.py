@@ -23,7 +23,7 @@ class Body:
 async def read_body(request: Request, most: int) -> Body:
     """The body of at most so many bytes. Nothing is read of one that announces more, and no more than that of others.
 
-    Raises `ClientDisconnect` if whoever sends it leaves.
+    Raises `ClientDisconnect` if the client leaves.
     """
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > most):

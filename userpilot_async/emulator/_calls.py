@@ -1,4 +1,4 @@
-"""A call that got past the door, the route it takes, and what endpoints of either API do with one."""
+"""A call that was admitted, the route it takes, and what endpoints of either API do with one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAMING = 64 * 1024  # bytes around the file in an upload; what it has to say of
 
 @attrs.frozen
 class Call:
-    """A call that got past the door: the key is good and the minute not used up."""
+    """A call that was admitted: the key is good and the minute not used up."""
 
     method: str
     path: str  # as sent, still percent-quoted, without the query

@@ -196,7 +196,7 @@ def _plain(item: Any) -> Any:
 
 
 def _job(job: Job, now: float) -> dict[str, Any]:
-    """The job object, and what the API would not tell about the job."""
+    """The job object, and what the API would not show of the job."""
     return {**job.as_json(now), "account": job.account, "applied_rows": job.applied_rows, "writes": job.writes}
 
 

@@ -1,4 +1,4 @@
-"""The emulator as an ASGI app: reads a request, waits where it is told to, and hands out the door's answer."""
+"""The emulator as an ASGI app: reads a request, waits where it is told to, and hands out the answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from userpilot_async.emulator._admission import Admission, RawRequest
 from userpilot_async.emulator._bodies import read_body
 from userpilot_async.emulator._control import PREFIX, Control
 from userpilot_async.emulator._cut import cut_connection
-from userpilot_async.emulator._door import Door, Visitor
 from userpilot_async.emulator._faults import Faults
 from userpilot_async.emulator._guard import SAFE_METHODS, Guard, guarded
 from userpilot_async.emulator._routes import find_route
@@ -98,7 +98,7 @@ class Emulator:
             self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict
         )
         self.faults = Faults(self._chance)
-        self._door = Door(
+        self._admission = Admission(
             self.store, Windows(self.rate_limit), api_keys=self._api_keys, imports_enabled=self._imports_enabled
         )
 
@@ -133,14 +133,14 @@ class Emulator:
         try:
             body = await read_body(request, route.max_body)
         except ClientDisconnect:
-            return  # It left before it had said what it wants: there is nothing to apply and nobody to answer.
-        visitor = Visitor(request.method, path, request.headers, body, route, request.url.query)
-        await self._receive_call(visitor, scope, receive, send)
+            return  # It left in the middle of its request: there is nothing to apply, and no client to answer.
+        raw = RawRequest(request.method, path, request.headers, body, route, request.url.query)
+        await self._receive_call(raw, scope, receive, send)
 
-    async def _receive_call(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self.faults.meet(visitor.method, visitor.path, visitor.route.family, visitor.body)
+    async def _receive_call(self, raw: RawRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        fault = self.faults.meet(raw.method, raw.path, raw.route.family, raw.body)
         await _pause(fault.delay)
-        answer = self._door.answer(visitor, fault, self.advance())
+        answer = self._admission.answer(raw, fault, self.advance())
         await _pause(self.latency + fault.latency)
         if fault.cut:
             await cut_connection(scope, receive)

@@ -124,7 +124,7 @@ class Fault:
     fail_if_row_contains: str | None = attrs.field(default=None, validator=_check_text)
     """Like `body_contains`, and the job that the call creates fails."""
     body_over: int | None = attrs.field(default=None, validator=_check_count)
-    """The body has more bytes than this: a limit that no document tells."""
+    """The body has more bytes than this: a limit that is in no document."""
     skip: int = attrs.field(default=0, validator=_check_count)
     """So many calls that match pass unharmed first."""
     times: int | None = attrs.field(default=1, validator=_check_count)
@@ -251,7 +251,7 @@ class Faults:
         self._armed.clear()
 
     def fired(self, name: str) -> int:
-        """How often the faults of this name have fired: a test that promised a fault should look."""
+        """How often the faults of this name have fired: a test that promised a fault should check that."""
         return sum(armed.fired for armed in self._armed if armed.fault.name == name)
 
     def meet(self, method: str, path: str, family: str, body: Body) -> Fault:

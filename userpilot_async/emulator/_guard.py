@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 
 from starlette.types import Message, Scope, Send
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; TRACE is answered by nobody
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; TRACE is never answered
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 HEADERS = {

@@ -82,7 +82,7 @@ def import_rows(store: Store, call: Call) -> Answer:
 def list_jobs(store: Store, call: Call) -> Answer:
     """Source: analytex OpenAPI, `GET /v1/background_jobs`: 200, newest first.
 
-    The vendor pages its list and documents neither the size nor the parameters: ours are told at construction.
+    The vendor pages its list and documents neither the size nor the parameters: ours are given at construction.
     """
     jobs, size, paging = store.jobs.newest_first(), store.jobs_per_page, store.jobs_paging
     asked = parse_qs(call.query).get("page", ["1"])[0]

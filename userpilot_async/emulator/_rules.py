@@ -70,7 +70,7 @@ def company_errors(company: object) -> list[WireError]:
     """The `company` object of an identify: its id under `id` or `company_id`, the rest are properties.
 
     The HTTP API page calls the key `id`, the OpenAPI document `company_id`; both are taken, as long as
-    they agree. Nobody documents which one wins if they do not, so a client that sends two has a bug.
+    they agree. Which one wins if they do not is undocumented, so a client that sends two has a bug.
     """
     if not isinstance(company, dict):
         return [WireError(400, "company must be an object")]

@@ -14,7 +14,7 @@ import uvicorn
 from userpilot_async.emulator._cut import CuttableProtocol
 from userpilot_async.emulator._emulator import Emulator
 
-GRACE = 1  # seconds that running requests have left after a signal; whoever emulates an outage is in no hurry to wait
+GRACE = 1  # seconds that running requests have left after a signal: an emulated outage is not waited for
 
 
 async def serve(

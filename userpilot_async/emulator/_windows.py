@@ -25,7 +25,7 @@ class Window:
 
 
 class Windows:
-    """Counts requests, the refused ones too: whoever hammers a closed door stays outside."""
+    """Counts requests, the refused ones too: a client that goes on asking stays refused."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -12,7 +12,7 @@ import attrs
 from userpilot_async.emulator._bodies import Body
 
 Payload: TypeAlias = dict[str, Any]
-"""A parsed JSON object. `Any`, because whoever sent it may have put anything into it."""
+"""A parsed JSON object. `Any`, because a client may put anything into it."""
 
 Family: TypeAlias = Literal[
     "identify",

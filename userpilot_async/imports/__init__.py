@@ -13,7 +13,7 @@ A part of the journal is one upload file. Its life is a `FileJob`; the uploader 
 down before it acts on it:
 
     waiting ──sending──▶ in doubt ──taken──▶ running ──completed──▶ gone
-       ▲  ▲                 │                   └──failed──▶ once more under another name, then halves
+       ▲  ▲                 │                   └──failed──▶ again under another name, then halves
        │  └─────refused─────┤  (halves; a single row goes to the rejected file)
        └──not in the list───┘
 

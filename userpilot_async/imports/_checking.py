@@ -35,7 +35,7 @@ async def checked_lines(
 ) -> ImportReport:
     """Check the lines behind ``skip``; what is wrong with them is in the report, and in the file if there is one.
 
-    The profiles go ``into`` a journal that is nobody's import; those that it begins with may be in others, ``before``.
+    The profiles go ``into`` a journal that is no import's; those that it begins with may be in others, ``before``.
     Raises `InvalidRow` for the first bad line, if it is to be ``strict``, and `UnreadableFile`.
     """
     begun = anyio.current_time()

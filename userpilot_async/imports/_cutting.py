@@ -112,8 +112,8 @@ class Cutter:
         digest = before
         for line in lines:
             these = sort([line], self._convert, strict=False)
-            said = [encode_json(row) for _, row in these.rows] + [f"{one.field} {one.reason}" for one in these.refusals]
-            digest = hashlib.sha256("\n".join([digest, *said]).encode("utf-8", "backslashreplace")).hexdigest()
+            rows = [encode_json(row) for _, row in these.rows] + [f"{one.field} {one.reason}" for one in these.refusals]
+            digest = hashlib.sha256("\n".join([digest, *rows]).encode("utf-8", "backslashreplace")).hexdigest()
         return digest
 
     def _fill(self, now: Progress, rows: Sequence[tuple[Line, dict[str, Any]]]) -> list[Refusal]:

@@ -109,7 +109,7 @@ class Import:
                 await news.wait()
 
     def _wake(self) -> None:
-        """Something has changed, for whoever waits for it."""
+        """Something has changed that others may wait for."""
         self._news.set()
         self._news = anyio.Event()
 

@@ -36,13 +36,13 @@ MAX_ROWS = 100_000  # a file: what the vendor allows in bulk files is a tenth of
 
 
 def journal_path(path: PathLike) -> Path:
-    """Where the journal of a file's import is, if nobody says otherwise: ``<file>.import``."""
+    """Where the journal of a file's import is by default: ``<file>.import``."""
     path = Path(path)
     return path.with_name(path.name + ".import")
 
 
 def rejected_path(path: PathLike) -> Path:
-    """Where the refused rows of a file go, if nobody says otherwise: ``<file>.rejected.ndjson``."""
+    """Where the refused rows of a file go by default: ``<file>.rejected.ndjson``."""
     path = Path(path)
     return path.with_name(path.name + ".rejected.ndjson")
 
@@ -65,11 +65,11 @@ async def import_file(
     """Import an NDJSON or CSV file, packed or not; the report, once every job is over.
 
     Whatever ends it (a crash, ``kill -9``, a cancellation), the same call goes on where it stopped: a journal beside
-    the file (``<file>.import``, or ``journal``) knows. An outage costs time, not data; ``on_progress`` is told. The
+    the file (``<file>.import``, or ``journal``) knows. An outage costs time, not data; ``on_progress`` is called. The
     good rows are uploaded, and the bad ones written to ``<file>.rejected.ndjson`` (or ``rejected``), in the place of
     what an earlier import left there. With ``strict`` the file is checked first, and a bad row is an `InvalidRow`.
 
-    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``force`` imports a file once more, which
+    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``force`` imports a file again, which
     doubles its events; an import that is not complete goes on. ``rebind`` goes on with another key, or at another URL.
     ``dry_run`` is a directory for the upload files: nothing is sent then, no journal is kept, no rejected file written
     unless ``rejected`` is given, and ``api`` may be ``None``. No upload file has more than ``max_rows`` rows, or 50 MB.
@@ -183,7 +183,7 @@ async def import_rows(
     A sync one is asked in the loop's own thread, so it should not wait long for its next row; an async generator is
     closed at the end, however that comes. Bad rows are counted, and the first 20 named in the report by their number,
     from 1. With ``strict`` the first one is an `InvalidRow`, but rows cannot be checked beforehand: files that were cut
-    before it are at the server, and without a ``journal`` the next call would send them once more.
+    before it are at the server, and without a ``journal`` the next call would send them again.
 
     With a ``journal`` (a path) it goes on after a crash, if it is given the same rows again: those that it has already
     are passed over, and `ImportConflict` is raised if they are others. Without one, it begins anew.

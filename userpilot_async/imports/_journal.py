@@ -4,11 +4,11 @@ One SQLite file. Whatever one step changes is one transaction, so that a process
 instructions leaves a journal that another one can go on with: nothing uploaded twice, nothing left out.
 
     line ──▶ piece of the part being filled ──▶ part ──sending──▶ in doubt ──200──▶ running ──completed──▶ gone
-                                                  ▲                  │                 └──failed──▶ once more, halves
-                                                  └──────refused─────┴──lost, or killed: looked for by its filename
+                                                  ▲                  │                 └──failed──▶ again, then halves
+                                                  └──────refused─────┴──lost, or killed: searched for by its filename
 
-A part is in doubt from before its request leaves until the answer is written down; whoever finds it so looks for its
-filename in the server's job list. The connection holds SQLite's exclusive lock for as long as it is open: a second
+A part is in doubt from before its request leaves until the answer is written down; the server's job list is
+searched for its filename then. The connection holds SQLite's exclusive lock for as long as it is open: a second
 process is refused, and the operating system takes the lock back from one that was killed.
 """
 
@@ -43,7 +43,7 @@ class Journal:
         self._file = JournalFile(path)
         self._connection = self._file.connection
         self.created = self._file.created
-        """Nobody's journal was there."""
+        """No import's journal was there."""
 
     def begin(self, about: About, max_bytes: int) -> None:
         """Make it the journal of a new import, and forget whatever there was."""

@@ -136,7 +136,7 @@ def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: st
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))
     if journal.about.source == about.source:
-        message = f"{source} was imported on {when}: force=True would import it once more, and double its events"
+        message = f"{source} was imported on {when}: force=True would import it again, and double its events"
         return AlreadyImported(message, report_of(journal))
     return ImportConflict(
         f"{source} was imported on {when}, and has changed since: force=True imports all of it, and doubles the events "

@@ -29,7 +29,7 @@ class JournalFile:
 
     def __init__(self, path: Path | None) -> None:
         self.created = False
-        """Nobody's journal was there."""
+        """No import's journal was there."""
         self._path = path
         self._held: DatabaseFile | None = None
         self.connection = self._opened()
@@ -127,15 +127,15 @@ class JournalFile:
             self._held.close()
 
     def _prepare(self, connection: sqlite3.Connection) -> bool:
-        """Make the tables, if it is a new file; true if it is nobody's journal yet. What is no journal stays untouched.
+        """Make the tables, if it is a new file; true if it has no import yet. What is no journal stays untouched.
 
-        Looked at by SQLite only: to open and close its file in another way takes the locks of this process away.
+        Read by SQLite only: to open and close its file in another way takes the locks of this process away.
         """
         try:
             connection.execute("BEGIN EXCLUSIVE")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
-            # What has no page of its own is a program: it does what whoever made it wanted.
+            # What has no page of its own is a program, and may do anything.
             counts = "count(*), total(NOT coalesce(rootpage, 0))"
             tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
             if application not in (0, APPLICATION_ID) or (tables and not version):

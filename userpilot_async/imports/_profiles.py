@@ -1,4 +1,4 @@
-"""Profiles of users and companies, as far as rows have told them: carried forward into each later row of theirs.
+"""Profiles of users and companies, as far as rows have given them: carried forward into each later row of theirs.
 
 In an import a row with fewer properties can blank the ones that it leaves out; the vendor asks for the full list in
 every row. Source: docs.userpilot.com, "Import data", read 2026-10. The rows count in the order in which they come.
@@ -25,7 +25,7 @@ class Profiles:
     """Profiles in the journal. `carry` and `write` are called inside of one of its transactions."""
 
     def __init__(self, connection: sqlite3.Connection, *before: sqlite3.Connection) -> None:
-        """``before``: where to look for what is not in the journal, the latest first. They stay as they are."""
+        """``before``: where to search for what is not in the journal, the latest first. They stay as they are."""
         self._connection = connection
         self._places = (connection, *before)
         self._known: dict[tuple[str, str], Known] = {}
@@ -106,7 +106,7 @@ class Profiles:
 
 def _merged(before: dict[str, Value], changes: dict[str, Value]) -> dict[str, Value]:
     properties = {**before, **changes}
-    if len(properties) > MAX_PROPERTIES:  # what was removed by an earlier row need not be removed once more
+    if len(properties) > MAX_PROPERTIES:  # what was removed by an earlier row need not be removed again
         properties = {name: value for name, value in properties.items() if value is not None or name in changes}
     if (count := sum(value is not None for value in properties.values())) > MAX_PROPERTIES:
         raise InvalidCall(

@@ -67,7 +67,7 @@ class Lines(Iterator[Line]):
         return line
 
     def next_or_rest(self) -> Line | None:
-        """The next line; ``None`` after many bytes without one, so that whoever waits can be asked to stop."""
+        """The next line; ``None`` after many bytes without one, so that the caller can be stopped meanwhile."""
         return next(self._lines)
 
     def skip(self, number: int) -> None:

@@ -35,7 +35,7 @@ class RejectedFile:
         if self._path is None or not refusals:
             return
         lines = b"".join(_line(refusal) for refusal in refusals)
-        with self._told(self._path):
+        with self._as_journal_error(self._path):
             descriptor = open_or_create(self._path)
             with open(descriptor, "r+b") as file:
                 self._check(file)  # again, each time: what lies there may have been exchanged
@@ -52,7 +52,7 @@ class RejectedFile:
         """Cut off what no transaction knows of; take away what an earlier import has left, if there is nothing yet."""
         if self._path is None:
             return
-        with self._told(self._path), suppress(FileNotFoundError):
+        with self._as_journal_error(self._path), suppress(FileNotFoundError):
             descriptor = open_own(self._path, os.O_RDWR)
             with open(descriptor, "r+b") as file:
                 self._check(file)
@@ -64,10 +64,10 @@ class RejectedFile:
             self._path.unlink()
 
     def check(self) -> None:
-        """Raise `JournalError` if what is there is somebody's own file: it would be written over."""
+        """Raise `JournalError` if what is there is no file of refused rows: it would be written over."""
         if self._path is None:
             return
-        with self._told(self._path), suppress(FileNotFoundError), open(open_own(self._path), "rb") as file:
+        with self._as_journal_error(self._path), suppress(FileNotFoundError), open(open_own(self._path), "rb") as file:
             self._check(file)
 
     def _check(self, file: BinaryIO) -> None:
@@ -76,7 +76,7 @@ class RejectedFile:
             raise JournalError(f"{self._path} is no file of refused rows: move it away, or name another place for them")
 
     @contextmanager
-    def _told(self, path: Path) -> Iterator[None]:
+    def _as_journal_error(self, path: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -20,7 +20,7 @@ class JournalError(UserpilotError):
 
 
 class ImportConflict(JournalError):
-    """The journal there is belongs to something else, or to somebody else, or is in use.
+    """The journal there is belongs to another file or account, or is in use.
 
     Another source, a source that has changed, another account or server, another conversion, a newer version of this
     library, or a second process at work on the same import.
@@ -28,7 +28,7 @@ class ImportConflict(JournalError):
 
 
 class AlreadyImported(ImportConflict):
-    """The very same file was imported before; ``report`` says what came of it. ``force=True`` imports it once more."""
+    """The very same file was imported before; ``report`` says what came of it. ``force=True`` imports it again."""
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ class ImportReport:
     jobs: tuple[str, ...] = ()
     """Ids of those jobs, in the order of submission."""
     possible_duplicates: int = 0
-    """Rows that were sent once more, although the server may have had some of them: after a job that failed, or after
+    """Rows that were sent again, although the server may have had some of them: after a job that failed, or after
     an answer that got lost and a job list without the file."""
     rejected: Path | None = None
     """The file with the refused rows, if there are any and they were written."""

@@ -17,14 +17,14 @@ class Series:
     """Of a history in several files: hand the same one to `import_file` for each of them, the oldest first.
 
     What it knows lies in a file without a name, and goes with the process or with `close`. A file that an earlier run
-    imported to its end is not sent, but read once more before the next one goes. Not for two imports at once.
+    imported to its end is not sent, but read again before the next one goes. Not for two imports at once.
     """
 
     def __init__(self) -> None:
         self.journal = Journal(None)
         self.journal.begin(About(name="series", source="series"), 0)
         self.so_far = ""
-        """What tells the files so far from others."""
+        """A digest that distinguishes the files so far from others."""
         self._unread: list[tuple[Path, Convert | None]] = []
 
     async def catch_up(self) -> None:

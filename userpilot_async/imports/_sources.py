@@ -124,12 +124,12 @@ class FileSource:
         Lines that are asked for in order are found in one walk through the file.
         """
         while self._raw:
-            looked_at, found = await run_sync(self._look_for, line)
-            if looked_at:
+            arrived, found = await run_sync(self._walk_to, line)
+            if arrived:
                 return found
         return None
 
-    def _look_for(self, line: int) -> tuple[bool, str | None]:
+    def _walk_to(self, line: int) -> tuple[bool, str | None]:
         """Whether the walk has come to the line, and its text; some megabytes a time."""
         with self._busy:
             if self._found is None or self._found.number != line:

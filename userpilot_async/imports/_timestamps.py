@@ -34,7 +34,7 @@ def moment_text(value: object, field: str = "inserted_at") -> str:
             datetime.fromisoformat(value[:19])  # is there such a day, and such an hour?
         except ValueError:
             raise InvalidCall(
-                field, "is no moment that exists: look at its month, day, hour, minute and second"
+                field, "names a time that does not exist: check its month, day, hour, minute and second"
             ) from None
         return value[: -len("+00:00")] + "Z" if value.endswith("+00:00") else value
     return _converted(value, field)

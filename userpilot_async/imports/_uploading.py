@@ -34,14 +34,14 @@ from .._userpilot.api import UserpilotAPI, error_of
 from ._journal import Journal
 from ._schema import Part, Refusal
 
-LARGE = 1024 * 1024  # bytes of a file that a server needs time to read: it is searched for once more
+LARGE = 1024 * 1024  # bytes of a file that a server needs time to read: it is searched for again
 SHORTEST_PAUSE = 1.0  # seconds after a failure; people read why nothing moves
 # In a row, and not one file taken (one job completed) in between: it is not about rows, then, and to go on would put
 # every row there is into the rejected file.
 MOST_REFUSALS, MOST_FAILURES = 1_000, 100
 
 BUSY = "another import of this account is running"
-LOST = "the answer to an upload got lost: its file is looked for in the job list"
+LOST = "the answer to an upload got lost: the job list is searched for its file"
 UNREAD = "the answer to an upload got lost, and the job list was not read to its end: it is read again"
 
 
@@ -145,7 +145,7 @@ class Uploader:
         elif submits and verdict.meaning in (Meaning.DENIED, Meaning.MISCONFIGURED):
             await run_sync(self._journal.answered, part)
             raise error
-        elif not submits and not (step.query or (step.what == "look" and verdict.status == 404)):
+        elif not submits and not (step.query or (step.what == "poll" and verdict.status == 404)):
             raise error
         return verdict
 
@@ -168,7 +168,7 @@ class Uploader:
                 done = part.rows if job.completed_rows is None else min(part.rows, max(0, job.completed_rows))
                 await run_sync(self._journal.completed, part, done)
             case Forgotten() | Overdue(outage=False):
-                # The server has taken it, so to send it again would double it. Nobody can say what became of it.
+                # The server has taken it, so to send it again would double it. What became of it is unknown.
                 await run_sync(self._journal.completed, part, 0)
             case Failed(job):
                 await self._failed(part, job)

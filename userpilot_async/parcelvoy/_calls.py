@@ -73,7 +73,7 @@ def _field(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
     _keep(instance, attribute, checked_id(value, attribute.name, most))
 
 
-@lru_cache(maxsize=1_024)  # each is a look at the disk
+@lru_cache(maxsize=1_024)  # each reads the disk
 def _is_time_zone(name: str) -> bool:
     try:
         # Beside the names of zones, and one of no place, for which the server's ICU has no rules: it answers 422.

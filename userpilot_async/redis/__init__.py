@@ -8,9 +8,9 @@ polling, and the pieces of work. Every change is one script (`scripts/`), whole 
 that comes back; `_failures` says what a failure means, and shows no password.
 
 A network can lose an answer, so each step has a number, and one in doubt is asked after before it is made again
-(`_steps`). The sender's lease (`_lease`) ends by the server's clock; whoever loses it begins another *term*, and what
-was noted in an old one is worth nothing. A server that starts again, or comes back with older data, begins another
-*generation* (`_opening`): what is missing then is counted, and what may be sent twice is said (`_made`).
+(`_steps`). The sender's lease (`_lease`) ends by the server's clock; a process that loses it begins another *term*, and
+what was noted in an old one is worth nothing. A server that starts again, or comes back with older data, begins another
+*generation* (`_opening`): what is missing then is counted, and what may be sent twice is reported (`_made`).
 
 `_admin` is the outbox from outside, for people; `_purge` erases a person from it.
 """

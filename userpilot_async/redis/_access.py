@@ -32,12 +32,12 @@ class ClientState:
         self.generations_before: list[str] = []
         """Those that were known before it, the newest first: data may be set back by more than one."""
         self.revision = 0
-        """The last step, of anybody, that is known."""
+        """The last step of any client that is known."""
         self.sure = 0
         """The last step that replicas have, as many as are waited for; what comes later may be gone after a failover,
-        and nobody was told that it was made."""
+        and no caller knows that it was made."""
         self.heard = 0
-        """And the last one of which it is known what it has told of calls."""
+        """And the last one whose news of calls is known."""
         self.resets = 0
         """How often calls were lost, as far as is known."""
         self.ambiguous = 0
@@ -73,7 +73,7 @@ class ClientState:
 
         Raises `OtherGeneration` if it is older than what was known.
         """
-        if state.revision < self.revision:  # before anybody has noticed
+        if state.revision < self.revision:  # before that was noticed
             self.sure = self.revision  # on the same server, replicas do not matter
             raise OtherGeneration
         self.revision, self.heard = state.revision, state.heard
@@ -88,12 +88,12 @@ class ClientState:
     def poll(self) -> Committed | None:
         """All that has been done since the last answer; ``None`` if nothing has."""
         known = self.revision if self.heard == self.revision else -1  # there is more to hear
-        answer = self.run("look", self.heard, known, self.made)
+        answer = self.run("poll", self.heard, known, self.made)
         return self.learned(State(answer)) if answer is not None else None
 
-    def look_now(self, *, replicated: bool = False) -> Committed:
+    def read_state(self, *, replicated: bool = False) -> Committed:
         """How it is, whether anything was done or not."""
-        return self.learned(State(self.run("look", self.heard, -1, self.made)), replicated=replicated)
+        return self.learned(State(self.run("poll", self.heard, -1, self.made)), replicated=replicated)
 
     def begins(self, generation: str) -> None:
         """Go on in this generation from now on."""

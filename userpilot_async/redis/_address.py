@@ -50,7 +50,7 @@ class Address:
 
     @property
     def is_tls(self) -> bool:
-        """True if nobody on the way can read along."""
+        """True if no machine on the way can read along."""
         return self.shown.startswith("rediss")
 
     @property
@@ -86,21 +86,21 @@ class Address:
         *, connect_timeout: float | None = None,
     ) -> Any:  # fmt: skip
         """A connection of redis-py's, to the server of the URL, or to this ``node``: not connected yet, and nothing is
-        tried twice; ``connected`` is told when it is. Raises `ConfigurationError`, and what redis-py raises.
+        tried twice; ``connected`` is called when it is. Raises `ConfigurationError`, and what redis-py raises.
         """
-        said = {name: value for name, value in self._said().items() if not name.startswith("sentinel_")}
-        return self._made(said, timeout, connected, node, connect_timeout)
+        options = {name: value for name, value in self._url_options().items() if not name.startswith("sentinel_")}
+        return self._made(options, timeout, connected, node, connect_timeout)
 
     def connection_to_sentinel(
         self, timeout: float, connected: Callable[[Any], None], node: tuple[str, int]
     ) -> Any:  # fmt: skip
         """The same, to a Sentinel, which has passwords of its own, and TLS as the servers have."""
-        said = self._said()
-        own = {name.removeprefix("sentinel_"): said[name] for name in said if name.startswith("sentinel_")}
-        secure = {name: said[name] for name in said if name == "connection_class" or name.startswith("ssl_")}
+        options = self._url_options()
+        own = {name.removeprefix("sentinel_"): options[name] for name in options if name.startswith("sentinel_")}
+        secure = {name: options[name] for name in options if name == "connection_class" or name.startswith("ssl_")}
         return self._made({**secure, **own}, timeout, connected, node, None)
 
-    def _said(self) -> dict[str, Any]:
+    def _url_options(self) -> dict[str, Any]:
         """The options of the URL, as redis-py reads its own: of several hosts, it reads the first."""
         if not self.how:
             url = self.url
@@ -114,16 +114,16 @@ class Address:
         return parse(url)
 
     def _made(
-        self, said: Mapping[str, Any], timeout: float, connected: Callable[[Any], None],
+        self, given: Mapping[str, Any], timeout: float, connected: Callable[[Any], None],
         node: tuple[str, int] | None, connect_timeout: float | None,
     ) -> Any:  # fmt: skip
-        options = {name: value for name, value in said.items() if name != "max_connections"}  # of a pool
+        options = {name: value for name, value in given.items() if name != "max_connections"}  # of a pool
         kind: Any = options.pop("connection_class", redis.Connection)
         if node is not None:
             options |= {"host": node[0], "port": node[1]}
         return kind(
             **options,
-            protocol=2,  # answers of scripts look the same whatever redis-py's default is
+            protocol=2,  # answers of scripts are the same whatever redis-py's default is
             redis_connect_func=connected,
             socket_timeout=timeout,
             socket_connect_timeout=connect_timeout or timeout,
@@ -168,7 +168,7 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
         raise ConfigurationError("the URL of a Redis outbox has a space or a line's end in it; a space is written %20")
     try:
         parts = urlsplit(url)
-        if "," not in parts.netloc:  # several hosts, each looked at by itself
+        if "," not in parts.netloc:  # several hosts, each checked by itself
             _ = parts.port  # raises where that is no number
     except ValueError:  # whose words may have a part of the password
         raise ConfigurationError(f"the URL of a Redis outbox is not one; those are {FORMS}") from None
@@ -215,7 +215,7 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
 
 
 def _check(name: str, value: str) -> None:
-    """An option of redis-py's that is ours to choose, or that redis-py would not look at."""
+    """An option of redis-py's that is ours to choose, or that redis-py would not check."""
     if name in FIXED:
         instead = ": say timeout" if "timeout" in name else ""
         raise ConfigurationError(f"{name} is not to be set for an outbox{instead}")
@@ -225,16 +225,16 @@ def _check(name: str, value: str) -> None:
         raise ConfigurationError(f"{CHECKED} must be true or false, not {quoted(value)}")
 
 
-def _check_names(said: Mapping[str, str]) -> list[tuple[str, str]]:
+def _check_names(given: Mapping[str, str]) -> list[tuple[str, str]]:
     """A certificate must be for the host we connect to, unless the URL says otherwise: not each redis-py wants that."""
-    if CHECKED in said:
+    if CHECKED in given:
         return []
-    is_checked = said.get("ssl_cert_reqs", "required").lower() not in ("none", "cert_none")  # or there is none to check
-    return [(CHECKED, "true" if is_checked else "false")]
+    required = given.get("ssl_cert_reqs", "required").lower()
+    return [(CHECKED, "false" if required in ("none", "cert_none") else "true")]  # or there is no name to check
 
 
 def _try(address: Address, theirs: str) -> None:
-    """Make connections that are not used: redis-py looks at options no earlier."""
+    """Make connections that are not used: redis-py checks options no earlier."""
     try:
         for node in address.nodes if address.how else [None]:
             address.connection(1.0, lambda connection: None, node)

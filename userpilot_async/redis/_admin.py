@@ -35,7 +35,7 @@ from ._answers import Snapshot, opened_of, retried_of, scanned_of, sender_of, sn
 from ._codec import Entry, accepted_at, account_of, decoded
 from ._failures import Away, OtherGeneration
 from ._link import Answer, Connection, Step
-from ._opening import VERSION, nobodys
+from ._opening import VERSION, owner_unknown
 from ._purge import AT_ONCE, Place, Search, at_once
 
 NUMBER = re.compile(rb"\d{1,15}(\.\d{1,15})?")  # a moment, as the scripts write it
@@ -107,8 +107,8 @@ class RedisAdmin:
             check(seen.lease)
             visit.begin_to_change(claim)
             owner = claim.owner()
-            said = (owner.destination, owner.salt.hex(), owner.fingerprint)
-            check(sender_of(visit.run("rebind", *said, uuid4().hex, PAGE, VERSION)))
+            fields = (owner.destination, owner.salt.hex(), owner.fingerprint)
+            check(sender_of(visit.run("rebind", *fields, uuid4().hex, PAGE, VERSION)))
         return Rebound(before, waiting)
 
     def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
@@ -138,7 +138,7 @@ class Visit:
         self._link = link
         self._run_id = link.connect()
         self.reached = ""
-        """The last entry that `entries` has looked at."""
+        """The last entry that `entries` has read."""
         self.snapshot = snapshot_of(link.run(Step("show")))
         if not self.snapshot.about and not self.snapshot.counts:
             raise OutboxError(f"{place} has no outbox: no client has opened it yet, or Redis was emptied")
@@ -155,7 +155,7 @@ class Visit:
         owner = tuple(about.get(name, "") for name in ("destination", "salt", "fingerprint"))
         takes = not about and claim is not None
         if takes and claim is not None:
-            owner = _said(claim.owner())
+            owner = _fields_of(claim.owner())
         # No generation is known here, and no revision: whether calls went missing is for those to say who know.
         step = Step("open", "", 0, "", self._run_id, uuid4().hex, VERSION, *owner, int(takes), PAGE, 0)
         self._generation = opened_of(self._link.run(step)).generation
@@ -185,17 +185,17 @@ def visiting(connect: Callable[[], Connection], place: str) -> Iterator[Visit]:
     except Away as error:
         raise OutboxError(f"{place} {error.does} ({error})") from error
     except OtherGeneration as error:
-        raise OutboxError(f"{place} has just started again, was emptied, or was moved: once more, please") from error
+        raise OutboxError(f"{place} has just started again, was emptied, or was moved: try again") from error
     except OutboxError as error:
         if "OWNER" not in str(error):
             raise
-        raise nobodys(place) from None
+        raise owner_unknown(place) from None
     finally:
         link.close()
 
 
-def _said(owner: Owner) -> tuple[str, str, str]:
-    """An owner as scripts are told it."""
+def _fields_of(owner: Owner) -> tuple[str, str, str]:
+    """An owner as scripts get it."""
     return owner.destination, owner.salt.hex(), owner.fingerprint
 
 
@@ -214,7 +214,7 @@ def _accepted(entry: Entry) -> float | None:
 
 
 def _is_ours(entry: Entry) -> bool:
-    """An entry of the lost calls, and none that somebody else has put among them."""
+    """An entry of the lost calls, and none that another program has put among them."""
     fields = entry[1]
     numbers = [fields.get(name, b"") for name in (b"t", b"l")]
     return fields.get(b"i", b"").isdigit() and all(NUMBER.fullmatch(one) for one in numbers)

@@ -36,9 +36,9 @@ def info_of(answer: object) -> Mapping[str, str]:
 
 def server_of(about: object) -> Server:
     """The server, of the section ``server``. Raises `OddAnswer`."""
-    said = about if isinstance(about, dict) else {}
-    version = str(said.get("redis_version", "")).split(".")[:2]
-    run_id = str(said.get("run_id", ""))
+    info = about if isinstance(about, dict) else {}
+    version = str(info.get("redis_version", "")).split(".")[:2]
+    run_id = str(info.get("run_id", ""))
     if not run_id or not all(part.isdecimal() and len(part) < 10 for part in version):
         raise OddAnswer("its version and its run id were expected, and something else came")
     return Server(tuple(int(part) for part in version), run_id)
@@ -46,8 +46,8 @@ def server_of(about: object) -> Server:
 
 def evicts(about: object) -> bool:
     """Redis may throw keys away when its memory is full; of the section ``memory``."""
-    said = about if isinstance(about, dict) else {}
-    return bool(said.get("maxmemory_policy", "noeviction") != "noeviction")
+    info = about if isinstance(about, dict) else {}
+    return bool(info.get("maxmemory_policy", "noeviction") != "noeviction")
 
 
 @attrs.frozen
@@ -76,10 +76,10 @@ def opened_of(answer: object) -> Opened:
     return Opened(text(generation), text(outcome), number(lost_from), explains_since, found, State(state))
 
 
-def _owner_of(said: Sequence[object]) -> Owner | None:
-    if None in said:
+def _owner_of(fields: Sequence[object]) -> Owner | None:
+    if None in fields:
         return None
-    destination, salt, fingerprint = (raw(one) for one in said)
+    destination, salt, fingerprint = (raw(one) for one in fields)
     try:
         return Owner(destination.decode(), bytes.fromhex(salt.decode()), fingerprint.decode())
     except ValueError:
@@ -93,7 +93,7 @@ class Made:
     first_put: int
     first_refused: int
     fenced: bool
-    """But for the sender's notes: somebody else has the lease."""
+    """But for the sender's notes: another process has the lease."""
 
 
 def written_of(answer: object) -> tuple[Made, bool, State] | None:
@@ -109,8 +109,8 @@ def resolved_of(answer: object) -> Made | None:
     return None if answer is None else _made_of(listed(answer, 3))
 
 
-def _made_of(said: Sequence[object]) -> Made:
-    first_put, first_refused, fenced = (number(one) for one in said)
+def _made_of(step: Sequence[object]) -> Made:
+    first_put, first_refused, fenced = (number(one) for one in step)
     return Made(first_put, first_refused, bool(fenced))
 
 
@@ -147,7 +147,7 @@ def _file_of(name: bytes, noted: bytes) -> tuple[str, str, Sequence[int]] | None
             return name.decode(), kind, [int(one) for one in last_calls or ()]
     except (*UNREADABLE, OverflowError):
         pass
-    return None  # nobody of ours has noted that: there is no such file
+    return None  # no client of ours has noted that: there is no such file
 
 
 def reconciled_of(answer: object) -> tuple[int, int | None]:
@@ -163,13 +163,13 @@ def retried_of(answer: object) -> tuple[int, int]:
 
 
 def scanned_of(answer: object) -> tuple[str, bool, Sequence[Entry]]:
-    """Of ``scan``: the last entry that was looked at, whether there may be more, and those that were found."""
+    """Of ``scan``: the last entry that was read, whether there may be more, and those that were found."""
     last, more, found = listed(answer, 3)
     return text(last), bool(number(more)), [entry_of(one) for one in listed(found)]
 
 
 def sender_of(answer: object) -> bytes | None:
-    """Of ``rebind``, and what is noted of a lease: who sends, if anybody does."""
+    """Of ``rebind``, and what is noted of a lease: the sender, if there is one."""
     return None if answer is None else raw(answer)
 
 
@@ -232,7 +232,7 @@ def snapshot_of(answer: object) -> Snapshot:
 
 def echoed(answer: object, asked: bytes) -> object:
     """The answer of a script, if that is its answer to ``asked``, and to no other command on this connection."""
-    echo, said = listed(answer, 2)
+    echo, own = listed(answer, 2)
     if raw(echo) != asked:
         raise OddAnswer("the answer to another command came")
-    return said
+    return own

@@ -12,7 +12,7 @@ from ._failures import Unreachable
 from ._shapes import listed, number, pairs, text
 from ._topology import Dial, Node, Nodes, ask, graver, hang_up, packed
 
-LEARN_EVERY = 60.0  # seconds between two looks at which nodes a cluster has
+LEARN_EVERY = 60.0  # seconds between two readings of which nodes a cluster has
 MOST_HOPS = 5  # from one node of a cluster to the next one
 UNREACHABLE = (ConnectionError, TimeoutError, OSError, ClusterDownError)  # here; another node may know more
 
@@ -94,11 +94,11 @@ class Cluster:
             self.learns = False
         self._nodes.learn([self._node], others)
 
-    def _announced(self, said: Sequence[object]) -> Node | None:
+    def _announced(self, node: Sequence[object]) -> Node | None:
         """As in the answer of CLUSTER SLOTS, ``[host, port, id, more]``. Source: redis.io, "CLUSTER SLOTS"."""
-        host = text(said[0]) if said[0] is not None else ""
+        host = text(node[0]) if node[0] is not None else ""
         if host == "?":  # a name was to be announced, and there is none
-            host = text(dict(pairs(said[3])).get(b"ip", b"")) if len(said) > 3 else ""
+            host = text(dict(pairs(node[3])).get(b"ip", b"")) if len(node) > 3 else ""
             if not host:
                 return None
-        return host or self._node[0], number(said[1])
+        return host or self._node[0], number(node[1])

@@ -23,16 +23,16 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 def encoded(put: Put, age: float) -> bytes:
     """A call, that was made ``age`` seconds ago: kind, moment, age and key, a line each, and what is said."""
-    if isinstance(put.said, bytes):
-        return f"{put.kind}\n\n{age:.3f}\n{encode_json(put.key)}\n".encode() + put.said
-    stored = Stored.of(put.kind, put.key, put.said)
-    return f"{stored.kind}\n{stored.moment or ''}\n{age:.3f}\n{stored.key}\n".encode() + stored.said
+    if isinstance(put.payload, bytes):
+        return f"{put.kind}\n\n{age:.3f}\n{encode_json(put.key)}\n".encode() + put.payload
+    stored = Stored.of(put.kind, put.key, put.payload)
+    return f"{stored.kind}\n{stored.moment or ''}\n{age:.3f}\n{stored.key}\n".encode() + stored.body
 
 
 def decoded(call: bytes) -> tuple[Stored, float]:
     """The other way round, with the age. Raises `ValueError` if it is none."""
-    kind, moment, age, key, said = call.split(b"\n", 4)
-    return Stored(kind.decode(), key.decode(), said, moment.decode() or None), float(age)
+    kind, moment, age, key, body = call.split(b"\n", 4)
+    return Stored(kind.decode(), key.decode(), body, moment.decode() or None), float(age)
 
 
 def id_of(name: bytes) -> int:
@@ -73,7 +73,7 @@ def read_of(reading: Reading, answer: object) -> tuple[Read, list[int]]:
         call_id = id_of(entry_name(name))
         try:
             if call_id <= before:
-                raise ValueError("somebody else's entry beside a call")
+                raise ValueError("another program's entry beside a call")
             stored, age = decoded(call_text)
             before = call_id
             if (only is not None and stored.key != only) or (stored.key in without and not stored.has_companion()):
@@ -89,7 +89,7 @@ def read_of(reading: Reading, answer: object) -> tuple[Read, list[int]]:
 
 
 def _parts_in(noted: Sequence[bytes]) -> Mapping[int, Sequence[tuple[Kind, str]]]:
-    """Parts that the server has been told already, by call. A text that is none was put there by somebody else."""
+    """Parts that the server has already, by call. A text that is none was put there by another program."""
     parts: dict[int, list[tuple[Kind, str]]] = {}
     for one in noted:
         with suppress(*UNREADABLE):
@@ -99,7 +99,7 @@ def _parts_in(noted: Sequence[bytes]) -> Mapping[int, Sequence[tuple[Kind, str]]
 
 
 def asked_for(reading: Reading) -> int:
-    """How many entries to read for this: one user's are looked for among everybody's."""
+    """How many entries to read for this: one user's are among everybody's."""
     return reading.limit if reading.only is None else max(reading.limit, 1_000)
 
 
@@ -145,9 +145,9 @@ class State:
 
 
 def concluded(news: bytes) -> Sequence[Concluded]:
-    """News of calls; none, where somebody else has written. Lua writes an empty array as an empty object."""
+    """News of calls; none, where another program has written. Lua writes an empty array as an empty object."""
     try:
-        said = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
-        return [Concluded.read(one) for one in said]
+        rows = [(*one[:2], one[2] or (), one[3] or ()) for one in json.loads(news)]
+        return [Concluded.read(one) for one in rows]
     except UNREADABLE:
         return ()

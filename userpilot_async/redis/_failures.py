@@ -39,7 +39,7 @@ from .._errors.printable import printable
 from .._errors.tree import OutboxError
 from ._address import Address
 
-SAID = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+SERVER_ERRORS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
 """Errors whose text is what the server has said."""
 # By their types, and by what the words begin with where redis-py has no type for it, or a script has failed by it.
 REFUSED, REFUSED_CODES = (AuthenticationError, AuthorizationError, NoPermissionError), ("NOPERM", "NOAUTH", "WRONGPASS")
@@ -62,7 +62,7 @@ OTHER_KINDS = {  # what answers there is something else than the URL says
     ".*cluster support disabled": "what answers there is no node of a cluster",
 }
 
-NOBODY_SERVES = "has nobody who serves us at present"
+UNSERVED_NOW = "cannot serve us at present"
 NO_ANSWER = "no answer in time"
 MOST_CLIENTS = "max number of clients reached"  # the server's words, for which redis-py has no type of its own
 MOST_WORDS = 200  # characters of an error's text: what Redis itself says is shorter, and a log line stays readable
@@ -87,11 +87,11 @@ class Away(Exception):
 class OddAnswer(Away):
     """Something came that is no answer to what was asked.
 
-    Every later answer on this connection may be another command's: whoever meets this drops the connection. The step is
+    Every later answer on this connection may be another command's, so the connection is dropped. The step is
     in doubt, as if no answer had come.
     """
 
-    does = "answers what nobody can read"
+    does = "gives an answer that cannot be read"
 
 
 class Full(Away):
@@ -123,7 +123,7 @@ def meaning_of(error: Exception, address: Address) -> Exception:
     """
     if isinstance(error, AskError):  # MOVED is one, too
         return _meaning_of_redirection(error, address)
-    if isinstance(error, SAID):
+    if isinstance(error, SERVER_ERRORS):
         return _meaning_of_answer(error, address)
     if isinstance(error, DataError):
         return OutboxError(f"{address.shown}: redis-py cannot send what it was given")
@@ -136,11 +136,11 @@ def _meaning_of_redirection(error: AskError, address: Address) -> Exception:
     if not address.is_cluster:
         meant = address.shown.replace("://", "+cluster://")
         return OutboxError(f"{address.shown} is a node of a cluster: write {meant}")
-    return OtherServer() if isinstance(error, MovedError) else Away("its slot is being moved", NOBODY_SERVES)
+    return OtherServer() if isinstance(error, MovedError) else Away("its slot is being moved", UNSERVED_NOW)
 
 
 def _meaning_of_answer(error: Exception, address: Address) -> Exception:
-    text, words = _said(error), words_of(error, address)
+    text, words = _text_of(error), words_of(error, address)
     begins = CODE.match(text)
     code = begins[0] if begins else ""
     if code == "GENERATION":
@@ -150,11 +150,11 @@ def _meaning_of_answer(error: Exception, address: Address) -> Exception:
     if isinstance(error, OutOfMemoryError) or code in FULL_CODES:
         return Full(words)
     if isinstance(error, UNSERVED) or code in UNSERVED_CODES or NOT_HERE in text:
-        return Away(words, NOBODY_SERVES)
+        return Away(words, UNSERVED_NOW)
     if isinstance(error, PASSING) or code in PASSING_CODES:
         return Away(words)
-    for told, meant in OTHER_KINDS.items():
-        if re.match(told, text):
+    for pattern, meant in OTHER_KINDS.items():
+        if re.match(pattern, text):
             return OutboxError(f"{address.shown}: {meant}")
     return OutboxError(f"{address.shown}: {words}")
 
@@ -183,13 +183,13 @@ def _trouble_of(error: Exception) -> str:
 
 def words_of(error: Exception, address: Address) -> str:
     """The server's words, one line of them: without what was sent, a URL, or a part of ours that is secret."""
-    words = LOGIN.sub("(a URL)", _said(error).partition(ECHO)[0])
+    words = LOGIN.sub("(a URL)", _text_of(error).partition(ECHO)[0])
     for secret in _secrets(address.url):
         words = words.replace(secret, "(secret)")
     return printable(words[:MOST_WORDS], "?").rstrip(" ,") or type(error).__name__
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """The server's words; those of a command, where a script has failed by it."""
     text = str(error)
     of_command = IN_SCRIPT.fullmatch(text)

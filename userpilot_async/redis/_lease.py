@@ -19,8 +19,8 @@ from ._made import Made
 from ._shapes import text
 
 RENEWALS = 5  # in the time that a lease lasts
-TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; nobody else does before its end
-LOOP_PATIENCE = 60.0  # seconds in which the event loop does nothing, after which somebody else had better send
+TRUSTED = 0.7  # of that time: then we do not send any more, if it could not be renewed; others may send after its end
+LOOP_PATIENCE = 60.0  # seconds in which the event loop does nothing, after which another process had better send
 LOST_TOKEN = 90.0  # seconds until a token comes back at the latest, as in the scripts: what says more is damaged
 AT_ONCE = 500  # calls looked up in one round trip
 
@@ -36,16 +36,16 @@ class Lease:
         self.token = ""
         """What the server knows it by."""
         self.last_token = ""
-        """What it last knew it by, though its time is over; "" once somebody else is known to have had it since."""
+        """What it last knew it by, though its time is over; "" once another process is known to have had it since."""
         self.made = Made()
         """The requests that were noted under it."""
         self.term = 0
         """How often it has been lost."""
         self.valid_until = -1.0
-        """By the steady clock: until then nobody else has it, for certain. Any thread may look."""
+        """By the steady clock: until then no other process has it, for certain. Any thread may read it."""
         self.renew_at = 0.0
         self.heard_from_loop = steady()
-        """When it last did what it was told."""
+        """When it last did what it was asked."""
         self._access = access
         self._outbox = outbox
         self._notify = notify
@@ -71,7 +71,7 @@ class Lease:
         return self._take_over(token, now) if token else None
 
     def lapse(self) -> None:
-        """Lose the lease if what we know of it is too old: somebody else may have it."""
+        """Lose the lease if what we know of it is too old: another process may have it."""
         if self.leading and steady() >= self.valid_until:
             self.lose()
 
@@ -101,7 +101,7 @@ class Lease:
         self.valid_until, self.renew_at = now + TRUSTED * self._ttl, now + self._ttl / RENEWALS
 
     def _resign(self) -> None:
-        """The loop stands still: let somebody send who can."""
+        """The loop stands still: let another process send."""
         if self.leading:
             self._warn(f"{self._outbox.place}: the event loop has stood still for {LOOP_PATIENCE:.0f} s")
             self._access.link.run(Step("release", self.token))

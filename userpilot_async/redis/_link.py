@@ -1,6 +1,6 @@
 """The connection to Redis: scripts, each with a deadline, and what their failures mean.
 
-Used by one thread. redis-py's blocking client, and not its asyncio one: there is no task that somebody could cancel
+Used by one thread. redis-py's blocking client, and not its asyncio one: there is no task that could be cancelled
 between a command and its answer (a connection given back in that state has answered the next command with it), trio
 works as well, and the lease is renewed while the application keeps its event loop busy.
 """
@@ -30,7 +30,7 @@ from ._topology import Node, OneServer, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
 SCRIPTS = (
-    "open", "write", "note", "resolve", "look", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
+    "open", "write", "note", "resolve", "poll", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
     "finish", "explain", "reset",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
@@ -142,7 +142,7 @@ class Connection:
         raise failure  # out here, or what it means comes along as its context: frames, with passwords in their locals
 
     def _be_connected(self) -> None:
-        """A connection that was closed while nobody used it, by the server's `timeout` or by a proxy, is replaced.
+        """A connection that was closed while it was not in use, by the server's `timeout` or by a proxy, is replaced.
 
         Nothing of a step was on it. Raises `OtherServer` if another server is there now, or the same was restarted.
         """
@@ -164,8 +164,8 @@ class Connection:
     def _about(self, section: str) -> Mapping[str, str]:
         return info_of(*ask(self._connection, packed("INFO", section)))
 
-    def look_around(self) -> None:
-        """See whether another server has the outbox by now; every now and then. Raises as `run` does."""
+    def check_server(self) -> None:
+        """Check now and then whether another server has the outbox by now. Raises as `run` does."""
         self._be_connected()
         if self._asked(lambda: self._topology.has_moved(self._connection)):
             raise OtherServer
@@ -185,7 +185,7 @@ class Connection:
         def run() -> Answer:
             try:
                 return echoed(self._run(command, wait), asked)
-            except NoScriptError:  # nobody has used it yet, or they were flushed
+            except NoScriptError:  # it was not used yet, or they were flushed
                 ask(self._connection, packed("SCRIPT", "LOAD", text))
                 self._busy_since = time.monotonic()
                 return echoed(self._run(command, wait), asked)
@@ -244,7 +244,7 @@ _overheard: set[str] = set()
 
 def _is_closed(connection: Any) -> bool:
     try:
-        connection.can_read(0)  # raises where the end has come; an answer too many is met by whoever reads it
+        connection.can_read(0)  # raises where the end has come; an answer too many is met by the next reader
     except Exception:  # whatever redis-py raises, it is of no more use
         return True
     return False

@@ -28,11 +28,11 @@ class RedisListener(Listener, Protocol):
         ...
 
     def started_again(self, first: int) -> None:
-        """Redis was restarted with all it had: ids from this one to the end of their page are given to nobody."""
+        """Redis was restarted with all it had: ids from this one to the end of their page are left out."""
         ...
 
     def set_back(self, now: Committed, first: int, generation: str) -> None:
-        """Redis has older data, or none: calls from this id on, told to be held in this generation, are gone."""
+        """Redis has older data, or none: calls from this id on, held in this generation, are gone."""
         ...
 
     def deposed(self, term: int) -> None:

@@ -39,10 +39,10 @@ class SenderNotes:
 
     def as_json(self) -> str:
         """The notes as the script reads them."""
-        said = attrs.asdict(self, recurse=False)
+        fields = attrs.asdict(self, recurse=False)
         alike = groupby((outcome.status, outcome.reason or "unknown") for outcome, _ in self.refused)
-        said["refused"] = [(*outcome, len(list(calls))) for outcome, calls in alike]
-        return json.dumps(said, separators=(",", ":"))
+        fields["refused"] = [(*outcome, len(list(calls))) for outcome, calls in alike]
+        return json.dumps(fields, separators=(",", ":"))
 
 
 def notes_of(batch: Batch) -> list[SenderNotes]:
@@ -71,9 +71,9 @@ def notes_of(batch: Batch) -> list[SenderNotes]:
     return [step for step in steps if step.refused or step.needs_lease]
 
 
-def may_be_twice(said: Payload) -> bool:
+def may_be_twice(payload: Payload) -> bool:
     """A call, if it is sent twice: an identify twice is the same identify."""
-    return isinstance(said, bytes) or len(said) == 2
+    return isinstance(payload, bytes) or len(payload) == 2
 
 
 def calls_in(notes: SenderNotes) -> list[tuple[int, int]]:
@@ -82,7 +82,7 @@ def calls_in(notes: SenderNotes) -> list[tuple[int, int]]:
 
 
 def refusals_of(batch: Batch) -> list[SenderNotes]:
-    """The notes of a batch that anybody may write: calls that found no room."""
+    """The notes of a batch that any client may write: calls that found no room."""
     return [SenderNotes(refused=list(batch.refused))] if batch.refused else []
 
 

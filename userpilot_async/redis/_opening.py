@@ -18,7 +18,7 @@ REBIND = rebinding("RedisOutbox")
 
 
 class Opener:
-    """Opens one outbox, at each connection anew. Fingerprints are slow to make: none is made that nobody needs."""
+    """Opens one outbox, at each connection anew. Fingerprints are slow to make: none is made without need."""
 
     def __init__(self, claim: Claim, place: str) -> None:
         self._claim = claim
@@ -39,7 +39,7 @@ class Opener:
         while opened is not None and self._is_old(opened.owner):
             opened = ask(self._owner(), opened.owner.salt.hex() if opened.owner else "")
         if opened is None:
-            raise OddAnswer("what is there was expected, and a salt was asked for once more")
+            raise OddAnswer("what is there was expected, and a salt was asked for again")
         self._rebind = False
         return opened
 
@@ -63,15 +63,15 @@ class Opener:
             if "SALT" in words:
                 return None
             if "OWNER" in words:
-                raise nobodys(self._place) from None
+                raise owner_unknown(self._place) from None
             if "VERSION" in words:
                 raise OutboxError(f"{self._place} is of a newer version than this one, {VERSION}") from None
             raise
 
     def _is_old(self, owner: Owner | None) -> bool:
-        """Raises `OutboxError` if these are somebody else's calls; true if an earlier version has noted whose."""
+        """True if an earlier version has noted the owner. Raises `OutboxError` if these are another account's calls."""
         if owner is None:
-            raise nobodys(self._place)
+            raise owner_unknown(self._place)
         if owner == self._known:
             return False
         if self._claim.check(owner, self._place, REBIND):
@@ -80,6 +80,6 @@ class Opener:
         return False
 
 
-def nobodys(place: str) -> OutboxError:
+def owner_unknown(place: str) -> OutboxError:
     """The error where nothing says any more whose calls there are."""
     return OutboxError(f"{place} does not say any more whose calls it has: rebind it")

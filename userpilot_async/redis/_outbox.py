@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
 KEEP_LOST = 7 * 86_400.0  # seconds
-SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread looks, every quarter of a second
+SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread polls, every quarter of a second
 PATIENCE = 2  # deadlines; then a command that trickles on is broken off from outside
 
 _IN_URL: Mapping[str, Callable[[str, str], Any]] = {
@@ -81,12 +81,12 @@ class RedisOutbox(DurableOutbox):
     ) -> None:
         self._url = url
         del url  # it may have a password, and what is raised from here on shows the locals of its frames
-        self._address, said = address_of(self._url, _IN_URL)
+        self._address, in_url = address_of(self._url, _IN_URL)
         given = {
             "name": name, "sender": sender, "max_calls": max_calls, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
             "timeout": timeout, "replicas": replicas, "fallback": fallback, "keep_lost": keep_lost,
         }  # fmt: skip
-        self._options = {**said, **{key: value for key, value in given.items() if value is not None}}
+        self._options = {**in_url, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
         self.name: str = get("name", "userpilot_async")
         self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
@@ -187,7 +187,7 @@ class RedisOutbox(DurableOutbox):
     async def aclose(self) -> None:
         """Write what is left, let another process send, end the thread.
 
-        Where Redis is away, what is not held is lost, and that must be told in time: who waits for his call is told by
+        Where Redis is away, what is not held is lost, and that must be known in time: a caller that waits knows it by
         the end of the wait.
         """
         if self._in_use and self.away:
@@ -197,7 +197,7 @@ class RedisOutbox(DurableOutbox):
     # ── calls ──
 
     def has_room(self, size: int) -> bool:
-        """A call of so many bytes may be put, as far as this process knows. After a bug nobody need wait for room."""
+        """A call of so many bytes may be put, as far as this process knows. After a bug no call need wait for room."""
         if self.bug is not None:
             return True
         waiting = self.ledger.waiting + self.unheld - self._session.outgoing.calls
@@ -211,14 +211,14 @@ class RedisOutbox(DurableOutbox):
         return True
 
     async def hold(
-        self, kind: Kind, key: Key, said: Payload, size: int, now: float, max_wait: float | None = None
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
     ) -> Receipt | None:
         """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
         if self.away and self._fallback is not None:
-            return self.put(kind, key, said, size, now)
-        return await super().hold(kind, key, said, size, now, max_wait)
+            return self.put(kind, key, payload, size, now)
+        return await super().hold(kind, key, payload, size, now, max_wait)
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
-        """While Redis is away, not so calls that found no room, and have been told so."""
+        """While Redis is away, not so calls that found no room, and whose callers know that."""
         notes = batch.term == self.send_log.term and batch.has_senders_notes()
         return not self.away or any(not put.withdrawn for put in batch.puts) or notes

@@ -13,7 +13,7 @@ from ._codec import Entry, decoded, id_of
 from ._link import Answer
 from ._shapes import number
 
-AT_ONCE = 500  # entries a script looks at, or changes: some milliseconds
+AT_ONCE = 500  # entries a script reads, or changes: some milliseconds
 MOST_SWEPT, MOST_BYTES_SWEPT = 2_000, 1024**2  # entries and bytes written anew in one step: about 10 ms
 
 Place = Literal["log", "lost"]
@@ -25,7 +25,7 @@ class Entries(Protocol):
 
     @property
     def reached(self) -> str:
-        """The last entry that `entries` has looked at."""
+        """The last entry that `entries` has read."""
         ...
 
     def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
@@ -55,8 +55,8 @@ class Search:
         self._texts = [encode_json(key).encode() for key in sorted({*self._keys, whose.id})]
 
     def purge(self) -> PurgeReport:
-        """Look for calls everywhere, and erase them; how many there were."""
-        # A call that waits may be lost meanwhile, and a lost one be retried: whoever goes round once meets all.
+        """Search for calls everywhere, and erase them; how many there were."""
+        # A call that waits may be lost meanwhile, and a lost one be retried: one round meets all.
         self._waiting()
         reached = self._visit.reached
         self._lost()

@@ -10,7 +10,7 @@ from .._schedule.takeover import RequestNote
 
 
 class RedisSendLog(DurableSendLog):
-    """As any other, and remembers what is under way. ``is_valid``: nobody else has the lease, for certain."""
+    """As any other, and remembers what is under way. ``is_valid``: no other process has the lease, for certain."""
 
     def __init__(
         self, queue: WriteQueue, wake: Callable[[], object], sends: Callable[[], bool], is_valid: Callable[[], bool]

@@ -1,4 +1,4 @@
-"""The master that Sentinels name, found when connecting, and looked after while it is used.
+"""The master that Sentinels name, found when connecting, and watched while it is used.
 
 Several Sentinels are asked, and the one that knows of the latest failover is believed.
 """
@@ -131,8 +131,8 @@ class Sentinels:
         """Further Sentinels, for when those that were given are gone."""
         with suppress(Exception):  # it may not be allowed, and is a help, no need
             (others,) = ask(self._sentinel, packed("SENTINEL", "SENTINELS", self._service))
-            said = [dict(pairs(one)) for one in listed(others)]
-            self._nodes.learn((), [(text(one[b"ip"]), whole(one[b"port"])) for one in said])
+            sentinels = [dict(pairs(one)) for one in listed(others)]
+            self._nodes.learn((), [(text(one[b"ip"]), whole(one[b"port"])) for one in sentinels])
 
 
 def _named(address: object, about: object) -> Named:

@@ -28,12 +28,12 @@ class RedisSession(Session):
         self._fallback = fallback
 
     def use(self, store: RedisStore) -> None:
-        """Use this store, whose lease and clock are looked at."""
+        """Use this store, with its lease and its clock."""
         self.store = store
         self.wall = lambda: steady() + store.access.offset
 
     def _lease_is_valid(self) -> bool:
-        """True if nobody else has the lease at this moment, for certain."""
+        """True if no other process has the lease at this moment, for certain."""
         return self.store is not None and steady() < self.store.lease.valid_until
 
     # ── for the thread ──
@@ -84,7 +84,7 @@ class RedisSession(Session):
         super().written(batch, now)
 
     def _goes_round(self) -> None:
-        """Note that the loop does what it is told: one that stands still must not keep the lease."""
+        """Note that the loop does what it is asked: one that stands still must not keep the lease."""
         if self.store is not None:
             self.store.lease.heard_from_loop = steady()
 

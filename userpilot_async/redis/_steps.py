@@ -82,9 +82,9 @@ class WriteSteps:
     def _make_step(self, attempt: WriteStep) -> Committed:
         """The calls, if they are not there yet, and some of the notes."""
         puts = [] if attempt.held else attempt.puts
-        said = attempt.notes[0] if attempt.notes else SenderNotes()
-        said.again = sum(1 for put in puts if may_be_twice(put.said)) if attempt.again else 0
-        notes = said.as_json() if attempt.notes or said.again else ""
+        first = attempt.notes[0] if attempt.notes else SenderNotes()
+        first.again = sum(1 for put in puts if may_be_twice(put.payload)) if attempt.again else 0
+        notes = first.as_json() if attempt.notes or first.again else ""
         attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
         now = steady()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
@@ -105,7 +105,7 @@ class WriteSteps:
         return self._step_made(attempt, self._access.learned(state, replicated=True), made)
 
     def _refused(self, attempt: WriteStep, error: Full) -> Committed:
-        """There is no room for calls, says an answer that may be wrong: nobody may be told so whose call is there."""
+        """There is no room for calls, says an answer that may be wrong: no caller may get that whose call is there."""
         try:
             now = self._end_doubt(attempt)
         except Full:
@@ -117,7 +117,7 @@ class WriteSteps:
     def _end_doubt(self, attempt: WriteStep) -> Committed | None:
         """See whether a step was made whose answer got lost; ``None`` if there is none, or it never will be.
 
-        Calls that nobody waits for any more are taken back.
+        Calls that no caller waits for any more are taken back.
         """
         seq, attempt.puts = attempt.seq, attempt.puts if attempt.seq and not attempt.held else list(attempt.batch.puts)
         if not seq:
@@ -129,7 +129,7 @@ class WriteSteps:
             attempt.seq, attempt.puts = 0, list(attempt.batch.puts)
             attempt.again = attempt.again or attempt.generation != self._access.generation
             return None
-        return self._step_made(attempt, self._access.look_now(replicated=True), made)
+        return self._step_made(attempt, self._access.read_state(replicated=True), made)
 
     def _step_made(self, attempt: WriteStep, now: Committed, made: Made) -> Committed:
         attempt.seq = 0
@@ -162,7 +162,7 @@ class WriteSteps:
 
     def _fail_puts(self, attempt: WriteStep, error: Full) -> Committed:
         """There is no room for calls; notes, which make room, must not wait behind them."""
-        now = self._access.look_now()
+        now = self._access.read_state()
         attempt.held = True
         refused = OutboxError(f"{self._place} takes no calls: {error}")
         self._warn(str(refused))

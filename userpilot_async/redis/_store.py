@@ -30,7 +30,7 @@ from ._opening import Opener
 from ._shapes import number
 from ._steps import WriteSteps
 
-FORGET_EVERY = 60.0  # seconds between two looks at lost calls that were kept for long enough
+FORGET_EVERY = 60.0  # seconds between two searches for lost calls that were kept for long enough
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
 
 
@@ -38,7 +38,7 @@ class RedisStore:
     """The outbox behind a connection, which is away until it has been opened, and whenever a command fails.
 
     *There*: commands are made. *Away*: each `poll` whose time has come tries to reconnect; callers wait meanwhile. Then
-    the generation tells what the server has become: the same, another run with the same data (`started_again`), or
+    the generation says what the server has become: the same, another run with the same data (`started_again`), or
     older data (`set_back`).
     """
 
@@ -75,8 +75,8 @@ class RedisStore:
     def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
         """Log what it has cost that calls held in this generation are not all there any more. In any thread.
 
-        So many calls that waited are lost; others were under way, and may have arrived (``None``: nobody knows how many
-        of the lost ones were).
+        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
+        ones were is unknown).
         """
         place, remedy = self._outbox.place, "have Redis keep what it has (appendonly yes), and flush no such database"
         if lost or under_way:
@@ -99,7 +99,7 @@ class RedisStore:
     # ── being there ──
 
     def open(self, claim: Claim) -> Committed:
-        """Find the outbox, or make it. Where Redis does not answer now, `poll` goes on looking for it.
+        """Find the outbox, or make it. Where Redis does not answer now, `poll` goes on trying.
 
         Raises `OutboxError` if Redis or the outbox refuses us, and `NotNow`.
         """
@@ -127,14 +127,14 @@ class RedisStore:
         if before and lost:
             access.forget()
         elif before != access.generation:
-            access.revision = 0  # there may be fewer steps: those after `sure` are made again, by whoever made them
+            access.revision = 0  # there may be fewer steps: those after `sure` are made again, by those who made them
         now = access.learned(opened.state)
         if before and lost:
             self._notify(self._outbox.set_back, now, opened.lost_from, before)
             lease.lose()
             self._explain(opened.explains_since)
         elif before and before != access.generation:
-            if access.link.replicas:  # what was read may be such steps: nobody sends that before it is there
+            if access.link.replicas:  # what was read may be such steps: that is not sent before it is there
                 lease.lose()
             self._notify(self._outbox.started_again, opened.lost_from)
         self._away, self._pause = False, FIRST_PAUSE
@@ -222,11 +222,11 @@ class RedisStore:
 
     def _poll(self) -> Committed | None:
         access, lease = self.access, self.lease
-        access.link.look_around()
+        access.link.check_server()
         now = access.poll()
         while access.heard < access.revision:  # a job's end may be more than one answer holds
             self._notify(self._outbox.polled, now)
-            now = access.look_now()
+            now = access.read_state()
         if lease.may_send and not lease.leading:  # the loop shows that it goes round, or the lease is not taken
             self._notify(self._outbox.polled, None)
         if lease.leading and steady() >= self._forget_at:

@@ -64,12 +64,12 @@ def ask(connection: Any, *commands: bytes) -> list[Any]:
 
 def hang_up(connection: Any) -> None:
     """Close a connection that is used no more, or none; never raises."""
-    with suppress(Exception):  # whatever redis-py raises: nobody uses it any more
+    with suppress(Exception):  # whatever redis-py raises: it is not used any more
         connection.disconnect()
 
 
 def graver(before: Exception | None, error: Exception) -> Exception:
-    """The failure of two that is reported: that we are not let in, rather than that somebody does not answer."""
+    """The failure of two that is reported: that we are not let in, rather than that a server does not answer."""
     grave = isinstance(error, AuthenticationError) and not isinstance(before, AuthenticationError)
     return error if before is None or grave else before
 

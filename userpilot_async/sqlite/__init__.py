@@ -8,9 +8,9 @@ them. `_tables` is what stands in the file, `_send_log` the sender's notes among
 damaged; `_schema` has its versions, `_dates` the calendar by which calls were dated, `_binding` whose calls they are.
 
 All who use a file take turns by a lock beside it (`_locks`), for some milliseconds each; another lock is the sender's
-lease, which the operating system takes back from whoever dies. A full disk stops new calls, and no notes: a megabyte of
-`_ballast` is given up for them. A damaged file is put aside, and all of it that can be read goes into a new one
-(`_salvage`; `_quarantine` has the names). A damaged row is set aside by itself.
+lease, which the operating system takes back from a process that dies. A full disk stops new calls, and no notes: a
+megabyte of `_ballast` is given up for them. A damaged file is put aside, and all of it that can be read goes into a new
+one (`_salvage`; `_quarantine` has the names). A damaged row is set aside by itself.
 
 `_admin` is the file from outside, for people; `_purge` erases a person from it.
 """

@@ -1,7 +1,7 @@
 """A file from outside, for the people who run it: what is in it, and what can be done about that.
 
-Each look is one turn of the file's lock, as those of the processes that use it are: they are never disturbed, and only
-wait for a moment. A file that nobody uses is left as it was found, with its log written back.
+Each visit is one turn of the file's lock, as those of the processes that use it are: they are never disturbed, and only
+wait for a moment. A file that is not in use is left as it was found, with its log written back.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SQLiteAdmin:
         except OSError as error:
             raise OutboxError(f"who sends from {self.place} cannot be read: {error.strerror}") from error
         try:
-            # Shared: two who look are not in each other's way. Who tries to take it meanwhile tries again in a moment.
+            # Shared: two visits do not exclude each other. Who tries to take it meanwhile tries again in a moment.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return Holder.of(os.pread(descriptor, 4096, 0), time.time())
@@ -221,7 +221,7 @@ def opened(path: Path, *, as_it_is: bool = False) -> Iterator[File]:
     if found is Found.EMPTY:
         if not as_it_is:
             raise OutboxError(f"{path} is empty: no client has made it an outbox yet")
-        with file.visited(":memory:"):  # it may be anybody's: no lock is made beside it
+        with file.visited(":memory:"):  # it may have no owner: no lock is made beside it
             yield file
         return
     try:

@@ -20,7 +20,7 @@ REBIND = rebinding("SQLiteOutbox")
 def bind(file: File, claim: Claim) -> About:
     """See that the file is the claimant's; one without an owner becomes it. The caller holds the turn.
 
-    Raises `OutboxError` if it has somebody else's calls, and one of `FAILURES`.
+    Raises `OutboxError` if it has another account's calls, and one of `FAILURES`.
     """
     tables = file.tables
     about = tables.about()
@@ -30,13 +30,13 @@ def bind(file: File, claim: Claim) -> About:
         dates = tables.read_dates()
         if dates.offset is None:
             dates.opened(file.boot(), file.offset, 0)
-        about = {**_said(claim.owner()), "dates": dates.as_dict()}
+        about = {**_fields_of(claim.owner()), "dates": dates.as_dict()}
         with file.transaction():
             tables.write_about(about)
         return about
     noted = Owner(about["destination"], bytes.fromhex(about["salt"]), about["fingerprint"])
     if claim.check(noted, str(file.path), REBIND):
-        about = {**about, **_said(claim.owner())}
+        about = {**about, **_fields_of(claim.owner())}
         try:
             with file.transaction():
                 tables.write_about(about)
@@ -46,5 +46,5 @@ def bind(file: File, claim: Claim) -> About:
     return about
 
 
-def _said(owner: Owner) -> dict[str, str]:
+def _fields_of(owner: Owner) -> dict[str, str]:
     return {"destination": owner.destination, "salt": owner.salt.hex(), "fingerprint": owner.fingerprint}

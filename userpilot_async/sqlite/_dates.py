@@ -1,8 +1,8 @@
 """By which calendar the calls of a file were dated, and what has become of that calendar since.
 
-A call is dated when it is written, under the file's lock. Whoever has the lock next looks first whether the machine's
-calendar has been set, and notes by how much. So all calls below an id were dated by the old calendar, and all others by
-the new one. Dates stay as they were written; each is corrected, when it is read, by what was noted after it.
+A call is dated when it is written, under the file's lock. The next holder of the lock checks first whether the
+machine's calendar has been set, and notes by how much. So all calls below an id were dated by the old calendar, and all
+others by the new one. Dates stay as they were written; each is corrected, when it is read, by what was noted after it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Dates:
         """A process begins to use the file, in which ``next_id`` is the next: by how much the calendar was set since.
 
         ``None`` if there is nothing to note. Within one run of the machine its steady clock says how long that took;
-        after another start nobody knows: then the calendar is believed, however far it is from the last one.
+        after another start that is unknown: then the calendar is believed, however far it is from the last one.
         """
         known = boot is not None and boot.id == self.boot
         step = boot.offset - self.machine if boot is not None and known else 0.0
@@ -54,9 +54,9 @@ class Dates:
         return self.offset is None or abs(offset - self.offset) >= STEP
 
     def stepped(self, boot: Boot | None, offset: float, next_id: int) -> float:
-        """The calendar may have been set while the file was in use: by how much, if nobody has noted that yet.
+        """The calendar may have been set while the file was in use: by how much, if that was not noted yet.
 
-        A machine that was started again in between has another steady clock, which tells nothing of the calendar.
+        A machine that was started again in between has another steady clock, which says nothing of the calendar.
         """
         started_again = boot is not None and self.boot not in ("", boot.id)
         step = 0.0 if self.offset is None or started_again else offset - self.offset
@@ -94,7 +94,7 @@ class Dates:
         return {"boot": self.boot, "machine": self.machine, "offset": self.offset, "changes": self.changes}
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> Dates:
+    def of(cls, fields: dict[str, Any]) -> Dates:
         """The notes that `as_dict` has given."""
-        changes = [(below, what, seconds) for below, what, seconds in said["changes"]]
-        return cls(said["boot"], said["machine"], said["offset"], changes)
+        changes = [(below, what, seconds) for below, what, seconds in fields["changes"]]
+        return cls(fields["boot"], fields["machine"], fields["offset"], changes)

@@ -32,7 +32,7 @@ from ._failures import FAILURES
 from ._locks import Lock
 from ._own import Found, find, open_database
 from ._salvage import PAGE
-from ._schema import look, prepare
+from ._schema import check_version, prepare
 from ._tables import Tables
 
 Durability = Literal["power", "process"]
@@ -116,17 +116,17 @@ class File:
         """Open the file anew, and bring it to the newest version. Raises `OutboxError`, and one of `FAILURES`."""
         self.disconnect()  # a repair has opened it already
         held = self.hold()
-        look(self.path)
+        check_version(self.path)
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._log = LOG
         self._use(connection)
         if not held.size:
-            prepare(connection)  # before there is a log: the version must be in the file itself, for `look`
+            prepare(connection)  # before there is a log: the version must be in the file itself, for `check_version`
         journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if journal != "wal":
             raise OutboxError(f"is on a file system without shared memory, which a write-ahead log needs ({journal})")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._durability]}")
-        # What was delivered is nobody's business any more, and must not be found among what is salvaged.
+        # What was delivered must not be found among what is salvaged.
         connection.execute("PRAGMA secure_delete = ON")
         self._limit(connection, LOG if self.ballast.is_there() else SHORT_LOG)
         prepare(connection)
@@ -221,7 +221,7 @@ class File:
         return self.has_ballast() or int(self.connected().execute(free_pages).fetchone()[0]) * PAGE > BALLAST
 
     def has_ballast(self) -> bool:
-        """There is room for notes beside the calls; where there was none, look again once in a while.
+        """There is room for notes beside the calls; where there was none, that is checked again once in a while.
 
         Raises `UnsafeFile` if something else is in its place.
         """
@@ -270,7 +270,7 @@ def _before_fork() -> None:
     """No connection goes across a fork, nor a lock that is held within SQLite.
 
     Its list of its POSIX locks would: a child that opens the file itself would take none, for it believes to have them
-    already, and be in the way of nobody who deletes the log. The parent opens a new connection when it next needs one.
+    already, and the log could be deleted under it. The parent opens a new connection when it next needs one.
     """
     _forking.acquire()
     for file in list(_files):

@@ -1,4 +1,4 @@
-"""Locks between processes, which the operating system takes back from whoever dies.
+"""Locks between processes, which the operating system takes back from a process that dies.
 
 `flock` and not POSIX record locks: those are lost as soon as any descriptor of the file is closed in the process, and
 do not keep two clients of one process apart. A forked child would go on holding a `flock`, so it closes its copies.
@@ -19,7 +19,7 @@ try:
 except ImportError:  # pragma: no cover  # Windows
     raise ImportError("userpilot_async.sqlite needs flock, which this system does not have") from None
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.002  # seconds between two tries for a lock that somebody else holds
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.002  # seconds between two tries for a lock that another process holds
 
 
 class Lock:
@@ -34,7 +34,7 @@ class Lock:
         _locks.add(self)
 
     def try_take(self) -> bool:
-        """Take it if nobody has it. Raises `OSError`, `UnsafeFile` among them."""
+        """Take it if it is free. Raises `OSError`, `UnsafeFile` among them."""
         if self._descriptor < 0:
             self._descriptor = open_or_create(self.path)
             mine = os.fstat(self._descriptor)
@@ -45,7 +45,7 @@ class Lock:
             except BlockingIOError:
                 return False
             self.held = True
-        if not self._is_there():  # somebody has deleted the file: others would lock a new one
+        if not self._is_there():  # the file was deleted: others would lock a new one
             self.close()
             return False
         return True
@@ -65,7 +65,7 @@ class Lock:
             self.held = False
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            except OSError:  # what was done under the lock is done: without the descriptor nobody holds it, either
+            except OSError:  # what was done under the lock is done: without the descriptor it is not held, either
                 self.close()
 
     def close(self) -> None:

@@ -30,7 +30,9 @@ def _file(path: str | os.PathLike[str]) -> Path:
     if str(file) == ":memory:":  # SQLite's own word
         raise ConfigurationError("path names SQLite's database in memory, which keeps nothing: use memory://, or none")
     if may_be_url(str(file)) and not os.path.exists(file):
-        raise ConfigurationError("path is a URL, and no name of a file: give it as outbox=, and look how it is written")
+        raise ConfigurationError(
+            "path is a URL, not the name of a file: give it as outbox=, and check how it is written"
+        )
     return file.absolute()
 
 

@@ -19,7 +19,7 @@ class Found(Enum):
 
     NOTHING = auto()
     EMPTY = auto()
-    """An empty file without a lock beside it: it may be anybody's, and whoever opens it makes it an outbox."""
+    """An empty file without a lock beside it: it has no owner, and opening makes it an outbox."""
     OUTBOX = auto()
 
 

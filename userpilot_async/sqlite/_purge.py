@@ -22,10 +22,10 @@ def sweep(file: File) -> None:
         for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
             answer = file.db.execute(statement).fetchone()
             if answer is not None and answer[0]:
-                raise OutboxError("somebody else is reading it")
+                raise OutboxError("another process is reading it")
     except (sqlite3.OperationalError, OutboxError) as error:
         rest = "is erased, but what SQLite leaves in free pages and in its log could not be cleared"
-        raise OutboxError(f"{file.path}: the person {rest} ({error}): once more, please") from error
+        raise OutboxError(f"{file.path}: the person {rest} ({error}): try again") from error
 
 
 class Search:
@@ -41,7 +41,7 @@ class Search:
         self._rewritten: dict[str, list[tuple[Any, ...]]] = {"calls": [], "lost": []}
 
     def run(self) -> PurgeReport:
-        """Look in every table; gives what would be erased."""
+        """Search every table; gives what would be erased."""
         erased = PurgeReport()
         for table in ("calls", "lost"):
             meant = {call_id for call_id, keys in self._rows(table) if self._is_meant(keys, erased)}
@@ -74,7 +74,7 @@ class Search:
         return meant
 
     def _spoilt(self, table: str) -> Iterator[int]:
-        """Rows whose checksum is wrong, and in which the id stands: nobody has noticed yet, to set them aside."""
+        """Rows whose checksum is wrong, and in which the id stands: they were not found yet, to be set aside."""
         query = f"SELECT id, at, size, kind, key, said, moment, crc FROM {table} WHERE instr(said, ?)"
         for call_id, at, size, *stored, crc in self._db.execute(query, (encode_json(self._whose.id).encode(),)):
             if checked(call_id, at, size, stored, crc, ()) is None:
@@ -101,7 +101,7 @@ class Search:
             others = {name: value for name, value in (fields or {}).items() if name != "company_id"} or None
             its_size = size_of(metadata) + (size_of(others) if others else 0)
             changed = Stored.of(kind, key, (metadata, others, its_size, None))
-            yield changed.said, its_size, changed.checksum(call_id, at, its_size), call_id
+            yield changed.body, its_size, changed.checksum(call_id, at, its_size), call_id
 
     def erase(self) -> None:
         """In one transaction, and heard by all who use the file."""
@@ -111,8 +111,8 @@ class Search:
         self._delete("parts", waiting)
         if self._whose.kind == "company":
             parts = self._db.execute("SELECT id, key FROM parts").fetchall()
-            told = [(call_id, key) for call_id, key in parts if _told_of(key) == self._whose.id]
-            self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", told)
+            theirs = [(call_id, key) for call_id, key in parts if _subject_of(key) == self._whose.id]
+            self._db.executemany("DELETE FROM parts WHERE id = ? AND key = ?", theirs)
         for table, rows in self._rewritten.items():
             self._db.executemany(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", rows)
         if waiting:
@@ -125,8 +125,8 @@ class Search:
         self._db.executemany(f"DELETE FROM {table} WHERE id = ?", [(one,) for one in ids])
 
 
-def _told_of(key: Any) -> Any:
-    """Of whom the server has been told; of nobody, where a part is damaged."""
+def _subject_of(key: Any) -> Any:
+    """The user or company of whom the server knows a part; ``None`` where it is damaged."""
     try:
         return unsealed(key)[2]
     except UNREADABLE:

@@ -31,17 +31,17 @@ MARGIN = 100_000  # ids left out after a loss, that other processes may have giv
 
 
 @attrs.define
-class Known:
-    """Ids that the process that repairs knows of the ids that were given out, to calls and to news."""
+class GivenIds:
+    """The next id of a call and the last of news, as far as the repairing process knows them."""
 
     next_id: int
     news: int
 
 
-def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int | None, Path]:
+def replace(path: Path, given: GivenIds, damaged: Outcome) -> tuple[int | None, Path]:
     """Put a new file in its place; how many calls are lost, and under which name the old one is kept.
 
-    ``None`` lost: nobody can know, since the account cannot be read.
+    ``None`` lost: unknown, since the account cannot be read.
 
     The caller holds the turn. If this is interrupted, `_quarantine.resume` must be called before the file is opened
     again.
@@ -58,7 +58,7 @@ def replace(path: Path, known: Known, damaged: Outcome) -> tuple[int | None, Pat
         with closing(sqlite3.connect(new, isolation_level=None)) as db:
             prepare(db)
             db.execute("BEGIN")
-            lost = _Restoring(db, known, damaged).all_of(copy)
+            lost = _Restoring(db, given, damaged).all_of(copy)
             db.execute("COMMIT")
         keep(path, quarantine)
         beside(path, "-wal").unlink(missing_ok=True)  # or it would be applied to the new file
@@ -177,7 +177,7 @@ def _by_leaves(copy: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _inner_page(children: list[int]) -> bytes:
-    """A page that leads to these. The ids between them are made up: who reads all of it does not look at them."""
+    """A page that leads to these. The ids between them are made up: a walk over all rows does not read them."""
     page, end = bytearray(PAGE), PAGE
     for n, child in enumerate(children[:-1]):
         cell = child.to_bytes(4, "big") + (bytes([n]) if n < 128 else bytes([0x80 | n >> 7, n & 127]))
@@ -199,7 +199,7 @@ class _Restoring:
     """Writes what can be read into ``db``, row by row: a file may be larger than the memory."""
 
     db: sqlite3.Connection
-    known: Known
+    given: GivenIds
     damaged: Outcome
     calls: int = 0
     bytes: int = 0
@@ -211,7 +211,7 @@ class _Restoring:
         with suppress(sqlite3.Error, TypeError, ValueError), _opened(copy) as old:
             account = self._account(old)
             with suppress(sqlite3.Error):
-                self.known.news = max(self.known.news, old.execute("SELECT max(id) FROM news").fetchone()[0] or 0)
+                self.given.news = max(self.given.news, old.execute("SELECT max(id) FROM news").fetchone()[0] or 0)
             for table in ("about", "about_again", "parts", "requests", "files", "damaged"):
                 with suppress(sqlite3.Error):
                     for row in old.execute(f"SELECT * FROM {table}"):
@@ -251,10 +251,10 @@ class _Restoring:
         account.conclude(self.damaged, lost, 0)
         account.accepted += max(0, self.calls - account.waiting)  # of an account that was older than the calls
         account.bytes = self.bytes
-        account.next_id = max(account.next_id, self.known.next_id, self.highest + 1) + MARGIN
+        account.next_id = max(account.next_id, self.given.next_id, self.highest + 1) + MARGIN
         self.db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
         # All who listen hear of what comes after this.
-        self.db.execute("INSERT INTO news VALUES (?, ?)", (self.known.news + MARGIN, sealed([])))
+        self.db.execute("INSERT INTO news VALUES (?, ?)", (self.given.news + MARGIN, sealed([])))
         return lost if known else None
 
 

@@ -32,7 +32,7 @@ CREATE TABLE requests (
 CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TEXT NOT NULL) WITHOUT ROWID;
 """
 # about: to which account the file belongs, on two pages, and by which calendar calls were dated. account: the counts.
-# calls: what waits. parts: what the server has been told already of what a call says. lost: dead and dropped calls.
+# calls: what waits. parts: what the server has already of what a call says. lost: dead and dropped calls.
 # damaged: rows whose checksum is wrong. news: what became of calls, for all who have the file open. requests: of the
 # last minutes. files: of rows, that the server may have. What is JSON, and no call, is sealed with a checksum of its
 # own.
@@ -50,7 +50,7 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    # What has no page of its own is a program: it does what whoever made it wanted.
+    # What has no page of its own is a program, and may do anything.
     counts = "count(*), total(NOT coalesce(rootpage, 0))"
     tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
     if application not in (0, APPLICATION_ID) or (tables and not version):
@@ -60,11 +60,11 @@ def version_of(connection: sqlite3.Connection, known: int) -> int:
     if version > known:
         raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
     if programs:
-        raise OutboxError("has views, triggers or virtual tables, as no outbox has: somebody else has put them there")
+        raise OutboxError("has views, triggers or virtual tables, as no outbox has: another program has put them there")
     return int(version)
 
 
-def look(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
+def check_version(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
     """Read the version, and nothing else: what is refused must stay untouched. Raises as `version_of` does."""
     # As it lies there, without its log: nothing must appear beside it.
     place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
@@ -72,7 +72,7 @@ def look(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
     try:
         version_of(connection, len(migrations))
     except sqlite3.DatabaseError:
-        pass  # half of it may be in the log: whoever opens it properly will see
+        pass  # half of it may be in the log: opening it properly will show
     finally:
         connection.close()
 

@@ -25,10 +25,10 @@ def checked(
 
 def account_in(sealed_text: Any) -> Account | None:
     """The counts as they are kept; ``None`` if they are damaged."""
-    said = unsealed(sealed_text)
-    if not isinstance(said, dict):
+    value = unsealed(sealed_text)
+    if not isinstance(value, dict):
         return None
-    account = Account.of(said)
+    account = Account.of(value)
     counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
     for labelled in (account.by, account.dead, account.dropped):
         if not isinstance(labelled, dict):
@@ -40,9 +40,9 @@ def account_in(sealed_text: Any) -> Account | None:
 def owner_in(sealed_text: Any) -> dict[str, str] | None:
     """The owner of the calls; ``None`` if that is damaged."""
     try:
-        said = unsealed(sealed_text)
-        bytes.fromhex(said["salt"])
-        return dict(said) if all(isinstance(said[name], str) for name in OWNER) else None
+        value = unsealed(sealed_text)
+        bytes.fromhex(value["salt"])
+        return dict(value) if all(isinstance(value[name], str) for name in OWNER) else None
     except UNREADABLE:
         return None
 

@@ -1,6 +1,6 @@
 """The sender's notes in a file: requests under way and just landed, and files whose jobs are not over.
 
-Written for the sender after this one. It takes a request that nobody saw land for one that may have arrived, and waits
+Written for the sender after this one. It takes a request without an outcome for one that may have arrived, and waits
 for the tokens that were spent.
 """
 

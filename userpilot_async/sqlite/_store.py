@@ -38,7 +38,7 @@ REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again a
 
 
 class SQLiteStore:
-    """A file, in which this process sends if it ``may_send``, and nobody else does."""
+    """A file, from which this process sends if it ``may_send``, and no other process does."""
 
     def __init__(self, file: File, *, may_send: bool = True) -> None:
         self.file = file
@@ -110,7 +110,7 @@ class SQLiteStore:
                     except sqlite3.DatabaseError as error:
                         if self._is_damage(error):
                             self._repair(error)
-                        elif what == "read" and is_full(error):  # whoever takes over has to note that
+                        elif what == "read" and is_full(error):  # the next sender has to note that
                             self.file.ballast.give_up()
                             self.file.shorten_log()
                         else:
@@ -139,10 +139,10 @@ class SQLiteStore:
             file.shorten_log()  # what is written next sees by the new connection that there is something to note
 
     def _notice(self, next_id: int, *, known: bool = False) -> float:
-        """Note, before anything else is dated or compared, that the calendar was set, if nobody has yet.
+        """Note, before anything else is dated or compared, that the calendar was set, if that was not noted yet.
 
-        The caller has a transaction, and dates calls by the offset that this gives. ``known``: nobody else has written
-        since the dates were read.
+        The caller has a transaction, and dates calls by the offset that this gives. ``known``: no other process has
+        written since the dates were read.
         """
         file = self.file
         offset = file.offset
@@ -205,7 +205,7 @@ class SQLiteStore:
         forgotten = 0
         with self.file.transaction() as db:
             tables, version = self.file.tables, data_version(db)
-            known = tables.last is not None and version == tables.version  # nobody else has written since
+            known = tables.last is not None and version == tables.version  # no other process has written since
             if tables.last is not None and known:
                 account, oldest = tables.last
                 account, heard, heard_to = account.copy(), list[Concluded](), self._heard
@@ -218,12 +218,12 @@ class SQLiteStore:
             if batch.puts and puts_failed is None:
                 tables.put(batch.puts, account, offset)
                 oldest = first_put if oldest is None else oldest
-            said: list[Concluded] = []
+            settled: list[Concluded] = []
             if batch.has_notes():
                 # Under the turn: who has a lease of their own meanwhile has not begun, or sees what is noted here.
-                said = tables.write_notes(batch, account, may_send=self.file.lease.still_held())
+                settled = tables.write_notes(batch, account, may_send=self.file.lease.still_held())
                 forgotten = tables.forget(account) if batch.lost else 0
-                heard_to = tables.write_news(said, heard_to)
+                heard_to = tables.write_news(settled, heard_to)
                 oldest = tables.oldest()
             tables.write_account(account)
         self._heard, self._next_id = heard_to, account.next_id
@@ -231,7 +231,7 @@ class SQLiteStore:
         if forgotten:
             remedy = "take them out by `userpilot-async outbox dead` or `retry`"
             self.file.warn(f"{self.file.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
-        return Committed(account, oldest, heard, said, first_put, puts_failed)
+        return Committed(account, oldest, heard, settled, first_put, puts_failed)
 
     def _why_no_calls(self) -> OutboxError | None:
         """The reason that keeps new calls from being written; ``None`` if nothing does."""
@@ -243,7 +243,7 @@ class SQLiteStore:
         return OutboxError(f"{self.file.path} takes no calls: the disk is full")
 
     def _set_strangers_aside(self) -> None:
-        """Set aside rows of another program, under ids that nobody was given yet: they are in the way of our calls."""
+        """Set aside rows of another program, under ids that no call has yet: they are in the way of our calls."""
         with self._changing() as account:
             strangers = self.file.tables.strangers(account)
             self.file.tables.set_aside(strangers, account)
@@ -320,7 +320,7 @@ class SQLiteStore:
     # ── the lease ──
 
     def lead(self) -> Lead | None:
-        """Take the lease, and over from whoever had it; never again once its file was deleted. Raises `OutboxError`."""
+        """Take the lease, and over from its holder; never again once its file was deleted. Raises `OutboxError`."""
         lease = self.file.lease
         try:
             if self.leads and not lease.still_held():
@@ -340,7 +340,7 @@ class SQLiteStore:
         return lead
 
     def inherit(self) -> tuple[Takeover, Committed]:
-        """Take over what the sender before has left, for whoever has the lease now. Raises `OutboxError`."""
+        """Take over what the sender before has left, for the holder of the lease now. Raises `OutboxError`."""
         return self._mending("read", self._inherit)
 
     def _inherit(self) -> tuple[Takeover, Committed]:
@@ -352,9 +352,7 @@ class SQLiteStore:
     # ── damage ──
 
     def _is_damage(self, error: sqlite3.DatabaseError) -> bool:
-        """The file is at fault, and nobody has just repaired it; and it was an outbox before, and no file that
-        somebody named by mistake.
-        """
+        """The file is at fault, and was not just repaired; and it was an outbox before, not a file named by mistake."""
         if type(error) is not sqlite3.DatabaseError or time.monotonic() < self._repair_after:
             return False
         return self._about is not None or self.file.ballast.exists() or self.file.lease.path.exists()
@@ -368,7 +366,7 @@ class SQLiteStore:
         folder, size = os.statvfs(path.parent), _quarantine.size_of(path)
         if folder.f_bavail * folder.f_frsize < 2 * size:
             raise OutboxError(f"{path} is damaged ({why(error)}), and to save it {2 * size:,} bytes must be free")
-        lost, quarantine = _salvage.replace(path, _salvage.Known(self._next_id, self._heard), DAMAGED)
+        lost, quarantine = _salvage.replace(path, _salvage.GivenIds(self._next_id, self._heard), DAMAGED)
         self.file.connect()
         if self._about is not None:
             with self.file.transaction():

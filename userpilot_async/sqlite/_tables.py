@@ -1,4 +1,4 @@
-"""The tables, read and written: plain functions of a connection. Whoever calls them has the turn."""
+"""The tables, read and written: plain functions of a connection. Their caller has the turn."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Tables:
         return None
 
     def write_about(self, about: Mapping[str, Any]) -> None:
-        """On two pages: without it nobody may send what is here."""
+        """On two pages: without it what is here may not be sent."""
         for table in ("about", "about_again"):
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
 
@@ -81,7 +81,7 @@ class Tables:
     def write_dates(self, step: float) -> None:
         """Note `dates`: the calendar was set by so many seconds since they were noted before."""
         about = self.about()
-        if about is not None:  # or it is damaged, and nobody would know whose calls these are
+        if about is not None:  # or it is damaged, and the owner of these calls would be unknown
             self.write_about({**about, "dates": self.dates.as_dict()})
         if step:  # or tokens would come back too early, or too late
             self._db.execute("UPDATE requests SET at = at + ?, landed_at = landed_at + ?", (step, step))
@@ -103,17 +103,17 @@ class Tables:
         """News of calls after this number, and the number of the last of it."""
         rows = self._db.execute("SELECT id, said FROM news WHERE id > ? ORDER BY id", (since,)).fetchall()
         heard: list[Concluded] = []
-        for _, said in rows:
+        for _, text in rows:
             with suppress(*UNREADABLE):  # damaged, or another program's: what became of those calls is not known
-                heard += [Concluded.read(one) for one in unsealed(said) or ()]
+                heard += [Concluded.read(one) for one in unsealed(text) or ()]
         return heard, rows[-1][0] if rows else since
 
-    def write_news(self, said: Sequence[Concluded], since: int) -> int:
+    def write_news(self, settled: Sequence[Concluded], since: int) -> int:
         """Behind the last of it, which is ``since``; its number."""
-        if not said:
+        if not settled:
             return since
         number = since + 1
-        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, sealed([one.as_list() for one in said])))
+        self._db.execute("INSERT INTO news VALUES (?, ?)", (number, sealed([one.as_list() for one in settled])))
         if not number % 1_000:
             self._db.execute("DELETE FROM news WHERE id <= ?", (number - NEWS,))
         return number
@@ -124,9 +124,9 @@ class Tables:
         """Calls, under the next ids. ``offset`` is from the steady clock, by which they were put, to the calendar."""
         rows = []
         for call_id, put in enumerate(puts, account.next_id):
-            stored, at = Stored.of(put.kind, put.key, put.said), put.at + offset
+            stored, at = Stored.of(put.kind, put.key, put.payload), put.at + offset
             crc = stored.checksum(call_id, at, put.size)
-            rows.append((call_id, at, stored.kind, stored.key, stored.said, stored.moment, put.size, crc))
+            rows.append((call_id, at, stored.kind, stored.key, stored.body, stored.moment, put.size, crc))
             account.bytes += put.size
         self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
         account.next_id += len(rows)
@@ -134,16 +134,16 @@ class Tables:
 
     def write_notes(self, batch: Batch, account: Account, *, may_send: bool) -> list[Concluded]:
         """All of a batch that is no call; what it has settled."""
-        said = [conclude(account, outcome, [account.next_id + n], []) for n, (outcome, _) in enumerate(batch.refused)]
-        account.next_id += len(said)
-        account.accepted += len(said)
+        news = [conclude(account, outcome, [account.next_id + n], []) for n, (outcome, _) in enumerate(batch.refused)]
+        account.next_id += len(news)
+        account.accepted += len(news)
         for settled in (*batch.delivered.values(), *batch.lost):
-            said += self._settle(settled, account)
+            news += self._settle(settled, account)
         if batch.parts:
             parts = [(part[0], sealed(part)) for part in batch.parts]
             self._db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
         self.send_log.write(batch, account, may_send=may_send)
-        return said
+        return news
 
     def _settle(self, settled: Settled, account: Account) -> list[Concluded]:
         carriers, merged = settled.carriers, settled.merged
@@ -153,7 +153,7 @@ class Tables:
         for stretch in runs([*carriers, *merged]):
             within = "WHERE id BETWEEN ? AND ?"
             held, size = self._db.execute(f"SELECT count(*), {BYTES} FROM calls {within}", stretch).fetchone()
-            if held <= stretch[1] - stretch[0]:  # somebody has purged some
+            if held <= stretch[1] - stretch[0]:  # some were purged
                 there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", stretch)}
                 missing.update(set(range(stretch[0], stretch[1] + 1)) - there)
             if not settled.outcome.is_delivered:
@@ -234,7 +234,7 @@ class Tables:
         return [conclude(account, DAMAGED, ours, [])] if ours else []
 
     def strangers(self, account: Account) -> list[int]:
-        """Ids of rows that nobody was given: another program wrote them."""
+        """Ids of rows that no call was given: another program wrote them."""
         query = "SELECT id FROM calls WHERE id < 0 OR id >= ? ORDER BY id"
         return [row[0] for row in self._db.execute(query, (account.next_id,))]
 

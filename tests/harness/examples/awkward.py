@@ -70,7 +70,7 @@ ASKED = [
     (datetime, "utcoffset"), (datetime, "astimezone"), (datetime, "__ne__"),
     (date, "isoformat"),
 ]  # fmt: skip
-"""Those of them that a check asks: a value that fails in one is refused."""
+"""The methods among them that a check calls: a value that fails in one is refused."""
 
 
 def repr_is_never_asked(self: object) -> str:
@@ -171,14 +171,14 @@ class Lazy(Mapping[str, Any]):
 
 
 class Pairless(Lazy):
-    """Its items are no pairs."""
+    """A mapping whose items are no pairs."""
 
     def items(self) -> Any:
         return [1, 2, 3]
 
 
 class Endless(Lazy):
-    """It says that it has one property, and never stops giving them."""
+    """A mapping that says that it has one property, and never stops giving them."""
 
     def items(self) -> Any:
         while True:
@@ -186,7 +186,7 @@ class Endless(Lazy):
 
 
 class Late(Enum):
-    """Its value is fetched when it is asked for."""
+    """An enum whose value is fetched when it is asked for."""
 
     PRO = "pro"
 
@@ -220,7 +220,7 @@ class _Nameless(type):
 
 
 class Nameless(metaclass=_Nameless):
-    """Its class has a name that cannot be asked for."""
+    """A value whose class has a name that cannot be read."""
 
     __repr__ = repr_is_never_asked
 
@@ -235,12 +235,12 @@ ASKED_OF_NAMES = ["__len__", "__str__", "isascii", "strip"]
 
 
 def method(chance: Random) -> Any:
-    """One that raises, or returns anything."""
+    """A method that raises, or returns anything."""
     return fails(chance.choice(ERRORS)) if chance.random() < 0.5 else gives(chance.choice(RESULTS))
 
 
 def value(chance: Random) -> Any:
-    """One that misbehaves, nearly always."""
+    """A value that misbehaves, nearly always."""
     makes: list[Callable[[], Any]] = [
         lambda: with_method(*chance.choice(KINDS), method(chance)),
         lambda: with_method(*chance.choice(KINDS), method(chance)),
@@ -256,7 +256,7 @@ def value(chance: Random) -> Any:
 
 
 def mapping(chance: Random) -> Any:
-    """One that misbehaves."""
+    """A mapping that misbehaves when it is read."""
     makes: list[Callable[[], Any]] = [
         lambda: Lazy(chance.choice(ASKED_OF_MAPPINGS), chance.choice(ERRORS), {"plan": value(chance)}),
         lambda: Pairless("", ValueError),

@@ -37,7 +37,7 @@ class Shouted(str):
 
 
 class Count(int):
-    """A subclass of int."""
+    """A subclass of int, without methods of its own."""
 
 
 class Share(float):

@@ -33,7 +33,7 @@ class Side:
     name: str
     client: Callable[..., Any]
     quick: Any
-    """Settings for real time."""
+    """Settings for tests in real time."""
     events: str
     """The path of events; the next one is that of identifies."""
     identifies: str
@@ -48,7 +48,7 @@ class Side:
 
 
 def marks_in(body: Any) -> Iterator[tuple[str, int]]:
-    """Whose calls are in this request, and which of theirs, by the ``n`` that `Calls` puts into each."""
+    """The users whose calls are in this request, and which of theirs, by the ``n`` that `Calls` puts into each."""
     for call in body if isinstance(body, list) else [body]:
         said = call.get("metadata") or call.get("data") or {}
         if "n" in said:
@@ -102,7 +102,7 @@ class Calls:
 
     to: Side
     client: Any
-    """Of that side."""
+    """The client of that side, open."""
     log: Log
     letters: list[Any]
     model: Model = attrs.field(factory=Model)

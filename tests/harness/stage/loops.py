@@ -177,7 +177,7 @@ def threads(number: int, work: Callable[[int], object]) -> Iterator[Callable[[],
 
 
 def cancel_all_other_tasks() -> int:
-    """What an application does that wants to end "everything that runs". How many there were."""
+    """What an application does that wants to end "everything that runs". Gives how many there were."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.harness import judge
 from tests.harness.stage.loops import KEY, InProcess
 from userpilot_async import Receipt, Report, Settings, UserpilotClient
+from userpilot_async._runtime.database_files import DatabaseFile
 from userpilot_async.emulator import Emulator
 from userpilot_async.sqlite import SQLiteOutbox
 
@@ -63,6 +64,16 @@ async def sent(userpilot: UserpilotClient, within: float = 30.0) -> Report:
     assert report.complete, report
     judge.conservation(report.statistics)
     return report
+
+
+@contextmanager
+def private_connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database, whose files are made private, and confirmed, as the library does it."""
+    with closing(DatabaseFile(path)) as held, closing(sqlite3.connect(path, isolation_level=None)) as db:
+        held.make_private()
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # SQLite opens its files only now
+        held.confirm()
+        yield db
 
 
 def look_into(file: Path, query: str) -> list[Any]:

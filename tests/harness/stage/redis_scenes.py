@@ -94,7 +94,7 @@ class Books:
         return [json.loads(said)["metadata"]["mark"] for kind, _, _, _, said in calls if kind == b"track"]
 
     def lease(self) -> str:
-        """Who sends; nothing if nobody does."""
+        """The sender's lease; nothing if no process sends."""
         with self.server.client(decode_responses=True) as redis:
             return redis.get(self.key("lease")) or ""
 

@@ -105,7 +105,7 @@ class Network(httpx.AsyncBaseTransport):
 
 @attrs.define(eq=False, kw_only=True)
 class Rehearsal(Calls):
-    """See `rehearsal`."""
+    """A scene on virtual time: see `rehearsal`."""
 
     emulator: Emulator
     network: Network
@@ -258,7 +258,7 @@ PATIENCE = 15.0  # real seconds for a few backoffs of at most 1, 2 and 4 s
 
 @attrs.define(eq=False, kw_only=True)
 class OnSockets(Calls):
-    """See `on_sockets`."""
+    """A scene on real sockets: see `on_sockets`."""
 
     server: Any
 

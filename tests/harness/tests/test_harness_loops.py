@@ -1,4 +1,4 @@
-"""That `LOOP` in the environment chooses the loop, of tests and of the programs they start."""
+"""The variable `LOOP` in the environment chooses the loop, of tests and of the programs they start."""
 
 from __future__ import annotations
 

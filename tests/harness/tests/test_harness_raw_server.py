@@ -129,7 +129,7 @@ def test_reset_before_read_resets_and_applies_nothing() -> None:
 
 
 def test_httpx_may_see_a_reset_as_a_disconnection(client: httpx.Client) -> None:
-    """It sends the body apart from the headers; if that fails with the reset, nobody is told, and reading finds an end.
+    """The body goes apart from the headers; if that fails with the reset, httpx is silent, and reading finds an end.
 
     So neither the exception's type nor its words tell a reset from a close.
     """

@@ -21,6 +21,7 @@ import pytest
 
 from tests.harness.emulator_thread import emulator_thread
 from tests.harness.processes import REPOSITORY, emptied
+from tests.harness.redis_server import RedisServer
 from userpilot_async import Settings, UserpilotClient
 from userpilot_async._userpilot.calls import from_dict
 from userpilot_async.cli import cli
@@ -140,6 +141,7 @@ def run_apart(environment: Env) -> Run:
 
 Calls = Sequence["dict[str, Any]"]
 NOBODY = "http://127.0.0.1:9"  # the discard port: what is not to be sent is not
+MARKED, OTHER = "MARKED-person-1", "other-person-2"  # the person who is erased, and one who is not
 
 
 def url_of(where: Path | str, **options: str) -> str:
@@ -147,6 +149,19 @@ def url_of(where: Path | str, **options: str) -> str:
     if isinstance(where, Path):
         where, options = f"sqlite:///{where}", {"durability": "process", **options}
     return f"{where}{'&' if '?' in where else '?'}{urlencode(options)}"
+
+
+def waiting(server: RedisServer) -> list[tuple[int, dict[str, Any]]]:
+    """Ids of calls in the log, and what they say."""
+    with server.client() as redis:
+        entries: Any = redis.xrange("{userpilot_async}:log")
+    return [(int(key.split(b"-")[0]), json.loads(fields[b"c"].split(b"\n", 4)[4])) for key, fields in entries]
+
+
+def client_of(where: Path | str, base_url: str = NOBODY, sender: str = "true", **options: Any) -> UserpilotClient:
+    """A client of the outbox, which gives up at once when it is closed; ``options`` are settings."""
+    settings = Settings(close_timeout=0.1, **options)
+    return UserpilotClient(KEY, base_url=base_url, outbox=url_of(where, sender=sender), settings=settings)
 
 
 def fill(where: Path | str, calls: Calls, *, base_url: str = NOBODY, key: str = KEY, to: str = "userpilot") -> None:
@@ -194,6 +209,13 @@ def wait_until(holds: Callable[[], bool], within: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"it did not happen within {within} s"
         time.sleep(0.01)  # between two looks
+
+
+async def until(holds: Callable[[], bool], within: float = 20.0) -> None:
+    """Wait in a loop until a condition holds."""
+    with anyio.fail_after(within):
+        while not holds():
+            await anyio.sleep(0.01)  # between two checks
 
 
 @pytest.fixture

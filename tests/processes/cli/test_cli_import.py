@@ -229,7 +229,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(invoke: Invoke, path: Path) -> 
 
 
 def test_a_dry_run_does_not_mix_its_files_with_others(invoke: Invoke, path: Path, tmp_path: Path) -> None:
-    """Whoever uploads by hand what lies there would upload an older run's files, too."""
+    """To upload by hand what lies there would upload an older run's files, too."""
     written(path, [event()])
     folder = tmp_path / "out"
 

@@ -11,24 +11,31 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import click.testing
-import httpx
 import pytest
 
 from tests.harness import judge
 from tests.harness.emulator_thread import emulator_thread
 from tests.harness.processes import REPOSITORY, python
-from tests.harness.raw_server import RefusedPort
 from tests.harness.redis_server import ClusterNode, RedisServer
-from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, track, url_of, wait_until
-from userpilot_async import Settings, UserpilotClient
-from userpilot_async._outbox.admin import PurgeReport, Subject
+from tests.processes.cli.conftest import (
+    KEY,
+    MARKED,
+    NOBODY,
+    OTHER,
+    client_of,
+    fill,
+    identify,
+    lose,
+    track,
+    until,
+    wait_until,
+    waiting,
+)  # fmt: skip
 from userpilot_async.cli._exits import Exit
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.redis._purge import AT_ONCE
 
 Invoke = Callable[..., click.testing.Result]
-MARKED = "MARKED-person-1"
-OTHER = "other-person-2"
 
 
 def shown(invoke: Invoke, url: str) -> dict[str, Any]:
@@ -40,13 +47,6 @@ def shown(invoke: Invoke, url: str) -> dict[str, Any]:
 
 def dead(invoke: Invoke, url: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in invoke("outbox", "dead", url, "--json").stdout.splitlines()]
-
-
-def waiting(server: RedisServer) -> list[tuple[int, dict[str, Any]]]:
-    """Ids of calls in the log, and what they say."""
-    with server.client() as redis:
-        entries: Any = redis.xrange("{userpilot_async}:log")
-    return [(int(key.split(b"-")[0]), json.loads(fields[b"c"].split(b"\n", 4)[4])) for key, fields in entries]
 
 
 def spoil_lost(server: RedisServer, at: int) -> None:
@@ -329,7 +329,7 @@ def test_a_live_sender_delivers_what_is_retried_beside_it(invoke: Invoke, redis_
 async def test_after_a_restart_of_redis_a_retry_is_no_loss_to_those_who_were_there_before(
     invoke: Invoke, own_redis: Callable[..., RedisServer]
 ) -> None:
-    """Who writes first begins a new generation: those who come back must not take the new calls for the old ones."""
+    """The first to write begins a new generation: those who come back must not take the new calls for the old ones."""
     server = own_redis(durable=True)
     await anyio.to_thread.run_sync(lose, server.url, [track(serial=number) for number in range(3)])
     async with client_of(server.url, sender="false") as putter:
@@ -371,22 +371,6 @@ def test_a_person_is_erased_from_waiting_and_lost_calls_and_from_the_memory_of_r
     assert [5, 6] == [id for id, _ in waiting(redis_server)]
 
 
-def test_nobody_else_is_touched(invoke: Invoke, redis_url: str, redis_server: RedisServer) -> None:
-    """Ids that begin or end alike, a company of the same name, a property with the id in it."""
-    others = [
-        track(MARKED + "1"), track("x" + MARKED), {"type": "identify_company", "company_id": MARKED, "metadata": {}},
-        {**track(OTHER), "metadata": {"invited_by": MARKED}}, identify(OTHER, {"id": MARKED}), track(f"e:{MARKED}"),
-    ]  # fmt: skip
-    fill(redis_url, others)
-    before = waiting(redis_server)
-
-    result = invoke("outbox", "purge", redis_url, "--user", MARKED, "--yes")
-
-    assert "erased: 0 calls that waited, 0 lost, 0 damaged" in result.output
-    assert "named the company" not in result.output
-    assert before == waiting(redis_server)
-
-
 def test_a_company_is_erased_and_users_calls_that_name_it_are_counted_and_left(
     invoke: Invoke, redis_url: str, redis_server: RedisServer
 ) -> None:
@@ -409,24 +393,6 @@ def identify_company(company: str) -> dict[str, Any]:
     return {"type": "identify_company", "company_id": company, "metadata": {"seats": 2}}
 
 
-def test_at_parcelvoy_a_person_is_known_by_either_id_and_the_other_one_is_told(
-    invoke: Invoke, redis_url: str, redis_server: RedisServer
-) -> None:
-    calls: list[dict[str, Any]] = [
-        {"type": "track", "name": "Opened", "external_id": "p1"},
-        {"type": "track", "name": "Opened", "anonymous_id": "p1"},
-        {"type": "alias", "anonymous_id": "a-77", "external_id": "p1"},
-        {"type": "track", "name": "Opened", "anonymous_id": "a-77"},
-    ]
-    fill(redis_url, calls, to="parcelvoy")
-
-    result = invoke("outbox", "purge", redis_url, "--user", "p1", "--yes")
-
-    assert "erased: 3 calls that waited" in result.output
-    assert "the same calls name a-77" in result.output
-    assert [3] == [id for id, _ in waiting(redis_server)]
-
-
 def test_damaged_calls_in_which_the_id_stands_go_too_and_others_are_counted(
     invoke: Invoke, redis_url: str, redis_server: RedisServer
 ) -> None:
@@ -441,104 +407,6 @@ def test_damaged_calls_in_which_the_id_stands_go_too_and_others_are_counted(
 
     assert "1 lost" in result.output
     assert "1 damaged row is left, whose owner is unknown" in result.output
-
-
-# ── beside live processes ──
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not holds():
-            await anyio.sleep(0.01)  # between two looks
-
-
-def client_of(url: str, base_url: str = NOBODY, sender: str = "true", **options: Any) -> UserpilotClient:
-    settings = Settings(close_timeout=0.1, **options)
-    return UserpilotClient(KEY, base_url=base_url, outbox=url_of(url, sender=sender), settings=settings)
-
-
-async def purged(url: str, user: str) -> PurgeReport:
-    return await anyio.to_thread.run_sync(RedisOutbox(url).admin().purge, Subject("user", user))
-
-
-@pytest.mark.anyio
-async def test_live_processes_hear_of_it(redis_url: str) -> None:
-    with RefusedPort() as nobody:
-        async with client_of(redis_url, nobody.url) as sender, client_of(redis_url, nobody.url) as putter:
-            receipt = await putter.track(MARKED, "Opened")
-            await putter.track(OTHER, "Opened")
-            await purged(redis_url, MARKED)
-            await until(lambda: sender.statistics().dropped == putter.statistics().dropped == 1)
-
-            assert ("dropped", "purged") == (receipt.status, receipt.reason)
-            assert 1 == sender.statistics().pending == putter.statistics().pending
-            judge.conservation(sender.statistics())
-            judge.conservation(putter.statistics())
-
-
-@pytest.mark.night
-@pytest.mark.anyio
-async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(redis_url: str) -> None:
-    with emulator_thread() as server:
-        async with client_of(redis_url, server) as sender:
-            for number in range(60):
-                await sender.identify(MARKED if number == 30 else f"u{number}", {"number": number})
-            with anyio.fail_after(20):
-                while not sender.statistics().submitted:
-                    await sender.flush(0.01)
-            await purged(redis_url, MARKED)
-            report = await sender.flush(30)
-
-            seen = report.statistics
-            assert report.complete
-            assert (60, 59, 1, 0) == (seen.accepted, seen.delivered, seen.dropped, seen.submitted)
-            judge.conservation(seen)
-
-
-@pytest.mark.anyio
-async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(redis_url: str) -> None:
-    users = [f"user-{number}" for number in range(5)]
-    seen = {"purged": 0, "retried": 0, "lost": 0}
-    outbox = RedisOutbox(redis_url)
-    with emulator_thread("--latency", "0.02", "--rate-limit", "60000") as server:
-        fault = {"path": "/v1/track", "user_id": users[0], "status": 422, "times": None}
-        httpx.post(f"{server}/__emulator__/faults", json=fault, trust_env=False).raise_for_status()
-        async with client_of(redis_url, server, track_per_minute=60_000, burst=10_000) as sender:
-            for turn in range(60):
-                for user in users:
-                    await sender.track(user, "Opened", {"turn": turn})
-                if not turn % 3:
-                    seen["purged"] += (await purged(redis_url, users[turn % 5])).waiting
-                if turn % 3 == 1:
-                    seen["retried"] += (await anyio.to_thread.run_sync(outbox.admin().retry)).calls
-                now = await anyio.to_thread.run_sync(outbox.admin().inspect)
-                assert now.account.waiting >= 0
-                judge.conservation(sender.statistics())
-            assert (await sender.flush(30)).complete
-            seen["retried"] += (await anyio.to_thread.run_sync(outbox.admin().retry)).calls
-            while outbox.admin().inspect().account.waiting:  # the sender hears of them by looking
-                await anyio.sleep(0.02)
-
-    account = outbox.admin().inspect().account
-    seen["lost"] = account.dead.get("invalid", 0)
-    judge.happened(seen, "purged", "retried", "lost")
-    assert 300 + seen["retried"] == account.accepted
-    assert (0, 0) == (account.waiting, account.bytes)
-    assert seen["purged"] == account.dropped["purged"]
-
-
-def test_a_live_sender_is_named_as_what_may_still_send_them(invoke: Invoke, redis_url: str) -> None:
-    said: list[str] = []
-
-    async def beside() -> None:
-        async with client_of(redis_url) as sender:
-            await until(lambda: sender.statistics().is_sender)
-            purge = partial(invoke, "outbox", "purge", redis_url, "--user", "u1", "--yes")
-            said.append((await anyio.to_thread.run_sync(purge)).stderr)
-
-    anyio.run(beside)
-
-    assert "sends: calls that it has in memory may still be sent" in said[0]
 
 
 # ── rebind ──

@@ -1,10 +1,10 @@
-"""`userpilot-async outbox purge`: a person is erased from everything that is in the file, or has been."""
+"""`userpilot-async outbox purge`: a person is erased from everything that is in the outbox, or has been."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import attrs
 import click.testing
 import httpx
 import pytest
@@ -19,16 +20,16 @@ import pytest
 from tests.harness import judge
 from tests.harness.emulator_thread import emulator_thread
 from tests.harness.raw_server import RefusedPort
-from tests.processes.cli.conftest import KEY, NOBODY, fill, identify, lose, track
-from userpilot_async import Settings, UserpilotClient
+from tests.harness.redis_server import RedisServer
+from tests.processes.cli.conftest import MARKED, OTHER, client_of, fill, identify, lose, track, until, waiting
+from userpilot_async import UserpilotClient
 from userpilot_async._calls.stored import sealed, unsealed
-from userpilot_async._outbox.admin import Subject
+from userpilot_async._outbox.admin import OutboxAdmin, PurgeReport, Subject
 from userpilot_async.cli._exits import Exit
+from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite._admin import SQLiteAdmin
 
 Invoke = Callable[..., click.testing.Result]
-MARKED = "MARKED-person-1"
-OTHER = "other-person-2"
 PARTS = [(1, "ACME-9"), (2, "else")]
 
 
@@ -90,21 +91,6 @@ def test_what_waited_is_dropped_and_the_account_balances(invoke: Invoke, path: P
     assert account.bytes == sum(row[6] for row in rows(path, "calls"))
 
 
-def test_nobody_else_is_touched(invoke: Invoke, path: Path) -> None:
-    """Ids that begin or end alike, a company of the same name, a property with the id in it."""
-    others = [
-        track(MARKED + "1"), track("x" + MARKED), {"type": "identify_company", "company_id": MARKED, "metadata": {}},
-        {**track(OTHER), "metadata": {"invited_by": MARKED}}, identify(OTHER, {"id": MARKED}), track(f"e:{MARKED}"),
-    ]  # fmt: skip
-    fill(path, others)
-    before = rows(path, "calls")
-
-    result = invoke("outbox", "purge", path, "--user", MARKED, "--yes")
-
-    assert "erased: 0 calls that waited, 0 lost, 0 damaged" in result.output
-    assert before == rows(path, "calls")
-
-
 def test_a_company_goes_with_what_identifies_of_users_say_of_it_and_those_stay(invoke: Invoke, path: Path) -> None:
     company = {"id": "ACME-9", "name": "ACME-9 Ltd"}
     lose(path, [identify(OTHER, company, lost=True)])
@@ -125,23 +111,6 @@ def test_a_company_goes_with_what_identifies_of_users_say_of_it_and_those_stay(i
     said = [identify(OTHER, lost=True), identify(OTHER, plan="pro"), identify(OTHER, {"id": "else"})]
     assert said == [call for call in calls if call["type"] == "identify"]
     assert 1 == sum(call["type"] == "track" for call in calls)
-
-
-def test_at_parcelvoy_a_person_is_known_by_either_id_and_the_other_one_is_told(invoke: Invoke, path: Path) -> None:
-    calls: list[dict[str, Any]] = [
-        {"type": "track", "name": "Opened", "external_id": "p1"},
-        {"type": "track", "name": "Opened", "anonymous_id": "p1"},
-        {"type": "alias", "anonymous_id": "a-77", "external_id": "p1"},
-        {"type": "track", "name": "Opened", "anonymous_id": "a-77"},
-        {"type": "identify", "external_id": "e:p1", "data": {}},
-    ]
-    fill(path, calls, to="parcelvoy")
-
-    result = invoke("outbox", "purge", path, "--user", "p1", "--yes")
-
-    assert "erased: 3 calls that waited" in result.output
-    assert "the same calls name a-77" in result.output
-    assert ['"a:a-77"', '"e:e:p1"'] == [row[3] for row in rows(path, "calls")]
 
 
 def test_a_damaged_row_that_nobody_has_noticed_yet_goes_too(invoke: Invoke, path: Path) -> None:
@@ -179,18 +148,7 @@ def test_quarantined_files_are_named_and_not_touched(invoke: Invoke, path: Path)
     assert "quarantined files are not touched: events.db.damaged-1" in result.stderr
 
 
-# ── beside live processes ──
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not holds():
-            await anyio.sleep(0.01)  # between two looks
-
-
-def client_of(path: Path, base_url: str = NOBODY, **options: Any) -> UserpilotClient:
-    settings = Settings(close_timeout=0.1, **options)
-    return UserpilotClient(KEY, base_url=base_url, outbox=f"sqlite:///{path}?durability=process", settings=settings)
+# ── the same in a file and in Redis ──
 
 
 def seen_at(url: str, what: str) -> list[dict[str, Any]]:
@@ -199,146 +157,223 @@ def seen_at(url: str, what: str) -> list[dict[str, Any]]:
         return items
 
 
-async def purged(path: Path, user: str) -> Any:
-    return await anyio.to_thread.run_sync(partial(SQLiteAdmin(path).purge, Subject("user", user)))
+@attrs.frozen
+class Place:
+    """A place where calls wait, a purge of it, and a view into it."""
+
+    where: Path | str
+    admin: OutboxAdmin
+    waiting: Callable[[], Sequence[tuple[Any, ...]]]
+    """The calls that wait, with their ids in front."""
+
+    async def purged(self, user: str) -> PurgeReport:
+        return await anyio.to_thread.run_sync(self.admin.purge, Subject("user", user))
 
 
-@pytest.mark.anyio
-async def test_live_processes_hear_of_it(path: Path) -> None:
-    with RefusedPort() as nobody:
-        async with client_of(path, nobody.url) as sender, client_of(path, nobody.url) as putter:
-            receipt = await putter.track(MARKED, "Opened")
-            await putter.track(OTHER, "Opened")
-            await purged(path, MARKED)
-            await until(lambda: sender.statistics().dropped == putter.statistics().dropped == 1)
-
-            assert ("dropped", "purged") == (receipt.status, receipt.reason)
-            assert 1 == sender.statistics().pending == putter.statistics().pending
-            judge.conservation(sender.statistics())
-            judge.conservation(putter.statistics())
-    assert [] == holding(path)
+async def with_a_job(userpilot: UserpilotClient) -> None:
+    """Have the calls of 60 users, one of them to be purged, go into a background job."""
+    for number in range(60):
+        await userpilot.identify(MARKED if number == 30 else f"u{number}", {"number": number})
+    with anyio.fail_after(20):
+        while not userpilot.statistics().submitted:
+            await userpilot.flush(0.01)
 
 
-@pytest.mark.anyio
-async def test_a_sender_that_has_merged_what_is_purged_goes_on_and_its_account_balances(path: Path) -> None:
-    """Its row may still go out: it is in the sender's memory."""
-    with emulator_thread("--latency", "0.3") as url:
-        async with client_of(path, url, flush_interval=2.0) as sender:
-            for number in range(3):
-                await sender.identify(MARKED, {"number": number})
-            await until(lambda: sender.statistics().merged == 2)
-            erased = await purged(path, MARKED)
-            await until(lambda: sender.statistics().dropped == 3)
-            judge.conservation(sender.statistics())
-            await sender.track(OTHER, "Opened")
-            report = await sender.flush(20)
+class Purges:
+    """Purges that are the same wherever the calls wait; a subclass says where."""
 
-            assert 3 == erased.waiting
-            assert report.complete
-            seen = report.statistics
-            assert (4, 1, 3, 0, 0) == (seen.accepted, seen.delivered, seen.dropped, seen.merged, seen.pending)
-            judge.conservation(seen)
-    assert [] == holding(path)
+    def test_nobody_else_is_touched(self, invoke: Invoke, place: Place) -> None:
+        """Ids that begin or end alike, a company of the same name, a property with the id in it."""
+        others = [
+            track(MARKED + "1"), track("x" + MARKED), track(f"e:{MARKED}"), identify(OTHER, {"id": MARKED}),
+            {"type": "identify_company", "company_id": MARKED, "metadata": {}},
+            {**track(OTHER), "metadata": {"invited_by": MARKED}},
+        ]  # fmt: skip
+        fill(place.where, others)
+        before = place.waiting()
 
+        result = invoke("outbox", "purge", place.where, "--user", MARKED, "--yes")
 
-@pytest.mark.anyio
-async def test_calls_of_which_a_request_is_under_way_are_settled_once(path: Path) -> None:
-    with emulator_thread("--latency", "0.5") as url:
-        async with client_of(path, url) as sender:
-            await sender.track(MARKED, "Opened")
-            await until(lambda: sender.statistics().in_flight == 1)
-            await purged(path, MARKED)
-            report = await sender.flush(20)
-            await until(lambda: sender.statistics().in_flight == 0)
+        assert "erased: 0 calls that waited, 0 lost, 0 damaged" in result.output
+        assert "named the company" not in result.output
+        assert before == place.waiting()
 
-            assert (1, 0, 1) == (report.statistics.accepted, report.statistics.delivered, report.statistics.dropped)
-            judge.conservation(sender.statistics())
+    def test_at_parcelvoy_a_person_is_known_by_either_id_and_the_other_one_is_told(
+        self, invoke: Invoke, place: Place
+    ) -> None:
+        calls: list[dict[str, Any]] = [
+            {"type": "track", "name": "Opened", "external_id": "p1"},
+            {"type": "track", "name": "Opened", "anonymous_id": "p1"},
+            {"type": "alias", "anonymous_id": "a-77", "external_id": "p1"},
+            {"type": "track", "name": "Opened", "anonymous_id": "a-77"},
+            {"type": "identify", "external_id": "e:p1", "data": {}},
+        ]
+        fill(place.where, calls, to="parcelvoy")
 
+        result = invoke("outbox", "purge", place.where, "--user", "p1", "--yes")
 
-@pytest.mark.anyio
-async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(path: Path) -> None:
-    with emulator_thread() as url:
-        async with client_of(path, url) as sender:
-            for number in range(60):
-                await sender.identify(MARKED if number == 30 else f"u{number}", {"number": number})
-            with anyio.fail_after(20):
-                while not sender.statistics().submitted:
-                    await sender.flush(0.01)
-            await purged(path, MARKED)
-            report = await sender.flush(30)
+        assert "erased: 3 calls that waited" in result.output
+        assert "the same calls name a-77" in result.output
+        assert [3, 4] == [call[0] for call in place.waiting()]
 
-            seen = report.statistics
-            assert report.complete
-            assert (60, 59, 1, 0) == (seen.accepted, seen.delivered, seen.dropped, seen.submitted)
-            judge.conservation(seen)
+    def test_a_live_sender_is_named_as_what_may_still_send_them(self, invoke: Invoke, place: Place) -> None:
+        said: list[str] = []
 
+        async def beside() -> None:
+            async with client_of(place.where) as sender:
+                await until(lambda: sender.statistics().is_sender)
+                purge = partial(invoke, "outbox", "purge", place.where, "--user", "u1", "--yes")
+                said.append((await anyio.to_thread.run_sync(purge)).stderr)
 
-@pytest.mark.night
-@pytest.mark.anyio
-async def test_the_next_sender_takes_a_job_over_from_which_a_row_was_purged(path: Path) -> None:
-    with emulator_thread() as url:
-        async with client_of(path, url) as first:
-            for number in range(60):
-                await first.identify(MARKED if number == 30 else f"u{number}", {"number": number})
-            with anyio.fail_after(20):
-                while not first.statistics().submitted:
-                    await first.flush(0.01)
-            await first.aclose(0.0)
-        await purged(path, MARKED)
-        await until(lambda: [job["status"] for job in seen_at(url, "jobs")] == ["completed"])
-        async with client_of(path, url) as second:
-            report = await second.flush(30)
+        anyio.run(beside)
 
-            seen = report.statistics
-            assert report.complete
-            assert (60, 59, 1) == (seen.accepted, seen.delivered, seen.dropped)
-            assert 0 == seen.requests.get("bulk_users", 0)
-            judge.conservation(seen)
+        assert "sends: calls that it has in memory may still be sent" in said[0]
 
+    @pytest.mark.anyio
+    async def test_live_processes_hear_of_it(self, place: Place) -> None:
+        with RefusedPort() as nobody:
+            async with client_of(place.where, nobody.url) as sender, client_of(place.where, nobody.url) as putter:
+                receipt = await putter.track(MARKED, "Opened")
+                await putter.track(OTHER, "Opened")
+                await place.purged(MARKED)
+                await until(lambda: sender.statistics().dropped == putter.statistics().dropped == 1)
 
-@pytest.mark.night
-@pytest.mark.anyio
-async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(path: Path) -> None:
-    users = [f"user-{number}" for number in range(5)]
-    seen = {"purged": 0, "retried": 0, "lost": 0}
-    with emulator_thread("--latency", "0.02", "--rate-limit", "60000") as url:
-        fault = {"path": "/v1/track", "user_id": users[0], "status": 422, "times": None}
-        httpx.post(f"{url}/__emulator__/faults", json=fault, trust_env=False).raise_for_status()
-        async with client_of(path, url, track_per_minute=60_000, burst=10_000) as sender:
-            for turn in range(60):
-                for user in users:
-                    await sender.track(user, "Opened", {"turn": turn})
-                if not turn % 3:
-                    seen["purged"] += (await purged(path, users[turn % 5])).waiting
-                if turn % 3 == 1:
-                    seen["retried"] += (await anyio.to_thread.run_sync(SQLiteAdmin(path).retry)).calls
-                now = await anyio.to_thread.run_sync(SQLiteAdmin(path).inspect)
-                assert now.account.waiting >= 0
+                assert ("dropped", "purged") == (receipt.status, receipt.reason)
+                assert 1 == sender.statistics().pending == putter.statistics().pending
                 judge.conservation(sender.statistics())
-            assert (await sender.flush(30)).complete
-            seen["retried"] += (await anyio.to_thread.run_sync(SQLiteAdmin(path).retry)).calls
-            while SQLiteAdmin(path).inspect().account.waiting:  # the sender hears of them by looking
-                await anyio.sleep(0.02)
+                judge.conservation(putter.statistics())
 
-    account = SQLiteAdmin(path).inspect().account
-    seen["lost"] = account.dead.get("invalid", 0)
-    judge.happened(seen, "purged", "retried", "lost")
-    assert 300 + seen["retried"] == account.accepted
-    assert (0, 0) == (account.waiting, account.bytes)
-    assert seen["purged"] == account.dropped["purged"]
-    with closing(sqlite3.connect(path)) as db:
-        assert [("ok",)] == db.execute("PRAGMA integrity_check").fetchall()
-        assert [(0,)] == db.execute("SELECT count(*) FROM calls").fetchall()
+    @pytest.mark.anyio
+    async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(self, place: Place) -> None:
+        with emulator_thread() as url:
+            async with client_of(place.where, url) as sender:
+                await with_a_job(sender)
+                await place.purged(MARKED)
+                report = await sender.flush(30)
+
+                seen = report.statistics
+                assert report.complete
+                assert (60, 59, 1, 0) == (seen.accepted, seen.delivered, seen.dropped, seen.submitted)
+                judge.conservation(seen)
+
+    @pytest.mark.anyio
+    async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(
+        self, place: Place
+    ) -> None:
+        users, admin = [f"user-{number}" for number in range(5)], place.admin
+        seen = {"purged": 0, "retried": 0, "lost": 0}
+        with emulator_thread("--latency", "0.02", "--rate-limit", "60000") as url:
+            fault = {"path": "/v1/track", "user_id": users[0], "status": 422, "times": None}
+            httpx.post(f"{url}/__emulator__/faults", json=fault, trust_env=False).raise_for_status()
+            async with client_of(place.where, url, track_per_minute=60_000, burst=10_000) as sender:
+                for turn in range(60):
+                    for user in users:
+                        await sender.track(user, "Opened", {"turn": turn})
+                    if not turn % 3:
+                        seen["purged"] += (await place.purged(users[turn % 5])).waiting
+                    if turn % 3 == 1:
+                        seen["retried"] += (await anyio.to_thread.run_sync(admin.retry)).calls
+                    now = await anyio.to_thread.run_sync(admin.inspect)
+                    assert now.account.waiting >= 0
+                    judge.conservation(sender.statistics())
+                assert (await sender.flush(30)).complete
+                seen["retried"] += (await anyio.to_thread.run_sync(admin.retry)).calls
+                await until(lambda: not admin.inspect().account.waiting)  # the sender hears of them by polling
+
+        account = admin.inspect().account
+        seen["lost"] = account.dead.get("invalid", 0)
+        judge.happened(seen, "purged", "retried", "lost")
+        assert 300 + seen["retried"] == account.accepted
+        assert (0, 0) == (account.waiting, account.bytes)
+        assert seen["purged"] == account.dropped["purged"]
 
 
-def test_a_live_sender_is_named_as_what_may_still_send_them(invoke: Invoke, path: Path) -> None:
-    said: list[str] = []
+class TestInAFile(Purges):
+    """Purges of a SQLite file, beside clients that have it open."""
 
-    async def beside() -> None:
-        async with client_of(path):
-            result = await anyio.to_thread.run_sync(lambda: invoke("outbox", "purge", path, "--user", "u1", "--yes"))
-            said.append(result.stderr)
+    @pytest.fixture
+    def place(self, path: Path) -> Place:
+        return Place(path, SQLiteAdmin(path), partial(rows, path, "calls"))
 
-    anyio.run(beside)
+    @pytest.mark.anyio
+    async def test_live_processes_hear_of_it(self, place: Place) -> None:
+        await super().test_live_processes_hear_of_it(place)
 
-    assert "sends: calls that it has in memory may still be sent" in said[0]
+        assert [] == holding(Path(place.where))
+
+    @pytest.mark.night
+    @pytest.mark.anyio
+    async def test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(
+        self, place: Place
+    ) -> None:
+        await super().test_under_purges_and_retries_beside_a_live_sender_the_account_always_balances(place)
+
+        with closing(sqlite3.connect(place.where)) as db:
+            assert [("ok",)] == db.execute("PRAGMA integrity_check").fetchall()
+            assert [(0,)] == db.execute("SELECT count(*) FROM calls").fetchall()
+
+    @pytest.mark.anyio
+    async def test_a_sender_that_has_merged_what_is_purged_goes_on_and_its_account_balances(self, place: Place) -> None:
+        """The person's row may still go out: it is in the sender's memory."""
+        with emulator_thread("--latency", "0.3") as url:
+            async with client_of(place.where, url, flush_interval=2.0) as sender:
+                for number in range(3):
+                    await sender.identify(MARKED, {"number": number})
+                await until(lambda: sender.statistics().merged == 2)
+                erased = await place.purged(MARKED)
+                await until(lambda: sender.statistics().dropped == 3)
+                judge.conservation(sender.statistics())
+                await sender.track(OTHER, "Opened")
+                report = await sender.flush(20)
+
+                assert 3 == erased.waiting
+                assert report.complete
+                seen = report.statistics
+                assert (4, 1, 3, 0, 0) == (seen.accepted, seen.delivered, seen.dropped, seen.merged, seen.pending)
+                judge.conservation(seen)
+        assert [] == holding(Path(place.where))
+
+    @pytest.mark.anyio
+    async def test_calls_of_which_a_request_is_under_way_are_settled_once(self, place: Place) -> None:
+        with emulator_thread("--latency", "0.5") as url:
+            async with client_of(place.where, url) as sender:
+                await sender.track(MARKED, "Opened")
+                await until(lambda: sender.statistics().in_flight == 1)
+                await place.purged(MARKED)
+                report = await sender.flush(20)
+                await until(lambda: sender.statistics().in_flight == 0)
+
+                seen = report.statistics
+                assert (1, 0, 1) == (seen.accepted, seen.delivered, seen.dropped)
+                judge.conservation(sender.statistics())
+
+    @pytest.mark.night
+    @pytest.mark.anyio
+    async def test_the_next_sender_takes_a_job_over_from_which_a_row_was_purged(self, place: Place) -> None:
+        with emulator_thread() as url:
+            async with client_of(place.where, url) as first:
+                await with_a_job(first)
+                await first.aclose(0.0)
+            await place.purged(MARKED)
+            await until(lambda: [job["status"] for job in seen_at(url, "jobs")] == ["completed"])
+            async with client_of(place.where, url) as second:
+                report = await second.flush(30)
+
+                seen = report.statistics
+                assert report.complete
+                assert (60, 59, 1) == (seen.accepted, seen.delivered, seen.dropped)
+                assert 0 == seen.requests.get("bulk_users", 0)
+                judge.conservation(seen)
+
+
+class TestInRedis(Purges):
+    """Purges of an outbox in Redis, beside clients that have it open."""
+
+    @pytest.fixture
+    def place(self, redis_url: str, redis_server: RedisServer) -> Place:
+        return Place(redis_url, RedisOutbox(redis_url).admin(), partial(waiting, redis_server))
+
+    @pytest.mark.night
+    @pytest.mark.anyio
+    async def test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(self, place: Place) -> None:
+        await super().test_a_row_in_a_background_job_is_purged_and_the_job_settles_the_others(place)

@@ -75,7 +75,8 @@ def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
                         worker.wait()
                         kills += 1
                         continue
-                assert 0 == worker.wait(120), worker.output
+                # All that the others have left undone: on a busy machine, nearly all of it.
+                assert 0 == worker.wait(120 + 3 * FILES), worker.output
                 said = dict(line.split(" ", 2)[1:] for line in worker.output.splitlines() if line.startswith("SAID "))
                 break
         entries = applied(url)

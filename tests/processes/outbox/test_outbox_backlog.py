@@ -33,7 +33,7 @@ USERS = 5_000
 
 
 class ListeningOutbox(SQLiteOutbox):
-    """Remembers who opened it."""
+    """An outbox that remembers its opening."""
 
     async def open(self, opening: Opening) -> None:
         self.opening = opening

@@ -117,7 +117,7 @@ async def test_row_53_on_a_full_disk_new_calls_are_refused_and_deliveries_are_re
 
 @ON_ASYNCIO
 async def test_row_53_calls_that_fill_the_disk_themselves_are_all_delivered(small_disk: Path) -> None:
-    """Nobody sends at first. The disk is full of calls when a sender comes, and it gets rid of all of them."""
+    """No process sends at first. The disk is full of calls when a sender comes, and it gets rid of all of them."""
     emulator = an_emulator()
     file = small_disk / "outbox" / "events.db"
     async with with_file(file) as userpilot:
@@ -280,7 +280,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 async def an_outbox(folder: Path) -> Path:
-    """One with three calls, of somebody without rights."""
+    """An outbox with three calls, owned by a user without rights."""
     file = folder / "outbox" / "events.db"
     async with with_file(file, base_url=UNREACHABLE) as userpilot:
         await put(userpilot, range(3))

@@ -238,7 +238,7 @@ def hold_with_the_turn(one: Host, worker: Worker) -> None:
 
 
 def taken_by(file: Path, pid: int) -> bool:
-    """This process holds the lock for writing, as the system knows."""
+    """True if the system shows that the process holds the lock for writing."""
     inode = file.with_name(file.name + ".lock").stat().st_ino
     for line in Path("/proc/locks").read_text().splitlines():
         words = line.replace("->", "").split()

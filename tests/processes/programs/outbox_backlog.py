@@ -19,7 +19,7 @@ SENT = 1_000  # calls that are delivered before the memory is looked at
 
 
 def memory() -> int:
-    """Resident bytes, now."""
+    """Resident bytes of this process, now."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -22,7 +22,7 @@ LAST = 60.0  # seconds for the last process to send what the others have left
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
-    """Its value, as soon as that is true."""
+    """Wait until the condition holds; gives its value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s"
@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> 
 
 @attrs.define
 class Worker:
-    """One process, and what it has written down."""
+    """A process, and what it has written down."""
 
     slot: str
     program: Program
@@ -55,7 +55,7 @@ class Worker:
 
     @property
     def sends(self) -> bool:
-        """It was the sender when it looked last."""
+        """True if the process was the sender when it last checked."""
         said = self.notes("sends")
         return bool(said) and said[-1][0] == "1"
 
@@ -76,8 +76,12 @@ class Worker:
 class Host:
     """The processes of one file."""
 
+    runs = "outbox_worker"
+    """The program of each process."""
+
     def __init__(self, folder: Path, url: str, **orders: Any) -> None:
         self.file = folder / "outbox" / "events.db"
+        self.place = str(self.file)
         self.url = url
         self.workers: list[Worker] = []
         self.holders_killed = 0
@@ -89,9 +93,8 @@ class Host:
         """A process in this slot, as ordered, ``under`` a debugger perhaps; it may take a moment until it is ready."""
         life = self._lives[slot] = self._lives.get(slot, -1) + 1
         witness = self._folder / f"{slot}.{life}.witness"
-        all_orders = {**self._orders, **orders, "slot": slot, "life": life}
-        all_orders.update(file=str(self.file), witness=str(witness))
-        command = (*under, sys.executable, "-m", "tests.processes.programs.outbox_worker", json.dumps(all_orders))
+        all_orders = {"file": self.place, **self._orders, **orders, "slot": slot, "life": life, "witness": str(witness)}
+        command = (*under, sys.executable, "-m", f"tests.processes.programs.{self.runs}", json.dumps(all_orders))
         program = Program(command, env={"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": self.url})
         worker = Worker(slot, program, witness)
         self.workers.append(worker)
@@ -113,7 +116,7 @@ class Host:
         return None
 
     def kill(self, *workers: Worker) -> None:
-        """kill -9."""
+        """Kill these processes by SIGKILL."""
         for worker in workers:
             before = self.holder()
             worker.ended = time.monotonic()
@@ -177,7 +180,7 @@ def host(folder: Path, url: str, **orders: Any) -> Iterator[Host]:
 
 
 def told_by(url: str, what: str) -> list[dict[str, Any]]:
-    """One of the logs of the emulator at this URL."""
+    """A log of the emulator at this URL."""
     answer = httpx.get(f"{url}/__emulator__/{what}", params={"limit": 10_000_000}, timeout=60)
     items: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
     return items
@@ -271,5 +274,5 @@ def one_sender_at_a_time(one: Host) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file in it."""
+    """The bytes of each file in a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -21,9 +21,10 @@ import anyio
 import attrs
 
 from userpilot_async import OutboxError, QueueFull, Receipt, Settings, UserpilotClient
+from userpilot_async._outbox.protocol import Outbox
 from userpilot_async.sqlite import SQLiteOutbox
 
-WATCH = 0.005  # seconds between two looks whether this process sends
+WATCH = 0.005  # seconds between two checks whether this process sends
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +59,7 @@ class Witness:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(self, *words: object) -> None:
-        """One line, in one piece."""
+        """Write a line, in one piece."""
         os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -75,14 +76,18 @@ class Worker:
         self.witness = Witness(orders.witness)
         self.stopping = anyio.Event()
 
-    async def run(self) -> None:
+    def outbox(self) -> Outbox:
+        """The outbox of the orders, not open yet."""
         orders = self.orders
-        outbox = SQLiteOutbox(
+        return SQLiteOutbox(
             orders.file,
             durability=orders.durability,  # type: ignore[arg-type]  # out of JSON
             sender=orders.sender,
             max_bytes=orders.max_bytes,
         )
+
+    async def run(self) -> None:
+        orders, outbox = self.orders, self.outbox()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.listen)
             async with UserpilotClient(outbox=outbox, settings=Settings(**orders.settings)) as userpilot:
@@ -124,7 +129,7 @@ class Worker:
                 users.start_soon(self.crowd, userpilot)
 
     async def use(self, userpilot: UserpilotClient, number: int) -> None:
-        """One user: an identify first, and now and then; tracks otherwise."""
+        """Make a user's calls: an identify first, and now and then; tracks otherwise."""
         user = f"{self.orders.slot}-{number}"
         for n in range(self.orders.at_most):
             if self.stopping.is_set():
@@ -137,7 +142,7 @@ class Worker:
             await anyio.sleep(self.orders.pause)
 
     async def crowd(self, userpilot: UserpilotClient) -> None:
-        """Many others at once."""
+        """Identify many others at once, again and again."""
         for n in range(self.orders.at_most):
             if self.stopping.is_set():
                 return
@@ -169,8 +174,12 @@ def account(userpilot: UserpilotClient) -> dict[str, Any]:
     return {name: getattr(statistics, name) for name in names}
 
 
-if __name__ == "__main__":
+def main(worker: type[Worker], orders: Orders) -> None:
+    """Do as ordered, with a log on stderr."""
     logging.basicConfig(level=logging.INFO, format="LOG %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    orders = Orders(**json.loads(sys.argv[1]))
-    anyio.run(Worker(orders).run, backend=orders.backend)
+    anyio.run(worker(orders).run, backend=orders.backend)
+
+
+if __name__ == "__main__":
+    main(Worker, Orders(**json.loads(sys.argv[1])))

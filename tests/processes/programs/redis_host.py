@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.harness import Program, judge
+from tests.harness import judge
 from tests.harness.redis_server import RedisServer
 from tests.harness.stage.loops import KEY, said
 from tests.harness.stage.redis_scenes import Books
@@ -22,22 +21,13 @@ from tests.processes.programs.outbox_host import Host, Worker, _number, job_span
 class RedisHost(Host):
     """The processes of one outbox."""
 
+    runs = "redis_worker"
+
     def __init__(self, folder: Path, url: str, server: RedisServer, place: str, **orders: Any) -> None:
         super().__init__(folder, url, **orders)
         self.books = Books(server)
         self.place = place
         self.holders_stopped = 0
-
-    def start(self, slot: str, *, under: Sequence[str] = (), **orders: Any) -> Worker:
-        life = self._lives[slot] = self._lives.get(slot, -1) + 1
-        witness = self._folder / f"{slot}.{life}.witness"
-        all_orders = {"file": self.place, **self._orders, **orders, "slot": slot, "life": life}
-        all_orders["witness"] = str(witness)
-        command = (*under, sys.executable, "-m", "tests.processes.programs.redis_worker", json.dumps(all_orders))
-        program = Program(command, env={"USERPILOT_API_KEY": KEY, "USERPILOT_BASE_URL": self.url})
-        worker = Worker(slot, program, witness)
-        self.workers.append(worker)
-        return worker
 
     def holder(self) -> int | None:
         lease = self.books.lease()
@@ -59,13 +49,13 @@ class RedisHost(Host):
         return last
 
     def freeze(self, *workers: Worker) -> None:
-        """SIGSTOP."""
+        """Stop these processes by SIGSTOP."""
         for worker in workers:
             self.holders_stopped += worker.program.pid == self.holder()
             worker.program.send_signal(signal.SIGSTOP)
 
     def thaw(self, *workers: Worker) -> None:
-        """SIGCONT."""
+        """Have stopped processes go on, by SIGCONT."""
         for worker in workers:
             worker.program.send_signal(signal.SIGCONT)
 

@@ -48,7 +48,7 @@ def for_some_lives(test: Any) -> Any:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Its seed is said where a test fails."""
+    """Chance with a seed, which is printed where a test fails."""
     seed = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**32)))
     print(f"FUZZ_SEED={seed}")
     return random.Random(seed)

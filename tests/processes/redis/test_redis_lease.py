@@ -97,7 +97,7 @@ def test_row_64_a_holder_that_is_killed_is_succeeded_within_the_lease(tmp_path: 
 @pytest.mark.anyio
 @ON_ASYNCIO
 async def test_row_64_a_holder_that_is_cut_off_from_redis_stops_sending_and_another_goes_on(own_redis: Start) -> None:
-    """Its requests go on meanwhile: what becomes of them, it cannot note, and must not note when it is back."""
+    """The holder's requests go on meanwhile; their outcomes cannot be noted, and must not be when it is back."""
     server, emulator = own_redis(), an_emulator(latency=0.1)
     books = Books(server)
     marks: set[str] = set()
@@ -169,7 +169,7 @@ async def test_row_64_redis_stands_still_for_longer_than_the_lease(own_redis: St
 @ON_ASYNCIO
 @pytest.mark.parametrize("how", ["deleted", "taken"])
 async def test_row_64_what_a_holder_notes_after_its_term_has_no_effect(how: str, own_redis: Start) -> None:
-    """Its requests are under way when the lease is gone: the next one has to take them for sent, not for delivered."""
+    """Requests are under way when the lease is gone: the next holder has to take them for sent, not for delivered."""
     server, emulator = own_redis(), an_emulator(latency=0.8)
     books = Books(server)
     async with with_redis(server.url, emulator, lease_ttl=TTL, burst=5, concurrency=5) as userpilot:

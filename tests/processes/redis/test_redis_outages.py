@@ -121,7 +121,7 @@ async def test_row_61_without_redis_a_caller_who_wants_exceptions_gets_one(own_r
 
 @ON_ASYNCIO
 async def test_row_61_nothing_is_lost_when_redis_is_killed_in_the_middle_and_comes_back(own_redis: Start) -> None:
-    """Its file is synced before each answer. Users go on clicking meanwhile, and their calls take a little longer."""
+    """Redis syncs its file before each answer. Users go on clicking meanwhile, and their calls take a little longer."""
     server, emulator = own_redis(durable=True), an_emulator(latency=0.01)
     receipts: dict[Any, Receipt] = {}
     with Log() as log:

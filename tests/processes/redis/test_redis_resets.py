@@ -28,7 +28,7 @@ REALLY: dict[str, Any] = {"track_per_minute": 600, "identify_per_minute": 600, "
 
 
 class Reset:
-    """One of the ways to lose what Redis holds. What it is set back to, it was before this is made."""
+    """A way to lose what Redis holds. What it is set back to, it was before this is made."""
 
     def __init__(self, server: Any, way: str) -> None:
         self._server, self._way = server, way

@@ -65,12 +65,12 @@ class Weather:
         self.frozen[time.monotonic() + seconds] = worker
 
     def free(self, kind: str) -> list[Worker]:
-        """Those that are at work."""
+        """The processes of a kind that are at work."""
         at_work = [worker for worker in self.one.living if worker not in self.frozen.values()]
         return [worker for worker in at_work if worker.slot.startswith(kind) and worker.notes("open")]
 
     def strike(self) -> None:
-        """Something happens to somebody."""
+        """Kill, stop or cut off one of the processes."""
         holder, self.turns = self.one.holding(), self.turns + 1
         producer = self.chance.choice(self.free("producer") or [None])
         if holder in self.frozen.values():

@@ -25,7 +25,7 @@ from userpilot_async._account.losses import (
 
 REST = Rest(seconds=20.1, pace="600 a minute", requests=201)
 TOO_SHORT = Close(
-    accepted=400, limit="close_timeout=10", took=10.0, ran_out=True, ended=None, held=None, failure=None, silent=None,
+    accepted=400, limit="close_timeout=10", took=10.0, ran_out=True, ended=None, paused=None, failure=None, silent=None,
     rest=REST,
 )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_a_close_that_was_too_short_says_how_long_the_rest_would_have_taken_and_
             "close_timeout=10 was over, and the last request failed: URL: Conn",
         ),
         (
-            {"held": "URL refuses the API key"},
+            {"paused": "URL refuses the API key"},
             "nothing could be sent: URL refuses the API key; correct that, or use an",
         ),
         ({"silent": "URL"}, "close_timeout=10 was too short, URL has not answered since the close began; raise close"),
@@ -121,7 +121,7 @@ def test_a_close_without_limit_says_how_much_is_left_and_what_keeps_it():
         " close_timeout=None waits until all is sent, Ctrl-C ends that"
     ) == closing_line(201, close)
     assert "; the last request failed: 503 on track; " in closing_line(1, attrs.evolve(close, failure="503 on track"))
-    assert "; nothing is sent: a wrong key; " in closing_line(1, attrs.evolve(close, held="a wrong key", failure="x"))
+    assert "; nothing is sent: a wrong key; " in closing_line(1, attrs.evolve(close, paused="a wrong key", failure="x"))
 
 
 # ── the server's words ──

@@ -1,4 +1,4 @@
-"""One line in 30 seconds for each reason, and numbers that add up all the same."""
+"""Log lines: one in 30 seconds for each reason, and numbers that add up all the same."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_logging_handler_that_raises_is_counted_and_hurts_nobody(stage):
     logging.getLogger("userpilot_async").addHandler(handler)
     try:
         stage.lose("invalid")
-        stage.notices.state(logging.ERROR, "held", "nothing is sent")
+        stage.notices.state(logging.ERROR, "paused", "nothing is sent")
         stage.notices.close()
     finally:
         logging.getLogger("userpilot_async").removeHandler(handler)

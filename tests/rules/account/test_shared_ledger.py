@@ -26,7 +26,7 @@ SUBMITTED = Outcome("submitted")
 
 
 def said(outcome: Outcome, carriers: list[int], merged: list[int] | None = None) -> Concluded:
-    """News of these calls."""
+    """News that these calls have this outcome."""
     return Concluded.of(outcome, carriers, merged or [])
 
 

@@ -23,9 +23,9 @@ class Trouble:
         self.answered, self.failed = self.health.answered, self.health.failed
         self.due = self.outage.due
 
-    def poll(self, now: float, held: str | None, failures: int, failure: str | None, waiting: int) -> str | None:
+    def poll(self, now: float, paused: str | None, failures: int, failure: str | None, waiting: int) -> str | None:
         """As `Reporting.poll`: the line that is logged now."""
-        found = self.health.poll(now, held, failures, failure, waiting)
+        found = self.health.poll(now, paused, failures, failure, waiting)
         line = Line(logging.WARNING, found.message)
         if found.state == "unproven":
             self.outage.lull()
@@ -109,7 +109,7 @@ def test_requests_that_we_broke_off_ourselves_are_no_failure(trouble):
 
 def test_what_is_held_is_said_with_what_to_do_and_again_only_if_it_is_something_else(trouble):
     refused = "it refuses the API key (401 on track); is it the browser's App Token?"
-    first, again, other = (trouble.poll(0.0, held, 0, held, 1) for held in (refused, refused, "answers 404"))
+    first, again, other = (trouble.poll(0.0, paused, 0, paused, 1) for paused in (refused, refused, "answers 404"))
 
     said = f"nothing is sent, and nothing is lost: {refused}; 1 call waits; correct that (a key or a URL where the"
     assert first.startswith(said)
@@ -168,7 +168,7 @@ def test_a_client_that_is_left_while_requests_fail_says_no_end(trouble):
 
 
 def test_a_route_that_nobody_asks_any_more_keeps_no_outage_open(trouble):
-    """Its calls died of age; for hours all others are answered, and the next outage must be news again."""
+    """The route's calls died of age; for hours all others are answered, and the next outage must be news again."""
     trouble.failed(0.0)
     trouble.poll(0.0, None, 6, FAILURE, 3)
     trouble.answered(DESERTED - 1.0)

@@ -127,7 +127,7 @@ def test_a_time_that_is_none_is_called_so(value):
 
 
 def test_a_time_that_the_datetime_in_it_cannot_say_is_refused():
-    """It would be sent as that of another year."""
+    """The time would be sent as that of another year."""
     assert "is a datetime outside the years 1 to 9999 in UTC" == refusal_of(Far(1972, 1, 1, tzinfo=UTC)).reason
 
 

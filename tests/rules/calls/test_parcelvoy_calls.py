@@ -297,7 +297,7 @@ def test_a_call_cannot_be_changed(make):
 
 
 def test_a_refusal_is_a_userpilot_error_all_the_same():
-    """One tree of errors, whatever the destination."""
+    """All destinations share one tree of errors."""
     with pytest.raises(UserpilotError):
         Track("n")
 

@@ -39,8 +39,8 @@ def ids_of(stretches):
 def held(call: Checked) -> Stored:
     """As it is written, and read."""
     stored = Stored.of(*copy.deepcopy(call[:3]))
-    assert json.loads(stored.said) is not None
-    return Stored(stored.kind, stored.key, bytes(stored.said), stored.moment)
+    assert json.loads(stored.body) is not None
+    return Stored(stored.kind, stored.key, bytes(stored.body), stored.moment)
 
 
 def as_put(call: Call) -> Checked:
@@ -160,7 +160,7 @@ def other(stored: Stored, field: str, chance: int) -> Stored:
 
 @given(
     stored_calls,
-    st.sampled_from(["kind", "key", "said", "moment"]),
+    st.sampled_from(["kind", "key", "body", "moment"]),
     st.integers(0, 10_000),
     st.integers(0, 2**53),
     st.floats(0, 1e10),

@@ -21,7 +21,7 @@ HOUR_24 = ["2024-12-01T24:00:00Z", "2024-12-01 24:00:00", "2024-12-01T24:00", "2
 @pytest.mark.parametrize("text", HOUR_24)
 def test_hour_24_is_refused_in_every_form(text):
     """From 3.14 on `datetime.fromisoformat` takes it; the vendor's reader may not."""
-    said = "is no moment that exists: look at its month, day, hour, minute and second"
+    said = "names a time that does not exist: check its month, day, hour, minute and second"
 
     for read in (parsed_time, moment_text):
         with pytest.raises(InvalidCall) as caught:

@@ -32,7 +32,7 @@ async def test_a_file_named_gz_is_unpacked(tmp_path: Path) -> None:
 
 
 async def test_a_gzip_file_cut_short_is_unreadable_and_not_just_over(tmp_path: Path) -> None:
-    """Its end would look like the end of the calls, and the rest would be lost in silence."""
+    """The file's end would look like the end of the calls, and the rest would be lost in silence."""
     path = tmp_path / "calls.ndjson.gz"
     path.write_bytes(gzip.compress(b"one\ntwo\n")[:-6])
 

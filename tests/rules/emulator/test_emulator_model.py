@@ -60,7 +60,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 @given(STEPS)
 def test_the_store_holds_what_the_sequential_model_holds(steps):
-    """One step a second; a row falls due 2 s and some thirtieths after its submit, never together with a step."""
+    """A step takes a second; a row falls due 2 s and some thirtieths after its submit, never together with a step."""
     store, model = Store(), Model()
     due: list[tuple[float, str, dict[str, Any]]] = []
     for number, (kind, payload) in enumerate(steps):

@@ -70,7 +70,7 @@ def shape(function: object) -> str:
 
 
 def public_methods(cls: type) -> set[str]:
-    """Its own, and those of what it is made of in this package."""
+    """Methods of a class and of its bases in this package."""
     own = [base for base in cls.__mro__ if base.__module__.startswith("userpilot_async")]
     return {name for base in own for name in vars(base) if not name.startswith("_") and callable(getattr(base, name))}
 

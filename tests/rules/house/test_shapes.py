@@ -1,4 +1,4 @@
-"""Who knows how payloads are made, and who may change a key queue: held by reading the source."""
+"""The modules that know how payloads are made, and that may change a key queue: held by reading the source."""
 
 from __future__ import annotations
 

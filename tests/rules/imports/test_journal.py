@@ -6,8 +6,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness.processes import REPOSITORY
 from userpilot_async._runtime import database_files
 from userpilot_async.imports import ImportConflict, JournalError
 from userpilot_async.imports._import import Writer
@@ -57,7 +54,7 @@ def lines(first: int, last: int) -> list[bytes]:
 
 
 def filled(journal: Journal, *pieces: int) -> Part:
-    """One part of pieces of so many rows, each row of the line ten times its place."""
+    """A part of pieces of so many rows, each row of the line ten times its place."""
     first = 0
     with journal.change() as now:
         for rows in pieces:
@@ -155,38 +152,6 @@ def test_a_second_one_is_refused_in_the_same_process(new):
         new()
 
 
-OPEN = """
-import sys
-from pathlib import Path
-from userpilot_async.imports import ImportConflict
-from userpilot_async.imports._journal import Journal
-try:
-    Journal(Path(sys.argv[1]))
-except ImportConflict as conflict:
-    print(conflict)
-else:
-    print("opened")
-"""
-
-
-def opened_elsewhere(path: Path) -> str:
-    run = subprocess.run(
-        [sys.executable, "-c", OPEN, str(path)], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
-    )
-    return run.stdout
-
-
-def test_a_second_one_is_refused_in_another_process_until_the_first_is_closed(new, path):
-    journal = new()
-    with pytest.raises(ImportConflict):  # an attempt in this process must not take the lock away
-        new()
-    during = opened_elsewhere(path)
-    journal.close()
-
-    assert f"{path} is in use" in during
-    assert "opened\n" == opened_elsewhere(path)
-
-
 @pytest.mark.parametrize("content", [b"my notes\n" * 100, b"x", b"\0" * 5_000])
 def test_a_file_that_is_none_is_refused_and_stays_as_it_was(path, content):
     path.write_bytes(content)
@@ -210,7 +175,7 @@ def test_another_database_is_refused_and_stays_as_it_was(path):
 
 
 def test_another_programs_log_is_not_written_back(path):
-    """It is another program's to do so, and may be another user's."""
+    """The log is the other program's, and may be another user's."""
     with closing(sqlite3.connect(path)) as theirs:
         theirs.executescript("PRAGMA journal_mode = WAL; PRAGMA user_version = 1; CREATE TABLE mine (a);")
         before = {one.name: one.read_bytes() for one in path.parent.iterdir()}

@@ -51,7 +51,7 @@ async def test_a_walk_that_was_broken_off_is_none_of_the_next(tmp_path):
     path = tmp_path / "large.ndjson"
     path.write_bytes(b'{"event_type": "track"}\n' + (b'{"n": "' + b"x" * 100_000 + b'"}\n') * 100 + b'{"last": 1}\n')
     source = source_of(path)
-    assert (False, None) == source._look_for(102)
+    assert (False, None) == source._walk_to(102)
 
     assert '{"event_type": "track"}' == await source.raw(1)
     assert '{"last": 1}' == await source.raw(102)
@@ -69,7 +69,7 @@ async def test_a_step_reads_a_few_megabytes(tmp_path):
     source = source_of(path)
     steps, read = [], 0
     while not (steps and steps[-1][0]):
-        steps.append(source._look_for(102))
+        steps.append(source._walk_to(102))
         assert source._again is not None
         assert source._again.bytes_read - read < 2 * REST
         read = source._again.bytes_read

@@ -1,4 +1,4 @@
-"""One uploaded file, and a server that says anything at any time: what the file's life answers with, and when."""
+"""An uploaded file, and a server that says anything at any time: what the file's life answers with, and when."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_file_is_submitted_and_watched_to_its_end():
     ]
 
     assert [[Submitted], [], [Completed]] == effects
-    assert [(0.0, "submit"), (10.0, "look"), (20.0, "look")] == story.asked
+    assert [(0.0, "submit"), (10.0, "poll"), (20.0, "poll")] == story.asked
     assert math.inf == story.file.next(HOUR)
 
 
@@ -150,7 +150,7 @@ def test_a_lost_file_that_the_list_shows_was_submitted():
     story = Story(new_file())
 
     assert [Submitted] == story.kinds(LOST, listed(mine()))
-    assert JobStep("look", "j1") == story.step()
+    assert JobStep("poll", "j1") == story.step()
 
 
 def test_a_lost_file_that_the_list_shows_at_its_end_is_two_things_at_once():
@@ -234,7 +234,7 @@ def test_a_job_that_its_id_does_not_know_is_searched_for_by_name():
 
     assert [[]] * (MISSES - 1) + [[Missing]] == [story.kinds(answered(404)) for _ in range(MISSES)]
     assert [Found] == story.kinds(listed(mine()))
-    assert "look" == story.step().what
+    assert "poll" == story.step().what
 
 
 def test_a_job_that_neither_its_id_nor_the_list_knows_is_forgotten():
@@ -325,7 +325,7 @@ ANSWERS = {
         taken(), answered(202, {"status": "queued"}, Promise.NEW_JOB), LOST, UNSENT,
         *(answered(status) for status in (400, 401, 404, 408, 409, 413, 429, 500, 502, 503)),
     ],
-    "look": [
+    "poll": [
         *(looked(status) for status in ("queued", "processing", "dreaming", "completed", "failed")), LOST, UNSENT,
         *(answered(status) for status in (400, 401, 404, 404, 404, 429, 503)),
     ],
@@ -377,9 +377,9 @@ class Life(RuleBasedStateMachine):
         self.denials = 0
         self.done(verdict)
 
-    @precondition(lambda self: self.step is not None and self.step.what == "look")
-    @rule(verdict=st.sampled_from(ANSWERS["look"]))
-    def look(self, verdict: Verdict) -> None:
+    @precondition(lambda self: self.step is not None and self.step.what == "poll")
+    @rule(verdict=st.sampled_from(ANSWERS["poll"]))
+    def poll(self, verdict: Verdict) -> None:
         self.done(verdict)
 
     @precondition(lambda self: self.step is not None and self.step.what == "search")

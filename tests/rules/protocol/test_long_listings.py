@@ -27,7 +27,7 @@ JSON = {"content-type": "application/json"}
 
 
 def jobs(count: int) -> list[dict[str, Any]]:
-    """Such as the vendor's, as a server lists them: some 450 bytes each."""
+    """Jobs such as the vendor's, as a server lists them: some 450 bytes each."""
     return [
         {
             "job_id": f"bulk:jobs:NX-12345678:00000000-0000-4000-8000-{number:012}", "status": "completed",

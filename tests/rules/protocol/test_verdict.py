@@ -286,7 +286,7 @@ def test_what_is_called_json_and_is_none_is_not_from_this_api(kind, body):
 
 
 def test_an_answer_that_nobody_unpacked_is_believed_but_for_a_page():
-    """We ask for none; who sends gzip all the same has its body thrown away unread."""
+    """Requests ask for no compression; a body in gzip all the same is thrown away unread."""
     packed = {"content-encoding": "gzip"}
 
     assert Meaning.ACCEPTED is of_answer(202, {"content-type": "application/json", **packed}, b"").meaning
@@ -306,7 +306,7 @@ def test_the_servers_words_about_them_are_kept_beside_ours():
     verdict = of_answer(200, {}, ERRORS)
 
     assert "answered 200 with a list of errors" == verdict.detail
-    assert "user_id is required" == verdict.said
+    assert "user_id is required" == verdict.server_words
     assert "missing" == verdict.error_code
 
 

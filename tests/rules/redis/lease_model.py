@@ -23,7 +23,7 @@ class Wrong(AssertionError):
 
 
 class Explored(NamedTuple):
-    """What was visited."""
+    """How many states and steps were visited."""
 
     states: int
     steps: int
@@ -101,7 +101,7 @@ class Steps(NamedTuple):
 
 
 class Server(NamedTuple):
-    """All that Redis holds."""
+    """All that Redis holds of the outbox."""
 
     generation: int = 0
     run: int = 0
@@ -123,7 +123,7 @@ class Server(NamedTuple):
     """Requests may have been made of which nothing is noted."""
     unknown_before: bool = False
     sender: Token | None = None
-    """Who has sent last."""
+    """The last sender, by its token."""
     sender_then: Token | None = None
     """The same, when this generation began."""
     begun_at: int = 0
@@ -151,7 +151,7 @@ class Hand(NamedTuple):
 
 
 class Client(NamedTuple):
-    """One process."""
+    """A process with the outbox open."""
 
     generation: int = 0
     revision: int = 0
@@ -171,7 +171,7 @@ class Client(NamedTuple):
     leading: bool = False
     to_put: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
-    """Its calls that Redis has, as it was told."""
+    """The client's calls that Redis has, as it answered."""
     hand: Hand | None = None
     doubt: tuple[int, bool, str] | None = None
     """A step whose answer got lost: its number, whether its next call was in it, and what was noted."""
@@ -183,7 +183,7 @@ class Client(NamedTuple):
     numbers: int = 0
     away: bool = False
     renew: bool = False
-    """It was away: look after the lease before anything else."""
+    """Redis was away: the lease comes before anything else."""
     alive: bool = True
 
 
@@ -230,7 +230,7 @@ class World:
         return rule != self.without
 
     def carry_out(self, state: State, command: Command) -> tuple[State, Any]:
-        """One script. The answer is `OTHER` if the data is of another generation than the caller knows, and `LATE`
+        """Run one script. The answer is `OTHER` if the data is of another generation than the caller knows, and `LATE`
         if the step was done, or burnt, before."""
         name, number, generation, *said = command
         server = state.server
@@ -583,7 +583,7 @@ def _deposed(client: Client) -> Client:
 
 
 def invariant(state: State) -> str | None:
-    """After each step."""
+    """Check a state after each step; what is wrong, if anything."""
     server = state.server
     there = [*server.settled, *(call for _, call in server.log)]
     if state.wrong:

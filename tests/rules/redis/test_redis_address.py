@@ -15,7 +15,7 @@ PLAIN_SECRET = "hunter2/@"
 
 
 def connection_of(url: str, *node: Any) -> Any:
-    """One of redis-py's; none of these connects before it is used."""
+    """A connection of redis-py's; none of these connects before it is used."""
     return address_of(url, {})[0].connection(1.0, lambda connection: None, *node)
 
 

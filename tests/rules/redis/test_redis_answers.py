@@ -41,7 +41,7 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "open": (_answers.opened_of, [b"g", b"lost", 3, 1, 7, [b"here", b"00ff", b"f"], b"1", STATE]),
     "write": (_answers.written_of, [3, 4, 0, 1, STATE]),
     "resolve": (_answers.resolved_of, [3, 4, 1]),
-    "look": (State, STATE),
+    "poll": (State, STATE),
     "lease": (_shapes.text, b"1 client"),
     "inherit": (_answers.left_of, [[b"c:1 track", b"1700000060.5"], [b"f", b'["user",[1]]'], None, STATE]),
     "read": (
@@ -89,7 +89,7 @@ def test_an_answer_of_the_right_shape_is_read(command: str) -> None:
 
 
 def is_answer(command: str, odd: str) -> bool:
-    """That other shape is this command's own."""
+    """True if the odd shape is one that this command may answer with."""
     right = READERS[command][1]
     if odd in ("nothing", "other bytes") and command == "rebind":
         return True

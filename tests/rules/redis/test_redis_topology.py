@@ -178,7 +178,7 @@ def test_that_we_are_not_let_in_is_said_rather_than_that_another_node_is_gone() 
 
 
 def names(node: Node, epoch: int, *others: Node) -> dict[bytes, Any]:
-    """What a Sentinel answers."""
+    """The answer of a Sentinel that names this node."""
     host, port = node[0].encode(), str(node[1]).encode()
     known = [[b"ip", one[0].encode(), b"port", str(one[1]).encode()] for one in others]
     about = [b"name", b"main", b"config-epoch", str(epoch).encode()]

@@ -18,7 +18,7 @@ SETTINGS = [2 * HOUR, -2 * HOUR, 3 * YEAR, -56 * YEAR, 0.6]
 
 @attrs.define
 class Program:
-    """It opens a client on a machine, whose loop's clock goes on while the machine runs; it accepts calls."""
+    """A program with a client on a machine, whose loop's clock goes on while the machine runs; it accepts calls."""
 
     machine: Machine
     calendar: Calendar = attrs.field(init=False)
@@ -32,14 +32,14 @@ class Program:
         """The schedule's clock: asyncio's does not begin at 0."""
         return self.machine.running() + 12_345.0
 
-    def look(self) -> None:
-        self.calendar.look(self.now())
+    def read(self) -> None:
+        self.calendar.read(self.now())
 
     def accept(self) -> float:
-        """A call; the sender, which it wakes, looks at once. A moment of work comes before it, as before any call."""
+        """A call, after a moment of work, as before any call; the sender, which it wakes, reads the clocks at once."""
         self.machine.work(0.001)
         self.accepted.append((self.now(), self.machine.truth))
-        self.look()
+        self.read()
         return self.now()
 
     def off(self) -> list[float]:
@@ -63,7 +63,7 @@ def test_a_calendar_that_was_wrong_at_the_opening_is_right_for_all_calls_once_it
 
 @pytest.mark.parametrize("wrong", SETTINGS)
 def test_a_calendar_that_is_made_wrong_dates_calls_as_it_would_itself(wrong: float) -> None:
-    """Nobody knows that it is wrong: all calls are wrong by as much, and keep their distances."""
+    """Nothing shows that the calendar is wrong: all calls are wrong by as much, and keep their distances."""
     machine = Machine()
     program = Program(machine)
     program.accept()
@@ -105,7 +105,7 @@ def test_a_calendar_that_is_slewed_is_followed() -> None:
     for left in (0.3, 0.2, 0.1, 0.0):
         machine.set(left)
         machine.work(100.0)
-        program.look()
+        program.read()
 
     assert [0.0] == pytest.approx(program.off(), abs=1e-3)
 
@@ -115,7 +115,7 @@ def test_clocks_that_were_not_read_quite_together_make_no_sleep() -> None:
     calendar = Calendar(lambda: attrs.evolve(machine.clocks(), running=machine.running() - next(late)), 0.0)
     for now in (1.0, 2.0, 3.0, 4.0):
         machine.work(1.0)
-        calendar.look(now)
+        calendar.read(now)
 
     assert NOON + 4.0 == pytest.approx(calendar.date(4.0), abs=1e-6)
     assert NOON == pytest.approx(calendar.date(0.0), abs=1e-6)
@@ -125,7 +125,7 @@ def test_a_laptop_that_sleeps_every_night_for_years_is_not_remembered_for_ever()
     machine = Machine()
     program = Program(machine)
     for _ in range(MOST_SLEEPS + 500):
-        program.look()
+        program.read()
         machine.sleep(8 * HOUR)
         machine.work(HOUR)
     program.accept()
@@ -138,7 +138,7 @@ DOINGS = st.lists(
     st.tuples(st.just("work"), st.floats(0.0, 2 * DAY))
     | st.tuples(st.just("sleep"), st.floats(1.0, 30 * DAY))
     | st.tuples(st.just("set"), st.sampled_from([0.0, *SETTINGS]))
-    | st.tuples(st.sampled_from(["accept", "look"]), st.just(0.0)),
+    | st.tuples(st.sampled_from(["accept", "read"]), st.just(0.0)),
     max_size=60,
 )
 
@@ -150,10 +150,10 @@ def test_whatever_happens_dates_are_right_once_the_calendar_is(wrong: float, doi
     for doing, seconds in doings:
         {
             "work": machine.work, "sleep": machine.sleep, "set": machine.set,
-            "accept": lambda _: program.accept(), "look": lambda _: program.look(),
+            "accept": lambda _: program.accept(), "read": lambda _: program.read(),
         }[doing](seconds)  # fmt: skip
     machine.set()
-    program.look()
+    program.read()
 
     assert [0.0] * len(program.accepted) == pytest.approx(program.off(), abs=0.01)
     dates = [program.calendar.date(moment) for moment, _ in program.accepted]
@@ -166,7 +166,7 @@ def test_whatever_happens_dates_are_right_once_the_calendar_is(wrong: float, doi
 
 
 def test_a_date_of_just_before_a_sleep_shows_how_long_the_machine_was_awake() -> None:
-    """Where another process sends, nobody looks here for hours."""
+    """Where another process sends, the clocks are not read here for hours."""
     machine = Machine()
     program = Program(machine)
     machine.work(HOUR)
@@ -174,7 +174,7 @@ def test_a_date_of_just_before_a_sleep_shows_how_long_the_machine_was_awake() ->
     machine.work(60.0)
     machine.sleep(8 * HOUR)
     machine.work(60.0)
-    program.look()
+    program.read()
 
     assert accepted == pytest.approx(program.calendar.moment(truth), abs=1e-3)
     assert truth == pytest.approx(program.calendar.date(accepted), abs=1e-3)
@@ -183,13 +183,13 @@ def test_a_date_of_just_before_a_sleep_shows_how_long_the_machine_was_awake() ->
 
 @pytest.mark.parametrize("hours", [1, 7])
 def test_a_date_within_a_sleep_is_that_of_its_nearer_end(hours: int) -> None:
-    """Nobody accepts a call then; a date is a little off, or somebody's calendar was."""
+    """No call is accepted then; a date is a little off, or a calendar was."""
     machine = Machine()
     program = Program(machine)
-    program.look()
+    program.read()
     asleep = machine.truth
     machine.sleep(8 * HOUR)
-    program.look()
+    program.read()
     calendar = program.calendar
 
     end = asleep if hours == 1 else asleep + 8 * HOUR
@@ -209,11 +209,11 @@ def test_a_loop_whose_clock_jumps_keeps_the_calendar_it_opened_with_until_that_i
     calendar = Calendar(lambda: Clocks(NOON + wrong + (loop if follows else 0.0), 50.0, 40.0), loop)
     for _ in range(20):
         loop += HOUR
-        calendar.look(loop)
+        calendar.read(loop)
     before = calendar.date(1_000.0)
     wrong = step
     loop += 0.2
-    calendar.look(loop)
+    calendar.read(loop)
 
     assert NOON + 1_000.0 == pytest.approx(before, abs=1e-3)
     assert NOON + 1_000.0 + step == pytest.approx(calendar.date(1_000.0), abs=1e-3)
@@ -222,7 +222,7 @@ def test_a_loop_whose_clock_jumps_keeps_the_calendar_it_opened_with_until_that_i
 
 def test_without_a_calendar_the_schedules_clock_is_one() -> None:
     calendar = never_set(1_000.0)
-    calendar.look(5_000.0)
+    calendar.read(5_000.0)
 
     assert (1_000.0, 7_000.0) == (calendar.date(1_000.0), calendar.date(7_000.0))
     assert NOON + 10.0 == never_set(1_000.0, NOON).date(1_010.0)

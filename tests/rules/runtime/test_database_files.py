@@ -1,53 +1,35 @@
-"""A database's files: private before SQLite opens them, and no descriptor of theirs closed while it has locks there."""
+"""A database's files: private before SQLite opens them, and refused where they are not what they should be."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.harness.stage.outbox_files import private_connection
 from userpilot_async._runtime.database_files import DatabaseFile
 from userpilot_async._runtime.private_files import UnsafeFile
-
-TRY = """
-import fcntl, sys
-with open(sys.argv[1], "r+b") as file:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("locked")
-    else:
-        print("free")
-"""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "a.db"
-    with closing(connected(path)) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("CREATE TABLE one (a)")
     return path
 
 
-def connected(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None)
-
-
 @contextmanager
 def used(path: Path) -> Iterator[sqlite3.Connection]:
     """As the library does it, with something in the log."""
-    with closing(DatabaseFile(path)) as held, closing(connected(path)) as db:
-        held.make_private()
+    with private_connection(path) as db:
         db.execute("INSERT INTO one VALUES (1)")
-        held.confirm()
         yield db
 
 
@@ -101,19 +83,6 @@ def test_a_file_that_is_exchanged_before_sqlite_opens_it_is_found_out(path: Path
 
         with pytest.raises(UnsafeFile, match=r"a\.db was exchanged for another file while it was being opened"):
             held.confirm()
-
-
-def test_locks_of_another_connection_of_this_process_outlast_those_who_come_and_go(path: Path) -> None:
-    with used(path):
-        for _ in range(3):
-            with used(path):
-                pass
-        os.link(path, path.with_name("other name"))
-        with pytest.raises(UnsafeFile):
-            DatabaseFile(path)
-        for file in (path, path.with_name("a.db-shm")):
-            run = subprocess.run([sys.executable, "-c", TRY, str(file)], capture_output=True, text=True, check=True)
-            assert "locked\n" == run.stdout, file
 
 
 def test_no_descriptor_is_left_open(path: Path) -> None:

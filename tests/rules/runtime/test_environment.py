@@ -246,7 +246,7 @@ def test_a_path_is_a_file_of_an_outbox(path):
     ],
 )
 def test_a_sqlite_outbox_in_memory_is_refused_and_the_right_name_is_given(place):
-    """It made a file of that name."""
+    """The outbox made a file of that name."""
     assert "memory://" in refusal(outbox_at, place)
     if ":memory:" in place:
         assert refusal(outbox_at, place).startswith("outbox names SQLite's database in memory, which keeps nothing: ")

@@ -28,7 +28,7 @@ INVALID = Outcome("dead", "invalid")
 
 @attrs.define
 class Loop:
-    """Calls nothing by itself."""
+    """A loop that calls nothing by itself."""
 
     waiting: list[Callable[[], object]] = attrs.field(factory=list)
     ended: bool = False

@@ -50,7 +50,7 @@ class Sent:
     route: str
     events: int = 0
     size: int = 0
-    """Bytes of the events."""
+    """Bytes of the events in it."""
     status: int | None = None
 
 
@@ -59,7 +59,7 @@ class Applied:
     """What one request, or one event of an array, has done. ``numbers`` are the calls in it."""
 
     kind: str
-    """``track``, ``identify``, ``alias``, ``device``."""
+    """Either ``track``, ``identify``, ``alias`` or ``device``."""
     numbers: tuple[int, ...]
     body: dict[str, Any]
 
@@ -126,7 +126,7 @@ class ParcelvoyServer(FaultyServer):
         return [number for done in self.applied if done.kind == kind for number in done.numbers]
 
     def events_sent(self) -> list[Sent]:
-        """Requests with arrays."""
+        """Requests that carried arrays of events."""
         return [request for request in self.requests if request.route == "events"]
 
 
@@ -148,7 +148,7 @@ class ParcelvoySimulation(World):
         self.receipts: list[Receipt] = []
 
     def put(self, *calls: Call) -> None:
-        """Accept calls now."""
+        """Accept these calls at this moment."""
         for call in calls:
             self.accepted.append(call)
             self.receipts.append(self.outbox.put(*checked_call(call), self.now))
@@ -192,7 +192,7 @@ class ParcelvoySimulation(World):
         assert there == set(range(len(self.accepted))) - set(poison) - set(self._repeated_aliases())
 
     def check_order(self) -> None:
-        """One person's calls are first applied as they were accepted; only an identify may join one before a track."""
+        """Each person's calls are first applied as they were accepted; only an identify may join one before a track."""
         first, repeated = self._first_applied(), set(self._repeated_aliases())
         same: dict[str, set[str]] = {}  # every id of a person's leads to the same set
         by_person: dict[int, list[int]] = {}

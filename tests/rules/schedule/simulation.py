@@ -65,13 +65,13 @@ class Server(FaultyServer):
     refuses_imports: int = 0
     """The status that imports are answered with, if they are."""
     refuses_all: bool = False
-    """The key is wrong."""
+    """The server refuses the key of every request."""
     foreign_until: float = 0.0
     """Until then somebody else's import runs."""
     swallows: set[str] = attrs.field(factory=set)
     """Names of endpoints whose requests get lost."""
     swallowed: int = 0
-    """So many have."""
+    """How many requests have got lost."""
     poison: int = -1
     """An import with the event of this number is answered 400."""
     loses: set[str] = attrs.field(factory=set)
@@ -189,7 +189,7 @@ class Server(FaultyServer):
             self.company_of[row["user_id"]] = row["company_id"]
 
     def describe(self, job: Job) -> dict[str, Any]:
-        """The job object."""
+        """The job as the server shows it."""
         status = ("failed" if job.fails else "completed") if job.over else "processing"
         return {"job_id": job.job_id, "filename": job.filename, "status": status, "total_rows": len(job.rows)}
 
@@ -205,7 +205,7 @@ class Simulation(World):
         self.accepted: list[Call] = []
 
     def put(self, call: Call) -> int:
-        """Accept a call now."""
+        """Accept a call at this moment."""
         self.accepted.append(call)
         if isinstance(call, Track):
             self.model.track(call.user_id, call.event_name, call.metadata)

@@ -57,7 +57,7 @@ class Heirs(Simulation):
         )
 
     def take_in(self) -> None:
-        """As the sender does."""
+        """Take in what came and what was left, as the sender does."""
         self._client.time = self.now
         left = self.outbox.send_log.inherited()
         if left is not None:
@@ -93,7 +93,7 @@ class Heirs(Simulation):
         self._start()
 
     def end(self) -> None:
-        """Close the file."""
+        """Close the outbox and its file."""
         at_once(self.outbox.aclose())
 
     @property

@@ -82,7 +82,7 @@ def test_an_answer_to_an_older_request_does_not_lift_a_hold(status):
     bench.done(refused, answer(401))
     bench.done(older, answer(status))
 
-    assert bench.schedule.held is not None
+    assert bench.schedule.paused is not None
     assert bench.now + 59 <= bench.next_request()
 
 
@@ -94,7 +94,7 @@ def test_a_success_lifts_a_hold_whenever_it_was_asked_for(refusal):
     bench.done(refused, of_answer(*refusal))
     bench.done(older, answer(202))
 
-    assert bench.schedule.held is None
+    assert bench.schedule.paused is None
     assert isinstance(bench.begin(), Request)
 
 
@@ -106,7 +106,7 @@ def test_a_refusal_that_a_success_has_overtaken_holds_nothing():
     bench.done(newer, answer(202))
     bench.done(older, answer(401))
 
-    assert bench.schedule.held is None
+    assert bench.schedule.paused is None
 
 
 def test_the_one_that_looks_lifts_the_hold_also_by_a_503():
@@ -119,7 +119,7 @@ def test_the_one_that_looks_lifts_the_hold_also_by_a_503():
     bench.done(probe, answer(503))
 
     assert not isinstance(alone, Request)
-    assert bench.schedule.held is None
+    assert bench.schedule.paused is None
 
 
 def test_the_end_of_an_older_request_lets_no_second_one_look():
@@ -141,7 +141,7 @@ def test_a_page_to_the_one_that_looks_lifts_nothing():
     bench.now += 60.0
     bench.done(bench.begins(), of_answer(*PAGE))
 
-    assert "web page" in (bench.schedule.held or "")
+    assert "web page" in (bench.schedule.paused or "")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
@@ -151,13 +151,13 @@ def test_in_any_order_of_answers_a_hold_is_lifted_by_a_success_only(order, other
     bench.tracks(8)
     works = [bench.begins() for _ in range(4)]
     statuses = [401, *others]
-    held = False
+    paused = False
     for n in order:
         bench.done(works[n], answer(statuses[n]))
         overtaken = any(statuses[m] == 202 and m > n for m in order[: order.index(n)])
-        held = (held or (statuses[n] == 401 and not overtaken)) and statuses[n] != 202
+        paused = (paused or (statuses[n] == 401 and not overtaken)) and statuses[n] != 202
 
-        assert held == (bench.schedule.held is not None)
+        assert paused == (bench.schedule.paused is not None)
 
 
 # ── a page, a half, a list of errors ──
@@ -168,7 +168,9 @@ def test_a_page_is_held_with_one_line_that_says_what_came():
     bench.tracks(2)
     bench.done(bench.begins(), of_answer(*PAGE))
 
-    assert "asked for track, answered 200 with a web page: is a proxy or a sign-in page" in (bench.schedule.held or "")
+    assert "asked for track, answered 200 with a web page: is a proxy or a sign-in page" in (
+        bench.schedule.paused or ""
+    )
     assert (0, 2, 0) == (
         bench.run.outbox.ledger.delivered, bench.run.outbox.ledger.pending, bench.schedule.possible_duplicates,
     )  # fmt: skip
@@ -190,7 +192,7 @@ def test_what_goes_on_is_the_same_news_whichever_route_looks(verdict):
             bench.now = max(bench.now, work)
             work = bench.begin()
         bench.done(work, verdict)
-        said.add(bench.schedule.held)
+        said.add(bench.schedule.paused)
         routes.add(work.endpoint)
 
     assert {TRACK, IDENTIFY} == routes
@@ -208,7 +210,7 @@ def test_what_the_server_quotes_of_a_call_is_in_no_line_of_the_log(file):
         bench.tracks(1)
     bench.done(bench.begins(), of_answer(*QUOTING))
 
-    lines = f"{bench.schedule.held} {bench.schedule.failure}"
+    lines = f"{bench.schedule.paused} {bench.schedule.failure}"
     assert "a list of errors" in lines
     assert "anna" not in lines
 
@@ -219,9 +221,9 @@ def test_one_odd_page_among_good_answers_concerns_one_request():
     bench.done(bench.begins(), answer(202))
     bench.done(bench.begins(), of_answer(*PAGE))
 
-    assert bench.schedule.held is None
+    assert bench.schedule.paused is None
     bench.done(bench.begins(), of_answer(*PAGE))
-    assert bench.schedule.held is not None
+    assert bench.schedule.paused is not None
 
 
 @pytest.mark.parametrize(

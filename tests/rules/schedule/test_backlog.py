@@ -30,7 +30,7 @@ class Late(Simulation):
         self.happened: dict[int, float] = {}
 
     def put(self, call: Call) -> int:
-        """Accept a call now."""
+        """Accept a call at this moment."""
         if isinstance(call, Track):
             at = self.now if call.occurred_at is None else call.occurred_at.timestamp()
             self.happened[call.metadata["n"]] = at  # type: ignore[index]  # an int
@@ -259,7 +259,7 @@ def test_an_account_without_imports_drains_the_slow_way_and_says_why(status: int
     run.drain()
 
     run.check()
-    assert ({"realtime": 4_001}, None) == (run.routes, run.schedule.held)
+    assert ({"realtime": 4_001}, None) == (run.routes, run.schedule.paused)
     assert f"answers {status} on imports" in (run.schedule.imports_closed or "")
     assert 1 == run.server.stamps["identify"].count(run.server.stamps["identify"][0])
 
@@ -353,13 +353,13 @@ def test_a_key_that_is_refused_everywhere_says_nothing_of_imports() -> None:
     run.server.refuses_all = True
     run.many(4_000)
     run.run(30.0)
-    held = run.schedule.held
+    paused = run.schedule.paused
     run.server.refuses_imports, run.server.refuses_all = 0, False
     run.run(120.0)
     run.drain()
 
     run.check()
-    assert held is not None
+    assert paused is not None
     assert run.schedule.imports_closed is None
     assert run.files
 
@@ -408,7 +408,7 @@ def test_a_server_that_goes_down_with_an_upload_is_asked_for_it_when_it_comes_ba
 
 @pytest.mark.parametrize("on_ambiguous", ["send", "drop"])
 def test_a_server_that_goes_down_with_a_job_is_asked_for_it_when_it_comes_back(on_ambiguous: str) -> None:
-    """It had said that it has the file."""
+    """The server had answered that it has the file."""
     run = Late(on_ambiguous=on_ambiguous)
     run.many(5_000)
     run.run(90.0)

@@ -22,7 +22,7 @@ WALL = datetime(2026, 1, 31, 23, 59, 58, tzinfo=UTC).timestamp()
 
 
 def row(metadata: dict[str, Any] | None = None, *events: Event, key: str = "ü1", **rest: Any) -> Row:
-    """One that a file carries, with events of the seconds 1, 2, 3 …"""
+    """A row that a file carries, with events of the seconds 1, 2, 3 …"""
     rest = {"fields": None, "state": RowState.BATCHED, **rest}
     made = Row("user", key, metadata or {}, ids=array("Q", [0]), accepted_at=0.25, size=10, **rest)
     made.events = [(n, float(n), event) for n, event in enumerate(events, 1)]

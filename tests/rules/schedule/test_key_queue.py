@@ -25,7 +25,7 @@ MAY_BE_FILED = (QueueState.EVENTS, QueueState.URGENT, QueueState.LATE, QueueStat
 
 @attrs.define(eq=False)
 class File:
-    """One on its way, with the row that it carries, or that stands for its events."""
+    """A file on its way, with the row that it carries, or that stands for its events."""
 
     row: Row
     takes_events: bool
@@ -65,7 +65,7 @@ class KeyQueues(RuleBasedStateMachine):
 
     @rule(choices=st.lists(st.integers(0, 9_999), min_size=10, max_size=30))
     def go_on(self, choices: list[int]) -> None:
-        """One after the other of the things that may happen."""
+        """Do some of the things that may happen, one after the other."""
         for choice in choices:
             turn, number = choice % 3, choice // 3
             possible = list(self.possible_calls() if turn == 0 else self.possible()) or [partial(self.track, "u0")]
@@ -183,7 +183,7 @@ class KeyQueues(RuleBasedStateMachine):
         self.queues.come_back(queue)
 
     def refused(self, queue: KeyQueue) -> None:
-        """It goes again."""
+        """The server refuses a request, which goes again."""
         head = self.carried.pop(queue)
         if not queue.calls or queue.calls[0] is not head:
             self.queues.come_back(queue)
@@ -248,7 +248,7 @@ class KeyQueues(RuleBasedStateMachine):
         self.release(queue, file, delivered=False)
 
     def release(self, queue: KeyQueue, file: File, *, delivered: bool) -> None:
-        """A file is over."""
+        """End a file, with its row delivered or not."""
         del self.files[queue]
         queue.release(file.row)
         if file.row.state is RowState.BATCHED and delivered:

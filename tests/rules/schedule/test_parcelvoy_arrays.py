@@ -66,7 +66,7 @@ def test_64_poison_events_of_64_take_no_more_requests_than_a_tree_has_nodes() ->
 
 @pytest.mark.parametrize("poison", [0, 499, 500, 749, 999])
 def test_poison_among_a_hot_persons_1_000_events_costs_a_few_dozen_requests(poison: int) -> None:
-    """Their halves cannot go side by side: the second one grows again from the size at which the first one went."""
+    """Halves cannot go side by side: the second one grows again from the size at which the first one went."""
     run = ParcelvoySimulation()
     run.track(1_000, persons=1, poison=[poison])
 

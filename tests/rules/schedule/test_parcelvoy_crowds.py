@@ -77,5 +77,5 @@ def test_a_refusal_of_everything_still_holds_everything(status: int) -> None:
         run.put(track(n, POISON, external_id=f"u{n}"))
     run.run(600.0)
 
-    assert run.schedule.held is not None
+    assert run.schedule.paused is not None
     assert 24 >= len(run.server.requests) - before

@@ -14,7 +14,7 @@ ALIAS = Alias("a1", "e1")
 
 
 def heir(*calls: Call, was_sent: bool, settings: ParcelvoySettings | None = None) -> ParcelvoySimulation:
-    """One that has taken in these calls of a sender before it."""
+    """A sender that has taken in these calls of a sender before it."""
     run = ParcelvoySimulation(settings=settings)
     run.put(*calls)
     for ticket in run.outbox.take(100):

@@ -56,7 +56,7 @@ def test_a_hundred_drops_on_one_lane_leave_it_in_its_line_once() -> None:
 
 
 def test_users_whose_companys_job_is_running_at_the_end_are_dropped_with_a_reason() -> None:
-    """They were never sent: pending for ever would be no outcome."""
+    """The users were never sent: pending for ever would be no outcome."""
     run = Simulation(1, Settings(bulk_threshold=5), latency=0.0)
     for n in range(60):
         run.put(Identify(f"u{n}", {"n": n}, {"id": f"c{n}", "name": "Acme"}))

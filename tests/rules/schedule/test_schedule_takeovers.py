@@ -211,7 +211,7 @@ def test_a_file_that_never_arrived_is_sent_again_under_the_same_name() -> None:
 
 
 def test_calls_that_came_after_a_file_do_not_join_it() -> None:
-    """They would be taken for delivered with it, and were never in it."""
+    """Later calls would be taken for delivered with the file, and were never in it."""
     with heirs(settings=Settings(bulk_threshold=5), latency=0.0) as run:
         crowd(run, 300)
         run.run(3.0)

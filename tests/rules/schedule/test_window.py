@@ -20,7 +20,7 @@ def found(call_id: int, key: Key, company: str | None = None) -> Found:
 
 
 def whose(ticket: Ticket) -> set[str]:
-    """Whom it matters to in which order this comes."""
+    """The keys for which the order of this call matters."""
     keys = set(ticket[3]) if isinstance(ticket[3], tuple) else {ticket[3]}
     said = ticket[4]
     return keys | ({said[3][1]} if isinstance(said[3], tuple) else set()) if len(said) == 4 else keys

@@ -128,7 +128,7 @@ class World:
         """A request is about to be made."""
 
     def landed(self, work: Request, verdict: Verdict) -> None:
-        """It has ended."""
+        """A request has ended with this verdict."""
 
     def run(self, seconds: float) -> None:
         """Let so many seconds pass."""

@@ -166,7 +166,7 @@ async def test_row_83_no_call_dies_of_an_age_that_the_calendar_has_jumped(
 async def test_row_83_nor_for_the_next_process_that_has_the_right_time(
     wrong: float, calendar: Calendar, tmp_path: Path
 ) -> None:
-    """It was set while the first one ran, which ended before anything could go."""
+    """The clock was set while the first one ran, which ended before anything could go."""
     calendar.wrong = wrong
     first = FileOf(tmp_path / "events.db", calendar)
     where = attrs.evolve(USERPILOT, client=partial(UserpilotClient, outbox=first))
@@ -175,7 +175,7 @@ async def test_row_83_nor_for_the_next_process_that_has_the_right_time(
         accepted = await track_some(scene, 3, calendar)
         await anyio.sleep(MINUTE)
         calendar.wrong = 0.0
-        first.look()
+        first.poll()
         first.die()
         await scene.client.aclose(0)
         scene.recovers()

@@ -921,7 +921,7 @@ async def test_a_client_that_trusts_nobody_is_what_the_last_test_needs():
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_an_exception_keeps_nothing_of_the_answers_body() -> None:
-    """Who collects them, as an error tracker does, would collect megabytes, and what a server says of people."""
+    """An error tracker, which collects exceptions, would collect megabytes, and what a server says of people."""
     said = httpx.MockTransport(lambda request: httpx.Response(400, json={"errors": [], "people": ["anna.kowalska"]}))
     async with UserpilotAPI("KEY", base_url="https://emulator", transport=said) as api:
         with pytest.raises(Rejected) as caught:

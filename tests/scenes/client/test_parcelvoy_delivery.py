@@ -238,7 +238,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("family", "call"), REFUSED.items())
 async def test_a_call_answered_400_goes_again_until_it_is_delivered(new_client, emulator, family, call):
-    """That is what becomes of any error inside the server: nothing may die of it."""
+    """Any error inside that server becomes a 400: nothing may die of it."""
     fault = emulator.faults.add(Fault(family=family, status=400, times=3))
     letters: list[DeadCall] = []
     async with new_client(on_dead=letters.append) as client:

@@ -226,7 +226,7 @@ async def test_its_methods_check_their_arguments_all_the_same(ask: Any) -> None:
 
 
 async def test_an_import_ends_at_once_and_leaves_no_journal(tmp_path: Path) -> None:
-    """It waits out an outage; of a client that is switched off it would wait for the end without end."""
+    """An import waits out an outage; with a client that is switched off it would wait for ever."""
     file = tmp_path / "history.ndjson"
     file.write_text(
         '{"event_type": "track", "user_id": "u", "event_name": "e", "inserted_at": "2024-12-01T08:55:43Z"}\n'

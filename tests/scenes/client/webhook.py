@@ -33,7 +33,7 @@ def _properties(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 @attrs.frozen
 class Happened:
-    """An event."""
+    """An event, as the webhook gets it."""
 
     event: str
     user: str

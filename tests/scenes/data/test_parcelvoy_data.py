@@ -373,9 +373,9 @@ async def test_row_77_a_key_with_a_line_break_from_a_callable_sends_nothing_and_
     async with running(client) as parcelvoy:
         await parcelvoy.track("clicked", external_id="u")
         await parcelvoy.flush(5)
-        held = parcelvoy.statistics().paused
+        paused = parcelvoy.statistics().paused
         assert [] == emulator.store.requests
         report = await parcelvoy.flush(120)
 
     assert 1 == report.statistics.delivered
-    judge.no_canary({"held": str(held)}, [KEY])
+    judge.no_canary({"paused": str(paused)}, [KEY])

@@ -72,7 +72,7 @@ async def test_a_file_in_doubt_is_looked_for_and_sent_again_only_if_it_is_not_th
 
 
 async def test_a_running_job_is_watched_to_its_end(new_api, left, emulator: Emulator) -> None:
-    """Its id is one that this server does not know, but the list has its filename."""
+    """The job's id is one that this server does not know, but the list has its filename."""
     path = left("running")
     async with new_api() as api:
         await submit_first(api, path)

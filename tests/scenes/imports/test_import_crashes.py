@@ -104,7 +104,7 @@ class World:
 
 
 def dies(error: BaseException) -> bool:
-    """It is that, and nothing else went wrong beside it."""
+    """True if the error is the crash, and nothing else went wrong beside it."""
     if isinstance(error, BaseExceptionGroup):
         return all(dies(one) for one in error.exceptions)
     return isinstance(error, Died)

@@ -538,9 +538,7 @@ async def test_an_answer_without_an_id_is_watched_by_its_filename(run, written, 
 async def test_a_file_that_was_imported_is_not_imported_again_unless_told(run, written, emulator):
     path = written(track(n) for n in range(3))
     first = await run(path)
-    with pytest.raises(
-        AlreadyImported, match=r"was imported on .* UTC: force=True would import it once more"
-    ) as caught:
+    with pytest.raises(AlreadyImported, match=r"was imported on .* UTC: force=True would import it again") as caught:
         await run(path)
     once = marks(emulator)
     await run(path, force=True)
@@ -623,7 +621,7 @@ async def test_a_change_in_the_middle_of_a_file_is_seen(run, written):
 async def test_another_account_or_server_is_never_taken_for_one_that_has_it_already(
     run, cable, written, emulator, key, url
 ):
-    """Whoever tried it with the emulator would otherwise read that all is there."""
+    """After a trial with the emulator, the command would otherwise say that all is there."""
     path = written([track(0)])
     await run(path)
     async with UserpilotAPI(key, base_url=url, transport=cable) as api:
@@ -666,7 +664,7 @@ def make_old(path):
 
 @pytest.mark.parametrize("key", ["KEY", "OTHER"])
 async def test_a_journal_of_an_earlier_version_goes_on_with_its_key_and_is_salted_anew(run, stopped, emulator, key):
-    """Those had a fingerprint from which a short key could be guessed."""
+    """Earlier journals had a fingerprint from which a short key could be guessed."""
     path = await stopped()
     old = make_old(path)
     if key == "KEY":
@@ -802,7 +800,7 @@ async def test_bad_rows_of_an_iterable_are_named_by_their_number(new_api, emulat
 
 
 async def test_an_async_generator_is_closed_when_the_import_fails(new_api, emulator):
-    """It may have a cursor open."""
+    """The generator may have a cursor open."""
     closed = []
 
     async def rows():

@@ -101,7 +101,7 @@ async def test_a_run_that_ended_anywhere_is_gone_on_with_by_the_next(run, days, 
 
 
 async def test_a_file_that_was_begun_behind_others_is_not_gone_on_with_without_them(run, days, emulator):
-    """Its users would lose what those said."""
+    """The file's users would lose what the others said of them."""
     emulator.faults.add(Fault(path="/v1/imports", status=401, skip=2))
     with pytest.raises(Rejected):
         await run(*days, max_rows=2)

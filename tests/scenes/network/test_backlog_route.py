@@ -289,7 +289,7 @@ async def test_row_22_ten_minutes_of_429_on_imports_cost_no_event_and_fresh_ones
 
 
 async def test_row_31_somebody_elses_import_lets_events_go_in_realtime_until_it_is_over() -> None:
-    """They wait for its end, in vain, for a minute at most."""
+    """Events wait for the import's end, in vain, for a minute at most."""
     async with late() as scene:
         theirs = {"status_sequence": [["processing", 5 * MINUTE], "completed"]}
         scene.goes_wrong("theirs", path=IMPORTS, times=1, job=theirs)
@@ -458,7 +458,7 @@ async def test_row_30_jobs_that_always_fail_end_in_realtime_requests() -> None:
 
 @pytest.mark.parametrize("applied", [False, True], ids=["nothing applied", "all applied"])
 async def test_row_29_a_stuck_job_is_given_up_and_its_events_arrive_while_fresh_ones_do_not_wait(applied: bool) -> None:
-    """It keeps its slot at the server: what was in it goes one by one."""
+    """The job keeps its slot at the server: what was in it goes one by one."""
     async with rehearsal(attrs.evolve(LATE, job_timeout=600.0), latency=LATENCY) as scene:
         scene.goes_wrong("stuck", path=IMPORTS, times=1, job="stuck", apply=applied or None)
         await backlog(scene)

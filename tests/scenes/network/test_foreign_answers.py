@@ -47,7 +47,7 @@ wordless = pytest.mark.parametrize("instead", WORDLESS.values(), ids=WORDLESS)
 @virtual
 @both
 async def test_row_82_a_maintenance_page_on_everything_is_held_and_costs_no_event(to: Side) -> None:
-    """It was `200 text/html`, and every event of the night was counted as delivered."""
+    """The page was `200 text/html`, and every event of the night was counted as delivered."""
     async with rehearsal(to=to) as scene:
         scene.goes_wrong("maintenance", status=200, body=HTML)
         await scene.identify_all(map(person, range(5)))
@@ -150,7 +150,7 @@ async def test_row_82_our_file_is_found_on_a_later_page(paging: str) -> None:
 
 @virtual
 async def test_row_82_a_list_that_only_ever_shows_its_first_page_is_no_word_either() -> None:
-    """Nobody told us the parameter. When the others' jobs are forgotten, ours comes into sight."""
+    """The parameter is unknown to us. When the others' jobs are forgotten, ours comes into sight."""
     async with late(jobs_per_page=10, jobs_paging="hidden") as scene:
         scene.goes_wrong("lost", path=IMPORTS, times=1, cut="after")
         await scene.track_all(person(n % 20) for n in range(200))
@@ -205,7 +205,7 @@ async def imported_once(emulator: Emulator, instead: dict[str, Any] | None, othe
 
 @virtual
 async def test_row_82_an_import_that_no_list_can_speak_of_goes_again_after_an_hour_and_is_counted() -> None:
-    """It never arrived, and the one page that the server shows is full of others' jobs."""
+    """The file never arrived, and the one page that the server shows is full of others' jobs."""
     emulator = Emulator(
         clock=lambda: 1_600_854_600.0 + anyio.current_time(), seed=1, jobs_per_page=10, jobs_paging="hidden"
     )

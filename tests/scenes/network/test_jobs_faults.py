@@ -177,7 +177,7 @@ async def test_row_32_a_submit_that_never_arrived_is_made_again_under_the_same_n
 
 
 async def test_row_32_a_submit_that_arrives_after_its_deadline_is_still_found() -> None:
-    """It lay in a proxy's queue for longer than the client waited."""
+    """The request lay in a proxy's queue for longer than the client waited."""
     async with rehearsal(Settings(upload_timeout=20)) as scene:
         scene.goes_wrong("late", path=BULK, times=1, delay=25.0)
         await identified(scene, 100)

@@ -192,7 +192,7 @@ async def test_row_21_the_wrong_region_is_held_until_it_is_right(status: int) ->
 
 @virtual
 async def test_row_21_what_is_held_names_the_url() -> None:
-    """Whoever reads "404" in the log of a service with three regions must see where it went."""
+    """A reader of "404" in the log of a service with three regions must see where it went."""
     async with rehearsal() as scene:
         scene.goes_wrong("nobody here", status=404)
         await scene.track(person(1))

@@ -244,7 +244,7 @@ async def test_row_35_one_poison_event_in_1_000_of_as_many_people_dies_alone() -
 
 
 async def test_row_35_an_event_answered_400_for_ever_is_alone_in_the_end_and_dies_of_age() -> None:
-    """That server answers 400 for troubles of its own, too: nobody dies of it, and nobody else is held up."""
+    """The server answers 400 for troubles of its own, too: no call dies of it, and no other is held up."""
     async with far_away(ParcelvoySettings(max_age=HOUR)) as scene:
         scene.losses = {"expired": 1}
         scene.goes_wrong("poison", body_contains="poison", status=400)
@@ -370,7 +370,7 @@ async def test_row_36_an_event_or_identify_that_is_too_large_alone_is_dead_and_s
 
 
 async def test_row_36_merged_identifies_share_one_fate_and_one_letter_that_holds_all_they_said() -> None:
-    """They are one row by then. Alone each would have fitted: whoever knows the limit can make them again in parts."""
+    """The identifies are one row by then. Alone each would have fitted: who knows the limit can make them again."""
     async with far_away() as scene:
         scene.losses = {"too_large": 1}
         scene.goes_wrong("too large", path=PARCELVOY.identifies, body_over=20_000, status=413)

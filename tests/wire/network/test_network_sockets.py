@@ -471,7 +471,7 @@ async def test_row_12_a_broken_answer_loses_nothing_and_leaves_the_next_ones_alo
 
 
 async def test_row_82_a_success_whose_body_broke_off_may_have_been_one_and_is_counted() -> None:
-    """It was a delivery; whoever cut it off may have cut off anything."""
+    """The answer was a delivery; what cut it off may have cut off anything."""
     with RawServer([answer(), BROKEN["truncated"]]) as server:
         async with on_sockets(server) as scene:
             for _ in range(2):

@@ -97,7 +97,7 @@ def negative_version(file: Path) -> None:
 
 
 def misspelt(table: str) -> Callable[[Path], None]:
-    """One letter of the statement that made a table: none of them can be read then."""
+    """Change a letter of the statement that made a table: no table can be read then."""
 
     def misspell(file: Path) -> None:
         content = file.read_bytes()
@@ -312,7 +312,7 @@ def overwrite(file: Path, at: int, content: bytes) -> None:
 async def test_row_56_calls_on_a_page_that_is_not_where_it_should_be_are_found_or_counted(
     tmp_path: Path, instead: str
 ) -> None:
-    """One wrong byte in the root of the table: SQLite does not always see that anything is wrong."""
+    """A wrong byte in the root of the table: SQLite does not always see that anything is wrong."""
     file = await a_file(tmp_path)
     ((root,),) = look_into(file, "SELECT rootpage FROM sqlite_master WHERE name = 'calls'")
     ((empty,),) = look_into(file, "SELECT rootpage FROM sqlite_master WHERE name = 'lost'")

@@ -126,7 +126,7 @@ def test_the_api_without_the_queue(backend: Any) -> None:
 
 
 def test_rows_are_imported(backend: Any) -> None:
-    """One that is refused, so that nobody waits for a job."""
+    """The row is refused, so that no job is waited for."""
     with blocking(client_of(Emulator()), backend) as userpilot:
         report = userpilot.import_rows([{"event_type": "nothing"}])
 
@@ -313,7 +313,7 @@ def test_an_exception_in_the_block_drains_and_goes_on(backend: Any) -> None:
 
 
 def test_a_client_that_is_not_open_names_the_way_without_a_loop(backend: Any) -> None:
-    """Who tries it in a script, or calls `blocking` without its `with`, has nowhere to write `async with`."""
+    """A script, or a call of `blocking` without its `with`, has nowhere to write `async with`."""
     for client in (UserpilotClient(KEY), blocking(UserpilotClient(KEY), backend)):
         with pytest.raises(ClientNotOpen, match=r"without a loop, `with blocking\(client\)`"):
             (client.track_nowait if isinstance(client, UserpilotClient) else client.track)("u1", "exported")
@@ -390,14 +390,14 @@ def test_row_41_ctrl_c_while_it_drains_gives_up_the_rest_and_accounts_for_it(bac
 
 
 class InterruptedEvent(Event):
-    """Whoever waits for it gets a Ctrl-C."""
+    """An event that answers a wait with a Ctrl-C."""
 
     def wait(self, timeout: float | None = None) -> bool:
         raise KeyboardInterrupt
 
 
 class SlowToBegin(BlockingClient):
-    """Its thread is not there yet when its starter is interrupted."""
+    """A client whose thread is not there yet when its starter is interrupted."""
 
     async def _run_client(self) -> None:
         await anyio.sleep(0.2)

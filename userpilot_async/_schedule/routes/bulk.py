@@ -30,7 +30,7 @@ class BulkRoute(FileRoute):
             context.filename, context.chance, files.job_timeout, takes_arrays=bool(files.arrays),
             new_pages=new_pages(files, context.server),
         )  # fmt: skip
-        super().__init__(context, files, slot, files.look)
+        super().__init__(context, files, slot, files.poll)
         self._bulk = files
         self._filed_at = dict.fromkeys(files.submit, -math.inf)
 

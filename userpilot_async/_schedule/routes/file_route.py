@@ -1,7 +1,7 @@
 """The part that routes of files share: one job slot, its steps as requests, and a file that was taken over.
 
 A file that another sender has left is found again by its name. Its calls come in meanwhile, and rejoin it: it had all
-that waited of a key up to one call. Where that cannot be told for certain any more, a call is none of the file's, and
+that waited of a key up to one call. Where that is not certain any more, a call is none of the file's, and
 is sent again.
 """
 
@@ -108,7 +108,7 @@ class FileRoute(ABC):
     # ── a file that was taken over ──
 
     def adopt(self, file: UnfinishedFile, now: float) -> None:
-        """Look for a file whose calls are about to come in, if it is this route's: for one, as there is one slot."""
+        """Search for a file whose calls are about to come in, if it is this route's: for one, as there is one slot."""
         if self.resuming is None and file.last_calls and self.is_ours(file):
             self.resuming = self.slot.resume(file.kind, file.filename, now + LONGEST_RESUME)
             self._last_calls, self._last_call = file.last_calls, max(file.last_calls.values())
@@ -118,7 +118,7 @@ class FileRoute(ABC):
         """The file is of a kind that this route submits."""
 
     def came_in(self, call_id: int, now: float) -> None:
-        """So far have calls come in: if that is the file's end, it is looked for now."""
+        """So far have calls come in: if that is the file's end, the job list is searched now."""
         if self.resuming is not None and call_id >= self._last_call:
             self.resuming = None
             self.slot.resumed(now)

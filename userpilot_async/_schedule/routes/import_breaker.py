@@ -9,7 +9,7 @@ FORGIVEN = 300.0  # seconds after the last failure until one more file is waited
 
 
 class ImportBreaker:
-    """Told what became of files, and of other requests; ``wanted`` is what the settings say."""
+    """Gets what became of files, and of other requests; ``wanted`` is what the settings say."""
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted

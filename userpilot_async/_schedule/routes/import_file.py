@@ -16,7 +16,7 @@ from ..queues import Queues
 
 CHUNK = 500  # events taken out of a queue at once
 WEIGHT = 5  # events are as much work as one queue
-SLICE = 100  # queues looked at in one go
+SLICE = 100  # queues visited in one go
 FREE = (QueueState.EVENTS, QueueState.URGENT, QueueState.LATE, QueueState.BACKING_OFF)
 
 

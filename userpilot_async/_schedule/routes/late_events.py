@@ -34,8 +34,8 @@ SLICE = 200  # queues set aside, or let through, in one go
 LONGEST_FLIGHT = 2.0  # seconds that a file waits for requests under way, whose people have more in line
 PATIENCE = 60.0  # seconds that what is late waits while files do not go: then it goes the slow way
 MOST_PATIENCE = 900.0  # the same for an event whose caller said when it happened
-RELEASE = 5.0  # seconds between two looks for whom to let go the slow way
-PAUSE = 1.0  # seconds after a look that found nothing to put into a file
+RELEASE = 5.0  # seconds between two searches for users to let go the slow way
+PAUSE = 1.0  # seconds after a search that found nothing to put into a file
 SHORTEST_UPLOAD = 1.0  # seconds that a close must still have for a file to be begun
 FILE = "track"  # the kind of its files: of the calls that they are found again by
 
@@ -54,7 +54,7 @@ class LateEventRoute(FileRoute):
         super().__init__(context, imports, slot, imports.submit)
         self.breaker = breaker
         self.known = PropertyCache()
-        """What the server has been told of people: an import may blank what it leaves out."""
+        """What was sent to the server of people: an import may blank what it leaves out."""
         self._imports = imports
         self._bucket = context.bucket(context.destination.events.endpoint)
         self._urgency = context.urgency
@@ -135,7 +135,7 @@ class LateEventRoute(FileRoute):
         return True
 
     def release(self, now: float) -> float:
-        """When files do not work, those that wait for one go the slow way, some at a time; when to look again."""
+        """When files do not work, those that wait for one go the slow way, some at a time; when to search again."""
         if not self._queues.late or self._works(now, PATIENCE):
             self._releasing = None
             return math.inf

@@ -33,7 +33,7 @@ class Route(Protocol):
         ...
 
     def done(self, request: Request, verdict: Verdict, now: float) -> None:
-        """Take in what became of a request of this route; tokens and the gate have been told already."""
+        """Take in what became of a request of this route; tokens and the gate have it already."""
         ...
 
     def adopt(self, file: UnfinishedFile, now: float) -> None:

@@ -21,7 +21,7 @@ from ..._errors.tree import InvalidCall
 from ..._settings import Settings
 from ..._userpilot.calls import Call, from_bytes
 
-BURST = 300  # nobody else spends from this budget
+BURST = 300  # no other process spends from this budget
 LINES = 1_200  # with more of them, the events alone would take longer than a minute's budget allows
 TICK = 0.02  # seconds between two lines
 PRINTED = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_duplicates", "is_sender")
@@ -30,7 +30,7 @@ PRINTED = ("accepted", "delivered", "merged", "pending", "in_flight", "possible_
 async def run(url: str, path: str, sample: Path) -> None:
     """Accept the calls of ``sample`` from where the outbox at ``path`` ends, and send them to ``url``."""
     settings = Settings(burst=BURST, when_full="wait", max_wait=None)
-    outbox = f"sqlite:///{quote(path)}?durability=process"  # nobody pulls the plug here
+    outbox = f"sqlite:///{quote(path)}?durability=process"  # the power does not fail here
     client = UserpilotClient("demo", region="us", base_url=url, outbox=outbox, settings=settings, disabled=False)
     async with client:
         accepted = client.statistics().accepted

@@ -70,9 +70,9 @@ def shares(calls: Sequence[Call], pods: int) -> list[list[Call]]:
 
 def _concerned(call: Call) -> list[str]:
     """Names of the user and the company that a call is about."""
-    said = call.as_dict()
-    users = [f"user {said['user_id']}"] if "user_id" in said else []
-    companies = (said.get("company_id"), said.get("company", {}).get("id"))
+    fields = call.as_dict()
+    users = [f"user {fields['user_id']}"] if "user_id" in fields else []
+    companies = (fields.get("company_id"), fields.get("company", {}).get("id"))
     return users + [f"company {one}" for one in companies if one is not None]
 
 

@@ -18,7 +18,7 @@ from .._emulate import FAREWELL, START
 from .._exits import NotPossible, Unreachable
 
 PROGRAM = "redis-server"
-POLL = 0.02  # seconds between two looks at whether it answers
+POLL = 0.02  # seconds between two checks whether it answers
 ATTEMPTS = 3  # a port that was free may be taken a moment later
 
 

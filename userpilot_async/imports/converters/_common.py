@@ -14,7 +14,7 @@ from ..._calls.values import MAX_INTEGER, MAX_NAME, encode_json
 from ..._errors.tree import InvalidCall
 
 Exported = dict[str, Any]
-"""A JSON object of an export file. `Any`: what is in it is looked at before it is used."""
+"""A JSON object of an export file. `Any`: what is in it is checked before it is used."""
 
 Rows = list[dict[str, Any]]
 Converter = Callable[[Exported], Rows]

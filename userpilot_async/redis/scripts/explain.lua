@@ -5,7 +5,7 @@ if is_other(ARGV[1]) then
 end
 local begun_at, stretches = number(about, 'begun_at'), {}
 for _, stretch in ipairs(cjson.decode(ARGV[3])) do
-  if stretch[1] < begun_at then -- ids from there on are given once more, to others
+  if stretch[1] < begun_at then -- ids from there on are given again, to others
     stretches[#stretches + 1] = {stretch[1], math.min(stretch[2], begun_at - 1)}
   end
 end

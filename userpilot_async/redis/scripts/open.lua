@@ -6,9 +6,9 @@
 -- knew before.
 --
 -- A generation lasts until the server starts again, or everything is gone, or older than it was: then calls may be
--- missing. Whoever remembers a later revision than was there when the next generation began knows that they are.
+-- missing. A client that remembers a later revision than was there when the next generation began knows that they are.
 local generation, revision, token, run_id, new = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-local there, fate, at, explains, since = redis.call('HGET', about, 'generation'), 'same', 0, 0, 0
+local there, outcome, at, explains, since = redis.call('HGET', about, 'generation'), 'same', 0, 0, 0
 local set_back = is_set_back(ARGV[15])
 
 if there and tonumber(redis.call('HGET', about, 'version')) > tonumber(ARGV[6]) then
@@ -42,9 +42,9 @@ if ARGV[10] == '1' or ARGV[10] == redis.call('HGET', about, 'salt') then
 end
 if generation ~= '' and generation ~= there then
   local ended, ambiguous = redis.call('HGET', about, 'ended:' .. generation), 0
-  fate = 'lost'
+  outcome = 'lost'
   if ended and not set_back and revision <= tonumber(string.match(ended, '^%d+')) then
-    fate = 'kept'
+    outcome = 'kept'
   end
   for i = 16, #ARGV do -- set back to before the last generation that the caller knows
     ended = ended or redis.call('HGET', about, 'ended:' .. ARGV[i])
@@ -54,17 +54,17 @@ if generation ~= '' and generation ~= there then
     at, ambiguous = tonumber(at), tonumber(ambiguous) or 0
   end
   local last_to_send = token ~= '' and redis.call('HGET', about, 'sender_then') == token
-  if fate == 'kept' and last_to_send then
-    -- Whoever was the last to send has noted each request: none is missing.
+  if outcome == 'kept' and last_to_send then
+    -- The last sender has noted each request: none is missing.
     redis.call('HSET', about, 'unknown_until', redis.call('HGET', about, 'unknown_before') or '',
                'doubt', redis.call('HGET', about, 'doubt_before') or '',
                'retried_until', redis.call('HGET', about, 'retried_before') or '')
-  elseif fate == 'lost' then
+  elseif outcome == 'lost' then
     redis.call('HSET', about, 'lost_in', there)
     if redis.call('HSETNX', about, 'lost:' .. generation, string.format('%.0f', ambiguous)) == 1 then
       redis.call('HSET', about, 'unknown_until', string.format('%.6f', now() + LOST_TOKEN))
     end
-    -- What was counted until then, and is not any more: by whoever knows most of it.
+    -- What was counted until then, and is not any more: by the client that knows most of it.
     local counted = number(about, 'lost:' .. generation)
     if tonumber(ARGV[13]) > counted then
       add('ambiguous', tonumber(ARGV[13]) - counted)
@@ -74,13 +74,13 @@ if generation ~= '' and generation ~= there then
     if last_to_send and ARGV[14] ~= '' and tonumber(ARGV[14]) <= number(client, 'seq') then
       explains, since = 1, number(client, 'seq')
     elseif fence and tonumber(fence) > tonumber(fence_then or '0') then
-      -- A later sender than the last that is known here: nobody else's word is enough any more.
+      -- A later sender than the last that is known here: no other client's word is enough any more.
       add('ambiguous', number(about, 'resent'))
       redis.call('HSET', about, 'doubt', redis.call('HGET', about, 'begun_at') or '', 'resent', '0', 'sender_then', token)
     end
   end
 end
 -- Who is new here, or has to forget what it knew, begins with what comes now.
-local news_from = (generation == '' or fate == 'lost') and string.format('%.0f', number(account, 'revision')) or ARGV[12]
-return {there, fate, at, explains, since, redis.call('HMGET', about, 'destination', 'salt', 'fingerprint'),
+local news_from = (generation == '' or outcome == 'lost') and string.format('%.0f', number(account, 'revision')) or ARGV[12]
+return {there, outcome, at, explains, since, redis.call('HMGET', about, 'destination', 'salt', 'fingerprint'),
         redis.call('HGET', about, 'version'), state(news_from)}

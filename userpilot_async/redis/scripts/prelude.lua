@@ -1,5 +1,5 @@
 -- Every script begins with this: the names of the keys, and what several of them do. A script is one step for all
--- others: nobody sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
+-- others: none sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
 local asked = table.remove(ARGV) -- the number of the question, which the answer says again
 local about, account, log, news, lease, requests, spent, files, sent, again, parts, lost, client = unpack(KEYS)
 
@@ -11,7 +11,7 @@ local TOKEN, LOST_TOKEN = 60, 90 -- seconds until a token comes back; longer wit
 local MAX_FOREIGN = 100000
 local CLIENT = 7 * 86400 -- seconds for which is known what a client has put last
 
-local function now() -- by the clock of the server, whoever asks
+local function now() -- by the clock of the server
   local time = redis.call('TIME')
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
@@ -35,8 +35,8 @@ local function add(field, count)
   end
 end
 
--- The next id. Where somebody has put entries of their own into the log, behind those: they count as accepted calls, which
--- nobody will be able to read. Not where that would be very many: then there is none.
+-- The next id. Where another program has put entries into the log, behind those: they count as accepted calls, which
+-- cannot be read. Not where that would be very many: then there is none.
 local function next_id()
   local first = number(account, 'next_id')
   local info = redis.pcall('XINFO', 'STREAM', log)
@@ -54,7 +54,7 @@ local function next_id()
 end
 
 local function foreign()
-  return redis.error_reply("FOREIGN the log has entries of somebody else's: delete those, and go on")
+  return redis.error_reply("FOREIGN the log has entries of another program: delete those, and go on")
 end
 
 local function is_other(generation)
@@ -78,7 +78,7 @@ end
 
 -- End the generation, and begin another one, whose ids begin a page of their own (`begun_at`). What is known of requests
 -- of which nothing is noted (until when tokens may be spent by them, which calls may have been in them, and up to when the
--- lost ones may have been tried again) is remembered as it was: whoever knows that none was made since sets it back.
+-- lost ones may have been tried again) is remembered as it was: a client that knows that none was made since sets it back.
 local function begin(generation, page)
   local next_id = number(account, 'next_id')
   local begun_at = string.format('%.0f', math.ceil(next_id / page) * page)
@@ -98,17 +98,17 @@ end
 local function state(heard)
   local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   local found = redis.call('XRANGE', news, '(' .. heard .. '-1', '+', 'COUNT', NEWS_AT_ONCE)
-  local told, bytes, reached = {}, 0, redis.call('HGET', account, 'revision') or '0'
+  local texts, bytes, reached = {}, 0, redis.call('HGET', account, 'revision') or '0'
   for i, one in ipairs(found) do
     if i > 1 and bytes + #one[2][2] > NEWS_BYTES_AT_ONCE then
       break
     end
-    told[i], bytes = one[2][2], bytes + #one[2][2]
+    texts[i], bytes = one[2][2], bytes + #one[2][2]
   end
-  if #told < #found or #found == NEWS_AT_ONCE then
-    reached = string.match(found[#told][1], '^%d+')
+  if #texts < #found or #found == NEWS_AT_ONCE then
+    reached = string.match(found[#texts][1], '^%d+')
   end
-  return {redis.call('HGETALL', account), first and first[1] or false, told, string.format('%.6f', now()), reached}
+  return {redis.call('HGETALL', account), first and first[1] or false, texts, string.format('%.6f', now()), reached}
 end
 
 local function conclude(said, status, label, carriers, of_carriers, merged, of_merged)
@@ -239,7 +239,7 @@ local function forget(oldest)
   local forgotten = dig_up(redis.call('XRANGE', lost, '-', oldest, 'COUNT', 1000))
   while redis.call('XLEN', lost) > MAX_LOST or number(account, 'lost_bytes') > MAX_LOST_BYTES do
     local dug = dig_up(redis.call('XRANGE', lost, '-', '+', 'COUNT', 100))
-    if dug == 0 then -- somebody has deleted them
+    if dug == 0 then -- another program has deleted them
       add('lost_bytes', -number(account, 'lost_bytes'))
     end
     forgotten = forgotten + dug

@@ -1,4 +1,4 @@
--- Erase calls, as if they were nobody's. ARGV: generation, 'log' and stretches of ids (JSON), or 'lost' and entries.
+-- Erase calls, as if they had no owner. ARGV: generation, 'log' and stretches of ids (JSON), or 'lost' and entries.
 -- Gives how many were there. Those that waited are dropped, and everybody hears of it.
 if is_other(ARGV[1]) then
   return other_generation()

@@ -1,6 +1,6 @@
 -- Calls, and what is noted of them. ARGV: generation, first id, last id, how many at most. Gives for each call its entry's
--- name, the call, and when it was put; the ids of those that were sent; the parts that were told; and whether it stopped
--- before the end, for their number or for their size: whoever asks Redis next must not wait long.
+-- name, the call, and when it was put; the ids of those that were sent; the parts that the server has; and whether it stopped
+-- before the end, for their number or for their size: the next command must not wait long.
 if is_other(ARGV[1]) then
   return other_generation()
 end

@@ -1,4 +1,4 @@
--- Give the outbox to another account, if nobody sends. ARGV: generation, destination, salt, fingerprint, a new
+-- Give the outbox to another account, if no process sends. ARGV: generation, destination, salt, fingerprint, a new
 -- generation, how many ids a page of receipts has, and the version of all this. Gives who sends, or nothing. All who
 -- have it open are asked again whose they are.
 if is_other(ARGV[1]) then

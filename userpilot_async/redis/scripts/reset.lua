@@ -1,5 +1,5 @@
--- Calls are gone that a client was told were held. ARGV: generation, the one in which they were held, how many such
--- losses the client knows of, and what has been heard. All clients that tell the same are counted once.
+-- Calls are gone that a client knew to be held. ARGV: generation, the one in which they were held, how many such
+-- losses the client knows of, and what has been heard. All clients that report the same are counted once.
 if is_other(ARGV[1]) then
   return other_generation()
 end

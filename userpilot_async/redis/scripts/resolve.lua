@@ -1,5 +1,5 @@
 -- Was this step done, whose answer got lost? ARGV: generation, its number, that of the last one that was made before, and
--- the places of calls in it that nobody waits for any more: they are taken back, as if they had never been put. Not done,
+-- the places of calls in it that no caller waits for any more: they are taken back, as if they had never been put. Not done,
 -- it will not be done any more, even if it still arrives. Gives what `write` would have given first, or false.
 if is_other(ARGV[1]) or is_set_back(ARGV[3]) then
   return other_generation()

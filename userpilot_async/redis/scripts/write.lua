@@ -9,7 +9,7 @@ if is_other(ARGV[1]) or is_set_back(ARGV[7]) then
   return other_generation()
 end
 if number(client, 'seq') >= tonumber(ARGV[2]) then
-  return false -- it comes late: nobody waits for it any more
+  return false -- it comes late: no caller waits for it any more
 end
 redis.call('HSET', client, 'began', ARGV[2]) -- Redis 6 out of memory refuses this, and not a later half
 
@@ -20,7 +20,7 @@ if not first then
   return foreign()
 end
 
--- What may fail comes before the calls: nothing is undone, and made once more a note changes nothing, but a call would be
+-- What may fail comes before the calls: nothing is undone, and made again a note changes nothing, but a call would be
 -- there twice.
 if ARGV[6] ~= '' then
   if not leads(ARGV[4]) then
@@ -47,7 +47,7 @@ if ARGV[6] ~= '' then
     for _, one in ipairs(notes.begun) do
       for _, stretches in ipairs({one[3], one[7]}) do
         add('ambiguous', count_again(stretches, doubt))
-        if begun_at > doubt then -- perhaps somebody is still to come who knows better
+        if begun_at > doubt then -- perhaps a client is still to come that knows better
           redis.call('HINCRBY', about, 'resent', string.format('%.0f', count_again(stretches, begun_at)))
         end
       end

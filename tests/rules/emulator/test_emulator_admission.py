@@ -1,4 +1,4 @@
-"""Who may come in, and how often."""
+"""Which requests are admitted: keys, versions, paths, and the rate limit."""
 
 from __future__ import annotations
 

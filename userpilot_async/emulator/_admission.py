@@ -1,4 +1,4 @@
-"""The door of the API: who may come in, how often, and under which fault. Pure: nothing here waits."""
+"""Admission of requests: by key, rate and size, unless a fault refuses them first. Pure: nothing here waits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from userpilot_async.emulator._wire import Answer, Refused, obey, refuse
 
 
 @attrs.frozen
-class Visitor:
-    """A request as it stands before the door."""
+class RawRequest:
+    """A request before anything of it was checked."""
 
     method: str
     path: str
@@ -34,8 +34,8 @@ class Visitor:
         return self.route.api.key_of(self.headers)
 
 
-class Door:
-    """Lets a visitor in to the endpoint, or answers in its stead; writes each visit down."""
+class Admission:
+    """Hands a request to its endpoint, or refuses it; records each."""
 
     def __init__(
         self, store: Store, windows: Windows, *, api_keys: Collection[str] | None, imports_enabled: bool
@@ -45,19 +45,19 @@ class Door:
         self._api_keys = None if api_keys is None else frozenset(api_keys)
         self._imports_enabled = imports_enabled
 
-    def answer(self, visitor: Visitor, fault: Fault, now: float) -> Answer:
+    def answer(self, request: RawRequest, fault: Fault, now: float) -> Answer:
         """The answer with all its headers, after the call was applied, if it was."""
-        account = fingerprint(visitor.key)
+        account = fingerprint(request.key)
         try:
-            answer = self._admit(visitor, fault, account, now)
+            answer = self._admit(request, fault, account, now)
         except Refused as refused:
-            answer = visitor.route.api.complain(refused.errors)
+            answer = request.route.api.complain(refused.errors)
         self._store.record(
             Requested(
                 stamp=now,
-                method=visitor.method,
-                path=visitor.path,
-                family=visitor.route.family,
+                method=request.method,
+                path=request.path,
+                family=request.route.family,
                 status=None if fault.cut else answer.status,
                 rows=answer.rows,
                 filename=answer.filename,
@@ -68,43 +68,43 @@ class Door:
         )
         # The Date is of the emulator's clock, since a client turns the reset into a delay with it.
         headers = {**answer.headers, "date": formatdate(now, usegmt=True)}
-        if visitor.route.api.limited:
-            headers |= self._windows.peek(account, visitor.route.family, now).headers()
+        if request.route.api.limited:
+            headers |= self._windows.peek(account, request.route.family, now).headers()
         return attrs.evolve(answer, headers=_overridden(headers, fault.headers))
 
-    def _admit(self, visitor: Visitor, fault: Fault, account: str, now: float) -> Answer:
+    def _admit(self, request: RawRequest, fault: Fault, account: str, now: float) -> Answer:
         """Key, then window, then endpoint. A 401, scripted or not, spends nothing of the window."""
-        api, content = visitor.route.api, None
+        api, content = request.route.api, None
         if not fault.refuses:
-            content = api.read(visitor.method, visitor.headers, visitor.body) if api.read else None
-            self._check_key(visitor)
+            content = api.read(request.method, request.headers, request.body) if api.read else None
+            self._check_key(request)
         counted = api.limited and not (fault.refuses and fault.status == 401)
-        if counted and not self._windows.take(account, visitor.route.family, now):
+        if counted and not self._windows.take(account, request.route.family, now):
             raise refuse(429, f"more than {self._windows.limit} requests in this minute")
         if fault.refuses:
             return fault.disguise(Answer(202), api)
-        if api.read is None and visitor.body.size > visitor.route.max_body:
-            raise refuse(413, f"the body has more than {visitor.route.max_body} bytes")
-        if api.version not in (None, visitor.headers.get("x-api-version")):
+        if api.read is None and request.body.size > request.route.max_body:
+            raise refuse(413, f"the body has more than {request.route.max_body} bytes")
+        if api.version not in (None, request.headers.get("x-api-version")):
             raise refuse(400, f"the header X-API-Version must be {api.version}")
         call = Call(
-            visitor.method,
-            visitor.path,
-            visitor.headers,
-            visitor.body.content,
+            request.method,
+            request.path,
+            request.headers,
+            request.body.content,
             account,
             now,
             fault.apply,
             fault.script(),
-            visitor.query,
+            request.query,
             content,
         )
-        return fault.disguise(visitor.route.endpoint(self._store, call), api)
+        return fault.disguise(request.route.endpoint(self._store, call), api)
 
-    def _check_key(self, visitor: Visitor) -> None:
-        if visitor.route.needs_key:
-            obey(visitor.route.api.key_errors(visitor.key, self._api_keys))
-        if visitor.route.family == "imports" and not self._imports_enabled:
+    def _check_key(self, request: RawRequest) -> None:
+        if request.route.needs_key:
+            obey(request.route.api.key_errors(request.key, self._api_keys))
+        if request.route.family == "imports" and not self._imports_enabled:
             raise refuse(401, "the plan of this account has no imports")
 
 
