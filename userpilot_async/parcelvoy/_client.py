@@ -181,6 +181,7 @@ class ParcelvoyClient(DeliveryClient):
     ) -> Checked | Receipt:
         try:
             key, body = checked_event(name, external_id, anonymous_id, data, occurred_at, self.settings.occurred_at_key)
+            self._pairs.check(external_id, anonymous_id)
         except InvalidCall as error:
             given = {"name": name, "external_id": external_id, "anonymous_id": anonymous_id, "data": data}
             return self._invalid(error, {**given, "occurred_at": occurred_at})

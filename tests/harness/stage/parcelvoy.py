@@ -23,7 +23,7 @@ def visitor(number: int) -> str:
 
 
 async def alias(scene: Calls, number: int) -> Receipt:
-    """The visitor of this number is the person of this number, whose own values win."""
+    """The visitor of this number, whom the server has met, is the person of this number, whom it has not."""
     users = scene.model.users
     users[visitor(number)] = users[person(number)] = {**users.get(visitor(number), {}), **users.get(person(number), {})}
     receipt: Receipt = await scene.client.alias(visitor(number), person(number))
@@ -55,7 +55,7 @@ def _judge_parcelvoy(scene: Rehearsal, extra: int) -> None:
         judge.requests_in_any_minute((request.stamp for request in scene.emulator.store.requests), limit)
     stored: dict[str, dict[str, Any]] = {}
     for user in store.users.values():
-        devices = {f"device {name}": {field: getattr(store.devices[name], field) for field in DEVICE}
+        devices = {f"device {name}": {field: getattr(store.devices[user.number, name], field) for field in DEVICE}
                    for name in user.devices}  # fmt: skip
         for name in (user.external_id, *user.anonymous_ids):
             if name is not None:

@@ -1,8 +1,9 @@
-"""ParcelvoyClient and a Parcelvoy that obeys its document, on a clock that jumps: what arrives, and how."""
+"""ParcelvoyClient and a Parcelvoy that does what a real one was seen to do, on a clock that jumps: what arrives."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from tests.harness import judge
 from tests.harness.examples.strategies import UserId
 from tests.scenes.conftest import MINUTE_BEGINS
-from userpilot_async.emulator import Fault
+from userpilot_async import InvalidCall
+from userpilot_async.emulator import Emulator, Fault
 from userpilot_async.parcelvoy import Alias, DeadCall, Device, Identify, ParcelvoyClient, ParcelvoySettings, Track
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
@@ -30,6 +32,11 @@ def new_client(cable):
         return ParcelvoyClient("KEY", "https://emulator", transport=cable, settings=options, on_dead=on_dead)
 
     return new_client
+
+
+def meet(emulator: Emulator, **ids: str) -> None:
+    """The server has met somebody with these ids before the client comes."""
+    emulator.store.parcelvoy.identify(ids, 1.0)
 
 
 def paths(cable: Any) -> list[str]:
@@ -57,8 +64,9 @@ async def test_a_visitor_becomes_a_user_with_all_they_did(new_client, emulator):
         ("signed up", user.number, {}, "2026-01-02T03:04:05Z"),
         ("page viewed", user.number, {"path": "/home"}, None),
     ] == [(event.name, event.user, event.data, event.created_at) for event in store.events]
-    assert ("t", "iOS") == (store.devices["d1"].token, store.devices["d1"].os)
+    assert ("t", "iOS") == (store.devices[user.number, "d1"].token, store.devices[user.number, "d1"].os)
     assert {"a1": "u1"} == store.aliases
+    assert [] == store.lost
 
 
 async def test_pending_identifies_of_one_person_go_as_one(new_client, emulator, cable):
@@ -85,6 +93,7 @@ async def test_an_explicit_none_in_data_survives_merging_and_none_elsewhere_says
 
 @pytest.mark.parametrize("pause", [False, True], ids=["while it waits", "after it was delivered"])
 async def test_the_same_alias_again_is_not_sent_and_shares_the_fate_of_the_first(new_client, emulator, cable, pause):
+    meet(emulator, anonymous_id="a1")
     async with new_client() as client:
         receipts = [await client.alias("a1", "u1")]
         if pause:
@@ -101,22 +110,8 @@ async def test_the_same_alias_again_is_not_sent_and_shares_the_fate_of_the_first
     assert (1, 2) == (report.statistics.delivered, report.statistics.merged)
 
 
-async def test_an_alias_that_would_take_somebody_from_another_dies_with_the_servers_words(new_client, emulator):
-    """The same alias as before a restart is none of these: the server has nothing against it."""
-    for anonymous_id, external_id in (("a1", "u1"), ("a2", "u2")):
-        emulator.store.parcelvoy.alias({"anonymous_id": anonymous_id, "external_id": external_id}, 1.0)
-    letters: list[DeadCall] = []
-    async with new_client(on_dead=letters.append) as client:
-        receipt = await client.alias("a1", "u1")
-        await client.alias("a2", "somebody else")
-
-    assert "delivered" == receipt.status
-    assert [("invalid", Alias("a2", "somebody else"), "anonymous_id has an alias already")] == [
-        (letter.reason, letter.call, letter.detail) for letter in letters
-    ]
-
-
 async def test_an_alias_that_was_refused_is_sent_again_when_it_is_made_again(new_client, emulator, cable):
+    meet(emulator, anonymous_id="a1")
     emulator.faults.add(Fault(family="parcelvoy_alias", status=422))
     async with new_client() as client:
         twice = [await client.alias("a1", "u1"), await client.alias("a1", "u1")]
@@ -127,6 +122,7 @@ async def test_an_alias_that_was_refused_is_sent_again_when_it_is_made_again(new
     assert ("dead", "merged", "delivered") == (first.status, second.status, third.status)
     assert "dead" == second.row.status
     assert ["alias", "alias"] == paths(cable)
+    assert {"a1": "u1"} == emulator.store.parcelvoy.aliases
 
 
 async def test_the_oldest_calls_of_all_kinds_make_room_and_their_letters_have_them(new_client, cable):
@@ -236,9 +232,23 @@ REFUSED = {
 }
 
 
+APPLIED = {
+    "parcelvoy_identify": ["alias", "identify"],
+    "parcelvoy_alias": ["alias"],
+    "parcelvoy_devices": ["identify", "device"],
+    "parcelvoy_events": ["event"],
+}  # what the server has applied when each has arrived: with what it needs before it
+
+
+def applied(emulator: Emulator) -> list[str]:
+    """What the server has applied of the client's, in its order."""
+    return [call.kind for call in emulator.store.applied if call.stamp > 1.0]
+
+
 @pytest.mark.parametrize(("family", "call"), REFUSED.items())
 async def test_a_call_answered_400_goes_again_until_it_is_delivered(new_client, emulator, family, call):
     """Any error inside that server becomes a 400: nothing may die of it."""
+    meet(emulator, anonymous_id="a1")
     fault = emulator.faults.add(Fault(family=family, status=400, times=3))
     letters: list[DeadCall] = []
     async with new_client(on_dead=letters.append) as client:
@@ -247,7 +257,7 @@ async def test_a_call_answered_400_goes_again_until_it_is_delivered(new_client, 
 
         assert ("delivered", 3) == (outcome.status, client.statistics().retries)
     assert 3 == emulator.faults.fired(fault.name)
-    assert 1 == len(emulator.store.applied)
+    assert APPLIED[family] == applied(emulator)
     assert [] == letters
 
 
@@ -272,6 +282,7 @@ async def test_an_event_answered_400_in_any_array_keeps_no_other_back_and_dies_o
 
 @pytest.mark.parametrize(("family", "call"), REFUSED.items())
 async def test_a_dead_call_may_be_made_again_and_arrives(new_client, emulator, family, call):
+    meet(emulator, anonymous_id="a1")
     emulator.faults.add(Fault(family=family, status=422))
     client: ParcelvoyClient
     letters: list[DeadCall] = []
@@ -288,7 +299,7 @@ async def test_a_dead_call_may_be_made_again_and_arrives(new_client, emulator, f
 
     assert [call] == [letter.call for letter in letters]
     assert (2, 1, 1) == (client.statistics().accepted, client.statistics().dead, client.statistics().delivered)
-    assert 1 == len(emulator.store.applied)
+    assert APPLIED[family] == applied(emulator)
 
 
 async def test_the_budget_is_kept_by_all_calls_together(new_client, emulator):
@@ -322,31 +333,34 @@ async def test_a_wrong_key_holds_everything_and_says_which_key_it_wants(new_clie
 async def test_an_id_that_is_an_enum_is_the_person_whose_id_is_its_text(new_client, emulator, cable):
     """Else their calls would be in two lines, and overtake each other."""
     async with new_client() as client:
+        await client.track("opened", anonymous_id="a1")
+        await client.alias("a1", UserId.FIRST)
+        await client.alias("a1", "u1")
         for external_id in (UserId.FIRST, "u1"):
             await client.identify(external_id, data={str(type(external_id)): 1})
         for number, external_id in enumerate([UserId.FIRST, "u1"] * 2):
             await client.track("opened", external_id=external_id, data={"n": number})
-        await client.alias("a1", UserId.FIRST)
-        await client.alias("a1", "u1")
         statistics = (await client.flush()).statistics
 
     store = emulator.store.parcelvoy
-    assert ["identify", "events", "alias"] == paths(cable)
-    assert (6, 2) == (statistics.delivered, statistics.merged)
-    assert [("u1", n) for n in range(4)] == [(event.external_id, event.data["n"]) for event in store.events]
+    assert ["events", "alias", "identify", "events"] == paths(cable)
+    assert (7, 2) == (statistics.delivered, statistics.merged)
+    assert [("u1", n) for n in range(4)] == [(event.external_id, event.data["n"]) for event in store.events[1:]]
+    assert 1 == len(store.users)
     assert {"a1": "u1"} == store.aliases
 
 
 @pytest.mark.parametrize("flushed", [False, True], ids=["at once", "slowly"])
-@pytest.mark.parametrize(
-    "joined_by", ["an alias that is refused", "an event with both ids", "an identify with both ids"]
-)
-async def test_identifies_of_two_people_who_shared_a_browser_stay_apart(new_client, emulator, joined_by, flushed):
-    """The server knows the browser as Fay's; Eve signs in on it. How fast she does must not change whose is whose."""
+@pytest.mark.parametrize("joined_by", ["an alias", "an event with both ids", "an identify with both ids"])
+async def test_two_people_whom_the_server_has_met_stay_apart_in_one_browser(new_client, emulator, joined_by, flushed):
+    """The server knows the browser as Fay's, and Eve, who signs in on it. How fast she does must not change whose is
+    whose.
+    """
     store = emulator.store.parcelvoy
-    store.alias({"anonymous_id": "browser", "external_id": "fay"}, 1.0)
+    meet(emulator, anonymous_id="browser", external_id="fay")
+    meet(emulator, external_id="eve")
     async with new_client() as client:
-        if joined_by == "an alias that is refused":
+        if joined_by == "an alias":
             await client.alias("browser", "eve")
         await client.identify("eve", data={"said of": "eve"})
         if joined_by == "an event with both ids":
@@ -356,8 +370,180 @@ async def test_identifies_of_two_people_who_shared_a_browser_stay_apart(new_clie
         both = "eve" if joined_by == "an identify with both ids" else None
         await client.identify(both, anonymous_id="browser", data={"theme": "dark"})
 
+    assert 2 == len(store.users)
     assert "said of" not in store.find("fay").data
     assert "eve" == store.find("eve").data["said of"]
+    assert ["alias"] == [lost.kind for lost in store.lost]
+
+
+# ── what the server needs before a call ──
+
+BOTH: dict[str, Callable[[ParcelvoyClient, int], Awaitable[Any]]] = {
+    "identify": lambda client, n: client.identify(f"u{n}", anonymous_id=f"a{n}", data={"plan": "pro"}),
+    "track": lambda client, n: client.track("signed in", external_id=f"u{n}", anonymous_id=f"a{n}"),
+    "device": lambda client, n: client.register_device(
+        f"d{n}", external_id=f"u{n}", anonymous_id=f"a{n}", token=f"t{n}", **REQUIRED
+    ),
+}  # calls with both ids
+MET: dict[str, Callable[[int], list[dict[str, str]]]] = {
+    "neither": lambda n: [],
+    "the anonymous one": lambda n: [{"anonymous_id": f"a{n}"}],
+    "the external one": lambda n: [{"external_id": f"u{n}"}],
+    "both, as one": lambda n: [{"anonymous_id": f"a{n}", "external_id": f"u{n}"}],
+}
+
+
+@pytest.mark.parametrize("whose", ["external_id", "anonymous_id"])
+async def test_the_device_of_people_whose_first_call_it_is_is_stored(new_client, emulator, cable, whose):
+    """The server drops the devices of strangers without a word. It hears of each person once."""
+    async with new_client() as client:
+        for n in range(20):
+            await client.register_device(f"d{n}", **{whose: f"p{n}"}, token=f"t{n}", **REQUIRED)
+            await client.register_device(f"d{n}, too", **{whose: f"p{n}"}, **REQUIRED)
+        report = await client.flush()
+
+    store = emulator.store.parcelvoy
+    assert {f"p{n}": [f"d{n}", f"d{n}, too"] for n in range(20)} == {
+        getattr(user, whose, None) or user.anonymous_ids[0]: user.devices for user in store.users.values()
+    }
+    assert [] == store.lost
+    assert (40, 40) == (report.statistics.accepted, report.statistics.delivered)  # what goes before is nobody's call
+    assert 20 == paths(cable).count("identify")
+
+
+@pytest.mark.parametrize("call", BOTH)
+@pytest.mark.parametrize("met", MET)
+async def test_a_call_with_both_ids_makes_one_person_of_them_whomever_the_server_has_met(
+    new_client, emulator, met, call
+):
+    """Without an alias before it, an anonymous person stays one, and the next call by the external id makes another."""
+    for n in range(20):
+        for ids in MET[met](n):
+            meet(emulator, **ids)
+    async with new_client() as client:
+        for n in range(20):
+            await BOTH[call](client, n)
+            await client.track("opened", external_id=f"u{n}")
+
+    users = emulator.store.parcelvoy.users.values()
+    assert sorted(f"u{n}" for n in range(20)) == sorted(user.external_id or "" for user in users)
+    assert ["alias"] * 20 * (met in ("neither", "the external one")) == [
+        lost.kind for lost in emulator.store.parcelvoy.lost
+    ]
+
+
+async def test_an_anonymous_person_whom_only_the_client_has_met_gets_the_external_id(new_client, emulator, cable):
+    """What waits under the anonymous id goes first, then one alias, whatever is said under both ids later."""
+    async with new_client() as client:
+        for n in range(20):
+            await client.track("page viewed", anonymous_id=f"a{n}")
+            for call in BOTH.values():
+                await call(client, n)
+
+    store = emulator.store.parcelvoy
+    assert {f"u{n}": ([f"a{n}"], [f"d{n}"]) for n in range(20)} == {
+        user.external_id: (user.anonymous_ids, user.devices) for user in store.users.values()
+    }
+    assert 20 == paths(cable).count("alias")
+    assert [] == store.lost
+
+
+async def test_two_people_whom_the_server_has_met_are_not_joined_by_a_call_with_both_ids(new_client, emulator):
+    """Nothing joins people there. What is said under both ids goes to the one with the external id."""
+    meet(emulator, anonymous_id="a1")
+    meet(emulator, external_id="u1")
+    async with new_client() as client:
+        for call in BOTH.values():
+            await call(client, 1)
+
+    store = emulator.store.parcelvoy
+    assert [(None, ["a1"], {}, []), ("u1", [], {"plan": "pro"}, ["d1"])] == [
+        (user.external_id, user.anonymous_ids, user.data, user.devices) for user in store.users.values()
+    ]
+    assert [store.find("u1").number] == [event.user for event in store.events]
+
+
+@pytest.mark.parametrize("call", BOTH)
+async def test_an_alias_that_goes_before_a_call_is_the_one_that_is_made_meanwhile(new_client, emulator, cable, call):
+    """It is not sent twice, and the receipt of the one that is made has its outcome."""
+    meet(emulator, anonymous_id="a1")
+    async with new_client() as client:
+        await BOTH[call](client, 1)
+        receipt = await client.alias("a1", "u1")
+        report = await client.flush()
+
+    assert "delivered" == receipt.status
+    assert 1 == paths(cable).count("alias")
+    assert 2 == judge.conservation(report.statistics) == report.statistics.delivered
+
+
+@pytest.mark.parametrize("family", ["parcelvoy_alias", "parcelvoy_identify"])
+async def test_what_goes_before_a_call_may_be_refused_and_takes_no_call_with_it(new_client, emulator, family):
+    """The server says of itself why it drops the device then; the call was made, and is sent."""
+    emulator.faults.add(Fault(family=family, status=422))
+    letters: list[DeadCall] = []
+    async with new_client(on_dead=letters.append) as client:
+        await BOTH["device"](client, 1)
+        first = await client.flush()
+        await BOTH["device"](client, 1)
+
+    assert (1, 0, {}) == (first.statistics.delivered, first.statistics.dead, first.statistics.lost_by_reason)
+    assert [] == letters
+    assert ["d1"] == emulator.store.parcelvoy.find("u1").devices  # what was refused is sent again with the next call
+    assert 2 == judge.conservation(client.statistics())
+
+
+# ── a second person in the same browser ──
+
+SECOND = {
+    **BOTH,
+    "alias": lambda client, n: client.alias(f"a{n}", f"u{n}"),
+    "enqueue": lambda client, n: client.enqueue(Track("signed in", external_id=f"u{n}", anonymous_id=f"a{n}")),
+}
+
+
+def in_the_same_browser(call: str, client: ParcelvoyClient) -> Awaitable[Any]:
+    """Make this call of the second person, with the first one's anonymous id."""
+    return {
+        "identify": lambda: client.identify("second", anonymous_id="a1", data={"plan": "free"}),
+        "track": lambda: client.track("signed in", external_id="second", anonymous_id="a1"),
+        "device": lambda: client.register_device("d2", external_id="second", anonymous_id="a1", **REQUIRED),
+        "alias": lambda: client.alias("a1", "second"),
+        "enqueue": lambda: client.enqueue(Alias("a1", "second")),
+    }[call]()
+
+
+@pytest.mark.parametrize("first", SECOND)
+@pytest.mark.parametrize("second", SECOND)
+async def test_a_second_person_in_the_same_browser_is_refused_at_the_call(new_client, emulator, first, second):
+    """The server would rename the first one to the second."""
+    meet(emulator, anonymous_id="a1")
+    async with new_client() as client:
+        await SECOND[first](client, 1)
+        with pytest.raises(InvalidCall, match="anonymous_id belongs to another external_id already") as refused:
+            await in_the_same_browser(second, client)
+        await SECOND[first](client, 1)  # the first one is who they were
+        report = await client.flush()
+
+    assert "anonymous_id" == refused.value.field
+    assert "second" not in str(refused.value)
+    assert 2 == judge.conservation(report.statistics)
+    assert ["u1"] == [user.external_id for user in emulator.store.parcelvoy.users.values()]
+
+
+@pytest.mark.parametrize("second", SECOND)
+async def test_a_second_person_in_the_same_browser_reaches_on_dead_in_production(new_client, emulator, second):
+    meet(emulator, anonymous_id="a1")
+    letters: list[DeadCall] = []
+    async with new_client(on_dead=letters.append, on_invalid="dead") as client:
+        await client.alias("a1", "u1")
+        receipt = await in_the_same_browser(second, client)
+        await anyio.sleep(1)
+
+        assert ("dead", "invalid") == (receipt.status, receipt.reason)
+    (letter,) = letters
+    assert ("invalid", "anonymous_id") == (letter.reason, getattr(letter.error, "field", None))
+    assert ["u1"] == [user.external_id for user in emulator.store.parcelvoy.users.values()]
 
 
 @pytest.mark.parametrize("added", ["pear", object()], ids=["a text", "what JSON cannot carry"])
