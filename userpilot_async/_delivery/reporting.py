@@ -57,7 +57,7 @@ class Reporting:
     def settled(self, settlement: Settlement) -> None:
         """Count calls that have an outcome now, if they are lost; `log_losses` says how many."""
         reason = settlement.outcome.reason
-        if reason is not None:
+        if reason is not None and (settlement.carriers or settlement.riders):  # not a post that no call stands for
             lost = self._lost.get(reason) or self._lost.setdefault(reason, Lost(settlement))
             lost.calls += len(settlement.carriers)
             lost.merged += len(settlement.merged)
