@@ -60,15 +60,20 @@ def event(name: str, serial: int = 1) -> str:
 
 
 def test_every_kind_of_call_arrives_at_the_person_it_is_of(deliver: Deliver, received: Received) -> None:
-    result = deliver(ALIAS + IDENTIFY + DEVICE + TRACK)
+    """The visitor comes first: an alias of somebody whom the server has not met does nothing."""
+    visit = '{"type":"track","name":"Visited","anonymous_id":"a1"}\n'
+
+    result = deliver(visit + ALIAS + IDENTIFY + DEVICE + TRACK)
 
     assert result.returncode == Exit.FINE
-    assert "4 accepted = 4 delivered + 0 dead + 0 dropped + 0 merged + 0 pending" in result.stdout
+    assert "5 accepted = 5 delivered + 0 dead + 0 dropped + 0 merged + 0 pending" in result.stdout
     (user,) = received("parcelvoy/users")
     assert ("u1", ["a1"], ["d1"], {"plan": "pro"}) == (
         user["external_id"], user["anonymous_ids"], user["devices"], user["data"]
     )  # fmt: skip
-    assert [("u1", "Opened")] == [(one["external_id"], one["name"]) for one in received("parcelvoy/events")]
+    assert [(None, "Visited"), ("u1", "Opened")] == [
+        (one["external_id"], one["name"]) for one in received("parcelvoy/events")
+    ]
 
 
 def test_the_question_whether_somebody_is_there_leaves_nothing_behind(deliver: Deliver, received: Received) -> None:

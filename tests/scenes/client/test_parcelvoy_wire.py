@@ -26,6 +26,7 @@ from userpilot_async.parcelvoy import (
     ParcelvoySettings,
     Track,
 )
+from userpilot_async.parcelvoy._calls import Call
 from userpilot_async.parcelvoy._destination import checked_call, checked_event, keys_of, parcelvoy
 
 REQUIRED = {"os": "iOS", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
@@ -84,16 +85,38 @@ SENT = [
 ]  # fmt: skip
 
 
+ALIAS = ("/api/client/alias", '{"anonymous_id":"a","external_id":"e"}')
+BEFORE = {1: [ALIAS], 4: [("/api/client/identify", '{"external_id":"e","data":{}}')],
+          5: [("/api/client/identify", '{"anonymous_id":"a","data":{}}')], 7: [ALIAS]}  # fmt: skip
+"""What goes before some of those calls, by their place: an alias of two ids, the person whose device it is."""
+
+
 @pytest.mark.anyio
 @pytest.mark.virtual
-@pytest.mark.parametrize(("call", "path", "body"), SENT)
-async def test_a_call_is_sent_like_this(cable, call, path, body):
+@pytest.mark.parametrize("place", range(len(SENT)))
+async def test_a_call_is_sent_like_this(cable, place):
+    call, path, body = SENT[place]
     async with ParcelvoyClient("pk_KEY", "https://emulator", transport=cable) as client:
         receipt = await call(client)
 
-    (request,) = cable.requests
-    assert ("POST", f"https://emulator{path}", body) == (request.method, str(request.url), request.content.decode())
+    assert [("POST", f"https://emulator{path}", body) for path, body in [*BEFORE.get(place, ()), (path, body)]] == [
+        (request.method, str(request.url), request.content.decode()) for request in cable.requests
+    ]
     assert "delivered" == receipt.status
+
+
+@pytest.mark.anyio
+@pytest.mark.virtual
+async def test_a_device_of_two_ids_is_sent_behind_their_alias_and_the_person_with_both(cable):
+    async with ParcelvoyClient("pk_KEY", "https://emulator", transport=cable) as client:
+        await client.register_device("d", external_id="e", anonymous_id="a", **REQUIRED)
+
+    alias, person, device = cable.requests
+    assert ALIAS == (alias.url.path, alias.content.decode())
+    assert ("/api/client/identify", {"external_id": "e", "anonymous_id": "a", "data": {}}) == (
+        person.url.path, json.loads(person.content)
+    )  # fmt: skip
+    assert "/api/client/devices" == device.url.path
 
 
 @pytest.mark.anyio
@@ -116,7 +139,7 @@ async def test_a_call_that_exists_as_a_value_is_sent_like_this(cable, call, body
     async with ParcelvoyClient("pk_KEY", "https://emulator", transport=cable) as client:
         await client.enqueue(call)
 
-    assert [body] == [request.content.decode() for request in cable.requests]
+    assert body == cable.requests[-1].content.decode()
 
 
 @pytest.mark.anyio
@@ -365,15 +388,45 @@ async def test_a_dead_call_that_is_made_again_dies_the_same_death(call):
         bodies.append(request.content)
         return httpx.Response(422)
 
+    before = len(prefaces_of(call))
     transport = httpx.MockTransport(refuse)
     async with ParcelvoyClient("KEY", "https://emulator", transport=transport, on_dead=letters.append) as client:
         await client.enqueue(call)
         await anyio.sleep(5)
         await client.enqueue(letters[0].call)
 
-    first, second = bodies
-    assert first == second
+    first, second = bodies[: before + 1], bodies[before + 1 :]
+    assert first == second  # with what goes before it, which was refused, too
+    assert before + 1 == len(first)
     assert [call, call] == [letter.call for letter in letters]
+
+
+def prefaces_of(call: Call) -> Any:
+    """What goes before this call."""
+    kind, key, _, _ = checked_call(call)
+    prefaces = parcelvoy(ParcelvoySettings()).prefaces
+    assert prefaces is not None
+    return prefaces(kind, key)
+
+
+@pytest.mark.parametrize(
+    ("call", "before"),
+    [
+        (Identify("e"), []),
+        (Identify("e", anonymous_id="a"), ["alias"]),
+        (Alias("a", "e"), []),
+        (Device("d", external_id="e", **REQUIRED), ["person"]),
+        (Device("d", external_id="e", anonymous_id="a", **REQUIRED), ["alias", "person"]),
+        (Track("n", anonymous_id="a"), []),
+        (Track("n", external_id="e", anonymous_id="a"), ["alias"]),
+    ],
+    ids=repr,
+)
+def test_what_the_server_has_to_have_before_a_call_is_of_a_kind_that_is_sent_once(call, before):
+    to = parcelvoy(ParcelvoySettings())
+
+    assert before == [kind for kind, _ in prefaces_of(call)]
+    assert {*before} <= to.once <= {*to.posts}
 
 
 @pytest.mark.anyio

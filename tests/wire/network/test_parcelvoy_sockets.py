@@ -72,14 +72,17 @@ async def test_row_06_a_gap_as_large_as_the_array_for_those_who_say_so() -> None
 
 
 async def test_row_06_identify_device_and_event_keep_their_order_when_each_answer_is_cut() -> None:
-    with RawServer([cut_after_read(), answer(204)] * 3) as server:
+    with RawServer([cut_after_read(), answer(204)] * 4) as server:
         async with on_sockets(server, to=PARCELVOY) as scene:
             await scene.identify(person(1))
             await register(scene, person(1), "phone")
             await scene.track(person(1))
             await scene.drained()
 
-            assert [IDENTIFIES] * 2 + [DEVICES] * 2 + [EVENTS] * 2 == [request.path for request in server.requests]
+            assert [IDENTIFIES] * 4 + [DEVICES] * 2 + [EVENTS] * 2 == [request.path for request in server.requests]
+            said, _, met, _, *_ = [json.loads(request.body) for request in server.requests]
+            assert said["data"]  # before the server is told that there is such a person, for the device
+            assert {"external_id": person(1), "data": {}} == met
             assert 1 == scene.statistics.possible_duplicates
 
 
