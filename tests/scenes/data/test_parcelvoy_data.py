@@ -51,6 +51,15 @@ def deep(levels: int, bottom: Any = "bottom") -> Any:
     return value
 
 
+def as_javascript(value: Any) -> Any:
+    """The value as the server has it, in whose language a whole number is one however it was written, and -0.0 is 0."""
+    if isinstance(value, dict):
+        return {name: as_javascript(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [as_javascript(one) for one in value]
+    return int(value) if isinstance(value, float) and abs(value) < 1e21 and value.is_integer() else value
+
+
 def cycle() -> dict[str, Any]:
     value: dict[str, Any] = {"list": []}
     value["list"].append(value)
@@ -158,8 +167,8 @@ ids = texts.filter(lambda one: one.strip() != "")
 def test_rows_70_to_74_every_nested_value_arrives_exactly(data: dict[str, Any]) -> None:
     of_person, of_event = run_virtual(stored_of, "asyncio", data)
 
-    assert json.dumps(data, sort_keys=True) == json.dumps(of_person, sort_keys=True)
-    assert json.dumps(data, sort_keys=True) == json.dumps(of_event, sort_keys=True)
+    expected = json.dumps(as_javascript(data), sort_keys=True)
+    assert expected == json.dumps(of_person, sort_keys=True) == json.dumps(of_event, sort_keys=True)
 
 
 @given(external_id=ids, anonymous_id=ids, name=ids)
@@ -183,7 +192,10 @@ def test_row_71_whoever_has_any_text_for_an_id_is_that_person_at_the_server(
     assert {(name, external_id, None), (name, None, anonymous_id)} == {
         (event.name, event.external_id, event.anonymous_id) for event in store.events
     }
-    assert {name: name} == {device_id: device.token for device_id, device in store.devices.items()}
+    assert {(store.find(external_id).number, name): name} == {
+        key: device.token for key, device in store.devices.items()
+    }
+    assert [] == store.lost
 
 
 @pytest.mark.anyio
@@ -227,13 +239,13 @@ async def test_rows_70_to_74_what_is_long_or_deep_or_small_arrives_exactly(value
     data = {"top": value, "list": [value]} if not isinstance(value, (str, list)) else {"top": value}
     of_person, of_event = await stored_of(data)
 
-    assert repr(data) == repr(of_person) == repr(of_event)
+    assert repr(as_javascript(data)) == repr(of_person) == repr(of_event)
 
 
 @pytest.mark.anyio
 @pytest.mark.virtual
 async def test_row_71_what_the_server_finds_too_large_dies_alone_and_is_accounted_for() -> None:
-    """The emulator's limit is not the server's 1 MB, so that the server in the test has to say it."""
+    """What is over the server's own limit is refused at the call; a gateway before it may have a smaller one."""
     from userpilot_async.emulator import Fault
 
     emulator = virtual_emulator()
