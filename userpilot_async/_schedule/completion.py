@@ -162,10 +162,30 @@ class Completion:
             ):
                 self._queues.expiry.set_aside(queue)  # it is watched again when its head comes back
                 continue
-            self.head(queue, outcome)
-            given_up += 1
-            self._queues.head_left(queue)
+            if self._give_up(queue, outcome):
+                given_up += 1
+                self._queues.head_left(queue)
         return given_up
+
+    def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
+        """Give up the first call, not the posts in front that no call stands for: those behind it need them, too.
+
+        They are as old as the first call is: false if that is younger than was thought, and is not given up.
+        """
+        needed: list[Post] = []
+        while isinstance(head := queue.calls[0], Post) and not head.ids and len(queue.calls) > 1:
+            needed.append(head)
+            queue.take_head()
+        is_oldest = not needed or queue.head_time <= needed[0].accepted_at
+        if is_oldest:
+            self.head(queue, outcome)
+        is_last = not queue.calls
+        for post in reversed(needed):
+            post.accepted_at = post.accepted_at if is_last else queue.head_time
+            queue.put_head(post)
+        while is_last and queue.calls:
+            self.head(queue, outcome)
+        return is_oldest
 
     def abandon(self, outcome: Outcome, slots: Sequence[JobSlot]) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""

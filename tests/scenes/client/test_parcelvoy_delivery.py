@@ -493,6 +493,45 @@ async def test_what_goes_before_a_call_may_be_refused_and_takes_no_call_with_it(
     assert 2 == judge.conservation(client.statistics())
 
 
+@pytest.mark.parametrize("ids", [{"external_id": "u1"}, {"external_id": "u1", "anonymous_id": "a1"}], ids=len)
+async def test_what_goes_before_a_call_does_not_die_with_an_older_call_that_needed_it(new_client, emulator, ids):
+    """The first device is too old when the server is back; the second one must not come as a stranger's."""
+    meet(emulator, anonymous_id="a1")
+    outage = emulator.faults.add(Fault(path="/api/client/*", status=503, times=None))
+    letters: list[DeadCall] = []
+    async with new_client(on_dead=letters.append, max_age=600.0) as client:
+        await client.register_device("old", **ids, **REQUIRED)
+        await anyio.sleep(400)
+        await client.register_device("new", **ids, **REQUIRED)
+        await anyio.sleep(400)
+        emulator.faults.remove(outage.name)
+        await client.flush(120)
+
+    assert [("expired", "old")] == [(letter.reason, letter.call.device_id) for letter in letters]
+    user = emulator.store.parcelvoy.find("u1")
+    assert (["a1"] * ("anonymous_id" in ids), ["new"]) == (user.anonymous_ids, user.devices)
+    assert [] == emulator.store.parcelvoy.lost
+
+
+@pytest.mark.parametrize("letter", [True, False], ids=["told of", "silent"])
+async def test_the_oldest_call_makes_room_and_not_what_goes_before_a_later_one(new_client, emulator, cable, letter):
+    """With a full queue, what goes before a call frees nothing."""
+    cable.refusals = 1_000
+    letters: list[DeadCall] = []
+    settings = {"max_queue_calls": 2, "when_full": "drop_oldest", "concurrency": 1}
+    async with new_client(on_dead=letters.append if letter else None, **settings) as client:
+        for n in range(5):
+            await client.register_device(f"d{n}", external_id="u1", **REQUIRED)
+            await anyio.sleep(0.1)
+        cable.refusals = 0
+        report = await client.flush(120)
+
+    assert {"queue_full": 3} == report.statistics.lost_by_reason
+    assert ["d0", "d1", "d2"] * letter == [letter.call.device_id for letter in letters]
+    assert ["d3", "d4"] == emulator.store.parcelvoy.find("u1").devices
+    assert [] == emulator.store.parcelvoy.lost
+
+
 # ── a second person in the same browser ──
 
 SECOND = {
