@@ -221,8 +221,9 @@ def test_an_alias_said_again_in_flight_or_after_it_was_delivered_is_not_sent() -
 
 
 def test_an_alias_refused_after_an_answer_to_it_was_lost_is_delivered() -> None:
-    """The server does it once, so the refusal says that it has been done."""
+    """A server that does it once, as documented, says by the refusal that it has been done."""
     run = hasty()
+    run.server.refuses_repeats = True
     run.put(Alias("a0", "e0"))
     work = given_out(run)
     run.server.handle(work, run.now)
@@ -247,6 +248,7 @@ def test_an_alias_that_was_refused_may_be_said_again() -> None:
 def test_only_what_is_done_once_is_remembered() -> None:
     run = hasty()
     run.put(device(0, external_id="e0"))
+    answered(run, given_out(run))  # the identify in front of it
     sent = given_out(run)
     answered(run, sent)
 
