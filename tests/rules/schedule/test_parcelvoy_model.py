@@ -27,6 +27,7 @@ PERSONS = {"a0": "e0", "a1": "e1", "a2": "e0", "a3": "e1", "a4": "e0"}
 VALUES = st.one_of(st.none(), st.integers(0, 5), st.just({"deep": [1, {"er": None}]}))
 DATA = st.dictionaries(st.sampled_from("pqr"), VALUES, max_size=3)
 FIELDS = st.dictionaries(st.sampled_from(["email", "phone", "locale"]), st.sampled_from(["x", "y"]), max_size=2)
+KINDS = ["track", "track", "track", "poison", "identify", "identify", "alias", "device"]
 PAUSES = st.sampled_from([0.0, 0.0, 0.0, 0.2, 1.5, 20.0])
 Timed = list[tuple[Call, float]]
 Said = tuple[str, dict[str, Any]]
@@ -39,10 +40,7 @@ def calls(draw: st.DrawFn, *, shared: bool = False) -> Timed:
     made: Timed = []
     owners: dict[str, str] = {}
     for _ in range(draw(st.integers(1, 40))):
-        number, kind = (
-            len(made),
-            draw(st.sampled_from(["track", "track", "track", "poison", "identify", "identify", "alias", "device"])),
-        )
+        number, kind = len(made), draw(st.sampled_from(KINDS))
         ids = draw(_ids(both=kind == "alias", shared=shared))
         if len(ids) == 2 and owners.setdefault(ids["anonymous_id"], ids["external_id"]) != ids["external_id"]:
             continue  # the client refuses it
