@@ -1,4 +1,4 @@
-"""What goes before a call of Parcelvoy, because the server needs it: an alias of both ids, and the person of a device."""
+"""What goes before a call of Parcelvoy, because the server needs it: an alias of both ids, a device's person."""
 
 from __future__ import annotations
 
