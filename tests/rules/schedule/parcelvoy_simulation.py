@@ -6,7 +6,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable
-from itertools import combinations
 from typing import Any
 
 import attrs
@@ -20,6 +19,7 @@ from userpilot_async.parcelvoy._destination import checked_call, parcelvoy
 
 DEVICE = {"os": "iOS", "model": "iPhone15,2", "app_build": "465", "app_version": "1.2.4"}
 POISON = "poison"
+IDS = ("anonymous_id", "external_id")
 
 
 def track(number: int, name: str = "event", **ids: str) -> Track:
@@ -66,13 +66,15 @@ class Applied:
 
 @attrs.define
 class ParcelvoyServer(FaultyServer):
-    """Takes events in arrays, all of one or nothing; does an alias once."""
+    """Takes events in arrays, all of one or nothing, and every other call."""
 
     most_bytes: int | None = None
     """A larger array is a 413."""
     poison: str = POISON
     """Events of this name are refused, with all that came in the same array."""
     poison_status: int = 422
+    refuses_repeats: bool = False
+    """An alias can be made once, as the documentation says; a real server takes it again."""
     requests: list[Sent] = attrs.field(factory=list)
     applied: list[Applied] = attrs.field(factory=list)
     aliases: Counter[tuple[str, str]] = attrs.field(factory=Counter)
@@ -112,9 +114,9 @@ class ParcelvoyServer(FaultyServer):
         numbers: Iterable[int] = ()
         if route == "alias":
             self.aliases[_pair(body)] += 1
-            if any(done.kind == "alias" and done.body == body for done in self.applied):
+            if self.refuses_repeats and any(done.kind == "alias" and done.body == body for done in self.applied):
                 return 422
-        elif route == "identify":
+        elif route == "identify":  # one that the client puts before a device has none
             numbers = sorted(int(name[1:]) for name in body["data"] if name.startswith("n"))
         else:
             numbers = (int(body["device_id"][1:]),)
@@ -168,6 +170,7 @@ class ParcelvoySimulation(World):
         self.check_rows()
         self.check_arrays()
         self.check_aliases()
+        self.check_prefaces()
         applied = self.server.numbers()
         assert self.schedule.possible_duplicates == self.server.lost_events
         assert len(applied) - len(set(applied)) <= self.schedule.possible_duplicates
@@ -231,7 +234,8 @@ class ParcelvoySimulation(World):
                     assert isinstance(call, Identify)
                     fields.update(call.fields())
                     data.update(call.data)
-                assert {**fields, "data": data} == done.body
+                ids = {} if done.numbers else {name: done.body[name] for name in IDS if name in done.body}
+                assert {**fields, **ids, "data": data} == done.body
 
     def check_arrays(self) -> None:
         """Never more than one request takes, unless one event alone is larger."""
@@ -245,20 +249,53 @@ class ParcelvoySimulation(World):
         for pair, times in self.server.aliases.items():
             assert times <= 1 + self.server.lost_aliases[pair], f"alias {pair} was sent {times} times"
 
+    def check_prefaces(self) -> None:
+        """An alias of its ids goes before a call with both, and an identify of the person before a device."""
+        aliases: set[tuple[str, str]] = set()
+        persons: list[dict[str, str]] = []
+        for done in self.server.applied:
+            ids = {name: done.body[name] for name in IDS if name in done.body}
+            if done.kind == "alias":
+                aliases.add(_pair(ids))
+                continue
+            assert len(ids) == 1 or _pair(ids) in aliases, f"{done} has no alias before it"
+            assert done.kind != "device" or ids in persons, f"{done} has no identify before it"
+            if done.kind == "identify" and not done.numbers:
+                persons.append(ids)
+        devices = {tuple(_ids(call)) for call in self.accepted if isinstance(call, Device)}
+        assert len(devices) == len({tuple(ids.items()) for ids in persons})
+        assert aliases == {pair for call in self.accepted if (pair := _pair_of(call)) is not None}
+
     def _first_applied(self) -> dict[int, int]:
         """Where each call first took effect, by its number."""
         first: dict[int, int] = {}
-        said_at = {_pair(call.as_dict()): n for n, call in self._aliases()[::-1]}
+        said_at = {_pair(call.as_dict()): n for n, call in self._aliases()}
         for position, done in enumerate(self.server.applied):
-            for number in (said_at[_pair(done.body)],) if done.kind == "alias" else done.numbers:
+            said = said_at.get(_pair(done.body)) if done.kind == "alias" else None
+            for number in done.numbers if said is None else (said,):
                 first.setdefault(number, position)
         return first
 
     def _aliases(self) -> list[tuple[int, Alias]]:
-        return [(n, call) for n, call in enumerate(self.accepted) if isinstance(call, Alias)]
+        """Those that say something new: no earlier call has both of the ids."""
+        repeated = set(self._repeated_aliases())
+        return [(n, call) for n, call in enumerate(self.accepted) if isinstance(call, Alias) and n not in repeated]
 
     def _repeated_aliases(self) -> list[int]:
-        return sorted({n for (_, one), (n, other) in combinations(self._aliases(), 2) if one == other})
+        seen: set[tuple[str, str]] = set()
+        repeated = []
+        for n, call in enumerate(self.accepted):
+            pair = _pair_of(call)
+            if pair in seen and isinstance(call, Alias):
+                repeated.append(n)
+            if pair is not None:
+                seen.add(pair)
+        return repeated
+
+
+def _pair_of(call: Call) -> tuple[str, str] | None:
+    both = call.anonymous_id is not None and call.external_id is not None
+    return _pair(call.as_dict()) if both else None
 
 
 def _ids(call: Call) -> list[str]:

@@ -27,6 +27,7 @@ def heir(*calls: Call, was_sent: bool, settings: ParcelvoySettings | None = None
 def test_an_alias_that_is_refused_was_done_if_it_may_have_been_sent_before(was_sent: bool, status: str) -> None:
     """What is done once is refused the second time."""
     run = heir(ALIAS, was_sent=was_sent)
+    run.server.refuses_repeats = True
     run.server.applied.append(Applied("alias", (), json.loads(checked_call(ALIAS)[2])))  # type: ignore[arg-type]  # bytes
     run.drain()
 
