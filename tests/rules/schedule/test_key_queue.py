@@ -51,7 +51,7 @@ class Sent:
 
 @attrs.define(eq=False)
 class File:
-    """A file on its way, with the row that it carries, or that stands for its events."""
+    """One on its way, with the row that it carries, or that stands for its events."""
 
     row: Row
     takes_events: bool
@@ -97,17 +97,10 @@ class World:
         self.failures: dict[KeyQueue, int] = {}
         self.largest_array: dict[KeyQueue, int] = {}
 
-<<<<<<< HEAD
-    @rule(choices=st.lists(st.integers(0, 9_999), min_size=10, max_size=30))
-    def go_on(self, choices: list[int]) -> None:
-        """Do some of the things that may happen, one after the other."""
-        for choice in choices:
-=======
     def go_on(self, choices: bytes) -> None:
         """One after the other of the things that may happen. Zeros are nothing, so that what is found can be read."""
         for choice in filter(None, choices):
             self.time += 1
->>>>>>> h-a
             turn, number = choice % 3, choice // 3
             possible = list(self.possible_calls() if turn == 0 else self.possible()) or [partial(self.track, "u0")]
             possible[number % len(possible)]()
@@ -405,12 +398,6 @@ class World:
             self.pop(queue, len(sent.calls))
         self.queues.come_back(queue)
 
-<<<<<<< HEAD
-    def refused(self, queue: KeyQueue) -> None:
-        """The server refuses a request, which goes again."""
-        head = self.carried.pop(queue)
-        if not queue.calls or queue.calls[0] is not head:
-=======
     def pop(self, queue: KeyQueue, number: int = 1) -> None:
         """The head, or so many events, have their outcome."""
         head = queue.calls[0]
@@ -424,7 +411,6 @@ class World:
         sent = self.sent.pop(queue)
         head = sent.calls[0]
         if self.is_settled(queue, head):
->>>>>>> h-a
             self.queues.come_back(queue)
             return
         if isinstance(head, Row) and head.state is RowState.SENDING:
@@ -528,7 +514,7 @@ class World:
         self.release(queue, file, delivered=False)
 
     def release(self, queue: KeyQueue, file: File, *, delivered: bool) -> None:
-        """End a file, with its row delivered or not."""
+        """A file is over."""
         del self.files[queue]
         self.reserved.discard(queue)
         queue.release(file.row)
