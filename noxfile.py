@@ -1,4 +1,4 @@
-"""What is checked: `nox` runs lint, types and the tests, in about twelve minutes on two idle cores.
+"""What is checked: `nox` runs lint, types and the tests, in about eight minutes on two idle cores.
 
 `nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`,
 `foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
@@ -113,7 +113,7 @@ def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> No
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests on the Python that runs nox, at a quarter of their length; those of the harness wait for the night."""
-    session.log(f"rules, contract, scenes, wire, processes at a quarter of their length on Python {CURRENT}: 9 minutes")
+    session.log(f"rules, contract, scenes, wire, processes at a quarter of their length, Python {CURRENT}: six minutes")
     session.install("-e", ".[demo]", *group("test"))
     run_tests(session, "push", *([] if session.posargs else [f"tests/{tier}" for tier in ON_A_PUSH]))
 
@@ -123,7 +123,7 @@ def edge(session: nox.Session) -> None:
     """What decides, the contracts and the scenes of the loop, a tenth as long, on the oldest or the newest Python."""
     if session.python == CURRENT:
         session.skip("there is no other Python here")
-    session.log(f"rules, contract and scenes/loop at a tenth of their length on Python {session.python}: two minutes")
+    session.log(f"rules, contract and scenes/loop at a tenth of their length on Python {session.python}: a minute")
     session.install("-e", ".[demo]", *group("test"))
     run_tests(session, "edge", "tests/rules", "tests/contract", "tests/scenes/loop")
 

@@ -190,11 +190,11 @@ SPLITS = {
 @pytest.mark.parametrize("second", SPLITS.values(), ids=SPLITS)
 async def test_an_answer_that_comes_before_its_request_answers_nothing(second: bytes) -> None:
     """Response splitting: who has a connection say one more thing must not decide what becomes of the next call."""
-    said = threading.Event()
+    was_read, said = threading.Event(), threading.Event()
 
     async def play(exchange: Exchange) -> None:
         await exchange.write(OK)
-        await asyncio.sleep(0.1)  # or the client would read both at once
+        await asyncio.to_thread(was_read.wait, 5)  # or the client would read both at once
         await exchange.wire.write(second)
         said.set()
 
@@ -202,6 +202,7 @@ async def test_an_answer_that_comes_before_its_request_answers_nothing(second: b
         async with under_attack(server) as scene:
             await scene.track(person(1))
             await scene.drained()
+            was_read.set()
             await anyio.to_thread.run_sync(said.wait, 5)
             await scene.track(person(2))
             await scene.drained()

@@ -202,6 +202,32 @@ def test_a_lock_whose_file_is_exchanged_while_it_is_held_is_given_up(tmp_path: P
     lock.close()
 
 
+def test_a_lock_whose_file_was_deleted_is_not_ours_any_more(tmp_path: Path) -> None:
+    """Who comes next locks a new file under this name, and two processes would send."""
+    first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    first.try_take()
+    first.path.unlink()
+
+    assert second.try_take()
+    assert not first.try_take()
+    assert (False, True) == (first.held, second.held)
+    second.close()
+
+
+def test_a_lock_that_is_free_at_last_in_a_file_that_was_deleted_meanwhile_is_not_taken(tmp_path: Path) -> None:
+    before, waiting, other = (Lock(tmp_path / "lock") for _ in range(3))
+    before.try_take()
+    assert not waiting.try_take()
+    before.path.unlink()
+    other.try_take()
+    before.release()
+
+    assert not waiting.try_take()
+    assert (False, True) == (waiting.held, other.held)
+    for lock in (before, other):
+        lock.close()
+
+
 def test_a_link_to_a_file_that_is_put_in_its_place_while_it_is_open_is_not_followed(
     filled: Path, tmp_path: Path
 ) -> None:

@@ -317,6 +317,24 @@ def test_people_see_what_another_program_has_written_or_are_told_that_it_is_dama
             assert "damaged" in str(error)
 
 
+def test_a_part_on_a_page_of_another_call_is_not_taken_for_that_calls(tmp_path: Path) -> None:
+    """The server would never be told of this call's company."""
+    path = tmp_path / "events.db"
+    outbox = outbox_at(path)
+    open_now(outbox, Client().opening())
+    said = ({"plan": "pro"}, None, 40, ("company", "acme", {"name": "Acme"}, 20))
+    for user in ("u0", "u1"):
+        outbox.put("user", user, said, 40, 0.0)
+    outbox.die()
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("INSERT INTO parts VALUES (0, ?)", (sealed([1, "company", "acme"]),))
+    after = outbox_at(path)
+    open_now(after, Client().opening())
+
+    assert [said, said] == [ticket[4] for ticket in after.take(10)]
+    at_once(after.aclose())
+
+
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
 PROGRAMS: dict[str, str] = {
     "a trigger that deletes": "CREATE TRIGGER evil AFTER INSERT ON calls BEGIN DELETE FROM calls; END",

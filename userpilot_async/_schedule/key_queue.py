@@ -214,6 +214,7 @@ class KeyQueue:
 
     def back_off(self) -> None:
         """The head failed: the whole queue waits, or a later call would overtake it."""
+        self.restore()  # or another file would take the head during the pause, ahead of what was given back
         self.place = QueueState.BACKING_OFF
 
     def come_back(self) -> None:
@@ -233,7 +234,7 @@ class KeyQueue:
     def claim_row(self, row: Row) -> None:
         """A file carries the row at the head from now on."""
         row.state = RowState.BATCHED
-        self.claim = FileClaim(row) if self.claim is None else self.claim._replace(row=row)
+        self.claim = FileClaim(row)
         self.open_row = None
 
     def claim_events(self) -> Row:
@@ -268,7 +269,7 @@ class KeyQueue:
         """A file that was taken over carries this row, which has just come in; the queue is empty."""
         row.state = RowState.BATCHED
         self.calls.append(row)
-        self.claim = FileClaim(row) if self.claim is None else self.claim._replace(row=row)
+        self.claim = FileClaim(row)
 
     def rejoin_events(self, row: Row | None = None) -> Row:
         """A file that was taken over carries events, behind this row, if there is one; the row, or a stand-in."""
@@ -292,14 +293,13 @@ class KeyQueue:
 
     def release(self, row: Row) -> None:
         """No file carries this row any more. Those of its events that have no outcome wait in front of all again."""
-        given_back = self.given_back
-        self.claim = FileClaim(given_back=given_back) if given_back else None
+        self.claim = None
         if not row.events:
             return
         events, row.events = row.events, None
         heads = bool(self.calls) and self.calls[0] is row
         if self.place is QueueState.SENDING and not heads:
-            self._claim(FileClaim(given_back=[*events, *given_back]))
+            self.claim = FileClaim(given_back=events)
         else:
             self._put_in_front(1 if heads else 0, events)
         self._on_time()  # others at the head were late
@@ -314,7 +314,7 @@ class KeyQueue:
 
     def _block(self, row: Row) -> None:
         """A file has the first events: a pause of the head means nothing any more."""
-        self._claim(FileClaim(row, blocks=True, given_back=self.given_back))
+        self.claim = FileClaim(row, blocks=True)
         if self.place is QueueState.BACKING_OFF:
             self.place = QueueState.IDLE
 

@@ -197,6 +197,10 @@ warnings.simplefilter("always")
 def say(what, value=None):
     os.write(1, f"SAID {what} {json.dumps(value)}\\n".encode())  # in one piece: the log writes here, too
 
+async def until(holds):
+    while not holds():
+        await asyncio.sleep(0.001)
+
 def account(userpilot):
     names = ("accepted", "delivered", "dead", "dropped", "merged", "pending")
     return {name: getattr(userpilot.statistics(), name) for name in names}

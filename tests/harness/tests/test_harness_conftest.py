@@ -40,8 +40,7 @@ async def fail():
 
 @asyncio_only
 async def test_it():
-    task = asyncio.ensure_future(fail())
-    await asyncio.sleep(0.01)
+    await asyncio.wait({asyncio.ensure_future(fail())})
 """,
     )
 
@@ -60,7 +59,7 @@ async def fail(box):
 async def test_it():
     box = []
     box.append(asyncio.ensure_future(fail(box)))
-    await asyncio.sleep(0.01)
+    await asyncio.wait(box)
 """,
     )
 

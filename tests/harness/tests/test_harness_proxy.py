@@ -148,7 +148,10 @@ def test_an_idle_upstream_that_closes_closes_the_client_too(client: httpx.Client
     with RawServer(answer(202, close=True)) as server, FaultProxy(server.port) as proxy:
         for _ in range(3):
             assert 202 == client.get(proxy.url).status_code
-            time.sleep(0.05)  # real time for a real FIN to come through
+            deadline = time.monotonic() + 5
+            while proxy.open_connections and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert not proxy.open_connections
 
         assert 3 == proxy.connections
 

@@ -30,11 +30,16 @@ PROLOGUE = (
     loops.IN_A_PROGRAM
     + """
 import asyncio, gc, json, os, signal, sys, threading, time
+import anyio
 from userpilot_async import ClientClosed, Settings, UserpilotAPI, UserpilotClient
 from userpilot_async.parcelvoy import ParcelvoyClient
 
 def say(what, value=None):
     os.write(1, f"SAID {what} {json.dumps(value)}\\n".encode())
+
+async def until(holds):
+    while not holds():
+        await asyncio.sleep(0.001)
 
 """
 )
@@ -72,7 +77,8 @@ FILLED = f"""
 async def filled(client):
     for n in range({CALLS}):
         await client.track("u", "clicked", {{"n": n}})
-    await asyncio.sleep(0.05)  # some requests are under way
+    await until(lambda: client.statistics().in_flight)
+    await anyio.wait_all_tasks_blocked()  # requests are under way
 
 async def held_in_a_block():
     global kept
@@ -240,7 +246,7 @@ async def main():
     global client
     client = {client}()
     await client.__aenter__()
-    await asyncio.sleep(0.05)
+    await anyio.wait_all_tasks_blocked()
 
 loop = asyncio.new_event_loop()
 loop.run_until_complete(main())
@@ -397,7 +403,8 @@ async def filled():
     await kept[0].start()
     for n in range({CALLS}):
         await kept[0].track(f"u{{n}}", "clicked", {{"n": n}})
-    await asyncio.sleep(0.05)  # some requests are under way
+    await until(lambda: kept[0].statistics().in_flight)
+    await anyio.wait_all_tasks_blocked()  # requests are under way
 
 kept = [UserpilotClient(settings=Settings(close_timeout=20))]
 loop = asyncio.new_event_loop()
@@ -474,11 +481,8 @@ def test_row_49_a_worker_that_forgets_the_client_it_opened_says_so_and_gives_the
 DRAINED = """
 async def main():
     async with UserpilotClient(settings=Settings(close_timeout=0.1)) as client:
-        for _ in range(100):
-            if client.statistics().is_sender:
-                break
-            await asyncio.sleep(0.1)
-        say("sends", client.statistics().is_sender)
+        await until(lambda: client.statistics().is_sender)
+        say("sends", True)
 
 asyncio.run(main())
 """

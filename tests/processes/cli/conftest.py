@@ -208,7 +208,7 @@ def wait_until(holds: Callable[[], bool], within: float = 20.0) -> None:
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"it did not happen within {within} s"
-        time.sleep(0.01)  # between two looks
+        time.sleep(0.01)  # between two checks
 
 
 async def until(holds: Callable[[], bool], within: float = 20.0) -> None:

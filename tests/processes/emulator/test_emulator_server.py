@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.processes.programs.outbox_host import told_by, wait_for
+
 HEADERS = {"Authorization": "Token KEY", "X-API-Version": "2020-09-22"}
 TRACK = {"user_id": "u1", "event_name": "opened"}
 
@@ -58,7 +60,7 @@ def test_a_signal_does_not_wait_for_an_answer_that_is_held_back():
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(request_bytes())
-            time.sleep(0.2)  # real process, real time: the request has to be inside
+            wait_for(lambda: told_by(url, "requests"), "the request is inside")
             begun = time.monotonic()
             process.send_signal(signal.SIGTERM)
             output, errors = process.communicate(timeout=10)

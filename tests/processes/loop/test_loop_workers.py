@@ -148,10 +148,10 @@ def test_row_46_a_request_cancelled_under_way_does_not_keep_the_only_connection_
         async with running(UserpilotClient(KEY, base_url=url, settings=Settings(concurrency=1))) as userpilot:
             for n in range(5):
                 receipt = await userpilot.track("u", "clicked", {"n": n})
-                await wait_until(lambda: userpilot.statistics().in_flight == 1)
-                await anyio.sleep(0.02)
+                await wait_until(lambda n=n: n in markers_at(url))  # its answer is held back
+                before = userpilot.statistics().retries
                 cancel_all_other_tasks()
-                await anyio.sleep(0.05)
+                await wait_until(lambda before=before: userpilot.statistics().retries > before)
                 await userpilot.track("u", "clicked", {"n": n + 100})
                 await receipt.outcome(10)
             return await userpilot.flush(10)
@@ -227,10 +227,9 @@ FORGOTTEN = """
 async def main():
     userpilot = UserpilotClient()
     await userpilot.__aenter__()
-    await asyncio.sleep(0.1)
     for n in range(5):
         await userpilot.track("u", "clicked", {"n": n})
-    await asyncio.sleep(0.1)
+    await until(lambda: userpilot.statistics().in_flight)
     {keep}
 """
 
@@ -284,10 +283,12 @@ anyio.run(main, backend={backend!r})
 """
 
 FROM_THE_NEXT_LOOP = """
+import anyio
+
 async def opened():
     userpilot = UserpilotClient()
     await userpilot.__aenter__()
-    await asyncio.sleep(0.1)
+    await anyio.wait_all_tasks_blocked()
     return userpilot
 
 async def elsewhere(userpilot):
@@ -378,7 +379,8 @@ async def main():
     await opened_with_five_calls()
     gc.collect()
     say("collected")
-    await asyncio.sleep(0.1)
+    for _ in range(10):
+        await asyncio.sleep(0)  # a cancellation would come with the next turn, or the one after it
     say("went-on")
 
 async def opened_with_five_calls():
@@ -386,7 +388,7 @@ async def opened_with_five_calls():
     await userpilot.__aenter__()
     for n in range(5):
         await userpilot.track("u", "clicked", {"n": n})
-    await asyncio.sleep(0.1)
+    await until(lambda: userpilot.statistics().in_flight)
 
 asyncio.run(main())
 """

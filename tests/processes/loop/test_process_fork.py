@@ -47,10 +47,9 @@ async def one_of_its_own():
 
 async def main():
     async with userpilot:
-        await asyncio.sleep(0.1)
         for n in range(20):
             await userpilot.track("u", "clicked", {"n": n})
-        await asyncio.sleep(0.15)  # some are delivered, some wait
+        await until(lambda: userpilot.statistics().delivered)  # the others wait: ten a second go
         process = multiprocessing.get_context("fork").Process(target=child)
         process.start()
         while process.is_alive():
@@ -158,7 +157,6 @@ def test_row_49_a_client_made_before_a_fork_may_be_opened_on_both_sides(emulator
 FORKED_CHILD_ENDS_NORMALLY = """
 async def main():
     async with UserpilotClient() as userpilot:
-        await asyncio.sleep(0.1)
         for n in range(3):
             await userpilot.track("u", "clicked", {"n": n})
         if os.fork() == 0:

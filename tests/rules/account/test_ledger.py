@@ -350,6 +350,13 @@ class Bookkeeping(RuleBasedStateMachine):
         self.fates[carrier] = outcome
         self.fates.update(dict.fromkeys(riders, Outcome("merged", outcome.reason, outcome)))
 
+    @precondition(lambda self: self.pending)
+    @rule(data=st.data())
+    def deliver_some(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.lists(st.sampled_from(self.pending), unique=True))
+        self.ledger.deliver(chosen)
+        self.fates.update(dict.fromkeys(chosen, DELIVERED))
+
     @precondition(lambda self: len(self.fates) > len(self.pending))
     @rule(data=st.data(), again=st.sampled_from(["settle", "merge"]))
     def settle_twice(self, data: st.DataObject, again: str) -> None:

@@ -180,9 +180,11 @@ def test_a_record_is_numbered_by_the_line_it_begins_at(file):
 
 
 def test_a_quote_that_is_never_closed_costs_its_own_line_only(file):
-    path = file(f'{HEADER}\ntrack,"u1,opened,2024\n{RECORD}\n{RECORD}\n')
+    users = ["u1", "u2", "u3"]
+    path = file(f'{HEADER}\ntrack,"u1,opened,2024\n' + "".join(f"{RECORD.replace('u1', user)}\n" for user in users))
+    good = [(number, {**TRACK, "user_id": user}) for number, user in enumerate(users, 3)]
 
-    assert [(2, "line is not CSV: unexpected end of data"), (3, TRACK), (4, TRACK)] == seen(path)
+    assert [(2, "line is not CSV: unexpected end of data"), *good] == seen(path)
 
 
 def test_a_quote_that_is_never_closed_is_not_followed_for_ever(file):

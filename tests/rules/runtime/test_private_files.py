@@ -185,6 +185,22 @@ def test_a_file_that_is_refused_when_it_is_new_is_taken_away(path: Path, monkeyp
     assert not path.exists()
 
 
+def test_a_file_that_is_only_looked_for_is_its_owners_from_then_on(path: Path) -> None:
+    path.touch()
+    path.chmod(0o644)
+
+    assert is_there(path)
+    assert 0o600 == mode_of(path)
+
+
+def test_a_new_file_takes_no_name_that_is_taken(path: Path) -> None:
+    path.write_text("what somebody has put there, to be taken for ours")
+
+    with pytest.raises(FileExistsError):
+        create_private(path)
+    assert "what somebody has put there, to be taken for ours" == path.read_text()
+
+
 def test_what_lies_there_is_told_from_what_does_not(path: Path) -> None:
     assert not is_there(path)
     path.touch()

@@ -110,6 +110,13 @@ def test_names_and_texts_of_an_answer_are_cleaned_however_deep_they_are():
     assert {SHOWN: [{"a": f"x {SHOWN}"}, 7, None, True], "b": {"c": SHOWN}} == cleaned
 
 
+def test_a_key_of_digits_is_found_where_an_answer_says_it_as_a_number():
+    said = [20260102, {"id": 20260102, "size": 2026, "share": 0.25}, "no 20260102", True]
+    cleaned = Secret("20260102").clean_json(said)
+
+    assert [SHOWN, {"id": SHOWN, "size": 2026, "share": 0.25}, f"no {SHOWN}", True] == cleaned
+
+
 def test_a_header_is_what_it_is_on_the_wire_and_is_not_shown():
     header = Secret(KEY).header(f"Token {KEY}")
 

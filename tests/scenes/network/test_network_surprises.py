@@ -24,6 +24,8 @@ virtual = pytest.mark.virtual
 
 ANSWERS = length.of(300, least=100, soak=10_000)
 HOUR = 3_600.0
+MEGABYTE = 1024 * 1024
+JSON = {"content-type": "application/json"}
 URL = "https://server.test"
 
 
@@ -239,6 +241,35 @@ async def test_row_81_a_whole_answer_counts_though_its_stream_cannot_be_closed()
         report = await userpilot.flush(5.0)
 
     assert ("delivered", 0, 0) == (receipt.status, transport.answered, report.statistics.possible_duplicates)
+
+
+class Counted(httpx.AsyncByteStream):
+    """An answer's body of so many equal pieces, which counts those that are read."""
+
+    def __init__(self, piece: bytes, pieces: int) -> None:
+        self._piece = piece
+        self._pieces = pieces
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self.read < self._pieces:
+            await anyio.lowlevel.checkpoint()
+            self.read += 1
+            yield self._piece
+
+
+@virtual
+async def test_row_14_of_an_answer_without_end_a_megabyte_is_read_and_no_more_is_kept() -> None:
+    """Sockets give 64 kB at once; a transport of the application's may have all of it in one piece."""
+    in_many, in_one = Counted(b" " * 64 * 1024, 100), Counted(b'["' + b"x" * 2 * MEGABYTE + b'"]', 1)
+    bodies = iter([in_many, in_one])
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, headers=JSON, stream=next(bodies)))
+    async with UserpilotAPI(KEY, base_url=URL, transport=transport, attempts=1) as api:
+        await api.track("u1", "paid")  # spaces alone are nothing, which is an answer
+        with pytest.raises(Unavailable, match="what it calls JSON and is none"):
+            await api.track("u1", "paid")
+
+    assert (16, 1) == (in_many.read, in_one.read)
 
 
 # ── an answer that points where no answer can point ──

@@ -400,7 +400,8 @@ class SlowToBegin(BlockingClient):
     """A client whose thread is not there yet when its starter is interrupted."""
 
     async def _run_client(self) -> None:
-        await anyio.sleep(0.2)
+        while not self._unwanted:
+            await anyio.sleep(0.001)
         await super()._run_client()
 
 

@@ -447,9 +447,10 @@ def test_row_88_calls_of_threads_that_found_no_room_are_counted_out_though_nobod
         loop.run_until_complete(opened())
         in_a_thread(lambda: [client.track_nowait("u", "clicked") for _ in range(5)])
         client._give_up_if_open()
-        for task in asyncio.all_tasks(loop):
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.run_until_complete(asyncio.wait(tasks))
         loop.close()
 
     assert {"queue_full": 3} == client.statistics().lost_by_reason == losses_in(log)
