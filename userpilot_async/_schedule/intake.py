@@ -89,7 +89,7 @@ class Intake:
     def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
         """Put what the server has to have before this call, in front of it: posts that no call stands for."""
         for preface, body in self._to.prefaces(kind, key) if self._to.prefaces is not None else ():
-            if self._dedup.waiting(body) is None and not self._dedup.was_delivered(body):
+            if self._dedup.waiting(body) is None and not self._dedup.was_prefaced(body):
                 self._add_post(Post(preface, [], accepted_at, body), key)
 
     def _is_known(self, post: Post) -> bool:

@@ -1,4 +1,4 @@
-"""The external id of each anonymous one: a server renames the first person to the second, if an alias says so later.
+"""External ids by the anonymous ids that are theirs: a second one, said by an alias, would rename the first person.
 
 It sets ``external_id`` on whoever has the ``anonymous_id`` (seen at a real server, 2.3.3, in 2026-11). In a browser
 that people share, the first of them would be gone, and what is known of them would be the second one's.
