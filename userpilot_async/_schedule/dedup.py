@@ -29,8 +29,9 @@ class Dedup:
         return True
 
     def was_prefaced(self, body: bytes) -> bool:
-        """A preface that says this went before a call, or still waits to. A call of its own that said so does not count:
-        the server may have had nothing then to apply it to.
+        """A preface that says this went before a call, or waits to.
+
+        A call of its own that said so does not count: the server may have had nobody then to apply it to.
         """
         return body in self._prefaces
 
