@@ -79,7 +79,7 @@ class Intake:
 
     def _add_post(self, post: Post, key: Key) -> None:
         if post.kind in self._to.once:
-            if self._is_known(post):
+            if post.ids and self._is_known(post):
                 return
             self._dedup.came_in(post)
         queue = self._queues.queue("user", key)
