@@ -79,7 +79,7 @@ class Intake:
 
     def _add_post(self, post: Post, key: Key) -> None:
         if post.kind in self._to.once:
-            if post.ids and self._is_known(post):
+            if self._is_known(post):
                 return
             self._dedup.came_in(post)
         queue = self._queues.queue("user", key)
@@ -89,7 +89,7 @@ class Intake:
     def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
         """Put what the server has to have before this call, in front of it: posts that no call stands for."""
         for preface, body in self._to.prefaces(kind, key) if self._to.prefaces is not None else ():
-            if self._dedup.waiting(body) is None and not self._dedup.was_prefaced(body):
+            if self._dedup.waiting(body) is None and not self._dedup.was_delivered(body):
                 self._add_post(Post(preface, [], accepted_at, body), key)
 
     def _is_known(self, post: Post) -> bool:

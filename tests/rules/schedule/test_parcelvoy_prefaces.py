@@ -155,13 +155,3 @@ def test_what_died_of_age_before_one_call_goes_before_the_next() -> None:
     assert ["alias", "identify", "device"] == [done.kind for done in run.server.applied]
     assert [1] == order(run)
     assert is_balanced(run)
-
-
-def test_ones_own_alias_that_came_too_early_does_not_stand_in_for_the_one_before_a_call_with_both_ids() -> None:
-    """The server knew nobody then, and has lost it; by the time of the call it knows the visitor."""
-    run = hasty()
-    for call in (Alias("a0", "e0"), identify(1, {"p": 1}, anonymous_id="a0"), identify(2, {"p": 2}, **BOTH)):
-        run.put(call)
-        run.drain()
-
-    assert ["alias", "identify", "alias", "identify"] == routes(run)
