@@ -42,6 +42,15 @@ def test_emulate_answers_for_its_own_names_and_those_that_it_is_told() -> None:
     assert [200, 200, 200, 403] == [answer.status_code for answer in answers]
 
 
+def test_emulate_refuses_what_parcelvoy_loses_if_it_is_told_to() -> None:
+    alias = {"anonymous_id": "A", "external_id": "of a stranger"}
+    with python("-m", "userpilot_async", "emulate", "--port", "0", "--strict") as emulating:
+        url = emulating.wait_for_line(LISTENING)["url"]
+        answer = httpx.post(f"{url}/api/client/alias", json=alias, headers={"Authorization": "Bearer anything"})
+
+    assert (422, "error") == (answer.status_code, answer.json()["status"])
+
+
 def test_a_host_that_cannot_be_one_is_wrong_usage() -> None:
     result = userpilot("emulate", "--allow-host", "http://emulator:8080")
 

@@ -70,11 +70,15 @@ def test_a_signal_does_not_wait_for_an_answer_that_is_held_back():
 
 
 def test_options_reach_the_emulator():
-    options = ["--no-imports", "--rate-limit", "1", "--api-key", "KEY"]
+    options = ["--no-imports", "--rate-limit", "1", "--api-key", "KEY", "--strict"]
     with running(*options) as (_, url), httpx.Client(base_url=url, headers=HEADERS) as client:
         assert 401 == client.post("/v1/imports").status_code
         assert [202, 429] == [client.post("/v1/track", json=TRACK).status_code for _ in range(2)]
         assert 401 == client.post("/v1/track", headers={"Authorization": "Token OTHER"}).status_code
+
+        alias = {"anonymous_id": "A", "external_id": "of a stranger"}
+        answer = client.post("/api/client/alias", json=alias, headers={"Authorization": "Bearer KEY"})
+        assert (422, True) == (answer.status_code, "does not know this person" in answer.json()["error"])
 
 
 def test_an_answer_has_one_date(served):

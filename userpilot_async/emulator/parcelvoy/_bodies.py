@@ -100,12 +100,12 @@ def _parsed(text: str) -> Content:
         value = json.loads(text, parse_constant=_no_constant, parse_float=number, parse_int=number)
     except (ValueError, RecursionError) as exc:
         raise refuse(400, "the body is not valid JSON") from exc
-    if _is_deeper(value, MAX_DEPTH):
+    if is_deeper(value, MAX_DEPTH):
         raise refuse(400, f"the body is nested deeper than {MAX_DEPTH} levels")
     return Content(value, bool(infinities))
 
 
-def _is_deeper(value: object, levels: int) -> bool:
+def is_deeper(value: object, levels: int) -> bool:
     """Whether arrays and objects are nested deeper than so many levels, found level by level and not by recursion."""
     nested = [value] if isinstance(value, (dict, list)) else []
     for _ in range(levels):

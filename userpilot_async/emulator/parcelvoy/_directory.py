@@ -16,7 +16,7 @@ from userpilot_async.emulator.parcelvoy import _losses as losses
 from userpilot_async.emulator.parcelvoy._collation import fold
 
 IdKind: TypeAlias = Literal["external_id", "anonymous_id"]
-KINDS: tuple[IdKind, ...] = ("external_id", "anonymous_id")  # in the order in which they find a person
+KINDS: tuple[IdKind, ...] = ("external_id", "anonymous_id")
 
 
 @attrs.frozen
@@ -48,8 +48,8 @@ class Directory:
 
     def find(self, ids: Payload) -> int | None:
         """The person with the external id, else the one with the anonymous id. Ids are compared exactly."""
-        found = (self._exact(kind, ids.get(kind)) for kind in KINDS)
-        return next((number for number in found if number is not None), None)
+        number = self._exact("external_id", ids.get("external_id"))
+        return self._exact("anonymous_id", ids.get("anonymous_id")) if number is None else number
 
     def id_of(self, kind: IdKind, number: int) -> str | None:
         return self._ids.get((kind, number))

@@ -6,7 +6,10 @@ such a server on MySQL 9.7.
 
 from __future__ import annotations
 
+import json
+
 from userpilot_async.emulator._wire import Payload
+from userpilot_async.emulator.parcelvoy._bodies import is_deeper
 
 NOBODY = "the ids are null or empty: the server makes a person whom no later call finds"
 NO_ID = "the external_id is empty, which finds nobody"
@@ -23,6 +26,8 @@ LEVELS = 100  # of objects and arrays in a JSON value: MySQL's limit
 
 IGNORED = frozenset({"anonymous_id", "external_id", "created_at", "updated_at", "firstName", "lastName", "fullName"})
 """Keys that do no harm: ids are read elsewhere, and the others are the server's own, or it takes them out."""
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for every event
 
 
 def lost_text(name: str, text: str, most: int | None = None) -> str | None:
@@ -59,20 +64,12 @@ def lost_device(device: Payload) -> str | None:
 
 
 def lost_json(name: str, value: object) -> str | None:
-    """Look at a value for a column of JSON, level by level, since recursion has its limit."""
-    level = [value]
-    for depth in range(LEVELS + 1):
-        nested: list[object] = []
-        for one in level:
-            if isinstance(one, (dict, list)):
-                if depth == LEVELS:
-                    return f"{name} is nested deeper than {LEVELS} levels"
-                nested += one  # of an object its keys, which are texts, too
-                nested += one.values() if isinstance(one, dict) else ()
-            elif isinstance(one, str) and not _is_encodable(one):
-                return f"{name} has half of a surrogate pair, which is no character"
-        level = nested
-    return None
+    """Look at a value for a column of JSON."""
+    text = _encode(value)
+    if not _is_encodable(text):
+        return f"{name} has half of a surrogate pair, which is no character"
+    may_be_deep = text.count("{") + text.count("[") > LEVELS  # a cheap question first: every event comes by
+    return f"{name} is nested deeper than {LEVELS} levels" if may_be_deep and is_deeper(value, LEVELS) else None
 
 
 def _is_encodable(text: str) -> bool:

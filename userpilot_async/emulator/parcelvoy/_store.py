@@ -86,7 +86,7 @@ class Store:
 
     def post(self, payload: Payload, stamp: float) -> None:
         """Store an event, dated now; what a nested `user` says is taken in first, even if the event is lost then."""
-        known = self._directory.find(payload) is not None
+        people = len(self.users)
         if not (applied := self._apply("event", payload, stamp)):
             return
         user, sequence = applied
@@ -99,7 +99,7 @@ class Store:
             name=payload["name"],
             data=payload.get("data") or {},
             created_at=payload.get("created_at"),
-            user_known=known,
+            user_known=len(self.users) == people,
         )
         self.events.append(event)
 
