@@ -112,8 +112,8 @@ def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> No
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests on the Python that runs nox, at a quarter of their length; those of the harness wait for the night."""
-    session.log(f"rules, contract, scenes, wire, processes at a quarter of their length, Python {CURRENT}: six minutes")
+    """The tests on the Python that runs nox, at a fifth of their length; those of the harness wait for the night."""
+    session.log(f"rules, contract, scenes, wire, processes at a fifth of their length, Python {CURRENT}: six minutes")
     session.install("-e", ".[demo]", *group("test"))
     run_tests(session, "push", *([] if session.posargs else [f"tests/{tier}" for tier in ON_A_PUSH]))
 

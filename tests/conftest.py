@@ -95,7 +95,7 @@ def _of_the_other_loop(items: list[pytest.Item]) -> set[pytest.Item]:
     return {each[("asyncio", "trio")[crc32(case.encode()) % 2]] for case, each in runs.items() if len(each) == 2}
 
 
-# Where each case of a table costs a process or a deadline, a push takes a quarter of them, and of scenes half. Another
+# Where each case of a table costs a process or a deadline, a push takes a fifth of them, and of scenes two. Another
 # Python is asked a tenth of everything: a case that it reads differently is seldom alone in its table.
 SHARES = dict.fromkeys(TIERS, 1) if length.CHOSEN == "edge" else {"processes": 1, "wire": 1, "scenes": 2}
 
