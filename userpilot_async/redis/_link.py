@@ -37,6 +37,7 @@ SCRIPTS = (
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
 OLDEST = (6, 2)  # versions; exclusive ranges in XRANGE
 UNBOUND_NOTES = 7  # version of Redis from which on a script may say that it must run when memory is full
+LOADS = 3  # of a script, before a server that flushes them in between counts as away
 
 T = TypeVar("T")
 
@@ -183,12 +184,13 @@ class Connection:
         command = packed("EVALSHA", _sha(text), len(self._keys), *self._keys, *step.arguments, asked)
 
         def run() -> Answer:
-            try:
-                return echoed(self._run(command, wait), asked)
-            except NoScriptError:  # it was not used yet, or they were flushed
-                ask(self._connection, packed("SCRIPT", "LOAD", text))
-                self._busy_since = time.monotonic()
-                return echoed(self._run(command, wait), asked)
+            for _ in range(LOADS):
+                try:
+                    return echoed(self._run(command, wait), asked)
+                except NoScriptError:  # it was not used yet, or they were flushed
+                    ask(self._connection, packed("SCRIPT", "LOAD", text))
+                    self._busy_since = time.monotonic()
+            return echoed(self._run(command, wait), asked)
 
         return self._asked(run)
 
