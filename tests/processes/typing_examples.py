@@ -232,8 +232,8 @@ async def use_the_api(client: UserpilotClient, rows: list[dict[str, Any]]) -> No
     assert_type(await api.job(job.job_id), Job)
     assert_type(await api.wait_for_job(job, timeout=60, on_progress=print), Job)
     assert_type(await api.wait_for_job("bulk:jobs:1", on_progress=lambda seen: seen.completed_rows), Job)
-    assert_type(await api.delete_users({"u1", "u2"}), Job | None)
-    assert_type(await api.delete_companies(["acme"]), Job | None)
+    assert_type(await api.delete_users({"u1", "u2"}), int | None)
+    assert_type(await api.delete_companies(["acme"]), int | None)
     assert_type(job.status, JobStatus)
     assert_type(job.total_rows, int | None)
 

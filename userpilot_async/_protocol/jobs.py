@@ -7,6 +7,7 @@ Source: docs.userpilot.com, "Background jobs" and "Bulk identify", read 2026-10.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -20,6 +21,9 @@ from .._errors.tree import InvalidCall
 ROWS_PER_SECOND = 1_800 / 60  # documented speed of bulk jobs; an older page says 1,200 a minute
 MAX_JOB_ID = 1_024  # characters; real ones have about 60
 MAX_LINKS = 4_096  # characters of a job's links as JSON; the documented one is a path
+
+MAX_MESSAGE = 1_024  # characters of a message that are read
+_NUMBER = re.compile(r"(?<![\w.,:-])(?:[0-9]{1,9}|[0-9]{1,3}(?:,[0-9]{3}){1,2})(?![\w:-]|[.,][0-9])")  # no part of 2:00
 
 _NO_JOBS = ("errors", "links", "_links", "warnings")  # lists beside the one of jobs
 
@@ -120,6 +124,19 @@ def _inner(body: dict[str, Any]) -> list[Any] | None:
 def is_list(body: Any) -> bool:
     """Whether ``body`` is a job list, or an object around one."""
     return list_in(body) is not None
+
+
+def scheduled_in(body: Any) -> int | None:
+    """How many deletions a server says it has scheduled; ``None`` if that cannot be told.
+
+    The vendor promises a message with the number, and not its words: it is the only number in it, or it is in doubt.
+    A server that answers with the job says it as the job's ``total_rows``.
+    """
+    if not isinstance(body, dict):
+        return None
+    message = body.get("message")
+    numbers = _NUMBER.findall(message[:MAX_MESSAGE]) if isinstance(message, str) else []
+    return int(numbers[0].replace(",", "")) if len(numbers) == 1 else Job.from_wire(body).total_rows
 
 
 def usable_job_id(job_id: str) -> bool:

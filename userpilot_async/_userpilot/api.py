@@ -28,7 +28,7 @@ from .._protocol.backoff import Pace, backoff
 from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import Completed, Failed, JobStep
 from .._protocol.job_list import MAX_PAGES, Pages
-from .._protocol.jobs import Job, quoted_job_id
+from .._protocol.jobs import Job, quoted_job_id, scheduled_in
 from .._protocol.verdict import Meaning, Promise, Verdict, as_promised
 from .._runtime.disabled import SwitchedOff, switched_off
 from .._runtime.environment import given
@@ -285,12 +285,15 @@ class UserpilotAPI(Startable):
                         raise JobFailed(job_id)
                 await anyio.sleep(file.due - anyio.current_time())
 
-    async def delete_users(self, user_ids: Iterable[str]) -> Job | None:
-        """Schedule the deletion of users and what is known of them; the job, if the server names one."""
+    async def delete_users(self, user_ids: Iterable[str]) -> int | None:
+        """Schedule the deletion of users and their events; how many the server says it has scheduled, if it says so.
+
+        The answer names no job: it is in the list of `jobs`. Source: "Delete Users and Companies", read 2026-10.
+        """
         return await self._delete("delete_users", "/v1/users", "users", user_ids)
 
-    async def delete_companies(self, company_ids: Iterable[str]) -> Job | None:
-        """Schedule the deletion of companies; the job, if the server names one."""
+    async def delete_companies(self, company_ids: Iterable[str]) -> int | None:
+        """Schedule the deletion of companies; else as `delete_users`."""
         return await self._delete("delete_companies", "/v1/companies", "companies", company_ids)
 
     # ── how the endpoints ask ──
@@ -298,13 +301,12 @@ class UserpilotAPI(Startable):
     async def _post(self, endpoint: str, path: str, body: Mapping[str, object], *, repeatable: bool) -> None:
         await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=repeatable)
 
-    async def _delete(self, endpoint: str, path: str, field: str, ids: Iterable[str]) -> Job | None:
+    async def _delete(self, endpoint: str, path: str, field: str, ids: Iterable[str]) -> int | None:
         if is_a(ids, str):
             raise InvalidCall(field, "must be an iterable of ids, not one str")
         body = encode_json({field: [checked_id(one, field) for one in each(ids, field)]}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
-        job = Job.from_wire(verdict.body) if isinstance(verdict.body, dict) else None
-        return job if job is not None and job.job_id else None
+        return scheduled_in(verdict.body)
 
     async def _upload(self, endpoint: str, path: str, lines: list[bytes], filename: str | None) -> Job:
         if not lines or not lines[0]:

@@ -15,7 +15,7 @@ from userpilot_async.emulator._bodies import SMALL
 from userpilot_async.emulator._calls import Call, Route, apply_now, require_content_type, row_errors
 from userpilot_async.emulator._files import Upload, parse_ndjson, parse_object, parse_rows, parse_upload
 from userpilot_async.emulator._import_rows import import_row_errors
-from userpilot_async.emulator._jobs import JobKind
+from userpilot_async.emulator._jobs import Job, JobKind
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._wire import Answer, Payload, json_answer, obey, refuse
 from userpilot_async.emulator.parcelvoy import _routes as parcelvoy
@@ -59,14 +59,14 @@ def bulk_identify_users(store: Store, call: Call) -> Answer:
     """Source: analytex OpenAPI, `POST /v1/users/bulk_identify`: 202 and the job."""
     rows, upload = _bulk_rows(call, "users")
     obey(row_errors(rows, rules.user_row_errors))
-    return _submit(store, call, "bulk_users", rows, upload)
+    return _submitted(202, _submit(store, call, "bulk_users", rows, upload), call)
 
 
 def bulk_identify_companies(store: Store, call: Call) -> Answer:
     """Source: analytex OpenAPI, `POST /v1/companies/bulk_identify`: 202 and the job."""
     rows, upload = _bulk_rows(call, "companies")
     obey(row_errors(rows, rules.company_identify_errors))
-    return _submit(store, call, "bulk_companies", rows, upload)
+    return _submitted(202, _submit(store, call, "bulk_companies", rows, upload), call)
 
 
 def import_rows(store: Store, call: Call) -> Answer:
@@ -76,7 +76,7 @@ def import_rows(store: Store, call: Call) -> Answer:
     rows = parse_rows(upload.content)
     _require_rows(rows)
     obey(row_errors(rows, import_row_errors))
-    return _submit(store, call, "import", rows, upload, status=200)
+    return _submitted(200, _submit(store, call, "import", rows, upload), call)
 
 
 def list_jobs(store: Store, call: Call) -> Answer:
@@ -103,10 +103,12 @@ def show_job(store: Store, call: Call) -> Answer:
 
 
 def delete_users(store: Store, call: Call) -> Answer:
+    """Source: the vendor's page "Delete Users and Companies", `DELETE /v1/users`: 202 and how many are scheduled."""
     return _delete(store, call, "delete_users", "users")
 
 
 def delete_companies(store: Store, call: Call) -> Answer:
+    """Source: the vendor's page "Delete Users and Companies", `DELETE /v1/companies`: as for users."""
     return _delete(store, call, "delete_companies", "companies")
 
 
@@ -133,27 +135,26 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
 
 
 def _delete(store: Store, call: Call, kind: JobKind, field: Literal["users", "companies"]) -> Answer:
-    """Schedule a deletion; it holds no slot, so that several may run."""
+    """Schedule a deletion; it holds no slot, so that several may run. The job is in the list, and not in the answer.
+
+    The vendor says that a message tells how many are scheduled, and gives none: its words are ours.
+    """
     payload = _json_body(call)
     obey(rules.deletion_errors(payload, field))
+    ids = payload[field]
     upload = Upload(f"{kind}_{len(store.jobs) + 1}.json", call.body)
-    return _submit(store, call, kind, [{field: payload[field]}], upload, total_rows=len(payload[field]))
+    job = _submit(store, call, kind, [{field: ids}], upload, total_rows=len(ids))
+    are = f"{field} are" if len(ids) != 1 else "user is" if field == "users" else "company is"
+    return _of_job(json_answer(202, {"message": f"{len(ids)} {are} scheduled for deletion"}), job)
 
 
 def _submit(
-    store: Store,
-    call: Call,
-    kind: JobKind,
-    rows: list[Payload],
-    upload: Upload,
-    *,
-    status: int = 202,
-    total_rows: int | None = None,
-) -> Answer:
+    store: Store, call: Call, kind: JobKind, rows: list[Payload], upload: Upload, *, total_rows: int | None = None
+) -> Job:
     """Start a job, unless another one holds its slot."""
     if store.jobs.holding(kind, call.account, call.now):
         raise refuse(409, "another job of this kind is still running")
-    job = store.jobs.submit(
+    return store.jobs.submit(
         kind,
         rows,
         total_rows=len(rows) if total_rows is None else total_rows,
@@ -164,8 +165,16 @@ def _submit(
         script=call.script,
         writes=call.apply,
     )
-    answer = json_answer(status, job.as_json(call.now, submitting=True), rows=job.total_rows, filename=job.filename)
-    return attrs.evolve(answer, applied=job.writes)
+
+
+def _submitted(status: int, job: Job, call: Call) -> Answer:
+    """The job object, as the submission of its rows is answered."""
+    return _of_job(json_answer(status, job.as_json(call.now, submitting=True)), job)
+
+
+def _of_job(answer: Answer, job: Job) -> Answer:
+    """The answer, with what the request log remembers of the job."""
+    return attrs.evolve(answer, rows=job.total_rows, filename=job.filename, applied=job.writes)
 
 
 def _bulk_rows(call: Call, field: Literal["users", "companies"]) -> tuple[list[Payload], Upload]:

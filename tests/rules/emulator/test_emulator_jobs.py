@@ -1,4 +1,4 @@
-"""Bulk jobs and deletions: one at a time, by a timetable."""
+"""Bulk jobs: one at a time, by a timetable; and the list of all jobs."""
 
 from __future__ import annotations
 
@@ -190,47 +190,6 @@ async def test_a_job_is_found_by_its_id_quoted_or_not(client):
 @pytest.mark.parametrize("job_id", ["none", "bulk%3Ajobs%3ANX-0%3A0", "..%2F..%2Fv1%2Ftrack", "%2e%2e", "a%00b"])
 async def test_a_job_id_that_names_no_job_is_404_whatever_path_it_spells(client, job_id):
     assert 404 == (await client.get(f"/v1/background_jobs/{job_id}")).status_code
-
-
-async def test_a_deletion_removes_users_and_their_events_when_it_completes(client, emulator, clock):
-    for user_id in ("u1", "u2"):
-        await client.post("/v1/identify", json={"user_id": user_id})
-        await client.post("/v1/track", json={"user_id": user_id, "event_name": "opened"})
-    answer = await client.request("DELETE", "/v1/users", json={"users": ["u1", "unknown"]})
-    clock.now += 4
-    emulator.advance()
-    before = set(emulator.store.users)
-    clock.now += 1
-    emulator.advance()
-
-    assert 202 == answer.status_code
-    assert 2 == answer.json()["total_rows"]
-    assert {"u1", "u2"} == before
-    assert {"u2"} == set(emulator.store.users)
-    assert ["u2"] == [event.user_id for event in emulator.store.events]
-    assert "completed" == await status_of(client, answer.json())
-    assert ["u1", "unknown"] == [e.id for e in emulator.store.applied if e.kind == "delete_user"]
-
-
-async def test_a_deleted_company_leaves_its_users_without_one(client, emulator, clock):
-    await client.post("/v1/identify", json={"user_id": "u1", "company": {"id": "c1"}})
-    await client.request("DELETE", "/v1/companies", json={"companies": ["c1"]})
-    clock.now += 60
-    emulator.advance()
-
-    assert {} == emulator.store.companies
-    assert emulator.store.users["u1"].company_id is None
-
-
-async def test_deletions_hold_no_slot(client):
-    await client.post("/v1/users/bulk_identify", json={"users": users(30)})
-    for _ in range(2):
-        assert 202 == (await client.request("DELETE", "/v1/users", json={"users": ["u1"]})).status_code
-
-
-@pytest.mark.parametrize("payload", [{}, {"users": []}, {"users": "u1"}, {"users": [7]}, {"users": [""]}])
-async def test_a_deletion_needs_ids(client, payload):
-    assert 400 == (await client.request("DELETE", "/v1/users", json=payload)).status_code
 
 
 # ── the pages of the list ──

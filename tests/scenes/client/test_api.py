@@ -211,9 +211,11 @@ async def test_delete_users_forgets_users(new_api, emulator):
     async with new_api() as api:
         await api.identify("u1")
         await api.identify("u2")
-        job = await api.delete_users(iter(["u1"]))
+        scheduled = await api.delete_users(iter(["u1"]))
+        (job,) = await api.jobs()
         await api.wait_for_job(job)
 
+    assert 1 == scheduled
     assert {"u2"} == set(emulator.store.users)
 
 
@@ -221,23 +223,34 @@ async def test_delete_users_forgets_users(new_api, emulator):
 async def test_delete_companies_forgets_companies(new_api, emulator):
     async with new_api() as api:
         await api.identify_company("acme")
-        job = await api.delete_companies(["acme"])
+        await api.identify_company("initech")
+        scheduled = await api.delete_companies(["acme", "initech"])
+        (job,) = await api.jobs()
         await api.wait_for_job(job)
 
+    assert (2, "delete_companies") == (scheduled, job.type)
     assert {} == emulator.store.companies
 
 
 @pytest.mark.virtual
 @pytest.mark.parametrize(
-    "body", ["", {"status": "ok"}, {"message": "1 user is scheduled for deletion"}, []],
-    ids=["nothing", "an object", "words", "an array"],
+    ("body", "scheduled"),
+    [
+        ("", None),
+        ([], None),
+        ({"status": "ok"}, None),
+        ({"message": "1 user is scheduled for deletion"}, 1),
+        ({"message": "10,000 users will be deleted daily at 2:00 AM UTC."}, 10_000),
+        ({"message": "2 of 3 users"}, None),
+        ({"message": "user u1 is scheduled"}, None),
+        ({"message": ["1"]}, None),
+        ({"job_id": "bulk:jobs:1", "status": "queued", "total_rows": 3}, 3),
+    ],
 )  # fmt: skip
-async def test_a_deletion_whose_answer_names_no_job_is_a_deletion_all_the_same(new_api, emulator, body):
+async def test_a_deletion_says_how_many_are_scheduled_if_its_answer_does(new_api, emulator, body, scheduled):
     emulator.faults.add(Fault(status=200, body=body))
     async with new_api() as api:
-        job = await api.delete_users(["u1"])
-
-    assert job is None
+        assert scheduled == await api.delete_users(["u1"])
 
 
 @pytest.mark.virtual
