@@ -30,7 +30,7 @@ from ._protocol.jobs import Job, JobStatus
 from ._runtime.version import __version__ as __version__
 from ._settings import Settings
 from ._userpilot.api import UserpilotAPI
-from ._userpilot.calls import Call, Identify, IdentifyCompany, Track
+from ._userpilot.calls import Call, DeleteCompany, DeleteUser, Identify, IdentifyCompany, Track
 from ._userpilot.destination import DeadCall
 
 __all__ = [
@@ -39,6 +39,8 @@ __all__ = [
     "ClientNotOpen",
     "ConfigurationError",
     "DeadCall",
+    "DeleteCompany",
+    "DeleteUser",
     "DeliveryError",
     "Identify",
     "IdentifyCompany",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from anyio.abc import TaskGroup
 
+from ._account.losses import counted
 from ._calls.payload import size_of_identify
 from ._calls.values import (
     Convertible,
@@ -31,12 +32,23 @@ from ._errors.tree import InvalidCall
 from ._outbox.receipt import Receipt
 from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
+from ._runtime.lifetime import weakly
 from ._settings import Settings
 from ._userpilot.api import DISABLED, Region, UserpilotAPI, keys_of
 from ._userpilot.blocking_api import BlockingAPI
-from ._userpilot.calls import Call, Identify, IdentifyCompany, Track, track_body
+from ._userpilot.calls import (
+    Call,
+    DeleteCompany,
+    DeleteUser,
+    Identify,
+    IdentifyCompany,
+    Track,
+    deletion_body,
+    track_body,
+)
 from ._userpilot.destination import DeadCall, facts_of, userpilot
 from ._userpilot.event_names import EventNames
+from ._userpilot.file_rows import each_id
 
 if TYPE_CHECKING:
     from .imports import ImportReport, OnProgress, Row, Series
@@ -96,6 +108,7 @@ class UserpilotClient(DeliveryClient):
             upload_timeout=settings.upload_timeout,
         )
         """Every endpoint as one awaitable method, without the queue."""
+        self.api.before_deletion = weakly(self._warn_of_waiting)
         self._event_names, self._naming = EventNames(), Lock()
         made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
@@ -160,6 +173,36 @@ class UserpilotClient(DeliveryClient):
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
         return self._hand_in_nowait(self._company_identified, company_id, metadata)
 
+    async def delete_users(self, user_ids: Iterable[str]) -> list[Receipt]:
+        """Delete users, and what is known of them, events among it: the right to be forgotten. A receipt for each id.
+
+        ``user_ids`` are the users' ids, as for `track`. What waits of them is dropped, reason ``deleted``, also in a
+        durable outbox; what is on its way is waited for. Calls of theirs that come later wait until the server's job
+        has ended, and make new users then. A receipt is ``delivered`` when the job is. Raises as `track` does, before
+        any of them is accepted where an id is invalid. Source: "Delete Users and Companies", read 2026-10.
+        """
+        checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
+        return [await self._hand_in(_as_checked, one) for one in checked]
+
+    def delete_users_nowait(self, user_ids: Iterable[str]) -> list[Receipt]:
+        """As `delete_users`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
+        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+
+    async def delete_companies(self, company_ids: Iterable[str]) -> list[Receipt]:
+        """Delete companies; else as `delete_users`.
+
+        What waits of users stays; it names a company no more that was deleted after it. Their calls do not wait for
+        the job: those that name the company before its end may lose it again.
+        """
+        checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
+        return [await self._hand_in(_as_checked, one) for one in checked]
+
+    def delete_companies_nowait(self, company_ids: Iterable[str]) -> list[Receipt]:
+        """As `delete_companies`, for code that cannot await, in any thread; a full queue never makes it wait."""
+        checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
+        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if is_a(call, Track):
@@ -168,7 +211,11 @@ class UserpilotClient(DeliveryClient):
             return await self.identify(call.user_id, call.metadata, company=call.company)
         if is_a(call, IdentifyCompany):
             return await self.identify_company(call.company_id, call.metadata)
-        raise InvalidCall("call", must_be("Track, Identify or IdentifyCompany", call))
+        if is_a(call, DeleteUser):
+            return await self._hand_in(self._user_deleted, call.user_id)
+        if is_a(call, DeleteCompany):
+            return await self._hand_in(self._company_deleted, call.company_id)
+        raise InvalidCall("call", must_be("a call (Track, Identify, …)", call))
 
     # ── history ──
 
@@ -258,6 +305,31 @@ class UserpilotClient(DeliveryClient):
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id, "metadata": metadata})
 
+    def _user_deleted(self, user_id: str) -> Checked | Receipt:
+        try:
+            call = DeleteUser(user_id)
+            body = deletion_body(call)
+            return "delete_user", call.user_id, body, len(body)
+        except InvalidCall as error:
+            return self._invalid(error, {"user_id": user_id})
+
+    def _company_deleted(self, company_id: str) -> Checked | Receipt:
+        try:
+            call = DeleteCompany(company_id)
+            body = deletion_body(call)
+            return "delete_company", call.company_id, body, len(body)
+        except InvalidCall as error:
+            return self._invalid(error, {"company_id": company_id})
+
+    def _warn_of_waiting(self, kind: Literal["user", "company"], ids: Collection[str]) -> None:
+        """Warn if calls wait of what is about to be deleted past the queue."""
+        waiting = self._sender.schedule.waiting(kind, ids) if self._opened else 0
+        if waiting:
+            method = "delete_users" if kind == "user" else "delete_companies"
+            of = counted(waiting, kind) if kind == "user" or waiting == 1 else f"{waiting} companies"
+            message = f"api.{method}: calls of {of} wait in the queue, and make them anew; use the client's {method}"
+            self._log.warn(method, message)
+
     def _blocking(self, backend: Backend) -> BlockingClient:
         return BlockingClient(self, backend)
 
@@ -276,9 +348,15 @@ class BlockingClient(Blocking[UserpilotClient]):
     track = handed_in(UserpilotClient.track, UserpilotClient._tracked)
     identify = handed_in(UserpilotClient.identify, UserpilotClient._identified)
     identify_company = handed_in(UserpilotClient.identify_company, UserpilotClient._company_identified)
+    delete_users = without_await(UserpilotClient.delete_users)
+    delete_companies = without_await(UserpilotClient.delete_companies)
     enqueue = without_await(UserpilotClient.enqueue)
     import_rows = without_await(UserpilotClient.import_rows)
     import_file = without_await(UserpilotClient.import_file)
+
+
+def _as_checked(checked: Checked | Receipt) -> Checked | Receipt:
+    return checked
 
 
 def _imports() -> Any:

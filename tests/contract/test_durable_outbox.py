@@ -23,7 +23,7 @@ from userpilot_async._calls.rows import Row
 from userpilot_async._calls.stored import runs
 from userpilot_async._outbox.batch import Batch, Settled
 from userpilot_async._outbox.receipt import Receipt
-from userpilot_async._schedule.key_queue import Post
+from userpilot_async._schedule.posts import Post
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote, UnfinishedFile
 from userpilot_async.redis._notes import SenderNotes

@@ -52,6 +52,17 @@ class Model:
         """Booked on the user's company of this moment. A user whom nobody identified stays unknown."""
         self.events.append(Event(user_id, event_name, dict(metadata or {}), self.company_of.get(user_id)))
 
+    def delete_user(self, user_id: str) -> None:
+        """All that is known of a user goes, and what they did."""
+        self.users.pop(user_id, None)
+        self.company_of.pop(user_id, None)
+        self.events = [event for event in self.events if event.user_id != user_id]
+
+    def delete_company(self, company_id: str) -> None:
+        """A company goes; its users are in none then."""
+        self.companies.pop(company_id, None)
+        self.company_of = {user: company for user, company in self.company_of.items() if company != company_id}
+
 
 def same_state(
     model: Model,

@@ -26,6 +26,7 @@ REMEDIES = {
     "closed": "close the client after the last call has returned",
     "ambiguous": 'with on_ambiguous="send" such calls are sent again, and may arrive twice',
     "job_failed": "on_dead gets each of them",
+    "deleted": "their person or company was deleted after them",
     "outbox": "see to the outbox, or raise max_wait",
     "damaged": "see to the disk, and restore what was lost from where it came",
 }
@@ -65,6 +66,7 @@ def why_lost(reason: str, settings: DeliverySettings, failure: str | None = None
         "queue_full": f"the queue was full (max_queue_calls={settings.max_queue_calls},"
         f" max_queue_bytes={settings.max_queue_bytes}, when_full={settings.when_full!r})",
         "ambiguous": "an answer was lost, so that they may have arrived or not",
+        "deleted": "delete_users or delete_companies was called",
         "job_failed": "the server's background job with it failed, and does not say why",
         "closed": "they still waited for room when the client was closed",
     }.get(reason, "")

@@ -30,6 +30,11 @@ class Outcome:
         return self.status == "delivered"
 
     @property
+    def keeps_call(self) -> bool:
+        """A durable outbox keeps the lost call as a dead letter: not that of a deleted person or company."""
+        return not self.is_delivered and self.reason != "deleted"
+
+    @property
     def route(self) -> DeliveryRoute | None:
         """By which way a delivered call went, also as part of another; ``None`` for one that is not delivered."""
         if self.row is not None:
@@ -46,6 +51,8 @@ DELIVERED = Outcome("delivered")
 BY_BULK = Outcome("delivered", by="bulk")
 BY_IMPORT = Outcome("delivered", by="import")
 MERGED = Outcome("merged")
+DELETED = Outcome("dropped", "deleted")
+"""The end of what waited of a person or company when its deletion came."""
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from .._runtime.event_loop import cancel_in, cancelled_natively, host_here, loop
 from .._runtime.log import RateLimitedLog
 from .._runtime.reentry import in_on_dead
 from .._schedule.destination import Destination
-from .._schedule.key_queue import Post
+from .._schedule.posts import Post
 from .._schedule.routes.route import Request
 from .._schedule.schedule import Schedule
 from .dead_letters import DeadLetters

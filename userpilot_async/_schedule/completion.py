@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 
-from .._calls.outcome import NO_WORDS, Outcome, Words
+from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .job_batch import JobEffect
 from .job_slot import JobSlot
-from .key_queue import KeyQueue, Post
+from .key_queue import KeyQueue, QueuedCall
+from .posts import Deletion, Post
 from .property_cache import PropertyCache
 from .queue_state import UNDER_WAY, QueueState
 from .queues import Queues
@@ -34,6 +36,8 @@ class Completion:
         self.possible_duplicates = 0
         """Events that were sent again, and which the server may have had."""
         self.jobs_completed = 0
+        self._erasing: deque[tuple[KeyQueue, Deletion]] = deque()
+        """Deletions before which calls may still wait."""
         self._chores: Iterator[None] = iter(())
         self._chores_waiting = False
 
@@ -43,14 +47,19 @@ class Completion:
 
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
         """The head of this queue has its outcome; ``words`` are what the server said of it."""
-        head = queue.calls[0]
-        if isinstance(head, Post):
-            self._dedup.left(head, outcome)
-        elif isinstance(head, tuple):
-            self._queues.waiting_events -= 1
-        elif self.known is not None and queue.kind == "user" and outcome.is_delivered:
-            self.known.learn(head.key, head.metadata)
+        self._leaves(queue.calls[0], outcome)
         self._settled.head(queue, outcome, words)
+
+    def _leaves(self, call: QueuedCall, outcome: Outcome) -> None:
+        """A call leaves its queue with this outcome: what others count and remember of it changes."""
+        if isinstance(call, Deletion):
+            call.erases = False
+        elif isinstance(call, Post):
+            self._dedup.left(call, outcome)
+        elif isinstance(call, tuple):
+            self._queues.waiting_events -= 1
+        elif self.known is not None and call.kind == "user" and outcome.is_delivered:
+            self.known.learn(call.key, call.metadata)
 
     def delivered(self, parts: Iterable[tuple[KeyQueue, int]], size: int) -> None:
         """So many events at the heads of these queues, of so many bytes, have been delivered."""
@@ -135,7 +144,40 @@ class Completion:
             self._chores_waiting = sum(1 for _ in islice(self._chores, _CHORES)) == _CHORES
             if not self._chores_waiting:
                 self._chores = iter(())
-        return self._settled.follow(_CHORES) or self._chores_waiting
+        erasing = self._erase(_CHORES) if self._erasing else False
+        return self._settled.follow(_CHORES) or erasing or self._chores_waiting
+
+    # ── a deletion drops what waits before it ──
+
+    def erase(self, queue: KeyQueue, deletion: Deletion) -> None:
+        """A deletion has come into this queue: what waits before it is dropped, a little with each `do_chores`."""
+        self._erasing.append((queue, deletion))
+        if self.known is not None and queue.kind == "user":
+            self.known.forget(queue.key)
+
+    def _erase(self, at_most: int) -> bool:
+        """Drop so many calls that wait before deletions; true if there are more."""
+        while self._erasing and at_most > 0:
+            queue, deletion = self._erasing[0]
+            erased = queue.take_erased(deletion, at_most)
+            for call in erased:
+                self._leaves(call, DELETED)
+                self._settled.call(call, DELETED)
+            at_most -= max(len(erased), 1)
+            if not erased:
+                self._erasing.popleft()
+                queue.erased(deletion)
+                if queue.place not in UNDER_WAY:
+                    self._queues.head_left(queue)
+        return bool(self._erasing)
+
+    def deleting(self, queues: Iterable[KeyQueue], submitted: bool) -> None:
+        """A job of the server carries out the deletions at these heads, or does so no more."""
+        for queue in queues:
+            head = queue.calls[0]
+            if isinstance(head, Deletion):
+                head.submitted = submitted
+                self._settled.marks.append((head.ids, submitted, 0))
 
     # ── calls leave unsent ──
 
@@ -197,7 +239,9 @@ class Completion:
         submitted = {id(row) for row in running}
         for queue in list(self._queues):
             queue.restore()
-            staying = queue.take_head() if queue.calls and id(queue.calls[0]) in submitted else None
+            head = queue.calls[0] if queue.calls else None
+            stays = id(head) in submitted or (isinstance(head, Deletion) and head.submitted)
+            staying = queue.take_head() if stays else None
             while queue.calls:
                 self.head(queue, outcome)
             if staying is not None:

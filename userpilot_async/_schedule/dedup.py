@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._calls.outcome import Outcome
-from .key_queue import Post
+from .posts import Post
 
 MAX_REMEMBERED = 100_000  # delivered ones, about 20 MB; of older ones the server itself knows that it has had them
 

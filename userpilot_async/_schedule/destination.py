@@ -32,7 +32,7 @@ class LostCall:
 
     status: Literal["dead", "dropped"]
     reason: str
-    """A label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``."""
+    """A label: ``invalid``, ``too_large``, ``expired``, ``queue_full``, ``closed``, ``ambiguous``, ``deleted``."""
     call: Call | None = attrs.field(default=None, repr=False)
     """The call as it could be made again: of merged identifies, all that they said together."""
     merged: int = 0
@@ -130,6 +130,29 @@ class Imports:
         return self.submit if step.what == "submit" else _query_endpoint(self, step)
 
 
+@attrs.frozen(kw_only=True)
+class Deletions:
+    """How people and companies are deleted: several in a request, which a background job carries out.
+
+    Only for servers that take one event a request: what waits behind the one under way is dropped.
+    """
+
+    of: Mapping[Kind, Kind]
+    """Kinds of keys, by the kind of the call that deletes them."""
+    submit: Mapping[Kind, Endpoint]
+    """Where keys of a kind are deleted."""
+    body: Callable[[Kind, Sequence[str]], bytes]
+    """The body of a request that deletes these keys of a kind."""
+    listing: Endpoint
+    """The job list, in which the job is looked for."""
+    most: int
+    """The number of keys in one request."""
+    job_timeout: float
+    """Seconds after which the job is believed to have failed."""
+    unlink: Callable[[Row, Mapping[str, int]], object] | None = None
+    """Has a person's row name none of these companies any more, if no call in it is newer than this id."""
+
+
 def _query_endpoint(files: Files | Imports, step: Step) -> Endpoint:
     return files.poll if step.what == "poll" else files.listing
 
@@ -160,6 +183,7 @@ class Destination:
     """Posts, each of a kind that is taken once, that the server has to have before a call of this kind by this key."""
     files: Files | None = None
     imports: Imports | None = None
+    deletions: Deletions | None = None
     call_of: Callable[[Kind, Key, Payload], Call]
     """The call that was put as this."""
     reads: Callable[[Verdict], Verdict] = attrs.field(default=lambda verdict: verdict)

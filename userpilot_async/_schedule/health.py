@@ -67,7 +67,7 @@ class ServerHealth:
         gate, meaning = request.route.gate, verdict.meaning
         gate.leave()
         self._hold.ended(request.number)
-        missing_job = request.step is not None and request.step.what != "submit" and verdict.status in (404, 405)
+        missing_job = request.endpoint.method == "GET" and verdict.status in (404, 405)
         answered = verdict.status is not None and not verdict.foreign
         submits_import = request.route.name == IMPORTS and request.rows and self.paused is None
         if submits_import and answered and meaning in REFUSED:

@@ -20,7 +20,9 @@ from .._calls.payload import (
 )
 from .._calls.rows import Row
 from .dedup import Dedup
-from .key_queue import KeyQueue, Post
+from .destination import Deletions
+from .key_queue import KeyQueue
+from .posts import Deletion, Post
 from .queue_state import QueueState
 from .routes.context import RouteContext
 from .routes.file_route import FileRoute
@@ -53,6 +55,8 @@ class Intake:
             self._add_prefaces(kind, key, accepted_at)
         if kind == "track":
             self._add_event(call_id, accepted_at, key, cast("Event", payload), was_sent)
+        elif self._to.deletions is not None and kind in self._to.deletions.of:
+            self._add_deletion(Deletion(kind, [call_id], accepted_at, cast("bytes", payload)), key, self._to.deletions)
         elif kind in self._to.posts:
             self._add_post(Post(kind, [call_id], accepted_at, cast("bytes", payload), was_sent), key)
         else:
@@ -85,6 +89,12 @@ class Intake:
         queue = self._queues.queue("user", key)
         queue.add(post)
         self._queues.came_in(queue)
+
+    def _add_deletion(self, deletion: Deletion, key: Key, to: Deletions) -> None:
+        """Have calls that wait of the person or company dropped; those that come later wait behind the deletion."""
+        queue = self._queues.queue(to.of[deletion.kind], key)
+        self._queues.deletion_came_in(queue, deletion)
+        self._completion.erase(queue, deletion)
 
     def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
         """Put what the server has to have before this call, in front of it: posts that no call stands for."""

@@ -5,15 +5,17 @@ from what a file has of them, and from what happened to the head before. `KeyQue
 
       ┌──────┐ add   ┌─ MERGING  one row, which later ones may merge into ──────┐
       │ IDLE │ ────▶ ├─ URGENT   a row with calls behind it, or a post          ├─ send ─▶ SENDING
-      └──────┘       ├─ EVENTS   an event ──────────────────────────────────────┘             │
-         ▲           │    │  ▲                                        come_back: answered ◀───┤
+      └──────┘       ├─ DELETION a deletion, which goes with others             │             │
+         ▲           ├─ EVENTS   an event ──────────────────────────────────────┘             │
+         │           │    │  ▲                                        come_back: answered ◀───┤
          │           │    │  │ let_through                                                    │ back_off: failed
          │      set_aside ▼  │                                       come_back: due again ◀───▼
          │           ├─ LATE     a late event, which waits for a file                    BACKING_OFF
          │           │
          │           └─ PARKED   something has to happen elsewhere first: a file that has its head or its first events
-         └─ empty ───┘           (claim_row, claim_events, reserve ─▶ submitted ─▶ release), or the queue of another
-                                 key of the same person, which has to empty (follow ─▶ lead)
+         └─ empty ───┘           (claim_row, claim_events, reserve ─▶ submitted ─▶ release), the queue of another key
+                                 of the same person, which has to empty (follow ─▶ lead), or what a deletion drops
+                                 (add ─▶ take_erased ─▶ erased)
 
 Only the methods of `KeyQueue` write to it. What stands beside the calls is ``None`` nearly always.
 """
@@ -24,25 +26,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from .._calls.payload import Kind, WaitingEvent, event_accepted_at, event_id
+from .._calls.payload import WaitingEvent, event_accepted_at, event_id
 from .._calls.rows import Row, RowState
+from .posts import Deletion, Post, dropped_by
 from .queue_state import LATE, UNDER_WAY, FileClaim, Lateness, QueueState, Retry
-
-
-@attrs.define(eq=False, slots=True)
-class Post:
-    """A call that goes alone, as it is: nothing merges into it, and nothing overtakes it."""
-
-    kind: Kind
-    ids: list[int]
-    """The first one carries it in the account; others said the same again, where once is enough. None: no call said it,
-    but one that comes behind needs it.
-    """
-    accepted_at: float
-    body: bytes
-    lost: bool = False
-    """An answer to it got lost: the server may have it."""
-
 
 QueuedCall = WaitingEvent | Row | Post
 
@@ -72,6 +59,8 @@ class KeyQueue:
     lateness: Lateness | None = None
     retry: Retry | None = None
     alias: Alias | None = None
+    erasing: int = 0
+    """So many deletions have come in whose earlier calls are being dropped."""
     watched: bool = False
     """The queue stands in the heap of what expires next."""
 
@@ -92,6 +81,10 @@ class KeyQueue:
         if self.lateness is LATE and self.first_event is not None:
             return QueueState.LATE
         head = calls[0]
+        if isinstance(head, Deletion):
+            return QueueState.PARKED if claim is not None and claim.row is not None else QueueState.DELETION
+        if self.erasing:
+            return QueueState.PARKED
         if type(head) is tuple:
             return QueueState.EVENTS
         if not isinstance(head, Row):
@@ -178,6 +171,34 @@ class KeyQueue:
         self.calls.append(call)
         if type(call) is not tuple:
             self.open_row = call if isinstance(call, Row) else None
+
+    def add_deletion(self, deletion: Deletion) -> None:
+        """Take a deletion in: `take_erased` gives what waits before it, and nothing of that goes any more."""
+        self.add(deletion)
+        self.let_through()
+        self.erasing += 1
+
+    def take_erased(self, deletion: Deletion, at_most: int) -> Sequence[QueuedCall]:
+        """Take out the first calls before a deletion that neither a request nor a file carries, so many at most."""
+        if not deletion.erases:
+            return ()
+        if self.claim is not None and (given_back := self.claim.given_back):
+            self._claim(self.claim._replace(given_back=given_back[at_most:]))
+            return given_back[:at_most]
+        dropped = dropped_by(deletion, self.calls, at_most, carried=int(self.carries_head))
+        taken = self.calls[dropped]
+        del self.calls[dropped]
+        return taken
+
+    @property
+    def carries_head(self) -> bool:
+        """A request or a file carries the head."""
+        return self.place is QueueState.SENDING or getattr(self.calls[0], "state", None) is RowState.BATCHED
+
+    def erased(self, deletion: Deletion) -> None:
+        """All that waited before a deletion is dropped, or it has left the queue itself."""
+        deletion.erases = False
+        self.erasing -= 1
 
     def send(self) -> QueuedCall:
         """A request carries the head now; the head. `Queues.send` also takes the queue out of its line."""

@@ -13,7 +13,7 @@ from .._protocol.jobs import ROWS_PER_SECOND, expected_duration
 from .._protocol.rate_limit import Bucket
 from .destination import Destination
 from .health import IMPORTS
-from .key_queue import Post
+from .posts import Deletion, Post
 from .queues import Queues
 
 
@@ -59,6 +59,8 @@ class Outlook:
             for call in queue.calls:
                 if isinstance(call, tuple):
                     events += 1
+                elif isinstance(call, Deletion):
+                    requests[self._deletion_budget(queue.kind)] += 1
                 elif isinstance(call, Post):
                     requests[self._to.posts[call.kind].budget] += 1
                 elif call.state is RowState.BATCHED:
@@ -74,3 +76,7 @@ class Outlook:
         if events:
             requests[self._to.events.endpoint.budget] += math.ceil(events / self._to.events.most)
         return requests, filed
+
+    def _deletion_budget(self, kind: str) -> str:
+        deletions = self._to.deletions
+        return deletions.submit[kind].budget if deletions is not None else ""

@@ -30,12 +30,22 @@ class PropertyCache:
         self._people[user_id] = known
         while self._size > MAX_REMEMBERED and len(self._people) > 1:
             forgotten, of_them = self._people.popitem(last=False)
-            self._size -= PERSON + len(forgotten) + sum(_cost(name, value) for name, value in of_them.items())
+            self._size -= _size_of(forgotten, of_them)
+
+    def forget(self, user_id: str) -> None:
+        """Forget a person: the server is about to, too."""
+        known = self._people.pop(user_id, None)
+        if known is not None:
+            self._size -= _size_of(user_id, known)
 
     def of(self, row: Row) -> Mapping[str, Any]:
         """All that is known of the person whose row this is; the row itself knows best."""
         known = self._people.get(row.key)
         return {**known, **row.metadata} if known is not None else row.metadata
+
+
+def _size_of(user_id: str, properties: Mapping[str, Any]) -> int:
+    return PERSON + len(user_id) + sum(_cost(name, value) for name, value in properties.items())
 
 
 def _cost(name: str, value: Any) -> int:

@@ -18,9 +18,10 @@ class QueueState(Enum):
     IDLE = "idle"  # no call waits
     SENDING = "sending"  # a request carries its head
     BACKING_OFF = "backing off"  # its head failed, and is due again later
-    PARKED = "parked"  # its head waits for a file to be settled, or for another queue to empty
+    PARKED = "parked"  # its head waits for a file to be settled, another queue to empty, or calls to be dropped
     MERGING = "merging"  # its head is a row that may go on merging
     URGENT = "urgent"  # its head is a row with something waiting behind it, or a post
+    DELETION = "deletion"  # its head is a deletion, which others may share a request with
     EVENTS = "events"  # its head is an event
     LATE = "late"  # its first event would be dated wrongly by now: it waits for a file of the Import API
 

@@ -12,7 +12,8 @@ from .._calls.payload import Key
 from .expiry import ExpiryHeap
 from .identities import Identities
 from .key_queue import KeyQueue
-from .queue_state import QueueState
+from .posts import Deletion
+from .queue_state import UNDER_WAY, QueueState
 
 
 class Queues:
@@ -25,6 +26,8 @@ class Queues:
         """Those whose head may go on merging, in the order in which they came."""
         self.late: dict[str, KeyQueue] = {}
         """Those whose first event is late."""
+        self.deleting: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in self.by_key}
+        """Those whose head is a deletion that may go, in the order in which they came."""
         self.waiting_events = 0
         """Events that wait in key queues, also in those whose turn it is not."""
         self.expiry = ExpiryHeap(self)
@@ -74,6 +77,13 @@ class Queues:
             self.place(queue)
         self.expiry.watch(queue)
 
+    def deletion_came_in(self, queue: KeyQueue, deletion: Deletion) -> None:
+        """A deletion is to be added to this queue, and nothing before it goes any more."""
+        queue.add_deletion(deletion)
+        if queue.place not in UNDER_WAY:
+            self.place(queue)
+        self.expiry.watch(queue)
+
     def come_back(self, queue: KeyQueue, *, first: bool = False) -> None:
         """No request carries the head any more, or its pause is over; ``first`` puts it at the head of its line."""
         self._leave(queue)
@@ -105,6 +115,8 @@ class Queues:
             self.merging[queue.kind][queue.key] = queue
         elif state is QueueState.LATE:
             self.late[queue.key] = queue
+        elif state is QueueState.DELETION:
+            self.deleting[queue.kind][queue.key] = queue
         elif state is QueueState.IDLE:
             self.by_key[queue.kind].pop(queue.key, None)
             follower = queue.alias.follower if queue.alias is not None else None
@@ -118,6 +130,8 @@ class Queues:
             del self.merging[queue.kind][queue.key]
         elif place is QueueState.LATE:
             del self.late[queue.key]
+        elif place is QueueState.DELETION:
+            del self.deleting[queue.kind][queue.key]
         elif place is QueueState.EVENTS or place is QueueState.URGENT:
             line = self._events if place is QueueState.EVENTS else self._urgent
             if line and line[0] is queue:  # left there, it would be first again when it comes back

@@ -8,7 +8,7 @@ whole days can be tested in a moment. What became of calls is written to `Schedu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .._account.losses import Rest
 from .._calls.outcome import Outcome
@@ -28,6 +28,7 @@ from .outlook import Outlook
 from .queues import Queues
 from .routes.bulk import BulkRoute
 from .routes.context import RouteContext, Urgency
+from .routes.deletions import DeletionRoute
 from .routes.events import EventRoute
 from .routes.identifies import IdentifyRoute
 from .routes.import_breaker import ImportBreaker
@@ -81,6 +82,8 @@ class Schedule:
         files = [route for route in (self._bulk, self._late) if route is not None]
         self._intake = Intake(context, self._dedup, self.settled, files)
         self._routes: list[Route] = [*reversed(files), IdentifyRoute(context, self._bulk), EventRoute(context)]
+        if destination.deletions is not None:
+            self._routes.append(DeletionRoute(context, destination.deletions))
         self._turn = 0
         self._health.gates = gates = {route.name: route.gate for route in reversed(self._routes)}
         self._outlook = Outlook(self._queues, self.buckets, gates, destination)
@@ -150,7 +153,7 @@ class Schedule:
             request.bucket.unsent()
         else:
             request.bucket.answered(now)
-        if request.step is None:  # other endpoints may have limits of their own
+        if request.load is not None or request.head is not None:  # other endpoints may have limits of their own
             request.bucket.heard(verdict.rate.limit, verdict.rate.remaining, verdict.rate.reset, now)
 
     # ── calls leave unsent ──
@@ -200,6 +203,11 @@ class Schedule:
     def failure(self) -> str | None:
         """The failure of the last request, if it failed."""
         return self._health.failure
+
+    def waiting(self, kind: str, keys: Iterable[str]) -> int:
+        """How many of these keys have calls that wait, or are on their way."""
+        queues = self._queues.by_key[kind]
+        return sum(key in queues for key in keys)
 
     @property
     def failures(self) -> int:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from .._calls.outcome import DELIVERED, NO_WORDS, Outcome, Words
+from .._calls.outcome import DELETED, DELIVERED, NO_WORDS, Outcome, Words
 from .._calls.payload import Event, WaitingEvent, body_of, event_id, waiting_body
 from .._calls.rows import Row, RowState
 from .destination import Call, Destination
-from .key_queue import KeyQueue, Post
+from .key_queue import KeyQueue, QueuedCall
+from .posts import Post
 
 MARKED = 1_000  # calls marked at once
 
@@ -73,6 +74,10 @@ class Settlements:
         """The head of this queue has its outcome; it leaves the queue."""
         head = queue.calls[0]
         queue.pop()
+        self.call(head, outcome, words)
+
+    def call(self, head: QueuedCall, outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """A call that was in a queue has its outcome."""
         if isinstance(head, Row):
             head.state, head.words = RowState.ANSWERED, words
             self._part(head, outcome)
@@ -134,7 +139,9 @@ class Settlements:
         riders = [call_id for rider in row.riders or () for call_id in row.said_with(rider)]
         self.done.append(Settlement(row.ids[-1:], row.ids[:-1], outcome, row.size, row, row.words, riders))
         if row.riders:
-            self._waves.append((list(reversed(row.riders)), outcome))
+            # A user's identify that says something of a deleted company, too, goes without that.
+            said = DELIVERED if outcome is DELETED else outcome
+            self._waves.append((list(reversed(row.riders)), said))
 
     def _part(self, row: Row, outcome: Outcome) -> None:
         """A part of a row is answered: itself, or a company's properties that came with it.

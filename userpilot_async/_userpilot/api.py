@@ -34,7 +34,7 @@ from .._runtime.disabled import SwitchedOff, switched_off
 from .._runtime.environment import given
 from .._runtime.lifetime import Lifetime, Startable, weakly
 from .calls import Identify, IdentifyCompany, Track, track_body
-from .file_rows import company_line, each, import_line, user_line
+from .file_rows import company_line, each, each_id, import_line, user_line
 from .request_tasks import RequestTasks
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class UserpilotAPI(Startable):
         for name, number in (("attempts", attempts), ("connections", connections)):
             if type(number) is not int or number < 1:
                 raise ConfigurationError(f"{name} must be an int above 0")
+        self.before_deletion: Callable[[str, list[str]], object] = lambda kind, ids: None
+        """To be called with ``user`` or ``company`` and the ids that are about to be deleted."""
         self._attempts = attempts
         self._own_connections = connections
         self._tasks = RequestTasks()
@@ -290,21 +292,20 @@ class UserpilotAPI(Startable):
 
         The answer names no job: it is in the list of `jobs`. Source: "Delete Users and Companies", read 2026-10.
         """
-        return await self._delete("delete_users", "/v1/users", "users", user_ids)
+        return await self._delete("user", "delete_users", "/v1/users", "users", user_ids)
 
     async def delete_companies(self, company_ids: Iterable[str]) -> int | None:
         """Schedule the deletion of companies; else as `delete_users`."""
-        return await self._delete("delete_companies", "/v1/companies", "companies", company_ids)
+        return await self._delete("company", "delete_companies", "/v1/companies", "companies", company_ids)
 
     # ── how the endpoints ask ──
 
     async def _post(self, endpoint: str, path: str, body: Mapping[str, object], *, repeatable: bool) -> None:
         await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=repeatable)
 
-    async def _delete(self, endpoint: str, path: str, field: str, ids: Iterable[str]) -> int | None:
-        if is_a(ids, str):
-            raise InvalidCall(field, "must be an iterable of ids, not one str")
-        body = encode_json({field: [checked_id(one, field) for one in each(ids, field)]}).encode()
+    async def _delete(self, kind: str, endpoint: str, path: str, field: str, ids: Iterable[str]) -> int | None:
+        self.before_deletion(kind, checked := [checked_id(one, field) for one in each_id(ids, field)])
+        body = encode_json({field: checked}).encode()
         verdict = await self._ask(endpoint, "DELETE", path, body, repeatable=True)
         return scheduled_in(verdict.body)
 
@@ -396,5 +397,4 @@ def _listing(query: str) -> str:
 
 
 def _job_in(verdict: Verdict, job_id: str) -> Job:
-    job = Job.from_wire(verdict.body)
-    return attrs.evolve(job, job_id=job.job_id or job_id)
+    return attrs.evolve(job := Job.from_wire(verdict.body), job_id=job.job_id or job_id)

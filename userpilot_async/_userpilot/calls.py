@@ -1,4 +1,4 @@
-"""The three calls, checked on birth, and their form on the wire.
+"""The calls, checked on birth, and their form on the wire.
 
 A call that exists is one the server will take. Everything is copied, so the caller may change its dict afterwards.
 """
@@ -89,7 +89,29 @@ class IdentifyCompany:
         return {"type": "identify_company", "company_id": self.company_id, "metadata": dict(self.metadata)}
 
 
-Call = Track | Identify | IdentifyCompany
+@attrs.frozen
+class DeleteUser:
+    """The deletion of a user and what is known of them, their events among it: the right to be forgotten."""
+
+    user_id: str = attrs.field(converter=checked_user_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The call as one line of an NDJSON file that ``userpilot-async send`` reads."""
+        return {"type": "delete_user", "user_id": self.user_id}
+
+
+@attrs.frozen
+class DeleteCompany:
+    """The deletion of a company."""
+
+    company_id: str = attrs.field(converter=checked_company_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The call as one line of an NDJSON file that ``userpilot-async send`` reads."""
+        return {"type": "delete_company", "company_id": self.company_id}
+
+
+Call = Track | Identify | IdentifyCompany | DeleteUser | DeleteCompany
 
 
 def to_bytes(call: Call) -> bytes:
@@ -105,10 +127,12 @@ def from_bytes(line: bytes | str) -> Call:
     return from_dict(object_on(line))
 
 
-_TYPES: dict[str, type[Track] | type[Identify] | type[IdentifyCompany]] = {
+_TYPES: dict[str, type[Call]] = {
     "track": Track,
     "identify": Identify,
     "identify_company": IdentifyCompany,
+    "delete_user": DeleteUser,
+    "delete_company": DeleteCompany,
 }
 
 
@@ -118,6 +142,17 @@ def from_dict(fields: Mapping[str, Any]) -> Call:
 
 
 # ── what goes over the wire ──
+
+
+def deletion_body(call: DeleteUser | DeleteCompany) -> bytes:
+    """A deletion as it waits: as JSON, which `deletion_from_body` reads back."""
+    return encode_json({"id": call.user_id if isinstance(call, DeleteUser) else call.company_id}).encode()
+
+
+def deletion_from_body(kind: str, body: bytes) -> DeleteUser | DeleteCompany:
+    """The deletion in a body that `deletion_body` made."""
+    whose = json.loads(body)["id"]
+    return DeleteUser(whose) if kind == "delete_user" else DeleteCompany(whose)
 
 
 def track_body(user_id: str, event_name: str, metadata: Mapping[str, Convertible] | None) -> bytes:

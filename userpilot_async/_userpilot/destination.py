@@ -5,7 +5,7 @@ Source: docs.userpilot.com, read 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, cast  # noqa: F401  # Literal and InvalidCall are in fields that DeadCall inherits
 
@@ -27,9 +27,9 @@ from .._calls.rows import Row, RowState
 from .._calls.values import MAX_PROPERTIES, Value, encode_json, size_of
 from .._errors.tree import InvalidCall  # noqa: F401  # as Literal
 from .._protocol.verdict import Promise
-from .._schedule.destination import Destination, Endpoint, Events, Files, Imports, LostCall
+from .._schedule.destination import Deletions, Destination, Endpoint, Events, Files, Imports, LostCall
 from .._settings import Settings
-from .calls import Call, Identify, IdentifyCompany, track_from_body
+from .calls import Call, Identify, IdentifyCompany, deletion_from_body, track_from_body
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +45,9 @@ IDENTIFY = Endpoint("identify", "/v1/identify", "identify")
 IDENTIFY_COMPANY = Endpoint("identify_company", "/v1/companies/identify", "identify")
 BULK_USERS = Endpoint("bulk_users", "/v1/users/bulk_identify", "identify", promises=Promise.NEW_JOB)
 BULK_COMPANIES = Endpoint("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
+DELETE_USERS = Endpoint("delete_users", "/v1/users", "identify", method="DELETE")
+DELETE_COMPANIES = Endpoint("delete_companies", "/v1/companies", "identify", method="DELETE")
+MOST_DELETIONS = 100  # in one request; no limit is documented
 SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
 IMPORTS = Endpoint("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
 JOB = Endpoint("job", "/v1/background_jobs/{job_id}", "identify", method="GET", promises=Promise.JOB)
@@ -78,6 +81,15 @@ def userpilot(settings: Settings) -> Destination:
             listing=JOBS,
             lines=import_lines,
             job_timeout=settings.job_timeout,
+        ),
+        deletions=Deletions(
+            of={"delete_user": "user", "delete_company": "company"},
+            submit={"user": DELETE_USERS, "company": DELETE_COMPANIES},
+            body=deletions_body,
+            listing=JOBS,
+            most=MOST_DELETIONS,
+            job_timeout=settings.job_timeout,
+            unlink=unlink,
         ),
         call_of=call_of,
         row_call=row_call,
@@ -135,6 +147,18 @@ def bulk_line(row: Row) -> bytes:
     return encode_json({"user_id": row.key, **(row.fields or {}), "metadata": row.metadata}).encode() + b"\n"
 
 
+def deletions_body(kind: Kind, keys: Sequence[str]) -> bytes:
+    """The body of ``DELETE /v1/users`` or ``DELETE /v1/companies``. Source: OpenAPI, read 2026-10."""
+    return encode_json({"users" if kind == "user" else "companies": list(keys)}).encode()
+
+
+def unlink(row: Row, companies: Mapping[str, int]) -> None:
+    """Have a user's row not name one of these companies, which a deletion with this id deletes after it."""
+    company_id = row.fields["company_id"] if row.fields is not None else ""
+    if row.said_by < companies.get(company_id, -1):
+        row.fields = None
+
+
 def import_lines(row: Row, known: Mapping[str, Any], date: Callable[[float], float]) -> Iterator[bytes]:
     """The row, if it is one, and the events behind it as lines of an import file.
 
@@ -169,6 +193,8 @@ def call_of(kind: Kind, key: Key, payload: Payload) -> Call:
         track = track_from_body(body_of(event))
         moment = occurred_at(event)
         return track if moment is None else attrs.evolve(track, occurred_at=moment)
+    if kind in ("delete_user", "delete_company"):
+        return deletion_from_body(kind, cast("bytes", payload))
     metadata, fields, _, companion = cast("IdentifyPayload", payload)
     if kind == "company":
         return IdentifyCompany(str(key), metadata)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .._calls.values import checked_id, checked_name, encode_json, quoted
-from .._errors.foreign import items_of, must_be, raised, type_name
+from .._errors.foreign import is_a, items_of, must_be, raised, type_name
 from .._errors.tree import InvalidCall
 from .calls import Identify, IdentifyCompany
 
@@ -23,6 +23,13 @@ def each(given: Iterable[T], field: str) -> Iterator[T]:
         return iter(given)
     except TypeError:
         raise InvalidCall(field, must_be("an iterable", given)) from None
+
+
+def each_id(ids: Iterable[str], field: str) -> Iterator[str]:
+    """An iterator over ids; raises `InvalidCall` also for a single str."""
+    if is_a(ids, str):
+        raise InvalidCall(field, "must be an iterable of ids, not one str")
+    return each(ids, field)
 
 
 def user_line(row: Mapping[str, Any], number: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 
 from .._calls.stored import UNREADABLE, Stored, runs
 from .._calls.values import encode_json
-from .._outbox.admin import PurgeReport, Subject, keys_in, names_company
+from .._outbox.admin import OF_COMPANIES, PurgeReport, Subject, keys_in, names_company
 from ._codec import Entry, decoded, id_of
 from ._link import Answer
 from ._shapes import number
@@ -88,7 +88,7 @@ class Search:
             known = set(keys_in(stored.key))
         except UNREADABLE:  # damaged: that the id stands there is enough
             return self._is_meant_by(call)
-        if (stored.kind == "company") is not (self._whose.kind == "company"):
+        if (stored.kind in OF_COMPANIES) is not (self._whose.kind == "company"):
             self._report.unchanged += self._names(stored)
             return False
         meant = not known.isdisjoint(self._keys)

@@ -156,7 +156,7 @@ class Tables:
             if held <= stretch[1] - stretch[0]:  # some were purged
                 there = {row[0] for row in self._db.execute(f"SELECT id FROM calls {within}", stretch)}
                 missing.update(set(range(stretch[0], stretch[1] + 1)) - there)
-            if not settled.outcome.is_delivered:
+            if settled.outcome.keeps_call:
                 detail = settled.detail.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogate
                 values = (self._wall(), settled.outcome.status, settled.outcome.reason, detail, *stretch)
                 self._db.execute(f"INSERT OR REPLACE INTO lost SELECT {ROW}, ?, ?, ?, ? FROM calls {within}", values)

@@ -43,10 +43,11 @@ from userpilot_async import (
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 
 PUBLIC = {
-    "Call", "ClientClosed", "ClientNotOpen", "ConfigurationError", "DeadCall", "DeliveryError", "Identify",
-    "IdentifyCompany", "InvalidCall", "Job", "JobFailed", "JobStatus", "MemoryOutbox", "Metadata", "OnDead", "Outbox",
-    "OutboxError", "Outcome", "QueueFull", "Receipt", "Rejected", "Report", "Settings", "Statistics", "Track",
-    "Unavailable", "UserpilotAPI", "UserpilotClient", "UserpilotError", "WrongLoop", "blocking",
+    "Call", "ClientClosed", "ClientNotOpen", "ConfigurationError", "DeadCall", "DeleteCompany", "DeleteUser",
+    "DeliveryError", "Identify", "IdentifyCompany", "InvalidCall", "Job", "JobFailed", "JobStatus",
+    "MemoryOutbox", "Metadata", "OnDead", "Outbox", "OutboxError", "Outcome", "QueueFull", "Receipt",
+    "Rejected", "Report", "Settings", "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient",
+    "UserpilotError", "WrongLoop", "blocking",
 }  # fmt: skip
 
 
@@ -112,6 +113,10 @@ CLIENT = {
     "identify_nowait": "(self, user_id, metadata=None, *, company=None)",
     "identify_company": "async (self, company_id, metadata=None)",
     "identify_company_nowait": "(self, company_id, metadata=None)",
+    "delete_users": "async (self, user_ids)",
+    "delete_users_nowait": "(self, user_ids)",
+    "delete_companies": "async (self, company_ids)",
+    "delete_companies_nowait": "(self, company_ids)",
     "enqueue": "async (self, call)",
     "import_rows": "async (self, rows, *, strict=False, journal=None, rebind=False, on_progress=None, max_rows=100000)",
     "import_file": "async (self, path, *, converted_from=None, strict=False, journal=None, rejected=None, force=False,"

@@ -16,8 +16,10 @@ from userpilot_async._calls.values import size_of
 from userpilot_async._protocol.verdict import Verdict, of_failure
 from userpilot_async._schedule.routes.route import Request
 from userpilot_async._settings import Settings
-from userpilot_async._userpilot.calls import Call, Identify, Track, track_body
+from userpilot_async._userpilot.calls import Call, DeleteCompany, DeleteUser, Identify, Track, deletion_body, track_body
 from userpilot_async._userpilot.destination import (
+    DELETE_COMPANIES,
+    DELETE_USERS,
     IDENTIFY,
     IDENTIFY_COMPANY,
     IMPORTS,
@@ -38,10 +40,16 @@ class Job:
     job_id: str
     filename: str
     kind: str
-    rows: list[dict[str, Any]]
+    rows: list[Any]
+    """Of a file, each as it was read; of a deletion, ids."""
     ends_at: float
     fails: bool
     over: bool = False
+
+    @property
+    def deletes(self) -> bool:
+        """The job deletes users or companies."""
+        return self.kind.startswith("delete")
 
 
 @attrs.define
@@ -74,6 +82,8 @@ class Server(FaultyServer):
     """How many requests have got lost."""
     poison: int = -1
     """An import with the event of this number is answered 400."""
+    spoilt: str = ""
+    """Every deletion job with this id in it fails."""
     loses: set[str] = attrs.field(factory=set)
     """Names of endpoints that do what they are asked, and whose answers get lost."""
     blanks: bool = True
@@ -138,7 +148,16 @@ class Server(FaultyServer):
         if work.endpoint is JOB:
             found = [job for job in self.jobs if job.job_id == work.job_id]
             return (200, self.describe(found[0])) if found else (404, None)
-        if any(not job.over and (job.kind == "imports") == (work.endpoint is IMPORTS) for job in self.jobs):
+        if work.endpoint in (DELETE_USERS, DELETE_COMPANIES):
+            (ids,) = json.loads(work.body).values()
+            ends_at, fails = now + self.chance.choice([0.1, 3.0, 40.0]), self.chance.random() < self.trouble
+            fails = fails or self.spoilt in ids
+            self.jobs.append(Job(f"job:{len(self.jobs)}", "", work.endpoint.name, ids, ends_at, fails))
+            return 202, {"message": f"{len(ids)} scheduled"}
+        if any(
+            not job.over and not job.deletes and (job.kind == "imports") == (work.endpoint is IMPORTS)
+            for job in self.jobs
+        ):
             self.conflicts.append(now)
             return 409, None
         rows = [json.loads(line) for line in work.lines]
@@ -158,7 +177,9 @@ class Server(FaultyServer):
             if not job.over and job.ends_at <= now:
                 job.over = True
                 for row in [] if job.fails else job.rows:
-                    if job.kind == "imports":
+                    if job.deletes:
+                        self.delete(row, job.kind == "delete_users")
+                    elif job.kind == "imports":
                         self.import_row(row)
                     else:
                         self.store(row, job.kind == "bulk_users")
@@ -174,6 +195,16 @@ class Server(FaultyServer):
         self.events.append(Event(user, row["event_name"], row["metadata"], self.company_of.get(user)))
         moment = datetime.fromisoformat(row["inserted_at"]).replace(tzinfo=UTC).timestamp()
         self.dated.setdefault(row["metadata"]["n"], moment)
+
+    def delete(self, whose: str, is_user: bool) -> None:
+        """A user goes with their events; a company, out of its users."""
+        if is_user:
+            self.users.pop(whose, None)
+            self.company_of.pop(whose, None)
+            self.events = [event for event in self.events if event.user_id != whose]
+        else:
+            self.companies.pop(whose, None)
+            self.company_of = {user: company for user, company in self.company_of.items() if company != whose}
 
     def store(self, row: dict[str, Any], is_user: bool) -> None:
         """Merge a row into what is stored; an explicit null removes."""
@@ -191,7 +222,8 @@ class Server(FaultyServer):
     def describe(self, job: Job) -> dict[str, Any]:
         """The job as the server shows it."""
         status = ("failed" if job.fails else "completed") if job.over else "processing"
-        return {"job_id": job.job_id, "filename": job.filename, "status": status, "total_rows": len(job.rows)}
+        named = {"job_id": job.job_id, "filename": job.filename, "status": status, "total_rows": len(job.rows)}
+        return {**named, "type": job.kind}
 
 
 class Simulation(World):
@@ -212,6 +244,14 @@ class Simulation(World):
             body = track_body(call.user_id, call.event_name, call.metadata)
             said = body if call.occurred_at is None else (body, call.occurred_at)
             return self.outbox.put("track", call.user_id, said, len(body), self.now).id
+        if isinstance(call, DeleteUser):
+            self.model.delete_user(call.user_id)
+            body = deletion_body(call)
+            return self.outbox.put("delete_user", call.user_id, body, len(body), self.now).id
+        if isinstance(call, DeleteCompany):
+            self.model.delete_company(call.company_id)
+            body = deletion_body(call)
+            return self.outbox.put("delete_company", call.company_id, body, len(body), self.now).id
         size = size_of(call.metadata)
         if isinstance(call, Identify):
             self.model.identify(call.user_id, call.metadata, company=call.company)
@@ -226,10 +266,13 @@ class Simulation(World):
         """I1 to I5 and I10, after `drain`."""
         ledger = self.outbox.ledger
         assert ledger.pending == 0
-        assert ledger.accepted == ledger.delivered + ledger.merged == len(self.accepted)
+        assert ledger.dropped.keys() <= {"deleted"}
+        assert ledger.accepted == ledger.delivered + ledger.merged + ledger.dropped["deleted"] == len(self.accepted)
         assert (self.outbox.waiting_calls, self.outbox.waiting_bytes) == (0, 0)
         same_events(self.model, self.server.events, self.schedule.possible_duplicates)
-        assert self.schedule.possible_duplicates == self.server.lost_tracks
+        # Those that a deletion has dropped meanwhile are not sent again.
+        again = self.server.lost_tracks - self.schedule.possible_duplicates
+        assert again == 0 or 0 < again <= ledger.dropped["deleted"]
         same_state(self.model, {**{e.user_id: {} for e in self.model.events if e.user_id in self.model.users},
                                 **self.server.users}, None, self.server.company_of)  # fmt: skip
         for company, properties in self.model.companies.items():

@@ -11,7 +11,7 @@ from tests.rules.schedule.simulation import Simulation
 from userpilot_async._delivery.exchange import note_of
 from userpilot_async._outbox.protocol import Outbox
 from userpilot_async._protocol.verdict import Meaning, Verdict
-from userpilot_async._schedule.key_queue import Post
+from userpilot_async._schedule.posts import Post
 from userpilot_async._schedule.routes.route import Request
 from userpilot_async._schedule.schedule import Schedule
 from userpilot_async._schedule.takeover import RequestNote, Takeover
@@ -105,7 +105,8 @@ class Heirs(Simulation):
         """I1 to I5 and I10, after `drain`, whoever has sent what."""
         ledger = self.outbox.ledger
         assert (0, 0) == (ledger.pending, self.outbox.waiting_bytes)
-        assert len(self.accepted) == ledger.accepted == ledger.delivered + ledger.merged
+        assert ledger.dropped.keys() <= {"deleted"}
+        assert len(self.accepted) == ledger.accepted == ledger.delivered + ledger.merged + ledger.dropped["deleted"]
         same_events(self.model, self.server.events, self.possible_duplicates)
         same_state(self.model, {**{e.user_id: {} for e in self.model.events if e.user_id in self.model.users},
                                 **self.server.users}, None, self.server.company_of)  # fmt: skip

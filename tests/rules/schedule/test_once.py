@@ -6,7 +6,7 @@ import pytest
 
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._schedule.dedup import MAX_REMEMBERED, Dedup
-from userpilot_async._schedule.key_queue import Post
+from userpilot_async._schedule.posts import Post
 
 
 def post(body: bytes = b"alias") -> Post:

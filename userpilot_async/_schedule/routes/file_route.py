@@ -18,7 +18,7 @@ from ..._calls.rows import Row
 from ..._protocol.backoff import Gate
 from ..._protocol.job_list import Pages
 from ..._protocol.verdict import Verdict
-from ..destination import Endpoint, Files, Imports
+from ..destination import Deletions, Endpoint, Files, Imports
 from ..job_batch import Batch, JobEffect, SlotState, Step
 from ..job_slot import JobSlot
 from ..key_queue import KeyQueue
@@ -29,7 +29,7 @@ from .route import Request
 LONGEST_RESUME = 30.0  # seconds until the calls of a file that was taken over have to be there
 
 
-def new_pages(files: Files | Imports, server: str) -> partial[Pages]:
+def new_pages(files: Files | Imports | Deletions, server: str) -> partial[Pages]:
     """Begins a walk through the job list at this server: nowhere else does a link lead."""
     return partial(Pages, urlsplit(server).hostname or "", files.listing.path)
 

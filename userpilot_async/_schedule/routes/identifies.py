@@ -9,7 +9,8 @@ from ..._calls.rows import Row, RowState
 from ..._protocol.backoff import Gate
 from ..._protocol.verdict import Meaning, Verdict
 from ..destination import Endpoint
-from ..key_queue import KeyQueue, Post
+from ..key_queue import KeyQueue
+from ..posts import Post
 from ..takeover import UnfinishedFile
 from .bulk import LONGEST_LINGER, BulkRoute
 from .context import RouteContext

@@ -14,7 +14,8 @@ from ..._protocol.rate_limit import Bucket
 from ..._protocol.verdict import Verdict
 from ..destination import Endpoint
 from ..job_batch import Step
-from ..key_queue import KeyQueue, Post
+from ..key_queue import KeyQueue
+from ..posts import Post
 from ..takeover import UnfinishedFile
 
 

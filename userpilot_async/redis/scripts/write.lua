@@ -34,7 +34,7 @@ if ARGV[6] ~= '' then
     for _, one in ipairs(notes.settled) do
       local status, label, keep = one[1], one[2], nil
       if status ~= 'delivered' then
-        keep = bury(status, label, one[5])
+        keep = label ~= 'deleted' and bury(status, label, one[5])
       end
       local carriers, of_carriers = erase(one[3], keep)
       local merged, of_merged = erase(one[4], keep)

@@ -1,0 +1,204 @@
+"""Deletions through the schedule: a person who is deleted stays deleted, and what comes after is a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.harness import length
+from tests.rules.schedule.simulation import Simulation
+from tests.rules.schedule.takeovers import Heirs
+from userpilot_async import DeleteCompany, DeleteUser, Identify, IdentifyCompany, Settings, Track
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._userpilot.calls import Call
+
+USERS = ["u0", "u1", "u2"]
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> list[tuple[Call, float]]:
+    """Calls of a few users, deletions among them, with the time that passes before each."""
+    made: list[tuple[Call, float]] = []
+    for number in range(draw(st.integers(1, 40))):
+        pause = draw(st.sampled_from([0.0, 0.0, 0.0, 0.4, 1.5, 20.0]))
+        kind = draw(st.sampled_from(["track", "track", "identify", "identify", "move", "delete"]))
+        user = draw(st.sampled_from(USERS))
+        if kind == "track":
+            call: Call = Track(user, "event", {"n": number})
+        elif kind == "identify":
+            call = Identify(user, {draw(st.sampled_from("pq")): number})
+        elif kind == "move":
+            call = Identify(user, {"p": number}, {"id": draw(st.sampled_from(["acme", "beta"])), "size": number})
+        else:
+            call = DeleteUser(user)
+        made.append((call, pause))
+    return made
+
+
+TROUBLE = st.sampled_from([0.0, 0.1, 0.5])
+
+
+@settings(max_examples=length.of(500), deadline=None)
+@given(made=calls(), seed=st.integers(0, 2**32), trouble=TROUBLE, bulk_threshold=st.sampled_from([0, 1, 50]))
+def test_the_server_ends_up_where_sequential_calls_and_deletions_would_have_put_it(
+    made: list[tuple[Call, float]], seed: int, trouble: float, bulk_threshold: int
+) -> None:
+    run = Simulation(seed, Settings(bulk_threshold=bulk_threshold), trouble)
+
+    for call, pause in made:
+        run.run(pause)
+        run.put(call)
+    run.run(100.0)
+    run.drain()
+    run.run(100.0)  # for what a dropped identify has said of a company: no call stands for that
+
+    run.check()
+
+
+@settings(max_examples=length.of(100), deadline=None)
+@given(made=calls(), seed=st.integers(0, 2**32), trouble=TROUBLE, deaths=st.sets(st.integers(0, 40), max_size=4))
+def test_a_sender_that_dies_leaves_its_deletions_to_the_next_one(
+    tmp_path_factory: pytest.TempPathFactory, made: list[tuple[Call, float]], seed: int, trouble: float,
+    deaths: set[int],
+) -> None:  # fmt: skip
+    run = Heirs(Path(tmp_path_factory.mktemp("heirs")), seed, Settings(bulk_threshold=1), trouble)
+    try:
+        for number, (call, pause) in enumerate(made):
+            run.run(pause)
+            run.put(call)
+            if number in deaths:
+                run.take_over()
+        run.run(100.0)
+        run.drain()
+        run.run(100.0)
+
+        run.check()
+    finally:
+        run.end()
+
+
+def test_what_waits_of_a_deleted_user_is_dropped_and_never_sent() -> None:
+    run = Simulation(1)
+    run.put(Identify("u1", {"email": "ann@example.com"}))
+    for number in range(1_000):
+        run.put(Track("u1", "event", {"n": number}))
+    run.put(DeleteUser("u1"))
+    run.put(Track("u2", "event", {"n": -1}))
+
+    run.drain()
+
+    assert run.outbox.ledger.dropped == {"deleted": 1_001}
+    assert run.outbox.ledger.delivered == 2
+    assert run.server.tracked == [("u2", -1)]
+    assert run.server.users == {}
+
+
+def test_what_comes_after_a_deletion_waits_for_the_end_of_its_job() -> None:
+    run = Simulation(1)
+    run.server.chance.choice = lambda ends: ends[-1]  # type: ignore[method-assign]  # after 40 s
+    run.put(DeleteUser("u1"))
+    run.put(Track("u1", "event", {"n": 1}))
+    run.put(Track("u2", "event", {"n": 2}))
+
+    run.run(39.0)
+    assert run.server.tracked == [("u2", 2)]
+    run.drain()
+
+    assert run.server.tracked == [("u2", 2), ("u1", 1)]
+    assert run.server.events[-1].user_id == "u1"
+
+
+def test_deletions_that_come_together_share_a_request() -> None:
+    run = Simulation(1)
+    for number in range(250):
+        run.put(DeleteUser(f"u{number}"))
+
+    run.drain()
+
+    assert sorted(len(job.rows) for job in run.server.jobs) == [50, 100, 100]
+    assert run.outbox.ledger.delivered == 250
+
+
+def test_a_deletion_whose_job_fails_goes_again_until_it_is_too_old() -> None:
+    run = Simulation(1, Settings(max_age=3_600.0))
+    run.put(DeleteUser("u1"))
+    run.server.spoilt = "u1"
+
+    run.run(3_500.0)
+    assert len(run.server.jobs) > 30
+    assert run.outbox.ledger.pending == 1
+    run.run(300.0)
+
+    assert run.outbox.ledger.dead == {"expired": 1}
+
+
+def test_a_deletion_that_spoils_a_job_is_alone_soon() -> None:
+    run = Simulation(1)
+    run.server.spoilt = "u13"
+    for number in range(100):
+        run.put(DeleteUser(f"u{number}"))
+
+    run.run(900.0)
+
+    assert (run.outbox.ledger.delivered, run.outbox.ledger.pending) == (99, 1)
+
+
+def test_a_deleted_company_is_not_made_anew_by_what_waited_of_it() -> None:
+    run = Simulation(1)
+    run.put(IdentifyCompany("acme", {"size": 1}))
+    run.put(Identify("u1", {"plan": "pro"}, {"id": "acme", "size": 2}))
+    run.put(DeleteCompany("acme"))
+
+    run.drain()
+
+    assert run.server.companies == {}
+    assert run.server.users == {"u1": {"plan": "pro"}}
+    assert run.server.company_of == {}
+    assert run.outbox.ledger.dropped == {"deleted": 1}
+    assert run.outbox.ledger.delivered == 2  # the user's identify, without what it said of the company
+
+
+def test_a_company_that_is_named_after_its_deletion_is_a_new_one() -> None:
+    run = Simulation(1)
+    run.put(IdentifyCompany("acme", {"size": 1}))
+    run.put(DeleteCompany("acme"))
+    run.put(IdentifyCompany("acme", {"seats": 5}))
+
+    run.drain()
+
+    assert run.server.companies == {"acme": {"seats": 5}}
+
+
+def test_at_the_end_a_deletion_that_the_server_has_taken_is_submitted_and_one_it_has_not_is_lost() -> None:
+    run = Simulation(1)
+    run.server.chance.choice = lambda ends: ends[-1]  # type: ignore[method-assign]
+    run.put(DeleteUser("u1"))
+    run.run(10.0)
+    run.put(Identify("u1", {"p": 1}))
+    run.put(DeleteUser("u2"))
+
+    run.take_in()
+    run.schedule.abandon(Outcome("dropped", "closed"))
+    run.carry_on()
+
+    ledger = run.outbox.ledger
+    assert (ledger.pending, ledger.submitted, ledger.dropped) == (1, 1, {"closed": 2})
+
+
+def test_a_deletion_alone_is_no_room_for_a_million_calls() -> None:
+    """Calls are dropped a few at a time, so that the loop is not held up; nothing of them goes meanwhile."""
+    run = Simulation(1)
+    for number in range(5_000):
+        run.put(Track("u1", "event", {"n": number}))
+    run.put(DeleteUser("u1"))
+    run.take_in()
+
+    assert run.schedule.next(run.now) == run.now
+
+    run.carry_on()
+    assert 0 < run.outbox.ledger.dropped["deleted"] < 1_000
+    run.drain()
+    assert run.outbox.ledger.dropped == {"deleted": 5_000}
