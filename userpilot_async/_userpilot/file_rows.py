@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -25,8 +25,11 @@ def each(given: Iterable[T], field: str) -> Iterator[T]:
         raise InvalidCall(field, must_be("an iterable", given)) from None
 
 
-def user_line(row: Mapping[str, Any], number: int) -> bytes:
-    """The line of ``row``, the ``number``-th one, in a bulk file of users; raises `InvalidCall`."""
+def user_line(row: Mapping[str, Any], number: int, check: Callable[[Mapping[str, Any]], object]) -> bytes:
+    """The line of ``row``, the ``number``-th one, in a bulk file of users; raises `InvalidCall`.
+
+    ``check`` gets the properties that the row sets.
+    """
     with _at_row(row, number, {"user_id", "company_id", "metadata"}) as fields:
         company_id = fields.get("company_id")
         call = Identify(
@@ -34,6 +37,7 @@ def user_line(row: Mapping[str, Any], number: int) -> bytes:
             fields.get("metadata"),
             None if company_id is None else {"id": company_id},
         )
+    check(call.metadata)
     line: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
     if call.company is not None:
         line["company_id"] = call.company["id"]
