@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click import Abort
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from userpilot_async._protocol.verdict import of_answer, of_failure
+from userpilot_async.cli.live._live import _look
 from userpilot_async.cli.live._questions import QUESTIONS, answer_text
 from userpilot_async.cli.live._shapes import shape
-from userpilot_async.cli.live._terms import Ask, Ended, Question, Seen, Session
+from userpilot_async.cli.live._terms import Ask, Ended, Look, Question, Seen, Session
 
 PREFIX, DATE = "test-1", "2026-11-30T12:00:00"
 JOB = {"job_id": "j:1", "status": "queued", "type": "bulk_users"}
@@ -216,6 +219,24 @@ def test_a_deletion_that_never_shows_is_a_finding():
 
     assert "no job of it showed in the job list after 0 s" in session.findings
     assert stopped is None
+
+
+@pytest.mark.parametrize("name", ["version", "import"])
+def test_a_user_in_a_job_that_was_not_seen_to_end_is_remembered(name):
+    running = scripted(*[answer()] * (name == "import"), answer(200, JOB))
+    ended = scripted(*[answer()] * (name == "import"), answer(200, JOB), answer(200, {**JOB, "status": "failed"}))
+
+    assert 1 == len(asked(name, running)[1].in_jobs)
+    assert [] == asked(name, ended)[1].in_jobs
+
+
+def test_what_a_person_has_said_before_an_interrupt_is_kept():
+    session, looked = Session(PREFIX, DATE), dict[str, str]()
+    session.looks += [Look(name, "Is it there?", f"{PREFIX}-{name}") for name in ("a", "b", "c")]
+    with CliRunner().isolation(input="y\nn\n"), pytest.raises(Abort):
+        _look(session, looked)
+
+    assert {"a": "yes", "b": "no"} == looked
 
 
 # ── shapes ──

@@ -43,7 +43,7 @@ def check_live(server: Server, *, yes: bool, file: Path | None, as_json: bool) -
     try:
         interrupted = _part(server, talk.ask)
         if not yes and not interrupted:
-            looked = _look(session)
+            _look(session, looked)
     except (KeyboardInterrupt, click.Abort):
         interrupted = True
     finally:
@@ -86,12 +86,10 @@ def _part(server: Server, part: Part) -> bool:
     return phases.interrupted
 
 
-def _look(session: Session) -> dict[str, str]:
-    """Ask the person for what only the dashboard shows."""
-    if not session.looks:
-        return {}
-    echo("", "The rest is in the dashboard only; it may take 15 minutes to show there.", err=True)
-    looked = {}
+def _look(session: Session, looked: dict[str, str]) -> None:
+    """Ask the person for what only the dashboard shows; the answers go into ``looked``, by `Look.name`."""
+    if session.looks:
+        echo("", "The rest is in the dashboard only; it may take 15 minutes to show there.", err=True)
     for look in session.looks:
         echo(f"User {look.user_id}:", err=True)
         answer = click.prompt(
@@ -99,7 +97,6 @@ def _look(session: Session) -> dict[str, str]:
             default="s", err=True,
         )  # fmt: skip
         looked[look.name] = SEEN[answer]
-    return looked
 
 
 def _delete(server: Server, talk: Conversation, *, interrupted: bool) -> None:
@@ -108,6 +105,8 @@ def _delete(server: Server, talk: Conversation, *, interrupted: bool) -> None:
     again = "; a second interrupt leaves them" if interrupted else ""
     echo(f"{'interrupted: ' if interrupted else ''}deleting {len(talk.remains.ids)} test ids{again}", err=True)
     _part(server, talk.delete)
+    for id in talk.session.in_jobs:
+        echo(f"the job with {id} had not ended before: look later whether that user is back", err=True)
 
 
 def _show(made: dict[str, Any], file: Path | None, *, as_json: bool) -> None:

@@ -58,12 +58,12 @@ def answer_text(seen: Seen) -> str:
 def rate_limits(test: Session) -> Steps:
     """Learn which requests carry the headers of a rate limit, and what shares a budget."""
     user, company = test.user("rate"), test.company("rate")
-    first = needed((yield identify(user, {"check": 1})))
+    first = needed((yield identify(user, {"check_number": 1})))
     test.found(f"identify: {_rate_text(first)}")
-    for ask in (track(user), identify_company(company, {"check": 1}), job_list()):
+    for ask in (track(user), identify_company(company, {"check_number": 1}), job_list()):
         seen = yield ask
         test.found(f"{ask.what}: {_rate_text(seen)}")
-    last = yield identify(user, {"check": 2})
+    last = yield identify(user, {"check_number": 2})
     before, after = (number_in(seen.headers, f"{RATE}remaining") for seen in (first, last))
     if before is not None and after is not None:
         if before < after:
@@ -93,8 +93,8 @@ def realtime(test: Session) -> Steps:
     """Learn what a success of each realtime call looks like."""
     user, company = test.user("realtime"), test.company("realtime")
     asks = [
-        identify(user, {"check": 1}), track(user), identify_company(company, {"check": 1}),
-        identify(user, {"check": 2}, company),
+        identify(user, {"check_number": 1}), track(user), identify_company(company, {"check_number": 1}),
+        identify(user, {"check_number": 2}, company),
     ]  # fmt: skip
     answers = []
     for ask in asks:
@@ -131,7 +131,7 @@ def unknown_user(test: Session) -> Steps:
 def without_version(test: Session) -> Steps:
     """Learn whether bulk needs the header X-API-Version, and what its job looks like."""
     user, path = test.user("bulk"), "/v1/users/bulk_identify"
-    row = {"user_id": user, "metadata": {"check": 1}}
+    row = {"user_id": user, "metadata": {"check_number": 1}}
     name = test.filename("bulk")
     seen = yield upload("bulk without X-API-Version", path, user, row, name, versioned=False)
     if seen.ok:
@@ -140,7 +140,7 @@ def without_version(test: Session) -> Steps:
         test.found(f"without X-API-Version: {answer_text(seen)}")
         seen = yield upload("bulk with X-API-Version", path, user, row, name)
         test.found(f"with X-API-Version: {'taken' if seen.ok else answer_text(seen)}")
-    yield from _job(test, needed(seen), name)
+    yield from _job(test, needed(seen), name, user)
 
 
 def importing(test: Session) -> Steps:
@@ -152,14 +152,15 @@ def importing(test: Session) -> Steps:
     seen = yield upload("import", "/v1/imports", user, row, name)
     if not seen.ok:
         test.found(f"import: {answer_text(seen)}")
-    completed = yield from _job(test, needed(seen), name)
+    completed = yield from _job(test, needed(seen), name, user)
     if completed:
         question = "Is there still a property check_left_out, which an import row left out?"
         test.looks.append(Look("import", question, user))
 
 
-def _job(test: Session, seen: Seen, filename: str) -> Generator[Ask, Seen, bool]:
+def _job(test: Session, seen: Seen, filename: str, user: str) -> Generator[Ask, Seen, bool]:
     """Follow the job that a file has become; true if it has completed."""
+    test.in_jobs.append(user)
     test.found(f"the answer to a file: {answer_text(seen)}")
     if not is_job(seen.body):
         test.found("the answer is no job object")
@@ -177,6 +178,7 @@ def _job(test: Session, seen: Seen, filename: str) -> Generator[Ask, Seen, bool]
         body = seen.body if isinstance(seen.body, dict) else {}
         statuses.append(body.get("status"))
         if Job.from_wire(body).status.final:
+            test.in_jobs.remove(user)
             test.found(f"statuses seen: {_statuses(statuses)}; ended after {_between(before - began, seen.at - began)}")
             return bool(body.get("status") == "completed")
         before = seen.at
@@ -237,7 +239,7 @@ def _ids(jobs: Sequence[Any]) -> list[str]:
 def deletion(test: Session) -> Steps:
     """Learn what a deletion answers, and how its job shows in the job list."""
     user = test.user("deletion")
-    needed((yield identify(user, {"check": 1})))
+    needed((yield identify(user, {"check_number": 1})))
     before = yield job_list()
     known = set(_ids(list_in(before.body) or []))
     seen = yield delete("users", (user,))

@@ -17,7 +17,7 @@ from ..._runtime.version import __version__
 from ._conversation import Conversation, Result
 from ._questions import answer_text
 from ._shapes import content_type, header_names
-from ._terms import ANSWERED, Ask, Cost, Look, Question, Seen
+from ._terms import ANSWERED, EVENT, Ask, Cost, Look, Question, Seen
 
 WIDTH = 80  # columns of a terminal
 NOT_LOOKED = "not looked at"
@@ -135,8 +135,9 @@ def announcement(questions: Sequence[Question], deletion: Cost, base_url: str, p
         yield from _wrapped(text, numbers, " " * len(numbers))
     yield ""
     yield from _wrapped(
-        f"All ids begin with {prefix}. They are deleted at the end, also after an interrupt. One request is under way"
-        " at a time; one that is answered 429 is made once more. It takes up to ten minutes.", "", "",
+        f"All ids begin with {prefix}. They are deleted at the end, also after an interrupt; the names of the event"
+        f" {EVENT} and of the properties check_* may stay in the account's lists. One request is under way at a time;"
+        " one that is answered 429 is made once more. It takes up to ten minutes.", "", "",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import attrs
 from ..._calls.values import encode_json
 from ..._protocol.verdict import Meaning
 
+EVENT = "userpilot_async_check"  # the name of all events of a run
 Budget = Literal["identify", "track"]
 
 OUTCOMES: Mapping[Meaning, str] = {
@@ -126,6 +127,8 @@ class Session:
     date: str
     """The time of the run in UTC, as an import row has it."""
     looks: list[Look] = attrs.field(factory=list)
+    in_jobs: list[str] = attrs.field(factory=list)
+    """Ids of users in a file whose job has not ended, as far as was seen: it may make them again after a deletion."""
     findings: list[str] = attrs.field(factory=list)
     """Sentences about the server, of the question that is being asked: no ids in them, and no values."""
 
@@ -185,7 +188,7 @@ def identify_company(company_id: str, metadata: Mapping[str, object]) -> Ask:
 
 def track(user_id: str) -> Ask:
     """The request that records an event of a user's."""
-    body = _json({"user_id": user_id, "event_name": "userpilot_async_check", "metadata": {"check": 1}})
+    body = _json({"user_id": user_id, "event_name": EVENT, "metadata": {"check_number": 1}})
     return Ask(what="track", path="/v1/track", body=body, budget="track", users=(user_id,))
 
 
