@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from userpilot_async._protocol.verdict import of_answer, of_failure
 from userpilot_async.cli.live._live import _look
-from userpilot_async.cli.live._questions import QUESTIONS, answer_text
-from userpilot_async.cli.live._shapes import shape
+from userpilot_async.cli.live._questions import QUESTIONS
+from userpilot_async.cli.live._shapes import answer_text, shape
 from userpilot_async.cli.live._terms import Ask, Ended, Look, Question, Seen, Session
 
 PREFIX, DATE = "test-1", "2026-11-30T12:00:00"

@@ -3,7 +3,8 @@
 The vendor's pages leave open how the job list pages, what a deletion answers, whether an import blanks what a row
 leaves out. A person with a key and a test environment asks here, and gets a report that can be shown to others.
 
-    _questions ──▶ requests, one after the other, and what the answers mean    (pure: generators that are sent answers)
+    _questions ──▶ requests, one after the other, and what the answers mean    (pure: generators that are sent answers;
+       │           those of `_realtime` and `_files`, with their prices)
        │ values of `_terms`: an `Ask`, what was `Seen`, the ids of a `Session`
     _conversation  makes the requests, in the rate limits, and deletes whatever may exist under the session's ids
     _shapes        a body as names and types, without its values

@@ -15,8 +15,7 @@ import attrs
 from ..._errors.secret import Secret
 from ..._runtime.version import __version__
 from ._conversation import Conversation, Result
-from ._questions import answer_text
-from ._shapes import content_type, header_names
+from ._shapes import answer_text, content_type, header_names
 from ._terms import ANSWERED, EVENT, Ask, Cost, Look, Question, Seen
 
 WIDTH = 80  # columns of a terminal

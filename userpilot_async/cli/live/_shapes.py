@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ._terms import Seen
+
 MOST_FIELDS = 40  # of an object that are shown
 DEEPEST = 5  # levels of objects and arrays that are shown
 LONGEST = 2_000  # characters of a shape
@@ -78,3 +80,16 @@ def number_in(headers: Mapping[str, str], name: str) -> int | None:
     """The whole number that a header has; ``None`` if it has none."""
     text = headers.get(name, "").strip()
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
+
+
+def answer_text(seen: Seen) -> str:
+    """The answer in a few words: its status, its type, and the shape of its body."""
+    if seen.status is None:
+        return f"no answer ({seen.detail})"
+    code = f" {shape(seen.error_code, 'error_code')}" if seen.error_code else ""
+    kind = content_type(seen.headers)
+    if not seen.size:
+        return f"{seen.status}{code}, no body"
+    if seen.body is None:
+        return f"{seen.status}{code}, {kind or 'a body without a type'} that is no JSON"
+    return f"{seen.status}{code}, {shape(seen.body)}"
