@@ -109,6 +109,7 @@ class UserpilotClient(DeliveryClient):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self.api.before_deletion = weakly(self._warn_of_waiting)
+        self._reserved = self.api._reserved  # each warning comes once, whichever way the call goes
         self._event_names, self._naming = EventNames(), Lock()
         made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
@@ -294,6 +295,7 @@ class UserpilotClient(DeliveryClient):
         try:
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
+            self._reserved.check(properties)
             return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
             return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})

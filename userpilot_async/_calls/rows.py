@@ -5,6 +5,7 @@ A bulk job works off 1,800 rows a minute whatever is in them, and 3,000 updates 
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -165,6 +166,22 @@ def cut(rows: Iterable[Row], max_rows: int, max_bytes: int) -> list[Row]:
         if len(chosen) == max_rows:
             break
     return chosen
+
+
+def pieces(rows: Sequence[Row], max_bytes: int) -> list[list[Row]]:
+    """As few files as hold about ``max_bytes`` each, of about one size; larger rows come first, a file for each.
+
+    Rows that have twice as many bytes, or more, never come in one file again.
+    """
+    large = [[row] for row in rows if row.file_size > max_bytes]
+    sized = [(row, size) for row in rows if (size := row.file_size) <= max_bytes]
+    total, before = sum(size for _, size in sized), 0
+    # The limit is mostly half of a neighbour's size: without some latitude that is often three files, not two.
+    others: list[list[Row]] = [[] for _ in range(max(1, math.ceil(total / (1.1 * max_bytes))))]
+    for row, size in sized:  # by its middle: cut off at the limit, each file would leave a rest of one row
+        others[min(len(others) - 1, (2 * before + size) * len(others) // max(1, 2 * total))].append(row)
+        before += size
+    return large + [part for part in others if part]
 
 
 def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

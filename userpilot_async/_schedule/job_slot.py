@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from .._calls.rows import MAX_FILE_BYTES, Row, RowState, halves
+from .._calls.rows import MAX_FILE_BYTES, Row, RowState, halves, pieces
 from .._protocol.backoff import BUSY_FIRST, BUSY_LONGEST, Pace
 from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import (
@@ -229,6 +229,8 @@ class JobSlot:
         else:
             if too_large and len(batch.rows) > 1:
                 self._bytes.refused(batch.size)
+                parts = (pieces(one.rows, self._bytes.value) for one in self._queue)  # parts themselves, and unsent
+                self._queue = deque(self._batches(batch.kind, [part for one in parts for part in one]))
             change.words = effect.words
             self._split(batch, "too_large" if too_large else "invalid", change)
 
@@ -276,13 +278,12 @@ class JobSlot:
         self._free(batch.rows, change)
 
     def _split(self, batch: Batch, reason: str, change: JobEffect) -> None:
-        """Halve the file to find the row that spoils it; rows that got through elsewhere stay out of it."""
+        """Cut the file down, to fit or to find the row that spoils it; rows that got through elsewhere stay out."""
         rows = [row for row in batch.rows if row.state is RowState.BATCHED]
         answered = [row for row in batch.rows if row.state is not RowState.BATCHED]
-        if len(rows) > SMALL_REST or (len(rows) > 1 and reason == "too_large"):
-            for half in reversed(halves(rows)):
-                lines = sum(row.lines for row in half)
-                self._queue.appendleft(Batch(batch.kind, half, lines, self._new_file(), failures=1))
+        parts = pieces(rows, self._bytes.value) if reason == "too_large" else [*halves(rows)]
+        if len(rows) > (1 if reason == "too_large" else SMALL_REST):
+            self._queue.extendleft(reversed(self._batches(batch.kind, parts)))
             self._free(answered, change)
             return
         for row in rows:
@@ -290,6 +291,9 @@ class JobSlot:
         if len(rows) == 1 and reason != "job_failed":
             change.dead = reason
         self._free(answered + rows, change)
+
+    def _batches(self, kind: str, parts: Sequence[list[Row]]) -> list[Batch]:
+        return [Batch(kind, part, sum(row.lines for row in part), self._new_file(), failures=1) for part in parts]
 
     def _free(self, ended: list[Row], change: JobEffect) -> None:
         change.ended, self.batch = ended, None

@@ -2,7 +2,7 @@
 
 `calls` has the three calls as values, checked on birth, and the body of an event, which is the hot path. `destination`
 gives the schedule, as data, the endpoints, what they take, and how rows look on their wire; `event_names`
-counts the bytes of event names against the vendor's limit.
+counts the bytes of event names against the vendor's limit, and `reserved` knows which properties the server keeps.
 
 `api` is the plain API, one awaitable method an endpoint, and the only place that knows tenacity: a request is made
 again where that is safe. Each runs in a task of its own (`request_tasks`), so that a native cancellation of the caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -17,13 +18,7 @@ from .._calls.values import MAX_NAME, Convertible, checked_id, encode_json
 from .._delivery.credentials import Key, KeyRing, Transport, checked_base_url, checked_transport, hidden
 from .._errors.foreign import is_a, must_be
 from .._errors.secret import Hidden
-from .._errors.tree import (
-    ConfigurationError,
-    InvalidCall,
-    JobFailed,
-    Rejected,
-    Unavailable,
-)
+from .._errors.tree import ConfigurationError, InvalidCall, JobFailed, Rejected, Unavailable
 from .._protocol.backoff import Pace, backoff
 from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import Completed, Failed, JobStep
@@ -33,9 +28,11 @@ from .._protocol.verdict import Meaning, Promise, Verdict, as_promised
 from .._runtime.disabled import SwitchedOff, switched_off
 from .._runtime.environment import given
 from .._runtime.lifetime import Lifetime, Startable, weakly
+from .._runtime.log import log
 from .calls import Identify, IdentifyCompany, Track, track_body
 from .file_rows import company_line, each, each_id, import_line, user_line
 from .request_tasks import RequestTasks
+from .reserved import ReservedProperties
 
 if TYPE_CHECKING:
     from .._delivery.connection import Connection
@@ -127,6 +124,7 @@ class UserpilotAPI(Startable):
         self._attempts = attempts
         self._own_connections = connections
         self._tasks = RequestTasks()
+        self._reserved = ReservedProperties(partial(log, logging.WARNING))
 
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
@@ -168,6 +166,7 @@ class UserpilotAPI(Startable):
     ) -> None:
         """Create or update a user. 600 requests a minute. Source: "Identify user API", read 2026-10."""
         call = Identify(user_id, metadata, company)
+        self._reserved.check(call.metadata)
         body: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
         if call.company is not None:
             body["company"] = {**call.company, "company_id": call.company["id"]}
@@ -190,7 +189,7 @@ class UserpilotAPI(Startable):
         One bulk job at a time for one key: `Rejected` with status 409 otherwise. The rows go as an NDJSON file,
         so that the job can be found by its ``filename``. Source: "Users - Bulk Identify and Update", read 2026-10.
         """
-        lines = [user_line(row, number) for number, row in enumerate(each(rows, "rows"), 1)]
+        lines = [user_line(row, number, self._reserved.check) for number, row in enumerate(each(rows, "rows"), 1)]
         return await self._upload("bulk_users", "/v1/users/bulk_identify", lines, filename)
 
     async def bulk_identify_companies(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -32,8 +32,11 @@ def each_id(ids: Iterable[str], field: str) -> Iterator[str]:
     return each(ids, field)
 
 
-def user_line(row: Mapping[str, Any], number: int) -> bytes:
-    """The line of ``row``, the ``number``-th one, in a bulk file of users; raises `InvalidCall`."""
+def user_line(row: Mapping[str, Any], number: int, check: Callable[[Mapping[str, Any]], object]) -> bytes:
+    """The line of ``row``, the ``number``-th one, in a bulk file of users; raises `InvalidCall`.
+
+    ``check`` gets the properties that the row sets.
+    """
     with _at_row(row, number, {"user_id", "company_id", "metadata"}) as fields:
         company_id = fields.get("company_id")
         call = Identify(
@@ -41,6 +44,7 @@ def user_line(row: Mapping[str, Any], number: int) -> bytes:
             fields.get("metadata"),
             None if company_id is None else {"id": company_id},
         )
+    check(call.metadata)
     line: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
     if call.company is not None:
         line["company_id"] = call.company["id"]

@@ -1,7 +1,7 @@
 """The command line: `cli` is the click group that `userpilot-async` runs.
 
 One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, and `demo/`. It has
-the command's options and help, and hands the work to one of two runs:
+the command's options and help, and hands the work to one of two runs (`check --live` has a room of its own, `live/`):
 
     _send, _drain, demo ──▶ _delivery    a client over a file, over stdin, or over what its outbox has
     _import             ──▶ _importing   files of history, one after the other, through the Import API

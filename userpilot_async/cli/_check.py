@@ -1,4 +1,7 @@
-"""`userpilot-async check`: whether key, region and clock are right, and what is left of the rate limit."""
+"""`userpilot-async check`: whether key, region and clock are right, and what is left of the rate limit.
+
+With ``--live`` it is another conversation, which is in `live`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,6 +22,7 @@ from .._userpilot.api import BASE_URLS, UserpilotAPI
 from ._console import echo, echo_json
 from ._exits import Exit, Failed, failure_of_listing
 from ._server import Server, ask, json_option, talks_to_server
+from .live._live import check_live
 
 UNSURE = 1.0  # seconds: a Date header has whole ones
 
@@ -82,10 +87,25 @@ class Finding:
 
 
 @click.command()
+@click.option("--live", is_flag=True, help="Ask what the documents leave open. For a test environment: it makes users.")
+@click.option("--yes", is_flag=True, help="With --live: send without asking, and look at no dashboard.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="With --live: write what was learned, without key, ids and values; Markdown, or JSON for a name in .json.",
+)  # fmt: skip
 @json_option
 @talks_to_server
-def check(server: Server, as_json: bool) -> None:
-    """Make one cheap request, and show what it says about the key, the region, the clock and the rate limit."""
+def check(server: Server, as_json: bool, live: bool, yes: bool, report: Path | None) -> None:
+    """Make one cheap request, and show what it says about the key, the region, the clock and the rate limit.
+
+    With --live, ask what only a real key can tell: how the job list pages, what a deletion answers, whether an import
+    blanks properties. It says what that costs before it sends anything, and deletes its users at the end.
+    """
+    if live:
+        check_live(server, yes=yes, file=report, as_json=as_json)
+        return
+    if yes or report is not None:
+        raise click.UsageError("--yes and --report belong to --live")
     listening = Listening()
 
     async def probe(api: UserpilotAPI) -> Finding:

@@ -119,7 +119,7 @@ def run(environment: Env, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, env: Env | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
         seen = {**environment, **(env or {})}
         with piped_in(stdin):
-            result = click.testing.CliRunner().invoke(cli, arguments, env=seen)
+            result = click.testing.CliRunner().invoke(cli, arguments, env=seen, input=stdin)  # a prompt reads there
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.harness.examples.strategies import names, plain_values
 from userpilot_async import Identify, IdentifyCompany
 from userpilot_async._calls.payload import IdentifyPayload, WaitingEvent, body_of
-from userpilot_async._calls.rows import Row, RowState, cut, halves
+from userpilot_async._calls.rows import Row, RowState, cut, halves, pieces
 from userpilot_async._calls.values import MAX_PROPERTIES, size_of
 from userpilot_async._schedule.key_queue import KeyQueue
 from userpilot_async._schedule.queue_state import FileClaim, QueueState
@@ -223,6 +223,23 @@ def test_halves_are_a_partition_of_two_nearly_equal_parts(sizes):
 
     assert rows == first + second
     assert 0 <= len(second) - len(first) <= 1
+
+
+@given(st.lists(st.integers(40, 2_000), min_size=1, max_size=60), st.integers(40, 4_000))
+def test_pieces_hold_about_what_fits_and_a_row_that_is_larger_has_one_to_itself(sizes, most):
+    rows = rows_of(sizes)
+    parts = pieces(rows, most)
+    large = [part for part in parts if part[0].size > most]
+
+    assert all(1 == len(part) for part in large)
+    assert large == parts[: len(large)]
+    assert [row for row in rows if row.size <= most] == [row for part in parts[len(large) :] for row in part]
+    assert all(sum(row.size for row in part) <= 2.1 * most for part in parts[len(large) :])
+
+
+@given(st.lists(st.integers(40, 2_000), min_size=2, max_size=60))
+def test_what_was_refused_never_goes_in_one_piece_again(sizes):
+    assert 1 < len(pieces(rows_of(sizes), sum(sizes) // 2))
 
 
 # ── key queues ──

@@ -39,7 +39,7 @@ INSIDE = [file for file in FILES if file.partition("/")[0].removesuffix(".py") i
 PURE = [
     "_runtime/outage.py", "_delivery/health.py", "_outbox/window.py", "_outbox/admin.py", "_userpilot/calls.py",
     "_userpilot/destination.py",
-    "_userpilot/event_names.py", "parcelvoy/_data.py",
+    "_userpilot/event_names.py", "_userpilot/reserved.py", "parcelvoy/_data.py",
 ]  # fmt: skip
 BRAIN = PURE + [file for file in FILES if file.partition("/")[0].removesuffix(".py") in DECIDES]
 

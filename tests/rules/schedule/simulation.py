@@ -86,6 +86,10 @@ class Server(FaultyServer):
     """Every deletion job with this id in it fails."""
     loses: set[str] = attrs.field(factory=set)
     """Names of endpoints that do what they are asked, and whose answers get lost."""
+    largest_file: int = 0
+    """Bytes over which a file is answered 413; 0 for no limit."""
+    too_large: int = 0
+    """Files that were."""
     blanks: bool = True
     """An import row blanks the properties that it leaves out."""
     dated: dict[int, float] = attrs.field(factory=dict)
@@ -160,7 +164,11 @@ class Server(FaultyServer):
         ):
             self.conflicts.append(now)
             return 409, None
-        rows = [json.loads(line) for line in work.lines]
+        lines = list(work.lines)
+        if self.largest_file and sum(map(len, lines)) > self.largest_file:
+            self.too_large += 1
+            return 413, None
+        rows = [json.loads(line) for line in lines]
         if any(row.get("metadata", {}).get("n") == self.poison for row in rows):
             return 400, None
         if work.endpoint is IMPORTS:
