@@ -15,6 +15,22 @@ AT = b"2024-12-01T08:55:43"
 @pytest.mark.parametrize(
     ("path", "payload"),
     [
+        ("/v1/identify", {"user_id": "u1", "metadata": {"plan": "pro"}, "company": {"id": "c1"}}),
+        ("/v1/companies/identify", {"company_id": "c1", "metadata": {"seats": 5}}),
+        ("/v1/companies/identify", {"company_id": "c1"}),
+        ("/v1/track", {"user_id": "u1", "event_name": "opened", "metadata": {"plan": "pro"}}),
+    ],
+)
+async def test_a_realtime_call_is_answered_202_with_an_empty_body(client, emulator, path, payload):
+    answer = await client.post(path, json=payload)
+
+    assert (202, b"") == (answer.status_code, answer.content)
+    assert [payload] == [entry.payload for entry in emulator.store.applied]
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
         ("/v1/identify", {}),
         ("/v1/identify", {"user_id": ""}),
         ("/v1/identify", {"user_id": "  "}),
