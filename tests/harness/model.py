@@ -48,9 +48,39 @@ class Model:
     def identify_company(self, company_id: str, metadata: Properties | None = None) -> None:
         _merge(self.companies.setdefault(company_id, {}), metadata)
 
-    def track(self, user_id: str, event_name: str, metadata: Properties | None = None) -> None:
-        """Booked on the user's company of this moment. A user whom nobody identified stays unknown."""
-        self.events.append(Event(user_id, event_name, dict(metadata or {}), self.company_of.get(user_id)))
+    def track(
+        self, user_id: str, event_name: str, metadata: Properties | None = None, *, company_id: str | None = None
+    ) -> None:
+        """Booked on the company that an import row names, else on the user's company of this moment.
+
+        A user whom nobody identified stays unknown.
+        """
+        booked = company_id or self.company_of.get(user_id)
+        self.events.append(Event(user_id, event_name, dict(metadata or {}), booked))
+
+    def import_user(self, user_id: str, metadata: Properties | None = None, company_id: str | None = None) -> None:
+        """Take an import's row, which blanks the properties that it leaves out."""
+        self.users[user_id] = {}
+        self.identify(user_id, metadata, company={"id": company_id} if company_id else None)
+
+    def import_company(self, company_id: str, metadata: Properties | None = None) -> None:
+        self.companies[company_id] = {}
+        self.identify_company(company_id, metadata)
+
+    def forget_users(self, user_ids: Iterable[str]) -> None:
+        """Remove the profiles, and the events with them."""
+        gone = set(user_ids)
+        for user_id in gone:
+            self.users.pop(user_id, None)
+            self.company_of.pop(user_id, None)
+        self.events = [event for event in self.events if event.user_id not in gone]
+
+    def forget_companies(self, company_ids: Iterable[str]) -> None:
+        """Remove the companies; their users stay, in none. What events were booked on stays, too."""
+        gone = set(company_ids)
+        for company_id in gone:
+            self.companies.pop(company_id, None)
+        self.company_of = {user: company for user, company in self.company_of.items() if company not in gone}
 
     def delete_user(self, user_id: str) -> None:
         """All that is known of a user goes, and what they did."""

@@ -13,8 +13,9 @@ A request passes these modules:
               ──▶ _control     a path under /__emulator__/: shows the store, takes in faults
               ──▶ _routes      the endpoint of a path, and how large its body may be
               ──▶ _faults      the fault that befalls the call, if there is one
-              ──▶ _admission   its key, rate limit (_windows), and size                401, 429, 413
+              ──▶ _admission   its key, rate limit (_windows), size, and version       401, 429, 413, 400
               ──▶ _routes      its body against the documented rules (_rules, _files) 400, 422
+                               the rows of imports: _import_rows, _user_agents
               ──▶ _store       users, companies, events (_records), jobs (_jobs)      200, 202, 204
 
 No task runs in the background: jobs are brought up to the emulator's clock by each request.

@@ -18,7 +18,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast as the vendor's jobs run")
     parser.add_argument("--api-key", action="append", help="accept this key only; may be repeated (default: any key)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that every answer is held back")
-    parser.add_argument("--rate-limit", type=int, default=600, help="Userpilot requests a minute (default: 600)")
+    parser.add_argument("--rate-limit", type=int, default=600,
+                        help="a key's identify calls, and its track calls, a minute (default: 600)")  # fmt: skip
     parser.add_argument("--no-imports", action="store_true", help="refuse imports, like a plan without them")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="answer requests for this host, too; may be repeated")  # fmt: skip

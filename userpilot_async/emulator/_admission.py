@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from email.utils import formatdate
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 import attrs
 
@@ -47,7 +48,9 @@ class Admission:
 
     def answer(self, request: RawRequest, fault: Fault, now: float) -> Answer:
         """The answer with all its headers, after the call was applied, if it was."""
-        account = fingerprint(request.key)
+        account, request_id = fingerprint(request.key), ""
+        if request.route.api.numbered:
+            request_id = _request_id(now, len(self._store.requests))
         try:
             answer = self._admit(request, fault, account, now)
         except Refused as refused:
@@ -64,11 +67,13 @@ class Admission:
                 key_fingerprint=account,
                 fault=fault.name or None,
                 applied=answer.applied,
+                request_id=request_id,
             )
         )
         # The Date is of the emulator's clock, since a client turns the reset into a delay with it.
-        headers = {**answer.headers, "date": formatdate(now, usegmt=True)}
-        if request.route.api.limited:
+        headers = {**request.route.api.common_headers, **answer.headers, "date": formatdate(now, usegmt=True)}
+        if request.route.api.numbered:
+            headers |= {"x-request-id": request_id}
             headers |= self._windows.peek(account, request.route.family, now).headers()
         return attrs.evolve(answer, headers=_overridden(headers, fault.headers))
 
@@ -78,14 +83,14 @@ class Admission:
         if not fault.refuses:
             content = api.read(request.method, request.headers, request.body) if api.read else None
             self._check_key(request)
-        counted = api.limited and not (fault.refuses and fault.status == 401)
+        counted = request.route.family in api.limited and not (fault.refuses and fault.status == 401)
         if counted and not self._windows.take(account, request.route.family, now):
             raise refuse(429, f"more than {self._windows.limit} requests in this minute")
         if fault.refuses:
             return fault.disguise(Answer(202), api)
         if api.read is None and request.body.size > request.route.max_body:
             raise refuse(413, f"the body has more than {request.route.max_body} bytes")
-        if api.version not in (None, request.headers.get("x-api-version")):
+        if request.route.family in api.versioned and request.headers.get("x-api-version") != api.version:
             raise refuse(400, f"the header X-API-Version must be {api.version}")
         call = Call(
             request.method,
@@ -111,6 +116,11 @@ class Admission:
 def fingerprint(key: str) -> str:
     """Eight characters that tell keys apart in logs and job ids, and do not give them away."""
     return sha256(key.encode()).hexdigest()[:8] if key else "anonymous"
+
+
+def _request_id(now: float, number: int) -> str:
+    """Twenty characters like those of the vendor's samples, for the so-many-th request of the log."""
+    return urlsafe_b64encode(blake2b(f"{now} {number}".encode(), digest_size=15).digest()).decode()
 
 
 def _overridden(headers: dict[str, str], by: Mapping[str, str | None]) -> dict[str, str]:

@@ -62,13 +62,13 @@ class Emulator:
         """Start with an empty account on either side.
 
         `api_keys=None` accepts any key that is not empty. Jobs run `speed` times as fast as the vendor's; the minutes
-        of the rate limit, which is Userpilot's only, stay minutes. `clock` gives seconds since the epoch. Every answer
-        is held back by `latency`, after the call was applied. `imports_enabled=False` refuses imports with 401, as a
-        plan without them does. The job list shows `jobs_per_page`; `jobs_paging` is how to see the rest: "page" takes
-        `?page=2`, "links" puts an object with a link to the next page around the list, "hidden" knows no way. `seed`
-        makes the faults' probabilities repeatable. `allow_hosts`: names, without ports, by which others reach it, such
-        as the service's name in a Compose file. `strict` refuses with 422, and the reason, the calls that a Parcelvoy
-        server answers with 204 and loses.
+        of the rate limit, which is of Userpilot's identify and track calls only, stay minutes. `clock` gives seconds
+        since the epoch. Every answer is held back by `latency`, after the call was applied. `imports_enabled=False`
+        refuses imports with 401, as a plan without them does. The job list shows `jobs_per_page`; `jobs_paging` is how
+        to see the rest: "page" takes `?page=2`, "links" puts an object with a link to the next page around the list,
+        "hidden" knows no way. `seed` makes the faults' probabilities repeatable. `allow_hosts`: names, without ports,
+        by which others reach it, such as the service's name in a Compose file. `strict` refuses with 422, and the
+        reason, the calls that a Parcelvoy server answers with 204 and loses.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from typing import Any, NoReturn
 
 import attrs
@@ -24,10 +25,13 @@ class Upload:
 
 
 def parse_json(text: bytes, details: str = "") -> Any:
-    """JSON as the standard has it: no NaN, no Infinity, no half of a surrogate pair. `Any`: parsed JSON."""
+    """JSON as the standard has it: no NaN, no Infinity, no half of a surrogate pair. `Any`: parsed JSON.
+
+    A number that Python can only hold as infinity, such as 1e400, is refused, too: it could not be written out again.
+    """
     try:
         # Decoded here, since `json.loads` would take bytes of UTF-16 and of half a surrogate pair, too.
-        value = json.loads(text.decode(), parse_constant=_no_constant)
+        value = json.loads(text.decode(), parse_constant=_no_constant, parse_float=_finite)
         if b"\\ud" in text or b"\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:  # ValueError: bad JSON, bad UTF-8, lone surrogate, 5,000-digit integer
@@ -86,6 +90,8 @@ def _parse_csv(content: bytes) -> list[Payload]:
 
     How metadata travels in a CSV is undocumented; JSON in one cell is the only form that keeps its types.
     """
+    # A cell may be as large as the file. Python's limit, 131,072 characters, is the process's: raised, never lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FILE_BYTES))
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         lines = list(reader)
@@ -107,6 +113,13 @@ def _upload(file: File) -> Upload:
         raise refuse(413, f"the file has {file.size} bytes, the limit is {MAX_FILE_BYTES}")
     file.file_object.seek(0)
     return Upload((file.file_name or b"").decode("utf-8", "replace"), file.file_object.read())
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

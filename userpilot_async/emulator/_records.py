@@ -47,6 +47,8 @@ class Event:
     user_known: bool  # False: the vendor stores it too, but it triggers no content
     via: Literal["track", "import"]
     occurred_at: float  # the stamp, or `inserted_at` of an import row
+    context: dict[str, str] = attrs.field(factory=dict)
+    """Of an import row: `hostname`, `pathname`, `browser` and `operating_system`, as far as they are known."""
 
 
 @attrs.frozen
@@ -60,6 +62,7 @@ class PageView:
     company_id: str | None
     user_known: bool
     occurred_at: float
+    context: dict[str, str]  # as an event's
 
 
 @attrs.frozen
@@ -104,6 +107,7 @@ class Requested:
     key_fingerprint: str
     fault: str | None
     applied: bool
+    request_id: str  # of the answer's `x-request-id`; "" for Parcelvoy's
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 from userpilot_async.emulator import parcelvoy
-from userpilot_async.emulator._import_rows import moment
+from userpilot_async.emulator._import_rows import context_of, moment
 from userpilot_async.emulator._jobs import Job, Jobs
 from userpilot_async.emulator._records import AppliedLog, Company, Counters, Event, PageView, Requested, User, Via
 from userpilot_async.emulator._rules import MAX_EVENT_NAME_BYTES, company_id_of, company_properties
@@ -102,6 +102,7 @@ class Store:
             user_known=user is not None,
             via="import" if via == "import" else "track",
             occurred_at=stamp if imported_at is None else imported_at,
+            context=context_of(payload) if via == "import" else {},
         )
         self.events.append(event)
         if not event.user_known:
@@ -118,6 +119,7 @@ class Store:
             company_id=_company_then(row, user, "import"),
             user_known=user is not None,
             occurred_at=stamp if occurred_at is None else occurred_at,
+            context=context_of(row),
         )
         self.page_views.append(view)
 

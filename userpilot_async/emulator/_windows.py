@@ -1,4 +1,4 @@
-"""The rate limit: fixed clock-minute windows, one for each key and family of endpoints."""
+"""The rate limit: fixed clock-minute windows, one for each key and limited family of endpoints."""
 
 from __future__ import annotations
 

@@ -104,8 +104,11 @@ class Api:
     error_body: Callable[[Sequence[WireError]], Payload]
     key_errors: Callable[[str, Collection[str] | None], list[WireError]]
     """Lists what is wrong with a key (empty if none came), given the accepted ones (None: any)."""
-    version: str | None = None  # the only value of X-API-Version that is taken; None: the header is not looked at
-    limited: bool = False  # each family has a rate window, and each answer tells what is left of it
+    version: str = ""  # the only value of X-API-Version that the `versioned` families take; others do not look at it
+    versioned: Collection[Family] = ()
+    limited: Collection[Family] = ()  # the families with a rate window
+    common_headers: Mapping[str, str] = attrs.field(factory=dict)  # of every answer
+    numbered: bool = False  # every answer has an id, and the three headers of the rate limit
     scheme_in_any_case: bool = True
     read: Callable[[str, Mapping[str, str], Body], Any] | None = None
     """Reads a body by the request's method and headers, or refuses it, before the key is looked at. The endpoint gets
@@ -131,5 +134,16 @@ def _all_errors(errors: Sequence[WireError]) -> Payload:
     return {"errors": [error.as_json() for error in errors]}
 
 
-# The scheme is written `Token` and `token` by the vendor.
-USERPILOT = Api("Token", _all_errors, _key_errors, version=API_VERSION, limited=True)
+# The scheme is written `Token` and `token` by the vendor. The pages of the realtime calls and of deletions ask for the
+# version, those of bulk, imports and jobs do not. 600 requests a minute are documented for identify and track alone.
+USERPILOT = Api(
+    "Token",
+    _all_errors,
+    _key_errors,
+    version=API_VERSION,
+    versioned=frozenset({"identify", "track", "deletions"}),
+    limited=frozenset({"identify", "track"}),
+    # As in the samples of the analytex OpenAPI document.
+    common_headers={"cache-control": "max-age=0, private, must-revalidate", "server": "Cowboy"},
+    numbered=True,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -79,3 +79,18 @@ def file_of() -> Callable[..., dict[str, Any]]:
         return {"file": (filename, content)}
 
     return file_of
+
+
+@pytest.fixture
+def load(
+    client: httpx.AsyncClient, clock: Clock, emulator: Emulator, file_of: Callable[..., dict[str, Any]]
+) -> Callable[..., Awaitable[None]]:
+    """Import rows, and let the clock go on until their job has ended."""
+
+    async def load(*rows: dict[str, Any]) -> None:
+        answer = await client.post("/v1/imports", files=file_of(*rows))
+        assert 200 == answer.status_code, answer.text
+        clock.now += 60
+        emulator.advance()
+
+    return load

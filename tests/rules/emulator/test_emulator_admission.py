@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import anyio
 import pytest
 
@@ -10,6 +13,7 @@ from userpilot_async.emulator import Emulator
 pytestmark = pytest.mark.anyio
 
 TRACK = {"user_id": "u1", "event_name": "opened"}
+ROW = {"event_type": "track", "source": "backend-http", "inserted_at": "2024-12-01T08:55:43", **TRACK}
 
 
 async def test_any_key_is_accepted_unless_keys_were_given(client):
@@ -48,6 +52,42 @@ async def test_the_api_version_is_required(client, version):
     assert "X-API-Version" in answer.json()["errors"][0]["message"]
 
 
+UNVERSIONED = {
+    "bulk": ("POST", "/v1/users/bulk_identify", {"json": {"users": [{"user_id": "u1"}]}}, 202),
+    "bulk of companies": ("POST", "/v1/companies/bulk_identify", {"json": {"companies": [{"company_id": "c"}]}}, 202),
+    "import": ("POST", "/v1/imports", {"files": {"file": ("rows.ndjson", json.dumps(ROW).encode())}}, 200),
+    "jobs": ("GET", "/v1/background_jobs", {}, 200),
+    "job": ("GET", "/v1/background_jobs/none", {}, 404),
+    "no endpoint": ("GET", "/nowhere", {}, 404),
+    "no method": ("GET", "/v1/track", {}, 405),
+}
+VERSIONED = {
+    "identify": ("POST", "/v1/identify", {"user_id": "u1"}),
+    "company": ("POST", "/v1/companies/identify", {"company_id": "c1"}),
+    "track": ("POST", "/v1/track", TRACK),
+    "users' deletion": ("DELETE", "/v1/users", {"users": ["u1"]}),
+    "companies' deletion": ("DELETE", "/v1/companies", {"companies": ["c1"]}),
+}
+
+
+@pytest.mark.parametrize("case", UNVERSIONED)
+async def test_bulk_imports_and_jobs_do_not_ask_for_the_version(client, case):
+    method, path, content, status = UNVERSIONED[case]
+    del client.headers["X-API-Version"]
+
+    assert status == (await client.request(method, path, **content)).status_code
+
+
+@pytest.mark.parametrize("case", VERSIONED)
+async def test_the_realtime_calls_and_deletions_ask_for_the_version(client, case):
+    method, path, payload = VERSIONED[case]
+    with_it = await client.request(method, path, json=payload)
+    del client.headers["X-API-Version"]
+    without = await client.request(method, path, json=payload)
+
+    assert (202, 400) == (with_it.status_code, without.status_code)
+
+
 async def test_an_unknown_path_is_404_and_a_wrong_method_405(client):
     assert 404 == (await client.post("/v2/track", json=TRACK)).status_code
     assert 405 == (await client.get("/v1/track")).status_code
@@ -82,6 +122,7 @@ async def test_the_headers_count_down_and_name_the_end_of_the_minute_in_millisec
     ("method", "path", "status"),
     [
         ("POST", "/v1/track", 400),
+        ("PUT", "/v1/track", 405),
         ("GET", "/v1/background_jobs", 200),
         ("GET", "/v1/background_jobs/none", 404),
         ("POST", "/v1/imports", 400),
@@ -96,6 +137,65 @@ async def test_every_answer_carries_date_and_rate_headers(client, method, path, 
     assert {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "date"} <= set(answer.headers)
 
 
+async def every_refusal(connect, emulator):
+    """The answers of a server by their status, one each."""
+    client = connect(emulator, "KEY")
+    row = {"users": [{"user_id": "u1"}]}
+    asked = [
+        client.post("/v1/track", json={}),
+        connect(emulator, "WRONG").post("/v1/track", json=TRACK),
+        client.get("/v1/background_jobs/none"),
+        client.delete("/v1/track"),
+        client.post("/v1/users/bulk_identify", json=row),
+        client.post("/v1/companies/bulk_identify", json={"companies": [{"company_id": "c1"}]}),
+        client.post("/v1/track", json={**TRACK, "metadata": {"a": "x" * 10_240}}),
+        client.post("/v1/track", json=TRACK),
+    ]
+    return {answer.status_code: answer for answer in [await one for one in asked]}
+
+
+async def test_every_refusal_has_the_documented_body_and_every_answer_the_headers(clock, connect):
+    """400, 401, 404, 405, 409, 413 and 429; and a 202 among them."""
+    answers = await every_refusal(connect, Emulator(clock=clock, rate_limit=2, api_keys=["KEY"]))
+
+    assert {202, 400, 401, 404, 405, 409, 413, 429} == set(answers)
+    for status, answer in answers.items():
+        assert {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "date"} <= set(answer.headers)
+        assert ("Cowboy", "max-age=0, private, must-revalidate") == (
+            answer.headers["server"],
+            answer.headers["cache-control"],
+        )
+        if status != 202:
+            assert ["errors"] == list(answer.json())
+            assert answer.json()["errors"]
+            for error in answer.json()["errors"]:
+                assert {"error", "error_code", "message", "details"} == set(error)
+                assert all(isinstance(text, str) for text in error.values())
+                assert error["message"]
+
+
+async def test_each_answer_has_an_id_of_its_own_that_the_request_log_knows(client, emulator):
+    ids = [(await client.post("/v1/track", json=TRACK)).headers["x-request-id"] for _ in range(3)]
+
+    assert 3 == len({*ids})
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{20}", one) for one in ids)
+    assert ids == [request.request_id for request in emulator.store.requests]
+
+
+async def test_bulk_imports_jobs_and_deletions_have_no_limit_a_minute(clock, connect):
+    """Two a minute for identify and for track; the documents name no number for the others."""
+    client = connect(Emulator(clock=clock, rate_limit=2))
+    asked = [("POST", "/v1/users/bulk_identify"), ("POST", "/v1/companies/bulk_identify"), ("POST", "/v1/imports"),
+             ("GET", "/v1/background_jobs"), ("GET", "/v1/background_jobs/none"), ("DELETE", "/v1/users"),
+             ("DELETE", "/v1/companies"), ("GET", "/nowhere")]  # fmt: skip
+    for method, path in asked:
+        answers = [await client.request(method, path) for _ in range(4)]
+        assert 429 not in {answer.status_code for answer in answers}
+        assert {("2", "2")} == {
+            (one.headers["x-ratelimit-limit"], one.headers["x-ratelimit-remaining"]) for one in answers
+        }
+
+
 async def test_a_refused_request_spends_the_window_too(client):
     await client.post("/v1/track", json={})
     answer = await client.post("/v1/track", json=TRACK)
@@ -107,13 +207,15 @@ async def test_a_401_spends_nothing(clock, connect):
     emulator = Emulator(clock=clock, rate_limit=1, imports_enabled=False)
     client = connect(emulator)
 
-    answers = [await client.post("/v1/imports") for _ in range(3)]
+    refused = [await client.post("/v1/track", json=TRACK, headers={"Authorization": "Token"}) for _ in range(3)]
+    refused.append(await client.post("/v1/imports"))
 
-    assert [401, 401, 401] == [answer.status_code for answer in answers]
-    assert "1" == answers[-1].headers["x-ratelimit-remaining"]
+    assert [401] * 4 == [answer.status_code for answer in refused]
+    assert ["1"] * 4 == [answer.headers["x-ratelimit-remaining"] for answer in refused]
+    assert 202 == (await client.post("/v1/track", json=TRACK)).status_code
 
 
-async def test_each_family_of_endpoints_has_a_window_of_its_own_for_each_key(clock, connect):
+async def test_identify_and_track_have_a_window_each_for_each_key(clock, connect):
     emulator = Emulator(clock=clock, rate_limit=1)
     client, other = connect(emulator), connect(emulator, key="OTHER")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from userpilot_async.emulator import Emulator
@@ -15,19 +17,6 @@ USER = {"event_type": "identify_user", "user_id": "u1", "metadata": {"a": 1}, **
 COMPANY = {"event_type": "identify_company", "company_id": "c1", "metadata": {"seats": 2}, **AT}
 VIEW = {"event_type": "page_view", "user_id": "u1", "hostname": "example.com", "pathname": "/", **AT}
 TRACK = {"event_type": "track", "user_id": "u1", "event_name": "opened", **AT}
-
-
-@pytest.fixture
-def load(client, clock, emulator, file_of):
-    """Import rows and wait until the job has ended."""
-
-    async def load(*rows):
-        answer = await client.post("/v1/imports", files=file_of(*rows))
-        assert 200 == answer.status_code, answer.text
-        clock.now += 60
-        emulator.advance()
-
-    return load
 
 
 async def test_an_import_answers_200_and_gives_its_numbers_as_strings(client, clock, file_of):
@@ -146,6 +135,32 @@ async def test_csv_is_taken_too_with_metadata_as_json(client, clock, emulator):
     assert 200 == answer.status_code
     assert {"plan": "pro"} == emulator.store.users["u1"].properties
     assert {} == emulator.store.events[0].metadata
+
+
+@pytest.mark.parametrize("size", [131_073, 8 * 1024 * 1024])
+async def test_a_cell_may_be_longer_than_pythons_limit_of_131_072(client, clock, emulator, size):
+    event_name = "x" * size
+    names = "event_type,user_id,event_name,source,inserted_at"
+    content = f"{names}\ntrack,u1,{event_name},backend-http,2024-12-01 08:55:43"
+    answer = await client.post("/v1/imports", files={"file": ("rows.csv", content.encode())})
+    clock.now += 60
+    emulator.advance()
+
+    assert 200 == answer.status_code
+    assert [event_name] == [event.event_name for event in emulator.store.events]
+
+
+async def test_500_properties_of_65_535_characters_fit_into_a_cell(client, clock, emulator):
+    properties = {f"name {number}": "x" * 65_535 for number in range(500)}
+    cell = json.dumps(properties).replace('"', '""')
+    names = "event_type,user_id,source,inserted_at,metadata"
+    content = f'{names}\nidentify_user,u1,backend-http,2024-12-01 08:55:43,"{cell}"'
+    answer = await client.post("/v1/imports", files={"file": ("rows.csv", content.encode())})
+    clock.now += 60
+    emulator.advance()
+
+    assert 200 == answer.status_code
+    assert properties == emulator.store.users["u1"].properties
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"user_id\n", b"event_type,user_id\ntrack,u1,extra\n"])

@@ -9,6 +9,23 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 LONG = "x" * 256
+AT = b"2024-12-01T08:55:43"
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("/v1/identify", {"user_id": "u1", "metadata": {"plan": "pro"}, "company": {"id": "c1"}}),
+        ("/v1/companies/identify", {"company_id": "c1", "metadata": {"seats": 5}}),
+        ("/v1/companies/identify", {"company_id": "c1"}),
+        ("/v1/track", {"user_id": "u1", "event_name": "opened", "metadata": {"plan": "pro"}}),
+    ],
+)
+async def test_a_realtime_call_is_answered_202_with_an_empty_body(client, emulator, path, payload):
+    answer = await client.post(path, json=payload)
+
+    assert (202, b"") == (answer.status_code, answer.content)
+    assert [payload] == [entry.payload for entry in emulator.store.applied]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +86,8 @@ async def test_an_identify_at_the_limits_is_accepted(client, payload):
         b"null",
         b'{"user_id": "u1", "event_name": "e", "metadata": {"a": NaN}}',
         b'{"user_id": "u1", "event_name": "e", "metadata": {"a": Infinity}}',
+        b'{"user_id": "u1", "event_name": "e", "metadata": {"a": 1e400}}',
+        b'{"user_id": "u1", "event_name": "e", "more": [-1E+999]}',
         b'{"user_id": "\\ud800", "event_name": "e"}',
         b'{"user_id": "\xff", "event_name": "e"}',
         b"[" * 100_000,
@@ -78,6 +97,30 @@ async def test_a_body_that_is_no_json_object_is_refused(client, body):
     answer = await client.post("/v1/track", content=body, headers={"Content-Type": "application/json"})
 
     assert 400 == answer.status_code
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400"])
+async def test_a_number_that_is_infinite_is_refused_wherever_it_comes_and_the_store_can_be_read(client, number):
+    row = b'{"event_type": "identify_user", "user_id": "u1", "source": "backend-http", "inserted_at": "%s"' % AT
+    cells = b'identify_user,u1,backend-http,%s,"{""a"": %s}"' % (AT, number)
+    files = [
+        ("/v1/users/bulk_identify", b'{"user_id": "u1", "metadata": {"a": %s}}' % number),
+        ("/v1/companies/bulk_identify", b'{"company_id": "c1", "metadata": {"a": %s}}' % number),
+        ("/v1/imports", row + b', "screen_width": %s}' % number),
+        ("/v1/imports", b"event_type,user_id,source,inserted_at,metadata\n" + cells),
+    ]
+    bodies = [
+        ("/v1/identify", b'{"user_id": "u1", "company": {"id": "c1", "seats": %s}}' % number),
+        ("/v1/companies/identify", b'{"company_id": "c1", "metadata": {"a": %s}}' % number),
+        ("/v1/users/bulk_identify", b'{"users": [{"user_id": "u1", "metadata": {"a": %s}}]}' % number),
+    ]
+    as_json = {"Content-Type": "application/json"}
+    refused = [await client.post(path, content=body, headers=as_json) for path, body in bodies]
+    refused += [await client.post(path, files={"file": ("rows", content)}) for path, content in files]
+
+    assert [400] * 7 == [answer.status_code for answer in refused]
+    for page in ("users", "companies", "events", "applied", "jobs"):
+        assert 0 == (await client.get(f"/__emulator__/{page}")).json()["total"]
 
 
 async def test_a_body_of_another_content_type_is_refused(client):

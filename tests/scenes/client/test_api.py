@@ -579,11 +579,11 @@ async def test_after_three_refused_connections_the_server_is_unavailable_and_not
 async def test_it_is_tried_as_often_as_was_asked_for(new_api, emulator, attempts):
     emulator.faults.add(Fault(status=503, times=None))
     async with new_api(attempts=attempts) as api:
-        with pytest.raises(
-            Unavailable, match=r"^the server answered 503 \(error_code service_unavailable\)$"
-        ) as caught:
+        with pytest.raises(Unavailable) as caught:
             await api.track("u1", "exported")
 
+    about = f"error_code service_unavailable, request {emulator.store.requests[-1].request_id}"
+    assert f"the server answered 503 ({about})" == str(caught.value)
     assert (False, 503) == (caught.value.ambiguous, caught.value.status)
     assert [503] * attempts == requests(emulator)
 
