@@ -231,7 +231,7 @@ async def live(steps: Sequence[tuple[str, Any, str | None]]) -> None:
         await world.ends_as_the_model_says()
 
 
-@settings(max_examples=length.of(1_000, soak=10_000))
+@settings(max_examples=length.of(1_000, soak=5_000))
 @given(st.lists(STEPS, min_size=3, max_size=25))
 def test_calls_in_a_row_leave_what_the_sequential_model_says(steps):
     asyncio.run(live(steps))
