@@ -25,6 +25,7 @@ from .health import ServerHealth
 from .intake import Intake
 from .job_slot import JobSlot
 from .outlook import Outlook
+from .posts import Deletion
 from .queues import Queues
 from .routes.bulk import BulkRoute
 from .routes.context import RouteContext, Urgency
@@ -208,6 +209,12 @@ class Schedule:
         """How many of these keys have calls that wait, or are on their way."""
         queues = self._queues.by_key[kind]
         return sum(key in queues for key in keys)
+
+    @property
+    def only_deletes(self) -> bool:
+        """Nothing waits but deletions that the server has taken, and carries out without us: that may take a day."""
+        calls = [call for queue in self._queues for call in queue.calls]
+        return bool(calls) and all(isinstance(call, Deletion) and call.submitted for call in calls)
 
     @property
     def failures(self) -> int:

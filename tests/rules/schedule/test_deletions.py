@@ -122,6 +122,21 @@ def test_deletions_that_come_together_share_a_request() -> None:
     assert run.outbox.ledger.delivered == 250
 
 
+def test_a_job_that_takes_a_day_holds_up_no_other_deletion() -> None:
+    run = Simulation(1)
+    run.server.chance.choice = lambda ends: 80_000.0  # type: ignore[method-assign,assignment]
+    for number in range(10):
+        run.put(DeleteUser(f"u{number}"))
+        run.run(60.0)
+
+    assert len(run.server.jobs) == 10
+    looks = len(run.server.stamps["identify"])
+    run.run(81_000.0)
+
+    assert run.outbox.ledger.delivered == 10
+    assert len(run.server.stamps["identify"]) - looks < 1_500  # a look serves all, of two pages
+
+
 def test_a_deletion_whose_job_fails_goes_again_until_it_is_too_old() -> None:
     run = Simulation(1, Settings(max_age=3_600.0))
     run.put(DeleteUser("u1"))
