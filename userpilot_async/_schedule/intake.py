@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import cast
 
-from .._calls.outcome import DELIVERED, Outcome
+from .._calls.outcome import DELIVERED, Outcome, Words
 from .._calls.payload import (
     Companion,
     Event,
@@ -14,8 +14,10 @@ from .._calls.payload import (
     Key,
     Kind,
     Ticket,
+    body_of,
     companion_of,
     companion_size,
+    identify_in,
     size_of_identify,
 )
 from .._calls.rows import Row
@@ -49,6 +51,9 @@ class Intake:
     def add(self, ticket: Ticket, was_sent: bool) -> None:
         """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
         call_id, accepted_at, kind, key, payload = ticket
+        if self._to.pairs is not None and not self._to.pairs.settle(key):
+            self._refuse(ticket)
+            return
         if self._to.prefaces is not None:
             self._add_prefaces(kind, key, accepted_at)
         if kind == "track":
@@ -61,6 +66,20 @@ class Intake:
             for route in self._rejoining:
                 route.came_in(call_id, accepted_at)
             self.expect_files()
+
+    def _refuse(self, ticket: Ticket) -> None:
+        """The call gives a key to a second person. Its process could not know: another one took the first call."""
+        call_id, accepted_at, kind, key, payload = ticket
+        identify = identify_in(payload)
+        if identify is not None:
+            properties, fields, size, _ = identify
+            call: Event | Row | Post = Row(kind, key[0], properties, fields, array("Q", (call_id,)), accepted_at, size)
+        else:
+            event = cast("Event", payload)
+            call, size = event, len(body_of(event))
+            if kind in self._to.posts:
+                call = Post(kind, [call_id], accepted_at, cast("bytes", payload))
+        self._settled.refused(call_id, call, size, Outcome("dead", "invalid"), Words(self._to.not_a_pair))
 
     def _add_event(self, call_id: int, accepted_at: float, key: Key, event: Event, was_sent: bool) -> None:
         queue = self._queues.queue("user", key)

@@ -89,6 +89,10 @@ class Settlements:
         """An event has its outcome before it came into a queue."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
 
+    def refused(self, call_id: int, call: Event | Row | Post, size: int, outcome: Outcome, words: Words) -> None:
+        """A call of so many bytes has its outcome before it came into a queue, and ``words`` say why."""
+        self.done.append(Settlement((call_id,), (), outcome, size, call, words))
+
     def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
         """The events that went in a file together with a row have their outcome; the first ones, if there are many."""
         events = (row.events or [])[:at_most]

@@ -23,6 +23,7 @@ from .._schedule.destination import Destination, Endpoint, Events, LostCall, as_
 from .._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
 from ._calls import MAX_TEXT, Alias, Call, Data, Device, Identify, Track, missing_id, with_clear
 from ._data import checked_data, encoded_data
+from ._pairs import REFUSAL, Pairs
 
 MAX_BODY = 1_048_576  # bytes: over that the server answers 400 (seen), as if anything had gone wrong inside it
 UNKNOWN_KEY = 6000  # the ``code`` in the body of the 404 by which it answers for a key that it does not know (seen)
@@ -79,10 +80,13 @@ _DEVICES = Endpoint("devices", "/api/client/devices", "requests")
 _EVENTS = Endpoint("events", "/api/client/events", "requests")
 
 
-def parcelvoy(settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool) -> Destination:
+def parcelvoy(
+    settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool, pairs: Pairs | None = None
+) -> Destination:
     """Describe the server: events in arrays; identifies, aliases and devices one a request; one budget, or none.
 
-    ``key_is_one`` says whether the key looks like one of that server's; by itself, none does.
+    ``key_is_one`` says whether the key looks like one of that server's; by itself, none does. ``pairs`` are the ids
+    that are known for one person's.
     """
 
     def merges(row: Row, payload: IdentifyPayload, last: bool) -> bool:
@@ -104,6 +108,8 @@ def parcelvoy(settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool
         posts={"alias": _ALIAS, "device": _DEVICES, "person": _IDENTIFY},
         once=frozenset({"alias", "person"}),
         prefaces=_prefaces,
+        pairs=pairs or Pairs(),
+        not_a_pair=REFUSAL,
         call_of=call_of,
         reads=lambda verdict: _read(verdict, key_is_one),
         lost_call=DeadCall,

@@ -140,12 +140,16 @@ class ParcelvoySimulation(World):
     """`World` with Parcelvoy in it. A call's place in ``accepted`` is its number."""
 
     def __init__(
-        self, seed: int = 1, settings: ParcelvoySettings | None = None, trouble: float = 0.0, latency: float = 0.3
-    ) -> None:
+        self, seed: int = 1, settings: ParcelvoySettings | None = None, trouble: float = 0.0, latency: float = 0.3,
+        *, keeps_pairs: bool = True,
+    ) -> None:  # fmt: skip
         chance = random.Random(seed)
         self.settings = settings or ParcelvoySettings()
         self.server = ParcelvoyServer(chance, trouble)
-        super().__init__(chance, self.server, self.settings, parcelvoy(self.settings), latency)
+        destination = parcelvoy(self.settings)
+        if not keeps_pairs:
+            destination = attrs.evolve(destination, pairs=None)
+        super().__init__(chance, self.server, self.settings, destination, latency)
         self.accepted: list[Call] = []
         self.receipts: list[Receipt] = []
 
@@ -188,18 +192,21 @@ class ParcelvoySimulation(World):
         for receipt in self.receipts:
             by_status.setdefault(receipt.status, []).append(receipt.id)
         judge.conservation_by_id(range(len(self.accepted)), by_status)
-        poison = [n for n, call in enumerate(self.accepted) if isinstance(call, Track) and call.name == POISON]
-        assert poison == [n for n in by_status.get("dead", []) if self.receipts[n].reason == "invalid"]
-        assert len(poison) == lost and not ledger.merged_lost
+        poison = {n for n, call in enumerate(self.accepted) if isinstance(call, Track) and call.name == POISON}
+        refused = poison | self._of_others()
+        assert refused == {n for n in by_status.get("dead", []) if self.receipts[n].reason == "invalid"}
+        assert len(refused) == lost and not ledger.merged_lost
         there = set(self._first_applied())
-        assert there == set(range(len(self.accepted))) - set(poison) - set(self._repeated_aliases())
+        assert there == set(range(len(self.accepted))) - refused - set(self._repeated_aliases())
 
     def check_order(self) -> None:
         """Each person's calls are first applied as they were accepted; only an identify may join one before a track."""
-        first, repeated = self._first_applied(), set(self._repeated_aliases())
+        first, repeated, of_others = self._first_applied(), set(self._repeated_aliases()), self._of_others()
         same: dict[str, set[str]] = {}  # every id of a person's leads to the same set
         by_person: dict[int, list[int]] = {}
         for n, call in enumerate(self.accepted):
+            if n in of_others:
+                continue
             ids = _ids(call)
             known = {id(found): found for one in ids for found in [same.setdefault(one, {one})]}
             person = set[str]().union(*known.values())
@@ -262,9 +269,11 @@ class ParcelvoySimulation(World):
             assert done.kind != "device" or ids in persons, f"{done} has no identify before it"
             if done.kind == "identify" and not done.numbers:
                 persons.append(ids)
-        devices = {tuple(_ids(call)) for call in self.accepted if isinstance(call, Device)}
+        of_others = self._of_others()
+        sent = [call for n, call in enumerate(self.accepted) if n not in of_others]
+        devices = {tuple(_ids(call)) for call in sent if isinstance(call, Device)}
         assert len(devices) == len({tuple(ids.items()) for ids in persons})
-        assert aliases == {pair for call in self.accepted if (pair := _pair_of(call)) is not None}
+        assert aliases == {pair for call in sent if (pair := _pair_of(call)) is not None}
 
     def _first_applied(self) -> dict[int, int]:
         """Where each call first took effect, by its number."""
@@ -278,14 +287,21 @@ class ParcelvoySimulation(World):
 
     def _aliases(self) -> list[tuple[int, Alias]]:
         """Those that say something new: no earlier call has both of the ids."""
-        repeated = set(self._repeated_aliases())
-        return [(n, call) for n, call in enumerate(self.accepted) if isinstance(call, Alias) and n not in repeated]
+        others = {*self._repeated_aliases(), *self._of_others()}
+        return [(n, call) for n, call in enumerate(self.accepted) if isinstance(call, Alias) and n not in others]
+
+    def _of_others(self) -> set[int]:
+        """Calls that give an anonymous id to a second person."""
+        owners: dict[str, str] = {}
+        pairs = [(n, pair) for n, call in enumerate(self.accepted) if (pair := _pair_of(call)) is not None]
+        return {n for n, (anonymous, external) in pairs if owners.setdefault(anonymous, external) != external}
 
     def _repeated_aliases(self) -> list[int]:
         seen: set[tuple[str, str]] = set()
+        of_others = self._of_others()
         repeated = []
         for n, call in enumerate(self.accepted):
-            pair = _pair_of(call)
+            pair = _pair_of(call) if n not in of_others else None
             if pair in seen and isinstance(call, Alias):
                 repeated.append(n)
             if pair is not None:
