@@ -192,7 +192,7 @@ def test_what_another_program_has_put_among_pairs_is_passed_over(process: NewPro
     put(outbox, ANN)
     junk = ["junk", '["a:1","e:mallory"]#00000000', '["a"]', "7", "\0"]
     if isinstance(outbox, InlineRedisOutbox):
-        outbox.redis.zadd(f"{{{outbox.name}}}:pairs", {one: 0.5 for one in junk})
+        outbox.redis.zadd(f"{{{outbox.name}}}:pairs", dict.fromkeys(junk, 0.5))
     else:
         with closing(sqlite3.connect(outbox.path)) as db, db:
             db.executemany("INSERT INTO pairs (said) VALUES (?)", [(one,) for one in junk])

@@ -65,8 +65,8 @@ class Store(Protocol):
 
     Each method raises `NotNow`, and but for that `OutboxError` with the reason in words; anything else is a bug.
 
-    The last `MOST_PAIRS` pairs of keys that calls have named together are kept beside the calls, and outlive them. Those
-    that are new are reported by `Listener.learn_pairs` when the place is opened, by `poll`, and before a lease is.
+    The last `MOST_PAIRS` pairs of keys that calls have named together are kept beside the calls, and outlive them. New
+    ones are reported by `Listener.learn_pairs`: when the place is opened, by `poll`, and before a lease is taken.
     """
 
     @property
