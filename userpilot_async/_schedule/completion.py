@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 
 from .._calls.outcome import NO_WORDS, Outcome, Words
+from .._calls.payload import event_id
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .job_batch import JobEffect
 from .job_slot import JobSlot
 from .key_queue import KeyQueue, Post
+from .met_keys import MetKeys
 from .property_cache import PropertyCache
 from .queue_state import UNDER_WAY, QueueState
 from .queues import Queues
@@ -31,6 +33,8 @@ class Completion:
         self._repeats = repeats  # what the server may have had goes again; else it is given up
         self.known: PropertyCache | None = None
         """Where to remember what was sent to the server of people."""
+        self.met = MetKeys()
+        """Keys of persons whom the server has met."""
         self.possible_duplicates = 0
         """Events that were sent again, and which the server may have had."""
         self.jobs_completed = 0
@@ -44,6 +48,8 @@ class Completion:
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
         """The head of this queue has its outcome; ``words`` are what the server said of it."""
         head = queue.calls[0]
+        if self.met.are_awaited:
+            self.met.ended((event_id(head),) if isinstance(head, tuple) else head.ids, delivered=outcome.is_delivered)
         if isinstance(head, Post):
             self._dedup.left(head, outcome)
         elif isinstance(head, tuple):
@@ -54,6 +60,10 @@ class Completion:
 
     def delivered(self, parts: Iterable[tuple[KeyQueue, int]], size: int) -> None:
         """So many events at the heads of these queues, of so many bytes, have been delivered."""
+        if self.met.are_awaited:
+            parts = list(parts)
+            heads = (call for queue, calls in parts for call in queue.calls[:calls])
+            self.met.ended((event_id(call) for call in heads if isinstance(call, tuple)), delivered=True)
         self._settled.delivered(parts, size)
 
     # ── rows leave the job slot ──

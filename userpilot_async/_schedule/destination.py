@@ -171,6 +171,10 @@ class Destination:
     """Posts that the server takes once: the same one again is not sent."""
     prefaces: Callable[[Kind, Key], Sequence[tuple[Kind, bytes]]] | None = None
     """Posts, each of a kind that is taken once, that the server has to have before a call of this kind by this key."""
+    unnamed: Callable[[Key], str | None] = attrs.field(default=lambda key: None)
+    """The key in a call's key that may be given to a person by a post, if there is one: see `idle_unmet`."""
+    idle_unmet: frozenset[Kind] = frozenset()
+    """Posts, each taken once, that do nothing, for good, before the server has met their `unnamed` key."""
     pairs: Pairs | None = None
     """Where a further key of a call belongs to the first one for good; a call that says otherwise is not sent."""
     not_a_pair: str = ""

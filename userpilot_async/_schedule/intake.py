@@ -36,6 +36,7 @@ class Intake:
         self._to = context.destination
         self._queues = context.queues
         self._completion = context.completion
+        self._met = context.completion.met
         self._urgency = context.urgency
         self._drops_ambiguous = context.settings.on_ambiguous == "drop"
         self._dedup = dedup
@@ -55,6 +56,7 @@ class Intake:
             self._refuse(ticket)
             return
         if self._to.prefaces is not None:
+            self._meet(call_id, kind, key)
             self._add_prefaces(kind, key, accepted_at)
         if kind == "track":
             self._add_event(call_id, accepted_at, key, cast("Event", payload), was_sent)
@@ -100,10 +102,24 @@ class Intake:
         if post.kind in self._to.once:
             if self._is_known(post):
                 return
-            self._dedup.came_in(post)
+            unnamed = self._to.unnamed(key) if post.kind in self._to.idle_unmet else None
+            self._dedup.came_in(post, unnamed if unnamed not in self._met else None)
         queue = self._queues.queue("user", key)
         queue.add(post)
         self._queues.came_in(queue)
+
+    def _meet(self, call_id: int, kind: Kind, key: Key) -> None:
+        """A call by a key that the server may not have met: once it is delivered, it has.
+
+        By that key alone, it may find that a post before it did nothing, and must be said again before the next call
+        that needs it.
+        """
+        unnamed = self._to.unnamed(key) if kind not in self._to.idle_unmet else None
+        if unnamed is None or unnamed in self._met:
+            return
+        self._met.watch(call_id, unnamed)
+        if not isinstance(key, tuple):
+            self._dedup.came_too_early(unnamed)
 
     def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
         """Put what the server has to have before this call, in front of it: posts that no call stands for."""

@@ -108,6 +108,8 @@ def parcelvoy(
         posts={"alias": _ALIAS, "device": _DEVICES, "person": _IDENTIFY},
         once=frozenset({"alias", "person"}),
         prefaces=_prefaces,
+        unnamed=_unnamed,
+        idle_unmet=frozenset({"alias"}),
         pairs=pairs or Pairs(),
         not_a_pair=REFUSAL,
         call_of=call_of,
@@ -152,6 +154,12 @@ def _prefaces(kind: Kind, key: Key) -> Sequence[tuple[Kind, bytes]]:
     if kind == "device":
         needed.append(("person", encode_json({**ids, "data": {}}).encode()))
     return needed
+
+
+def _unnamed(key: Key) -> str | None:
+    """Give the anonymous id in a key. An alias of one whom the server has not met does nothing, for good (seen)."""
+    last = key if isinstance(key, str) else key[-1]
+    return last if last.startswith("a:") else None
 
 
 def _alias_body(ids: Mapping[str, str]) -> bytes:

@@ -287,10 +287,22 @@ def test_what_was_accepted_behind_joined_lanes_that_died_of_age_still_goes() -> 
     run.run(20.0)
     run.drain()
 
-    # An alias said again is as old as the last time it was said.
-    assert 7 == run.outbox.ledger.dead["expired"]
+    assert 8 == run.outbox.ledger.dead["expired"]
     assert [9] == order(run)
-    assert ["delivered", "merged"] == [receipt.status for receipt in run.receipts[-2:]]
+    assert ["delivered", "delivered"] == [receipt.status for receipt in run.receipts[-2:]]
+
+
+def test_an_alias_that_is_said_again_is_as_old_as_the_last_time_it_was_said() -> None:
+    run = hasty(max_age=100.0)
+    run.server.trouble = 1.0
+    run.server.chance.choice = lambda kinds: 500  # type: ignore[method-assign]
+    run.put(Alias("a0", "e0"))
+    run.run(95.0)
+    run.put(Alias("a0", "e0"))
+    run.run(20.0)
+    run.drain()
+
+    assert ["delivered", "merged"] == [receipt.status for receipt in run.receipts]
 
 
 def test_room_is_made_by_giving_up_the_oldest_call_of_joined_lanes_first() -> None:
