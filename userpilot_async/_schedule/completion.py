@@ -160,7 +160,7 @@ class Completion:
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
-        given_up = 0
+        given_up, waiting = 0, list[KeyQueue]()
         while given_up < at_most:
             queue = self._queues.expiry.oldest()
             if queue is None or queue.head_time > accepted_until:
@@ -172,30 +172,38 @@ class Completion:
             ):
                 self._queues.expiry.set_aside(queue)  # it is watched again when its head comes back
                 continue
+            known = queue.head_time
             if self._give_up(queue, outcome):
                 given_up += 1
                 self._queues.head_left(queue)
+            elif queue.head_time <= known:  # it is for a call of another queue, which is as old
+                self._queues.expiry.set_aside(queue)
+                waiting.append(queue)
+        for queue in waiting:
+            self._queues.expiry.watch(queue)
         return given_up
 
     def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
-        """Give up the first call, not the posts in front that no call stands for: those behind it need them, too.
+        """Give up the first call, not the posts in front of it that others need, here or in a queue that waits.
 
-        They are as old as the first call is: false if that is younger than was thought, and is not given up.
+        Posts that no call stands for are as old as the first call that needs them: false if that is younger than was
+        thought, or in another queue, and nothing is given up.
         """
-        needed: list[Post] = []
-        while isinstance(head := queue.calls[0], Post) and not head.ids and len(queue.calls) > 1:
-            needed.append(head)
-            queue.take_head()
-        is_oldest = not needed or queue.head_time <= needed[0].accepted_at
+        prefaces = queue.lift_prefaces()
+        is_oldest = bool(queue.calls) and (not prefaces or queue.head_time <= prefaces[0].accepted_at)
         if is_oldest:
+            head = queue.calls[0]
+            if isinstance(head, Post) and head.needed:
+                self._settled.given_up(head, outcome)
+                prefaces.append(head)
+                queue.take_head()
+            else:
+                self.head(queue, outcome)
+        is_needed = queue.needed_from > -math.inf
+        queue.lower_prefaces(prefaces)
+        while not is_needed and queue.calls:
             self.head(queue, outcome)
-        is_last = not queue.calls
-        for post in reversed(needed):
-            post.accepted_at = post.accepted_at if is_last else queue.head_time
-            queue.put_head(post)
-        while is_last and queue.calls:
-            self.head(queue, outcome)
-        return is_oldest
+        return is_oldest or not is_needed
 
     def abandon(self, outcome: Outcome, slots: Sequence[JobSlot]) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""

@@ -103,7 +103,7 @@ class Intake:
             if self._is_known(post):
                 return
             unnamed = self._to.unnamed(key) if post.kind in self._to.idle_unmet else None
-            self._dedup.came_in(post, unnamed if unnamed not in self._met else None)
+            self._dedup.came_in(post, unnamed if unnamed is not None and unnamed not in self._met else None)
         queue = self._queues.queue("user", key)
         queue.add(post)
         self._queues.came_in(queue)
@@ -124,13 +124,18 @@ class Intake:
     def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
         """Put what the server has to have before this call, in front of it: posts that no call stands for."""
         for preface, body in self._to.prefaces(kind, key) if self._to.prefaces is not None else ():
-            if self._dedup.waiting(body) is None and not self._dedup.was_delivered(body):
-                self._add_post(Post(preface, [], accepted_at, body), key)
+            before = self._dedup.waiting(body)
+            if before is not None:
+                before.needed = True
+            elif not self._dedup.was_delivered(body):
+                self._add_post(Post(preface, [], accepted_at, body, needed=True), key)
 
     def _is_known(self, post: Post) -> bool:
         """The same has been said before: the call has the outcome of the one that said it."""
         before = self._dedup.waiting(post.body)
-        if before is not None and not before.ids:  # a preface, which now stands for a call
+        if before is not None:
+            before.lost = before.lost or post.lost
+        if before is not None and before.is_preface:  # which now stands for a call
             before.ids, before.accepted_at = post.ids, post.accepted_at
             return True
         if before is not None:

@@ -20,28 +20,15 @@ Only the methods of `KeyQueue` write to it. What stands beside the calls is ``No
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import attrs
 
-from .._calls.payload import Kind, WaitingEvent, event_accepted_at, event_id
+from .._calls.payload import WaitingEvent, event_accepted_at, event_id
 from .._calls.rows import Row, RowState
+from .post import Post as Post
 from .queue_state import LATE, UNDER_WAY, FileClaim, Lateness, QueueState, Retry
-
-
-@attrs.define(eq=False, slots=True)
-class Post:
-    """A call that goes alone, as it is: nothing merges into it, and nothing overtakes it."""
-
-    kind: Kind
-    ids: list[int]
-    """The first one carries it in the account; others said the same again, where once is enough. None: no call said it,
-    but one that comes behind needs it.
-    """
-    accepted_at: float
-    body: bytes
-    lost: bool = False
-    """An answer to it got lost: the server may have it."""
 
 
 QueuedCall = WaitingEvent | Row | Post
@@ -372,3 +359,25 @@ class KeyQueue:
     def put_head(self, call: QueuedCall) -> None:
         """Put back what `take_head` has taken."""
         self.calls.insert(0, call)
+
+    def lift_prefaces(self) -> list[Post]:
+        """Take out the posts in front that no call stands for; `lower_prefaces` puts them back."""
+        lifted: list[Post] = []
+        while self.calls and isinstance(head := self.calls[0], Post) and head.is_preface:
+            lifted.append(head)
+            del self.calls[0]
+        return lifted
+
+    def lower_prefaces(self, lifted: list[Post]) -> None:
+        """Put posts in front, where a call needs them: each is as old as that."""
+        for post in lifted:
+            post.accepted_at = max(post.accepted_at, self.needed_from)
+        self.calls[:0] = lifted
+
+    @property
+    def needed_from(self) -> float:
+        """When the first call here was accepted, or in the next queue that waits for this one; -inf: there is none."""
+        if self.calls:
+            return self.head_time
+        follower = self.alias.follower if self.alias is not None else None
+        return follower.needed_from if follower is not None else -math.inf

@@ -30,7 +30,7 @@ class MetKeys:
             self._awaited.add(key)
 
     def ended(self, ids: Iterable[int], *, delivered: bool) -> None:
-        """These calls have their outcome."""
+        """Hear what became of these calls."""
         for call_id in ids:
             key = self._watched.pop(call_id, None)
             if key is None:

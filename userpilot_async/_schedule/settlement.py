@@ -89,6 +89,11 @@ class Settlements:
         """An event has its outcome before it came into a queue."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
 
+    def given_up(self, post: Post, outcome: Outcome) -> None:
+        """The calls that a post stands for have this outcome, and it stays: others need it."""
+        ids, post.ids = post.ids, []
+        self.done.append(Settlement(ids[:1], ids[1:], outcome, len(post.body), attrs.evolve(post, ids=ids)))
+
     def refused(self, call_id: int, call: Event | Row | Post, size: int, outcome: Outcome, words: Words) -> None:
         """A call of so many bytes has its outcome before it came into a queue, and ``words`` say why."""
         self.done.append(Settlement((call_id,), (), outcome, size, call, words))

@@ -137,7 +137,8 @@ class ParcelvoyClient(DeliveryClient):
         """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
 
         ``anonymous_id`` is from before you knew the person, ``external_id`` the id in your system. The server does this
-        once: the same alias again is not sent, and shares the first one's outcome.
+        once: the same alias again is not sent, and shares the first one's outcome; unless the server may have met the
+        anonymous id only after that, for then it has done nothing.
         """
         return await self._hand_in(self._made, Alias, locals())
 

@@ -178,7 +178,7 @@ def test_a_call_with_both_ids_finds_them_on_one_person(run: ParcelvoySimulation,
 
 
 def one_after_the_other(made: Timed) -> list[Said]:
-    """The calls with what has to be said before them. An alias again is no harm, and an earlier one may have been lost."""
+    """The calls with what has to be said before them. An alias again does no harm, and the one before may be lost."""
     said: list[Said] = []
     for call, _ in made:
         body, ids = wire_body(call), {name: value for name, value in wire_body(call).items() if name in IDS}
