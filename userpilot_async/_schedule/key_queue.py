@@ -30,7 +30,6 @@ from .._calls.rows import Row, RowState
 from .post import Post as Post
 from .queue_state import LATE, UNDER_WAY, FileClaim, Lateness, QueueState, Retry
 
-
 QueuedCall = WaitingEvent | Row | Post
 
 

@@ -313,7 +313,7 @@ def test_room_is_made_by_giving_up_the_oldest_call_of_joined_lanes_first() -> No
         run.carry_on()
         given_up.append([receipt.id for receipt in run.receipts if receipt.status == "dropped"])
 
-    # The identify before the first device goes last, and costs no call: another queue waits, which might have needed it.
+    # The identify before the first device goes last, and costs no call: another queue waits that might have needed it.
     assert [0, 1, 2, 3, 4, 5, 6, 7, 8] == sorted({0, *map(len, given_up)})
     assert 9 == len(given_up)
     assert [0] == given_up[0]
