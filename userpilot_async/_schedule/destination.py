@@ -175,6 +175,8 @@ class Destination:
     """The key in a call's key that may be given to a person by a post, if there is one: see `idle_unmet`."""
     idle_unmet: frozenset[Kind] = frozenset()
     """Posts, each taken once, that do nothing, for good, before the server has met their `unnamed` key."""
+    pauses: Mapping[Kind, float] = attrs.field(factory=dict)
+    """Posts before and after which nothing else of the same person goes for so many seconds; of others, it goes on."""
     pairs: Pairs | None = None
     """Where a further key of a call belongs to the first one for good; a call that says otherwise is not sent."""
     not_a_pair: str = ""

@@ -20,7 +20,7 @@ from .._errors.foreign import is_a
 from .._errors.tree import ConfigurationError, InvalidCall
 from .._protocol.verdict import TIMEOUT, Meaning, Verdict
 from .._schedule.destination import Destination, Endpoint, Events, LostCall, as_array
-from .._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
+from .._settings import DeliverySettings, WhenFull, count, duration, whole_number  # noqa: F401
 from ._calls import MAX_TEXT, Alias, Call, Data, Device, Identify, Track, missing_id, with_clear
 from ._data import checked_data, encoded_data
 from ._pairs import REFUSAL, Pairs
@@ -60,6 +60,11 @@ class ParcelvoySettings(DeliverySettings):
     occurred_at_key: str | None = attrs.field(default=None, validator=_name_in_data)
     """The server dates events on their arrival, and ignores when they happened. With a name here, `track` also writes
     ``occurred_at`` into ``data`` under it, as ISO 8601 in UTC, unless the name is taken there.
+    """
+
+    settle_pause: float = duration(0.0)
+    """Before and after each alias, nothing else of the same person goes for so many seconds; others go on. The server
+    answers a call when it has queued it, and works on ten at once: without a pause, one may overtake the other there.
     """
 
 
@@ -110,6 +115,7 @@ def parcelvoy(
         prefaces=_prefaces,
         unnamed=_unnamed,
         idle_unmet=frozenset({"alias"}),
+        pauses={"alias": settings.settle_pause} if settings.settle_pause else {},
         pairs=pairs or Pairs(),
         not_a_pair=REFUSAL,
         call_of=call_of,

@@ -77,6 +77,8 @@ class ParcelvoyServer(FaultyServer):
     """An alias can be made once, as the documentation says; a real server takes it again."""
     requests: list[Sent] = attrs.field(factory=list)
     applied: list[Applied] = attrs.field(factory=list)
+    applied_by_request: list[list[Applied]] = attrs.field(factory=list)
+    """The same, in the requests that were answered 204, or would have been."""
     aliases: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     """How often each was asked for, and understood."""
     lost_aliases: Counter[tuple[str, str]] = attrs.field(factory=Counter)
@@ -98,8 +100,11 @@ class ParcelvoyServer(FaultyServer):
     def apply(self, work: Request, now: float) -> tuple[int, Any]:
         """Whole or not at all."""
         body = json.loads(work.body)
+        before = len(self.applied)
         status = self._events(body) if work.endpoint.name == "events" else self._call(work.endpoint.name, body)
         self.requests[-1] = attrs.evolve(self.requests[-1], status=status)
+        if status == 204:
+            self.applied_by_request.append(self.applied[before:])
         return status, None
 
     def _events(self, array: list[dict[str, Any]]) -> int:
