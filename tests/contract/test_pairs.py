@@ -22,7 +22,8 @@ from userpilot_async._outbox.admin import Subject
 from userpilot_async._outbox.owner import Claim
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async.redis import _access
-from userpilot_async.sqlite import _tables
+from userpilot_async.sqlite import _salvage, _tables
+from userpilot_async.sqlite._tables import DAMAGED
 
 Process = InlineOutbox | InlineRedisOutbox
 NewProcess = Callable[..., Process]
@@ -199,3 +200,22 @@ def test_what_another_program_has_put_among_pairs_is_passed_over(process: NewPro
     put(outbox, ("e:bob", "a:3"))
 
     assert [("a:1", "e:ann"), ("a:3", "e:bob")] == heard_by(process)
+
+
+def test_pairs_are_among_what_is_saved_of_a_damaged_file(tmp_path: Path) -> None:
+    outbox = InlineOutbox(tmp_path / "events.db", durability="process")
+    open_now(outbox, new_client().opening())
+    put(outbox, ANN, ANN_AGAIN)
+    at_once(outbox.aclose())
+    with closing(sqlite3.connect(outbox.path)) as db, db:
+        db.execute("INSERT INTO pairs (said) VALUES ('damaged')")
+    _salvage.replace(outbox.path, _salvage.GivenIds(0, 0), DAMAGED)
+    client = new_client()
+    again = InlineOutbox(outbox.path, durability="process")
+    open_now(again, client.opening())
+    kept = again.store.file.db.execute("SELECT count(*) FROM pairs").fetchone()[0]
+    put(again, BOB)
+    at_once(again.aclose())
+
+    assert [("a:1", "e:ann"), ("a:2", "e:ann"), ("a:1", "e:bob")] == client.pairs
+    assert 2 == kept
