@@ -52,7 +52,7 @@ class Intake:
     def add(self, ticket: Ticket, was_sent: bool) -> None:
         """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
         call_id, accepted_at, kind, key, payload = ticket
-        if self._to.pairs is not None and not self._to.pairs.settle(key):
+        if isinstance(key, tuple) and self._to.pairs is not None and not self._to.pairs.settle(key):
             self._refuse(ticket)
             return
         if self._to.prefaces is not None:
