@@ -80,7 +80,7 @@ OnDead = Callable[[DeadCall], Awaitable[None] | None]
 
 
 # Considered, for identifies of many people at once: POST /api/client/segment, an array of up to 1,000. It keeps what is
-# said as ``data``, email and phone too; an ``email`` in somebody's ``data`` becomes their address; and an identify without
+# said as ``data``, email and phone too; an ``email`` in one's ``data`` becomes the address; and an identify without
 # ``context`` fails it in mid-array (github.com/parcelvoy/platform, SegmentController.ts, v2.3.3, read 2026-11).
 _IDENTIFY = Endpoint("identify", "/api/client/identify", "requests")
 _ALIAS = Endpoint("alias", "/api/client/alias", "requests")
