@@ -11,8 +11,9 @@ from .._calls.outcome import DELETED, DELIVERED, NO_WORDS, Outcome, Words
 from .._calls.payload import Event, WaitingEvent, body_of, event_id, waiting_body
 from .._calls.rows import Row, RowState
 from .destination import Call, Destination
-from .key_queue import KeyQueue, QueuedCall
+from .key_queue import KeyQueue
 from .posts import Post
+from .queue_view import QueuedCall
 
 MARKED = 1_000  # calls marked at once
 
@@ -93,6 +94,15 @@ class Settlements:
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
         """An event has its outcome before it came into a queue."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+
+    def given_up(self, post: Post, outcome: Outcome) -> None:
+        """The calls that a post stands for have this outcome, and it stays: others need it."""
+        ids, post.ids = post.ids, []
+        self.done.append(Settlement(ids[:1], ids[1:], outcome, len(post.body), attrs.evolve(post, ids=ids)))
+
+    def refused(self, call_id: int, call: Event | Row | Post, size: int, outcome: Outcome, words: Words) -> None:
+        """A call of so many bytes has its outcome before it came into a queue, and ``words`` say why."""
+        self.done.append(Settlement((call_id,), (), outcome, size, call, words))
 
     def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
         """The events that went in a file together with a row have their outcome; the first ones, if there are many."""
