@@ -55,6 +55,7 @@ class DeletionJob:
         self._pages = new_pages()
         self._seen: list[Job] = []
         self._before: set[str] | None = None
+        self._there_before: set[str] = set()
         self._watched: set[str] = set()
         self._misses = self._looks = 0
         self._due = -math.inf
@@ -99,14 +100,15 @@ class DeletionJob:
         deletions = [job for job in seen if _deletes(job)]
         if self.state is DeletionState.BEFORE:
             self._before = {job.job_id for job in deletions if job.status.final}
+            self._there_before = {job.job_id for job in deletions}
             self.state = DeletionState.SUBMITTING
             return
         ours = [job for job in deletions if self._is_ours(job)]
         self._watched |= {job.job_id for job in ours}
         if any(job.status is JobStatus.FAILED for job in ours):
             self._over("failed")
-        elif all(job.status.final for job in ours) and (ours or self._watched or self._looks >= LOOKS):
-            self._over("completed")
+        elif all(job.status.final for job in ours) and (self._watched - self._there_before or self._looks >= LOOKS):
+            self._over("completed")  # not by an earlier one's end alone: ours may be about to be listed
         else:
             self._look_again(now)
 

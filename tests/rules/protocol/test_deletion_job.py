@@ -62,6 +62,22 @@ def test_a_job_of_an_earlier_try_that_runs_on_is_waited_for_too() -> None:
     assert life.look(listed(("new", "completed"), ("earlier", "completed"))) == "completed"
 
 
+def test_the_end_of_an_earlier_try_is_not_that_of_a_job_which_is_about_to_be_listed() -> None:
+    life = Life(listed(("earlier", "processing")))
+
+    assert life.look(listed(("earlier", "completed"))) is None
+    assert life.look(listed(("new", "processing"), ("earlier", "completed"))) is None
+    assert life.look(listed(("new", "completed"), ("earlier", "completed"))) == "completed"
+
+
+def test_an_earlier_job_that_carries_out_both_is_enough_after_some_looks() -> None:
+    life = Life(listed(("earlier", "processing")))
+
+    ends = [life.look(listed(("earlier", "completed"))) for _ in range(LOOKS)]
+
+    assert ends == [None] * (LOOKS - 1) + ["completed"]
+
+
 def test_one_that_failed_before_is_nobodys_and_one_that_fails_now_is_ours() -> None:
     life = Life(listed(("old", "failed")))
 
