@@ -5,8 +5,9 @@
 The server answers a deletion with a message, not with a job, and a deletion has no filename that it could be found by.
 Source: docs.userpilot.com, "Delete Users and Companies", read 2026-10. So the job list is read before and after: a job
 that deletes, and had not ended before, is ours, or that of an earlier try whose answer got lost: it would delete what
-comes later. Another program's is waited for, too, and if it fails, ours goes again, which does no harm. A server that
-never lists such a job is believed after three looks.
+comes later. Another program's is waited for, too, and if it fails, ours goes again, which does no harm. One that never
+ends is waited for once, and not again by the deletions after it. A server that never lists such a job is believed after
+three looks.
 
 `DeletionJob` is pure: it is handed ``now`` and verdicts.
 """
@@ -14,7 +15,7 @@ never lists such a job is believed after three looks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 from typing import Literal
 
@@ -43,13 +44,16 @@ End = Literal["completed", "failed", "overdue"]
 class DeletionJob:
     """A deletion: make the step that `next` names, and hand `listed` or `taken` the answer, until there is an `end`.
 
-    ``new_pages`` begins a walk through the job list; a job is believed in for ``timeout`` seconds.
+    ``new_pages`` begins a walk through the job list; a job is believed in for ``timeout`` seconds, and those named
+    ``hung`` not at all: an earlier deletion has waited for them for so long.
     """
 
-    def __init__(self, new_pages: Callable[[], Pages], timeout: float) -> None:
+    def __init__(self, new_pages: Callable[[], Pages], timeout: float, hung: Collection[str] = ()) -> None:
         self.state = DeletionState.BEFORE
         self.end: End | None = None
         """What became of it, once it is over."""
+        self.hung = set(hung)
+        """Jobs that are not believed in; those that ours was, or had to wait for, are if it is ``overdue``."""
         self._new_pages = new_pages
         self._timeout = timeout
         self._pages = new_pages()
@@ -57,6 +61,7 @@ class DeletionJob:
         self._before: set[str] | None = None
         self._there_before: set[str] = set()
         self._watched: set[str] = set()
+        self._running: set[str] = set()
         self._misses = self._looks = 0
         self._due = -math.inf
         self._begun_at = math.inf
@@ -93,11 +98,12 @@ class DeletionJob:
             elif self._misses >= MISSES or verdict.status in (404, 405):
                 self._unreadable(now)
         if now >= self._begun_at + self._timeout and self.end is None:
+            self.hung |= self._running
             self._over("overdue")
 
     def _read_whole(self, now: float) -> None:
         seen, self._seen, self._pages = self._seen, [], self._new_pages()
-        deletions = [job for job in seen if _deletes(job)]
+        deletions = [job for job in seen if _deletes(job) and job.job_id not in self.hung]
         if self.state is DeletionState.BEFORE:
             self._before = {job.job_id for job in deletions if job.status.final}
             self._there_before = {job.job_id for job in deletions}
@@ -105,6 +111,7 @@ class DeletionJob:
             return
         ours = [job for job in deletions if self._is_ours(job)]
         self._watched |= {job.job_id for job in ours}
+        self._running = {job.job_id for job in ours if not job.status.final}
         if any(job.status is JobStatus.FAILED for job in ours):
             self._over("failed")
         elif all(job.status.final for job in ours) and (self._watched - self._there_before or self._looks >= LOOKS):

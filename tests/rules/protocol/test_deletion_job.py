@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ def listed(*jobs: tuple[str, str], kind: str = "delete_users") -> Verdict:
 class Life:
     """A deletion, and the clock that it is told."""
 
-    def __init__(self, before: Verdict | None = None) -> None:
-        self.job = DeletionJob(Pages, TIMEOUT)
+    def __init__(self, before: Verdict | None = None, hung: Collection[str] = ()) -> None:
+        self.job = DeletionJob(Pages, TIMEOUT, hung)
         self.now = 0.0
         if before is not None:
             self.look(before)
@@ -76,6 +77,18 @@ def test_an_earlier_job_that_carries_out_both_is_enough_after_some_looks() -> No
     ends = [life.look(listed(("earlier", "completed"))) for _ in range(LOOKS)]
 
     assert ends == [None] * (LOOKS - 1) + ["completed"]
+
+
+def test_a_job_that_never_ends_is_waited_for_once() -> None:
+    life = Life(listed(("theirs", "processing")))
+    end = None
+    while end is None:
+        end = life.look(listed(("ours", "completed"), ("theirs", "processing")))
+
+    again = Life(listed(("ours", "completed"), ("theirs", "processing")), hung=life.job.hung)
+
+    assert (end, life.job.hung) == ("overdue", {"theirs"})
+    assert again.look(listed(("new", "completed"), ("ours", "completed"), ("theirs", "processing"))) == "completed"
 
 
 def test_one_that_failed_before_is_nobodys_and_one_that_fails_now_is_ours() -> None:

@@ -80,6 +80,24 @@ def test_a_sender_that_dies_leaves_its_deletions_to_the_next_one(
         run.end()
 
 
+def test_what_a_dropped_identify_says_of_a_company_survives_the_death_of_the_sender(tmp_path: Path) -> None:
+    """No other call stands for it: the identify waits in the outbox until the company has it, and says only that."""
+    run = Heirs(tmp_path, 1)
+    try:
+        run.put(Identify("u1", {"email": "ann@example.com"}, {"id": "acme", "size": 2}))
+        run.put(DeleteUser("u1"))
+        run.run(0.0)
+        run.take_over()
+        run.drain()
+
+        assert run.server.companies == {"acme": {"size": 2}}
+        assert run.server.users == {}
+        assert run.outbox.ledger.dropped == {"deleted": 1}
+        run.check()
+    finally:
+        run.end()
+
+
 def test_what_waits_of_a_deleted_user_is_dropped_and_never_sent() -> None:
     run = Simulation(1)
     run.put(Identify("u1", {"email": "ann@example.com"}))

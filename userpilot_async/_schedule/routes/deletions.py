@@ -36,6 +36,8 @@ class DeletionRoute:
         """Of the keys that the job is about."""
         self._batch: list[KeyQueue] = []
         self._is_asking = False
+        self._hung: set[str] = set()
+        """Jobs of the server that have not ended in all the time that a job is believed in."""
 
     def next(self, now: float) -> Request | float:
         """The next step of a deletion, or when to ask again; begins one if any wait."""
@@ -70,7 +72,8 @@ class DeletionRoute:
             first = next(iter(waiting.values()))
             ripe = self._context.urgency.ripe_at(first.accepted_at, now)
             if ripe <= now:
-                self._job, self._kind = DeletionJob(self._new_pages, self._to.job_timeout), kind
+                self._job = DeletionJob(self._new_pages, self._to.job_timeout, self._hung)
+                self._kind = kind
                 return now
             earliest = min(earliest, ripe)
         return earliest
@@ -123,6 +126,7 @@ class DeletionRoute:
         if job.end is None:
             return
         batch, self._batch, self._job = self._batch, [], None
+        self._hung = job.hung
         self._context.completion.deleting(batch, False)
         if job.end == "completed":
             self._settle(batch, DELIVERED, verdict)
