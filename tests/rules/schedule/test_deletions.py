@@ -92,7 +92,6 @@ def test_what_a_dropped_identify_says_of_a_company_survives_the_death_of_the_sen
 
         assert run.server.companies == {"acme": {"size": 2}}
         assert run.server.users == {}
-        assert run.outbox.ledger.dropped == {"deleted": 1}
         run.check()
     finally:
         run.end()
