@@ -294,7 +294,7 @@ class Books:
                 self.parts[text] = call_id
         forgotten = 0
         for status, label, carriers, merged, detail in notes["settled"]:
-            keep = None if status == "delivered" else self._burying(status, label, detail)
+            keep = None if status == "delivered" or label == "deleted" else self._burying(status, label, detail)
             of_carriers, of_merged = self._erase(carriers, keep), self._erase(merged, keep)
             self._conclude(said, status, label, of_carriers, of_merged)
             if keep is not None:

@@ -37,7 +37,7 @@ from userpilot_async.redis._notes import SenderNotes  # noqa: E402
 LONG = 600_000  # ms: a lease that does not end by itself here
 HUGE = 40 * 1024 * 1024  # bytes, as a call is said to have: two of them are more than is kept of the lost
 BUDGETS = ("track", "identify")
-REASONS = ("rejected", "too_old")
+REASONS = ("rejected", "too_old", "deleted")
 _names = count()
 
 

@@ -6,8 +6,8 @@ The server answers a deletion with a message, not with a job, and a deletion has
 It carries deletions out once a day, at 2:00 UTC, and takes one request every two seconds. Source: docs.userpilot.com,
 "Delete Users and Companies", read 2026-11. So the job list is read before and after. The first new jobs that delete are
 ours, or another program's, which does no harm. Those that had not ended before are waited for, too: they may be of an
-earlier try whose answer got lost, and would delete what comes later. A server that never lists such a job is believed
-after three looks.
+earlier try whose answer got lost, and would delete what comes later. One that never ends is waited for once, and not
+again by the deletions after it. A server that never lists such a job is believed after three looks.
 
 `DeletionJob` and `ListWalk` are pure: they are handed ``now`` and verdicts. One walk through the list serves all
 deletions that are under way.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import Literal
 
@@ -88,16 +88,20 @@ End = Literal["completed", "failed", "overdue"]
 class DeletionJob:
     """A deletion: hand `looked` what each walk through the list has shown, until there is an `end`.
 
-    Its job is believed in for ``timeout`` seconds.
+    Its job is believed in for ``timeout`` seconds, and those named ``hung`` not at all: an earlier deletion has waited
+    for them for so long.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, hung: Collection[str] = ()) -> None:
         self.state = DeletionState.BEFORE
         self.end: End | None = None
         """What became of it, once it is over."""
         self.due = -math.inf
         """When the list is to be looked at."""
+        self.waits_for: set[str] = set()
+        """Jobs in the list that have to end first."""
         self._timeout = timeout
+        self._hung = hung
         self._known: set[str] | None = None
         self._open: set[str] = set()
         self._ours: set[str] = set()
@@ -118,12 +122,12 @@ class DeletionJob:
             self.state = DeletionState.SUBMITTING
             if deletions != "unreadable":
                 self._known = {job.job_id for job in deletions}
-                self._open = {job.job_id for job in deletions if not job.status.final}
+                self._open = {job.job_id for job in deletions if not job.status.final}.difference(self._hung)
         elif self.state is DeletionState.RUNNING and now >= self._soonest:
             self._take_in(() if deletions == "unreadable" else deletions, now)
 
     def _take_in(self, deletions: Sequence[Job], now: float) -> None:
-        seen = {job.job_id: job.status for job in deletions}
+        seen = {job.job_id: job.status for job in deletions if job.job_id not in self._hung}
         if not self._ours and self._known is not None:
             self._ours = seen.keys() - self._known
         elif not self._ours:
@@ -131,11 +135,10 @@ class DeletionJob:
         self._missing.update((self._open | self._ours) - seen.keys())
         gone = {job_id for job_id, times in self._missing.items() if times >= LOOKS}
         waited_for = (self._open | self._ours) - gone
+        self.waits_for = {job_id for job_id in waited_for & seen.keys() if not seen[job_id].final}
         if any(seen.get(job_id) is JobStatus.FAILED for job_id in self._ours):
             self._over("failed")
-        elif all(job_id in seen and seen[job_id].final for job_id in waited_for) and (
-            self._ours or self._looks >= LOOKS
-        ):
+        elif not self.waits_for and waited_for <= seen.keys() and (self._ours or self._looks >= LOOKS):
             self._over("completed")
         elif now >= self._begun_at + self._timeout:
             self._over("overdue")

@@ -52,6 +52,8 @@ class Completion:
 
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
         """The head of this queue has its outcome; ``words`` are what the server said of it."""
+        if isinstance(queue.calls[0], Deletion):
+            self._forget_person(queue)  # again: what was on its way has been remembered meanwhile
         self._leaves(queue.calls[0], outcome)
         self._settled.head(queue, outcome, words)
 
@@ -163,6 +165,9 @@ class Completion:
     def erase(self, queue: KeyQueue, deletion: Deletion) -> None:
         """A deletion has come into this queue: what waits before it is dropped, a little with each `do_chores`."""
         self._erasing.append((queue, deletion))
+        self._forget_person(queue)
+
+    def _forget_person(self, queue: KeyQueue) -> None:
         if self.known is not None and queue.kind == "user":
             self.known.forget(queue.key)
 

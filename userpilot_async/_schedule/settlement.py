@@ -82,8 +82,8 @@ class Settlements:
         if isinstance(head, Row):
             head.state, head.words = RowState.ANSWERED, words
             self._part(head, outcome)
-            if not head.settled and outcome.status == "delivered":
-                self.done.append(Settlement((), (), outcome, 0, head, riders=list(head.ids)))
+            if not head.settled:  # its own part is done with, also for the next sender: only its companies are left
+                self.done.append(Settlement((), (), DELIVERED, 0, head, riders=list(head.ids)))
         elif isinstance(head, Post):
             size = len(head.body) if head.ids else 0
             self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, size, head, words))
@@ -156,14 +156,16 @@ class Settlements:
     def _part(self, row: Row, outcome: Outcome) -> None:
         """A part of a row is answered: itself, or a company's properties that came with it.
 
-        A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is.
+        A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is. One
+        that a deletion drops stays until its companies have what it says of them: no other call stands for that.
         """
         if row.settled:
             return
         if row.outcome is None or row.outcome.is_delivered:
             row.outcome = outcome
         row.open_parts -= 1
-        if not row.open_parts or (row.state is RowState.ANSWERED and not row.outcome.is_delivered):
+        is_lost = row.state is RowState.ANSWERED and not row.outcome.is_delivered and row.outcome is not DELETED
+        if not row.open_parts or is_lost:
             self.close(row)
 
     def marked(self, rows: Iterable[Row], submitted: bool) -> Iterator[int]:

@@ -119,6 +119,20 @@ def test_a_job_that_never_ends_is_given_up_after_its_time() -> None:
     assert life.now >= TIMEOUT
 
 
+def test_a_job_that_never_ends_is_not_waited_for_again() -> None:
+    life = Life(listed())
+    while life.look(listed(("stuck", "processing"))) is None:
+        pass
+    assert life.job.waits_for == {"stuck"}
+
+    later = Life()
+    later.job = DeletionJob(TIMEOUT, life.job.waits_for)
+    later.look(listed(("stuck", "processing")))
+    later.job.taken(later.now)
+
+    assert later.look(listed(("new", "completed"), ("stuck", "processing"))) == "completed"
+
+
 def test_the_first_pages_of_a_long_list_are_read_and_no_more() -> None:
     """The newest jobs come first: 1,000 older ones are not asked for at each look."""
     walk, deletions, pages = ListWalk(Pages), None, 0

@@ -51,6 +51,8 @@ class DeletionRoute:
         self._running: list[DeletionBatch] = []
         self._is_asking = False
         self._next_submit = -math.inf
+        self._hung: set[str] = set()
+        """Jobs of the server that have not ended in all the time that a job is believed in."""
 
     def next(self, now: float) -> Request | float:
         """The next request: a deletion, or a page of the job list; or when to ask again."""
@@ -79,7 +81,7 @@ class DeletionRoute:
             first = next(iter(waiting.values()))
             ripe = self._context.urgency.ripe_at(first.accepted_at, now)
             if ripe <= now:
-                self._next_batch = DeletionBatch(kind, DeletionJob(self._to.job_timeout))
+                self._next_batch = DeletionBatch(kind, DeletionJob(self._to.job_timeout, self._hung))
                 return now
             earliest = min(earliest, ripe)
         return earliest
@@ -146,6 +148,8 @@ class DeletionRoute:
         if batch.job.end == "completed":
             self._settle(batch.queues, DELIVERED, verdict)
             return
+        if batch.job.end == "overdue":
+            self._hung |= batch.job.waits_for
         if len(batch.queues) > 1:  # one of them may spoil it for the others
             for queue in batch.queues:
                 queue.refused(len(batch.queues) // 2)
