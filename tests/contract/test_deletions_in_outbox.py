@@ -13,6 +13,7 @@ from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, 
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.rules.schedule.simulation import Simulation
 from userpilot_async import DeleteUser, Identify, Receipt, Track
+from userpilot_async._outbox.admin import Subject
 from userpilot_async._userpilot.calls import deletion_body, track_body
 
 EMAIL = "ann@example.com"
@@ -178,3 +179,14 @@ def test_the_next_sender_goes_on_with_a_deletion_whose_job_had_not_ended(process
     assert [] == run.server.events
     assert (0, {"deleted": 1}) == (second.ledger.pending, second.ledger.dropped)
     assert {} == {name: rows for name, rows in held_by(second).items() if rows}
+
+
+def test_a_purge_leaves_a_deletion_that_waits(process: NewProcess) -> None:
+    """It asks the server for the same; what waits before it is erased."""
+    outbox = process()
+    put(outbox, Track("u1", "clicked", {"n": 1}))
+    put(outbox, DeleteUser("u1"))
+
+    erased = outbox.admin().purge(Subject("user", "u1"))
+
+    assert (1, 1) == (erased.waiting, outbox.admin().inspect().account.waiting)

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 from .._calls.pairs import unsealed_pair
 from .._calls.stored import UNREADABLE, Stored, runs
 from .._calls.values import encode_json
-from .._outbox.admin import OF_COMPANIES, PurgeReport, Subject, keys_in, names_company
+from .._outbox.admin import DELETIONS, OF_COMPANIES, PurgeReport, Subject, keys_in, names_company
 from ._codec import Entry, decoded, id_of
 from ._link import Answer
 from ._shapes import number
@@ -76,7 +76,11 @@ class Search:
 
     def _waiting(self, behind: str = "") -> None:
         """Calls in line, from behind this entry on."""
-        ids = [id_of(one[0]) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
+        ids = [
+            id_of(one[0])
+            for one in self._visit.entries("log", self._texts, behind=behind)
+            if self._is_meant(one, waits=True)
+        ]
         for some in at_once(ids):
             stretches = json.dumps(runs(some))
             self._report.waiting += number(self._visit.run("purge", "log", stretches)) if self._really else len(some)
@@ -100,13 +104,15 @@ class Search:
         for some in at_once(numbers) if self._really else ():
             self._visit.run("purge", "pairs", *some)
 
-    def _is_meant(self, entry: Entry) -> bool:
+    def _is_meant(self, entry: Entry, *, waits: bool = False) -> bool:
         call = entry[1].get(b"c", b"")
         try:
             stored, _ = decoded(call)
             known = set(keys_in(stored.key))
         except UNREADABLE:  # damaged: that the id stands there is enough
             return self._is_meant_by(call)
+        if waits and stored.kind in DELETIONS:
+            return False
         if (stored.kind in OF_COMPANIES) is not (self._whose.kind == "company"):
             self._report.unchanged += self._names(stored)
             return False

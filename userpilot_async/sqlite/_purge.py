@@ -11,7 +11,7 @@ from .._calls.payload import identify_in
 from .._calls.stored import UNREADABLE, Stored, unsealed
 from .._calls.values import encode_json, size_of
 from .._errors.tree import OutboxError
-from .._outbox.admin import OF_COMPANIES, PURGED, PurgeReport, Subject, keys_in, names_company
+from .._outbox.admin import DELETIONS, OF_COMPANIES, PURGED, PurgeReport, Subject, keys_in, names_company
 from ._file import File
 from ._sealed import checked
 from ._tables import conclude
@@ -59,11 +59,12 @@ class Search:
 
     def _rows(self, table: str) -> Iterator[tuple[int, set[str]]]:
         """Rows whose key has the id in it, with all ids in that key."""
-        kinds = ", ".join(f"'{kind}'" for kind in OF_COMPANIES)
-        chosen = "IN" if self._whose.kind == "company" else "NOT IN"
+        chosen = f"{'IN' if self._whose.kind == 'company' else 'NOT IN'} {OF_COMPANIES}"
+        if table == "calls":
+            chosen += f" AND kind NOT IN {DELETIONS}"
         found = " OR ".join("instr(key, ?)" for _ in self._texts)
         for call_id, key in self._db.execute(
-            f"SELECT id, key FROM {table} WHERE kind {chosen} ({kinds}) AND ({found}) ORDER BY id", self._texts
+            f"SELECT id, key FROM {table} WHERE kind {chosen} AND ({found}) ORDER BY id", self._texts
         ):
             try:
                 known = keys_in(key)
