@@ -18,7 +18,8 @@ def test_check_tells_key_clock_and_budget(run: Run) -> None:
     assert result.returncode == Exit.FINE
     assert finding["key"] == "accepted"
     assert 2.0 >= abs(finding["clock_skew"])
-    assert (600, 600) == (finding["budget"]["limit"], finding["budget"]["remaining"])  # a look at the jobs is not counted
+    # A look at the jobs, which is how the check asks, is not counted.
+    assert (600, 600) == (finding["budget"]["limit"], finding["budget"]["remaining"])
 
 
 def test_check_never_shows_the_key(run_apart: Run) -> None:
