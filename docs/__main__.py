@@ -73,6 +73,14 @@ def pages() -> dict[str, pdoc.doc.Module]:
     return found | {name: pdoc.doc.Module(importlib.import_module(name)) for name in REFERENCE}
 
 
+def of_text(html: str) -> str:
+    """The page of a text, which is no module: without a module's name above the text's own title."""
+    heading = re.search(r'<h1 id="[^"]+">(.+?)</h1>', html)
+    assert heading is not None
+    html = re.sub(r'<h1 class="modulename">.*?</h1>', "", html, count=1, flags=re.DOTALL)
+    return re.sub(r"<title>.*?</title>", f"<title>{heading[1]}</title>", html, count=1, flags=re.DOTALL)
+
+
 def write(directory: Path) -> None:
     """Write every page, and the index of the search."""
     pdoc.render.configure(
@@ -82,7 +90,8 @@ def write(directory: Path) -> None:
     for name, one in all_pages.items():
         file = directory / f"{name.replace('.', '/')}.html"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(pdoc.render.html_module(one, all_pages), encoding="utf-8")
+        html = pdoc.render.html_module(one, all_pages).replace("Module Index", "All pages")
+        file.write_text(html if name in REFERENCE else of_text(html), encoding="utf-8")
     (directory / "search.js").write_text(pdoc.render.search_index(all_pages), encoding="utf-8")
 
 

@@ -326,3 +326,14 @@ def test_supervisors_wait_for_longer_than_servers_and_clients_do() -> None:
 
 def test_contributing_begins_with_the_command_that_a_push_runs() -> None:
     assert all("pip install nox && nox" in page.text for page in (README, CONTRIBUTING))
+
+
+def test_the_changelog_is_kept_in_the_common_form() -> None:
+    """As keepachangelog.com has it: versions, the newest first, and below them kinds of changes."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    kinds = set(re.findall(r"^### (.+)$", text, re.MULTILINE))
+
+    assert "[Unreleased]" == versions[0]
+    assert all(re.fullmatch(r"\[[\d.]+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:])
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

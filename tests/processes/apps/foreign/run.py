@@ -19,6 +19,7 @@ COMMANDS = {
         *("-W", "error", "-m", "unittest"),
         *("suite_isolated", "suite_aiohttp_case", "suite_notebook", "suite_hooks"),
     ),
+    "frameworks": (*PYTEST, "suite_frameworks.py"),
     "pytest-asyncio": (*PYTEST, "suite_pytest_asyncio.py", "suite_guide.py"),
     "auto": (
         *(*PYTEST, "-o", "asyncio_mode=auto"),
