@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..guides import TOPICS, guide, near, summary
-from ._console import cell, echo
+from ._console import cell, echo, stdout
 from ._exits import NotPossible
 
 WIDEST = 100  # characters: longer lines of prose are hard to read
@@ -59,9 +59,9 @@ def docs(topic: str | None) -> None:
     Into a pipe or a file it goes as Markdown.
     """
     if topic is None:
-        show_topics(Console(highlight=False))
+        show_topics(stdout())
     elif topic in TOPICS:
-        show_guide(topic, Console(highlight=False))
+        show_guide(topic, stdout())
     else:
         raise NotPossible(no_such_guide(topic))
 
@@ -113,7 +113,7 @@ def _as_list(headings: list[Text], rows: list[list[Text]]) -> Padding:
         table.add_row(row[0])
         for heading, text in zip(headings[1:], row[1:], strict=False):
             if text.plain not in ("", "–"):
-                table.add_row(Text(f"  {heading.plain}", style="not bold"), text)
+                table.add_row(cell(f"  {heading.plain}", "not bold"), text)
     return Padding(table, (1, 0))
 
 
