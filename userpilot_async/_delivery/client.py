@@ -116,20 +116,14 @@ class DeliveryClient(Startable):
         now = self._now = clock_here()
         self._log = RateLimitedLog(now)
         calendar = Calendar(clocks.read, now())
-        await self._outbox.open(
-            Opening(
-                max_calls=self.settings.max_queue_calls,
-                max_bytes=self.settings.max_queue_bytes,
-                destination=f"{self._destination.name} at {self._connection.base_url}",
-                fingerprint=self._connection.keys.fingerprint,
-                old_fingerprint=self._connection.keys.old_fingerprint,
-                now=now,
-                calendar=calendar,
-                tasks=tasks,
-                changed=weakly(self._outbox_changed),
-                failed=weakly(self._outbox_failed),
-            )
-        )
+        keys, settings = self._connection.keys, self.settings
+        opening = Opening(
+            max_calls=settings.max_queue_calls, max_bytes=settings.max_queue_bytes, now=now, calendar=calendar,
+            destination=f"{self._destination.name} at {self._connection.base_url}", tasks=tasks,
+            fingerprint=keys.fingerprint, old_fingerprint=keys.old_fingerprint, changed=weakly(self._outbox_changed),
+            failed=weakly(self._outbox_failed), learn_pairs=self._destination.learn_pairs,
+        )  # fmt: skip
+        await self._outbox.open(opening)
         if self._state is not DeliveryState.NEW:  # closed while the outbox was being opened
             await self._outbox.aclose()
             raise self._refusal()

@@ -190,6 +190,8 @@ class Shutdown:
             idle = sleeps and not self._schedule.in_flight and not self._outbox.stirs
             if idle and (self._sender.sleeps_until > deadline or self._sender.sleeps_until == math.inf):
                 return
+            if idle and deadline == math.inf and self._schedule.only_deletes:
+                return
 
     async def _wait_for_letters(self, deadline: float) -> None:
         """Wait until `on_dead` has all its letters; where no deadline ends that, log what is waited for."""

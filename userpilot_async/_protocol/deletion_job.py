@@ -1,20 +1,23 @@
 """The life of one deletion, from what the job list shows before it to the end of its job.
 
-    BEFORE ──listed──▶ SUBMITTING ──taken──▶ RUNNING ──listed──▶ OVER
+    BEFORE ──looked──▶ SUBMITTING ──taken──▶ RUNNING ──looked──▶ OVER
 
 The server answers a deletion with a message, not with a job, and a deletion has no filename that it could be found by.
-Source: docs.userpilot.com, "Delete Users and Companies", read 2026-10. So the job list is read before and after: a job
-that deletes, and had not ended before, is ours, or that of an earlier try whose answer got lost: it would delete what
-comes later. Another program's is waited for, too, and if it fails, ours goes again, which does no harm. A server that
-never lists such a job is believed after three looks.
+It carries deletions out once a day, at 2:00 UTC, and takes one request every two seconds. Source: docs.userpilot.com,
+"Delete Users and Companies", read 2026-11. So the job list is read before and after. The first new jobs that delete are
+ours, or another program's, which does no harm. Those that had not ended before are waited for, too: they may be of an
+earlier try whose answer got lost, and would delete what comes later. One that never ends is waited for once, and not
+again by the deletions after it. A server that never lists such a job is believed after three looks.
 
-`DeletionJob` is pure: it is handed ``now`` and verdicts.
+`DeletionJob` and `ListWalk` are pure: they are handed ``now`` and verdicts. One walk through the list serves all
+deletions that are under way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import Literal
 
@@ -23,9 +26,51 @@ from .jobs import LONGEST_PAUSE, SHORTEST_PAUSE, Job, JobStatus
 from .verdict import Meaning, Verdict
 
 MOST_PAGES = 5  # of the job list: a job that has just begun is among the newest
-LOOKS = 3  # at a list without the job, until it is believed that the server lists no deletions
+LONGEST_LOOK = 300.0  # seconds between two looks: the server works once a day
+SPACING = 2.0  # seconds between two requests that delete
+LOOKS = 3  # at a list without a job, until it is believed that the server lists it no more, or lists no deletions
 MISSES = 3  # in a row, of a list that the server answers with something else for
-WORDS = ("delet", "eras", "remov", "forg")  # one of which the type of such a job has in it; the types are undocumented
+WORDS = ("delet", "eras", "remov", "forg")  # one of which the type of such a job may have in it: it is undocumented
+OTHER_WORDS = ("bulk", "identif", "import", "export")  # which the types of others have in them
+
+
+class ListWalk:
+    """The way through the newest pages of the job list: ask for `query`, and hand `listed` the answer."""
+
+    def __init__(self, new_pages: Callable[[], Pages]) -> None:
+        self._new_pages = new_pages
+        self._pages = new_pages()
+        self._seen: list[Job] = []
+        self._misses = 0
+
+    @property
+    def query(self) -> str:
+        """The query of the page that is read next."""
+        return self._pages.query
+
+    def listed(self, verdict: Verdict) -> Literal["unreadable"] | Sequence[Job] | None:
+        """Take in a page: the deletions on all pages, if it was the last; ``None``: ask on.
+
+        A list that the server answers with something else for is ``unreadable``; one that cannot be had at present is
+        asked for again.
+        """
+        if verdict.meaning is Meaning.ACCEPTED:
+            self._misses = 0
+            self._seen += self._pages.take_in(verdict.body, verdict.next_page)
+            return self._begin_anew() if self._pages.over or self._pages.read >= MOST_PAGES else None
+        if not verdict.foreign and verdict.meaning not in (Meaning.INVALID, Meaning.MISCONFIGURED):
+            return None
+        if self._seen:  # how to ask for the next page was a guess
+            return self._begin_anew()
+        self._misses += 1
+        if self._misses < MISSES and verdict.status not in (404, 405):
+            return None
+        self._misses = 0
+        return "unreadable"
+
+    def _begin_anew(self) -> Sequence[Job]:
+        seen, self._seen, self._pages = self._seen, [], self._new_pages()
+        return [job for job in seen if _deletes(job)]
 
 
 class DeletionState(Enum):
@@ -41,98 +86,78 @@ End = Literal["completed", "failed", "overdue"]
 
 
 class DeletionJob:
-    """A deletion: make the step that `next` names, and hand `listed` or `taken` the answer, until there is an `end`.
+    """A deletion: hand `looked` what each walk through the list has shown, until there is an `end`.
 
-    ``new_pages`` begins a walk through the job list; a job is believed in for ``timeout`` seconds.
+    Its job is believed in for ``timeout`` seconds, and those named ``hung`` not at all: an earlier deletion has waited
+    for them for so long.
     """
 
-    def __init__(self, new_pages: Callable[[], Pages], timeout: float) -> None:
+    def __init__(self, timeout: float, hung: Collection[str] = ()) -> None:
         self.state = DeletionState.BEFORE
         self.end: End | None = None
         """What became of it, once it is over."""
-        self._new_pages = new_pages
+        self.due = -math.inf
+        """When the list is to be looked at."""
+        self.waits_for: set[str] = set()
+        """Jobs in the list that have to end first."""
         self._timeout = timeout
-        self._pages = new_pages()
-        self._seen: list[Job] = []
-        self._before: set[str] | None = None
-        self._watched: set[str] = set()
-        self._misses = self._looks = 0
-        self._due = -math.inf
+        self._hung = hung
+        self._known: set[str] | None = None
+        self._open: set[str] = set()
+        self._ours: set[str] = set()
+        self._missing: Counter[str] = Counter()
+        self._looks = 0
         self._begun_at = math.inf
-
-    @property
-    def query(self) -> str:
-        """Of the page of the job list that is read next."""
-        return self._pages.query
-
-    def next(self, now: float) -> Literal["list", "submit"] | float:
-        """The step to make now, or when to ask again."""
-        if self.state is DeletionState.OVER:
-            return math.inf
-        if self._due > now:
-            return self._due
-        return "submit" if self.state is DeletionState.SUBMITTING else "list"
+        self._soonest = math.inf
+        """When a look that another deletion needs serves this one, too."""
 
     def taken(self, now: float) -> None:
         """The server has taken the request."""
         self.state, self._begun_at = DeletionState.RUNNING, now
         self._look_again(now)
 
-    def listed(self, verdict: Verdict, now: float) -> None:
-        """Take in the answer to a request for a page of the job list."""
-        if verdict.meaning is Meaning.ACCEPTED:
-            self._misses = 0
-            self._seen += self._pages.take_in(verdict.body, verdict.next_page)
-            if self._pages.over or self._pages.read >= MOST_PAGES:
-                self._read_whole(now)
-        elif verdict.foreign or verdict.meaning in (Meaning.INVALID, Meaning.MISCONFIGURED):
-            self._misses += 1
-            if self._seen:  # how to ask for the next page was a guess
-                self._read_whole(now)
-            elif self._misses >= MISSES or verdict.status in (404, 405):
-                self._unreadable(now)
-        if now >= self._begun_at + self._timeout and self.end is None:
-            self._over("overdue")
-
-    def _read_whole(self, now: float) -> None:
-        seen, self._seen, self._pages = self._seen, [], self._new_pages()
-        deletions = [job for job in seen if _deletes(job)]
+    def looked(self, deletions: Literal["unreadable"] | Sequence[Job], now: float) -> None:
+        """Take in the deletions that the list has; one that is ``unreadable`` leaves the server's word for them."""
         if self.state is DeletionState.BEFORE:
-            self._before = {job.job_id for job in deletions if job.status.final}
             self.state = DeletionState.SUBMITTING
-            return
-        ours = [job for job in deletions if self._is_ours(job)]
-        self._watched |= {job.job_id for job in ours}
-        if any(job.status is JobStatus.FAILED for job in ours):
+            if deletions != "unreadable":
+                self._known = {job.job_id for job in deletions}
+                self._open = {job.job_id for job in deletions if not job.status.final}.difference(self._hung)
+        elif self.state is DeletionState.RUNNING and now >= self._soonest:
+            self._take_in(() if deletions == "unreadable" else deletions, now)
+
+    def _take_in(self, deletions: Sequence[Job], now: float) -> None:
+        seen = {job.job_id: job.status for job in deletions if job.job_id not in self._hung}
+        if not self._ours and self._known is not None:
+            self._ours = seen.keys() - self._known
+        elif not self._ours:
+            self._ours = {job_id for job_id, status in seen.items() if not status.final}
+        self._missing.update((self._open | self._ours) - seen.keys())
+        gone = {job_id for job_id, times in self._missing.items() if times >= LOOKS}
+        waited_for = (self._open | self._ours) - gone
+        self.waits_for = {job_id for job_id in waited_for & seen.keys() if not seen[job_id].final}
+        if any(seen.get(job_id) is JobStatus.FAILED for job_id in self._ours):
             self._over("failed")
-        elif all(job.status.final for job in ours) and (ours or self._watched or self._looks >= LOOKS):
+        elif not self.waits_for and waited_for <= seen.keys() and (self._ours or self._looks >= LOOKS):
             self._over("completed")
-        else:
-            self._look_again(now)
-
-    def _is_ours(self, job: Job) -> bool:
-        if self._before is not None:
-            return job.job_id not in self._before
-        return not job.status.final or job.job_id in self._watched
-
-    def _unreadable(self, now: float) -> None:
-        """There is no list to be read: the server's word that it took the deletion has to do."""
-        self._misses, self._pages = 0, self._new_pages()
-        if self.state is DeletionState.BEFORE:
-            self.state = DeletionState.SUBMITTING
-        elif self._looks >= LOOKS:
-            self._over("completed")
+        elif now >= self._begun_at + self._timeout:
+            self._over("overdue")
         else:
             self._look_again(now)
 
     def _look_again(self, now: float) -> None:
-        self._due = now + min(SHORTEST_PAUSE * 2.0 ** min(self._looks, 10), LONGEST_PAUSE)
+        pause = min(SHORTEST_PAUSE * 2.0 ** min(self._looks, 10), LONGEST_PAUSE)
+        pause = min(max(pause, (now - self._begun_at) / 10), LONGEST_LOOK)
+        self._soonest, self.due = now + pause / 2, now + pause
         self._looks += 1
 
     def _over(self, end: End) -> None:
-        self.state, self.end = DeletionState.OVER, end
+        self.state, self.end, self.due = DeletionState.OVER, end, math.inf
 
 
 def _deletes(job: Job) -> bool:
+    """Only a deletion has no file, and a type that names nothing else."""
     kind = (job.type or "").lower()
-    return any(word in kind for word in WORDS)
+    if any(word in kind for word in WORDS):
+        return True
+    return not job.filename and bool(kind) and not any(word in kind for word in OTHER_WORDS)

@@ -25,6 +25,7 @@ from .health import ServerHealth
 from .intake import Intake
 from .job_slot import JobSlot
 from .outlook import Outlook
+from .posts import Deletion
 from .queues import Queues
 from .routes.bulk import BulkRoute
 from .routes.context import RouteContext, Urgency
@@ -35,6 +36,7 @@ from .routes.import_breaker import ImportBreaker
 from .routes.late_events import LateEventRoute
 from .routes.route import Request, Route
 from .settlement import Settlements
+from .settling import Settling
 from .takeover import Takeover
 
 
@@ -65,7 +67,8 @@ class Schedule:
         self._to = destination
         self._calendar = calendar or never_set(now)
         self._urgency = Urgency(settings.flush_interval)
-        self._queues, self._dedup = Queues(destination.kinds), Dedup()
+        self._queues, self._dedup = Queues(destination.kinds, Settling(destination.pauses)), Dedup()
+        self._settled_at = -math.inf  # when the server has settled all that an earlier sender sent
         repeats = settings.on_ambiguous == "send"
         self._completion = Completion(self._queues, self._dedup, self.settled, repeats=repeats)
         imports = destination.imports
@@ -102,6 +105,7 @@ class Schedule:
             for route in self._routes:
                 route.adopt(file, now)
         self._intake.expect_files()
+        self._settled_at = now + self._queues.settling.longest
 
     def add(self, ticket: Ticket, was_sent: bool = False) -> None:
         """Take in an accepted call. Calls of one user come in the order of their acceptance.
@@ -123,8 +127,9 @@ class Schedule:
         earliest = min(self._completion.expire(now, self.settings.max_age), self._queues.wake(now))
         if self.in_flight >= self.settings.concurrency:
             return earliest
-        if self._health.opens_at(now) > now:
-            return min(earliest, self._health.opens_at(now))
+        opens = max(self._health.opens_at(now), self._settled_at)
+        if opens > now:
+            return min(earliest, opens)
         if self._late is not None and self._late.set_late_aside(now):
             return now
         self._turn = (self._turn + 1) % len(self._routes)  # so that no route starves another of connections
@@ -144,6 +149,8 @@ class Schedule:
         self.in_flight -= 1
         self._return_token(request, verdict, now)
         self._health.ended(request, verdict, now, events_wait=self._queues.waiting_events > 0)
+        if self._queues.settling.longest:
+            self._queues.answered(request.queues, now)
         request.route.done(request, verdict, now)
 
     def _return_token(self, request: Request, verdict: Verdict, now: float) -> None:
@@ -208,6 +215,12 @@ class Schedule:
         """How many of these keys have calls that wait, or are on their way."""
         queues = self._queues.by_key[kind]
         return sum(key in queues for key in keys)
+
+    @property
+    def only_deletes(self) -> bool:
+        """Nothing waits but deletions that the server has taken, and carries out without us: that may take a day."""
+        calls = [call for queue in self._queues for call in queue.calls]
+        return bool(calls) and all(isinstance(call, Deletion) and call.submitted for call in calls)
 
     @property
     def failures(self) -> int:

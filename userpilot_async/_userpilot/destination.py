@@ -47,6 +47,7 @@ BULK_USERS = Endpoint("bulk_users", "/v1/users/bulk_identify", "identify", promi
 BULK_COMPANIES = Endpoint("bulk_companies", "/v1/companies/bulk_identify", "identify", promises=Promise.NEW_JOB)
 DELETE_USERS = Endpoint("delete_users", "/v1/users", "identify", method="DELETE")
 DELETE_COMPANIES = Endpoint("delete_companies", "/v1/companies", "identify", method="DELETE")
+DAY = 86_400.0  # seconds in which deletions are carried out; "Delete Users and Companies", read 2026-11
 MOST_DELETIONS = 100  # in one request; no limit is documented
 SOURCE = "backend-http-import"  # of rows of an import; "Import event schema"
 IMPORTS = Endpoint("imports", "/v1/imports", "identify", promises=Promise.NEW_JOB)
@@ -88,7 +89,7 @@ def userpilot(settings: Settings) -> Destination:
             body=deletions_body,
             listing=JOBS,
             most=MOST_DELETIONS,
-            job_timeout=settings.job_timeout,
+            job_timeout=DAY + settings.job_timeout,
             unlink=unlink,
         ),
         call_of=call_of,

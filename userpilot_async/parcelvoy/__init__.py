@@ -6,6 +6,7 @@
 
 The mirror image of Userpilot: identifies go one by one, events in arrays. ``_calls`` are the calls as values, with
 ``_data`` for what is nested in them; ``_destination`` says how they look on the wire; ``_client`` takes them.
+``_pairs`` knows which person each browser's id was given to, ``_like_ids`` which ids the server's database confuses.
 """
 
 from ._calls import CLEAR, Alias, Device, Identify, Track

@@ -80,10 +80,10 @@ class ParcelvoyClient(DeliveryClient):
             longest_timeout=LONGER * settings.request_timeout,
         )
         made = outbox_given(where, "PARCELVOY_OUTBOX", switch)
-        destination = parcelvoy(settings, lambda: keys.starts_with(PREFIXES))
+        self._pairs = Pairs()
+        destination = parcelvoy(settings, lambda: keys.starts_with(PREFIXES), self._pairs)
         super().__init__(destination, connection, settings, made, on_dead, switch)
         self._like_ids = LikeIds(self._warn_of_like_ids)
-        self._pairs = Pairs()
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
@@ -137,7 +137,8 @@ class ParcelvoyClient(DeliveryClient):
         """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
 
         ``anonymous_id`` is from before you knew the person, ``external_id`` the id in your system. The server does this
-        once: the same alias again is not sent, and shares the first one's outcome.
+        once: the same alias again is not sent, and shares the first one's outcome; unless the server may have met the
+        anonymous id only after that, for then it has done nothing.
         """
         return await self._hand_in(self._made, Alias, locals())
 
@@ -181,7 +182,7 @@ class ParcelvoyClient(DeliveryClient):
     ) -> Checked | Receipt:
         try:
             key, body = checked_event(name, external_id, anonymous_id, data, occurred_at, self.settings.occurred_at_key)
-            self._pairs.check(external_id, anonymous_id)
+            self._pairs.check(key)
         except InvalidCall as error:
             given = {"name": name, "external_id": external_id, "anonymous_id": anonymous_id, "data": data}
             return self._invalid(error, {**given, "occurred_at": occurred_at})
@@ -205,7 +206,7 @@ class ParcelvoyClient(DeliveryClient):
 
     def _checked(self, call: Call) -> Checked:
         checked = checked_call(call, self.settings.occurred_at_key)
-        self._pairs.check(call.external_id, call.anonymous_id)
+        self._pairs.check(checked[1])
         self._like_ids.see(call.external_id, call.anonymous_id)
         return checked
 

@@ -28,10 +28,11 @@ from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
 from ._sentinels import Sentinels
 from ._topology import Node, OneServer, Topology, ask, packed
 
-KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
+KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost",
+        "pairs")  # fmt: skip
 SCRIPTS = (
     "open", "write", "note", "resolve", "poll", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
-    "finish", "explain", "reset",
+    "finish", "explain", "reset", "pairs",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, TypeVar
 
+from .._calls.pairs import unsealed_pair
 from .._calls.stored import UNREADABLE, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.admin import OF_COMPANIES, PurgeReport, Subject, keys_in, names_company
@@ -30,6 +31,10 @@ class Entries(Protocol):
 
     def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
         """The entries behind this one in whose calls one of these texts stands, and damaged ones."""
+        ...
+
+    def pairs(self) -> Iterator[tuple[bytes, int]]:
+        """All pairs of keys that are kept, each with its number."""
         ...
 
     def run(self, name: str, *arguments: str | bytes | float) -> Answer:
@@ -61,6 +66,7 @@ class Search:
         reached = self._visit.reached
         self._lost()
         self._waiting(reached)
+        self._pairs()
         if self._really:
             self._report.done = True
             places = ("log", "lost")
@@ -80,6 +86,19 @@ class Search:
         entries = [one[0].decode() for one in self._visit.entries("lost", self._texts) if self._is_meant(one)]
         for some in at_once(entries):
             self._report.lost += number(self._visit.run("purge", "lost", *some)) if self._really else len(some)
+
+    def _pairs(self) -> None:
+        """Pairs of the person's keys with others, which the person is known as."""
+        if self._whose.kind == "company":
+            return
+        numbers: list[int] = []
+        for text, number_of in self._visit.pairs():
+            pair = set(unsealed_pair(text.decode("utf-8", "replace")) or ())
+            if pair & self._keys or (not pair and any(one in text for one in self._texts)):
+                self._report.known_as |= pair - self._keys
+                numbers.append(number_of)
+        for some in at_once(numbers) if self._really else ():
+            self._visit.run("purge", "pairs", *some)
 
     def _is_meant(self, entry: Entry) -> bool:
         call = entry[1].get(b"c", b"")

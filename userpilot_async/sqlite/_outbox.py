@@ -105,7 +105,7 @@ class SQLiteOutbox(DurableOutbox):
 
     def _new_store(self) -> SQLiteStore:
         file = File(self.path, self._durability, pause=self._pause, warn=self._warn)
-        return SQLiteStore(file, may_send=self._may_send)
+        return SQLiteStore(file, may_send=self._may_send, learn=self._session.learn_pairs)
 
     def admin(self) -> SQLiteAdmin:
         """The file from outside, for people, whether this is open or not."""

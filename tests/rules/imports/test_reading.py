@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness import length
 from tests.harness.examples.strategies import ids, names, plain_values
 from userpilot_async._errors.tree import InvalidCall, UserpilotError
+from userpilot_async.imports import _physical_lines, _reading
 from userpilot_async.imports._csv_records import MAX_COLUMNS
-from userpilot_async.imports._physical_lines import MAX_LINE, UnreadableFile
+from userpilot_async.imports._physical_lines import MAX_LINE, REST, UnreadableFile
 from userpilot_async.imports._reading import Lines, lines
 from userpilot_async.imports._rows import IdentifyUser, checked
 from userpilot_async.imports._writing import write_csv, write_ndjson
@@ -392,9 +394,12 @@ def test_whatever_follows_a_good_beginning_is_read_or_named(tmp_path_factory, re
 
 
 @pytest.mark.parametrize(("piece", "end", "skip"), [("\n", "", 1), ("x", "\n", 1), (f"{LINE}\n", "", 1_000_000)])
-def test_reading_takes_a_rest_where_there_is_long_nothing_to_give_out(file, piece, end, skip):
+def test_reading_takes_a_rest_where_there_is_long_nothing_to_give_out(file, piece, end, skip, monkeypatch):
     """A step that takes a minute cannot be cancelled for a minute."""
-    times = 30_000_000 // len(piece)
+    shorter = length.step()  # a rest after so much less, in a file that is so much smaller
+    for module in (_physical_lines, _reading):
+        monkeypatch.setattr(module, "REST", REST // shorter)
+    times = 30_000_000 // shorter // len(piece)
     path = file(f"{LINE}\n{piece * times}{end}{LINE}\n", "a.ndjson")
     reading = lines(path, skip=min(skip, times + 1))
     found = []

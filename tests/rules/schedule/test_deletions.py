@@ -80,6 +80,23 @@ def test_a_sender_that_dies_leaves_its_deletions_to_the_next_one(
         run.end()
 
 
+def test_what_a_dropped_identify_says_of_a_company_survives_the_death_of_the_sender(tmp_path: Path) -> None:
+    """No other call stands for it: the identify waits in the outbox until the company has it, and says only that."""
+    run = Heirs(tmp_path, 1)
+    try:
+        run.put(Identify("u1", {"email": "ann@example.com"}, {"id": "acme", "size": 2}))
+        run.put(DeleteUser("u1"))
+        run.run(0.0)
+        run.take_over()
+        run.drain()
+
+        assert run.server.companies == {"acme": {"size": 2}}
+        assert run.server.users == {}
+        run.check()
+    finally:
+        run.end()
+
+
 def test_what_waits_of_a_deleted_user_is_dropped_and_never_sent() -> None:
     run = Simulation(1)
     run.put(Identify("u1", {"email": "ann@example.com"}))
@@ -111,6 +128,26 @@ def test_what_comes_after_a_deletion_waits_for_the_end_of_its_job() -> None:
     assert run.server.events[-1].user_id == "u1"
 
 
+def test_an_import_says_nothing_of_a_person_that_was_on_its_way_when_the_deletion_came() -> None:
+    """An import blanks what it leaves out, so what was sent of a person is remembered: but not beyond a deletion."""
+    run = Simulation(1, Settings(imports="when_late", late_after=10.0))
+    run.put(Identify("u1", {"email": "ann@example.com"}))
+    run.put(Track("u1", "event", {"n": 1}))
+    while not run._arriving:
+        run.step(run.now + 5.0)
+    run.put(DeleteUser("u1"))
+    run.run(60.0)
+    run.server.down = {"track", "identify"}
+    run.put(Identify("u1", {"plan": "pro"}))
+    run.put(Track("u1", "event", {"n": 2}))
+    run.run(600.0)
+    run.server.down = set()
+    run.drain()
+
+    assert [row["event_type"] for row in run.server.imported] == ["identify_user", "track"]
+    assert run.server.users == {"u1": {"plan": "pro"}}
+
+
 def test_deletions_that_come_together_share_a_request() -> None:
     run = Simulation(1)
     for number in range(250):
@@ -120,6 +157,21 @@ def test_deletions_that_come_together_share_a_request() -> None:
 
     assert sorted(len(job.rows) for job in run.server.jobs) == [50, 100, 100]
     assert run.outbox.ledger.delivered == 250
+
+
+def test_a_job_that_takes_a_day_holds_up_no_other_deletion() -> None:
+    run = Simulation(1)
+    run.server.chance.choice = lambda ends: 80_000.0  # type: ignore[method-assign,assignment]
+    for number in range(10):
+        run.put(DeleteUser(f"u{number}"))
+        run.run(60.0)
+
+    assert len(run.server.jobs) == 10
+    looks = len(run.server.stamps["identify"])
+    run.run(81_000.0)
+
+    assert run.outbox.ledger.delivered == 10
+    assert len(run.server.stamps["identify"]) - looks < 1_500  # a look serves all, of two pages
 
 
 def test_a_deletion_whose_job_fails_goes_again_until_it_is_too_old() -> None:

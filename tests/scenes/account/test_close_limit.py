@@ -202,3 +202,26 @@ async def test_parcelvoys_client_has_it_too() -> None:
 
     assert 30 == client.statistics().delivered
     assert "s at 60 a minute; close_timeout=None" in log.said("closing: ")[0]
+
+
+async def test_it_does_not_wait_a_day_for_deletions_that_the_server_has_taken() -> None:
+    """It carries them out without us, at 2:00 UTC; a call of a deleted person is waited for, as any is."""
+    emulator = virtual_emulator()
+    emulator.faults.add(Fault("day", path="/v1/users", job={"status_sequence": [["queued", 600], "completed"]}))
+    client = client_of(emulator, close_timeout=None)
+    async with running(client) as userpilot:
+        await userpilot.track("u2", "clicked", {"n": 2})
+        receipts = await userpilot.delete_users(["u1"])
+        began = anyio.current_time()
+
+    assert anyio.current_time() - began < 60.0
+    assert (1, 1) == (client.statistics().delivered, client.statistics().submitted)
+    assert "submitted" == receipts[0].status
+
+    client = client_of(emulator, close_timeout=None)
+    async with running(client) as userpilot:
+        await userpilot.delete_users(["u1"])
+        await userpilot.track("u1", "clicked", {"n": 1})
+
+    assert anyio.current_time() - began > 600.0
+    assert [2, 1] == [event.metadata["n"] for event in emulator.store.events]

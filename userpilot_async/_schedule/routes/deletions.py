@@ -1,15 +1,20 @@
-"""Deletions: those of many people in one request, and then nothing of them before its job has ended."""
+"""Deletions: those of many people in one request, and then nothing of them before its job has ended.
+
+Several jobs may be under way, for a server works them off once a day. One request is made at a time.
+"""
 
 from __future__ import annotations
 
 import math
 from itertools import islice
 
+import attrs
+
 from ..._calls.outcome import DELIVERED, NO_WORDS, Outcome
 from ..._calls.payload import Kind
 from ..._calls.rows import Row, RowState
 from ..._protocol.backoff import Gate
-from ..._protocol.deletion_job import DeletionJob
+from ..._protocol.deletion_job import SPACING, DeletionJob, DeletionState, ListWalk
 from ..._protocol.verdict import Meaning, Verdict
 from ..destination import Deletions
 from ..key_queue import KeyQueue
@@ -20,8 +25,18 @@ from .file_route import new_pages
 from .route import Request
 
 
+@attrs.define(eq=False)
+class DeletionBatch:
+    """Deletions of one kind that share a request, once they are in it, and a job."""
+
+    kind: Kind
+    """The kind of the keys."""
+    job: DeletionJob
+    queues: list[KeyQueue] = attrs.field(factory=list)
+
+
 class DeletionRoute:
-    """Sends deletions, one request after another; each one's queues are held until the job list shows its end."""
+    """Sends deletions; the queues of each batch are held until the job list shows its end."""
 
     name = "deletions"
 
@@ -30,39 +45,35 @@ class DeletionRoute:
         self._context = context
         self._queues = context.queues
         self._to = deletions
-        self._new_pages = new_pages(deletions, context.server)
-        self._job: DeletionJob | None = None
-        self._kind: Kind = ""
-        """Of the keys that the job is about."""
-        self._batch: list[KeyQueue] = []
+        self._walk = ListWalk(new_pages(deletions, context.server))
+        self._next_batch: DeletionBatch | None = None
+        """Those that are sent next; they are chosen when the request is made."""
+        self._running: list[DeletionBatch] = []
         self._is_asking = False
+        self._next_submit = -math.inf
+        self._hung: set[str] = set()
+        """Jobs of the server that have not ended in all the time that a job is believed in."""
 
     def next(self, now: float) -> Request | float:
-        """The next step of a deletion, or when to ask again; begins one if any wait."""
+        """The next request: a deletion, or a page of the job list; or when to ask again."""
         if self._is_asking:
             return math.inf
-        if self._job is None or not (self._batch or self._queues.deleting[self._kind]):
-            self._job = None
-            ripe = self._begin(now)
-            if ripe > now:
-                return ripe
-        step = self._job.next(now) if self._job is not None else math.inf
-        if not isinstance(step, str):
-            return step
-        endpoint = self._to.listing if step == "list" else self._to.submit[self._kind]
-        opens = self._context.opens_at(self.gate, endpoint, now)
-        if opens > now:
-            return opens
-        self._is_asking = True
-        request = Request(self, endpoint, bucket=self._context.bucket(endpoint))
-        if step == "list":
-            request.query = self._job.query if self._job is not None else ""
-        else:
-            self._load(request)
-        return request
+        batch = self._next_batch
+        if batch is None or not self._queues.deleting[batch.kind]:
+            self._next_batch = batch = None
+        ripe = self._begin(now) if batch is None else now
+        batch = self._next_batch
+        if batch is not None and batch.job.state is DeletionState.SUBMITTING:
+            endpoint = self._to.submit[batch.kind]
+            opens = max(self._context.opens_at(self.gate, endpoint, now), self._next_submit)
+            return opens if opens > now else self._submit(batch)
+        look = min((one.job.due for one in self._running), default=math.inf)
+        due = now if batch is not None else look
+        opens = max(due, self._context.opens_at(self.gate, self._to.listing, now)) if due < math.inf else math.inf
+        return self._look() if opens <= now else min(opens, ripe) if batch is None else opens
 
     def _begin(self, now: float) -> float:
-        """Begin with a kind of which deletions wait and have lingered long enough; else when one will have."""
+        """Begin a batch of a kind of which deletions wait and have lingered long enough; else when one will have."""
         earliest = math.inf
         for kind, waiting in self._queues.deleting.items():
             if not waiting:
@@ -70,67 +81,89 @@ class DeletionRoute:
             first = next(iter(waiting.values()))
             ripe = self._context.urgency.ripe_at(first.accepted_at, now)
             if ripe <= now:
-                self._job, self._kind = DeletionJob(self._new_pages, self._to.job_timeout), kind
+                self._next_batch = DeletionBatch(kind, DeletionJob(self._to.job_timeout, self._hung))
                 return now
             earliest = min(earliest, ripe)
         return earliest
 
-    def _load(self, request: Request) -> None:
-        waiting = self._queues.deleting[self._kind]
-        first = next(iter(waiting.values()))
-        most = first.largest_array or self._to.most
-        self._batch = list(islice(waiting.values(), most))
-        for queue in self._batch:
-            self._queues.send(queue)
-        request.body = self._to.body(self._kind, [queue.key for queue in self._batch])
-        if self._to.unlink is not None and self._kind != "user":
-            self._unlink()
+    def _look(self) -> Request:
+        self._is_asking = True
+        endpoint = self._to.listing
+        return Request(self, endpoint, query=self._walk.query, bucket=self._context.bucket(endpoint))
 
-    def _unlink(self) -> None:
-        """Have what waits of people, and is older, name the companies no more: naming one makes it anew."""
-        before = {queue.key: head.ids[-1] for queue in self._batch if isinstance(head := queue.calls[0], Deletion)}
+    def _submit(self, batch: DeletionBatch) -> Request:
+        self._is_asking = True
+        waiting = self._queues.deleting[batch.kind]
+        first = next(iter(waiting.values()))
+        batch.queues = list(islice(waiting.values(), first.largest_array or self._to.most))
+        for queue in batch.queues:
+            self._queues.send(queue)
+        self._unlink(batch)
+        endpoint, body = self._to.submit[batch.kind], self._to.body(batch.kind, [queue.key for queue in batch.queues])
+        return Request(self, endpoint, body, bucket=self._context.bucket(endpoint))
+
+    def _unlink(self, batch: DeletionBatch) -> None:
+        """Have what waits of people, and is older, name deleted companies no more: naming one makes it anew."""
+        unlink = self._to.unlink
+        if unlink is None or batch.kind == "user":
+            return
+        before = {queue.key: head.ids[-1] for queue in batch.queues if isinstance(head := queue.calls[0], Deletion)}
         for queue in self._queues.by_key["user"].values():
             for call in queue.calls:
-                if isinstance(call, Row) and call.state is RowState.WAITING and self._to.unlink is not None:
-                    self._to.unlink(call, before)
+                if isinstance(call, Row) and call.state is RowState.WAITING:
+                    unlink(call, before)
 
     def done(self, request: Request, verdict: Verdict, now: float) -> None:
         """Take in a page of the job list, or the answer to a deletion."""
         self._is_asking = False
         if request.endpoint is self._to.listing:
-            if self._job is not None:
-                self._job.listed(verdict, now)
-                self._carry_out(self._job, verdict, now)
-        elif verdict.meaning is Meaning.ACCEPTED and self._job is not None:
-            self._job.taken(now)
-            self._context.completion.deleting(self._batch, True)
+            self._looked(verdict, now)
+            return
+        self._next_submit = now + SPACING
+        batch, self._next_batch = self._next_batch, None
+        if batch is None:
+            return
+        if verdict.meaning is Meaning.ACCEPTED:
+            batch.job.taken(now)
+            self._running.append(batch)
+            self._context.completion.deleting(batch.queues, True)
         else:
-            self._refused(verdict, now)
+            self._refused(batch.queues, verdict, now)
 
-    def _refused(self, verdict: Verdict, now: float) -> None:
-        batch, self._batch, self._job = self._batch, [], None
+    def _looked(self, verdict: Verdict, now: float) -> None:
+        deletions = self._walk.listed(verdict)
+        if deletions is None:
+            return
+        if self._next_batch is not None:
+            self._next_batch.job.looked(deletions, now)
+        for batch in list(self._running):
+            batch.job.looked(deletions, now)
+            if batch.job.end is not None:
+                self._running.remove(batch)
+                self._end(batch, verdict, now)
+
+    def _end(self, batch: DeletionBatch, verdict: Verdict, now: float) -> None:
+        """Do with deletions what the end of their job means for them."""
+        self._context.completion.deleting(batch.queues, False)
+        if batch.job.end == "completed":
+            self._settle(batch.queues, DELIVERED, verdict)
+            return
+        if batch.job.end == "overdue":
+            self._hung |= batch.job.waits_for
+        if len(batch.queues) > 1:  # one of them may spoil it for the others
+            for queue in batch.queues:
+                queue.refused(len(batch.queues) // 2)
+        self._context.send_again(batch.queues, verdict, now)
+
+    def _refused(self, queues: list[KeyQueue], verdict: Verdict, now: float) -> None:
         if verdict.meaning not in (Meaning.INVALID, Meaning.TOO_LARGE):
-            self._context.send_again(batch, verdict, now)  # also if the answer got lost: to delete twice is to delete
-        elif len(batch) == 1:
-            self._settle(batch, Outcome("dead", verdict.meaning.value), verdict)
+            self._context.send_again(queues, verdict, now)  # also if the answer got lost: to delete twice is to delete
+        elif len(queues) == 1:
+            self._settle(queues, Outcome("dead", verdict.meaning.value), verdict)
         else:
-            for queue in batch:
-                queue.refused(len(batch) // 2)
-            self._context.back_in_line(batch)
-
-    def _carry_out(self, job: DeletionJob, verdict: Verdict, now: float) -> None:
-        """Do with the deletions what the end of their job means for them, if it has come."""
-        if job.end is None:
-            return
-        batch, self._batch, self._job = self._batch, [], None
-        self._context.completion.deleting(batch, False)
-        if job.end == "completed":
-            self._settle(batch, DELIVERED, verdict)
-            return
-        if len(batch) > 1:  # one of them may spoil it for the others
-            for queue in batch:
-                queue.refused(len(batch) // 2)
-        self._context.send_again(batch, verdict, now)
+            for queue in queues:
+                queue.refused(len(queues) // 2)
+            self._context.back_in_line(queues)
 
     def _settle(self, queues: list[KeyQueue], outcome: Outcome, verdict: Verdict) -> None:
         words = NO_WORDS if outcome.is_delivered else verdict.words
