@@ -98,7 +98,7 @@ class UserpilotClient(DeliveryClient):
         del api_key, outbox  # no frame that an exception leaves shows them
         switch = switched_off(disabled, DISABLED)
         settings = checked_settings(settings, Settings)
-        self.api = UserpilotAPI(
+        self.api: UserpilotAPI = UserpilotAPI(
             keys_of(key, switch),
             region=region,
             base_url=base_url,

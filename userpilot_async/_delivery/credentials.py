@@ -57,7 +57,7 @@ class KeyRing:
     __slots__ = ("_key", "_last", "switch")
 
     def __init__(self, key: Key | Hidden[Any] | SwitchedOff | None, variable: str) -> None:
-        self.switch = key if isinstance(key, SwitchedOff) else None
+        self.switch: SwitchedOff | None = key if isinstance(key, SwitchedOff) else None
         """What switched the client off, so that there is no key, or ``None``."""
         given, called = hidden(key), "api_key"
         del key  # no frame that an exception leaves shows it

@@ -20,7 +20,7 @@ class OneShot:
     """Something that happens once. Who asks after it has does not wait."""
 
     def __init__(self) -> None:
-        self.past = False
+        self.past: bool = False
         self._event: anyio.Event | None = None
 
     def come(self) -> None:

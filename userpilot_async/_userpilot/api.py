@@ -100,9 +100,9 @@ class UserpilotAPI(Startable):
         from .._delivery.connection import Connection  # httpx takes longest to import: not before it is wanted
 
         keys = key.reveal() if isinstance(key.reveal(), KeyRing) else keys_of(key, switched_off(None, DISABLED))
-        self.switch = keys.switch
+        self.switch: SwitchedOff | None = keys.switch
         """What switched it off, so that each method raises `Unavailable`; ``None`` where requests are made."""
-        self.base_url = server_of(region, base_url)
+        self.base_url: str = server_of(region, base_url)
         """Where the requests go."""
         self._connection = Connection(
             keys,

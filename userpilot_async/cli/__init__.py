@@ -1,7 +1,7 @@
 """The command line: `cli` is the click group that `userpilot-async` runs.
 
-One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, and `demo/`. It has
-the command's options and help, and hands the work to one of two runs (`check --live` has a room of its own, `live/`):
+One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, `_docs`, and `demo/`.
+It has the command's options and help, and hands the work to one of two runs (`check --live` has its own, `live/`):
 
     _send, _drain, demo ──▶ _delivery    a client over a file, over stdin, or over what its outbox has
     _import             ──▶ _importing   files of history, one after the other, through the Import API
@@ -29,6 +29,7 @@ from .._outbox.url import may_be_url
 from .._runtime.version import __version__
 from ._check import check
 from ._console import echo, printable_errors
+from ._docs import docs
 from ._drain import drain
 from ._emulate import emulate
 from ._exits import Exit, Failed
@@ -115,3 +116,4 @@ cli.add_command(drain)
 cli.add_command(jobs)
 cli.add_command(check)
 cli.add_command(emulate)
+cli.add_command(docs)

@@ -25,9 +25,9 @@ try:
     import python_multipart  # noqa: F401  # to say what is missing before anything else fails for want of it
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
-except ModuleNotFoundError as exc:
-    message = f'the emulator needs {exc.name}: pip install "userpilot-async[emulator]"'
-    raise ModuleNotFoundError(message, name=exc.name) from None
+except ModuleNotFoundError as _exc:
+    _message = f'the emulator needs {_exc.name}: pip install "userpilot-async[emulator]"'
+    raise ModuleNotFoundError(_message, name=_exc.name) from None
 
 from userpilot_async.emulator._cut import ConnectionCut
 from userpilot_async.emulator._emulator import Emulator

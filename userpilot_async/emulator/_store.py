@@ -10,7 +10,17 @@ from typing import Literal, TypeAlias
 from userpilot_async.emulator import parcelvoy
 from userpilot_async.emulator._import_rows import context_of, moment
 from userpilot_async.emulator._jobs import Job, Jobs
-from userpilot_async.emulator._records import AppliedLog, Company, Counters, Event, PageView, Requested, User, Via
+from userpilot_async.emulator._records import (
+    Applied,
+    AppliedLog,
+    Company,
+    Counters,
+    Event,
+    PageView,
+    Requested,
+    User,
+    Via,
+)
 from userpilot_async.emulator._rules import MAX_EVENT_NAME_BYTES, company_id_of, company_properties
 from userpilot_async.emulator._wire import Payload
 
@@ -41,10 +51,10 @@ class Store:
         self.events: list[Event] = []
         self.page_views: list[PageView] = []
         self.requests: list[Requested] = []
-        self.jobs = Jobs(speed)
+        self.jobs: Jobs = Jobs(speed)
         self._log = AppliedLog()
-        self.applied = self._log.entries
-        self.parcelvoy = parcelvoy.Store(self._log, strict=strict)
+        self.applied: list[Applied] = self._log.entries
+        self.parcelvoy: parcelvoy.Store = parcelvoy.Store(self._log, strict=strict)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._tracked: set[bytes] = set()
         self._event_names: set[str] = set()

@@ -64,8 +64,8 @@ class SQLiteOutbox(DurableOutbox):
             if type(flag) is not bool:
                 raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
         super().__init__(sender=sender, max_bytes=max_bytes, rebind=rebind)
-        self.path = _file(path)
-        self.place = str(self.path)
+        self.path: Path = _file(path)
+        self.place: str = str(self.path)
         self._durability: Durability = durability
 
     @classmethod

@@ -19,7 +19,8 @@ COMMANDS = {
         *("-W", "error", "-m", "unittest"),
         *("suite_isolated", "suite_aiohttp_case", "suite_notebook", "suite_hooks"),
     ),
-    "pytest-asyncio": (*PYTEST, "suite_pytest_asyncio.py", "suite_readme.py"),
+    "frameworks": (*PYTEST, "suite_frameworks.py"),
+    "pytest-asyncio": (*PYTEST, "suite_pytest_asyncio.py", "suite_guide.py"),
     "auto": (
         *(*PYTEST, "-o", "asyncio_mode=auto"),
         *("suite_pytest_asyncio_auto.py", "suite_pytest_aiohttp.py", "suite_quart.py"),
