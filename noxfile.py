@@ -214,7 +214,7 @@ def redis_topologies(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The guides and the reference of the API as a site, whose links are checked; and how many types are known."""
     session.install("-e", ".[demo]", *group("docs"), *group("types"))
-    session.run("python", "-m", "docs", str(Path(".nox", "docs", "site")))
+    session.run("python", "-m", "tests.harness.site", str(Path(".nox", "docs", "site")))
     verify = ("pyright", "--verifytypes", "userpilot_async", "--ignoreexternal", "--outputjson")
     found = session.run(*verify, silent=True, success_codes=[0, 1])
     known = json.loads(found)["typeCompleteness"]["completenessScore"] if isinstance(found, str) else 0.0

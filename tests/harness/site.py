@@ -1,4 +1,4 @@
-"""`python -m docs DIRECTORY`: write the site there; ends with 1 if a link in it leads nowhere."""
+"""`python -m tests.harness.site DIRECTORY`: write the site there; ends with 1 if a link in it leads nowhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pdoc.render
 from userpilot_async import __version__
 from userpilot_async.guides import TOPICS, guide, summary, title
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REFERENCE = (
     "userpilot_async", "userpilot_async.imports", "userpilot_async.sqlite", "userpilot_async.redis",
     "userpilot_async.parcelvoy", "userpilot_async.emulator",
