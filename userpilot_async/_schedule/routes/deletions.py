@@ -131,7 +131,7 @@ class DeletionRoute:
             self._refused(batch.queues, verdict, now)
 
     def _looked(self, verdict: Verdict, now: float) -> None:
-        deletions = self._walk.listed(verdict)
+        deletions = self._walk.listed(verdict, self._awaited)
         if deletions is None:
             return
         if self._next_batch is not None:
@@ -141,6 +141,9 @@ class DeletionRoute:
             if batch.job.end is not None:
                 self._running.remove(batch)
                 self._end(batch, verdict, now)
+
+    def _awaited(self) -> set[str]:
+        return set().union(*(batch.job.awaited for batch in self._running))
 
     def _end(self, batch: DeletionBatch, verdict: Verdict, now: float) -> None:
         """Do with deletions what the end of their job means for them."""
