@@ -180,8 +180,9 @@ class UserpilotClient(DeliveryClient):
         ``user_ids`` are the users' ids, as for `track`. What waits of them is dropped, reason ``deleted``, also in a
         durable outbox; what is on its way is waited for. Calls of theirs that come later wait until the server's job
         has ended, which may take a day (it works at 2:00 UTC), and make new users then. A receipt is ``submitted``
-        when the server has it, ``delivered`` when the job has ended. Raises as `track` does, before any of them is
-        accepted where an id is invalid. Source: "Delete Users and Companies", read 2026-11.
+        when the server has it, ``delivered`` when the job has ended; one that comes again before it was sent is
+        ``merged``. Raises as `track` does; if an id is invalid, before any of them is accepted. Source: "Delete Users
+        and Companies", read 2026-11.
         """
         checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
         return [await self._hand_in(_as_checked, one) for one in checked]
