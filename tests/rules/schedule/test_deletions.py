@@ -353,3 +353,15 @@ def test_people_of_a_deleted_company_lose_it_a_few_at_a_time(again: bool) -> Non
     assert run.server.company_of == {}
     assert run.server.companies == {}
     run.check()
+
+
+def test_a_stream_of_deletions_shares_ever_more_of_the_jobs_that_take_a_day() -> None:
+    run = Simulation(1)
+    run.server.chance.choice = lambda ends: 80_000.0  # type: ignore[method-assign,assignment]
+    for number in range(600):
+        run.put(DeleteUser(f"u{number}"))
+        run.run(4.0)
+    run.run(200.0)
+
+    assert run.outbox.ledger.submitted == 600
+    assert len(run.server.jobs) < 60

@@ -90,6 +90,9 @@ class DeletionRoute:
                 continue
             first = next(iter(waiting.values()))
             ripe = self._context.urgency.ripe_at(first.accepted_at, now)
+            if len(waiting) < self._to.most and not self._context.urgency.expedited:
+                # The more are under way, the longer for others: one by one, they would be 40,000 jobs a day.
+                ripe = max(ripe, self._next_submit + SPACING * (len(self._running) - 1))
             if ripe <= now:
                 self._next_batch = DeletionBatch(kind, DeletionJob(self._to.job_timeout, self._hung))
                 return now
