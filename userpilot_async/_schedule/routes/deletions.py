@@ -38,7 +38,7 @@ class DeletionBatch:
     job: DeletionJob
     queues: list[KeyQueue] = attrs.field(factory=list)
     unlinking: Iterator[None] | None = None
-    """What is still to be looked through for rows that name a company of the batch; ``None`` before it is chosen."""
+    """The rest of the rows that may name a company of the batch; ``None`` before the batch is chosen."""
     newest: Mapping[str, int] = attrs.field(factory=dict)
     """The newest call of each deletion, by its key."""
 
