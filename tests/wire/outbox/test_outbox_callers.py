@@ -21,7 +21,7 @@ from tests.harness import emulator_thread, free_of_leaks, judge
 from tests.harness.stage.loops import KEY, Account, cancelled_at, markers_at, said, script
 from tests.harness.stage.outbox_files import an_emulator, look_into, marks_at, put, sent, with_file
 from tests.processes.programs.outbox_host import contents, wait_for
-from userpilot_async import InvalidCall, QueueFull, Receipt, UserpilotClient
+from userpilot_async import ClientClosed, InvalidCall, Receipt, UserpilotClient
 from userpilot_async.sqlite import SQLiteOutbox
 
 pytestmark = pytest.mark.anyio
@@ -179,12 +179,12 @@ async def test_deletions_wait_for_the_disk_together(tmp_path: Path) -> None:
     assert sorted(json.loads(key) for (key,) in held) == sorted(users)
 
 
-async def test_a_deletion_that_finds_no_room_says_so_by_itself(tmp_path: Path) -> None:
-    """Not in a group of errors: callers catch `QueueFull`."""
-    outbox = SQLiteOutbox(tmp_path / "outbox" / "events.db", durability="process", sender=False)
-    async with with_file(outbox.path, outbox=outbox, max_queue_calls=10, when_full="raise") as userpilot:
-        with pytest.raises(QueueFull):
-            await userpilot.delete_users([f"u{number}" for number in range(500)])
+async def test_a_deletion_that_comes_too_late_says_so_by_itself(tmp_path: Path) -> None:
+    """Not in a group of errors: callers catch `ClientClosed`."""
+    async with with_file(tmp_path / "outbox" / "events.db") as userpilot:
+        await userpilot.delete_users(["u1"])
+    with pytest.raises(ClientClosed):
+        await userpilot.delete_users(["u1", "u2"])
 
 
 # ── 49: forks ──
