@@ -182,8 +182,10 @@ class Completion:
             at_most -= max(len(erased), 1)
             if not erased:
                 self._erasing.popleft()
-                queue.erased(deletion)
-                if queue.place not in UNDER_WAY:
+                if queue.erased(deletion) is not None:
+                    self._settled.again(deletion.ids[0], len(deletion.body), None)
+                # One that is empty was forgotten when the deletion left it, and may have a namesake by now.
+                if queue.calls and queue.place not in UNDER_WAY:
                     self._queues.head_left(queue)
         return bool(self._erasing)
 
@@ -193,7 +195,7 @@ class Completion:
             head = queue.calls[0]
             if isinstance(head, Deletion):
                 head.submitted = submitted
-                self._settled.marks.append((head.ids, submitted, 0))
+                self._settled.marks.append((head.ids[:1], submitted, 0))
 
     # ── calls leave unsent ──
 

@@ -91,6 +91,7 @@ class Intake:
         queue = self._queues.queue("user", key)
         if was_sent and self._drops_ambiguous:
             self._settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
+            self._met.ended((call_id,), delivered=False)
             self._queues.place(queue)  # which forgets one that was new
             return
         self._completion.possible_duplicates += was_sent

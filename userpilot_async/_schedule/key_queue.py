@@ -63,10 +63,22 @@ class KeyQueue(QueueView):
         del self.calls[dropped]
         return taken
 
-    def erased(self, deletion: Deletion) -> None:
-        """All that waited before a deletion is dropped, or it has left the queue itself."""
-        deletion.erases = False
+    def erased(self, deletion: Deletion) -> Deletion | None:
+        """All that waited before a deletion is dropped, or it has left the queue itself.
+
+        The deletion right before it, if that was not sent yet: both are one now, and share an outcome.
+        """
         self.erasing -= 1
+        if not deletion.erases:
+            return None
+        deletion.erases = False
+        at = self.calls.index(deletion)
+        before = self.calls[at - 1] if at > int(self.carries_head) else None
+        if not isinstance(before, Deletion):
+            return None
+        before.ids, before.accepted_at = before.ids + deletion.ids, deletion.accepted_at
+        del self.calls[at]
+        return before
 
     def send(self) -> QueuedCall:
         """A request carries the head now; the head. `Queues.send` also takes the queue out of its line."""

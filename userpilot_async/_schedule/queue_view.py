@@ -73,7 +73,7 @@ class QueueView:
                 # Nothing in the file could overwrite it, or be booked on another company for it.
                 return QueueState.URGENT
             # Behind a row in a file: an event may go, once that row has been repeated in realtime.
-            event_waits = len(calls) > 1 and not isinstance(calls[1], Row)
+            event_waits = len(calls) > 1 and not isinstance(calls[1], Row | Deletion)
             return QueueState.URGENT if head is claim.row and event_waits else QueueState.PARKED
         return QueueState.URGENT if head.alone or len(calls) > 1 else QueueState.MERGING
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from .._account.losses import Rest
 from .._calls.outcome import Outcome
@@ -219,8 +220,9 @@ class Schedule:
     @property
     def only_deletes(self) -> bool:
         """Nothing waits but deletions that the server has taken, and carries out without us: that may take a day."""
-        calls = [call for queue in self._queues for call in queue.calls]
-        return bool(calls) and all(isinstance(call, Deletion) and call.submitted for call in calls)
+        calls = chain.from_iterable(queue.calls for queue in self._queues)
+        first = next(calls, None)  # one that waits is found at once, of a hundred thousand
+        return first is not None and all(isinstance(one, Deletion) and one.submitted for one in chain((first,), calls))
 
     @property
     def failures(self) -> int:

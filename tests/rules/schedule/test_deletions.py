@@ -13,6 +13,7 @@ from tests.rules.schedule.simulation import Simulation
 from tests.rules.schedule.takeovers import Heirs
 from userpilot_async import DeleteCompany, DeleteUser, Identify, IdentifyCompany, Settings, Track
 from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.rows import Row
 from userpilot_async._userpilot.calls import Call
 
 USERS = ["u0", "u1", "u2"]
@@ -254,3 +255,113 @@ def test_a_deletion_alone_is_no_room_for_a_million_calls() -> None:
     assert 0 < run.outbox.ledger.dropped["deleted"] < 1_000
     run.drain()
     assert run.outbox.ledger.dropped == {"deleted": 5_000}
+
+
+def test_a_deletion_that_is_given_up_takes_no_later_queue_of_the_person_with_it() -> None:
+    """It was displaced by a newer call, before what waited in front of it was looked through."""
+    run = Simulation(1)
+    run.put(DeleteUser("u1"))
+    run.take_in()
+    assert run.schedule.drop_oldest(Outcome("dropped", "queue_full"))
+    run.put(Track("u1", "event", {"n": 1}))
+    run.take_in()
+    run.schedule.next(run.now)
+
+    assert run.schedule.waiting("user", ["u1"]) == 1
+
+
+def test_a_deletion_said_again_before_it_was_sent_shares_its_job() -> None:
+    """Each job may take a day: a list that has an id a hundred times would hold the person up for a hundred days."""
+    run = Simulation(1)
+    for number in range(3):
+        run.put(DeleteUser("u1"))
+        run.put(Track("u1", "event", {"n": number}))
+    run.put(DeleteUser("u1"))
+    run.put(DeleteUser("u1"))
+    run.put(Track("u1", "event", {"n": 4}))
+
+    run.drain()
+
+    assert [job.rows for job in run.server.jobs] == [["u1"]]
+    assert run.server.tracked == [("u1", 4)]
+    ledger = run.outbox.ledger
+    assert (ledger.delivered, ledger.merged, ledger.dropped) == (2, 4, {"deleted": 3})
+    run.check()
+
+
+def test_a_deletion_said_again_after_it_was_sent_is_sent_again() -> None:
+    run = Simulation(1)
+    run.put(DeleteUser("u1"))
+    while not run.server.jobs:
+        run.step(run.now + 5.0)
+    run.put(DeleteUser("u1"))
+
+    run.drain()
+
+    assert len(run.server.jobs) == 2
+
+
+def test_a_user_whose_row_is_in_a_file_is_not_said_again_before_the_deletion() -> None:
+    run = Simulation(1, Settings(bulk_threshold=0))
+    for number in range(200):
+        run.put(Identify(f"u{number}", {"p": number}))
+    while not run.server.jobs:
+        run.step(run.now + 1.0)
+    sent: list[str] = []
+    run.sending = lambda work: sent.append(work.endpoint.name)  # type: ignore[method-assign]
+    run.put(DeleteUser("u1"))
+
+    run.drain()
+
+    assert "delete_users" in sent
+    assert "identify" not in sent
+    assert "u1" not in run.server.users
+
+
+def named(run: Simulation) -> int:
+    """So many rows wait that name a company."""
+    calls = [call for queue in run.schedule._queues for call in queue.calls]
+    return sum(isinstance(call, Row) and call.fields is not None for call in calls)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_people_of_a_deleted_company_lose_it_a_few_at_a_time(again: bool) -> None:
+    """All people may have something that waits: to look through it at once would hold the loop up."""
+    run = Simulation(1, Settings(bulk_threshold=0))
+    for number in range(600):
+        run.put(Identify(f"early{number}", {"p": number}))
+    while not run.server.jobs:  # which has the slot, so that the others wait
+        run.step(run.now + 1.0)
+    for number in range(5_000):
+        run.put(Identify(f"u{number}", {"p": number}, {"id": "acme"}))
+    run.put(DeleteCompany("acme"))
+
+    run.take_in()
+    most, before, total = 0, named(run), named(run)
+    while before and run.step(run.now + 60.0):
+        left = named(run)
+        if again and left < total:  # said again while people are looked through
+            again = False
+            run.put(Identify("u0", {"p": -1}, {"id": "acme"}))
+            run.put(DeleteCompany("acme"))
+            left = before
+        most, before = max(most, before - left), left
+    run.drain()
+
+    assert total == 5_000
+    assert 0 < most < 1_000
+    assert run.server.company_of == {}
+    assert run.server.companies == {}
+    run.check()
+
+
+def test_a_stream_of_deletions_shares_ever_more_of_the_jobs_that_take_a_day() -> None:
+    run = Simulation(1)
+    run.server.chance.choice = lambda ends: 80_000.0  # type: ignore[method-assign,assignment]
+    for number in range(600):
+        run.put(DeleteUser(f"u{number}"))
+        run.run(4.0)
+    run.run(200.0)
+
+    assert run.outbox.ledger.submitted == 600
+    assert len(run.server.jobs) < 60

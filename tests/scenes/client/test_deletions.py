@@ -73,7 +73,8 @@ async def test_who_is_deleted_under_load_stays_deleted_and_all_others_are_comple
         deletions = await load(scene)
         await scene.drained(3_600)
 
-        assert ["delivered"] * len(deletions) == [receipt.status for receipt in deletions]
+        assert {"delivered", "merged"} >= {receipt.status for receipt in deletions}
+        assert deletions[0].status == "delivered"
         assert account_for_dropped(scene) > 0
         assert scene.requests(path=DELETIONS, status=202)
 
