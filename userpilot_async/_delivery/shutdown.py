@@ -154,6 +154,7 @@ class Shutdown:
         hasty = not self._outbox.durable and deadline < math.inf
         self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)
         landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
+        self._sender.skips_until = deadline - landing
         with self.expediting(), anyio.move_on_after(left):
             with anyio.move_on_after(left - landing):
                 await self._threads.catch_up()

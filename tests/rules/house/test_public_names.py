@@ -188,16 +188,17 @@ def test_the_api_has_no_other_methods():
         (
             UserpilotClient,
             "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None,"
-            " disabled=None)",
+            " disabled=None, allow_http=None)",
         ),
         (
             ParcelvoyClient,
-            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None, disabled=None)",
+            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None, disabled=None,"
+            " allow_http=None)",
         ),
         (
             UserpilotAPI,
             "(api_key=None, *, region=None, base_url=None, transport=None, request_timeout=15.0, upload_timeout=120.0,"
-            " attempts=3, connections=8)",
+            " attempts=3, connections=8, allow_http=None)",
         ),
         (Track, "(user_id, event_name, metadata=None, occurred_at=None)"),
         (Identify, "(user_id, metadata=None, company=None)"),

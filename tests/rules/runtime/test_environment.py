@@ -21,7 +21,7 @@ from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox
 
-WHAT = ("API_KEY", "REGION", "BASE_URL", "OUTBOX", "DISABLED")
+WHAT = ("API_KEY", "REGION", "BASE_URL", "OUTBOX", "DISABLED", "ALLOW_HTTP")
 NAMES = [f"{name}_{what}" for name in ("USERPILOT", "PARCELVOY") for what in WHAT]
 SERVER = "https://parcelvoy.example.com"
 
