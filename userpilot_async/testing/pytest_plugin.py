@@ -1,0 +1,60 @@
+"""The fixtures `userpilot` and `userpilot_session`; and no client reaches a real server from a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .._runtime import stand_in
+from ._capture import Capture, capture
+
+OPTION = "--userpilot-allow-network"
+REMEDY = (
+    "take the fixture `userpilot` (of a wider scope: `userpilot_session`), or open the client within"
+    " `userpilot_async.testing.capture()`, so that an emulator answers; or give it a base_url on this machine, or a"
+    f" transport; or run pytest with {OPTION}"
+)
+_before = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which tests may reach real servers."""
+    group = parser.getgroup("userpilot", "userpilot_async")
+    group.addoption(OPTION, action="store_true", help="let userpilot_async's clients reach real servers from tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forbid the network to clients, unless the option is given."""
+    config.stash[_before] = stand_in.forbidden()
+    stand_in.forbid_network("" if config.getoption(OPTION) else REMEDY)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Have it as it was before: tests of plugins run pytest within pytest."""
+    stand_in.forbid_network(config.stash.get(_before, ""))
+
+
+@pytest.fixture(scope="session")
+def userpilot_session() -> Iterator[Capture]:
+    """A `Capture` for the whole session, for clients that are opened by fixtures of a wider scope than a test's."""
+    with capture() as made:
+        yield made
+
+
+@pytest.fixture
+def userpilot() -> Iterator[Capture]:
+    """A `Capture`: every client that opens talks to an emulator, and a lost call fails the test.
+
+    Where `userpilot_session` is in use it is that one, empty again, with its clients.
+    """
+    around = stand_in.current()
+    if not isinstance(around, Capture):
+        with capture() as made:
+            yield made
+        return
+    around.begin_anew()
+    yield around
+    around._flush_what_can_be()
+    around.check()
+    around.begin_anew()
