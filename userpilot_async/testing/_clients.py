@@ -1,4 +1,4 @@
-"""One client in a capture: the calls it accepts, those it loses, and how it is flushed from wherever one is."""
+"""Clients in a capture: the calls that each accepts, those it loses, and how it is flushed from any place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the calls that an application made are the ones a test means, and which come near. Pure."""
+"""Telling the calls that a test means from others that an application made, and from those that come near. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of calls in the messages of assertions. Pure."""
+"""Words for calls, and for their losses, in the messages of assertions. Pure."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class InProcess(httpx.ASGITransport):
         self._prefix = urlsplit(base_url).path.rstrip("/").encode()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Have the emulator answer."""
+        """Give the answer of the emulator to this request."""
         if self._prefix:
             request.url = request.url.copy_with(raw_path=request.url.raw_path.removeprefix(self._prefix))
         try:

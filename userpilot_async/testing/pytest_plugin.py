@@ -24,15 +24,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(OPTION, action="store_true", help="let userpilot_async's clients reach real servers from tests")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Guard the clients from here on: a conftest may import the application, and that make a client."""
+    _guard(early_config, early_config.known_args_namespace.userpilot_allow_network)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Forbid the network to clients, unless the option is given."""
-    config.stash[_before] = stand_in.forbidden()
-    stand_in.forbid_network("" if config.getoption(OPTION) else REMEDY)
+    """Guard the clients at the latest now, where a conftest names this plugin."""
+    _guard(config, config.getoption(OPTION))
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Have it as it was before: tests of plugins run pytest within pytest."""
-    stand_in.forbid_network(config.stash.get(_before, ""))
+def _guard(config: pytest.Config, allows: bool) -> None:
+    """Forbid the network to clients, unless it is allowed; and leave all as it was: pytest may run within pytest."""
+    if _before not in config.stash:
+        before = config.stash[_before] = stand_in.forbidden()
+        config.add_cleanup(lambda: stand_in.forbid_network(before))
+    stand_in.forbid_network("" if allows else REMEDY)
 
 
 @pytest.fixture(scope="session")
