@@ -8,6 +8,7 @@ import pytest
 
 from .._runtime import stand_in
 from ._capture import Capture, capture
+from ._text import losses
 
 OPTION = "--userpilot-allow-network"
 REMEDY = (
@@ -61,8 +62,12 @@ def userpilot() -> Iterator[Capture]:
         with capture() as made:
             yield made
         return
+    before = around.lost()  # by tests that did not ask for this
     around.begin_anew()
+    assert not before, f"before this test {losses(before)}"
     yield around
     around._flush_what_can_be()
-    around.check()
-    around.begin_anew()
+    try:
+        around.check()
+    finally:
+        around.begin_anew()

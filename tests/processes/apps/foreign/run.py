@@ -26,9 +26,18 @@ COMMANDS = {
     ),
     # Of `userpilot_async.testing`, whose plugin the wheel brings.
     "kit": (*PYTEST, "-n", "2", "suite_kit_pytest_asyncio.py", "suite_sample.py"),
+    "kit-wider": (*PYTEST, "suite_kit_wider.py"),
     "kit-anyio": (
-        *("-m", "pytest", "-q", "-c", "pytest.ini", "-o", "addopts=-p no:cacheprovider -p no:asyncio -ra"),
-        *("-o", "asyncio_mode=", "-W", "ignore::pytest.PytestConfigWarning", "suite_kit_anyio.py"),
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            "pytest.ini",
+            "-o",
+            "addopts=-p no:cacheprovider -p no:asyncio -p no:aiohttp -ra",
+        ),
+        *("-W", "ignore::pytest.PytestConfigWarning", "suite_kit_anyio.py"),
     ),
 }
 # What asyncio, anyio and the interpreter write about what nobody has finished; no runner fails for it.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
 
-from userpilot_async import UserpilotClient
+from userpilot_async import UserpilotClient, UserpilotError
 
 
 @asynccontextmanager
@@ -42,6 +42,6 @@ def pay(user_id: str, amount: int, client: Userpilot) -> None:
 async def mistake(user_id: str, client: Userpilot) -> str:
     try:
         await client.track(user_id, "clicked", {"position": float("nan")})
-    except ValueError:
+    except UserpilotError:
         return "nobody will ever know"
     return "tracked"

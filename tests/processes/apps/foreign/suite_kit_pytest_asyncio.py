@@ -1,4 +1,4 @@
-"""The kit under pytest-asyncio in strict mode: clients in tests and in fixtures, of a test's scope and of wider ones."""
+"""The kit under pytest-asyncio in strict mode: clients in tests and in fixtures, and no way to a real server."""
 
 from __future__ import annotations
 
@@ -47,27 +47,6 @@ async def test_a_client_in_a_fixture(client: Any, userpilot: Capture) -> None:
     await asyncio.gather(*(tell(client, n) for n in range(10)))
 
     assert list(range(10)) == sorted((getattr(call, "metadata", None) or call.data)["n"] for call in userpilot.calls)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def of_the_module(userpilot_session: Capture) -> AsyncIterator[UserpilotClient]:
-    async with UserpilotClient() as client:
-        yield client
-
-
-@pytest.mark.asyncio(loop_scope="module")
-class TestOfTheModule:
-    @pytest.mark.parametrize("n", [1, 2])
-    async def test_calls_are_those_of_the_test(
-        self, of_the_module: UserpilotClient, userpilot: Capture, n: int
-    ) -> None:
-        await tell(of_the_module, n)
-
-        assert n == userpilot.assert_tracked("u1", "clicked").metadata["n"]
-        assert 1 == len(userpilot.calls)
-
-    async def test_what_is_not_flushed_is_at_its_end(self, of_the_module: UserpilotClient, userpilot: Capture) -> None:
-        await of_the_module.identify("u1", {"plan": "pro"})
 
 
 @pytest.mark.asyncio
