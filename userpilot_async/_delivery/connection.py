@@ -112,6 +112,8 @@ class Connection:
         self.keys = keys
         self.time = stand_in.LoopTime()
         """The time that those pause by who make requests one after the other."""
+        self.met: stand_in.StandIn | None = None
+        """The stand-in for the server that was there at the opening, in a test."""
         self._headers = headers
         self._transport = transport
         self._own = keys, transport
@@ -129,7 +131,8 @@ class Connection:
 
         Raises `ConfigurationError` in a test that has put nothing there, for a server that is not on this machine.
         """
-        (self.keys, self._transport), self.time, here = self._own, stand_in.LoopTime(), stand_in.current()
+        here = self.met = stand_in.current()
+        (self.keys, self._transport), self.time = self._own, stand_in.LoopTime()
         if here is not None:
             self.time = stand_in.SkippedTime(clock_here())
         if self.keys.switch is not None:

@@ -25,7 +25,6 @@ from .._protocol.job_effects import Completed, Failed, JobStep
 from .._protocol.job_list import MAX_PAGES, Pages
 from .._protocol.jobs import Job, quoted_job_id, scheduled_in
 from .._protocol.verdict import Meaning, Promise, Verdict, as_promised
-from .._runtime import stand_in
 from .._runtime.disabled import SwitchedOff, switched_off
 from .._runtime.environment import flag_given, given
 from .._runtime.lifetime import Lifetime, Startable, weakly
@@ -187,7 +186,7 @@ class UserpilotAPI(Startable):
         """Record an event, dated on arrival. 600 requests a minute. Source: "Track events API", read 2026-10."""
         call = Track(user_id, event_name, metadata)
         await self._ask("track", "POST", "/v1/track", track_body(call.user_id, call.event_name, call.metadata))
-        _note(call)
+        self._note(call)
 
     async def bulk_identify_users(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"user_id", "company_id"?, "metadata"?}`` as one job.
@@ -308,7 +307,12 @@ class UserpilotAPI(Startable):
 
     async def _post(self, endpoint: str, path: str, body: Mapping[str, object], call: object) -> None:
         await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=True)
-        _note(call)
+        self._note(call)
+
+    def _note(self, call: object) -> None:
+        """Show a call that the server has taken to its stand-in, in a test."""
+        if self._connection.met is not None:
+            self._connection.met.requested(call)
 
     async def _delete(self, kind: str, endpoint: str, path: str, field: str, ids: Iterable[str]) -> int | None:
         self.before_deletion(kind, checked := [checked_id(one, field) for one in each_id(ids, field)])
@@ -387,9 +391,3 @@ class _Refused(Exception):
 def _listing(query: str) -> str:
     """The path of a page of the job list."""
     return f"{JOBS_PATH}?{query}" if query else JOBS_PATH
-
-
-def _note(call: object) -> None:
-    """Show a call that the server has taken to what stands in for it, in a test."""
-    if (here := stand_in.current()) is not None:
-        here.requested(call)

@@ -30,6 +30,7 @@ def capture() -> Iterator[Capture]:
     Keys, URLs and transports that a client has are not used. At the end `Capture.check` fails the test if calls were
     lost. Within another capture it is one of its own. Needs ``userpilot-async[pytest]``, or ``[emulator]``.
     """
+    __tracebackhide__ = True  # to pytest: the reason of a failure is not to be looked for here
     made = Capture()
     stand_in.place(made)
     try:
@@ -153,6 +154,7 @@ class Capture:
         date, a decimal), or `unittest.mock.ANY`. For Parcelvoy ``user_id`` is the external or the anonymous id.
         Raises `AssertionError` with what was tracked, the nearest first.
         """
+        __tracebackhide__ = True
         return self._assert_called(Wanted("Track", user_id, event_name, {**(metadata or {}), **properties}))
 
     def assert_identified(
@@ -168,6 +170,7 @@ class Capture:
 
         Merging is the client's matter: each identify counts as it was made. Raises as `assert_tracked` does.
         """
+        __tracebackhide__ = True
         company = {"id": company} if isinstance(company, str) else company
         return self._assert_called(Wanted("Identify", user_id, None, {**(metadata or {}), **properties}, company))
 
@@ -175,6 +178,7 @@ class Capture:
         self, company_id: str, metadata: Mapping[str, Any] | None = None, /, **properties: Any
     ) -> Any:
         """Give the first `IdentifyCompany` of this id with these properties, at least; raises as `assert_tracked`."""
+        __tracebackhide__ = True
         return self._assert_called(Wanted("IdentifyCompany", company_id, None, {**(metadata or {}), **properties}))
 
     def assert_not_tracked(
@@ -186,11 +190,13 @@ class Capture:
         **properties: Any,
     ) -> None:
         """Raise `AssertionError` if there is an event of this user, name and properties; ``None`` is any."""
+        __tracebackhide__ = True
         wanted = Wanted("Track", user_id, event_name, {**(metadata or {}), **properties})
         if found := wanted.matching(self.calls):
             raise AssertionError(_text.unwanted(wanted, found))
 
     def _assert_called(self, wanted: Wanted) -> Any:
+        __tracebackhide__ = True
         calls = self.calls
         found = wanted.matching(calls)
         if not found:
@@ -227,6 +233,7 @@ class Capture:
 
     def check(self) -> None:
         """Raise `AssertionError` if calls were lost, were invalid, or wait still, with each reason and call."""
+        __tracebackhide__ = True
         if lost := self._lost(at_end=True):
             raise AssertionError(_text.losses(lost))
 

@@ -44,6 +44,35 @@ def _guard(config: pytest.Config, allows: bool) -> None:
     stand_in.forbid_network("" if allows else REMEDY)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the fixtures of this plugin up before others of their scope, in whatever order a test names them.
+
+    A client that is opened by the fixture before `userpilot` would not be seen.
+    """
+    for item in items:
+        names: list[str] = getattr(item, "fixturenames", [])
+        for name in ("userpilot", "userpilot_session"):
+            if name in names and _scope_of(item, name, ours=True) is not None:
+                names.remove(name)
+                names.insert(_place(item, name, names), name)
+
+
+def _place(item: pytest.Item, name: str, names: list[str]) -> int:
+    """Give the place of the first fixture that is of no wider scope than this one."""
+    wider = [] if name == "userpilot_session" else ["session", "package", "module", "class"]
+    return next((place for place, other in enumerate(names) if _scope_of(item, other) not in wider), len(names))
+
+
+def _scope_of(item: pytest.Item, name: str, *, ours: bool = False) -> str | None:
+    """Give the scope of a fixture; ``None`` for what is none, as a parameter, or not ``ours`` where that is asked."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = info.name2fixturedefs.get(name) if info is not None else None
+    if not definitions or (ours and definitions[-1].func.__module__ != __name__):
+        return None
+    scope: str = definitions[-1].scope
+    return scope
+
+
 @pytest.fixture(scope="session")
 def userpilot_session() -> Iterator[Capture]:
     """A `Capture` for the whole session, for clients that are opened by fixtures of a wider scope than a test's."""
@@ -57,6 +86,7 @@ def userpilot() -> Iterator[Capture]:
 
     Where `userpilot_session` is in use it is that one, empty again, with its clients.
     """
+    __tracebackhide__ = True
     around = stand_in.current()
     if not isinstance(around, Capture):
         with capture() as made:

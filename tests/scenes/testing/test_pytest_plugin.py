@@ -226,6 +226,55 @@ def test_three(userpilot, visitor):
     assert "invalid: Track('u2', 'paid', {'amount': 2}): scripted fault" in said(result)
 
 
+@pytest.mark.parametrize("names", ["visitor, userpilot", "userpilot, visitor", "visitor, n, userpilot"])
+def test_the_order_in_which_a_test_names_its_fixtures_does_not_matter(run: Run, names: str) -> None:
+    conftest = """
+import pytest
+from app import new_app
+from starlette.testclient import TestClient
+
+@pytest.fixture(scope="module", autouse=True)
+def wider():
+    return 1
+
+@pytest.fixture
+def visitor(wider):
+    with TestClient(new_app()) as visitor:
+        yield visitor
+
+@pytest.fixture(params=[1, 2])
+def n(request):
+    return request.param
+"""
+    result = run(
+        f"""
+def test_payment({names}):
+    visitor.post("/users/u1/payments/1")
+    userpilot.assert_tracked("u1", "paid", amount=1)
+""",
+        conftest=conftest,
+    )
+
+    result.assert_outcomes(passed=2 if ", n" in names else 1)
+
+
+def test_a_client_of_a_module_is_not_taken_into_the_capture_of_one_test(run: Run) -> None:
+    conftest = """
+import pytest
+from app import new_app
+from starlette.testclient import TestClient
+
+@pytest.fixture(scope="module")
+def visitor():
+    with TestClient(new_app()) as visitor:
+        yield visitor
+"""
+    result = run("def test_payment(userpilot, visitor):\n    pass\n", conftest=conftest)
+
+    result.assert_outcomes(errors=1)
+    assert "of a wider scope: `userpilot_session`" in said(result)
+
+
 def test_a_project_has_its_own_fixture_of_that_name(run: Run) -> None:
     conftest = "import pytest\n\n@pytest.fixture\ndef userpilot():\n    return 'theirs'\n"
 
