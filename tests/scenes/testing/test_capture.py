@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from threading import Thread
 from typing import Any
 
@@ -75,6 +75,32 @@ async def test_every_client_talks_to_the_emulator_however_it_is_made(make: Calla
         arrived = [event.metadata for event in userpilot.events]
         arrived += [event.data for event in userpilot.store.parcelvoy.events]
     assert [{"amount": 49}] == arrived
+
+
+async def test_the_applications_key_is_not_asked_for() -> None:
+    with capture() as userpilot:
+        async with UserpilotClient(never) as client, UserpilotAPI(never) as api, ParcelvoyClient(never) as parcelvoy:
+            await client.track("u1", "paid")
+            await api.track("u1", "paid")
+            await parcelvoy.track("paid", external_id="u1")
+
+    assert 3 == len(userpilot.events) + len(userpilot.store.parcelvoy.events)
+
+
+@pytest.fixture
+def forbidden() -> Iterator[None]:
+    before = stand_in.forbidden()
+    stand_in.forbid_network("use the kit")
+    yield
+    stand_in.forbid_network(before)
+
+
+@pytest.mark.usefixtures("forbidden")
+@pytest.mark.parametrize("make", [UserpilotClient, UserpilotAPI, ParcelvoyClient, lambda: UserpilotClient("a-key")])
+async def test_where_the_network_is_forbidden_no_client_of_a_real_server_opens(make: Callable[[], Any]) -> None:
+    client = make()
+    with pytest.raises(ConfigurationError, match=r"^a test must not reach https://.*: use the kit$"):
+        await with_client(client)
 
 
 async def test_a_client_that_was_made_before_is_met_where_it_opens_and_not_after() -> None:
@@ -156,9 +182,9 @@ async def test_a_flush_reaches_clients_in_other_threads_and_refuses_to_stop_its_
 # ── time ──
 
 
-@pytest.mark.virtual(jump_after=0.5)  # which tells what would be waited for, and worker threads are quick
+@pytest.mark.virtual  # whose clock tells what would be waited for
 async def test_what_a_client_only_waits_for_takes_no_time() -> None:
-    """Jobs of 200 users, 700 events of one minute, 429s, a refused key, an outage, an import: minutes, otherwise."""
+    """Jobs of 200 users, 700 events of one minute, 429s, a refused key, an outage: minutes, otherwise."""
     began = anyio.current_time()
     with capture() as userpilot:
         userpilot.fail("/v1/identify", status=401, skip=1)
@@ -176,13 +202,27 @@ async def test_what_a_client_only_waits_for_takes_no_time() -> None:
                 await client.track("u1", "clicked", {"n": n})
             await userpilot.flush()
             await client.delete_users(["first"])
-            rows = [{"event_type": "track", "user_id": "u2", "event_name": "x", "inserted_at": "2026-01-02T03:04:05"}]
-            report = await client.import_rows(rows)
 
-        assert 1 == report.uploaded
         assert {"second", *(f"u{n}" for n in range(200))} == set(userpilot.users)
-        assert list(range(700)) == [event.metadata["n"] for event in userpilot.events[:700]]
-        assert {"bulk_users", "delete_users", "import"} == {job.kind for job in userpilot.store.jobs}
+        assert list(range(700)) == [event.metadata["n"] for event in userpilot.events]
+        assert {"bulk_users", "delete_users"} == {job.kind for job in userpilot.store.jobs}
+    assert began == anyio.current_time()
+
+
+@pytest.mark.virtual(jump_after=0.5)  # the importer works in threads, too, and they are quick
+async def test_the_jobs_of_imports_and_of_the_plain_api_take_no_time() -> None:
+    began = anyio.current_time()
+    row = {"event_type": "track", "user_id": "u2", "event_name": "x", "inserted_at": "2026-01-02T03:04:05"}
+    with capture() as userpilot:
+        userpilot.fail("/v1/imports", status=409)
+        userpilot.fail("/v1/background_jobs/*", status=503, times=2)
+        async with UserpilotClient() as client:
+            report = await client.import_rows([row])
+            job = await client.api.bulk_identify_users([{"user_id": f"u{n}"} for n in range(3_000)])
+            await client.api.wait_for_job(job)
+
+        assert 1 == report.uploaded == len(userpilot.events)
+        assert 3_000 == len(userpilot.users)
     assert began == anyio.current_time()
 
 
