@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -123,7 +124,8 @@ def _in_asyncio(
     loop: asyncio.AbstractEventLoop, flush: Callable[[], Coroutine[Any, Any, bool]], here: bool, timeout: float
 ) -> bool:
     if loop.is_running():
-        return asyncio.run_coroutine_threadsafe(flush(), loop).result(timeout + GRACE)
+        # In a context of its own: that of the caller may say that this is trio.
+        return Context().run(asyncio.run_coroutine_threadsafe, flush(), loop).result(timeout + GRACE)
     if here and asyncio._get_running_loop() is None:  # between two tests, or after the last of its scope
         return loop.run_until_complete(flush())
     return False
