@@ -163,7 +163,7 @@ def foreign(session: nox.Session) -> None:
     session.install(*group("foreign"))
     session.run("hatchling", "build", "--clean", "--target", "wheel", "--directory", folder)
     (wheel,) = Path(folder).resolve().glob("*.whl")
-    session.install("--force-reinstall", f"userpilot-async[emulator] @ {wheel.as_uri()}")
+    session.install("--force-reinstall", f"userpilot-async[pytest] @ {wheel.as_uri()}")
     # Nothing but what is installed is to be found.
     session.run("python", "tests/processes/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
 

@@ -77,6 +77,9 @@ class UserpilotClient(DeliveryClient):
     key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
     ``disabled``.
 
+    ``base_url`` is https; http for loopback, and with ``allow_http=True``, or ``USERPILOT_ALLOW_HTTP=1``, for any host:
+    for the emulator in a network of your own, since keys and data can be read on the way.
+
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
     Raises `ConfigurationError` (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right, with
     the name of the argument or the variable.
@@ -95,6 +98,7 @@ class UserpilotClient(DeliveryClient):
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
         disabled: bool | None = None,
+        allow_http: bool | None = None,
     ) -> None:
         key = hidden(api_key)
         where = Hidden(outbox)  # a URL may have a password
@@ -109,6 +113,7 @@ class UserpilotClient(DeliveryClient):
             connections=API_CONNECTIONS + settings.concurrency,
             request_timeout=settings.request_timeout,
             upload_timeout=settings.upload_timeout,
+            allow_http=allow_http,
         )
         """Every endpoint as one awaitable method, without the queue."""
         self.api.before_deletion = weakly(self._warn_of_waiting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
+from threading import Lock
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -90,6 +91,7 @@ class Emulator:
         self._chance = random.Random(seed)
         self._guard = Guard(allow_hosts)
         self._control = Control(self).app()
+        self._turn = Lock()  # in process, clients may ask from the loops of several threads
         self.reset()
 
     def reset(self) -> None:
@@ -138,9 +140,11 @@ class Emulator:
         await self._receive_call(raw, scope, receive, send)
 
     async def _receive_call(self, raw: RawRequest, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self.faults.meet(raw.method, raw.path, raw.route.family, raw.body)
+        with self._turn:
+            fault = self.faults.meet(raw.method, raw.path, raw.route.family, raw.body)
         await _pause(fault.delay)
-        answer = self._admission.answer(raw, fault, self.advance())
+        with self._turn:
+            answer = self._admission.answer(raw, fault, self.advance())
         await _pause(self.latency + fault.latency)
         if fault.cut:
             await cut_connection(scope, receive)
