@@ -71,7 +71,7 @@ class KeyRing:
             self.missing = f"api_key is missing: pass it, set {variable}, or switch the client off with {off}"
             if not stand_in.is_test():
                 raise ConfigurationError(self.missing)
-            given = Hidden(stand_in.KEY)
+            given = hidden(stand_in.KEY)
         if callable(given.reveal()):
             if _is_async(given.reveal()):
                 what = "api_key must be str or a callable that returns one"

@@ -33,7 +33,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Guard the clients at the latest now, where a conftest names this plugin."""
-    _guard(config, config.getoption(OPTION))
+    _guard(config, bool(config.getoption(OPTION)))
 
 
 def _guard(config: pytest.Config, allows: bool) -> None:
