@@ -7,8 +7,10 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import re
 import shlex
+import subprocess
 import sys
 import traceback
 import types
@@ -32,7 +34,6 @@ SOURCES = {  # applications that other tests run under their servers, or by thei
     "fastapi.md": APPS / "fastapi_app.py",
     "README.md": APPS / "fastapi_app.py",
     "aiohttp.md": APPS / "aiohttp_app.py",
-    "testing.md": APPS / "foreign" / "suite_guide.py",
 }
 LANGUAGES = {"python", "console", "bash", "json", "yaml", "dockerfile", "text", ""}
 
@@ -171,6 +172,22 @@ def named(page: str) -> dict[str, Block]:
 def test_the_applications_are_the_ones_that_other_tests_run() -> None:
     for page, source in SOURCES.items():
         assert source.read_text(encoding="utf-8") in [block.code for block in BLOCKS if block.page == page], page
+
+
+def test_the_tests_of_the_guide_pass_and_fail_when_a_call_is_lost(tmp_path: Path) -> None:
+    for name, block in named("testing").items():
+        (tmp_path / name).write_text(block.code)
+    plugins = ("-p", "userpilot_async.testing.pytest_plugin", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, "."]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
+
+    well = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    shop = tmp_path / "shop.py"
+    shop.write_text(shop.read_text().replace('{"amount": amount}', '{"amount": float("nan")}'))
+    broken = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert "2 passed" in well.stdout, well.stdout
+    assert "2 failed" in broken.stdout, broken.stdout
 
 
 @pytest.mark.filterwarnings("ignore:Using .httpx. with")  # of starlette's, about its own choice
@@ -344,7 +361,7 @@ def parse(command: click.Command, name: str, words: list[str]) -> None:
 def test_no_block_is_left_out() -> None:
     """Each is a script, an application, a file for a command, a command, or a picture."""
     applications = [block for block in BLOCKS if block.language == "python" and not block.is_script]
-    run_here = {*named("django").values(), *named("celery").values()}
+    run_here = {*named("django").values(), *named("celery").values(), *named("testing").values()}
     elsewhere = {path.read_text(encoding="utf-8") for path in SOURCES.values()}
     left = [one for one in applications if one not in run_here and one.code not in elsewhere]
 
