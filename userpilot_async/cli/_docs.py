@@ -51,7 +51,7 @@ class Page(Markdown):
     }  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="List the guides, or show one.")
 @click.argument("topic", required=False)
 def docs(topic: str | None) -> None:
     """List the guides, or show the one about TOPIC, as in `userpilot-async docs fastapi`.

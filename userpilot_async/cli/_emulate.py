@@ -35,7 +35,7 @@ def emulator_package() -> ModuleType:
     return emulator
 
 
-@click.command()
+@click.command(short_help="Serve an emulator of both servers.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
     "--port",
