@@ -52,7 +52,11 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "aside, finish, forget, purge, sweep": (_shapes.number, 1),
     "retry": (_answers.retried_of, [3, 2]),
     "scan": (_answers.scanned_of, [b"5-1", 1, [ENTRY]]),
-    "show": (_answers.snapshot_of, [[b"version", b"1"], [b"accepted", b"3"], [ENTRY], b"1 c {}", 1, 0, None, b"1.5"]),
+    "show": (
+        _answers.snapshot_of,
+        [[b"version", b"1"], [b"accepted", b"3"], [ENTRY], b"1 c {}", 1, 0, None, b"1.5",
+         [b"c:1 track"], [b'["track",[[1,1]]]'], [b"f", b'["user",[1]]']],
+    ),
     "rebind": (_answers.sender_of, b"1 client {}"),
     "XRANGE": (lambda answer: _answers.found_of(5, answer), [ENTRY]),
     "WAIT": (_answers.replicas_of, 1),
