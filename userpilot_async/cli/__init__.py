@@ -1,7 +1,8 @@
 """The command line: `cli` is the click group that `userpilot-async` runs.
 
 One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, and `demo/`. It has
-the command's options and help, and hands the work to one of two runs (`check --live` has a room of its own, `live/`):
+the command's options and help, and hands the work to one of two runs (`check --live` and `ui` have rooms of their own,
+`live/` and `ui/`):
 
     _send, _drain, demo ──▶ _delivery    a client over a file, over stdin, or over what its outbox has
     _import             ──▶ _importing   files of history, one after the other, through the Import API
@@ -37,6 +38,7 @@ from ._jobs import jobs
 from ._outbox import outbox
 from ._send import send
 from .demo._demo import demo
+from .ui._ui import ui
 
 __all__ = ["cli"]
 
@@ -111,6 +113,7 @@ cli.add_command(demo)
 cli.add_command(send)
 cli.add_command(import_)
 cli.add_command(outbox)
+cli.add_command(ui)
 cli.add_command(drain)
 cli.add_command(jobs)
 cli.add_command(check)
