@@ -156,7 +156,9 @@ def test_what_others_can_reach_is_no_loopback(host):
 
 
 def test_the_page_takes_nothing_for_html_that_comes_from_an_outbox():
-    dangerous = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|srcdoc|\.on\w+ = \""
+    dangerous = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|srcdoc|\.on\w+ = \""
+    )
 
     assert [] == re.findall(dangerous, PAGE)
 

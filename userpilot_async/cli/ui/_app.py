@@ -9,10 +9,12 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from importlib import resources
 from typing import Any, Literal, TypeVar
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -43,6 +45,9 @@ class WrongRequest(Exception):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+FAILURES = (WrongRequest, OutboxError, HTTPException, Exception)  # each that Starlette would handle by itself
 
 
 class Answer(JSONResponse):
@@ -78,7 +83,8 @@ class Console:
             Route("/api/retry", self.retry, methods=["POST"]),
             Route("/api/purge", self.purge, methods=["POST"]),
         ]
-        self.app: ASGIApp = Doorway(Starlette(routes=routes), Guard(token))
+        app = Starlette(routes=routes, exception_handlers=dict.fromkeys(FAILURES, _failed))
+        self.app: ASGIApp = Doorway(app, Guard(token))
 
     async def page(self, request: Request) -> Response:
         """The page: nothing of the outbox is in it."""
@@ -185,10 +191,11 @@ async def _json(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise WrongRequest("application/json was expected", 415)
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BODY:
-            raise WrongRequest("the request is too large", 413)
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MOST_BODY:
+                raise WrongRequest("the request is too large", 413)
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -215,7 +222,7 @@ def _policy(page: str) -> str:
 
 
 class Doorway:
-    """The console's door: it asks the guard, puts `HEADERS` on each answer, and turns errors into sentences."""
+    """The console's door: it asks the guard, and puts `HEADERS` on each answer."""
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
@@ -225,12 +232,12 @@ class Doorway:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        begun = False
+        complete = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal begun
+            nonlocal complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
-                begun = True
                 own = {name.lower() for name, _ in message["headers"]}
                 more = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in own]
                 message = {**message, "headers": [*message["headers"], *more]}
@@ -240,17 +247,20 @@ class Doorway:
         answer: ASGIApp = _failure(403, refusal) if refusal is not None else self._app
         try:
             await answer(scope, receive, send_guarded)
-        except Exception as error:  # whatever it is, the page shows a sentence, and the terminal no traceback
-            if not begun:
-                await _failure(*_told(error))(scope, receive, send_guarded)
+        except Exception:  # Starlette raises again what it has answered: the terminal shows no traceback
+            if not complete:
+                raise  # amid an answer: the server closes the connection, and the page notices
 
 
-def _told(error: Exception) -> tuple[int, str]:
+async def _failed(request: Request, error: Exception) -> Response:
+    """A failure as a sentence, whatever it is."""
     if isinstance(error, WrongRequest):
-        return error.status, str(error)
+        return _failure(error.status, str(error))
+    if isinstance(error, HTTPException):
+        return _failure(error.status_code, error.detail)
     if isinstance(error, OutboxError):
-        return 503, str(error)
-    return 500, f"a bug of this console ({type(error).__name__})"
+        return _failure(503, str(error))
+    return _failure(500, f"a bug of this console ({type(error).__name__})")
 
 
 def _failure(status: int, message: str) -> Response:

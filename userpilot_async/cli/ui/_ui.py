@@ -67,9 +67,10 @@ def _modules() -> tuple[ModuleType, ModuleType]:
     try:
         from . import _app, _serve
     except ModuleNotFoundError as exc:
-        if (exc.name or "").partition(".")[0] == "userpilot_async":
+        package = (exc.name or "").partition(".")[0]
+        if package == "userpilot_async":
             raise
-        raise NotPossible(f'the console needs {exc.name}: pip install "userpilot-async[emulator]"') from None
+        raise NotPossible(f'the console needs {package}: pip install "userpilot-async[emulator]"') from None
     return _app, _serve
 
 
