@@ -92,6 +92,16 @@ def test_the_calls_of_one_person_are_those_of_all_keys_with_that_id(process: New
     assert [] == of("nobody")
 
 
+def test_the_calls_of_one_person_come_in_pages_too(process: NewProcess) -> None:
+    outbox = process()
+    ids = put(outbox, *["u1", "u2"] * 5)
+
+    found = list(pages(lambda after: outbox.admin().waiting(after, 2, ["u1"])))
+
+    assert ids[::2] == ids_in(iter(found))
+    assert {2} == {len(page.entries) for page in found[:2]}
+
+
 @pytest.mark.usefixtures("little")
 def test_a_page_looks_at_so_many_calls_and_says_how_far_it_came(process: NewProcess) -> None:
     outbox = process()

@@ -43,7 +43,7 @@ class Outbox(InlineOutbox):
 
     def call(self, user: Key, **properties: Any) -> int:
         body = track_body(user if isinstance(user, str) else user[0], "Opened", properties)
-        return self.put("track", user, body, len(body), 0.0).id
+        return self.put("track", user, body, len(body), 0.0).id  # of a person with two ids, too
 
     def lose(self, user: str, outcome: Outcome, detail: str = "", **properties: Any) -> int:
         call_id = self.call(user, **properties)
