@@ -180,6 +180,18 @@ async def test_without_show_data_no_id_and_no_value_is_in_any_answer(outbox: Out
     assert [] == [str(one.url) for one in answers if MARKED in one.text or MARKED in str(one.headers)]
 
 
+@pytest.mark.parametrize("outbox", ["parcelvoy"], indirect=True)
+async def test_other_ids_of_a_person_are_counted_and_named_only_with_show_data(outbox: Outbox) -> None:
+    outbox.put("post", (f"e:{MARKED}-1", f"a:{MARKED}-2"), b"{}", 2, 0.0)
+    whose = {"kind": "user", "id": f"{MARKED}-1"}
+    async with browser(outbox) as client, browser(outbox, shows_data=True) as seeing:
+        hidden, shown = [(await one.post("/api/purge", json=whose)).json()["text"][-1] for one in (client, seeing)]
+
+    assert "1 other id (hidden)" in hidden
+    assert MARKED not in hidden
+    assert f"{MARKED}-2" in shown
+
+
 async def test_with_show_data_it_is_all_there(outbox: Outbox) -> None:
     """Or the test above would prove nothing."""
     _fill_with_marks(outbox)
