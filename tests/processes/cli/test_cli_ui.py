@@ -188,6 +188,9 @@ def test_a_browser_shows_what_waits_and_puts_back_what_was_lost(tmp_path: Path) 
 
         page.click("#panel-waiting [data-go=next]")
         page.wait_for_selector("#waiting tbody tr:last-child:nth-child(11)")
+        page.select_option("#order", "user")
+        page.wait_for_selector("#waiting tr:first-child td[data-label=calls]")
+        people = page.inner_text("#panel-waiting .pager")
         page.focus("#tab-waiting")
         page.keyboard.press("ArrowRight")
         page.wait_for_selector("#dead tbody tr")
@@ -203,6 +206,7 @@ def test_a_browser_shows_what_waits_and_puts_back_what_was_lost(tmp_path: Path) 
         page.wait_for_selector("#banner:not([hidden])")
 
     assert HOSTILE in first
+    assert "61 users and companies in 61 calls" in people
     assert HOSTILE in lost
     assert width == 390
     assert printed["token"] not in address

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 TOKEN = "the-token"
 MARKED = "MARKED"
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\u202e\x00\x1b[31m", "</script>", "🛰 \u2028"]
-READS = ("/api/state", "/api/waiting", "/api/dead", "/api/export?what=dead", "/api/export?what=waiting")
+READS = ("/api/state", "/api/waiting", "/api/people", "/api/dead", "/api/export?what=dead", "/api/export?what=waiting")
 CHANGES = ("/api/retry", "/api/purge")
 EVERYTHING = (*READS, *CHANGES, "/api/nothing")
 
@@ -227,6 +227,18 @@ async def test_all_that_waits_is_shown_in_pages_once_and_in_order(outbox: Outbox
 
     assert ids == [one["id"] for one in found]
     assert ids[3::7] == [one["id"] for one in typed]
+
+
+async def test_people_are_shown_by_their_first_calls(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_app, "WINDOW", 4)
+    for user in ("u1", "u2", "u1", "u3", "u1"):
+        outbox.call(user)
+    async with browser(outbox, shows_data=True) as client:
+        first = (await client.get("/api/people")).json()
+        second = (await client.get("/api/people", params={"after": first["reached"]})).json()
+
+    assert [("u1", 2), ("u2", 1), ("u3", 1)] == [(one["whose"], one["calls"]) for one in first["calls"]]
+    assert (4, [("u1", 1)]) == (first["looked_at"], [(one["whose"], one["calls"]) for one in second["calls"]])
 
 
 async def test_the_numbers_are_the_outboxs_own(outbox: Outbox) -> None:

@@ -32,6 +32,7 @@ from ._views import Views
 from ._visits import AT_ONCE, AnyCall, Visits
 
 PAGE = 50  # calls at once on the screen
+WINDOW = 1_000  # calls that are looked at for the people in them
 MOST_BODY = 65_536  # bytes of a request
 HIDDEN = "ids and values are hidden: start the console with --show-data to export them"
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class Console:
             Route("/", self.page),
             Route("/api/state", self.state),
             Route("/api/waiting", self.waiting),
+            Route("/api/people", self.people),
             Route("/api/dead", self.dead),
             Route("/api/export", self.export),
             Route("/api/retry", self.retry, methods=["POST"]),
@@ -106,6 +108,12 @@ class Console:
         after, ids = asked.get("after", ""), await self._ids_asked_for(asked.get("alias"), asked.get("id"))
         page = await self._page_at(lambda admin: admin.waiting(after, PAGE, ids))
         return Answer(self._views.waiting(page, await self._server()))
+
+    async def people(self, request: Request) -> Response:
+        """Whose the next `WINDOW` calls are, by the first call of each."""
+        after = request.query_params.get("after", "")
+        page = await self._page_at(lambda admin: admin.waiting(after, WINDOW))
+        return Answer(self._views.people(page))
 
     async def dead(self, request: Request) -> Response:
         """A page of the dead letters, of all or of one ``reason``."""

@@ -52,6 +52,19 @@ class Views:
         calls = [{**self._call(one, one.call, destination), "bytes": one.size} for one in page.entries]
         return {"calls": calls, "reached": page.reached}
 
+    def people(self, page: Page[WaitingCall]) -> dict[str, Any]:
+        """The people and companies of the calls of a page, in the order of their first calls in it."""
+        found: dict[str, dict[str, Any]] = {}
+        for one in page.entries:
+            alias = self._alias(one, one.call)
+            theirs = found.setdefault(
+                alias,
+                {"id": one.id, "at": one.at, "alias": alias, "whose": self._whose(one), "calls": 0, "bytes": 0},
+            )
+            theirs["calls"] += 1
+            theirs["bytes"] += one.size
+        return {"calls": list(found.values()), "looked_at": len(page.entries), "reached": page.reached}
+
     def lost(self, page: Page[DeadLetter], destination: str | None) -> dict[str, Any]:
         """A page of the dead letters; ``detail``, the server's words, is null where it is hidden."""
         calls = [
@@ -68,17 +81,22 @@ class Views:
         return {"calls": calls, "reached": page.reached}
 
     def _call(self, one: WaitingCall | DeadLetter, call: Call | None, destination: str | None) -> dict[str, Any]:
-        alias = self.aliases.alias(ids_of(call) or (one.key,))
         line = line_of_call(server_of(destination or ""), call) if self.shows_data else None
         return {
             "id": one.id,
             "at": one.at,
             "kind": one.kind,
-            "alias": alias,
-            "whose": one.key if self.shows_data else None,
+            "alias": self._alias(one, call),
+            "whose": self._whose(one),
             "is_damaged": call is None,
             "data": line if line is None or len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]} …",
         }
+
+    def _alias(self, one: WaitingCall | DeadLetter, call: Call | None) -> str:
+        return self.aliases.alias(ids_of(call) or (one.key,))
+
+    def _whose(self, one: WaitingCall | DeadLetter) -> str | None:
+        return one.key if self.shows_data else None
 
     # ── what was done ──
 
