@@ -110,7 +110,7 @@ class Console:
         return Answer(self._views.waiting(page, await self._server()))
 
     async def people(self, request: Request) -> Response:
-        """Whose the next `WINDOW` calls are, by the first call of each."""
+        """The people and companies in the next `WINDOW` calls, by their first calls."""
         after = request.query_params.get("after", "")
         page = await self._page_at(lambda admin: admin.waiting(after, WINDOW))
         return Answer(self._views.people(page))
@@ -237,7 +237,7 @@ class Doorway:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or refuse it."""
         if scope["type"] != "http":
             return
         complete = False

@@ -1,4 +1,4 @@
-"""What came into an outbox and what left it, from samples of its account; kept only while a page asks for it."""
+"""Calls that came into an outbox and left it, from samples of its account; kept only while a page asks for them."""
 
 from __future__ import annotations
 

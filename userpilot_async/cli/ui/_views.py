@@ -1,4 +1,4 @@
-"""What is found in an outbox, as JSON for the page: here is decided which ids and values leave the server."""
+"""Findings in an outbox as JSON for the page: here is decided which ids and values leave the server."""
 
 from __future__ import annotations
 
