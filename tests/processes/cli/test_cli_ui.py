@@ -36,9 +36,9 @@ Invoke = Callable[..., click.testing.Result]
 
 
 @contextmanager
-def console(*arguments: object) -> Iterator[Any]:
+def console(*arguments: object, **env: str) -> Iterator[Any]:
     """The command in a process of its own, and what it has printed."""
-    with python("-m", "userpilot_async", "ui", *map(str, arguments), "--port", "0") as running:
+    with python("-m", "userpilot_async", "ui", *map(str, arguments), "--port", "0", env=env) as running:
         yield running, running.wait_for_line(PRINTED)
 
 
@@ -115,7 +115,8 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
 
 def test_it_answers_only_with_its_token_and_ends_well_on_ctrl_c(tmp_path: Path) -> None:
     fill(tmp_path / "events.db", [track()])
-    with console(tmp_path / "events.db") as (running, printed):
+    with console(tmp_path / "events.db", "--open", BROWSER="/bin/echo opened %s") as (running, printed):
+        opened = running.wait_for_line(r"opened (?P<url>\S+)")["url"]
         state = f"{printed['base']}/api/state"
         token = {"Authorization": f"Bearer {printed['token']}"}
         answers = [httpx.get(state, headers=headers) for headers in ({}, token, {**token, "Host": "evil.example"})]
@@ -124,6 +125,7 @@ def test_it_answers_only_with_its_token_and_ends_well_on_ctrl_c(tmp_path: Path) 
         assert running.wait() == Exit.FINE
         assert "Traceback" not in running.output
 
+    assert printed["url"] == opened
     assert len(printed["token"]) >= 32
     assert [403, 200, 403] == [answer.status_code for answer in answers]
     assert 1 == answers[1].json()["waiting"]["calls"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import webbrowser
+from threading import Thread
 from types import ModuleType
 
 import click
@@ -32,7 +33,8 @@ from ._guard import is_loopback
 )
 @click.option("--show-data", is_flag=True, help="Show ids, properties and the server's words; without it none of them "
               "leaves this process.")  # fmt: skip
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser; `ps` may show its URL, with the "
+              "token.")  # fmt: skip
 def ui(given: OutboxAdmin | None, host: str, port: int, show_data: bool, opens: bool) -> None:
     """Watch an OUTBOX in the browser: what waits, which process sends, what was lost; until Ctrl-C.
 
@@ -55,11 +57,16 @@ def ui(given: OutboxAdmin | None, host: str, port: int, show_data: bool, opens: 
     def announce() -> None:
         echo(f"console at {url}")
         echo(f"  of {admin.place}; Ctrl-C ends it", err=True)
-        if opens and not webbrowser.open(url):
-            echo("  no browser could be opened", err=True)
+        if opens:
+            Thread(target=_open, args=(url,), daemon=True).start()  # some browsers are waited for to their end
 
     with listener:
         asyncio.run(serving.serve(console.app, listener, announce))
+
+
+def _open(url: str) -> None:
+    if not webbrowser.open(url):
+        echo("  no browser could be opened", err=True)
 
 
 def _modules() -> tuple[ModuleType, ModuleType]:
