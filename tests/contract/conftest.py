@@ -123,3 +123,29 @@ def new_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewOu
 def outbox(new_outbox: NewOutbox) -> Outbox:
     """Open, with room for all that a test may put."""
     return new_outbox()
+
+
+# ── the same outbox, for one process after the other ──
+
+Process = InlineOutbox | InlineRedisOutbox
+NewProcess = Callable[..., Process]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProcess]:
+    """Opens the same file, or the same outbox in Redis, with each call, as another process would."""
+    made: list[Process] = []
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+
+    def process(client: Client | None = None, **options: Any) -> Process:
+        if url:
+            outbox: Process = InlineRedisOutbox(url, **options)
+        else:
+            outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
+        made.append(outbox)
+        open_now(outbox, (client or Client()).opening())
+        return outbox
+
+    yield process
+    for outbox in made:
+        at_once(outbox.aclose())

@@ -8,13 +8,13 @@ from __future__ import annotations
 import copy
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.conftest import NewProcess, Process
+from tests.contract.inline import Client, at_once
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.contract.puts import PUTS
 from userpilot_async import OutboxError
@@ -31,29 +31,6 @@ from userpilot_async.redis._notes import SenderNotes
 EXPIRED = Outcome("dead", "expired")
 NO_ROOM = Outcome("dropped", "queue_full")
 DESCRIBES = "userpilot identify that describes a company"
-
-Process = InlineOutbox | InlineRedisOutbox
-NewProcess = Callable[..., Process]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProcess]:
-    """Opens the same file, or the same outbox in Redis, with each call, as another process would."""
-    made: list[Process] = []
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-
-    def process(client: Client | None = None, **options: Any) -> Process:
-        if url:
-            outbox: Process = InlineRedisOutbox(url, **options)
-        else:
-            outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
-        made.append(outbox)
-        open_now(outbox, (client or Client()).opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
 
 
 def put(outbox: Process, count: int = 1, user: str = "u1", size: int = 2) -> list[Receipt]:

@@ -19,7 +19,7 @@ Who does what in a durable one, from the client down:
 Nothing here blocks the event loop, and no cancellation breaks off a write. A batch is written whole, or step by
 step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.
 
-`owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, `receipt` says what became of a
-call, `url` makes an outbox of a URL. A new kind of outbox is a `Store`, an `OutboxAdmin` and a subclass of
-`DurableOutbox`; `sqlite` and `redis` are two.
+`owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, who see its calls in `pages`.
+`receipt` says what became of a call, `url` makes an outbox of a URL. A new kind of outbox is a `Store`, an
+`OutboxAdmin` and a subclass of `DurableOutbox`; `sqlite` and `redis` are two.
 """

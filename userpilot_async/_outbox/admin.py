@@ -7,7 +7,7 @@ note beside the lease, whether an outbox may change hands, whose a call is.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import attrs
@@ -19,6 +19,7 @@ from .._calls.stored import UNREADABLE, Runs
 from .._errors.tree import OutboxError
 from .._schedule.calendar import age
 from .owner import Claim
+from .pages import Page, UnfinishedUpload, WaitingCall
 
 Call = tuple[Kind, Key, Payload]
 PURGED = Outcome("dropped", "purged")
@@ -52,6 +53,17 @@ class OutboxAdmin(Protocol):
 
     def holder(self) -> Holder | None:
         """The holder of the sender's lease; ``None`` if no process sends."""
+        ...
+
+    def waiting(self, after: str, limit: int, ids: Collection[str] = ()) -> Page[WaitingCall]:
+        """The next calls, ``limit`` at most, behind the place ``after``; "" is the beginning.
+
+        With ``ids``, only calls of a key with one of these in it. Raises `ValueError` if ``after`` is no such place.
+        """
+        ...
+
+    def lost(self, after: str, limit: int, reason: str | None = None) -> Page[DeadLetter]:
+        """The next dead and dropped calls that are kept, by the order of the place; else as `waiting`."""
         ...
 
     def dead_letters(self, chosen: Selection = ...) -> DeadLetters:
@@ -150,6 +162,9 @@ class Inspection:
     """Rows that a file has set aside."""
     quarantined: Sequence[str] = ()
     """Names of damaged files that lie beside it."""
+    spent: Mapping[str, int] = attrs.field(factory=dict)
+    """Tokens that are not back yet, by the budget of the sender's requests."""
+    uploads: Sequence[UnfinishedUpload] = ()
 
 
 @attrs.frozen

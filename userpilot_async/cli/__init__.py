@@ -2,7 +2,7 @@
 
 One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, `_docs`,
 `_completion`, and `demo/`. It has the command's options and help, and hands the work to one of two runs
-(`check --live` has its own, `live/`):
+(`check --live` and `ui` have rooms of their own, `live/` and `ui/`):
 
     _send, _drain, demo ──▶ _delivery    a client over a file, over stdin, or over what its outbox has
     _import             ──▶ _importing   files of history, one after the other, through the Import API
@@ -40,6 +40,7 @@ from ._jobs import jobs
 from ._outbox import outbox
 from ._send import send
 from .demo._demo import demo
+from .ui._ui import ui
 
 __all__ = ["cli"]
 
@@ -115,6 +116,7 @@ cli.add_command(demo)
 cli.add_command(send)
 cli.add_command(import_)
 cli.add_command(outbox)
+cli.add_command(ui)
 cli.add_command(drain)
 cli.add_command(jobs)
 cli.add_command(check)

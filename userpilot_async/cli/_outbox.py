@@ -79,7 +79,7 @@ def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> 
     if as_json:
         unreadable = 0
         for one in lost:
-            line = line_of_call(server_of(found.destination or ""), one)
+            line = line_of_call(server_of(found.destination or ""), one.call)
             if line is not None:
                 echo_json_line(line)
             unreadable += line is None

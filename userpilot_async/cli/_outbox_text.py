@@ -17,7 +17,7 @@ from ._console import cell
 from ._text import account_counts, account_text, calls_text
 
 if TYPE_CHECKING:
-    from .._outbox.admin import DeadLetter, Holder, Inspection, PurgeReport
+    from .._outbox.admin import Call, DeadLetter, Holder, Inspection, PurgeReport
 
 CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy.call_of}
 """By kind of server, as outboxes have it."""
@@ -113,13 +113,13 @@ def _under_way(seen: Inspection) -> str:
     return f"; {requests} under way" + (" when the last one ended" if seen.sender is None else "")
 
 
-def line_of_call(server: str, lost: DeadLetter) -> str | None:
+def line_of_call(server: str, call: Call | None) -> str | None:
     """The call as one line of an NDJSON file; ``None`` if it cannot be read."""
     call_of = CALL_OF.get(server)
-    if call_of is None or lost.call is None:
+    if call_of is None or call is None:
         return None
     try:
-        return line_of(call_of(*lost.call)).decode()
+        return line_of(call_of(*call)).decode()
     except (InvalidCall, TypeError, ValueError, KeyError):  # its checksum is right, but it is none of this version's
         return None
 

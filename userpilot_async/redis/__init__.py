@@ -12,7 +12,7 @@ A network can lose an answer, so each step has a number, and one in doubt is ask
 what was noted in an old one is worth nothing. A server that starts again, or comes back with older data, begins another
 *generation* (`_opening`): what is missing then is counted, and what may be sent twice is reported (`_made`).
 
-`_admin` is the outbox from outside, for people; `_purge` erases a person from it.
+`_admin` is the outbox from outside, for people; `_pages` shows its calls, and `_purge` erases a person from it.
 """
 
 try:

@@ -5,16 +5,13 @@ Each step is a short script, as those of the processes that use it are, and Redi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 from uuid import uuid4
 
-import attrs
-
 from .._account.pages import PAGE
-from .._calls.stored import UNREADABLE, runs
+from .._calls.stored import runs
 from .._errors.tree import OutboxError
 from .._outbox.admin import (
     EVERY_ONE,
@@ -28,18 +25,17 @@ from .._outbox.admin import (
     Selection,
     Subject,
     check_rebinding,
-    keys_in,
 )
 from .._outbox.owner import Claim, Owner
+from .._outbox.pages import Page, UnfinishedUpload, WaitingCall
 from ._access import PAIRS_AT_ONCE
 from ._answers import Snapshot, opened_of, pairs_of, retried_of, scanned_of, sender_of, snapshot_of
-from ._codec import Entry, accepted_at, account_of, decoded
+from ._codec import Entry, account_of
 from ._failures import Away, OtherGeneration
 from ._link import Answer, Connection, Step
 from ._opening import VERSION, owner_unknown
+from ._pages import StoredDeadLetter, accepted, is_ours, kept_in, lost_page, waiting_page
 from ._purge import AT_ONCE, Place, Search, at_once
-
-NUMBER = re.compile(rb"\d{1,15}(\.\d{1,15})?")  # a moment, as the scripts write it
 
 
 class RedisAdmin:
@@ -60,18 +56,30 @@ class RedisAdmin:
             destination=seen.destination,
             sender=_holder(seen),
             account=account_of(seen.counts),
-            oldest=None if seen.first is None else _accepted(seen.first),
+            oldest=None if seen.first is None else accepted(seen.first),
             now=seen.now,
             under_way=seen.under_way,
             lost=seen.lost,
             version=seen.version,
             bytes_in_memory=seen.memory,
+            spent=seen.spent,
+            uploads=[UnfinishedUpload(name, kind, len(calls)) for name, kind, calls in seen.files if calls],
         )
 
     def holder(self) -> Holder | None:
         """The holder of the sender's lease. Raises `OutboxError`."""
         with visiting(self._connect, self.place) as visit:
             return _holder(visit.snapshot)
+
+    def waiting(self, after: str, limit: int, ids: Collection[str] = ()) -> Page[WaitingCall]:
+        """The next calls that wait, in short scripts. Raises `OutboxError`, and `ValueError` for a wrong place."""
+        with visiting(self._connect, self.place) as visit:
+            return waiting_page(visit, after, limit, ids)
+
+    def lost(self, after: str, limit: int, reason: str | None = None) -> Page[DeadLetter]:
+        """The next lost calls that are kept, in the order in which they were lost. Raises as `waiting`."""
+        with visiting(self._connect, self.place) as visit:
+            return lost_page(visit, after, limit, reason)
 
     def dead_letters(self, chosen: Selection = EVERY_ONE) -> DeadLetters:
         """The chosen dead and dropped calls that are kept. Raises `OutboxError`."""
@@ -124,14 +132,6 @@ class RedisAdmin:
             return Search(visit, whose, visit.snapshot.destination or "", really=really).purge()
 
 
-@attrs.frozen
-class StoredDeadLetter:
-    """A lost call, and in which entry it is kept."""
-
-    entry: str
-    lost: DeadLetter
-
-
 class Visit:
     """A connection to the outbox, which ``place`` is the name of, and what there was when it was made."""
 
@@ -169,7 +169,7 @@ class Visit:
         """All entries that are there, or those in whose calls one of these texts stands, and damaged ones."""
         self.reached, more = behind, True
         while more:
-            self.reached, more, found = scanned_of(self.run("scan", place, self.reached, "+", AT_ONCE, *texts))
+            found, more = self.some(place, AT_ONCE, texts, behind=self.reached)
             yield from found
 
     def pairs(self) -> Iterator[tuple[bytes, int]]:
@@ -181,9 +181,16 @@ class Visit:
             last = found[-1][1] if found else last
             yield from found
 
+    def some(
+        self, place: Place, count: int, texts: Sequence[bytes] = (), *, behind: str = ""
+    ) -> tuple[Sequence[Entry], bool]:
+        """Of the next ``count`` entries those that `entries` would give; and whether there may be more behind them."""
+        self.reached, more, found = scanned_of(self.run("scan", place, behind, "+", count, *texts))
+        return found, more
+
     def dead_letters(self) -> list[StoredDeadLetter]:
         """All lost calls that are kept, by their ids."""
-        return sorted((_kept_in(one) for one in self.entries("lost") if _is_ours(one)), key=lambda one: one.lost.id)
+        return sorted((kept_in(one) for one in self.entries("lost") if is_ours(one)), key=lambda one: one.lost.id)
 
 
 @contextmanager
@@ -213,34 +220,3 @@ def _holder(seen: Snapshot) -> Holder | None:
     if seen.lease is None:
         return None
     return Holder.of(seen.lease.split(b" ", 2)[-1], seen.now)  # behind the token, which is two words
-
-
-def _accepted(entry: Entry) -> float | None:
-    fields = entry[1]
-    try:
-        return accepted_at(fields[b"t"], decoded(fields[b"c"])[1])
-    except UNREADABLE:
-        return None
-
-
-def _is_ours(entry: Entry) -> bool:
-    """An entry of the lost calls, and none that another program has put among them."""
-    fields = entry[1]
-    numbers = [fields.get(name, b"") for name in (b"t", b"l")]
-    return fields.get(b"i", b"").isdigit() and all(NUMBER.fullmatch(one) for one in numbers)
-
-
-def _kept_in(entry: Entry) -> StoredDeadLetter:
-    """The dead letter that an entry of the lost calls holds."""
-    fields = entry[1]
-    at, lost_at, kind, key, call = float(fields[b"t"]), float(fields[b"l"]), "", "", None
-    try:
-        stored, seconds = decoded(fields[b"c"])
-        at, kind, key = accepted_at(fields[b"t"], seconds), stored.kind, stored.key
-        key, call = ", ".join(keys_in(key)), stored.call()
-    except UNREADABLE:  # damaged
-        pass
-    status, reason, detail = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"u", b"r", b"d"))
-    return StoredDeadLetter(
-        entry[0].decode(), DeadLetter(int(fields[b"i"]), at, kind, key, lost_at, status, reason, detail, call)
-    )

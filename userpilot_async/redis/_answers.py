@@ -7,6 +7,7 @@ into the database: that is no odd answer, which a new connection would mend, and
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ from .._calls.stored import UNREADABLE
 from .._outbox.owner import Owner
 from ._codec import Entry, State, entry_of
 from ._failures import OddAnswer
-from ._shapes import entry_name, listed, measured, number, pairs, raw, text, whole
+from ._shapes import entry_name, listed, measured, number, pairs, raw, text, texts, whole
 
 
 @attrs.frozen
@@ -136,8 +137,12 @@ def left_of(answer: object) -> Left | None:
     unknown = 0.0
     with suppress(OddAnswer):  # "" is written there where all is known, and what is damaged says nothing
         unknown = measured(unknown_until)
-    found = [_file_of(name, noted) for name, noted in pairs(files)]
-    return Left(tokens, [one for one in found if one is not None], unknown, State(state))
+    return Left(tokens, _files_of(files), unknown, State(state))
+
+
+def _files_of(answer: object) -> list[tuple[str, str, Sequence[int]]]:
+    found = [_file_of(name, noted) for name, noted in pairs(answer)]
+    return [one for one in found if one is not None]
 
 
 def _file_of(name: bytes, noted: bytes) -> tuple[str, str, Sequence[int]] | None:
@@ -207,6 +212,10 @@ class Snapshot:
     memory: int | None
     now: float
     """By the clock of the server."""
+    spent: Mapping[str, int]
+    """Tokens that are not back yet, by their budget."""
+    files: Sequence[tuple[str, str, Sequence[int]]]
+    """Names, kinds of rows, and the last calls in them, as in `Left`."""
 
     @property
     def destination(self) -> str | None:
@@ -221,7 +230,7 @@ class Snapshot:
 
 def snapshot_of(answer: object) -> Snapshot:
     """Read the answer of the script ``show``."""
-    about, counts, first, lease, under_way, lost, memory, now = listed(answer, 8)
+    about, counts, first, lease, under_way, lost, memory, now, landed, requests, files = listed(answer, 11)
     entries = [entry_of(one) for one in listed(first)]
     return Snapshot(
         about={text(name): text(value) for name, value in pairs(about)},
@@ -232,7 +241,23 @@ def snapshot_of(answer: object) -> Snapshot:
         lost=number(lost),
         memory=None if memory is None else number(memory),
         now=measured(now),
+        spent=Counter([*map(_budget_of_token, texts(landed)), *map(_budget_of_request, texts(requests))]),
+        files=_files_of(files),
     )
+
+
+def _budget_of_token(name: bytes) -> str:
+    """The budget in the name of a spent token, behind the number of its request."""
+    return name.decode("utf-8", "replace").partition(" ")[2]
+
+
+def _budget_of_request(noted: bytes) -> str:
+    """The budget of a request under way; "" where its note is damaged."""
+    try:
+        budget = json.loads(noted)[0]
+        return budget if isinstance(budget, str) else ""
+    except UNREADABLE:
+        return ""
 
 
 def echoed(answer: object, asked: bytes) -> object:

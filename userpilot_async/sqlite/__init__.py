@@ -12,7 +12,7 @@ lease, which the operating system takes back from a process that dies. A full di
 megabyte of `_ballast` is given up for them. A damaged file is put aside, and all of it that can be read goes into a new
 one (`_salvage`; `_quarantine` has the names). A damaged row is set aside by itself.
 
-`_admin` is the file from outside, for people; `_purge` erases a person from it.
+`_admin` is the file from outside, for people; `_pages` shows its calls, and `_purge` erases a person from it.
 """
 
 from ._outbox import SQLiteOutbox

@@ -11,15 +11,15 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
 from .._account.shared_ledger import Account
-from .._calls.stored import UNREADABLE, Stored, runs
+from .._calls.stored import Stored, runs
 from .._errors.tree import OutboxError
 from .._outbox.admin import (
     EVERY_ONE,
@@ -33,9 +33,9 @@ from .._outbox.admin import (
     Selection,
     Subject,
     check_rebinding,
-    keys_in,
 )
 from .._outbox.owner import Claim
+from .._outbox.pages import Page, UnfinishedUpload, WaitingCall
 from .._outbox.store import NotNow
 from .._runtime.private_files import open_own
 from ._binding import bind
@@ -43,6 +43,7 @@ from ._dates import Dates
 from ._failures import FAILURES, why
 from ._file import File
 from ._own import Found
+from ._pages import CALLS, LOST, dead_letter, lost_page, waiting_page
 from ._purge import Search, sweep
 from ._schema import MIGRATIONS, version_of
 from ._sealed import checked
@@ -65,6 +66,8 @@ class SQLiteAdmin:
             version = version_of(file.db, len(MIGRATIONS))
             account, oldest, dates, counts = Account(), None, Dates(), {"requests": 0, "lost": 0, "damaged": 0}
             about: Mapping[str, str] = {}
+            spent: Mapping[str, int] = {}
+            uploads: Sequence[UnfinishedUpload] = ()
             if version:
                 file.db.execute("BEGIN")
                 account, about = file.tables.account(), file.tables.about() or {}
@@ -73,6 +76,7 @@ class SQLiteAdmin:
                 for table in counts:
                     under_way = "WHERE landed_at IS NULL" if table == "requests" else ""
                     counts[table] = file.db.execute(f"SELECT count(*) FROM {table} {under_way}").fetchone()[0]
+                spent, uploads = file.tables.send_log.spent(), file.tables.send_log.uploads()
                 file.db.execute("COMMIT")
             parts = (self._path, _beside(self._path, "-wal"))
             return Inspection(
@@ -88,6 +92,8 @@ class SQLiteAdmin:
                 lost=counts["lost"],
                 damaged=counts["damaged"],
                 quarantined=self._quarantined(),
+                spent=spent,
+                uploads=uploads,
             )
 
     def holder(self) -> Holder | None:
@@ -117,23 +123,33 @@ class SQLiteAdmin:
         found = [(int(match[1]), one.name) for one in path.parent.iterdir() if (match := name.fullmatch(one.name))]
         return [one for _, one in sorted(found)]
 
+    def waiting(self, after: str, limit: int, ids: Collection[str] = ()) -> Page[WaitingCall]:
+        """The next calls that wait, in one short turn. Raises `OutboxError`, and `ValueError` for a wrong place."""
+        with opened(self._path, as_it_is=True) as file:
+            known = version_of(file.db, len(MIGRATIONS))
+            return waiting_page(file, after, limit, ids) if known else Page([], None)
+
+    def lost(self, after: str, limit: int, reason: str | None = None) -> Page[DeadLetter]:
+        """The next lost calls that are kept, by their ids. Raises as `waiting`."""
+        with opened(self._path, as_it_is=True) as file:
+            known = version_of(file.db, len(MIGRATIONS))
+            return lost_page(file, after, limit, reason) if known else Page([], None)
+
     def dead_letters(self, chosen: Selection = EVERY_ONE) -> DeadLetters:
         """The chosen dead and dropped calls that are kept. Raises `OutboxError`."""
         with opened(self._path, as_it_is=True) as file:
             if not version_of(file.db, len(MIGRATIONS)):
                 return DeadLetters(None, [])
             about, dates = file.tables.about() or {}, file.tables.read_dates()
-            fields = "id, at, size, kind, key, said, moment, crc, lost_at, status, reason, detail"
-            rows = file.db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
+            rows = file.db.execute(f"SELECT {LOST} FROM lost ORDER BY id").fetchall()
         return DeadLetters(
-            about.get("destination"), [_dead_letter(row, dates) for row in rows if chosen.takes(row[0], row[-2])]
+            about.get("destination"), [dead_letter(row, dates) for row in rows if chosen.takes(row[0], row[-2])]
         )
 
     def retry(self, chosen: Selection = EVERY_ONE) -> Retried:
         """Put the chosen dead letters back at the end of the line, in one transaction. Raises `OutboxError`."""
         with opened(self._path) as file, file.transaction() as db:
-            fields = "id, at, size, kind, key, said, moment, crc, reason"
-            rows = db.execute(f"SELECT {fields} FROM lost ORDER BY id").fetchall()
+            rows = db.execute(f"SELECT {CALLS}, reason FROM lost ORDER BY id").fetchall()
             account, dates = file.tables.account(), file.tables.read_dates()
             back, damaged = [], 0
             for call_id, at, size, *stored, crc, _ in [row for row in rows if chosen.takes(row[0], row[-1])]:
@@ -181,27 +197,6 @@ class SQLiteAdmin:
                 report.done = report.swept = True
         report.quarantined = self._quarantined()
         return report
-
-
-def _dead_letter(row: Any, dates: Dates) -> DeadLetter:
-    """A row of the lost calls. `Any`: a damaged one, or another program's, may hold anything."""
-    call_id, at, size, *stored, crc, lost_at, status, reason, detail = row
-    call = checked(call_id, at, size, stored, crc, ())
-    at = dates.corrected(call_id, at) if call is not None else at
-    whose, why_lost = (str(stored[0]), _plain(stored[1])), (str(status), str(reason), str(detail))
-    return DeadLetter(call_id, _moment(at), *whose, _moment(lost_at), *why_lost, call)
-
-
-def _plain(key: Any) -> str:
-    try:
-        return ", ".join(keys_in(key))
-    except UNREADABLE:
-        return str(key)
-
-
-def _moment(at: Any) -> float:
-    """`Any`: of a damaged row, or another program's, which was never lost then."""
-    return float(at) if isinstance(at, (int, float)) else 0.0
 
 
 # ── the file for a moment ──

@@ -13,10 +13,12 @@ from typing import Any
 from .._account.shared_ledger import Account
 from .._calls.stored import Stored, key_in, runs, sealed
 from .._outbox.batch import Batch, Landed
+from .._outbox.pages import UnfinishedUpload
 from .._schedule.takeover import RequestNote, Takeover, UnfinishedFile
 from ._sealed import ids_in
 
 TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `_bucket`; longer without an answer
+TYPED = "typeof(budget) = 'text' AND typeof(landed_at)"  # or it is damaged
 
 
 class SendLog:
@@ -71,8 +73,7 @@ class SendLog:
             landed_at = now + LOST_TOKEN - TOKEN
             self._db.execute("UPDATE requests SET landed_at = ? WHERE id = ?", (landed_at, number))
         spent: dict[str, list[float]] = {}
-        typed = "typeof(budget) = 'text' AND typeof(landed_at) = 'real'"  # or it is damaged
-        for budget, landed_at in self._db.execute(f"SELECT budget, landed_at FROM requests WHERE {typed}"):
+        for budget, landed_at in self._db.execute(f"SELECT budget, landed_at FROM requests WHERE {TYPED} = 'real'"):
             if landed_at + TOKEN > now:
                 spent.setdefault(budget, []).append(min(landed_at + TOKEN - now, LOST_TOKEN))
         rows = self._db.execute("SELECT filename, kind, last_calls FROM files").fetchall()
@@ -91,3 +92,17 @@ class SendLog:
         if not keys:
             self._db.execute("DELETE FROM files WHERE filename = ?", (filename,))
         return UnfinishedFile(filename, kind, keys)
+
+    # ── for people ──
+
+    def spent(self) -> dict[str, int]:
+        """Tokens of requests under way, and of those of the last minute, by their budget."""
+        where = f"{TYPED} = 'null' OR {TYPED} = 'real' AND landed_at > ?"
+        query = f"SELECT budget, count(*) FROM requests WHERE {where} GROUP BY budget"
+        return dict(self._db.execute(query, (self._wall() - TOKEN,)).fetchall())
+
+    def uploads(self) -> list[UnfinishedUpload]:
+        """Files that the server may have; such as cannot be read are left out."""
+        rows = self._db.execute("SELECT filename, kind, last_calls FROM files ORDER BY filename").fetchall()
+        known = [(str(filename), str(kind), len(ids_in(calls))) for filename, kind, calls in rows]
+        return [UnfinishedUpload(*one) for one in known if one[-1]]
