@@ -128,11 +128,18 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._by_id.values())
 
+    def __reversed__(self) -> Iterator[Job]:
+        return reversed(self._by_id.values())
+
     def newest_first(self) -> list[Job]:
         return list(reversed(self._by_id.values()))
 
     def get(self, job_id: str) -> Job | None:
         return self._by_id.get(job_id)
+
+    def under_way(self, now: float) -> list[tuple[str, int]]:
+        """Status and completed rows of each job that is not over: what a look at the list would see move."""
+        return [(job.status(now), job.completed_rows(now)) for job in self._unfinished]
 
     def holding(self, kind: JobKind, account: str, now: float) -> Job | None:
         """The job that keeps `account` from submitting another of `kind`."""

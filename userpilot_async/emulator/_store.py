@@ -42,9 +42,9 @@ class Store:
         self.page_views: list[PageView] = []
         self.requests: list[Requested] = []
         self.jobs = Jobs(speed)
-        self._log = AppliedLog()
-        self.applied = self._log.entries
-        self.parcelvoy = parcelvoy.Store(self._log, strict=strict)
+        self.log = AppliedLog()
+        self.applied = self.log.entries
+        self.parcelvoy = parcelvoy.Store(self.log, strict=strict)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._tracked: set[bytes] = set()
         self._event_names: set[str] = set()
@@ -77,14 +77,14 @@ class Store:
         if company_id is not None:
             _merge(self._company(company_id, stamp).properties, properties)
             user.company_id = company_id
-        self._log.add("identify", user.user_id, payload, stamp, via, job_id)
+        self.log.add("identify", user.user_id, payload, stamp, via, job_id)
 
     def identify_company(
         self, payload: Payload, stamp: float, *, via: Via = "realtime", job_id: str | None = None
     ) -> None:
         company = self._company(payload["company_id"], stamp)
         _merge(company.properties, payload.get("metadata", {}), replace=via == "import")
-        self._log.add("company", company.company_id, payload, stamp, via, job_id)
+        self.log.add("company", company.company_id, payload, stamp, via, job_id)
 
     def track(self, payload: Payload, stamp: float, *, via: Via = "realtime", job_id: str | None = None) -> None:
         """Store an event; dated on arrival, unless an import row says when it happened."""
@@ -93,7 +93,7 @@ class Store:
         metadata = payload.get("metadata", {})
         self._count_event(payload, metadata, imported_at)
         event = Event(
-            sequence=self._log.add("track", payload["user_id"], payload, stamp, via, job_id),
+            sequence=self.log.add("track", payload["user_id"], payload, stamp, via, job_id),
             stamp=stamp,
             user_id=payload["user_id"],
             event_name=payload["event_name"],
@@ -112,7 +112,7 @@ class Store:
         user = self._met(row["user_id"], stamp)
         occurred_at = moment(row["inserted_at"])
         view = PageView(
-            sequence=self._log.add("page_view", row["user_id"], row, stamp, "import", job_id),
+            sequence=self.log.add("page_view", row["user_id"], row, stamp, "import", job_id),
             stamp=stamp,
             user_id=row["user_id"],
             row=row,
@@ -127,7 +127,7 @@ class Store:
         """The right to be forgotten: profiles and events go. The applied log stays, it is the tests' memory."""
         for user_id in sorted(user_ids):
             self.users.pop(user_id, None)
-            self._log.add("delete_user", user_id, {}, stamp, "deletion", job_id)
+            self.log.add("delete_user", user_id, {}, stamp, "deletion", job_id)
         self.events = [event for event in self.events if event.user_id not in user_ids]
         self.page_views = [view for view in self.page_views if view.user_id not in user_ids]
 
@@ -135,7 +135,7 @@ class Store:
         """The companies go; their users stay, without a company."""
         for company_id in sorted(company_ids):
             self.companies.pop(company_id, None)
-            self._log.add("delete_company", company_id, {}, stamp, "deletion", job_id)
+            self.log.add("delete_company", company_id, {}, stamp, "deletion", job_id)
         for user in self.users.values():
             if user.company_id in company_ids:
                 user.company_id = None

@@ -1,0 +1,55 @@
+"""Accounts, each with its data: one account for all keys, or one for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+
+from userpilot_async.emulator._store import Store
+
+
+class Accounts:
+    """Stores by the fingerprint of a key. Shared, there is one store, and every key finds it.
+
+    With `per_key` the first key of each API finds the first store, since an application that sends to both has a key
+    of each; every further key has a store of its own.
+    """
+
+    def __init__(self, make: Callable[[], Store], *, per_key: bool = False) -> None:
+        """Begin with one empty store; `make` makes further ones."""
+        self.first = make()
+        self.per_key = per_key
+        self._make = make
+        self._stores: dict[str, Store] = {}
+        self._apis: set[str] = set()  # those of which a key was seen, by their scheme
+
+    def __iter__(self) -> Iterator[tuple[str, Store]]:
+        """Fingerprint and store of each key that was accepted, in the order of their first calls."""
+        return iter(self._stores.items())
+
+    def stores(self) -> list[Store]:
+        """Every store once, the first one first."""
+        others = {id(store): store for store in self._stores.values() if store is not self.first}
+        return [self.first, *others.values()]
+
+    def open(self, account: str, api: str) -> Store:
+        """The store of a key that is accepted; it gets one if it has none. `api`: the scheme of its API."""
+        store = self._stores.get(account)
+        if store is None:
+            is_first = not self.per_key or api not in self._apis
+            self._apis.add(api)
+            store = self._stores[account] = self.first if is_first else self._make()
+        return store
+
+    def find(self, account: str) -> Store:
+        """The store of a key, or the first one for a key that was never accepted."""
+        return self._stores.get(account, self.first)
+
+    def get(self, account: str) -> Store | None:
+        """The store of a key that was accepted, else None."""
+        return self._stores.get(account)
+
+
+def fingerprint(key: str) -> str:
+    """Eight characters that tell keys apart in logs and job ids, and do not give them away."""
+    return sha256(key.encode()).hexdigest()[:8] if key else "anonymous"
