@@ -38,7 +38,14 @@ class Json(Response):
 async def page(
     request: Request, items: Listed, show: Callable[[Any], Any] | None = None, *, mentions: str = ""
 ) -> Response:
-    """Answer with the items of `?offset=` and `?limit=`, oldest first, or with `?newest=1` newest first.
+    """Answer with `paged`, and raise as it does."""
+    return Json(await paged(request, items, show, mentions=mentions))
+
+
+async def paged(
+    request: Request, items: Listed, show: Callable[[Any], Any] | None = None, *, mentions: str = ""
+) -> dict[str, Any]:
+    """The items of `?offset=` and `?limit=`, oldest first, or with `?newest=1` newest first.
 
     With `?search=`, which knows no case, those in which a field of the names in `mentions` has the text, newest first.
     `total` is the number of all items. `show` makes JSON of an item. Raises HTTPException for a query without sense.
@@ -53,7 +60,7 @@ async def page(
     else:
         chosen = islice(reversed(items) if newest else iter(items), offset, offset + limit)
     shown = [(show or plain)(item) for item in chosen]
-    return Json({"total": len(items), "offset": offset, "limit": limit, "items": shown})
+    return {"total": len(items), "offset": offset, "limit": limit, "items": shown}
 
 
 def number(request: Request, name: str, default: int) -> int:

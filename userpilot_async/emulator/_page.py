@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import anyio.lowlevel
 import attrs
@@ -22,8 +22,7 @@ from userpilot_async.emulator._accounts import Accounts
 from userpilot_async.emulator._changes import Look, changed, look, message
 from userpilot_async.emulator._control import PREFIX, chosen_store
 from userpilot_async.emulator._faults import Faults
-from userpilot_async.emulator._listing import Json, page
-from userpilot_async.emulator._records import Space
+from userpilot_async.emulator._listing import Json, page, paged, plain
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._stream import Stream
 from userpilot_async.emulator._summary import summarize
@@ -68,7 +67,7 @@ class Page:
             Route("/windows", self.windows),
             Route("/exchanges", self.exchanges),
             Route("/exchanges/{number:int}", self.exchange),
-            Route("/history/{space}/{id:path}", self.history),
+            Route("/history/{space}", self.history),
         ]
 
     async def document(self, request: Request) -> Response:
@@ -114,22 +113,18 @@ class Page:
         return Json({**_line(found), "query": found.query, "answer_size": found.answer_size, **bodies})
 
     async def history(self, request: Request) -> Response:
-        """Writes that took effect on a user, a company or a user of Parcelvoy's, with `?newest=1` the last first.
+        """The profile of `?id=`, or null, and a page of the writes that took effect on it, by default oldest first.
 
-        The id may be followed by others of the same user, each as `?also=`.
+        It is one of a user, a company or a user of Parcelvoy's: `/history/user`, `/company`, `/parcelvoy`.
         """
         self._emulator.advance()
-        space: str = request.path_params["space"]
-        spaces: dict[str, Space] = {one: one for one in get_args(Space)}
-        if space not in spaces:
-            raise HTTPException(404, f"a history is that of a {' or a '.join(spaces)}")
         store = chosen_store(self._emulator.accounts, request)
         while store.log.catch_up(INDEXED):
             await anyio.lowlevel.checkpoint()
-        ids = [request.path_params["id"], *request.query_params.getlist("also")]
-        places = store.log.about(spaces[space], *ids)
-        entries = store.applied
-        return await page(request, places, lambda place: attrs.asdict(entries[place], recurse=False))
+        id, entries = request.query_params.get("id", ""), store.applied
+        places, profile = _history(store, request.path_params["space"], id)
+        shown = await paged(request, places, lambda place: attrs.asdict(entries[place], recurse=False))
+        return Json({**shown, "profile": None if profile is None else plain(profile)})
 
     def _teller(self, request: Request) -> Callable[[], str]:
         """A function that says what to tell a browser: the state when it is asked first, then what changed."""
@@ -208,6 +203,19 @@ def _line(exchange: Exchange) -> dict[str, Any]:
     hidden = attrs.filters.exclude("body", "answer", "answer_size", "query")
     return {**attrs.asdict(exchange, recurse=False, filter=hidden), "outcome": exchange.outcome,
             **attrs.asdict(summarize(exchange))}  # fmt: skip
+
+
+def _history(store: Store, space: str, id: str) -> tuple[list[int], object]:
+    """Places in the applied log, and the profile if there is one; raises HTTPException for an unknown space."""
+    if space == "user":
+        return store.log.about("user", id), store.users.get(id)
+    if space == "company":
+        return store.log.about("company", id), store.companies.get(id)
+    if space == "parcelvoy":
+        user = store.parcelvoy.find(id)
+        ids = {id} if user is None else {id, *user.anonymous_ids, *([user.external_id] if user.external_id else [])}
+        return store.log.about("parcelvoy", *ids), user
+    raise HTTPException(404, "a history is that of a user, a company or parcelvoy")
 
 
 def _text(body: bytes) -> str:

@@ -65,12 +65,12 @@ def _coloured(text: str, code: str) -> str:
 
 
 def _subject(exchange: Exchange) -> tuple[str, str]:
-    """Who and what, by the JSON of a call; of a file, or of rows, how many."""
+    """Find who and what in the JSON of a call; of a file, or of rows, how many."""
     content = _json(exchange.body, exchange.size)
     if isinstance(content, dict):
         for several in ("users", "companies"):
             if isinstance(content.get(several), list):
-                return "", f"{len(content[several])} {several}"
+                return "", f"{several}: {len(content[several]):,}"
         who = _first_text(content, ("user_id", "external_id", "anonymous_id", "company_id"))
         return who, _first_text(content, ("event_name", "name", "device_id"))
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
@@ -87,7 +87,8 @@ def _reason(exchange: Exchange) -> str:
     if exchange.outcome == "accepted":
         return fault
     answer = _json(exchange.answer, exchange.answer_size)
-    return fault or (_complaint(answer) if isinstance(answer, dict) else "")
+    complaint = _complaint(answer) if isinstance(answer, dict) else ""
+    return complaint if fault in complaint else ", ".join(filter(None, [complaint, fault]))
 
 
 def _complaint(answer: dict[str, Any]) -> str:
