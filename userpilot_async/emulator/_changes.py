@@ -23,7 +23,7 @@ def look(store: Store, faults: Faults, traffic: Traffic, now: float) -> Look:
     """Revisions of everything the page shows. Costs as much as there are jobs under way and faults, and no more."""
     applied = len(store.applied)
     return {
-        "account": id(store),  # of a reset: whatever it counted begins again
+        "account": store,  # another one after a reset: whatever it counted begins again
         "events": [len(store.events), applied],
         "users": applied,
         "companies": applied,
@@ -40,7 +40,7 @@ def look(store: Store, faults: Faults, traffic: Traffic, now: float) -> Look:
 
 def changed(before: Look, after: Look) -> list[str]:
     """Names of the lists that are not what they were, in the order of the page; all of them after a reset."""
-    if before.get("account") != after["account"]:
+    if before.get("account") is not after["account"]:
         return [name for name in after if name != "account"]
     return [name for name in after if before.get(name) != after[name]]
 

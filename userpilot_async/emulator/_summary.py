@@ -88,7 +88,7 @@ def _reason(exchange: Exchange) -> str:
         return fault
     answer = _json(exchange.answer, exchange.answer_size)
     complaint = _complaint(answer) if isinstance(answer, dict) else ""
-    return complaint if fault in complaint else ", ".join(filter(None, [complaint, fault]))
+    return complaint if fault in complaint else f"{complaint} ({fault})" if complaint else fault
 
 
 def _complaint(answer: dict[str, Any]) -> str:
