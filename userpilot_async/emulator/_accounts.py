@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 
+from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._store import Store
 
 
@@ -31,6 +32,26 @@ class Accounts:
         """Every store once, the first one first."""
         others = {id(store): store for store in self._stores.values() if store is not self.first}
         return [self.first, *others.values()]
+
+    def saved(self) -> Saved:
+        """Every store as JSON, and which keys find it."""
+        stores = self.stores()
+        return {
+            "per_key": self.per_key,
+            "apis": sorted(self._apis),
+            "keys": {account: stores.index(store) for account, store in self._stores.items()},
+            "stores": [store.saved() for store in stores],
+        }
+
+    def restore(self, saved: Saved) -> None:
+        """Fill empty accounts with what was saved; raises KeyError, TypeError or ValueError for what was not."""
+        if saved["per_key"] != self.per_key:
+            raise ValueError("saved with another choice of accounts")
+        stores = [self.first, *(self._make() for _ in saved["stores"][1:])]
+        for store, one in zip(stores, saved["stores"], strict=True):
+            store.restore(one)
+        self._apis = set(saved["apis"])
+        self._stores = {account: stores[place] for account, place in saved["keys"].items()}
 
     def open(self, account: str, api: str) -> Store:
         """The store of a key that is accepted; it gets one if it has none. `api`: the scheme of its API."""

@@ -42,7 +42,6 @@ class Admission:
         self, accounts: Accounts, windows: Windows, *, api_keys: Collection[str] | None, imports_enabled: bool
     ) -> None:
         self._accounts = accounts
-        self._answered = 0
         self._windows = windows
         self._api_keys = None if api_keys is None else frozenset(api_keys)
         self._imports_enabled = imports_enabled
@@ -51,8 +50,7 @@ class Admission:
         """The answer with all its headers, after the call was applied, if it was."""
         account, request_id = fingerprint(request.key), ""
         if request.route.api.numbered:
-            request_id = _request_id(now, self._answered)
-        self._answered += 1
+            request_id = _request_id(now, sum(len(store.requests) for store in self._accounts.stores()))
         try:
             answer = self._admit(request, fault, account, now)
         except Refused as refused:
@@ -117,7 +115,7 @@ class Admission:
 
 
 def _request_id(now: float, number: int) -> str:
-    """Twenty characters like those of the vendor's samples, for the so-many-th request of the log."""
+    """Twenty characters like those of the vendor's samples, for the so-many-th request of the logs."""
     return urlsafe_b64encode(blake2b(f"{now} {number}".encode(), digest_size=15).digest()).decode()
 
 

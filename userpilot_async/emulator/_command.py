@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
 
 from userpilot_async.emulator._emulator import Emulator
+from userpilot_async.emulator._persistence import StateFile, Unusable
 from userpilot_async.emulator._printer import LinePrinter
 from userpilot_async.emulator._serve import serve
 from userpilot_async.emulator._summary import plain, request_line
@@ -20,6 +22,12 @@ from userpilot_async.emulator._traffic import Exchange
 
 FOR_PROGRAMS = {"port": 0, "verbose": False}
 """Defaults of `python -m`: programs start several of them, and read no more than the first line."""
+
+
+class StateUnusable(click.ClickException):
+    """The file of `--persist` cannot be read or written."""
+
+    exit_code = 3
 
 
 class CannotListen(click.ClickException):
@@ -46,6 +54,8 @@ class CannotListen(click.ClickException):
               help="Answer requests for this host, too, such as a container's name; may be repeated.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Refuse with 422 what a Parcelvoy server answers with 204 and loses.")
 @click.option("--seed", type=int, metavar="NUMBER", help="Repeat the chance of faults with a probability.")
+@click.option("--persist", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Begin with the state in this file, and write it there now and then, and at the end.")  # fmt: skip
 @click.option("--verbose/--quiet", default=True, show_default=True,
               help="Print a line for each request, and how to send here.")  # fmt: skip
 def emulate(**options: Any) -> None:  # Any: as click hands them over
@@ -72,11 +82,29 @@ def run(options: SimpleNamespace) -> None:
             emulator = made(options, on_exchange=print_line if options.verbose else None)
         except ValueError as exc:
             raise click.UsageError(str(exc)) from None
+        file = StateFile(options.persist) if options.persist else None
         try:
-            asyncio.run(serve(emulator, options.host, options.port, lambda url: announce(url, options)))
+            asyncio.run(_serve(emulator, options, file))
+        except Unusable as exc:
+            raise StateUnusable(plain(str(exc))) from exc
         except OSError as exc:
             where = f"{plain(options.host)}:{options.port}"
             raise CannotListen(f"cannot listen on {where}: {exc.strerror or exc}") from exc
+
+
+async def _serve(emulator: Emulator, options: SimpleNamespace, file: StateFile | None) -> None:
+    """Serve, and keep the state in the file if there is one. Raises OSError, and `Unusable` before it listens."""
+    if file is None:
+        await serve(emulator, options.host, options.port, lambda url: announce(url, options))
+        return
+    file.load(emulator)
+    file.save(emulator)  # if that is not possible it is said now, and not at the end
+    keeping = asyncio.create_task(file.keep(emulator, lambda said: click.echo(plain(said), err=True)))
+    try:
+        await serve(emulator, options.host, options.port, lambda url: announce(url, options))
+    finally:
+        keeping.cancel()
+        file.save(emulator)
 
 
 def made(options: SimpleNamespace, **more: Any) -> Emulator:  # Any: arguments of Emulator

@@ -21,6 +21,7 @@ from userpilot_async.emulator._faults import Fault, Faults
 from userpilot_async.emulator._guard import SAFE_METHODS, Guard, guarded
 from userpilot_async.emulator._page import Page, asks_for_page, policy, send_to_page
 from userpilot_async.emulator._routes import find_route
+from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._store import JOBS_PER_PAGE, Paging, Store
 from userpilot_async.emulator._traffic import SHOWN, Exchange, Traffic
 from userpilot_async.emulator._windows import Windows
@@ -138,6 +139,26 @@ class Emulator:
             "any_key": self._api_keys is None,
             "account_per_key": self._account_per_key,
         }
+
+    def saved(self) -> Saved:
+        """The state as JSON: accounts and faults, without the rate windows and the bodies of the last requests."""
+        return {"accounts": self.accounts.saved(), "faults": self.faults.saved()}
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a state that was saved; raises KeyError, TypeError or ValueError, and is empty, if it is none."""
+        self.reset()
+        try:
+            self.accounts.restore(saved["accounts"])
+            self.faults.restore(saved["faults"])
+        except BaseException:
+            self.reset()
+            raise
+
+    def revision(self) -> Any:  # Any: it is compared, and nothing else
+        """Something that differs whenever what `saved` gives does, in O(accounts and faults)."""
+        stores = [(store, len(store.applied), len(store.requests), len(store.jobs)) for store in self.accounts.stores()]
+        lost = [len(store.parcelvoy.lost) for store in self.accounts.stores()]
+        return stores, lost, [(armed.fault.name, armed.seen, armed.fired) for armed in self.faults]
 
     def allow_host(self, host: str) -> None:
         """Answer requests for this name or address, too, as for the `allow_hosts`; ValueError if it is neither."""

@@ -10,8 +10,19 @@ from typing import Literal, TypeAlias
 from userpilot_async.emulator import parcelvoy
 from userpilot_async.emulator._import_rows import context_of, moment
 from userpilot_async.emulator._jobs import Job, Jobs
-from userpilot_async.emulator._records import AppliedLog, Company, Counters, Event, PageView, Requested, User, Via
+from userpilot_async.emulator._records import (
+    Applied,
+    AppliedLog,
+    Company,
+    Counters,
+    Event,
+    PageView,
+    Requested,
+    User,
+    Via,
+)
 from userpilot_async.emulator._rules import MAX_EVENT_NAME_BYTES, company_id_of, company_properties
+from userpilot_async.emulator._saved import Saved, records, table
 from userpilot_async.emulator._wire import Payload
 
 Paging: TypeAlias = Literal["page", "links", "hidden"]
@@ -158,6 +169,37 @@ class Store:
             events_over_name_limit=self._counts["events_over_name_limit"],
             parcelvoy=self.parcelvoy.counts(),
         )
+
+    def saved(self) -> Saved:
+        """All of it as JSON."""
+        return {
+            "users": table(User, self.users.values()),
+            "companies": table(Company, self.companies.values()),
+            "events": table(Event, self.events),
+            "page_views": table(PageView, self.page_views),
+            "requests": table(Requested, self.requests),
+            "applied": table(Applied, self.applied),
+            "jobs": self.jobs.saved(),
+            "counts": dict(self._counts),
+            "parcelvoy": self.parcelvoy.saved(),
+        }
+
+    def restore(self, saved: Saved) -> None:
+        """Fill an empty store with what was saved; raises KeyError, TypeError or ValueError for what was not."""
+        self.users = {user.user_id: user for user in records(User, saved["users"])}
+        self.companies = {company.company_id: company for company in records(Company, saved["companies"])}
+        self.events = records(Event, saved["events"])
+        self.page_views = records(PageView, saved["page_views"])
+        for requested in records(Requested, saved["requests"]):
+            self.record(requested)
+        self.applied[:] = records(Applied, saved["applied"])
+        for entry in self.applied:
+            if entry.kind == "track":
+                imported_at = moment(entry.payload["inserted_at"]) if entry.via == "import" else None
+                self._count_event(entry.payload, entry.payload.get("metadata", {}), imported_at)
+        self._counts = Counter(saved["counts"])
+        self.jobs.restore(saved["jobs"])
+        self.parcelvoy.restore(saved["parcelvoy"])
 
     def _apply_row(self, job: Job, row: Payload, due: float) -> None:
         if job.kind == "delete_users":
