@@ -22,6 +22,7 @@ class Accounts:
         self.per_key = per_key
         self._make = make
         self._stores: dict[str, Store] = {}
+        self._all = [self.first]
         self._apis: set[str] = set()  # those of which a key was seen, by their scheme
 
     def __iter__(self) -> Iterator[tuple[str, Store]]:
@@ -30,8 +31,7 @@ class Accounts:
 
     def stores(self) -> list[Store]:
         """Every store once, the first one first."""
-        others = {id(store): store for store in self._stores.values() if store is not self.first}
-        return [self.first, *others.values()]
+        return self._all
 
     def saved(self) -> Saved:
         """Every store as JSON, and which keys find it."""
@@ -50,7 +50,7 @@ class Accounts:
         stores = [self.first, *(self._make() for _ in saved["stores"][1:])]
         for store, one in zip(stores, saved["stores"], strict=True):
             store.restore(one)
-        self._apis = set(saved["apis"])
+        self._all, self._apis = stores, set(saved["apis"])
         self._stores = {account: stores[place] for account, place in saved["keys"].items()}
 
     def open(self, account: str, api: str) -> Store:
@@ -59,7 +59,9 @@ class Accounts:
         if store is None:
             is_first = not self.per_key or api not in self._apis
             self._apis.add(api)
-            store = self._stores[account] = self.first if is_first else self._make()
+            if not is_first:
+                self._all.append(self._make())
+            store = self._stores[account] = self.first if is_first else self._all[-1]
         return store
 
     def find(self, account: str) -> Store:

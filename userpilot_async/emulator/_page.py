@@ -175,7 +175,7 @@ async def send_to_page(scope: Scope, receive: Receive, send: Send) -> None:
 @cache
 def document() -> str:
     """The page, which is one file of this package."""
-    return files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return files("userpilot_async.emulator").joinpath("page.html").read_text(encoding="utf-8")
 
 
 @cache
