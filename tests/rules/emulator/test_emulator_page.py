@@ -64,6 +64,7 @@ async def test_the_page_asks_for_nothing_from_elsewhere_and_runs_no_script_but_i
     assert "text/html; charset=utf-8" == answer.headers["content-type"]
     assert f"script-src 'sha256-{hashed}';" in answer.headers["content-security-policy"]
     assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy()
     assert "'unsafe" not in policy()
     assert [] == re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", answer.text)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", document())

@@ -82,6 +82,8 @@ async def test_everything_is_there_again_and_goes_on_where_it_was(
             204 == (await connect_parcelvoy(one).post("/events", json=[{"anonymous_id": "B", "name": "z"}])).status_code
         )
         assert "p2" == one.store.parcelvoy.users[one.store.parcelvoy.events[-1].user].external_id
+        await connect_parcelvoy(one).post("/events", json=[{"anonymous_id": "of a new person", "name": "z"}])
+        assert 3 == one.store.parcelvoy.events[-1].user
     assert await shown(emulator) == await shown(again)
 
 
