@@ -1,12 +1,13 @@
 """What is checked: `nox` runs lint, types and the tests, in about eight minutes on two idle cores.
 
-`nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`,
+`nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`, `docs`,
 `foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
 """
 
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PYTHONPYCACHEPREFIX"] = str(Path(".nox", "pycache").absolute())
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+KNOWN_TYPES = 0.99  # of the public API, and of what it refers to
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
 
@@ -82,7 +84,7 @@ LOOP_TESTS = (
 LOOPS = ("uvloop", "eager")
 ON_A_PUSH = ("processes", "wire", "scenes", "contract", "rules")  # `harness` is about no line of the package
 AT_NIGHT = (
-    "attacks", "foreign", "fuzz", "kill_cycles", "redis_swarm", "redis_topologies", "mutants", "benchmarks",
+    "attacks", "docs", "foreign", "fuzz", "kill_cycles", "redis_swarm", "redis_topologies", "mutants", "benchmarks",
 )  # fmt: skip
 EDGES = [version for version in FOUND if version in (FOUND[0], CURRENT, FOUND[-1])]
 
@@ -167,7 +169,7 @@ def foreign(session: nox.Session) -> None:
     session.install(*group("foreign"))
     session.run("hatchling", "build", "--clean", "--target", "wheel", "--directory", folder)
     (wheel,) = Path(folder).resolve().glob("*.whl")
-    session.install("--force-reinstall", f"userpilot-async[emulator] @ {wheel.as_uri()}")
+    session.install("--force-reinstall", f"userpilot-async[pytest] @ {wheel.as_uri()}")
     # Nothing but what is installed is to be found.
     session.run("python", "tests/processes/apps/foreign/run.py", *session.posargs, env={"PYTHONPATH": None})
 
@@ -215,6 +217,19 @@ def redis_topologies(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The guides and the reference of the API as a site, whose links are checked; and how many types are known."""
+    session.install("-e", ".[demo]", *group("docs"), *group("types"))
+    session.run("python", "-m", "tests.harness.site", str(Path(".nox", "docs", "site")))
+    verify = ("pyright", "--verifytypes", "userpilot_async", "--ignoreexternal", "--outputjson")
+    found = session.run(*verify, silent=True, success_codes=[0, 1])
+    known = json.loads(found)["typeCompleteness"]["completenessScore"] if isinstance(found, str) else 0.0
+    session.log(f"types that a checker knows without guessing: {known:.1%}")
+    if known < KNOWN_TYPES:
+        session.error(f"fewer than {KNOWN_TYPES:.0%}: `{' '.join(verify[:-1])}` names those that are missing")
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Faults of one line, one after the other in a copy: the push tier finds each. `nox -s mutants -- NAME …`."""
     session.install("-e", ".[demo]", *group("test"))
@@ -223,6 +238,6 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """The table of the README, beside other clients in the same run."""
+    """The table of the guide `benchmarks`, beside other clients in the same run."""
     session.install("-e", ".[demo]", *group("benchmark"))
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,8 +1,10 @@
 """Userpilot for asyncio and trio: identify and track without losing events.
 
-async with UserpilotClient("API_KEY") as userpilot:
-    await userpilot.identify("u1", {"plan": "pro"}, company={"id": "acme", "name": "Acme"})
-    await userpilot.track("u1", "report_exported", {"format": "csv"})
+    async with UserpilotClient("API_KEY") as userpilot:
+        await userpilot.identify("u1", {"plan": "pro"}, company={"id": "acme", "name": "Acme"})
+        await userpilot.track("u1", "report_exported", {"format": "csv"})
+
+`userpilot-async docs` lists the guides, which come with the package.
 """
 
 from ._account.statistics import Report, Statistics

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
+from anyio import create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from ._account.losses import counted
 from ._calls.payload import size_of_identify
@@ -28,7 +30,7 @@ from ._delivery.client import Checked, DeliveryClient
 from ._delivery.credentials import Key, Transport, hidden
 from ._errors.foreign import is_a, must_be
 from ._errors.secret import Hidden
-from ._errors.tree import InvalidCall
+from ._errors.tree import InvalidCall, UserpilotError
 from ._outbox.receipt import Receipt
 from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
@@ -59,6 +61,7 @@ OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
+TOGETHER = 200  # deletions that are held at once: about a millisecond of the loop, and one commit of a durable outbox
 
 
 class UserpilotClient(DeliveryClient):
@@ -73,6 +76,9 @@ class UserpilotClient(DeliveryClient):
     ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
     key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
     ``disabled``.
+
+    ``base_url`` is https; http for loopback, and with ``allow_http=True``, or ``USERPILOT_ALLOW_HTTP=1``, for any host:
+    for the emulator in a network of your own, since keys and data can be read on the way.
 
     ``on_dead`` (sync or async) gets a `DeadCall` for every call that is lost. ``transport`` is httpx's.
     Raises `ConfigurationError` (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right, with
@@ -92,13 +98,14 @@ class UserpilotClient(DeliveryClient):
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
         disabled: bool | None = None,
+        allow_http: bool | None = None,
     ) -> None:
         key = hidden(api_key)
         where = Hidden(outbox)  # a URL may have a password
         del api_key, outbox  # no frame that an exception leaves shows them
         switch = switched_off(disabled, DISABLED)
         settings = checked_settings(settings, Settings)
-        self.api = UserpilotAPI(
+        self.api: UserpilotAPI = UserpilotAPI(
             keys_of(key, switch),
             region=region,
             base_url=base_url,
@@ -106,6 +113,7 @@ class UserpilotClient(DeliveryClient):
             connections=API_CONNECTIONS + settings.concurrency,
             request_timeout=settings.request_timeout,
             upload_timeout=settings.upload_timeout,
+            allow_http=allow_http,
         )
         """Every endpoint as one awaitable method, without the queue."""
         self.api.before_deletion = weakly(self._warn_of_waiting)
@@ -180,11 +188,11 @@ class UserpilotClient(DeliveryClient):
         ``user_ids`` are the users' ids, as for `track`. What waits of them is dropped, reason ``deleted``, also in a
         durable outbox; what is on its way is waited for. Calls of theirs that come later wait until the server's job
         has ended, which may take a day (it works at 2:00 UTC), and make new users then. A receipt is ``submitted``
-        when the server has it, ``delivered`` when the job has ended. Raises as `track` does, before any of them is
-        accepted where an id is invalid. Source: "Delete Users and Companies", read 2026-11.
+        when the server has it, ``delivered`` when the job has ended; one that comes again before it was sent is
+        ``merged``. Raises as `track` does; if an id is invalid, before any of them is accepted. Source: "Delete Users
+        and Companies", read 2026-11.
         """
-        checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
-        return [await self._hand_in(_as_checked, one) for one in checked]
+        return await self._delete(self._user_deleted, list(each_id(user_ids, "user_ids")))
 
     def delete_users_nowait(self, user_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_users`, for code that cannot await, in any thread; a full queue never makes it wait."""
@@ -197,8 +205,7 @@ class UserpilotClient(DeliveryClient):
         What waits of users stays; it names a company no more that was deleted after it. Their calls do not wait for
         the job: those that name the company before its end may lose it again.
         """
-        checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
-        return [await self._hand_in(_as_checked, one) for one in checked]
+        return await self._delete(self._company_deleted, list(each_id(company_ids, "company_ids")))
 
     def delete_companies_nowait(self, company_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_companies`, for code that cannot await, in any thread; a full queue never makes it wait."""
@@ -323,6 +330,32 @@ class UserpilotClient(DeliveryClient):
             return "delete_company", call.company_id, body, len(body)
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id})
+
+    async def _delete(self, check: Callable[[str], Checked | Receipt], ids: Sequence[str]) -> list[Receipt]:
+        """Hold the deletions of these ids; the loop goes on meanwhile, and a durable outbox commits many at once."""
+        checked: list[Checked | Receipt] = []
+        for start in range(0, len(ids), TOGETHER):
+            checked += map(check, ids[start : start + TOGETHER])
+            await checkpoint()
+        receipts: dict[int, Receipt] = {}
+        failed: list[UserpilotError] = []
+
+        async def hand_in(at: int) -> None:
+            try:
+                receipts[at] = await self._hand_in(_as_checked, checked[at])
+            except UserpilotError as error:  # as itself, not in a group
+                failed.append(error)
+
+        for start in range(0, len(ids), TOGETHER):
+            async with create_task_group() as tasks:
+                for at in range(start, min(start + TOGETHER, len(ids))):
+                    if self._outbox.durable:
+                        tasks.start_soon(hand_in, at)
+                    else:
+                        await hand_in(at)
+            if failed:
+                raise failed[0]
+        return [receipts[at] for at in range(len(ids))]
 
     def _warn_of_waiting(self, kind: Literal["user", "company"], ids: Collection[str]) -> None:
         """Warn if calls wait of what is about to be deleted past the queue."""

@@ -52,6 +52,11 @@ def _number(default: float) -> Any:
     return attrs.field(default=default, validator=_positive)
 
 
+def duration(default: float) -> Any:
+    """Give a field that holds seconds, 0 or more."""
+    return attrs.field(default=default, validator=_not_negative)
+
+
 def count(default: int) -> Any:
     """Give a field that holds a number of things."""
     return attrs.field(default=default, validator=whole_number)
@@ -61,7 +66,7 @@ def count(default: int) -> Any:
 class DeliverySettings:
     """Settings that hold for every destination. Durations are seconds."""
 
-    flush_interval: float = attrs.field(default=1.0, validator=_not_negative)
+    flush_interval: float = duration(1.0)
     """How long an identify waits for others to merge with. A user whose track waits behind it does not linger."""
 
     max_queue_calls: int = count(100_000)

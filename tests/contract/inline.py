@@ -44,6 +44,7 @@ class Client:
     destination: str = "a server"
     changes: int = 0
     not_held: list[tuple[Kind, Key, Payload, OutboxError]] = attrs.field(factory=list)
+    pairs: list[tuple[str, str]] = attrs.field(factory=list)
 
     def opening(self, max_calls: int = 10**9, max_bytes: int = 10**12, tasks: TaskGroup | None = None) -> Opening:
         """With room for all that a test may put, unless it says otherwise."""
@@ -57,6 +58,7 @@ class Client:
             changed=self._changed,
             tasks=tasks or _NoTasks(),  # type: ignore[arg-type]  # all that is asked of it
             failed=lambda *call: self.not_held.append(call),
+            learn_pairs=self.pairs.extend,
         )
 
     def _changed(self) -> None:
@@ -187,7 +189,7 @@ class InlineOutbox(Inline, SQLiteOutbox):
             self.path, self._durability, pause=self._pause, wall=self.wall, steady=self.steady, boot=self.boot,
             warn=self._warn,
         )  # fmt: skip
-        return SQLiteStore(file, may_send=self._may_send)
+        return SQLiteStore(file, may_send=self._may_send, learn=self._session.learn_pairs)
 
     def die(self) -> None:
         """As the process would: nothing more is written, and the operating system takes its locks back."""

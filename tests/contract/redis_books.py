@@ -98,6 +98,7 @@ class Books:
     again: set[tuple[int, int]] = attrs.field(factory=set)
     parts: dict[str, int] = attrs.field(factory=dict)
     lost: list[Lost] = attrs.field(factory=list)
+    pairs: dict[str, int] = attrs.field(factory=dict)
     clients: dict[str, Done] = attrs.field(factory=dict)
 
     # ── scripts ──
@@ -180,6 +181,10 @@ class Books:
             fenced = int(not token or token != self.lease)
             if not fenced:
                 forgotten = self._note(notes, said, oldest)
+        for pair in notes["pairs"] if notes is not None else ():
+            if pair not in self.pairs:
+                self.account["pairs"] += 1
+                self.pairs[pair] = self.account["pairs"]
         first = self.account["next_id"] = max(self.account["next_id"], max(self.log, default=-1) + 1)
         for call, size in zip(calls, sizes, strict=True):
             self.log[self._next_id()] = call, size
@@ -289,7 +294,7 @@ class Books:
                 self.parts[text] = call_id
         forgotten = 0
         for status, label, carriers, merged, detail in notes["settled"]:
-            keep = None if status == "delivered" else self._burying(status, label, detail)
+            keep = None if status == "delivered" or label == "deleted" else self._burying(status, label, detail)
             of_carriers, of_merged = self._erase(carriers, keep), self._erase(merged, keep)
             self._conclude(said, status, label, of_carriers, of_merged)
             if keep is not None:

@@ -2,7 +2,8 @@
 
 What lies in ``before/`` was written on 2026-11-29: one call of each kind (`PUTS`), then six tracks of `u1`. One of
 those was delivered, one is in a request under way, two were lost with one merged into them; then one more found no
-room. A file of rows had been submitted. A change of a format adds another such pair, and changes none.
+room. A file of rows had been submitted. A change of a format adds another such pair, and changes none:
+since 2026-11-30 the keys that calls name together are kept, too.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from tests.contract.puts import PUTS
 BEFORE = Path(__file__).parent / "before"
 DESCRIBES = list(PUTS).index("userpilot identify that describes a company")
 UNDER_WAY, LAST = len(PUTS), len(PUTS) + 5
+PAIR = ("a:a1", "e:e1")  # of `PUTS`
 Process = InlineOutbox | InlineRedisOutbox
 
 
-def file_of_before(folder: Path) -> InlineOutbox:
+def file_of_before(folder: Path, name: str) -> InlineOutbox:
     """The file, as if it had always been there."""
     path = folder / "host" / "events.db"
     path.parent.mkdir(mode=0o700)
     path.touch(mode=0o600)
-    path.write_bytes(gzip.decompress((BEFORE / "events.db.gz").read_bytes()))
+    path.write_bytes(gzip.decompress((BEFORE / name).read_bytes()))
     return InlineOutbox(path, durability="process")
 
 
-def keys_of_before(url: str) -> InlineRedisOutbox:
+def keys_of_before(url: str, name: str) -> InlineRedisOutbox:
     """The keys, under their names, in a server that has none."""
     outbox = InlineRedisOutbox(url)
-    for key, (command, values, *last_id) in json.loads((BEFORE / "redis.json").read_text(encoding="utf-8")).items():
+    for key, (command, values, *last_id) in json.loads((BEFORE / name).read_text(encoding="utf-8")).items():
         for entry in values if command == "XADD" else [values]:
             outbox.redis.execute_command(command, key, *(one.encode("latin-1") for one in entry))
         for one in last_id:
@@ -44,18 +46,18 @@ def keys_of_before(url: str) -> InlineRedisOutbox:
     return outbox
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Process]]:
+@pytest.fixture(params=["events.db.gz", "redis.json", "events-3.db.gz", "redis-pairs.json"])
+def found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Opens what was there before; its owner is the `Client` of these tests."""
     made: list[Process] = []
 
-    def opened() -> Process:
-        if request.param == "redis":
-            outbox: Process = keys_of_before(request.getfixturevalue("redis_url"))
+    def opened(client: Client | None = None) -> Process:
+        if request.param.endswith("json"):
+            outbox: Process = keys_of_before(request.getfixturevalue("redis_url"), request.param)
         else:
-            outbox = file_of_before(tmp_path)
+            outbox = file_of_before(tmp_path, request.param)
         made.append(outbox)
-        open_now(outbox, Client().opening())
+        open_now(outbox, (client or Client()).opening())
         return outbox
 
     yield opened
@@ -99,3 +101,21 @@ def test_new_calls_go_behind_those_of_before(found: Callable[[], Process]) -> No
 
     assert put.id > LAST
     assert put.id == outbox.take(100)[-1][0]
+
+
+@pytest.mark.parametrize(
+    ("found", "pairs"),
+    [("events.db.gz", []), ("redis.json", []), ("events-3.db.gz", [PAIR]), ("redis-pairs.json", [PAIR])],
+    indirect=["found"],
+)
+def test_pairs_of_before_are_heard_and_new_ones_are_kept_behind_them(
+    found: Callable[..., Process], pairs: list[tuple[str, str]]
+) -> None:
+    client = Client()
+    outbox = found(client)
+    heard = list(client.pairs)
+    outbox.put("track", ("e:bob", "a:2"), b"{}", 2, 0.0)
+    outbox.poll()
+
+    assert pairs == heard
+    assert [*pairs, ("a:2", "e:bob")] == client.pairs

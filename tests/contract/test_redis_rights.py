@@ -1,10 +1,8 @@
-"""The Redis user of the README: may do what an outbox needs, in each form, and nothing else."""
+"""The Redis user of the guide `machines`: may do what an outbox needs, in each form, and nothing else."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,6 +10,7 @@ import pytest
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox
+from tests.harness.documents import redis_user
 from tests.harness.redis_server import ClusterNode, RedisServer
 from userpilot_async import OutboxError
 from userpilot_async._calls.outcome import DELIVERED, Outcome
@@ -23,8 +22,7 @@ from userpilot_async.redis import RedisOutbox
 
 redis = pytest.importorskip("redis")
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-LINES = re.findall(r"^user (pods on >PASSWORD .*)$", README, re.MULTILINE)
+LINES = [redis_user()]
 FORMS: dict[str, tuple[type[RedisServer], dict[str, Any], str]] = {
     "one server": (RedisServer, {}, "redis://"),
     "TLS": (RedisServer, {"tls": True}, "rediss://"),

@@ -37,7 +37,7 @@ from userpilot_async.redis._notes import SenderNotes  # noqa: E402
 LONG = 600_000  # ms: a lease that does not end by itself here
 HUGE = 40 * 1024 * 1024  # bytes, as a call is said to have: two of them are more than is kept of the lost
 BUDGETS = ("track", "identify")
-REASONS = ("rejected", "too_old")
+REASONS = ("rejected", "too_old", "deleted")
 _names = count()
 
 
@@ -139,11 +139,11 @@ class Desk:
             pipe.hgetall(self.key(name))
         for name in ("log", "news", "lost"):
             pipe.xrange(self.key(name))
-        for name in ("spent", "sent", "again", "parts"):
+        for name in ("spent", "sent", "again", "parts", "pairs"):
             pipe.zrange(self.key(name), 0, -1, withscores=True)
         pipe.get(self.key("lease"))
         pipe.hmget(self.key("about"), "generation", "unknown_until", "doubt", "fence", "resent")
-        account, requests, files, log, news, lost, spent, sent, again, parts, lease, about = pipe.execute()
+        account, requests, files, log, news, lost, spent, sent, again, parts, pairs, lease, about = pipe.execute()
         books = self.books
         assert {name: n for name, n in books.account.items() if n} == _without_zeros(
             [one for pair in account.items() for one in pair]
@@ -159,6 +159,7 @@ class Desk:
         assert len(books.sent) == len(sent)
         assert {f"{below}:{call_id}".encode() for below, call_id in books.again} == {name for name, _ in again}
         assert books.parts == {text.decode(): int(score) for text, score in parts}
+        assert books.pairs == {text.decode(): int(score) for text, score in pairs}
         assert [(one.call_id, one.call, one.size, one.status, one.reason, one.detail) for one in books.lost] == [
             (int(f[b"i"]), f[b"c"], int(f[b"s"]), f[b"u"].decode(), f[b"r"].decode(), f[b"d"].decode()) for _, f in lost
         ]
@@ -458,7 +459,8 @@ class Scripts(RuleBasedStateMachine):
         self.end_doubt(data, actor)
         notes = self.notes(data, actor)
         notes.again = data.draw(st.integers(0, calls)) if calls else 0
-        needed = notes.refused or notes.needs_lease or notes.again
+        notes.pairs = data.draw(st.lists(st.sampled_from(["ann", "bob", "🛰"]), max_size=2)) if calls else []
+        needed = notes.refused or notes.needs_lease or notes.again or notes.pairs
         if not needed and not calls:
             return
         kept = [one.ms for one in self.desk.books.lost]

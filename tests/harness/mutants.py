@@ -26,7 +26,10 @@ FAULTS = ROOT / "tests" / "mutants.toml"
 PACKAGE = "userpilot_async"
 TIERS = ("rules", "contract", "scenes", "wire", "processes")  # the cheapest first
 LONGEST = 1_800.0  # seconds for a tier; a fault for which tests never end is found, too
-COPIED = (PACKAGE, "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "SECURITY.md", "noxfile.py")
+COPIED = (
+    PACKAGE, "tests", "benchmarks", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+    "noxfile.py",
+)  # fmt: skip
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/.+?|\S+)(?: - .*)?$", re.MULTILINE)
 
 

@@ -18,6 +18,8 @@ import httpx
 
 from userpilot_async import (
     DeadCall,
+    DeleteCompany,
+    DeleteUser,
     DeliveryError,
     Identify,
     IdentifyCompany,
@@ -85,7 +87,7 @@ def make_clients(transport: httpx.AsyncBaseTransport, read_key: Callable[[], str
 def take_dead_calls(dead: DeadCall) -> None:
     assert_type(dead.status, Literal["dead", "dropped"])
     assert_type(dead.reason, str)
-    assert_type(dead.call, Track | Identify | IdentifyCompany | None)
+    assert_type(dead.call, Track | Identify | IdentifyCompany | DeleteUser | DeleteCompany | None)
     assert_type(dead.error, InvalidCall | None)
     assert_type(dead.arguments, Mapping[str, Any])
 

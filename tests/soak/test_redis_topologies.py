@@ -5,7 +5,6 @@ Each put waits for a replica (``replicas=1``), so that whatever happens to one s
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import anyio
 import pytest
 
 from tests.harness import emulator_process, judge
+from tests.harness.documents import redis_user
 from tests.harness.redis_server import missing
 from tests.harness.redis_topologies import Cluster, Watched, a_cluster, wait_for, watched
 from tests.harness.stage.redis_scenes import ON_ASYNCIO, Books, with_redis
@@ -32,7 +32,6 @@ MOMENT = 10.0  # seconds, for an election, and for the lease of a sender that is
 DEPOSED = 12.0  # seconds, until a Sentinel makes a replica of a master that it has deposed: until then there is none
 SETTINGS = {"flush_interval": 0.2, "bulk_threshold": 20, "max_wait": None}
 OUTBOX = {"replicas": 1, "lease_ttl": TTL, "timeout": 1.0}
-README = Path(__file__).parents[2] / "README.md"
 
 
 @contextmanager
@@ -233,7 +232,7 @@ def test_sentinels_make_another_server_the_master(tmp_path: Path, happens: Calla
 @ON_ASYNCIO
 @pytest.mark.parametrize("guard", ["none", "min-replicas-to-write 1", "?replicas=1"])
 async def test_what_a_planned_failover_costs(guard: str) -> None:
-    """The numbers of the README: of 2,000 calls that are put meanwhile, how many the new master does not know."""
+    """The numbers of the guide: of 2,000 calls that are put meanwhile, how many the new master does not know."""
     name, _, value = guard.partition(" ")
     with watched(1, config={name: value} if value else {}) as servers:
         url, told = servers.url(), []
@@ -267,18 +266,15 @@ async def test_what_a_planned_failover_costs(guard: str) -> None:
         assert 0 == unknown
 
 
-# ── TLS, with the user that the README prints ──
+# ── TLS, with the user that the guide prints ──
 
 
-def test_a_cluster_with_tls_and_the_user_of_the_readme_fails_over(tmp_path: Path) -> None:
-    said = re.search(r"^user pods on >PASSWORD (.*)$", README.read_text(), re.MULTILINE)
-    assert said is not None
+def test_a_cluster_with_tls_and_the_user_of_the_guide_fails_over(tmp_path: Path) -> None:
     secret = "canary-of-redis-77aa"
+    user = redis_user().replace("PASSWORD", secret)
     with (
         emulator_process("--latency", "0.01", "--speed", "20") as url,
-        a_cluster(
-            3, replicas=1, node_timeout=NODE_TIMEOUT, tls=True, users=[f"pods on >{secret} {said[1]}"]
-        ) as cluster,
+        a_cluster(3, replicas=1, node_timeout=NODE_TIMEOUT, tls=True, users=[user]) as cluster,
     ):
         before = cluster.master_of("shop")
         place = cluster.url(*cluster.nodes[:2], user="pods", password=secret)

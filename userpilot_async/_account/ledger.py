@@ -13,22 +13,22 @@ class Ledger(ABC):
     """How many calls became what, and, in `pages`, which. Outboxes write; clients, receipts and statistics read."""
 
     def __init__(self) -> None:
-        self.pages = Pages()
-        self.accepted = 0
-        self.pending = 0
-        self.submitted = 0
+        self.pages: Pages = Pages()
+        self.accepted: int = 0
+        self.pending: int = 0
+        self.submitted: int = 0
         """Those of the pending that a background job of the server holds."""
-        self.delivered = 0
+        self.delivered: int = 0
         self.by: Counter[str] = Counter()
         """Those of the delivered that a job took, by its kind."""
-        self.merged = 0
-        self.merged_lost = 0
+        self.merged: int = 0
+        self.merged_lost: int = 0
         """Those of the merged whose row was lost."""
-        self.ambiguous = 0
+        self.ambiguous: int = 0
         """Calls in requests whose answer got lost, where the account outlives the sender that counts them."""
         self.rewound: list[int] = []
         """From which call on calls were lost, each time that happened: their ids may be given again."""
-        self.resets = 0
+        self.resets: int = 0
         """How often the outbox has lost an unknown number of calls."""
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()

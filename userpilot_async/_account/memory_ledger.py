@@ -17,6 +17,13 @@ from .pages import MERGED_CODE, OPEN_CODES, PAGE, UNSETTLED_CODES
 class MemoryLedger(Ledger):
     """Ids are handed out from 0 upwards; each one leaves `pending` exactly once."""
 
+    accepted: int  # written here: type checkers want to be told again
+    delivered: int
+    merged: int
+    merged_lost: int
+    pending: int
+    submitted: int
+
     def __init__(self) -> None:
         super().__init__()
         self._page_end = 0

@@ -25,11 +25,11 @@ class Pages:
         self.by_number: dict[int, bytearray] = {}
         self.open: dict[int, int] = {}
         """Calls without a final outcome, by the number of their page; also those not accepted yet."""
-        self.newest = bytearray()
+        self.newest: bytearray = bytearray()
         """Where the newest calls are written: what a new receipt holds on to."""
         self.home: object = None
         """The event loop in which calls are settled, for receipts to ask; `None` until a client is open."""
-        self.released = False
+        self.released: bool = False
         """Nothing is settled any more."""
         self._outcomes: list[Outcome] = [PENDING, SUBMITTED, DELIVERED, MERGED]
         self._codes: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(self._outcomes)}

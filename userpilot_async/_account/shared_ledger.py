@@ -84,6 +84,18 @@ class SharedLedger(Ledger):
     Everything is done by stretches of ids: a job's end may settle a million calls, in every process that listens.
     """
 
+    accepted: int  # written here: type checkers want to be told again
+    ambiguous: int
+    by: Counter[str]
+    dead: Counter[str]
+    delivered: int
+    dropped: Counter[str]
+    merged: int
+    merged_lost: int
+    pending: int
+    resets: int
+    submitted: int
+
     def __init__(self) -> None:
         super().__init__()
         self._base = 0

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,13 +26,14 @@ from .._runtime.event_loop import HomeLoop, clock_here
 from .._runtime.lifetime import Lifetime, Startable, weakly
 from .._runtime.log import RateLimitedLog
 from .._runtime.reentry import in_on_dead
+from .._runtime.stand_in import Watch
 from .._schedule.calendar import Calendar
 from .._schedule.destination import Destination
-from .._schedule.schedule import Schedule
 from .._settings import DeliverySettings
 from .admission import Admission, DeliveryState
 from .backpressure import Backpressure
 from .dead_letters import DeadLetters, OnDead, lost_call
+from .handover import schedules
 from .inbox import Inbox
 from .processes import watch
 from .refusals import Refusals
@@ -42,6 +41,7 @@ from .sender import Sender
 from .shutdown import Shutdown
 from .snapshots import Snapshots
 from .threads import ThreadCalls
+from .watched import show_to
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -79,6 +79,7 @@ class DeliveryClient(Startable):
         self._connection = connection
         self._outbox: Outbox = outbox_at(outbox) if switch is None else DisabledOutbox(switch)
         self._on_dead = on_dead
+        self._watch: Watch | None = None
         self._inbox = Inbox(type(self).__name__, settings.max_queue_calls, settings.max_queue_bytes)
         self._admission = Admission(type(self).__name__, self._outbox, self._inbox)
         self._random = random.Random()
@@ -113,30 +114,28 @@ class DeliveryClient(Startable):
         return Lifetime(self, self._open, self._leave, weakly(self._lose_tasks))
 
     async def _open(self, tasks: TaskGroup) -> None:
-        now = self._now = clock_here()
+        stand_in = self._connection.meet_stand_in()
+        now = self._now = clock_here() if stand_in is None else self._connection.time.now
         self._log = RateLimitedLog(now)
         calendar = Calendar(clocks.read, now())
-        await self._outbox.open(
-            Opening(
-                max_calls=self.settings.max_queue_calls,
-                max_bytes=self.settings.max_queue_bytes,
-                destination=f"{self._destination.name} at {self._connection.base_url}",
-                fingerprint=self._connection.keys.fingerprint,
-                old_fingerprint=self._connection.keys.old_fingerprint,
-                now=now,
-                calendar=calendar,
-                tasks=tasks,
-                changed=weakly(self._outbox_changed),
-                failed=weakly(self._outbox_failed),
-            )
-        )
+        keys, settings = self._connection.keys, self.settings
+        opening = Opening(
+            max_calls=settings.max_queue_calls, max_bytes=settings.max_queue_bytes, now=now, calendar=calendar,
+            destination=f"{self._destination.name} at {self._connection.base_url}", tasks=tasks,
+            fingerprint=keys.fingerprint, old_fingerprint=keys.old_fingerprint, changed=weakly(self._outbox_changed),
+            failed=weakly(self._outbox_failed), learn_pairs=self._destination.learn_pairs,
+        )  # fmt: skip
+        await self._outbox.open(opening)
         if self._state is not DeliveryState.NEW:  # closed while the outbox was being opened
             await self._outbox.aclose()
             raise self._refusal()
         self._connect(tasks)
         self._admission.home = self._outbox.ledger.pages.home = HomeLoop.here()
         self._outbox.ledger.pages.released = False
+        self._watch = None if stand_in is None else stand_in.watch(self)
         self._assemble(tasks, calendar)
+        if self._watch is not None:
+            self._outbox = show_to(self._watch, self._outbox, self._threads, self._sender, self._connection.time)
         self._enter(DeliveryState.OPEN)
         self._threads.open()
         self._opened = True
@@ -146,16 +145,12 @@ class DeliveryClient(Startable):
         """Make the parts of an open client. None knows the client, so that one that is forgotten is collected."""
         settings, destination, outbox = self.settings, self._destination, self._outbox
         admission, log, now = self._admission, self._log, self._now
-        letters = self._dead_letters = DeadLetters(self._on_dead, log)
-        name = f"{destination.name}-async-{uuid4().hex[:12]}"
-        new_schedule = partial(
-            Schedule, settings, destination, chance=self._random.random, calendar=calendar,
-            filename=lambda: f"{name}-{uuid4().hex}.ndjson", server=self._connection.base_url,
-        )  # fmt: skip
+        on_dead = self._on_dead if self._watch is None else self._watch.on_dead(self._on_dead)
+        letters = self._dead_letters = DeadLetters(on_dead, log)
+        new = schedules(settings, destination, self._random.random, calendar, self._connection.base_url)
         sender = self._sender = Sender(
-            outbox, lambda: new_schedule(now=now()), destination, self._connection, letters, log, now, tasks,
-            owner=type(self).__name__,
-        )  # fmt: skip
+            outbox, lambda: new(now()), destination, self._connection, letters, log, now, tasks, type(self).__name__
+        )
         self._refusals = Refusals(settings, destination, outbox, admission, sender, letters, log)
         self._backpressure = Backpressure(settings, outbox, admission, sender)
         self._waiters = self._backpressure.waiters  # for each call
@@ -211,14 +206,8 @@ class DeliveryClient(Startable):
     def _accept(self, kind: Kind, key: Key, payload: Payload, size: int) -> Receipt | None:
         """Hold a call at once, if nothing stands in the way: no pause that is due, and no full queue."""
         self._calls += 1
-        outbox = self._outbox
-        if (
-            not self._calls % PAUSE_EVERY
-            or outbox.durable
-            or self._waiters
-            or self._coming
-            or not outbox.has_room(size)
-        ):
+        outbox, pauses = self._outbox, not self._calls % PAUSE_EVERY
+        if pauses or outbox.durable or self._waiters or self._coming or not outbox.has_room(size):
             return None
         if self._sender.asleep:  # `_put`, without the call: a fortieth of what track() costs
             self._wake()
@@ -276,6 +265,8 @@ class DeliveryClient(Startable):
     def _invalid(self, error: InvalidCall, arguments: Mapping[str, Any]) -> Receipt:
         """Do with an invalid call what the settings say: raise ``error``, or hand its ``arguments`` to `on_dead`."""
         if self.settings.on_invalid == "raise":
+            if self._watch is not None:
+                self._watch.invalid(error, arguments)
             raise error
         outcome = Outcome("dead", "invalid")
         lost = lost_call(self._destination, outcome, error=error, arguments=arguments)

@@ -23,14 +23,16 @@ import httpx
 
 from .._errors.foreign import is_a
 from .._errors.secret import Secret
+from .._errors.tree import ConfigurationError
 from .._protocol import job_list
 from .._protocol.patience import Patience
 from .._protocol.verdict import TIMEOUT, Meaning, Promise, Verdict
-from .._runtime.event_loop import in_thread
+from .._runtime import stand_in
+from .._runtime.event_loop import clock_here, in_thread
 from .._runtime.log import log
 from .._runtime.version import __version__
 from .attempt import Attempt
-from .credentials import BadKey, KeyRing, Transport
+from .credentials import BadKey, KeyRing, Transport, reaches_network
 from .failures import forget_frames, goes_on, is_certificate_error, named
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
@@ -108,8 +110,13 @@ class Connection:
         self.requests: dict[str, int] = {}
         """Requests made, by endpoint."""
         self.keys = keys
+        self.time = stand_in.LoopTime()
+        """The time that those pause by who make requests one after the other."""
+        self.met: stand_in.StandIn | None = None
+        """The stand-in for the server that was there at the opening, in a test."""
         self._headers = headers
         self._transport = transport
+        self._own = keys, transport
         self._request_timeout = request_timeout
         self._upload_timeout = upload_timeout
         self._size = size
@@ -118,6 +125,27 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
+
+    def meet_stand_in(self) -> stand_in.StandIn | None:
+        """Talk to what a test has put in the server's place, and give that; ``None`` if there is nothing.
+
+        Raises `ConfigurationError` in a test that has put nothing there, for a server that is not on this machine.
+        """
+        here = self.met = stand_in.current()
+        (self.keys, self._transport), self.time = self._own, stand_in.LoopTime()
+        if here is not None:
+            self.time = stand_in.SkippedTime(clock_here())
+        if self.keys.switch is not None:
+            return here
+        if here is not None:
+            self._transport, self.keys = here.transport(self.base_url), KeyRing(stand_in.KEY, "")
+            return here
+        how = stand_in.forbidden()
+        if how and self._transport is None and reaches_network(self.base_url):
+            raise ConfigurationError(f"a test must not reach {self.base_url}: {how}")
+        if self.keys.missing:
+            raise ConfigurationError(self.keys.missing)
+        return None
 
     def open(self) -> None:
         """Take requests from now on. The first one connects."""

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from .._errors.foreign import must_be
 from .._errors.secret import Hidden, Secret
 from .._errors.tree import ConfigurationError
+from .._runtime import stand_in
 from .._runtime.disabled import SwitchedOff
 from .._runtime.environment import variable as environment_variable
 
@@ -54,20 +55,23 @@ class BadKey(ConfigurationError):
 class KeyRing:
     """The API key, or the callable that gives the current one; else the environment's ``variable``. Shows none."""
 
-    __slots__ = ("_key", "_last", "switch")
+    __slots__ = ("_key", "_last", "missing", "switch")
 
     def __init__(self, key: Key | Hidden[Any] | SwitchedOff | None, variable: str) -> None:
-        self.switch = key if isinstance(key, SwitchedOff) else None
+        self.switch: SwitchedOff | None = key if isinstance(key, SwitchedOff) else None
         """What switched the client off, so that there is no key, or ``None``."""
+        self.missing = ""
+        """The error for opening a client that was made in a test without a key, where nothing stands in; else empty."""
         given, called = hidden(key), "api_key"
         del key  # no frame that an exception leaves shows it
         if given.reveal() is None:
             given, called = hidden(environment_variable(variable)), variable
         if given.reveal() is None:
             off = f"disabled=True or {variable.replace('_API_KEY', '_DISABLED')}=1"
-            raise ConfigurationError(
-                f"api_key is missing: pass it, set {variable}, or switch the client off with {off}"
-            )
+            self.missing = f"api_key is missing: pass it, set {variable}, or switch the client off with {off}"
+            if not stand_in.is_test():
+                raise ConfigurationError(self.missing)
+            given = hidden(stand_in.KEY)
         if callable(given.reveal()):
             if _is_async(given.reveal()):
                 what = "api_key must be str or a callable that returns one"
@@ -147,10 +151,13 @@ def _fault_of_key(key: Hidden[Any]) -> str:
 # ── the URL ──
 
 
-def checked_base_url(base_url: object, called: str = "base_url") -> str:
+def checked_base_url(
+    base_url: object, called: str = "base_url", *, allow_http: bool = False, remedy: str = "allow_http=True"
+) -> str:
     """Check the server's origin (and path, for a proxy), and give it without a trailing slash.
 
-    https only; http for loopback, where the emulator lives. What is taken can be read in one way only: requests go to
+    https only; http for loopback, where the emulator lives, and with ``allow_http`` for any host: ``remedy`` says how
+    to have that. What is taken can be read in one way only: requests go to
     that host and port, and their paths begin with that path. Raises `ConfigurationError`, in which the URL is
     ``called`` so, and not shown: it may hold credentials.
     """
@@ -169,8 +176,9 @@ def checked_base_url(base_url: object, called: str = "base_url") -> str:
         _check_path(path)
     except ValueError as error:
         raise ConfigurationError(f"{called} must be an origin like https://host.example, without {error}") from None
-    if scheme == "http" and not _is_loopback(host):
-        raise ConfigurationError(f"{called} must start with https:// (http:// only for loopback)")
+    if scheme == "http" and not (allow_http or _is_loopback(host)):
+        only = f"http:// only for loopback, and with {remedy} for a server in a network of your own, such as Compose's"
+        raise ConfigurationError(f"{called} must start with https:// ({only})")
     return f"{scheme}://{rest.rstrip('/')}"
 
 
@@ -267,6 +275,12 @@ def _check_path(path: str) -> None:
         raise ValueError("empty parts in its path (//)")
     if any(part in (".", "..") for part in re.split(r"[/\\]", plain)):
         raise ValueError("the parts . and .. in its path")
+
+
+def reaches_network(base_url: str) -> bool:
+    """Ask whether a URL that has been checked is of a server elsewhere, in a network that others can listen in to."""
+    scheme, _, rest = base_url.partition("://")
+    return scheme == "https" and not _is_loopback(_checked_host(rest.partition("/")[0]))
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from uuid import uuid4
 
 from .._calls.outcome import Outcome
 from .._calls.payload import ticket_id
 from .._outbox.protocol import Outbox
 from .._runtime.log import RateLimitedLog
+from .._schedule.calendar import Calendar
 from .._schedule.destination import Destination
 from .._schedule.schedule import Schedule
 from .._schedule.settlement import Settlement
+from .._settings import DeliverySettings
 from .dead_letters import DeadLetters, lost_settlement
 from .reporting import Reporting
 
 TAKE = 250  # calls moved into the schedule in one go: about half a millisecond of the application's loop
+
+
+def schedules(
+    settings: DeliverySettings, destination: Destination, chance: Callable[[], float], calendar: Calendar, server: str
+) -> Callable[[float], Schedule]:
+    """Give a function that makes a schedule of the time it is made at: one client's, whose files have names alike."""
+    name = f"{destination.name}-async-{uuid4().hex[:12]}"
+
+    def new_schedule(now: float) -> Schedule:
+        return Schedule(
+            settings, destination, chance=chance, now=now, calendar=calendar, server=server,
+            filename=lambda: f"{name}-{uuid4().hex}.ndjson",
+        )  # fmt: skip
+
+    return new_schedule
 
 
 class Handover:

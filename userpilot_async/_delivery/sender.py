@@ -75,6 +75,9 @@ class Sender:
         self.closed = False
         """The sender's end is meant: calls left are for others to report."""
         self._in_child = False
+        self.skip_to: Callable[[float], object] | None = None
+        """To be called instead of waiting for a moment, in a test: makes it now."""
+        self._skips_for, self._well_at = math.inf, 0.0
         self.before_end: Callable[[], object] = lambda: None
         """To be called before the log says what is left: takes in the calls that are on their way."""
         self.gave_up: Callable[[], object] = lambda: None
@@ -136,6 +139,10 @@ class Sender:
         self.closed = self.landing = self._in_child = True
         if loop is not None and not on_trio():
             cancel_in(loop, self._scope)
+
+    def outlast(self, seconds: float) -> None:
+        """Skip so much of an outage at most, from now or its beginning on: as long as a close would wait."""
+        self._skips_for, self._well_at = seconds, self._now()
 
     async def stop(self) -> None:
         """Cancel what is in flight, and wait until nothing is."""
@@ -254,6 +261,9 @@ class Sender:
                     requests.start_soon(partial(_itself, performing), name="userpilot_async: a request")
                 elif taken or step <= now:
                     await anyio.lowlevel.checkpoint()
+                elif self.skip_to is not None and self._only_waits(step):
+                    self.skip_to(step)
+                    await anyio.lowlevel.checkpoint()
                 else:
                     self.asleep, self.sleeps_until = True, step
                     if self.reporting.detailed:
@@ -262,6 +272,19 @@ class Sender:
                     with anyio.move_on_after(due - now if due < math.inf else None):
                         await self._woken.wait()
                     self.asleep = False
+
+    def _only_waits(self, moment: float) -> bool:
+        """Ask whether nothing but time can make the schedule go on.
+
+        An outage lasts, unless a flush or a close waits for its end: `outlast` says how much is skipped then.
+        """
+        schedule = self.schedule
+        if moment == math.inf or schedule.in_flight:
+            return False
+        if schedule.failure is None and schedule.paused is None:
+            self._well_at = moment
+            return True
+        return schedule.expedited > 0 and moment <= self._well_at + self._skips_for
 
     # ── outbox and schedule ──
 

@@ -151,9 +151,10 @@ class Shutdown:
         """Drain, land, and stop what is in flight then."""
         left = deadline - self._now()
         # What can wait is not begun shortly before the end: a request that is broken off may be sent twice.
-        hasty = not self._outbox.durable and deadline < math.inf
+        hasty = not self._outbox.durable and deadline < math.inf and self._sender.skip_to is None
         self._schedule.leave_by(deadline - LAST_REQUESTS if hasty else None)
         landing = min(LANDING, left / 4) if self._outbox.durable else 0.0
+        self._sender.outlast(left - landing)
         with self.expediting(), anyio.move_on_after(left):
             with anyio.move_on_after(left - landing):
                 await self._threads.catch_up()

@@ -48,6 +48,8 @@ class ThreadCalls:
         self._refusals = refusals
         self._log = log
         self._now = now
+        self.noted: Callable[[Kind, Key, Payload], object] | None = None
+        """To be called with each call that is held: by what stands in for the server in a test."""
 
     def open(self) -> None:
         """Take calls from now on, for the loop in which this is called."""
@@ -75,6 +77,8 @@ class ThreadCalls:
         except Shut:
             raise self._shut_out() from None
         if receipt is not None:
+            if self.noted is not None:
+                self.noted(kind, key, payload)
             return receipt
         if self._settings.when_full == "raise":
             raise self._admission.full()
@@ -85,9 +89,12 @@ class ThreadCalls:
         if self._outbox.durable:
             return None
         try:
-            return self._inbox.put(kind, key, payload, size, self._now())
+            receipt = self._inbox.put(kind, key, payload, size, self._now())
         except Shut:
             raise self._shut_out() from None
+        if receipt is not None and self.noted is not None:
+            self.noted(kind, key, payload)
+        return receipt
 
     def refuse(self, outcome: Outcome, dead_letter: DeadLetter) -> Receipt:
         """Have a call accounted for that is not held; raises `ClientClosed` and the like if that cannot be any more."""

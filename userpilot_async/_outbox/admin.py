@@ -22,6 +22,8 @@ from .owner import Claim
 
 Call = tuple[Kind, Key, Payload]
 PURGED = Outcome("dropped", "purged")
+DELETIONS = ("delete_user", "delete_company")
+"""Kinds of calls that no purge erases while they wait: they ask the server for the same."""
 OF_COMPANIES = ("company", "delete_company")
 """Kinds of calls whose key is a company's id; that of all others is a user's."""
 PREFIXES = {"parcelvoy": ("e:", "a:")}  # of keys, by kind of server: of external and of anonymous ids

@@ -20,7 +20,7 @@ class OneShot:
     """Something that happens once. Who asks after it has does not wait."""
 
     def __init__(self) -> None:
-        self.past = False
+        self.past: bool = False
         self._event: anyio.Event | None = None
 
     def come(self) -> None:
@@ -85,7 +85,7 @@ class Batch:
     puts: list[Put] = attrs.field(factory=list)
     refused: list[tuple[Outcome, Receipt]] = attrs.field(factory=list)
     delivered: dict[Outcome, Settled] = attrs.field(factory=dict)
-    """By the way they went."""
+    """By the way they went. Also what a deletion dropped: nothing of that is kept, so one entry does for many."""
     lost: list[Settled] = attrs.field(factory=list)
     parts: list[tuple[int, Kind, str]] = attrs.field(factory=list)
     """Calls, and what the server has of what they say: their own row's, or that of a company."""
@@ -142,7 +142,7 @@ class Batch:
         return not (self.puts or self.has_notes())
 
     def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
-        """Note that the server has these calls."""
+        """Note that the server has these calls, or that a deletion has dropped them."""
         if not carriers and not merged:
             return
         settled = self.delivered.get(outcome)
@@ -155,7 +155,7 @@ class Batch:
         """Calls, and those merged into them, are settled; ``freed`` bytes leave with them."""
         self.freed += freed
         self.leaving += len(settlement.carriers) + len(settlement.merged)
-        if settlement.outcome.is_delivered:
+        if not settlement.outcome.keeps_call:
             self.has_delivered(settlement.outcome, settlement.carriers, settlement.merged)
             if isinstance(settlement.undelivered, Row):
                 row = settlement.undelivered

@@ -39,7 +39,7 @@ class DurableOutbox:
 
     durable = True
     held_calls = 0
-    most_at_once = math.inf
+    most_at_once: float = math.inf
     """Bytes of calls that are written together."""
     place = ""
 

@@ -54,10 +54,10 @@ class MemoryOutbox:
     place = "this process"
 
     def __init__(self) -> None:
-        self.ledger = MemoryLedger()
+        self.ledger: MemoryLedger = MemoryLedger()
         self.send_log: SendLog = NoSendLog()
-        self.waiting_bytes = 0
-        self.waiting_calls = 0
+        self.waiting_bytes: int = 0
+        self.waiting_calls: int = 0
         self.when_room: Callable[[], object] | None = None
         self._incoming: deque[Ticket] = deque()
         self._filed_calls = self._filed_bytes = 0  # of events that a job of the server has

@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from .._account.ledger import Ledger
 from .._calls.outcome import Outcome
+from .._calls.pairs import Pair
 from .._calls.payload import Key, Kind, Payload, Ticket
 from .._errors.tree import OutboxError
 from .._schedule.calendar import Calendar
@@ -39,6 +40,10 @@ class Opening:
     """The task group of the client."""
     failed: Callable[[Kind, Key, Payload, OutboxError], object]
     """To be called with a call that was put, but could not be held, and that no caller waits for."""
+    learn_pairs: Callable[[Sequence[Pair]], object] = lambda pairs: None
+    """To be called with keys that calls have named together, in the order of acceptance, as soon as that is known: of
+    all processes, also of those that have ended. Called in a thread of the outbox's own.
+    """
     old_fingerprint: Callable[[bytes], str] = lambda salt: ""
     """As earlier versions made it: an outbox of theirs is opened, and gets the other one."""
 

@@ -27,9 +27,9 @@ class Receipt:
         self._page = pages.newest if call_id >= 0 else _NO_PAGE
         self._outcome: Outcome | None = None
         self._listeners: list[Callable[[], object]] | None = None
-        self.from_on_dead = call_id < 0 and in_on_dead.get()
+        self.from_on_dead: bool = call_id < 0 and in_on_dead.get()
         """The call was made by `on_dead`: where it is lost, no more than this is known."""
-        self.id = call_id
+        self.id: int = call_id
         """The call's number in the order of acceptance, from 0; -1 until the client's loop has taken the call."""
 
     def __repr__(self) -> str:

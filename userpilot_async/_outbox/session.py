@@ -8,10 +8,11 @@ makes another session, and what an old thread still reports is ignored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from .._account.shared_ledger import SharedLedger
+from .._calls.pairs import Pair
 from .._calls.payload import ticket_id
 from .._errors.tree import OutboxError
 from .._runtime import clocks
@@ -125,6 +126,11 @@ class Session:
             self._soon(run)
         except RuntimeError:
             self.abandon()
+
+    def learn_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Keys that calls name together were put, in this order."""
+        if not self.is_over:
+            self.opening.learn_pairs(pairs)
 
     # ── what the thread reports ──
 

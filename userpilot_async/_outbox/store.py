@@ -11,6 +11,7 @@ from typing import Protocol
 import attrs
 
 from .._account.shared_ledger import Account
+from .._calls.pairs import Pair
 from .._calls.stored import Concluded
 from .._errors.tree import OutboxError
 from .._schedule.takeover import Takeover
@@ -63,6 +64,9 @@ class Store(Protocol):
     """A place where calls are kept. Called in the writer's thread only, `open` first and `close` last.
 
     Each method raises `NotNow`, and but for that `OutboxError` with the reason in words; anything else is a bug.
+
+    The last `MOST_PAIRS` pairs of keys that calls have named together are kept beside the calls, and outlive them. New
+    ones are reported by `Listener.learn_pairs`: when the place is opened, by `poll`, and before a lease is taken.
     """
 
     @property
@@ -127,6 +131,10 @@ class Listener(Protocol):
     @property
     def misses_calls(self) -> int | None:
         """All calls before this id were read, and the account has more than were found. Any thread may read it."""
+        ...
+
+    def learn_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Keys that calls name together were put, in this order. Called in the thread itself, before what follows."""
         ...
 
     def began(self, now: Committed) -> None:

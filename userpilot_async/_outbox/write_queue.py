@@ -21,8 +21,8 @@ class WriteQueue:
 
     def __init__(self, most_at_once: float = math.inf) -> None:
         # A signal handler, or a finaliser, may put a call while this very thread holds it.
-        self.lock = threading.RLock()
-        self.term = 0
+        self.lock: threading.RLock = threading.RLock()
+        self.term: int = 0
         """How often the lease was lost; what an earlier sender has noted is worth nothing."""
         self._most_at_once = most_at_once
         self._waiting = deque([Batch()])

@@ -99,7 +99,7 @@ class Pace:
     """
 
     def __init__(self, chance: Callable[[], float], shortest: float = 0.0) -> None:
-        self.failures = 0
+        self.failures: int = 0
         """Requests in a row that came to nothing."""
         self._chance = chance
         self._shortest = shortest

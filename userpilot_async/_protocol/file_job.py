@@ -131,16 +131,16 @@ class FileJob:
     ) -> None:
         self.filename = filename
         self.rows = rows
-        self.state = JobState.SUBMITTING
+        self.state: JobState = JobState.SUBMITTING
         self.job: Job | None = None
         """The job as last seen."""
         self.named = True
         """The submission has the filename; a JSON array has none, and cannot be searched for."""
-        self.lost = False
+        self.lost: bool = False
         """An answer to the submission got lost."""
-        self.unread = 0
+        self.unread: int = 0
         """Times in a row that the job list was not read to its end."""
-        self.due = -math.inf
+        self.due: float = -math.inf
         """When the next step is to be made."""
         self._rules = rules
         self._pace = pace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
+from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
 
 T = TypeVar("T")
@@ -29,6 +30,16 @@ def flag(name: str) -> bool | None:
     if text not in (*ON, *OFF):
         raise ConfigurationError(f"{name} must be one of {', '.join(ON)}, or one of {', '.join(OFF)}")
     return text in ON
+
+
+def flag_given(value: bool | None, argument: str, name: str) -> bool:
+    """Give the ``value`` of an ``argument``, or that of the variable ``name``, which is false where neither is set.
+
+    Raises `ConfigurationError` for a value that is no bool, and as `flag` does.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise ConfigurationError(f"{argument} {must_be('a bool or None', value)}")
+    return value if value is not None else flag(name) or False
 
 
 def given(value: T | None, argument: str, name: str) -> tuple[T | str | None, str]:

@@ -6,7 +6,9 @@ takes its answer in. The sender performs requests and carries out what `Settleme
 What is decided here:
 
 - *Order.* Calls of one key wait in a `KeyQueue` and leave it in order. Its docstring draws the states; `Queues` has a
-  line for each, so that no key starves another. Keys that turn out to be one person's (`identities`) join.
+  line for each, so that no key starves another. Keys that turn out to be one person's (`identities`) join. Where a key
+  is one person's for good (`Destination.pairs`), a call that says otherwise is refused here at the latest. Where a
+  server answers before it has done what was asked, posts may have a pause on either side (`settling`).
 - *The way.* A route is one way to the server (`routes`): events, identifies and posts, rows in bulk, late events as
   imports. They take turns; each owns its gate, all share budgets. Routes that a `Destination` lacks do not exist.
 - *Whether at all.* `ServerHealth` hears every answer first: a refused key pauses everything, failures shut a gate.

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 
 from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
+from .._calls.payload import event_id
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .job_batch import JobEffect
 from .job_slot import JobSlot
-from .key_queue import KeyQueue, QueuedCall
+from .key_queue import KeyQueue
+from .met_keys import MetKeys
 from .posts import Deletion, Post
 from .property_cache import PropertyCache
 from .queue_state import UNDER_WAY, QueueState
+from .queue_view import QueuedCall
 from .queues import Queues
 from .settlement import Settlements
 
@@ -33,6 +36,8 @@ class Completion:
         self._repeats = repeats  # what the server may have had goes again; else it is given up
         self.known: PropertyCache | None = None
         """Where to remember what was sent to the server of people."""
+        self.met = MetKeys()
+        """Keys of persons whom the server has met."""
         self.possible_duplicates = 0
         """Events that were sent again, and which the server may have had."""
         self.jobs_completed = 0
@@ -47,11 +52,15 @@ class Completion:
 
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
         """The head of this queue has its outcome; ``words`` are what the server said of it."""
+        if isinstance(queue.calls[0], Deletion):
+            self._forget_person(queue)  # again: what was on its way has been remembered meanwhile
         self._leaves(queue.calls[0], outcome)
         self._settled.head(queue, outcome, words)
 
     def _leaves(self, call: QueuedCall, outcome: Outcome) -> None:
         """A call leaves its queue with this outcome: what others count and remember of it changes."""
+        if self.met.are_awaited:
+            self.met.ended((event_id(call),) if isinstance(call, tuple) else call.ids, delivered=outcome.is_delivered)
         if isinstance(call, Deletion):
             call.erases = False
         elif isinstance(call, Post):
@@ -63,6 +72,10 @@ class Completion:
 
     def delivered(self, parts: Iterable[tuple[KeyQueue, int]], size: int) -> None:
         """So many events at the heads of these queues, of so many bytes, have been delivered."""
+        if self.met.are_awaited:
+            parts = list(parts)
+            heads = (call for queue, calls in parts for call in queue.calls[:calls])
+            self.met.ended((event_id(call) for call in heads if isinstance(call, tuple)), delivered=True)
         self._settled.delivered(parts, size)
 
     # ── rows leave the job slot ──
@@ -152,6 +165,9 @@ class Completion:
     def erase(self, queue: KeyQueue, deletion: Deletion) -> None:
         """A deletion has come into this queue: what waits before it is dropped, a little with each `do_chores`."""
         self._erasing.append((queue, deletion))
+        self._forget_person(queue)
+
+    def _forget_person(self, queue: KeyQueue) -> None:
         if self.known is not None and queue.kind == "user":
             self.known.forget(queue.key)
 
@@ -166,8 +182,10 @@ class Completion:
             at_most -= max(len(erased), 1)
             if not erased:
                 self._erasing.popleft()
-                queue.erased(deletion)
-                if queue.place not in UNDER_WAY:
+                if queue.erased(deletion) is not None:
+                    self._settled.again(deletion.ids[0], len(deletion.body), None)
+                # One that is empty was forgotten when the deletion left it, and may have a namesake by now.
+                if queue.calls and queue.place not in UNDER_WAY:
                     self._queues.head_left(queue)
         return bool(self._erasing)
 
@@ -177,7 +195,7 @@ class Completion:
             head = queue.calls[0]
             if isinstance(head, Deletion):
                 head.submitted = submitted
-                self._settled.marks.append((head.ids, submitted, 0))
+                self._settled.marks.append((head.ids[:1], submitted, 0))
 
     # ── calls leave unsent ──
 
@@ -192,7 +210,7 @@ class Completion:
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
-        given_up = 0
+        given_up, waiting = 0, list[KeyQueue]()
         while given_up < at_most:
             queue = self._queues.expiry.oldest()
             if queue is None or queue.head_time > accepted_until:
@@ -204,30 +222,38 @@ class Completion:
             ):
                 self._queues.expiry.set_aside(queue)  # it is watched again when its head comes back
                 continue
+            known = queue.head_time
             if self._give_up(queue, outcome):
                 given_up += 1
                 self._queues.head_left(queue)
+            elif queue.head_time <= known:  # it is for a call of another queue, which is as old
+                self._queues.expiry.set_aside(queue)
+                waiting.append(queue)
+        for queue in waiting:
+            self._queues.expiry.watch(queue)
         return given_up
 
     def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
-        """Give up the first call, not the posts in front that no call stands for: those behind it need them, too.
+        """Give up the first call, not the posts in front of it that others need, here or in a queue that waits.
 
-        They are as old as the first call is: false if that is younger than was thought, and is not given up.
+        Posts that no call stands for are as old as the first call that needs them: false if that is younger than was
+        thought, or in another queue, and nothing is given up.
         """
-        needed: list[Post] = []
-        while isinstance(head := queue.calls[0], Post) and not head.ids and len(queue.calls) > 1:
-            needed.append(head)
-            queue.take_head()
-        is_oldest = not needed or queue.head_time <= needed[0].accepted_at
+        prefaces = queue.lift_prefaces()
+        is_oldest = bool(queue.calls) and (not prefaces or queue.head_time <= prefaces[0].accepted_at)
         if is_oldest:
+            head = queue.calls[0]
+            if isinstance(head, Post) and head.needed:
+                self._settled.given_up(head, outcome)
+                prefaces.append(head)
+                queue.take_head()
+            else:
+                self.head(queue, outcome)
+        is_needed = queue.needed_from > -math.inf
+        queue.lower_prefaces(prefaces)
+        while not is_needed and queue.calls:
             self.head(queue, outcome)
-        is_last = not queue.calls
-        for post in reversed(needed):
-            post.accepted_at = post.accepted_at if is_last else queue.head_time
-            queue.put_head(post)
-        while is_last and queue.calls:
-            self.head(queue, outcome)
-        return is_oldest
+        return is_oldest or not is_needed
 
     def abandon(self, outcome: Outcome, slots: Sequence[JobSlot]) -> None:
         """The end: everything that the server has not taken into a job meets ``outcome``."""

@@ -6,16 +6,29 @@ client whose methods check their arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
 
+from .._calls.pairs import Pair
 from .._calls.payload import IdentifyPayload, Key, Kind, Payload
 from .._calls.rows import Row
 from .._errors.tree import InvalidCall
 from .._protocol.verdict import Promise, Verdict
 from .job_batch import Step
+
+
+class Pairs(Protocol):
+    """The keys that are one person's for good, because a call has named them together: the first such call counts."""
+
+    def settle(self, key: Key) -> bool:
+        """Remember the keys of a call, in the order of acceptance; false if one of them is another person's."""
+        ...
+
+    def learn(self, pairs: Iterable[Pair]) -> None:
+        """Hear what an outbox has kept, in that order, too. In any thread."""
+        ...
 
 
 class Call(Protocol):
@@ -181,6 +194,16 @@ class Destination:
     """Posts that the server takes once: the same one again is not sent."""
     prefaces: Callable[[Kind, Key], Sequence[tuple[Kind, bytes]]] | None = None
     """Posts, each of a kind that is taken once, that the server has to have before a call of this kind by this key."""
+    unnamed: Callable[[Key], str | None] = attrs.field(default=lambda key: None)
+    """The key in a call's key that may be given to a person by a post, if there is one: see `idle_unmet`."""
+    idle_unmet: frozenset[Kind] = frozenset()
+    """Posts, each taken once, that do nothing, for good, before the server has met their `unnamed` key."""
+    pauses: Mapping[Kind, float] = attrs.field(factory=dict)
+    """Posts before and after which nothing else of the same person goes for so many seconds; of others, it goes on."""
+    pairs: Pairs | None = None
+    """Where a further key of a call belongs to the first one for good; a call that says otherwise is not sent."""
+    not_a_pair: str = ""
+    """The words for people whose call says otherwise."""
     files: Files | None = None
     imports: Imports | None = None
     deletions: Deletions | None = None
@@ -194,6 +217,11 @@ class Destination:
     """A question for people whose key is refused."""
     wrong_url: str = "is the URL right?"
     """A question for people whose path the server does not know."""
+
+    def learn_pairs(self, pairs: Iterable[Pair]) -> None:
+        """Hear of keys that calls have named together, in the order of acceptance. In any thread."""
+        if self.pairs is not None:
+            self.pairs.learn(pairs)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import cast
 
-from .._calls.outcome import DELIVERED, Outcome
+from .._calls.outcome import DELIVERED, Outcome, Words
 from .._calls.payload import (
     Companion,
     Event,
@@ -14,8 +14,10 @@ from .._calls.payload import (
     Key,
     Kind,
     Ticket,
+    body_of,
     companion_of,
     companion_size,
+    identify_in,
     size_of_identify,
 )
 from .._calls.rows import Row
@@ -36,6 +38,7 @@ class Intake:
         self._to = context.destination
         self._queues = context.queues
         self._completion = context.completion
+        self._met = context.completion.met
         self._urgency = context.urgency
         self._drops_ambiguous = context.settings.on_ambiguous == "drop"
         self._dedup = dedup
@@ -51,7 +54,11 @@ class Intake:
     def add(self, ticket: Ticket, was_sent: bool) -> None:
         """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
         call_id, accepted_at, kind, key, payload = ticket
+        if isinstance(key, tuple) and self._to.pairs is not None and not self._to.pairs.settle(key):
+            self._refuse(ticket)
+            return
         if self._to.prefaces is not None:
+            self._meet(call_id, kind, key)
             self._add_prefaces(kind, key, accepted_at)
         if kind == "track":
             self._add_event(call_id, accepted_at, key, cast("Event", payload), was_sent)
@@ -66,10 +73,25 @@ class Intake:
                 route.came_in(call_id, accepted_at)
             self.expect_files()
 
+    def _refuse(self, ticket: Ticket) -> None:
+        """The call gives a key to a second person. Its process could not know: another one took the first call."""
+        call_id, accepted_at, kind, key, payload = ticket
+        identify = identify_in(payload)
+        if identify is not None:
+            properties, fields, size, _ = identify
+            call: Event | Row | Post = Row(kind, key[0], properties, fields, array("Q", (call_id,)), accepted_at, size)
+        else:
+            event = cast("Event", payload)
+            call, size = event, len(body_of(event))
+            if kind in self._to.posts:
+                call = Post(kind, [call_id], accepted_at, cast("bytes", payload))
+        self._settled.refused(call_id, call, size, Outcome("dead", "invalid"), Words(self._to.not_a_pair))
+
     def _add_event(self, call_id: int, accepted_at: float, key: Key, event: Event, was_sent: bool) -> None:
         queue = self._queues.queue("user", key)
         if was_sent and self._drops_ambiguous:
             self._settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))
+            self._met.ended((call_id,), delivered=False)
             self._queues.place(queue)  # which forgets one that was new
             return
         self._completion.possible_duplicates += was_sent
@@ -85,7 +107,8 @@ class Intake:
         if post.kind in self._to.once:
             if self._is_known(post):
                 return
-            self._dedup.came_in(post)
+            unnamed = self._to.unnamed(key) if post.kind in self._to.idle_unmet else None
+            self._dedup.came_in(post, unnamed if unnamed is not None and unnamed not in self._met else None)
         queue = self._queues.queue("user", key)
         queue.add(post)
         self._queues.came_in(queue)
@@ -96,16 +119,34 @@ class Intake:
         self._queues.deletion_came_in(queue, deletion)
         self._completion.erase(queue, deletion)
 
+    def _meet(self, call_id: int, kind: Kind, key: Key) -> None:
+        """A call by a key that the server may not have met: once it is delivered, it has.
+
+        By that key alone, it may find that a post before it did nothing, and must be said again before the next call
+        that needs it.
+        """
+        unnamed = self._to.unnamed(key) if kind not in self._to.idle_unmet else None
+        if unnamed is None or unnamed in self._met:
+            return
+        self._met.watch(call_id, unnamed)
+        if not isinstance(key, tuple):
+            self._dedup.came_too_early(unnamed)
+
     def _add_prefaces(self, kind: Kind, key: Key, accepted_at: float) -> None:
         """Put what the server has to have before this call, in front of it: posts that no call stands for."""
         for preface, body in self._to.prefaces(kind, key) if self._to.prefaces is not None else ():
-            if self._dedup.waiting(body) is None and not self._dedup.was_delivered(body):
-                self._add_post(Post(preface, [], accepted_at, body), key)
+            before = self._dedup.waiting(body)
+            if before is not None:
+                before.needed = True
+            elif not self._dedup.was_delivered(body):
+                self._add_post(Post(preface, [], accepted_at, body, needed=True), key)
 
     def _is_known(self, post: Post) -> bool:
         """The same has been said before: the call has the outcome of the one that said it."""
         before = self._dedup.waiting(post.body)
-        if before is not None and not before.ids:  # a preface, which now stands for a call
+        if before is not None:
+            before.lost = before.lost or post.lost
+        if before is not None and before.is_preface:  # which now stands for a call
             before.ids, before.accepted_at = post.ids, post.accepted_at
             return True
         if before is not None:

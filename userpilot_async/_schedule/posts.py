@@ -22,6 +22,13 @@ class Post:
     body: bytes
     lost: bool = False
     """An answer to it got lost: the server may have it."""
+    needed: bool = False
+    """A call that comes behind needs it, whatever becomes of those that stand for it."""
+
+    @property
+    def is_preface(self) -> bool:
+        """No call stands for it."""
+        return not self.ids
 
 
 @attrs.define(eq=False, slots=True)

@@ -14,12 +14,13 @@ from .identities import Identities
 from .key_queue import KeyQueue
 from .posts import Deletion
 from .queue_state import UNDER_WAY, QueueState
+from .settling import Settling
 
 
 class Queues:
     """Every key queue that has calls, in the line that its state says, or in none. ``kinds`` are what keys are of."""
 
-    def __init__(self, kinds: Iterable[str]) -> None:
+    def __init__(self, kinds: Iterable[str], settling: Settling | None = None) -> None:
         self.by_key: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in kinds}
         """By what they are of, and by their key."""
         self.merging: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in self.by_key}
@@ -31,6 +32,7 @@ class Queues:
         self.waiting_events = 0
         """Events that wait in key queues, also in those whose turn it is not."""
         self.expiry = ExpiryHeap(self)
+        self.settling = settling or Settling({})
         self._identities = {kind: Identities() for kind in self.by_key}
         self._events: deque[KeyQueue] = deque()
         self._urgent: deque[KeyQueue] = deque()
@@ -63,6 +65,7 @@ class Queues:
             if key == queue.key:
                 continue
             identities.join(key, queue.key, queues.__contains__)
+            self.settling.joined(key, queue.key)
             before = queues.get(key)
             if before is not None:
                 queue.follow(before)
@@ -97,7 +100,7 @@ class Queues:
         if queue.calls:
             self.place(queue)
             self.expiry.watch(queue)
-        else:
+        elif not (self.settling.longest and queue.place is QueueState.BACKING_OFF):  # or what comes next would not wait
             self.come_back(queue)
 
     def place(self, queue: KeyQueue, *, first: bool = False) -> None:
@@ -120,7 +123,7 @@ class Queues:
         elif state is QueueState.IDLE:
             self.by_key[queue.kind].pop(queue.key, None)
             follower = queue.alias.follower if queue.alias is not None else None
-            if follower is not None:
+            if isinstance(follower, KeyQueue):
                 follower.lead()
                 self._move_on(follower)
 
@@ -156,7 +159,18 @@ class Queues:
         """The head has failed: the whole queue waits until then, or a later call would overtake it."""
         queue.back_off()
         heapq.heappush(self._backing_off, (until, next(self._tie), queue))
-        self.expiry.watch(queue)
+        if queue.calls:
+            self.expiry.watch(queue)
+
+    def hold(self, queue: KeyQueue, until: float) -> None:
+        """Nothing of this queue goes until then, also what is only to come: the server is to settle what it has."""
+        self._leave(queue)
+        self.back_off(queue, until)
+
+    def answered(self, queues: Iterable[KeyQueue], now: float) -> None:
+        """A request with the heads of these queues has ended."""
+        keys = (queue.key for queue in queues if queue.kind == "user")  # posts are of persons
+        self.settling.answered(keys, self._identities["user"].find, now)
 
     def wake(self, now: float) -> float:
         """Bring back queues whose pause is over; the time at which the next one's is."""

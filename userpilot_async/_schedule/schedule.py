@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from .._account.losses import Rest
 from .._calls.outcome import Outcome
@@ -36,6 +37,7 @@ from .routes.import_breaker import ImportBreaker
 from .routes.late_events import LateEventRoute
 from .routes.route import Request, Route
 from .settlement import Settlements
+from .settling import Settling
 from .takeover import Takeover
 
 
@@ -66,7 +68,8 @@ class Schedule:
         self._to = destination
         self._calendar = calendar or never_set(now)
         self._urgency = Urgency(settings.flush_interval)
-        self._queues, self._dedup = Queues(destination.kinds), Dedup()
+        self._queues, self._dedup = Queues(destination.kinds, Settling(destination.pauses)), Dedup()
+        self._settled_at = -math.inf  # when the server has settled all that an earlier sender sent
         repeats = settings.on_ambiguous == "send"
         self._completion = Completion(self._queues, self._dedup, self.settled, repeats=repeats)
         imports = destination.imports
@@ -103,6 +106,7 @@ class Schedule:
             for route in self._routes:
                 route.adopt(file, now)
         self._intake.expect_files()
+        self._settled_at = now + self._queues.settling.longest
 
     def add(self, ticket: Ticket, was_sent: bool = False) -> None:
         """Take in an accepted call. Calls of one user come in the order of their acceptance.
@@ -124,8 +128,9 @@ class Schedule:
         earliest = min(self._completion.expire(now, self.settings.max_age), self._queues.wake(now))
         if self.in_flight >= self.settings.concurrency:
             return earliest
-        if self._health.opens_at(now) > now:
-            return min(earliest, self._health.opens_at(now))
+        opens = max(self._health.opens_at(now), self._settled_at)
+        if opens > now:
+            return min(earliest, opens)
         if self._late is not None and self._late.set_late_aside(now):
             return now
         self._turn = (self._turn + 1) % len(self._routes)  # so that no route starves another of connections
@@ -145,6 +150,8 @@ class Schedule:
         self.in_flight -= 1
         self._return_token(request, verdict, now)
         self._health.ended(request, verdict, now, events_wait=self._queues.waiting_events > 0)
+        if self._queues.settling.longest:
+            self._queues.answered(request.queues, now)
         request.route.done(request, verdict, now)
 
     def _return_token(self, request: Request, verdict: Verdict, now: float) -> None:
@@ -213,8 +220,9 @@ class Schedule:
     @property
     def only_deletes(self) -> bool:
         """Nothing waits but deletions that the server has taken, and carries out without us: that may take a day."""
-        calls = [call for queue in self._queues for call in queue.calls]
-        return bool(calls) and all(isinstance(call, Deletion) and call.submitted for call in calls)
+        calls = chain.from_iterable(queue.calls for queue in self._queues)
+        first = next(calls, None)  # one that waits is found at once, of a hundred thousand
+        return first is not None and all(isinstance(one, Deletion) and one.submitted for one in chain((first,), calls))
 
     @property
     def failures(self) -> int:

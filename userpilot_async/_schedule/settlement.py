@@ -11,8 +11,9 @@ from .._calls.outcome import DELETED, DELIVERED, NO_WORDS, Outcome, Words
 from .._calls.payload import Event, WaitingEvent, body_of, event_id, waiting_body
 from .._calls.rows import Row, RowState
 from .destination import Call, Destination
-from .key_queue import KeyQueue, QueuedCall
+from .key_queue import KeyQueue
 from .posts import Post
+from .queue_view import QueuedCall
 
 MARKED = 1_000  # calls marked at once
 
@@ -81,8 +82,8 @@ class Settlements:
         if isinstance(head, Row):
             head.state, head.words = RowState.ANSWERED, words
             self._part(head, outcome)
-            if not head.settled and outcome.status == "delivered":
-                self.done.append(Settlement((), (), outcome, 0, head, riders=list(head.ids)))
+            if not head.settled:  # its own part is done with, also for the next sender: only its companies are left
+                self.done.append(Settlement((), (), DELIVERED, 0, head, riders=list(head.ids)))
         elif isinstance(head, Post):
             size = len(head.body) if head.ids else 0
             self.done.append(Settlement(head.ids[:1], head.ids[1:], outcome, size, head, words))
@@ -93,6 +94,15 @@ class Settlements:
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
         """An event has its outcome before it came into a queue."""
         self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event))
+
+    def given_up(self, post: Post, outcome: Outcome) -> None:
+        """The calls that a post stands for have this outcome, and it stays: others need it."""
+        ids, post.ids = post.ids, []
+        self.done.append(Settlement(ids[:1], ids[1:], outcome, len(post.body), attrs.evolve(post, ids=ids)))
+
+    def refused(self, call_id: int, call: Event | Row | Post, size: int, outcome: Outcome, words: Words) -> None:
+        """A call of so many bytes has its outcome before it came into a queue, and ``words`` say why."""
+        self.done.append(Settlement((call_id,), (), outcome, size, call, words))
 
     def carried(self, row: Row, outcome: Outcome, at_most: int | None = None) -> None:
         """The events that went in a file together with a row have their outcome; the first ones, if there are many."""
@@ -146,14 +156,16 @@ class Settlements:
     def _part(self, row: Row, outcome: Outcome) -> None:
         """A part of a row is answered: itself, or a company's properties that came with it.
 
-        A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is.
+        A row is delivered when all of its parts are, and lost as soon as it is itself answered and one of them is. One
+        that a deletion drops stays until its companies have what it says of them: no other call stands for that.
         """
         if row.settled:
             return
         if row.outcome is None or row.outcome.is_delivered:
             row.outcome = outcome
         row.open_parts -= 1
-        if not row.open_parts or (row.state is RowState.ANSWERED and not row.outcome.is_delivered):
+        is_lost = row.state is RowState.ANSWERED and not row.outcome.is_delivered and row.outcome is not DELETED
+        if not row.open_parts or is_lost:
             self.close(row)
 
     def marked(self, rows: Iterable[Row], submitted: bool) -> Iterator[int]:

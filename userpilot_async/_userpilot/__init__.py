@@ -5,9 +5,9 @@ gives the schedule, as data, the endpoints, what they take, and how rows look on
 counts the bytes of event names against the vendor's limit, and `reserved` knows which properties the server keeps.
 
 `api` is the plain API, one awaitable method an endpoint, and the only place that knows tenacity: a request is made
-again where that is safe. Each runs in a task of its own (`request_tasks`), so that a native cancellation of the caller
-cannot break the pool of connections. `blocking_api` has the same endpoints without ``await``. `file_rows` makes the
-lines of files from what callers give.
+again where that is safe; `answers` makes a job, or an error, of what came back. Each request runs in a task of its own
+(`request_tasks`), so that a native cancellation of the caller cannot break the pool of connections. `blocking_api` has
+the same endpoints without ``await``. `file_rows` makes the lines of files from what callers give.
 
 `_client` puts the queue before it; the importer and the command line use the API as it is.
 """

@@ -26,9 +26,10 @@ from .._protocol.job_list import MAX_PAGES, Pages
 from .._protocol.jobs import Job, quoted_job_id, scheduled_in
 from .._protocol.verdict import Meaning, Promise, Verdict, as_promised
 from .._runtime.disabled import SwitchedOff, switched_off
-from .._runtime.environment import given
+from .._runtime.environment import flag_given, given
 from .._runtime.lifetime import Lifetime, Startable, weakly
 from .._runtime.log import log
+from .answers import error_of, job_in
 from .calls import Identify, IdentifyCompany, Track, track_body
 from .file_rows import company_line, each, each_id, import_line, user_line
 from .request_tasks import RequestTasks
@@ -47,7 +48,7 @@ IMPORTS_PATH = "/v1/imports"
 # docs.userpilot.com, "Environment", read 2026-10. An Enterprise account may have a host of its own: `base_url`.
 BASE_URLS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
 API_VERSION = "2020-09-22"  # header X-API-Version on every call; the same page
-DISABLED = "USERPILOT_DISABLED"
+DISABLED, ALLOW_HTTP = "USERPILOT_DISABLED", "USERPILOT_ALLOW_HTTP"
 
 
 def keys_of(api_key: Hidden[Any], switch: SwitchedOff | None) -> KeyRing:
@@ -55,14 +56,15 @@ def keys_of(api_key: Hidden[Any], switch: SwitchedOff | None) -> KeyRing:
     return KeyRing(api_key if switch is None else switch, "USERPILOT_API_KEY")
 
 
-def server_of(region: str | None, base_url: str | None) -> str:
+def server_of(region: str | None, base_url: str | None, allow_http: bool | None = None) -> str:
     """The URL given, or the region's; what is not given is the environment's. Raises `ConfigurationError`."""
     where, called = given(region, "region", "USERPILOT_REGION")
     where = "us" if where is None else where
     if not is_a(where, str) or where not in BASE_URLS:
         raise ConfigurationError(f'{called} must be "us" or "eu"')
     url, called = given(base_url, "base_url", "USERPILOT_BASE_URL")
-    return BASE_URLS[where] if url is None else checked_base_url(url, called)
+    any_host, remedy = flag_given(allow_http, "allow_http", ALLOW_HTTP), f"allow_http=True or {ALLOW_HTTP}=1"
+    return BASE_URLS[where] if url is None else checked_base_url(url, called, allow_http=any_host, remedy=remedy)
 
 
 def _headers(key: str) -> dict[str, str]:
@@ -78,9 +80,9 @@ class UserpilotAPI(Startable):
     raises `Unavailable` with ``ambiguous=True``. With ``USERPILOT_DISABLED=1``, or as the ``api`` of a client that is
     switched off, it needs no key and makes no request: arguments are checked, and `Unavailable` is raised.
 
-    ``request_timeout`` and ``upload_timeout`` are seconds. Raises `ConfigurationError` for a key, URL or number that
-    cannot be right; where it cannot be used at all, each method raises `ClientNotOpen`, `ClientClosed`, or `WrongLoop`
-    in another event loop than its own.
+    ``request_timeout`` and ``upload_timeout`` are seconds, ``allow_http`` as of `UserpilotClient`. Raises
+    `ConfigurationError` for a key, URL or number that cannot be right; where it cannot be used at all, each method
+    raises `ClientNotOpen`, `ClientClosed`, or `WrongLoop` in another event loop than its own.
     """
 
     def __init__(
@@ -94,15 +96,16 @@ class UserpilotAPI(Startable):
         upload_timeout: float = 120.0,
         attempts: int = 3,
         connections: int = 8,
+        allow_http: bool | None = None,
     ) -> None:
         key = hidden(api_key)
         del api_key  # no frame that an exception leaves shows it
         from .._delivery.connection import Connection  # httpx takes longest to import: not before it is wanted
 
         keys = key.reveal() if isinstance(key.reveal(), KeyRing) else keys_of(key, switched_off(None, DISABLED))
-        self.switch = keys.switch
+        self.switch: SwitchedOff | None = keys.switch
         """What switched it off, so that each method raises `Unavailable`; ``None`` where requests are made."""
-        self.base_url = server_of(region, base_url)
+        self.base_url: str = server_of(region, base_url, allow_http)
         """Where the requests go."""
         self._connection = Connection(
             keys,
@@ -133,6 +136,7 @@ class UserpilotAPI(Startable):
         return Lifetime(self, self._open, self.aclose, weakly(self.lose_tasks))
 
     async def _open(self, tasks: TaskGroup) -> None:
+        self._connection.meet_stand_in()
         self.open(tasks)
 
     def open(self, tasks: TaskGroup) -> None:
@@ -170,18 +174,19 @@ class UserpilotAPI(Startable):
         body: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
         if call.company is not None:
             body["company"] = {**call.company, "company_id": call.company["id"]}
-        await self._post("identify", "/v1/identify", body, repeatable=True)
+        await self._post("identify", "/v1/identify", body, call)
 
     async def identify_company(self, company_id: str, metadata: Mapping[str, Convertible] | None = None) -> None:
         """Create or update a company; shares the budget of `identify`. Source: OpenAPI, read 2026-10."""
         call = IdentifyCompany(company_id, metadata)
         body = {"company_id": call.company_id, "metadata": call.metadata}
-        await self._post("identify_company", "/v1/companies/identify", body, repeatable=True)
+        await self._post("identify_company", "/v1/companies/identify", body, call)
 
     async def track(self, user_id: str, event_name: str, metadata: Mapping[str, Convertible] | None = None) -> None:
         """Record an event, dated on arrival. 600 requests a minute. Source: "Track events API", read 2026-10."""
         call = Track(user_id, event_name, metadata)
         await self._ask("track", "POST", "/v1/track", track_body(call.user_id, call.event_name, call.metadata))
+        self._note(call)
 
     async def bulk_identify_users(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:
         """Submit up to 10,000 rows ``{"user_id", "company_id"?, "metadata"?}`` as one job.
@@ -255,7 +260,7 @@ class UserpilotAPI(Startable):
             job_id = checked_id(job_id, "job_id")
         path = f"{JOBS_PATH}/{quoted_job_id(job_id)}"
         verdict = await self._ask("job", "GET", path, repeatable=True, promises=Promise.JOB)
-        return _job_in(verdict, job_id)
+        return job_in(verdict, job_id)
 
     async def wait_for_job(
         self,
@@ -273,18 +278,19 @@ class UserpilotAPI(Startable):
             raise InvalidCall("job", must_be("Job or str", job))
         job_id = job.job_id if isinstance(job, Job) else job
         file = FileJob("", 0, JobRules(), Pace(lambda: 1.0))
-        file.watch(job_id, anyio.current_time())
+        time = self._connection.time
+        file.watch(job_id, time.now())
         with anyio.fail_after(timeout):
             while True:
                 seen = await self.job(job_id)
                 if on_progress is not None:
                     on_progress(seen)
-                for effect in file.seen(seen, anyio.current_time()):
+                for effect in file.seen(seen, time.now()):
                     if isinstance(effect, Completed):
                         return seen
                     if isinstance(effect, Failed):
                         raise JobFailed(job_id)
-                await anyio.sleep(file.due - anyio.current_time())
+                await anyio.sleep(time.wait(file.due - time.now()))
 
     async def delete_users(self, user_ids: Iterable[str]) -> int | None:
         """Schedule the deletion of users and their events; how many the server says it has scheduled, if it says so.
@@ -299,8 +305,14 @@ class UserpilotAPI(Startable):
 
     # ── how the endpoints ask ──
 
-    async def _post(self, endpoint: str, path: str, body: Mapping[str, object], *, repeatable: bool) -> None:
-        await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=repeatable)
+    async def _post(self, endpoint: str, path: str, body: Mapping[str, object], call: object) -> None:
+        await self._ask(endpoint, "POST", path, encode_json(body).encode(), repeatable=True)
+        self._note(call)
+
+    def _note(self, call: object) -> None:
+        """Show a call that the server has taken to its stand-in, in a test."""
+        if self._connection.met is not None:
+            self._connection.met.requested(call)
 
     async def _delete(self, kind: str, endpoint: str, path: str, field: str, ids: Iterable[str]) -> int | None:
         self.before_deletion(kind, checked := [checked_id(one, field) for one in each_id(ids, field)])
@@ -316,7 +328,7 @@ class UserpilotAPI(Startable):
         name = checked_id(filename, "filename", MAX_NAME) if filename else f"userpilot-async-{uuid4().hex}.ndjson"
         body = b"".join(lines)
         verdict = await self._ask(endpoint, "POST", path, body, filename=name, promises=Promise.NEW_JOB)
-        return _job_in(verdict, "")
+        return job_in(verdict, "")
 
     async def _ask(
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
@@ -358,7 +370,8 @@ class UserpilotAPI(Startable):
             return max(asked, backoff(state.attempt_number, 1.0))
 
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(again), wait=pause, sleep=anyio.sleep, reraise=True,
+            retry=tenacity.retry_if_exception(again), wait=pause, reraise=True,
+            sleep=lambda seconds: anyio.sleep(self._connection.time.wait(seconds)),
             stop=tenacity.stop_after_attempt(self._attempts),
         )  # fmt: skip
         try:
@@ -375,25 +388,6 @@ class _Refused(Exception):
         self.verdict = verdict
 
 
-def error_of(verdict: Verdict) -> Rejected | Unavailable:
-    """The error that a caller gets for a verdict which is no acceptance."""
-    ids = {"error_code": verdict.error_code, "request_id": verdict.request_id}
-    if verdict.meaning is Meaning.DENIED:
-        hint = "wrong API key, the browser's App Token in its place, or a feature your plan does not have"
-        return Rejected(verdict.status or 401, f"{hint} ({verdict.detail})" if verdict.detail else hint, **ids)
-    later = verdict.meaning in (Meaning.UNSENT, Meaning.LOST, Meaning.AGAIN, Meaning.LIMITED)
-    if later or verdict.foreign or verdict.status is None:
-        detail = f"the server answered {verdict.status}" if verdict.status else f"no answer: {verdict.detail}"
-        words = f": {verdict.server_words}" if verdict.server_words else ""
-        detail = f"the server {verdict.detail}{words}" if verdict.foreign else detail
-        return Unavailable(detail, ambiguous=verdict.ambiguous, status=verdict.status, **ids)
-    return Rejected(verdict.status, verdict.detail, **ids)
-
-
 def _listing(query: str) -> str:
     """The path of a page of the job list."""
     return f"{JOBS_PATH}?{query}" if query else JOBS_PATH
-
-
-def _job_in(verdict: Verdict, job_id: str) -> Job:
-    return attrs.evolve(job := Job.from_wire(verdict.body), job_id=job.job_id or job_id)

@@ -1,7 +1,8 @@
 """The command line: `cli` is the click group that `userpilot-async` runs.
 
-One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, and `demo/`. It has
-the command's options and help, and hands the work to one of two runs (`check --live` has a room of its own, `live/`):
+One module is one command: `_send`, `_drain`, `_import`, `_outbox`, `_jobs`, `_check`, `_emulate`, `_docs`,
+`_completion`, and `demo/`. It has the command's options and help, and hands the work to one of two runs
+(`check --live` has its own, `live/`):
 
     _send, _drain, demo ──▶ _delivery    a client over a file, over stdin, or over what its outbox has
     _import             ──▶ _importing   files of history, one after the other, through the Import API
@@ -28,7 +29,9 @@ from .._errors.tree import OutboxError
 from .._outbox.url import may_be_url
 from .._runtime.version import __version__
 from ._check import check
+from ._completion import completion
 from ._console import echo, printable_errors
+from ._docs import docs
 from ._drain import drain
 from ._emulate import emulate
 from ._exits import Exit, Failed
@@ -91,7 +94,8 @@ def _without_urls(words: Sequence[str]) -> Iterator[None]:
     epilog="""\b
 Exit codes:
   0    fine; everything was delivered
-  1    something was lost, rejected, missing, or not delivered in time; or an outbox cannot be used
+  1    something was lost, rejected, missing or not delivered in time, or an
+       outbox cannot be used
   2    wrong usage, or a package is missing
   3    the server cannot be reached, or is of another kind
   4    the server refused the API key, or takes no imports from this account
@@ -115,3 +119,5 @@ cli.add_command(drain)
 cli.add_command(jobs)
 cli.add_command(check)
 cli.add_command(emulate)
+cli.add_command(docs)
+cli.add_command(completion)

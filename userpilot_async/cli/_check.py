@@ -86,7 +86,7 @@ class Finding:
         return skew(self.heard.at, self.heard.headers.get("date"))
 
 
-@click.command()
+@click.command(short_help="Try the key, the server and the clock.")
 @click.option("--live", is_flag=True, help="Ask what the documents leave open. For a test environment: it makes users.")
 @click.option("--yes", is_flag=True, help="With --live: send without asking, and look at no dashboard.")
 @click.option(

@@ -50,6 +50,11 @@ def cell(text: object, style: str = "") -> Text:
     return Text(printable(str(text)), style=style)
 
 
+def stdout() -> Console:
+    """Where long texts go, laid out for the width of the terminal, if it is one."""
+    return Console(highlight=False)
+
+
 def stderr() -> Console:
     """Where progress goes, so that stdout is for results."""
     return Console(stderr=True, highlight=False)

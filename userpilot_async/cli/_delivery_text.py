@@ -36,7 +36,8 @@ def as_text(delivery: Delivery) -> Iterator[str]:
     total = sum(seen.requests.values())
     carried = seen.delivered + seen.merged + seen.submitted
     if total:
-        yield f"{total:,} requests carried {carried:,} calls ({requests}), in {delivery.elapsed:.1f} s"
+        carriers, calls = "request" if total == 1 else "requests", "call" if carried == 1 else "calls"
+        yield f"{total:,} {carriers} carried {carried:,} {calls} ({requests}), in {delivery.elapsed:.1f} s"
     else:
         others = "; another process sends" if carried else ""
         yield f"no requests were made here, in {delivery.elapsed:.1f} s{others}"

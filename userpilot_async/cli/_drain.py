@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this log is written for weeks
 
 
-@click.command()
+@click.command(short_help="Send the calls that wait in an outbox.")
 @click.option(
     "--outbox",
     "place",

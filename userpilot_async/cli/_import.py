@@ -20,7 +20,7 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: a hi
 EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
-@click.command("import")
+@click.command("import", short_help="Import history from files.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=EXISTING)
 @click.option("--check", is_flag=True, help="Check every row, and send nothing; needs neither key nor server.")
 @click.option("--dry-run", is_flag=True, help="Write the upload files to FILE.upload/, and send nothing.")

@@ -17,7 +17,7 @@ from ._server import Server, ask, json_option, talks_to_server
 from ._text import job_text
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="List background jobs, or watch one.")
 @json_option
 @talks_to_server
 @click.pass_context

@@ -40,7 +40,7 @@ reason_option = click.option("--reason", "reasons", multiple=True, metavar="REAS
                              help="Only those lost for this reason; may be repeated.")  # fmt: skip
 
 
-@click.group(cls=Outboxes, name="outbox")
+@click.group(cls=Outboxes, name="outbox", short_help="Show, retry and purge what an outbox has.")
 def outbox() -> None:
     """Show how many calls wait in an OUTBOX, since when, and which process sends them.
 
@@ -53,7 +53,7 @@ def outbox() -> None:
 # ── show ──
 
 
-@outbox.command()
+@outbox.command(short_help="Show what waits.")
 @outbox_argument
 @json_option
 def show(given: OutboxAdmin | None, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def show(given: OutboxAdmin | None, as_json: bool) -> None:
 # ── dead ──
 
 
-@outbox.command()
+@outbox.command(short_help="List the lost calls that are kept.")
 @outbox_argument
 @reason_option
 @click.option("--json", "as_json", is_flag=True, help="Print the calls, one a line, as `send` reads them.")
@@ -95,7 +95,7 @@ def dead(given: OutboxAdmin | None, reasons: tuple[str, ...], as_json: bool) -> 
 # ── retry ──
 
 
-@outbox.command()
+@outbox.command(short_help="Put lost calls back into the queue.")
 @outbox_argument
 @reason_option
 @click.option("--id", "ids", multiple=True, type=click.IntRange(min=0), metavar="ID",
@@ -128,7 +128,7 @@ def retry(given: OutboxAdmin | None, reasons: tuple[str, ...], ids: tuple[int, .
 # ── purge ──
 
 
-@outbox.command()
+@outbox.command(short_help="Erase a person or a company.")
 @outbox_argument
 @click.option("--user", metavar="ID", help="A Userpilot user; at Parcelvoy, an external_id or anonymous_id.")
 @click.option("--company", metavar="ID", help="A company, also where identifies of users name it.")
@@ -165,7 +165,7 @@ def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes:
 # ── rebind ──
 
 
-@outbox.command()
+@outbox.command(short_help="Give it to another key or server.")
 @outbox_argument
 @to_option
 @json_option

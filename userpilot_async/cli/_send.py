@@ -19,7 +19,7 @@ from ._server import Server, json_option, late_option, talks_to_server, to_optio
 from ._source import Rejections, Source, Unreadable
 
 
-@click.command()
+@click.command(short_help="Send calls from a file or stdin.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @to_option
 @click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) in which"

@@ -27,18 +27,18 @@ A request passes these modules:
 No task runs in the background: jobs are brought up to the emulator's clock by each request.
 """
 
-import sys
+import sys as _sys
 
 try:
     import python_multipart  # noqa: F401  # to say what is missing before anything else fails for want of it
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
-except ModuleNotFoundError as exc:
-    message = f'the emulator needs {exc.name}: pip install "userpilot-async[emulator]"'
-    if sys.argv[:1] == ["-m"] and "userpilot_async.emulator" in sys.orig_argv:  # `python -m` of this very package
-        sys.stderr.write(f"{message}\n")
-        sys.exit(2)
-    raise ModuleNotFoundError(message, name=exc.name) from None
+except ModuleNotFoundError as _exc:
+    _message = f'the emulator needs {_exc.name}: pip install "userpilot-async[emulator]"'
+    if _sys.argv[:1] == ["-m"] and "userpilot_async.emulator" in _sys.orig_argv:  # `python -m` of this very package
+        _sys.stderr.write(f"{_message}\n")
+        _sys.exit(2)
+    raise ModuleNotFoundError(_message, name=_exc.name) from None
 
 from userpilot_async.emulator._cut import ConnectionCut
 from userpilot_async.emulator._emulator import Emulator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
+from threading import Lock
 from typing import Any
 
 import anyio
@@ -49,6 +50,12 @@ class Emulator:
 
     accounts: Accounts
     """The stores by the fingerprint of a key."""
+
+    windows: Windows
+    """The rate windows of all keys."""
+
+    traffic: Traffic
+    """The last requests with their bodies, and how many there were in each of the last minutes."""
 
     faults: Faults
     """Faults in place; one more: `emulator.faults.add(Fault(...))`."""
@@ -105,6 +112,7 @@ class Emulator:
         self._account_per_key = account_per_key
         self._on_exchange = on_exchange
         self._control = Control(self).app(*Page(self).routes())
+        self._turn = Lock()  # in process, clients may ask from the loops of several threads
         self.reset()
 
     def reset(self) -> None:
@@ -193,11 +201,13 @@ class Emulator:
         await self._receive_call(raw, scope, receive, send)
 
     async def _receive_call(self, raw: RawRequest, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self.faults.meet(raw.method, raw.path, raw.route.family, raw.body)
+        with self._turn:
+            fault = self.faults.meet(raw.method, raw.path, raw.route.family, raw.body)
         await _pause(fault.delay)
-        now = self.advance()
-        answer = self._admission.answer(raw, fault, now)
-        self.traffic.add(_exchange(self.traffic.total + 1, raw, fault, answer, now))
+        with self._turn:
+            now = self.advance()
+            answer = self._admission.answer(raw, fault, now)
+            self.traffic.add(_exchange(self.traffic.total + 1, raw, fault, answer, now))
         await _pause(self.latency + fault.latency)
         if fault.cut:
             await cut_connection(scope, receive)

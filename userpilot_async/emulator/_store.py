@@ -52,10 +52,10 @@ class Store:
         self.events: list[Event] = []
         self.page_views: list[PageView] = []
         self.requests: list[Requested] = []
-        self.jobs = Jobs(speed)
+        self.jobs: Jobs = Jobs(speed)
         self.log = AppliedLog()
-        self.applied = self.log.entries
-        self.parcelvoy = parcelvoy.Store(self.log, strict=strict)
+        self.applied: list[Applied] = self.log.entries
+        self.parcelvoy: parcelvoy.Store = parcelvoy.Store(self.log, strict=strict)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._tracked: set[bytes] = set()
         self._event_names: set[str] = set()

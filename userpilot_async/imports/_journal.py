@@ -42,7 +42,7 @@ class Journal:
         self._lock = threading.RLock()
         self._file = JournalFile(path)
         self._connection = self._file.connection
-        self.created = self._file.created
+        self.created: bool = self._file.created
         """No import's journal was there."""
 
     def begin(self, about: About, max_bytes: int) -> None:

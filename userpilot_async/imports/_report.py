@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -32,7 +33,7 @@ class AlreadyImported(ImportConflict):
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)
-        self.args = (message, report)
+        self.args: tuple[Any, ...] = (message, report)
         self.report = report
 
     def _text(self) -> str:
@@ -44,7 +45,7 @@ class InvalidRow(InvalidCall):
 
     def __init__(self, line: int, field: str, reason: str) -> None:
         super().__init__(field, reason)
-        self.args = (line, field, reason)
+        self.args: tuple[Any, ...] = (line, field, reason)
         self.line = line
 
     def _text(self) -> str:

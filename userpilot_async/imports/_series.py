@@ -21,9 +21,9 @@ class Series:
     """
 
     def __init__(self) -> None:
-        self.journal = Journal(None)
+        self.journal: Journal = Journal(None)
         self.journal.begin(About(name="series", source="series"), 0)
-        self.so_far = ""
+        self.so_far: str = ""
         """A digest that distinguishes the files so far from others."""
         self._unread: list[tuple[Path, Convert | None]] = []
 

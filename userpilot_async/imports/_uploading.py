@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from typing import Protocol
 
-import anyio
 from anyio.to_thread import run_sync
 
 from .._errors.tree import JobFailed, Rejected
@@ -30,7 +29,8 @@ from .._protocol.job_effects import (
 )
 from .._protocol.jobs import Job
 from .._protocol.verdict import Meaning, Verdict
-from .._userpilot.api import UserpilotAPI, error_of
+from .._userpilot.answers import error_of
+from .._userpilot.api import UserpilotAPI
 from ._journal import Journal
 from ._schema import Part, Refusal
 
@@ -90,14 +90,14 @@ class Uploader:
         file = self._file_of(part)
         if file.state is JobState.RUNNING:
             self._context.show_progress()
-        written = False
+        written, time = False, self._api._connection.time
         while not written:
-            step = file.next(anyio.current_time())
+            step = file.next(time.now())
             if not isinstance(step, JobStep):
-                await self._context.pause(step - anyio.current_time(), self._why(part, file))
+                await self._context.pause(time.wait(step - time.now()), self._why(part, file))
                 continue
             verdict = await self._carry_out(step, part, file)
-            effects = file.done(step, verdict, anyio.current_time())
+            effects = file.done(step, verdict, time.now())
             if step.what == "submit" and verdict.meaning is Meaning.ACCEPTED:
                 self._submitted = part.place
             if part.running and verdict.meaning is Meaning.ACCEPTED and file.job is not None:
@@ -110,7 +110,7 @@ class Uploader:
         """The life of the part's file, from where the journal says it is."""
         rules = JobRules(thorough=part.size > LARGE, alone=True)
         file = FileJob(self._journal.filename(part), part.rows, rules, self._pace, self._api._new_pages)
-        now = anyio.current_time()
+        now = self._api._connection.time.now()
         if part.running:
             file.watch(part.job_id, now, fresh=part.place == self._submitted)
         elif part.in_doubt:

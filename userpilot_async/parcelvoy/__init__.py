@@ -1,11 +1,12 @@
 """Parcelvoy's client API as a second destination: the same queue, order and account, for a server of your own.
 
-async with ParcelvoyClient("PUBLIC_KEY", "https://parcelvoy.example.com") as parcelvoy:
-    await parcelvoy.identify("u1", email="ann@example.com", data={"plan": "pro"})
-    await parcelvoy.track("report_exported", external_id="u1", data={"format": "csv"})
+    async with ParcelvoyClient("PUBLIC_KEY", "https://parcelvoy.example.com") as parcelvoy:
+        await parcelvoy.identify("u1", email="ann@example.com", data={"plan": "pro"})
+        await parcelvoy.track("report_exported", external_id="u1", data={"format": "csv"})
 
 The mirror image of Userpilot: identifies go one by one, events in arrays. ``_calls`` are the calls as values, with
 ``_data`` for what is nested in them; ``_destination`` says how they look on the wire; ``_client`` takes them.
+``_pairs`` knows which person each browser's id was given to, ``_like_ids`` which ids the server's database confuses.
 """
 
 from ._calls import CLEAR, Alias, Device, Identify, Track

@@ -21,8 +21,9 @@ from .._errors.secret import Hidden
 from .._errors.tree import ConfigurationError, InvalidCall
 from .._outbox.receipt import Receipt
 from .._outbox.url import AnyPlace
+from .._runtime import stand_in
 from .._runtime.disabled import switched_off
-from .._runtime.environment import given
+from .._runtime.environment import flag_given, given
 from .._runtime.log import log
 from ._calls import Alias, Call, Data, Device, Field, Identify, Track
 from ._destination import PREFIXES, OnDead, ParcelvoySettings, checked_call, checked_event, parcelvoy
@@ -30,6 +31,8 @@ from ._like_ids import LikeIds
 from ._pairs import Pairs
 
 LONGER = 4  # times as long as usual is waited for an answer after time-outs: the server goes on with what timed out
+ALLOW_HTTP = "PARCELVOY_ALLOW_HTTP"
+MISSING = "base_url is missing: pass it, or set PARCELVOY_BASE_URL"
 NOWHERE = "https://parcelvoy.invalid"  # of a client that is switched off, and was not told where its server is
 
 
@@ -37,7 +40,8 @@ class ParcelvoyClient(DeliveryClient):
     """Takes calls at once and gets every one of them to a Parcelvoy server.
 
     ``api_key`` is a public key of the project, or a callable that returns it; ``base_url`` is where the server is,
-    https (http for loopback). Without them ``PARCELVOY_API_KEY`` and ``PARCELVOY_BASE_URL`` are read. Else as
+    https (http for loopback, and for any host with ``allow_http=True`` or ``PARCELVOY_ALLOW_HTTP=1``: keys and data can
+    be read on the way then). Without them ``PARCELVOY_API_KEY`` and ``PARCELVOY_BASE_URL`` are read. Else as
     `UserpilotClient`: opened by ``async with``, drained on leaving; ``on_dead`` gets a `DeadCall` for every call
     that is lost; ``disabled=True``, or ``PARCELVOY_DISABLED=1``, switches the client off. Raises `ConfigurationError`
     (a `ValueError`) for a key, URL, outbox, setting or variable that cannot be right.
@@ -55,6 +59,7 @@ class ParcelvoyClient(DeliveryClient):
         on_dead: OnDead | None = None,
         transport: Transport | None = None,
         disabled: bool | None = None,
+        allow_http: bool | None = None,
     ) -> None:
         key = hidden(api_key)
         where = Hidden(outbox)  # a URL may have a password
@@ -64,15 +69,15 @@ class ParcelvoyClient(DeliveryClient):
         switch = switched_off(disabled, "PARCELVOY_DISABLED")
         settings = checked_settings(settings, ParcelvoySettings)
         url, called = given(base_url, "base_url", "PARCELVOY_BASE_URL")
-        if url is None and switch is not None:
-            url = NOWHERE
-        if url is None:
-            raise ConfigurationError("base_url is missing: pass it, or set PARCELVOY_BASE_URL")
+        missing = MISSING if url is None and switch is None else ""
+        if missing and not stand_in.is_test():
+            raise ConfigurationError(missing)
         keys = KeyRing(key if switch is None else switch, "PARCELVOY_API_KEY")
+        keys.missing = missing or keys.missing
         connection = Connection(
             keys,
             lambda key: {"Authorization": f"Bearer {key}"},
-            _origin(url, called),
+            _origin(NOWHERE if url is None else url, called, flag_given(allow_http, "allow_http", ALLOW_HTTP)),
             checked_transport(transport),
             request_timeout=settings.request_timeout,
             upload_timeout=settings.request_timeout,
@@ -80,10 +85,10 @@ class ParcelvoyClient(DeliveryClient):
             longest_timeout=LONGER * settings.request_timeout,
         )
         made = outbox_given(where, "PARCELVOY_OUTBOX", switch)
-        destination = parcelvoy(settings, lambda: keys.starts_with(PREFIXES))
+        self._pairs = Pairs()
+        destination = parcelvoy(settings, lambda: keys.starts_with(PREFIXES), self._pairs)
         super().__init__(destination, connection, settings, made, on_dead, switch)
         self._like_ids = LikeIds(self._warn_of_like_ids)
-        self._pairs = Pairs()
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
@@ -137,7 +142,8 @@ class ParcelvoyClient(DeliveryClient):
         """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
 
         ``anonymous_id`` is from before you knew the person, ``external_id`` the id in your system. The server does this
-        once: the same alias again is not sent, and shares the first one's outcome.
+        once: the same alias again is not sent, and shares the first one's outcome; unless the server may have met the
+        anonymous id only after that, for then it has done nothing.
         """
         return await self._hand_in(self._made, Alias, locals())
 
@@ -181,7 +187,7 @@ class ParcelvoyClient(DeliveryClient):
     ) -> Checked | Receipt:
         try:
             key, body = checked_event(name, external_id, anonymous_id, data, occurred_at, self.settings.occurred_at_key)
-            self._pairs.check(external_id, anonymous_id)
+            self._pairs.check(key)
         except InvalidCall as error:
             given = {"name": name, "external_id": external_id, "anonymous_id": anonymous_id, "data": data}
             return self._invalid(error, {**given, "occurred_at": occurred_at})
@@ -205,7 +211,7 @@ class ParcelvoyClient(DeliveryClient):
 
     def _checked(self, call: Call) -> Checked:
         checked = checked_call(call, self.settings.occurred_at_key)
-        self._pairs.check(call.external_id, call.anonymous_id)
+        self._pairs.check(checked[1])
         self._like_ids.see(call.external_id, call.anonymous_id)
         return checked
 
@@ -245,12 +251,13 @@ class BlockingParcelvoyClient(Blocking[ParcelvoyClient]):
     enqueue = without_await(ParcelvoyClient.enqueue)
 
 
-def _origin(base_url: str, called: str) -> str:
+def _origin(base_url: str, called: str, allow_http: bool) -> str:
     """Give the URL in front of ``/api/client``. Raises `ConfigurationError`, in which it is ``called`` so.
 
     People have the URL with that, with ``/api`` as Parcelvoy's own clients want it, or without either.
     """
-    parts = urlsplit(checked_base_url(base_url, called))
+    remedy = f"allow_http=True or {ALLOW_HTTP}=1"
+    parts = urlsplit(checked_base_url(base_url, called, allow_http=allow_http, remedy=remedy))
     path = parts.path.rstrip("/")
     known = next((end for end in ("/api/client", "/api") if path.endswith(end)), "")
     return parts._replace(path=path.removesuffix(known).rstrip("/")).geturl()

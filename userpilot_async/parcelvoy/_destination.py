@@ -20,9 +20,10 @@ from .._errors.foreign import is_a
 from .._errors.tree import ConfigurationError, InvalidCall
 from .._protocol.verdict import TIMEOUT, Meaning, Verdict
 from .._schedule.destination import Destination, Endpoint, Events, LostCall, as_array
-from .._settings import DeliverySettings, WhenFull, count, whole_number  # noqa: F401
+from .._settings import DeliverySettings, WhenFull, count, duration, whole_number  # noqa: F401
 from ._calls import MAX_TEXT, Alias, Call, Data, Device, Identify, Track, missing_id, with_clear
 from ._data import checked_data, encoded_data
+from ._pairs import REFUSAL, Pairs
 
 MAX_BODY = 1_048_576  # bytes: over that the server answers 400 (seen), as if anything had gone wrong inside it
 UNKNOWN_KEY = 6000  # the ``code`` in the body of the 404 by which it answers for a key that it does not know (seen)
@@ -61,6 +62,11 @@ class ParcelvoySettings(DeliverySettings):
     ``occurred_at`` into ``data`` under it, as ISO 8601 in UTC, unless the name is taken there.
     """
 
+    settle_pause: float = duration(0.0)
+    """Before and after each alias, nothing else of the same person goes for so many seconds; others go on. The server
+    answers a call when it has queued it, and works on ten at once: without a pause, one may overtake the other there.
+    """
+
 
 @attrs.frozen(kw_only=True)
 class DeadCall(LostCall):
@@ -73,16 +79,22 @@ class DeadCall(LostCall):
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 
 
+# Considered, for identifies of many people at once: POST /api/client/segment, an array of up to 1,000. It keeps what is
+# said as ``data``, email and phone too; an ``email`` in one's ``data`` becomes the address; and an identify without
+# ``context`` fails it in mid-array (github.com/parcelvoy/platform, SegmentController.ts, v2.3.3, read 2026-11).
 _IDENTIFY = Endpoint("identify", "/api/client/identify", "requests")
 _ALIAS = Endpoint("alias", "/api/client/alias", "requests")
 _DEVICES = Endpoint("devices", "/api/client/devices", "requests")
 _EVENTS = Endpoint("events", "/api/client/events", "requests")
 
 
-def parcelvoy(settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool) -> Destination:
+def parcelvoy(
+    settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool, pairs: Pairs | None = None
+) -> Destination:
     """Describe the server: events in arrays; identifies, aliases and devices one a request; one budget, or none.
 
-    ``key_is_one`` says whether the key looks like one of that server's; by itself, none does.
+    ``key_is_one`` says whether the key looks like one of that server's; by itself, none does. ``pairs`` are the ids
+    that are known for one person's.
     """
 
     def merges(row: Row, payload: IdentifyPayload, last: bool) -> bool:
@@ -104,6 +116,11 @@ def parcelvoy(settings: ParcelvoySettings, key_is_one: Callable[[], bool] = bool
         posts={"alias": _ALIAS, "device": _DEVICES, "person": _IDENTIFY},
         once=frozenset({"alias", "person"}),
         prefaces=_prefaces,
+        unnamed=_unnamed,
+        idle_unmet=frozenset({"alias"}),
+        pauses={"alias": settings.settle_pause} if settings.settle_pause else {},
+        pairs=pairs or Pairs(),
+        not_a_pair=REFUSAL,
         call_of=call_of,
         reads=lambda verdict: _read(verdict, key_is_one),
         lost_call=DeadCall,
@@ -146,6 +163,12 @@ def _prefaces(kind: Kind, key: Key) -> Sequence[tuple[Kind, bytes]]:
     if kind == "device":
         needed.append(("person", encode_json({**ids, "data": {}}).encode()))
     return needed
+
+
+def _unnamed(key: Key) -> str | None:
+    """Give the anonymous id in a key. An alias of one whom the server has not met does nothing, for good (seen)."""
+    last = key if isinstance(key, str) else key[-1]
+    return last if last.startswith("a:") else None
 
 
 def _alias_body(ids: Mapping[str, str]) -> bytes:

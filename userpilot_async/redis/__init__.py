@@ -1,6 +1,6 @@
 """Calls wait in Redis: any number of machines put, and share one sender, one budget, one job at a time.
 
-UserpilotClient("API_KEY", outbox="redis://host:6379/0")
+    UserpilotClient("API_KEY", outbox="redis://host:6379/0")
 
 `_outbox` has the options, `_session` is one opening as the loop sees it, `_store` is the `Store`: reconnecting,
 polling, and the pieces of work. Every change is one script (`scripts/`), whole or not at all; `_link` runs them, and

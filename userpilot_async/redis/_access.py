@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 
+from .._calls.pairs import Pair, unsealed_pair
 from .._outbox.store import Committed
+from ._answers import pairs_of
 from ._codec import State
 from ._failures import OtherGeneration
 from ._link import Answer, Connection, Step
@@ -17,6 +20,7 @@ def steady() -> float:
 
 
 REMEMBERED = 6 * 86_400.0  # seconds in which Redis has a client's last step for certain: the scripts say 7 days
+PAIRS_AT_ONCE = 5_000  # in one answer: half a megabyte
 MOST_GENERATIONS = 20  # remembered: as many starts of the server as a backup may reach back
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -42,6 +46,9 @@ class ClientState:
         """How often calls were lost, as far as is known."""
         self.ambiguous = 0
         """How many calls may have arrived twice, as far as is known."""
+        self.pairs = 0
+        """The number of the last pair of keys that was kept, as far as is known."""
+        self.pairs_heard = 0
         self.last_step = 0
         """The last one of this client that was made, or is known never to be."""
         self.last_step_at = -math.inf
@@ -80,6 +87,7 @@ class ClientState:
         if replicated or not self.link.replicas:
             self.sure = state.revision
         self.offset = state.time - steady()
+        self.pairs = state.pairs
         now = state.committed()
         self.resets = max(self.resets, now.account.resets)  # what is there may have forgotten some
         self.ambiguous = now.account.ambiguous
@@ -95,11 +103,19 @@ class ClientState:
         """How it is, whether anything was done or not."""
         return self.learned(State(self.run("poll", self.heard, -1, self.made)), replicated=replicated)
 
+    def hear_pairs(self, learn: Callable[[Sequence[Pair]], object]) -> None:
+        """Have it learnt which keys calls have named together, but for what was heard before; raises as `run`."""
+        while self.pairs_heard < self.pairs:
+            found = pairs_of(self.run("pairs", self.pairs_heard, PAIRS_AT_ONCE))
+            known = (unsealed_pair(text.decode("utf-8", "replace")) for text, _ in found)
+            learn([pair for pair in known if pair is not None])
+            self.pairs_heard = found[-1][1] if found else self.pairs  # those behind were erased
+
     def begins(self, generation: str) -> None:
         """Go on in this generation from now on."""
         if self.generation:
             self.generations_before = [self.generation, *self.generations_before][:MOST_GENERATIONS]
-        self.generation = generation
+        self.generation, self.pairs_heard = generation, 0  # what is there may count them anew
         self.last_step_at = -math.inf  # of an earlier one, and perhaps not in this
 
     def forget(self) -> None:

@@ -31,7 +31,8 @@ from .._outbox.admin import (
     keys_in,
 )
 from .._outbox.owner import Claim, Owner
-from ._answers import Snapshot, opened_of, retried_of, scanned_of, sender_of, snapshot_of
+from ._access import PAIRS_AT_ONCE
+from ._answers import Snapshot, opened_of, pairs_of, retried_of, scanned_of, sender_of, snapshot_of
 from ._codec import Entry, accepted_at, account_of, decoded
 from ._failures import Away, OtherGeneration
 from ._link import Answer, Connection, Step
@@ -169,6 +170,15 @@ class Visit:
         self.reached, more = behind, True
         while more:
             self.reached, more, found = scanned_of(self.run("scan", place, self.reached, "+", AT_ONCE, *texts))
+            yield from found
+
+    def pairs(self) -> Iterator[tuple[bytes, int]]:
+        """All pairs of keys that are kept, each with its number."""
+        last, more = 0, True
+        while more:
+            found = pairs_of(self.run("pairs", last, PAIRS_AT_ONCE))
+            more = bool(found)
+            last = found[-1][1] if found else last
             yield from found
 
     def dead_letters(self) -> list[StoredDeadLetter]:

@@ -156,6 +156,11 @@ def reconciled_of(answer: object) -> tuple[int, int | None]:
     return number(missing), None if first is None else int(entry_name(first).partition(b"-")[0])
 
 
+def pairs_of(answer: object) -> Sequence[tuple[bytes, int]]:
+    """Of ``pairs``: as they are kept, each with its number."""
+    return [(text, int(measured(number))) for text, number in pairs(answer)]
+
+
 def retried_of(answer: object) -> tuple[int, int]:
     """Of ``retry``: the first id, and how many calls wait again."""
     first, count = listed(answer, 2)

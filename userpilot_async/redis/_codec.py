@@ -131,6 +131,8 @@ class State:
         counts, oldest, news, time, heard = listed(answer, 5)
         self._counts = counts_of(counts)
         self.revision = self._counts.get("revision", 0)
+        self.pairs = self._counts.get("pairs", 0)
+        """The number of the last pair of keys that was kept."""
         self.time = measured(time)
         self.heard = whole(heard)
         """What has been heard by this."""

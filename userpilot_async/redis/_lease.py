@@ -116,6 +116,7 @@ class Lease:
         self._renewed(now)
         inheritance = self._inheritance(left)
         committed = self._access.learned(left.state)
+        self._access.hear_pairs(self._outbox.learn_pairs)  # those of calls that the one before has settled
         self.made.begin(self._access.last_step)
         self.leading = True
         return Lead(inheritance, committed)

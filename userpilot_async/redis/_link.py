@@ -28,10 +28,11 @@ from ._failures import NO_ANSWER, Away, OtherGeneration, OtherServer, meaning_of
 from ._sentinels import Sentinels
 from ._topology import Node, OneServer, Topology, ask, packed
 
-KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost")
+KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost",
+        "pairs")  # fmt: skip
 SCRIPTS = (
     "open", "write", "note", "resolve", "poll", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
-    "finish", "explain", "reset",
+    "finish", "explain", "reset", "pairs",
     "show", "scan", "retry", "purge", "sweep", "rebind",
 )  # fmt: skip
 FILES = {"note": "write"}  # the same without calls, which runs also when the memory is full
@@ -51,8 +52,8 @@ class Step:
     __slots__ = ("arguments", "name")
 
     def __init__(self, name: str, *arguments: str | bytes | float) -> None:
-        self.name = name
-        self.arguments = arguments
+        self.name: str = name
+        self.arguments: tuple[str | bytes | float, ...] = arguments
 
 
 class Connection:
@@ -66,9 +67,9 @@ class Connection:
         self._keys = [f"{tag}:{key}" for key in KEYS] + [f"{tag}:client:{client}"]
         self._texts: Mapping[str, str] = {}
         self._connecting = False
-        self.evicts = False
+        self.evicts: bool = False
         """Redis may throw keys away when its memory is full."""
-        self.unbound = False
+        self.unbound: bool = False
         """What makes room runs on when its memory is full."""
         self._questions = 0
         """How many scripts were run on these connections: each answer says which of them it is for."""

@@ -31,6 +31,8 @@ class SenderNotes:
     forgotten: list[str] = attrs.field(factory=list)
     again: int = 0
     """Of the calls that are put with this, so many may have been put, and sent, before."""
+    pairs: list[str] = attrs.field(factory=list)
+    """Of keys that the calls name together which are put with this, as they are kept."""
 
     @property
     def needs_lease(self) -> bool:

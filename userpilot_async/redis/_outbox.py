@@ -61,7 +61,7 @@ class RedisOutbox(DurableOutbox):
     for. For TLS, users, Sentinel and clusters see `from_url`.
     """
 
-    most_at_once = 1024 * 1024
+    most_at_once: float = 1024 * 1024
     _session: RedisSession
 
     def __init__(
@@ -89,7 +89,7 @@ class RedisOutbox(DurableOutbox):
         self._options = {**in_url, **{key: value for key, value in given.items() if value is not None}}
         get = self._options.get
         self.name: str = get("name", "userpilot_async")
-        self.place = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        self.place: str = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
         self._fallback = get("fallback")
         super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind)
         self._max_calls: int = get("max_calls", MAX_CALLS)

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, TypeVar
 
+from .._calls.pairs import unsealed_pair
 from .._calls.stored import UNREADABLE, Stored, runs
 from .._calls.values import encode_json
-from .._outbox.admin import OF_COMPANIES, PurgeReport, Subject, keys_in, names_company
+from .._outbox.admin import DELETIONS, OF_COMPANIES, PurgeReport, Subject, keys_in, names_company
 from ._codec import Entry, decoded, id_of
 from ._link import Answer
 from ._shapes import number
@@ -30,6 +31,10 @@ class Entries(Protocol):
 
     def entries(self, place: Place, texts: Sequence[bytes] = (), *, behind: str = "") -> Iterator[Entry]:
         """The entries behind this one in whose calls one of these texts stands, and damaged ones."""
+        ...
+
+    def pairs(self) -> Iterator[tuple[bytes, int]]:
+        """All pairs of keys that are kept, each with its number."""
         ...
 
     def run(self, name: str, *arguments: str | bytes | float) -> Answer:
@@ -61,6 +66,7 @@ class Search:
         reached = self._visit.reached
         self._lost()
         self._waiting(reached)
+        self._pairs()
         if self._really:
             self._report.done = True
             places = ("log", "lost")
@@ -70,7 +76,11 @@ class Search:
 
     def _waiting(self, behind: str = "") -> None:
         """Calls in line, from behind this entry on."""
-        ids = [id_of(one[0]) for one in self._visit.entries("log", self._texts, behind=behind) if self._is_meant(one)]
+        ids = [
+            id_of(one[0])
+            for one in self._visit.entries("log", self._texts, behind=behind)
+            if self._is_meant(one, waits=True)
+        ]
         for some in at_once(ids):
             stretches = json.dumps(runs(some))
             self._report.waiting += number(self._visit.run("purge", "log", stretches)) if self._really else len(some)
@@ -81,13 +91,28 @@ class Search:
         for some in at_once(entries):
             self._report.lost += number(self._visit.run("purge", "lost", *some)) if self._really else len(some)
 
-    def _is_meant(self, entry: Entry) -> bool:
+    def _pairs(self) -> None:
+        """Pairs of the person's keys with others, which the person is known as."""
+        if self._whose.kind == "company":
+            return
+        numbers: list[int] = []
+        for text, number_of in self._visit.pairs():
+            pair = set(unsealed_pair(text.decode("utf-8", "replace")) or ())
+            if pair & self._keys or (not pair and any(one in text for one in self._texts)):
+                self._report.known_as |= pair - self._keys
+                numbers.append(number_of)
+        for some in at_once(numbers) if self._really else ():
+            self._visit.run("purge", "pairs", *some)
+
+    def _is_meant(self, entry: Entry, *, waits: bool = False) -> bool:
         call = entry[1].get(b"c", b"")
         try:
             stored, _ = decoded(call)
             known = set(keys_in(stored.key))
         except UNREADABLE:  # damaged: that the id stands there is enough
             return self._is_meant_by(call)
+        if waits and stored.kind in DELETIONS:
+            return False
         if (stored.kind in OF_COMPANIES) is not (self._whose.kind == "company"):
             self._report.unchanged += self._names(stored)
             return False

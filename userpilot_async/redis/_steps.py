@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
+from .._calls.pairs import pairs_in, sealed_pair
 from .._errors.tree import OutboxError
 from .._outbox.batch import Batch, Put
 from .._outbox.store import Committed
@@ -84,7 +85,8 @@ class WriteSteps:
         puts = [] if attempt.held else attempt.puts
         first = attempt.notes[0] if attempt.notes else SenderNotes()
         first.again = sum(1 for put in puts if may_be_twice(put.payload)) if attempt.again else 0
-        notes = first.as_json() if attempt.notes or first.again else ""
+        first.pairs = list({sealed_pair(pair): None for put in puts for pair in pairs_in(put.key)})
+        notes = first.as_json() if attempt.notes or first.again or first.pairs else ""
         attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
         now = steady()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]

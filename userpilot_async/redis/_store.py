@@ -138,6 +138,7 @@ class RedisStore:
                 lease.lose()
             self._notify(self._outbox.started_again, opened.lost_from)
         self._away, self._pause = False, FIRST_PAUSE
+        access.hear_pairs(self._outbox.learn_pairs)
         return now
 
     def _warn_of_settings(self) -> None:
@@ -232,6 +233,7 @@ class RedisStore:
         if lease.leading and steady() >= self._forget_at:
             self._forget_at = steady() + FORGET_EVERY
             access.run("forget", lease.token, access.ago(self._keep_lost))
+        access.hear_pairs(self._outbox.learn_pairs)
         return now
 
     def lead(self) -> Lead | None:

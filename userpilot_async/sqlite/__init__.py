@@ -1,6 +1,6 @@
 """Calls wait in a file: they survive a crash, and all processes of one host that use it share one sender.
 
-UserpilotClient("API_KEY", outbox="sqlite:////var/lib/app/userpilot.db")
+    UserpilotClient("API_KEY", outbox="sqlite:////var/lib/app/userpilot.db")
 
 `_outbox` has the options, `_store` is the `Store`: every transaction, and what happens when the disk or the file fails.
 Beneath it, `_file` is the connection, whose turn it is, and room on the disk; `_failures` says what goes wrong with

@@ -57,7 +57,7 @@ class SQLiteAdmin:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.place = str(path)
+        self.place: str = str(path)
 
     def inspect(self) -> Inspection:
         """All that there is to see, at one moment. Raises `OutboxError`."""

@@ -27,11 +27,14 @@ def bind(file: File, claim: Claim) -> About:
     if about is None and tables.account().waiting and not claim.rebind:
         raise OutboxError(f"does not say any more whose calls it has, for that is damaged; {REBIND}")
     if about is None or claim.rebind:
+        before = about
         dates = tables.read_dates()
         if dates.offset is None:
             dates.opened(file.boot(), file.offset, 0)
         about = {**_fields_of(claim.owner()), "dates": dates.as_dict()}
         with file.transaction():
+            if before is not None and before["destination"] != claim.destination:
+                tables.forget_pairs()  # of another server's people
             tables.write_about(about)
         return about
     noted = Owner(about["destination"], bytes.fromhex(about["salt"]), about["fingerprint"])

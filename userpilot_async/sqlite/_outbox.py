@@ -64,8 +64,8 @@ class SQLiteOutbox(DurableOutbox):
             if type(flag) is not bool:
                 raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
         super().__init__(sender=sender, max_bytes=max_bytes, rebind=rebind)
-        self.path = _file(path)
-        self.place = str(self.path)
+        self.path: Path = _file(path)
+        self.place: str = str(self.path)
         self._durability: Durability = durability
 
     @classmethod
@@ -105,7 +105,7 @@ class SQLiteOutbox(DurableOutbox):
 
     def _new_store(self) -> SQLiteStore:
         file = File(self.path, self._durability, pause=self._pause, warn=self._warn)
-        return SQLiteStore(file, may_send=self._may_send)
+        return SQLiteStore(file, may_send=self._may_send, learn=self._session.learn_pairs)
 
     def admin(self) -> SQLiteAdmin:
         """The file from outside, for people, whether this is open or not."""

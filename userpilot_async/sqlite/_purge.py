@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from .._calls.pairs import unsealed_pair
 from .._calls.payload import identify_in
 from .._calls.stored import UNREADABLE, Stored, unsealed
 from .._calls.values import encode_json, size_of
 from .._errors.tree import OutboxError
-from .._outbox.admin import OF_COMPANIES, PURGED, PurgeReport, Subject, keys_in, names_company
+from .._outbox.admin import DELETIONS, OF_COMPANIES, PURGED, PurgeReport, Subject, keys_in, names_company
 from ._file import File
 from ._sealed import checked
 from ._tables import conclude
@@ -38,6 +39,7 @@ class Search:
         self._keys = keys
         self._texts = [encode_json(key) for key in sorted({*keys, whose.id})]
         self._ids: dict[str, list[int]] = {}
+        self._pairs: list[int] = []
         self._rewritten: dict[str, list[tuple[Any, ...]]] = {"calls": [], "lost": []}
 
     def run(self) -> PurgeReport:
@@ -49,6 +51,7 @@ class Search:
             if self._whose.kind == "company":
                 self._rewritten[table] = list(self._without_company(table))
         self._ids["damaged"] = list(self._damaged())
+        self._pairs = list(self._pairs_of(erased))
         erased.waiting, erased.lost, erased.damaged = (len(self._ids[one]) for one in ("calls", "lost", "damaged"))
         erased.changed = sum(map(len, self._rewritten.values()))
         erased.unclear = self._db.execute("SELECT count(*) FROM damaged").fetchone()[0] - erased.damaged
@@ -56,11 +59,12 @@ class Search:
 
     def _rows(self, table: str) -> Iterator[tuple[int, set[str]]]:
         """Rows whose key has the id in it, with all ids in that key."""
-        kinds = ", ".join(f"'{kind}'" for kind in OF_COMPANIES)
-        chosen = "IN" if self._whose.kind == "company" else "NOT IN"
+        chosen = f"{'IN' if self._whose.kind == 'company' else 'NOT IN'} {OF_COMPANIES}"
+        if table == "calls":
+            chosen += f" AND kind NOT IN {DELETIONS}"
         found = " OR ".join("instr(key, ?)" for _ in self._texts)
         for call_id, key in self._db.execute(
-            f"SELECT id, key FROM {table} WHERE kind {chosen} ({kinds}) AND ({found}) ORDER BY id", self._texts
+            f"SELECT id, key FROM {table} WHERE kind {chosen} AND ({found}) ORDER BY id", self._texts
         ):
             try:
                 known = keys_in(key)
@@ -87,6 +91,16 @@ class Search:
             if any(needle in _as_bytes(field) for field in fields for needle in needles):
                 yield call_id
 
+    def _pairs_of(self, erased: PurgeReport) -> Iterator[int]:
+        """Pairs of the person's keys, and of such as are named with them."""
+        if self._whose.kind == "company":
+            return
+        found = " OR ".join("instr(said, ?)" for _ in self._texts)
+        for number, text in self._db.execute(f"SELECT id, said FROM pairs WHERE {found} ORDER BY id", self._texts):
+            pair = unsealed_pair(text)
+            if pair is None or self._is_meant(set(pair), erased):
+                yield number
+
     def _without_company(self, table: str) -> Iterator[tuple[Any, ...]]:
         """Identifies of users that name the company: they stay, and say nothing of it any more."""
         query = f"SELECT id, at, size, kind, key, said, moment, crc FROM {table} WHERE kind = 'user' AND instr(said, ?)"
@@ -110,6 +124,7 @@ class Search:
         for table, ids in self._ids.items():
             self._delete(table, ids)
         self._delete("parts", waiting)
+        self._db.executemany("UPDATE pairs SET said = NULL WHERE id = ?", [(one,) for one in self._pairs])
         if self._whose.kind == "company":
             parts = self._db.execute("SELECT id, key FROM parts").fetchall()
             theirs = [(call_id, key) for call_id, key in parts if _subject_of(key) == self._whose.id]

@@ -14,6 +14,7 @@ import attrs
 
 from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
+from .._calls.pairs import unsealed_pair
 from .._calls.stored import UNREADABLE, Stored, sealed
 from .._runtime.database_files import MAGIC
 from .._runtime.private_files import create_private, open_private
@@ -142,6 +143,14 @@ def _by_id(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
             jump *= 2
 
 
+def _pairs_in(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Pairs that are whole. A header that was made here may lead to another table's rows."""
+    with suppress(sqlite3.Error):
+        for number, text in db.execute("SELECT id, said FROM pairs ORDER BY id"):
+            if unsealed_pair(text) is not None:
+                yield number, text
+
+
 def _backwards(db: sqlite3.Connection, table: str, before: int, after: int) -> Iterator[tuple[Any, ...]]:
     with suppress(sqlite3.DatabaseError):
         yield from db.execute(f"SELECT * FROM {table} WHERE id < ? AND id > ? ORDER BY id DESC", (before, after))
@@ -216,6 +225,8 @@ class _Restoring:
                 with suppress(sqlite3.Error):
                     for row in old.execute(f"SELECT * FROM {table}"):
                         self._insert(table, row)
+            for row in _pairs_in(old):
+                self._insert("pairs", row)
             for row in _by_id(old, "lost"):
                 self._insert("lost", row)
             for row in _by_id(old, "calls"):

@@ -39,7 +39,10 @@ CREATE TABLE files (filename TEXT PRIMARY KEY, kind TEXT NOT NULL, last_calls TE
 
 _SECOND = ""  # the fingerprint in `about` is slow to make: versions that make the other one would not know their key
 
-MIGRATIONS: Sequence[str] = (_FIRST, _SECOND)
+_THIRD = "CREATE TABLE pairs (id INTEGER PRIMARY KEY, said TEXT UNIQUE);"
+# pairs: keys that calls have named together, in the order of their acceptance; NULL for a person who was erased.
+
+MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD)
 """Statements that make version n + 1 of version n; the first one makes an empty file version 1."""
 
 

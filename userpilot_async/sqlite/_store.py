@@ -8,13 +8,14 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import attrs
 
 from .._account.shared_ledger import Account
+from .._calls.pairs import Pair
 from .._calls.payload import ticket_accepted_at
 from .._calls.stored import Concluded
 from .._errors.tree import OutboxError
@@ -38,10 +39,13 @@ REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again a
 
 
 class SQLiteStore:
-    """A file, from which this process sends if it ``may_send``, and no other process does."""
+    """A file, from which this process sends if it ``may_send``, and no other process does. ``learn`` hears of pairs."""
 
-    def __init__(self, file: File, *, may_send: bool = True) -> None:
+    def __init__(
+        self, file: File, *, may_send: bool = True, learn: Callable[[Sequence[Pair]], object] = lambda pairs: None
+    ) -> None:
         self.file = file
+        self._learn = learn
         self.leads = False
         self._may_send = may_send
         self._heard = 0
@@ -215,8 +219,10 @@ class SQLiteStore:
                 raise OutboxError(f"{self.file.path} was replaced by an older file")
             offset = self._notice(account.next_id, known=known)
             first_put = account.next_id
+            names_pairs = False
             if batch.puts and puts_failed is None:
                 tables.put(batch.puts, account, offset)
+                names_pairs = tables.put_pairs(batch.puts)
                 oldest = first_put if oldest is None else oldest
             settled: list[Concluded] = []
             if batch.has_notes():
@@ -226,7 +232,9 @@ class SQLiteStore:
                 heard_to = tables.write_news(settled, heard_to)
                 oldest = tables.oldest()
             tables.write_account(account)
+            pairs = tables.pairs() if names_pairs or not known else None
         self._heard, self._next_id = heard_to, account.next_id
+        self._hear(pairs)
         tables.last, tables.version = (account, oldest), version
         if forgotten:
             remedy = "take them out by `userpilot-async outbox dead` or `retry`"
@@ -268,11 +276,17 @@ class SQLiteStore:
         db.execute("BEGIN")
         try:
             account, (heard, self._heard) = tables.account(), tables.news(self._heard)
-            oldest = tables.oldest()
+            oldest, pairs = tables.oldest(), tables.pairs()
         finally:
             db.execute("COMMIT")
+        self._hear(pairs)
         tables.last = (account, oldest)
         return Committed(account, oldest, heard)
+
+    def _hear(self, found: tuple[Sequence[Pair], int] | None) -> None:
+        if found is not None:
+            pairs, self.file.tables.heard_pairs = found
+            self._learn(pairs)
 
     def read(self, reading: Reading) -> Read:
         """The calls that are asked for. Rows whose checksum is wrong are set aside. Raises `OutboxError`."""

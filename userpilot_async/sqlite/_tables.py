@@ -10,6 +10,7 @@ from typing import Any
 
 from .._account.shared_ledger import Account
 from .._calls.outcome import Outcome
+from .._calls.pairs import MOST_PAIRS, Pair, pairs_in, sealed_pair, unsealed_pair
 from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Stored, has_companion, runs, sealed, unsealed
 from .._calls.values import encode_json
@@ -37,6 +38,8 @@ class Tables:
         """As they were last read."""
         self.last: tuple[Account, int | None] | None = None
         """What the file held when that was last read or written by this connection, and the oldest call in it."""
+        self.heard_pairs = 0
+        """The number of the last pair that was heard by this connection: a repaired file may count anew."""
         self.version = -1
         """SQLite's `data_version` then: while it stays, no other connection has written."""
 
@@ -178,6 +181,27 @@ class Tables:
             forgotten += self._db.execute(f"DELETE FROM lost WHERE id IN ({oldest})").rowcount
         account.forgotten += forgotten
         return forgotten
+
+    # ── pairs ──
+
+    def put_pairs(self, puts: Sequence[Put]) -> bool:
+        """Keep the keys that these calls name together, and no more of all than may be kept; true if there are any."""
+        named = {sealed_pair(pair): None for put in puts for pair in pairs_in(put.key)}
+        if named:
+            self._db.executemany("INSERT OR IGNORE INTO pairs (said) VALUES (?)", [(one,) for one in named])
+            self._db.execute("DELETE FROM pairs WHERE id <= (SELECT max(id) FROM pairs) - ?", (MOST_PAIRS,))
+        return bool(named)
+
+    def pairs(self) -> tuple[list[Pair], int]:
+        """Keys that calls have named together, but those heard before, in their order; and the number of the last."""
+        heard = self.heard_pairs
+        rows = self._db.execute("SELECT id, said FROM pairs WHERE id > ? ORDER BY id", (heard,)).fetchall()
+        found = [pair for _, text in rows if (pair := unsealed_pair(text)) is not None]
+        return found, rows[-1][0] if rows else heard
+
+    def forget_pairs(self) -> None:
+        """Keep none of those that were named so far."""
+        self._db.execute("UPDATE pairs SET said = NULL")  # not deleted, or others who listen would miss what follows
 
     # ── calls are read ──
 

@@ -8,12 +8,14 @@ USERPILOT = web.AppKey("userpilot", UserpilotClient)
 async def userpilot(app):
     async with UserpilotClient() as app[USERPILOT]:  # reads USERPILOT_API_KEY
         yield
-        print("userpilot:", await app[USERPILOT].aclose())  # what became of every call
+        # What became of every call.
+        print("userpilot:", await app[USERPILOT].aclose())
 
 
 async def export(request):
-    user_id, report = request.match_info["user_id"], request.match_info["report"]
-    await request.app[USERPILOT].track(user_id, "report_exported", {"report": report})
+    client, found = request.app[USERPILOT], request.match_info
+    user_id, report = found["user_id"], found["report"]
+    await client.track(user_id, "report_exported", {"report": report})
     return web.Response()
 
 

@@ -9,7 +9,8 @@ from userpilot_async import UserpilotClient
 async def lifespan(app):
     async with UserpilotClient() as userpilot:  # reads USERPILOT_API_KEY
         yield {"userpilot": userpilot}
-        print("userpilot:", await userpilot.aclose())  # what became of every call
+        # What became of every call.
+        print("userpilot:", await userpilot.aclose())
 
 
 app = FastAPI(lifespan=lifespan)
@@ -17,4 +18,5 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/users/{user_id}/reports/{report}")
 async def export(user_id: str, report: str, request: Request):
-    await request.state.userpilot.track(user_id, "report_exported", {"report": report})
+    userpilot = request.state.userpilot
+    await userpilot.track(user_id, "report_exported", {"report": report})

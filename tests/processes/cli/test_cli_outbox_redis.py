@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,8 +13,9 @@ import click.testing
 import pytest
 
 from tests.harness import judge
+from tests.harness.documents import redis_user
 from tests.harness.emulator_thread import emulator_thread
-from tests.harness.processes import REPOSITORY, python
+from tests.harness.processes import python
 from tests.harness.redis_server import ClusterNode, RedisServer
 from tests.processes.cli.conftest import (
     KEY,
@@ -177,12 +177,10 @@ def test_a_password_is_shown_nowhere(invoke: Invoke, own_redis: Callable[..., Re
     assert [] == [output for output in outputs if "CANARY" in output]
 
 
-def test_the_user_that_the_readme_proposes_may_do_all_of_it_but_ask_for_memory(
+def test_the_user_that_the_guide_proposes_may_do_all_of_it_but_ask_for_memory(
     invoke: Invoke, own_redis: Callable[..., RedisServer]
 ) -> None:
-    line = re.search(r"^user (pods on .*)$", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
-    assert line is not None
-    url = own_redis(users=[line[1]]).url_of(user="pods", password="PASSWORD") + "?name=shop"
+    url = own_redis(users=[redis_user()]).url_of(user="pods", password="PASSWORD") + "?name=shop"
     lose(url, [track(MARKED), track(OTHER)])
 
     report = shown(invoke, url)

@@ -21,6 +21,7 @@ from userpilot_async.cli._exits import Exit
 IDENTIFY = '{"type":"identify","user_id":"u1","metadata":{"plan":"pro"},"company":{"id":"acme"}}\n'
 TRACK = '{"type":"track","user_id":"u1","event_name":"Opened","metadata":{"serial":1}}\n'
 PARCELVOY_TRACK = '{"type":"track","external_id":"u1","name":"Opened","data":{"serial":1}}\n'
+DELETIONS = '{"type":"delete_user","user_id":"u1"}\n{"type":"delete_company","company_id":"acme"}\n'
 BAD = '{"type":"identify","user_id":"u1","metadata":{"plan":["PRIVATE"]}}\n'
 
 
@@ -31,6 +32,21 @@ def test_send_delivers_what_stdin_says(run: Run, received: Received) -> None:
     assert "2 accepted = 2 delivered + 0 dead + 0 dropped + 0 merged + 0 pending" in result.stdout
     assert [{"plan": "pro"}] == [user["properties"] for user in received("users")]
     assert [("u1", "acme")] == [(event["user_id"], event["company_id"]) for event in received("events")]
+
+
+def test_send_deletes_whom_a_line_says(run: Run, received: Received) -> None:
+    result = run("send", "-", stdin=IDENTIFY + IDENTIFY.replace("u1", "u2").replace("acme", "globex"))
+    assert result.returncode == Exit.FINE, result.stderr
+
+    result = run("send", "-", stdin=TRACK + DELETIONS)
+
+    assert result.returncode == Exit.LOST  # the track of who is deleted behind it
+    assert "3 accepted = 2 delivered + 0 dead + 1 dropped + 0 merged + 0 pending" in result.stdout
+    assert (["u2"], ["globex"], []) == (
+        [user["user_id"] for user in received("users")],
+        [company["company_id"] for company in received("companies")],
+        received("events"),
+    )
 
 
 def test_many_users_travel_as_one_job(run: Run, received: Received, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class Orders:
     """Seconds between two calls of one user."""
     people: int = 0
     """So many others are identified together, now and then: enough for a bulk job."""
+    deleted: int = 0
+    """So many more are deleted after a few calls, again and again: each is another person."""
     at_most: int = 1_000_000
     """Calls that each user makes."""
     flush: float = 0.0
@@ -145,6 +147,8 @@ class Worker:
                 users.start_soon(self.use, userpilot, number)
             if self.orders.people:
                 users.start_soon(self.crowd, userpilot)
+            for number in range(self.orders.deleted):
+                users.start_soon(self.come_and_go, userpilot, number)
 
     async def use(self, userpilot: UserpilotClient, number: int) -> None:
         """Make a user's calls: an identify first, and now and then; tracks otherwise."""
@@ -170,6 +174,23 @@ class Worker:
                     mark = f"{person}.{self.orders.life}.{n}"
                     calls.start_soon(self.attempt, mark, userpilot.identify, person, {f"mark {mark}": 1})
             await anyio.sleep(10 * self.orders.pause)
+
+    async def come_and_go(self, userpilot: UserpilotClient, number: int) -> None:
+        """Have one person after the other make some calls, and delete each; every other one comes back at once."""
+        for n in range(self.orders.at_most):
+            if self.stopping.is_set():
+                return
+            user = f"gone-{self.orders.slot}-{number}-{self.orders.life}-{n}"
+            await userpilot.identify(user, {"mail": user})
+            for _ in range(3):
+                await userpilot.track(user, "clicked", {"mark": user})
+                await anyio.sleep(self.orders.pause)
+            await userpilot.delete_users([user])
+            if n % 2:
+                self.witness.note("deleted", user)
+            else:
+                await userpilot.identify(user, {"back": True})
+                self.witness.note("back", user)
 
     async def attempt(self, mark: str, call: Callable[..., Any], *said: object) -> None:
         """Make a call, and note what became of it."""

@@ -74,7 +74,7 @@ async def test_a_user_needs_no_more_rights_than_these(own_redis: Start) -> None:
 
 
 def test_these_rights_are_those_that_the_scripts_use() -> None:
-    """Or the list in the README has grown old."""
+    """Or the list in the guide has grown old."""
     folder = Path(__file__).parents[3] / "userpilot_async" / "redis" / "scripts"
     used = {word for path in folder.glob("*.lua") for word in re.findall(r"redis\.call\('(\w+)'", path.read_text())}
 

@@ -270,12 +270,17 @@ async def test_row_63_scripts_that_are_flushed_are_loaded_again_without_a_word(o
     assert (0, 0) == (report.statistics.outbox_resets, report.statistics.possible_duplicates)
 
 
+EACH_KEY = (
+    "account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost", "pairs", "about",
+)  # fmt: skip
+
+
 @pytest.mark.night
 @ON_ASYNCIO
 async def test_row_63_keys_that_somebody_deletes_one_by_one_never_end_the_application(own_redis: Start) -> None:
     """Whatever is missing: it goes on, the account balances in the end, and new calls are delivered or wait."""
     server = own_redis()
-    for key in ("account", "log", "news", "lease", "requests", "spent", "files", "sent", "parts", "lost", "about"):
+    for key in EACH_KEY:
         server.flushall()
         store = (emulator := an_emulator()).store
         async with with_redis(server.url, emulator, max_wait=3.0, close_timeout=0.2, lease_ttl=1.0) as userpilot:

@@ -12,14 +12,15 @@ from userpilot_async.parcelvoy import ParcelvoySettings
 NOT_COUNTS = [0, -1, 1.0, 1.5, True, "1", float("inf"), float("nan")]
 OWN = {"requests_per_minute": None, "burst": 100, "max_events": 500, "max_bytes": 512 * 1024}
 NAMES = {"occurred_at_key": None}
+DURATIONS = {"settle_pause": 0.0}
 SHARED = {field.name for field in attrs.fields(DeliverySettings)}
 
 
 def test_it_has_these_settings_and_those_of_every_destination():
-    assert {*OWN, *NAMES, *SHARED} == {field.name for field in attrs.fields(ParcelvoySettings)}
+    assert {*OWN, *NAMES, *DURATIONS, *SHARED} == {field.name for field in attrs.fields(ParcelvoySettings)}
 
 
-@pytest.mark.parametrize(("name", "value"), {**OWN, **NAMES}.items())
+@pytest.mark.parametrize(("name", "value"), {**OWN, **NAMES, **DURATIONS}.items())
 def test_the_default_is_the_one_in_the_contract(name, value):
     assert value == getattr(ParcelvoySettings(), name)
 
@@ -34,6 +35,12 @@ def test_what_is_shared_has_the_same_default_as_for_userpilot(name):
 def test_what_is_no_count_is_refused_by_the_name_of_its_setting(name, value):
     with pytest.raises(ValueError, match=rf"^ParcelvoySettings\.{name} must be an int, 1 or more$"):
         ParcelvoySettings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, float("inf"), float("nan"), True, "1", None])
+def test_what_is_no_duration_is_refused_by_the_name_of_its_setting(value):
+    with pytest.raises(ValueError, match=r"^ParcelvoySettings\.settle_pause must be a finite number, 0 or more$"):
+        ParcelvoySettings(settle_pause=value)
 
 
 @pytest.mark.parametrize("name", [name for name in OWN if name != "requests_per_minute"])

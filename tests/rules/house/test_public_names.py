@@ -39,8 +39,10 @@ from userpilot_async import (
     imports,
     parcelvoy,
     sqlite,
+    testing,
 )
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
+from userpilot_async.testing import Capture
 
 PUBLIC = {
     "Call", "ClientClosed", "ClientNotOpen", "ConfigurationError", "DeadCall", "DeleteCompany", "DeleteUser",
@@ -89,18 +91,23 @@ def test_all_of_imports_is_exactly_what_is_promised():
     assert all(hasattr(imports, name) for name in imports.__all__)
 
 
+def test_all_of_testings_is_exactly_what_is_promised():
+    assert ["Capture", "EmulatorServer", "capture"] == testing.__all__
+
+
 def test_all_of_sqlites_is_exactly_what_is_promised():
     assert ["SQLiteOutbox"] == sqlite.__all__
 
 
-@pytest.mark.parametrize("module", [userpilot_async, parcelvoy, sqlite], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [userpilot_async, parcelvoy, sqlite, testing], ids=lambda module: module.__name__)
 def test_all_is_sorted_and_everything_in_it_exists(module):
     assert sorted(module.__all__, key=lambda name: (not name.isupper(), name)) == module.__all__
     assert all(hasattr(module, name) for name in module.__all__)
 
 
 def test_nothing_else_looks_public():
-    modules = {"emulator", "cli", "testing", "sqlite", "redis", "imports", "parcelvoy"}  # there once they are imported
+    # There once they are imported.
+    modules = {"emulator", "cli", "testing", "sqlite", "redis", "imports", "parcelvoy", "guides"}
     visible = {name for name in vars(userpilot_async) if not name.startswith("_")}
 
     assert PUBLIC == visible - modules
@@ -188,16 +195,17 @@ def test_the_api_has_no_other_methods():
         (
             UserpilotClient,
             "(api_key=None, *, region=None, base_url=None, outbox=None, settings=None, on_dead=None, transport=None,"
-            " disabled=None)",
+            " disabled=None, allow_http=None)",
         ),
         (
             ParcelvoyClient,
-            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None, disabled=None)",
+            "(api_key=None, base_url=None, *, outbox=None, settings=None, on_dead=None, transport=None, disabled=None,"
+            " allow_http=None)",
         ),
         (
             UserpilotAPI,
             "(api_key=None, *, region=None, base_url=None, transport=None, request_timeout=15.0, upload_timeout=120.0,"
-            " attempts=3, connections=8)",
+            " attempts=3, connections=8, allow_http=None)",
         ),
         (Track, "(user_id, event_name, metadata=None, occurred_at=None)"),
         (Identify, "(user_id, metadata=None, company=None)"),
@@ -233,6 +241,16 @@ def test_the_api_has_no_other_methods():
             imports.check_file,
             "async (path, *, converted_from=None, strict=False, rejected=None, on_progress=None, series=None)",
         ),
+        (testing.capture, "()"),
+        (testing.EmulatorServer, "(emulator=None, *, host='127.0.0.1', port=0, **options)"),
+        (Capture.flush, "async (self, timeout=30.0)"),
+        (Capture.flush_blocking, "(self, timeout=30.0)"),
+        (Capture.assert_tracked, "(self, user_id, event_name, metadata=None, /, **properties)"),
+        (Capture.assert_not_tracked, "(self, user_id=None, event_name=None, metadata=None, /, **properties)"),
+        (Capture.assert_identified, "(self, user_id, metadata=None, /, *, company=None, **properties)"),
+        (Capture.assert_company_identified, "(self, company_id, metadata=None, /, **properties)"),
+        (Capture.fail, "(self, path='*', **fault)"),
+        (Capture.allow_lost, "(self, *reasons)"),
         (InvalidCall, "(field, reason)"),
         (Rejected, "(status, detail='', *, error_code=None, request_id=None)"),
         (Unavailable, "(detail, *, ambiguous=False, status=None, error_code=None, request_id=None)"),
@@ -314,7 +332,7 @@ def test_every_error_is_a_userpilot_error(error):
 
 CLASSES = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (userpilot_async, imports, parcelvoy, sqlite)
+    for module in (userpilot_async, imports, parcelvoy, sqlite, testing)
     for name in module.__all__
     if inspect.isclass(getattr(module, name)) and not isinstance(getattr(module, name), GenericAlias)
 }

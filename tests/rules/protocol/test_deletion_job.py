@@ -32,7 +32,7 @@ class Life:
     def look(self, answer: Verdict) -> str | None:
         """What became of it with this answer to a request for the list, at the moment when one is due."""
         self.now = max(self.now, self.job.due)
-        deletions = self.walk.listed(answer)
+        deletions = self.walk.listed(answer, lambda: self.job.awaited)
         if deletions is not None:
             self.job.looked(deletions, self.now)
         return self.job.end
@@ -119,6 +119,20 @@ def test_a_job_that_never_ends_is_given_up_after_its_time() -> None:
     assert life.now >= TIMEOUT
 
 
+def test_a_job_that_never_ends_is_not_waited_for_again() -> None:
+    life = Life(listed())
+    while life.look(listed(("stuck", "processing"))) is None:
+        pass
+    assert life.job.waits_for == {"stuck"}
+
+    later = Life()
+    later.job = DeletionJob(TIMEOUT, life.job.waits_for)
+    later.look(listed(("stuck", "processing")))
+    later.job.taken(later.now)
+
+    assert later.look(listed(("new", "completed"), ("stuck", "processing"))) == "completed"
+
+
 def test_the_first_pages_of_a_long_list_are_read_and_no_more() -> None:
     """The newest jobs come first: 1,000 older ones are not asked for at each look."""
     walk, deletions, pages = ListWalk(Pages), None, 0
@@ -154,3 +168,18 @@ def test_jobs_that_come_after_ours_are_not_waited_for() -> None:
     life.look(listed(("ours", "processing")))
 
     assert life.look(listed(("later", "processing"), ("ours", "completed"))) == "completed"
+
+
+def test_a_job_that_others_have_pushed_to_a_later_page_is_still_under_way() -> None:
+    """10,000 deletions are 100 jobs: on pages of ten, those of the first people are beyond the newest pages."""
+    life = Life(listed())
+    life.look(listed(("ours", "processing")))
+    names = [f"later {number}" for number in range(10 * MOST_PAGES)] + ["ours"]
+    pages = [listed(*((name, "processing") for name in names[at : at + 10])) for at in range(0, len(names), 10)]
+
+    for _ in range(LOOKS + 1):
+        for page in pages:
+            life.look(page)
+
+    assert life.job.end is None
+    assert life.walk.query == ""

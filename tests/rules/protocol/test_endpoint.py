@@ -207,14 +207,21 @@ def test_a_trailing_slash_is_taken_off(slashes):
         "http://0.0.0.0",
         "http://192.168.1.1",
         "http://[::2]",
-        "ftp://localhost",
-        "file://localhost/etc",
-        "//analytex.userpilot.io",
+        "http://emulator:8080",
     ],
 )
-def test_no_other_scheme_is_taken(url):
-    with pytest.raises(ValueError, match=r"^base_url must start with https:// \(http:// only for loopback\)$"):
+def test_http_to_another_machine_is_taken_where_it_is_allowed(url):
+    with pytest.raises(ValueError, match=r"^base_url must start with https:// \(.*, and with allow_http=True for a"):
         checked_base_url(url)
+
+    assert url == checked_base_url(url, allow_http=True)
+
+
+@pytest.mark.parametrize("allow_http", [False, True])
+@pytest.mark.parametrize("url", ["ftp://localhost", "file://localhost/etc", "//analytex.userpilot.io"])
+def test_no_other_scheme_is_taken(url, allow_http):
+    with pytest.raises(ValueError, match=r"^base_url must start with https:// \(http:// only for loopback\)$"):
+        checked_base_url(url, allow_http=allow_http)
 
 
 @pytest.mark.parametrize(

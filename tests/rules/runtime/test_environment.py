@@ -21,7 +21,7 @@ from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 from userpilot_async.redis import RedisOutbox
 from userpilot_async.sqlite import SQLiteOutbox
 
-WHAT = ("API_KEY", "REGION", "BASE_URL", "OUTBOX", "DISABLED")
+WHAT = ("API_KEY", "REGION", "BASE_URL", "OUTBOX", "DISABLED", "ALLOW_HTTP")
 NAMES = [f"{name}_{what}" for name in ("USERPILOT", "PARCELVOY") for what in WHAT]
 SERVER = "https://parcelvoy.example.com"
 
@@ -99,6 +99,7 @@ def test_a_flag_that_is_neither_is_refused_by_name(monkeypatch, text):
     [
         ("USERPILOT_REGION", "mars", 'USERPILOT_REGION must be "us" or "eu"'),
         ("USERPILOT_BASE_URL", "http://acme.test", "USERPILOT_BASE_URL must start with https://"),
+        ("USERPILOT_ALLOW_HTTP", "perhaps", "USERPILOT_ALLOW_HTTP must be one of true, 1, yes, on, or one of"),
         ("USERPILOT_BASE_URL", "https://user:hunter2@acme.test", "USERPILOT_BASE_URL must not hold credentials"),
         ("USERPILOT_OUTBOX", "events.db", "USERPILOT_OUTBOX must be an Outbox or a URL; a file is sqlite:///events.db"),
         ("USERPILOT_OUTBOX", "redis:hunter2@cache", "USERPILOT_OUTBOX must be an Outbox or a URL"),
@@ -117,7 +118,12 @@ def test_an_error_about_a_variable_names_it(monkeypatch, name, value, said):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PARCELVOY_API_KEY", "hunter2\n"), ("PARCELVOY_BASE_URL", "ftp://host"), ("PARCELVOY_OUTBOX", "sqlite://")],
+    [
+        ("PARCELVOY_API_KEY", "hunter2\n"),
+        ("PARCELVOY_BASE_URL", "ftp://host"),
+        ("PARCELVOY_OUTBOX", "sqlite://"),
+        ("PARCELVOY_ALLOW_HTTP", "perhaps"),
+    ],
 )
 def test_an_error_about_a_variable_of_parcelvoys_names_it(monkeypatch, name, value):
     for known, right in (("PARCELVOY_API_KEY", "KEY"), ("PARCELVOY_BASE_URL", SERVER)):
@@ -141,6 +147,31 @@ class KeyVault:
 
     async def __call__(self) -> str:
         return "KEY"
+
+
+EMULATOR = "http://emulator:8080"  # in a network of Compose's
+TO_EMULATOR = {
+    "USERPILOT": [
+        lambda **options: UserpilotClient("KEY", base_url=EMULATOR, **options).api.base_url,
+        lambda **options: UserpilotAPI("KEY", base_url=EMULATOR, **options).base_url,
+    ],
+    "PARCELVOY": [lambda **options: ParcelvoyClient("KEY", EMULATOR, **options)._connection.base_url],
+}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "base_url"), [(prefix, make) for prefix, makes in TO_EMULATOR.items() for make in makes]
+)
+def test_http_to_another_machine_is_allowed_by_an_argument_or_a_variable(monkeypatch, prefix, base_url):
+    name = f"{prefix}_ALLOW_HTTP"
+    remedy = f"http:// only for loopback, and with allow_http=True or {name}=1 for a server in a network of your own"
+    monkeypatch.setenv(name, "")
+    assert remedy in refusal(base_url)
+    assert EMULATOR == base_url(allow_http=True)
+    assert "allow_http must be a bool or None, not int" == refusal(base_url, allow_http=1)
+    monkeypatch.setenv(name, "Yes")
+    assert EMULATOR == base_url()
+    assert remedy in refusal(base_url, allow_http=False)
 
 
 @pytest.mark.parametrize(

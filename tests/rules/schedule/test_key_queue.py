@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from tests.harness import length
 from userpilot_async._calls.payload import WaitingEvent, event_id
 from userpilot_async._calls.rows import Row, RowState
-from userpilot_async._schedule.key_queue import KeyQueue, QueuedCall
+from userpilot_async._schedule.key_queue import KeyQueue
 from userpilot_async._schedule.posts import Post
 from userpilot_async._schedule.queue_state import UNDER_WAY, QueueState
+from userpilot_async._schedule.queue_view import QueuedCall
 from userpilot_async._schedule.queues import Queues
 
 KEYS = ("u0", "u1", "u2")

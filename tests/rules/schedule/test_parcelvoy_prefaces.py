@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.schedule.parcelvoy_simulation import ParcelvoySimulation, device, identify, track
+from tests.rules.schedule.parcelvoy_simulation import POISON, ParcelvoySimulation, device, identify, track
 from tests.rules.schedule.test_parcelvoy_persons import answered, given_out, hasty, order
 from userpilot_async._protocol.verdict import of_answer
 from userpilot_async.parcelvoy import Alias, Call
@@ -155,3 +155,83 @@ def test_what_died_of_age_before_one_call_goes_before_the_next() -> None:
     assert ["alias", "identify", "device"] == [done.kind for done in run.server.applied]
     assert [1] == order(run)
     assert is_balanced(run)
+
+
+# ── an alias of somebody whom the server has not met does nothing ──
+
+
+ALONE = {"anonymous_id": "a0"}
+
+
+def aliases(run: ParcelvoySimulation) -> int:
+    """How often the alias of the two ids was sent."""
+    return run.server.aliases["a0", "e0"]
+
+
+@pytest.mark.parametrize("drained", [True, False], ids=["delivered", "waiting"])
+@pytest.mark.parametrize("needs_it", [track(2, **BOTH), identify(2, **BOTH), device(2, **BOTH), Alias(**BOTH)], ids=str)
+def test_an_alias_that_came_too_early_is_said_again_before_what_needs_it(needs_it: Call, drained: bool) -> None:
+    run = hasty()
+    run.put(Alias(**BOTH))
+    if drained:
+        run.drain()
+    run.put(track(1, **ALONE))
+    if drained:
+        run.drain()
+    run.put(needs_it)
+    run.drain()
+
+    assert ["alias", "events", "alias"] == routes(run)[:3]
+    assert 2 == aliases(run)
+    assert is_balanced(run)
+
+
+def test_an_alias_after_a_call_that_was_delivered_is_not_said_again_whatever_comes_later() -> None:
+    run = hasty()
+    run.put(track(0, **ALONE))
+    run.drain()
+    run.put(Alias(**BOTH))
+    for n in range(1, 9, 2):
+        run.put(track(n, **ALONE), track(n + 1, **BOTH), Alias(**BOTH))
+        run.run(20.0)
+
+    assert 1 == aliases(run)
+
+
+def test_an_alias_is_said_again_once_and_not_before_each_call() -> None:
+    run = hasty()
+    run.put(Alias(**BOTH))
+    for n in range(0, 8, 2):
+        run.put(track(n, **ALONE), track(n + 1, **BOTH), Alias(**BOTH))
+        run.drain()
+
+    assert 2 == aliases(run)
+
+
+def test_an_alias_after_a_call_that_was_refused_came_too_early() -> None:
+    run = hasty()
+    run.put(track(0, POISON, **ALONE), Alias(**BOTH))
+    run.drain()
+    run.put(track(2, **ALONE), track(3, **BOTH))
+    run.drain()
+
+    assert 2 == aliases(run)
+    assert [2, 3] == order(run)
+
+
+def test_a_call_with_both_ids_makes_the_server_meet_both() -> None:
+    run = hasty()
+    run.put(track(0, **BOTH))
+    run.drain()
+    run.put(track(1, **ALONE), track(2, **BOTH))
+    run.drain()
+
+    assert 1 == aliases(run)
+
+
+def test_an_external_id_alone_says_nothing_of_the_other_one() -> None:
+    run = hasty()
+    run.put(Alias(**BOTH), track(1, external_id="e0"), track(2, **BOTH))
+    run.drain()
+
+    assert 1 == aliases(run)

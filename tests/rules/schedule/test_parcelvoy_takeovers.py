@@ -69,3 +69,17 @@ def test_what_may_be_said_twice_is_said_again_whatever_the_settings_say(on_ambig
 
     assert ([0], [1]) == (run.server.numbers("identify"), run.server.numbers("device"))
     assert (2, 0) == (run.outbox.ledger.delivered, run.schedule.possible_duplicates)
+
+
+def test_an_event_that_is_dropped_at_once_is_not_watched_for_the_id_it_would_have_shown() -> None:
+    """Or an alias of it would be said again for ever, for want of an answer that cannot come."""
+    settings = ParcelvoySettings(on_ambiguous="drop")
+    run = heir(track(0, anonymous_id="a1"), was_sent=True, settings=settings)
+    run.put(identify(1, anonymous_id="a1"))
+    run.drain()
+    for number in (2, 3):
+        run.put(track(number, external_id="e1", anonymous_id="a1"))
+        run.put(track(10 * number, anonymous_id="a1"))
+        run.drain()
+
+    assert 1 == len([one for one in run.server.applied if one.kind == "alias"])

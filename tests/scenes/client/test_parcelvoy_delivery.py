@@ -69,6 +69,23 @@ async def test_a_visitor_becomes_a_user_with_all_they_did(new_client, emulator):
     assert [] == store.lost
 
 
+async def test_a_pause_parts_an_alias_from_its_neighbours_and_from_nobody_elses_calls(new_client, emulator):
+    async with new_client(settle_pause=3.0, flush_interval=0.0, close_timeout=None) as client:
+        await client.track("page viewed", anonymous_id="a1")
+        await client.alias("a1", "u1")
+        await client.identify("u1", data={"plan": "pro"})
+        for _ in range(6):
+            await client.track("page viewed", external_id="u2")
+            await anyio.sleep(1)
+
+    requests = emulator.store.requests
+    ended = [(round(request.stamp - MINUTE_BEGINS), request.path.rpartition("/")[2]) for request in requests]
+    assert [(3, "alias"), (6, "identify")] == [one for one in ended if one[1] != "events"]
+    assert list(range(6)) == sorted({at for at, path in ended if path == "events"})
+    (user, _) = emulator.store.parcelvoy.users.values()
+    assert ("u1", ["a1"], {"plan": "pro"}) == (user.external_id, user.anonymous_ids, user.data)
+
+
 async def test_pending_identifies_of_one_person_go_as_one(new_client, emulator, cable):
     async with new_client() as client:
         for number in range(1_000):

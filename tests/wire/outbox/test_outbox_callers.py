@@ -21,7 +21,8 @@ from tests.harness import emulator_thread, free_of_leaks, judge
 from tests.harness.stage.loops import KEY, Account, cancelled_at, markers_at, said, script
 from tests.harness.stage.outbox_files import an_emulator, look_into, marks_at, put, sent, with_file
 from tests.processes.programs.outbox_host import contents, wait_for
-from userpilot_async import InvalidCall, UserpilotClient
+from userpilot_async import ClientClosed, InvalidCall, Receipt, UserpilotClient
+from userpilot_async.sqlite import SQLiteOutbox
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,44 @@ async def test_row_45_a_client_whose_opening_is_cancelled_leaves_no_thread_and_n
         await sent(userpilot)
 
     assert [0, 1, 2] == sorted(marks_at(emulator))
+
+
+# ── many deletions ──
+
+
+class CrowdedOutbox(SQLiteOutbox):
+    """Counts calls that wait for a commit side by side."""
+
+    waiting = most = 0
+
+    async def hold(self, *call: Any) -> Receipt | None:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            return await super().hold(*call)
+        finally:
+            self.waiting -= 1
+
+
+async def test_deletions_wait_for_the_disk_together(tmp_path: Path) -> None:
+    """One commit each made 10,000 of them a matter of minutes."""
+    outbox = CrowdedOutbox(tmp_path / "outbox" / "events.db", durability="process", sender=False)
+    users = [f"u{number}" for number in range(1_000)]
+    async with with_file(outbox.path, outbox=outbox) as userpilot:
+        receipts = await userpilot.delete_users(users)
+
+    assert outbox.most >= 100
+    assert len({receipt.id for receipt in receipts}) == 1_000
+    held = look_into(outbox.path, "SELECT key FROM calls WHERE kind = 'delete_user'")
+    assert sorted(json.loads(key) for (key,) in held) == sorted(users)
+
+
+async def test_a_deletion_that_comes_too_late_says_so_by_itself(tmp_path: Path) -> None:
+    """Not in a group of errors: callers catch `ClientClosed`."""
+    async with with_file(tmp_path / "outbox" / "events.db") as userpilot:
+        await userpilot.delete_users(["u1"])
+    with pytest.raises(ClientClosed):
+        await userpilot.delete_users(["u1", "u2"])
 
 
 # ── 49: forks ──

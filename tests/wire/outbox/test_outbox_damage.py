@@ -26,7 +26,7 @@ from userpilot_async.sqlite._schema import MIGRATIONS, prepare
 pytestmark = pytest.mark.anyio
 
 ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-CALLS = 240
+CALLS = 400  # beside which the pages of empty tables are few
 FLIPS = length.of(24, least=8, soak=400)
 """Bytes that are flipped, one in each run, evenly over the file."""
 LARGE = "personal " * 20

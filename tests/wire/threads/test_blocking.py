@@ -87,6 +87,27 @@ def test_the_same_calls_without_await_are_delivered_on_leaving(backend: Any) -> 
     assert (True, 6) == (userpilot.report.complete, userpilot.report.statistics.delivered)
 
 
+def test_people_and_companies_are_deleted_without_await_and_from_other_threads(backend: Any) -> None:
+    emulator = Emulator(speed=100.0)
+    client = client_of(emulator, flush_interval=0.05)
+    with blocking(client, backend) as userpilot:
+        for number in range(3):
+            userpilot.identify(f"u{number}", {"plan": "pro"}, company={"id": "acme"})
+        userpilot.identify_company("globex")
+        userpilot.flush(30)
+        there = sorted(emulator.store.users)
+        nowait: list[Receipt] = []
+        receipts = [*userpilot.delete_users(["u0"]), *userpilot.delete_companies(["acme"])]
+        together(1, lambda n: nowait.extend(client.delete_users_nowait(["u1"])))
+        report = userpilot.flush(30)
+        emulator.advance()
+
+    assert ["u0", "u1", "u2"] == there
+    assert ["delivered"] * 3 == [receipt.status for receipt in (*receipts, *nowait)]
+    assert report.complete
+    assert (["u2"], ["globex"]) == (list(emulator.store.users), list(emulator.store.companies))
+
+
 def test_parcelvoys_calls_are_the_same_without_await(backend: Any) -> None:
     emulator = Emulator()
     client = ParcelvoyClient("KEY", URL, transport=InProcess(emulator))

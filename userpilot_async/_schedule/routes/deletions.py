@@ -6,6 +6,7 @@ Several jobs may be under way, for a server works them off once a day. One reque
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 import attrs
@@ -24,6 +25,9 @@ from .context import RouteContext
 from .file_route import new_pages
 from .route import Request
 
+UNLINKED = 500  # steps in one go: about half a millisecond of the application's loop
+AT_ONCE = 10  # calls of one person that are a step
+
 
 @attrs.define(eq=False)
 class DeletionBatch:
@@ -33,6 +37,10 @@ class DeletionBatch:
     """The kind of the keys."""
     job: DeletionJob
     queues: list[KeyQueue] = attrs.field(factory=list)
+    unlinking: Iterator[None] | None = None
+    """The rest of the rows that may name a company of the batch; ``None`` before the batch is chosen."""
+    newest: Mapping[str, int] = attrs.field(factory=dict)
+    """The newest call of each deletion, by its key."""
 
 
 class DeletionRoute:
@@ -51,6 +59,8 @@ class DeletionRoute:
         self._running: list[DeletionBatch] = []
         self._is_asking = False
         self._next_submit = -math.inf
+        self._hung: set[str] = set()
+        """Jobs of the server that have not ended in all the time that a job is believed in."""
 
     def next(self, now: float) -> Request | float:
         """The next request: a deletion, or a page of the job list; or when to ask again."""
@@ -64,7 +74,9 @@ class DeletionRoute:
         if batch is not None and batch.job.state is DeletionState.SUBMITTING:
             endpoint = self._to.submit[batch.kind]
             opens = max(self._context.opens_at(self.gate, endpoint, now), self._next_submit)
-            return opens if opens > now else self._submit(batch)
+            if opens > now:
+                return opens
+            return self._submit(batch) if self._unlink(batch) else now
         look = min((one.job.due for one in self._running), default=math.inf)
         due = now if batch is not None else look
         opens = max(due, self._context.opens_at(self.gate, self._to.listing, now)) if due < math.inf else math.inf
@@ -78,8 +90,11 @@ class DeletionRoute:
                 continue
             first = next(iter(waiting.values()))
             ripe = self._context.urgency.ripe_at(first.accepted_at, now)
+            if len(waiting) < self._to.most and not self._context.urgency.expedited:
+                # The more are under way, the longer for others: one by one, they would be 40,000 jobs a day.
+                ripe = max(ripe, self._next_submit + SPACING * (len(self._running) - 1))
             if ripe <= now:
-                self._next_batch = DeletionBatch(kind, DeletionJob(self._to.job_timeout))
+                self._next_batch = DeletionBatch(kind, DeletionJob(self._to.job_timeout, self._hung))
                 return now
             earliest = min(earliest, ripe)
         return earliest
@@ -91,25 +106,38 @@ class DeletionRoute:
 
     def _submit(self, batch: DeletionBatch) -> Request:
         self._is_asking = True
-        waiting = self._queues.deleting[batch.kind]
-        first = next(iter(waiting.values()))
-        batch.queues = list(islice(waiting.values(), first.largest_array or self._to.most))
         for queue in batch.queues:
             self._queues.send(queue)
-        self._unlink(batch)
         endpoint, body = self._to.submit[batch.kind], self._to.body(batch.kind, [queue.key for queue in batch.queues])
         return Request(self, endpoint, body, bucket=self._context.bucket(endpoint))
 
-    def _unlink(self, batch: DeletionBatch) -> None:
-        """Have what waits of people, and is older, name deleted companies no more: naming one makes it anew."""
+    def _unlink(self, batch: DeletionBatch) -> bool:
+        """Have what waits of people, and is older, name deleted companies no more: naming one makes it anew.
+
+        A little at a time, for all people may have something that waits; true when it is done, and the batch may go.
+        """
+        waiting = self._queues.deleting[batch.kind]
+        if batch.unlinking is None:
+            first = next(iter(waiting.values()))
+            batch.queues = list(islice(waiting.values(), first.largest_array or self._to.most))
+            batch.newest = _newest(batch.queues)
+            batch.unlinking = iter(()) if batch.kind == "user" else self._unlinked(batch.newest)
+        if any(True for _ in islice(batch.unlinking, UNLINKED - 1, UNLINKED)):
+            return False
+        if batch.newest != _newest(queue for queue in batch.queues if waiting.get(queue.key) is queue):
+            batch.unlinking = None  # one was given up meanwhile, or said again: from the beginning
+        return batch.unlinking is not None
+
+    def _unlinked(self, companies: Mapping[str, int]) -> Iterator[None]:
         unlink = self._to.unlink
-        if unlink is None or batch.kind == "user":
+        if unlink is None:
             return
-        before = {queue.key: head.ids[-1] for queue in batch.queues if isinstance(head := queue.calls[0], Deletion)}
-        for queue in self._queues.by_key["user"].values():
-            for call in queue.calls:
+        for queue in list(self._queues.by_key["user"].values()):
+            for number, call in enumerate(list(queue.calls)):
                 if isinstance(call, Row) and call.state is RowState.WAITING:
-                    unlink(call, before)
+                    unlink(call, companies)
+                if not number % AT_ONCE:
+                    yield
 
     def done(self, request: Request, verdict: Verdict, now: float) -> None:
         """Take in a page of the job list, or the answer to a deletion."""
@@ -129,7 +157,7 @@ class DeletionRoute:
             self._refused(batch.queues, verdict, now)
 
     def _looked(self, verdict: Verdict, now: float) -> None:
-        deletions = self._walk.listed(verdict)
+        deletions = self._walk.listed(verdict, self._awaited)
         if deletions is None:
             return
         if self._next_batch is not None:
@@ -140,12 +168,17 @@ class DeletionRoute:
                 self._running.remove(batch)
                 self._end(batch, verdict, now)
 
+    def _awaited(self) -> set[str]:
+        return set().union(*(batch.job.awaited for batch in self._running))
+
     def _end(self, batch: DeletionBatch, verdict: Verdict, now: float) -> None:
         """Do with deletions what the end of their job means for them."""
         self._context.completion.deleting(batch.queues, False)
         if batch.job.end == "completed":
             self._settle(batch.queues, DELIVERED, verdict)
             return
+        if batch.job.end == "overdue":
+            self._hung |= batch.job.waits_for
         if len(batch.queues) > 1:  # one of them may spoil it for the others
             for queue in batch.queues:
                 queue.refused(len(batch.queues) // 2)
@@ -172,3 +205,7 @@ class DeletionRoute:
 
     def abandon(self) -> None:
         """Nothing: a deletion that the server has taken is carried out without us."""
+
+
+def _newest(queues: Iterable[KeyQueue]) -> dict[str, int]:
+    return {queue.key: head.ids[-1] for queue in queues if isinstance(head := queue.calls[0], Deletion)}

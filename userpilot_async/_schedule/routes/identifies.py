@@ -31,14 +31,14 @@ class IdentifyRoute:
 
     def next(self, now: float) -> Request | float:
         """The next row or post to send, or when to ask again."""
+        earliest = self._hold_early(now)
         urgent = self._queues.first_urgent()
         if urgent is not None:
             opens = self._context.opens_at(self.gate, self._endpoint_of(urgent), now)
             if opens > now:
-                return opens
+                return min(earliest, opens)
             if not self._is_patience_over(now):
                 return self._send(urgent)
-        earliest = math.inf
         for kind, merging in self._queues.merging.items():
             if not merging or (self._bulk is not None and self._bulk.takes(merging, now)):
                 continue
@@ -49,6 +49,18 @@ class IdentifyRoute:
                 return self._send(first)
             earliest = min(earliest, due)
         return earliest if urgent is None else self._send(urgent)
+
+    def _hold_early(self, now: float) -> float:
+        """Posts whose turn has come before the server has settled what went before them wait; until when the first."""
+        settling, earliest = self._queues.settling, math.inf
+        while settling.longest and (queue := self._queues.first_urgent()) is not None:
+            head = queue.calls[0]
+            due = settling.due(head.kind, queue.key) if isinstance(head, Post) else now
+            if due <= now:
+                break
+            self._queues.hold(queue, due)
+            earliest = min(earliest, due)
+        return earliest
 
     def _is_patience_over(self, now: float) -> bool:
         """A row that nothing waits behind has waited so long that it goes before one with an event behind it."""
@@ -80,7 +92,12 @@ class IdentifyRoute:
         if outcome is not None:
             words = NO_WORDS if outcome is DELIVERED else verdict.words
             self._context.completion.head(queue, outcome, words)
-            self._queues.come_back(queue)
+            kind = head.kind if isinstance(head, Post) and outcome is DELIVERED else ""
+            over = self._queues.settling.over(kind, now)
+            if over > now:
+                self._queues.hold(queue, over)
+            else:
+                self._queues.come_back(queue)
             return
         if isinstance(head, Row) and head.state is RowState.SENDING:
             head.state = RowState.WAITING

@@ -94,6 +94,13 @@ class Request:
     number: int = -1
     """Requests are counted as they begin."""
 
+    @property
+    def queues(self) -> list[KeyQueue]:
+        """The queues whose heads it carries, but for those of a file's rows."""
+        if self.load is not None:
+            return self.load.queues
+        return [self.queue] if self.queue is not None else []
+
     def carried(self) -> list[int]:
         """Ids of the calls in it that the server might have twice, if its answer got lost: not those of rows."""
         if self.load is not None:

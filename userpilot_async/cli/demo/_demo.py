@@ -26,10 +26,17 @@ from ._oracle import Judgement, expected, judge, shown
 from ._redis_server import redis_program
 
 BURST = 300  # no other process spends from this limit; 550 events would take 45 s with the default of 100
+NEXT = (
+    "",
+    "Next:",
+    "  userpilot-async demo --crash   the sender is killed four times, and nothing is lost",
+    "  userpilot-async emulate        an emulator to develop against",
+    "  userpilot-async docs fastapi   how to use it in an application",
+)
 PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
 
 
-@click.command()
+@click.command(short_help="See 20,550 calls arrive at an emulator.")
 @click.option("--crash", is_flag=True, help="Kill the sender in mid-flight, four times, and lose nothing.")
 @click.option("--pods", type=click.IntRange(1, 8), metavar="N",
               help="Let N processes put calls into Redis; the one that sends is killed.")  # fmt: skip
@@ -71,6 +78,8 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
         echo(*("emulator: not compared" if judgement is None else str(judgement)).split("\n"))
         if judgement is not None and not performance.refused_alike:
             echo("emulator: the client and the plain reading rejected different lines")
+        if performance.exit_code is Exit.FINE:
+            echo(*NEXT)
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(performance.exit_code)

@@ -38,6 +38,9 @@ elseif redis.call('HGET', about, 'run_id') ~= run_id
   there = new
 end
 if ARGV[10] == '1' or ARGV[10] == redis.call('HGET', about, 'salt') then
+  if redis.call('HGET', about, 'destination') ~= ARGV[7] then
+    redis.call('DEL', paired) -- of another server's people
+  end
   redis.call('HSET', about, 'version', ARGV[6], 'destination', ARGV[7], 'salt', ARGV[8], 'fingerprint', ARGV[9])
 end
 if generation ~= '' and generation ~= there then

@@ -1,12 +1,13 @@
 -- Every script begins with this: the names of the keys, and what several of them do. A script is one step for all
 -- others: none sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
 local asked = table.remove(ARGV) -- the number of the question, which the answer says again
-local about, account, log, news, lease, requests, spent, files, sent, again, parts, lost, client = unpack(KEYS)
+local about, account, log, news, lease, requests, spent, files, sent, again, parts, lost, paired, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
 local MAX_NEWS_BYTES = 32 * 1024 * 1024
 local NEWS_AT_ONCE, NEWS_BYTES_AT_ONCE = 200, 256 * 1024 -- in one answer
 local MAX_LOST, MAX_LOST_BYTES = 100000, 64 * 1024 * 1024 -- dead and dropped calls kept: the newest
+local MAX_PAIRS = 100000 -- pairs of keys kept: the newest
 local TOKEN, LOST_TOKEN = 60, 90 -- seconds until a token comes back; longer without an answer
 local MAX_FOREIGN = 100000
 local CLIENT = 7 * 86400 -- seconds for which is known what a client has put last
@@ -232,6 +233,17 @@ local function dig_up(entries)
     add('lost_bytes', -(tonumber(one[2][6]) or 0))
   end
   return #entries
+end
+
+-- Keep pairs of keys that calls name together, in their order: the first one that a key is in counts.
+local function keep_pairs(named)
+  for _, pair in ipairs(named) do
+    local last = number(account, 'pairs') + 1
+    if redis.call('ZADD', paired, 'NX', string.format('%.0f', last), pair) == 1 then
+      add('pairs', 1)
+      redis.call('ZREMRANGEBYSCORE', paired, '-inf', string.format('%.0f', last - MAX_PAIRS))
+    end
+  end
 end
 
 -- Forget those that were lost too long ago, or are too many.

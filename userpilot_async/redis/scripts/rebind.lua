@@ -6,6 +6,9 @@ if is_other(ARGV[1]) then
 end
 local holder = redis.call('GET', lease)
 if not holder then
+  if redis.call('HGET', about, 'destination') ~= ARGV[2] then
+    redis.call('DEL', paired) -- of another server's people
+  end
   redis.call('HSET', about, 'version', ARGV[7], 'destination', ARGV[2], 'salt', ARGV[3], 'fingerprint', ARGV[4])
   begin(ARGV[5], tonumber(ARGV[6]))
 end

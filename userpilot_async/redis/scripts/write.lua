@@ -1,6 +1,6 @@
 -- One step of what a client writes: calls come in, and the sender notes what became of calls, and what it is about to do.
 -- ARGV: generation, the number of the step, what has been heard ('' for no answer about that), the sender's lease, before
--- when lost calls are forgotten (ms), notes as JSON ('' for none), the client's step before, and for each call its size and
+-- when lost calls are forgotten (ms), notes as JSON ('' for none; with them, the pairs that the calls name), the client's step before, and for each call its size and
 -- the call.
 --
 -- A client makes one step after the other, and knows what became of one before it makes the next (see `resolve`).
@@ -74,6 +74,7 @@ if ARGV[6] ~= '' then
   end
 end
 
+keep_pairs(notes.pairs or {})
 local count, bytes, at = 0, 0, string.format('%.6f', now())
 for i = 8, #ARGV, 2 do
   redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)

@@ -1,6 +1,6 @@
 """Run these suites as their users would: `python tests/processes/apps/foreign/run.py [unittest] [auto] …`.
 
-It needs the standard library; the suites need `userpilot_async[emulator]` and what pyproject.toml calls `foreign`
+It needs the standard library; the suites need `userpilot_async[pytest]` and what pyproject.toml calls `foreign`
 (`unittest` needs aiohttp and FastAPI only). Exits with 1 if a suite fails, or leaves behind what its runner overlooks.
 """
 
@@ -19,10 +19,26 @@ COMMANDS = {
         *("-W", "error", "-m", "unittest"),
         *("suite_isolated", "suite_aiohttp_case", "suite_notebook", "suite_hooks"),
     ),
-    "pytest-asyncio": (*PYTEST, "suite_pytest_asyncio.py", "suite_readme.py"),
+    "frameworks": (*PYTEST, "suite_frameworks.py"),
+    "pytest-asyncio": (*PYTEST, "suite_pytest_asyncio.py", "suite_guide.py"),
     "auto": (
         *(*PYTEST, "-o", "asyncio_mode=auto"),
-        *("suite_pytest_asyncio_auto.py", "suite_pytest_aiohttp.py", "suite_quart.py"),
+        *("suite_pytest_asyncio_auto.py", "suite_pytest_aiohttp.py", "suite_quart.py", "suite_kit_auto.py"),
+    ),
+    # Of `userpilot_async.testing`, whose plugin the wheel brings.
+    "kit": (*PYTEST, "-n", "2", "suite_kit_pytest_asyncio.py", "suite_sample.py"),
+    "kit-wider": (*PYTEST, "suite_kit_wider.py"),
+    "kit-anyio": (
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            "pytest.ini",
+            "-o",
+            "addopts=-p no:cacheprovider -p no:asyncio -p no:aiohttp -ra",
+        ),
+        *("-W", "ignore::pytest.PytestConfigWarning", "suite_kit_anyio.py"),
     ),
 }
 # What asyncio, anyio and the interpreter write about what nobody has finished; no runner fails for it.

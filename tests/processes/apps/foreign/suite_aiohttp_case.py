@@ -1,4 +1,4 @@
-"""What users of aiohttp's `AioHTTPTestCase` write: the README's own application, and hooks that start and stop."""
+"""What users of aiohttp's `AioHTTPTestCase` write: the guide's own application, and hooks that start and stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import AioHTTPTestCase
 from emulated import KINDS, Scene, emulator_process, reports_at
 
-README_APP = Path(__file__).parents[1] / "aiohttp_app.py"
+GUIDE_APP = Path(__file__).parents[1] / "aiohttp_app.py"
 
 
 class TheReadmesApplication(AioHTTPTestCase):
@@ -21,7 +21,7 @@ class TheReadmesApplication(AioHTTPTestCase):
         self.url = self.enterContext(emulator_process())
         self.enterContext(unittest.mock.patch.dict(os.environ, USERPILOT_BASE_URL=self.url, USERPILOT_API_KEY="key"))
         self.addCleanup(self._check)
-        application: web.Application = runpy.run_path(str(README_APP))["app"]
+        application: web.Application = runpy.run_path(str(GUIDE_APP))["app"]
         return application
 
     async def test_events_of_its_requests_are_delivered(self) -> None:

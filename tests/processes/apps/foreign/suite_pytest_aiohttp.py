@@ -1,4 +1,4 @@
-"""What users of pytest-aiohttp write: `aiohttp_client` around the README's own application, and around theirs."""
+"""What users of pytest-aiohttp write: `aiohttp_client` around the guide's own application, and around theirs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from emulated import KINDS, Scene, emulator_process, reports_at
 
-README_APP = Path(__file__).parents[1] / "aiohttp_app.py"
+GUIDE_APP = Path(__file__).parents[1] / "aiohttp_app.py"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def emulator_url() -> Iterator[str]:
 def readme_app(emulator_url: str, monkeypatch: pytest.MonkeyPatch) -> web.Application:
     monkeypatch.setenv("USERPILOT_BASE_URL", emulator_url)
     monkeypatch.setenv("USERPILOT_API_KEY", "key-of-the-readme")
-    application: web.Application = runpy.run_path(os.fspath(README_APP))["app"]
+    application: web.Application = runpy.run_path(os.fspath(GUIDE_APP))["app"]
     return application
 
 

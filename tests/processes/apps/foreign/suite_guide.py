@@ -5,6 +5,8 @@ import pytest_asyncio
 from userpilot_async import UserpilotClient
 from userpilot_async.emulator import Emulator
 
+URL = "https://emulator"  # any name: nothing leaves the process
+
 
 @pytest.fixture
 def emulator():
@@ -14,13 +16,16 @@ def emulator():
 @pytest_asyncio.fixture
 async def userpilot(emulator):
     transport = httpx.ASGITransport(emulator)
-    async with UserpilotClient("any-key", base_url="https://emulator", transport=transport) as userpilot:
+    userpilot = UserpilotClient("KEY", base_url=URL, transport=transport)
+    async with userpilot:
         yield userpilot
 
 
 @pytest.mark.asyncio
 async def test_an_export_is_tracked(userpilot, emulator):
-    await userpilot.track("u1", "report_exported", {"format": "csv"})  # here goes the code under test
+    # Here goes the code under test.
+    await userpilot.track("u1", "report_exported", {"format": "csv"})
     await userpilot.flush(10)
 
-    assert ["report_exported"] == [event.event_name for event in emulator.store.events]
+    names = [event.event_name for event in emulator.store.events]
+    assert ["report_exported"] == names
