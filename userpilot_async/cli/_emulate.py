@@ -49,7 +49,7 @@ class _Emulate(click.Command):
         return emulate.make_context(info_name, args, parent, **extra)
 
 
-emulate = _Emulate("emulate", short_help="Serve an emulator of both servers, and a page that shows what it received.")
+emulate = _Emulate("emulate", short_help="Serve an emulator of both servers, with a page.")
 
 
 # ── for demonstrations ──
