@@ -36,6 +36,12 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
+def browser() -> list[str]:
+    """Requirements of the tests in a browser, if there is one: without it they would be skipped anyway."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return group("browser") if any(map(shutil.which, names)) else []
+
+
 def lower_bounds() -> list[str]:
     """The package's own requirements and those of its extras, each at exactly its lower bound."""
     project = PROJECT["project"]
@@ -116,7 +122,7 @@ def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> No
 def tests(session: nox.Session) -> None:
     """The tests on the Python that runs nox, at a fifth of their length; those of the harness wait for the night."""
     session.log(f"rules, contract, scenes, wire, processes at a fifth of their length, Python {CURRENT}: six minutes")
-    session.install("-e", ".[demo]", *group("test"))
+    session.install("-e", ".[demo]", *group("test"), *browser())
     run_tests(session, "push", *([] if session.posargs else [f"tests/{tier}" for tier in ON_A_PUSH]))
 
 
@@ -137,7 +143,7 @@ def nightly(session: nox.Session) -> None:
     loops_on_edges = [f"loops-{version}(loop='{loop}')" for version in EDGES for loop in LOOPS]
     for name in (*AT_NIGHT, *(f"lowest-{version}" for version in FOUND[:1]), *loops_on_edges):
         session.notify(name)
-    session.install("-e", ".[demo]", *group("test"))
+    session.install("-e", ".[demo]", *group("test"), *(browser() if session.python == CURRENT else []))
     run_tests(session, "full")
 
 

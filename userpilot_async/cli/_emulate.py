@@ -1,8 +1,10 @@
-"""`userpilot-async emulate`: a server on this machine, for development without an account."""
+"""`userpilot-async emulate`: a server on this machine, for development without an account.
+
+The command is the emulator's own, `emulator/_command.py`, since `python -m userpilot_async.emulator` is the same one.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +17,6 @@ import click
 import httpx
 
 from ._children import start
-from ._console import echo
 from ._exits import NotPossible, Unreachable
 
 SPEED = 60  # times the vendor's: 2,000 rows take a second instead of a minute
@@ -35,56 +36,20 @@ def emulator_package() -> ModuleType:
     return emulator
 
 
-@click.command(short_help="Serve an emulator of both servers.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65_535),
-    default=8080,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one.",
-)
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
-              help="Speed of jobs, as a multiple of the vendor's.")  # fmt: skip
-@click.option("--api-key", multiple=True, metavar="KEY", help="Accept this key only; may be repeated. Default: any.")
-@click.option("--rate-limit", type=click.IntRange(min=1), default=600, show_default=True, help="Requests a minute.")
-@click.option("--latency", type=click.FloatRange(min=0), default=0.0, show_default=True,
-              help="Seconds by which every answer is delayed.")  # fmt: skip
-@click.option("--no-imports", is_flag=True, help="Refuse imports, as for a plan without them.")
-@click.option("--allow-host", multiple=True, metavar="NAME",
-              help="Answer requests for this host, too, such as a container's name; may be repeated.")  # fmt: skip
-@click.option("--strict", is_flag=True, help="Refuse with 422 what a Parcelvoy server answers with 204 and loses.")
-def emulate(
-    host: str, port: int, speed: float, api_key: tuple[str, ...], rate_limit: int, latency: float, no_imports: bool,
-    allow_host: tuple[str, ...], strict: bool,
-) -> None:  # fmt: skip
-    """Serve an emulator of Userpilot's realtime API, and of Parcelvoy's client API, until Ctrl-C.
+class _Emulate(click.Command):
+    """The emulator's own command, which is imported when it runs: it needs packages that no other command does."""
 
-    What it received is shown under /__emulator__/: users, companies, events, requests, jobs, counters.
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:  # Any: as click's own
+        """The context of the emulator's command; ends this one if what it needs is missing."""
+        emulator_package()
+        from ..emulator._command import emulate
 
-    It answers requests for localhost, and for the address that it listens on; and changes nothing for web pages of
-    another origin.
-    """
-    emulator = emulator_package()
-    try:
-        app = emulator.Emulator(
-            api_keys=api_key or None, speed=speed, rate_limit=rate_limit, latency=latency,
-            imports_enabled=not no_imports, allow_hosts=allow_host, strict=strict,
-        )  # fmt: skip
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from None
+        return emulate.make_context(info_name, args, parent, **extra)
 
-    def announce(url: str) -> None:
-        key = "<the key you gave>" if api_key else "anything"
-        echo(f"listening on {url}")
-        echo(f"  export USERPILOT_BASE_URL={url} USERPILOT_API_KEY={key}", err=True)
-        echo(f"  export PARCELVOY_BASE_URL={url} PARCELVOY_API_KEY={key}", err=True)
-        echo(f"  received: {url}/__emulator__/counters; Ctrl-C ends it", err=True)
 
-    try:
-        asyncio.run(emulator.serve(app, host, port, announce))
-    except OSError as exc:
-        raise NotPossible(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+emulate = _Emulate("emulate", short_help="Serve an emulator of both servers, with a page.")
 
 
 # ── for demonstrations ──

@@ -5,15 +5,15 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from email.utils import formatdate
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 
 import attrs
 
+from userpilot_async.emulator._accounts import Accounts, fingerprint
 from userpilot_async.emulator._bodies import Body
 from userpilot_async.emulator._calls import Call, Route
 from userpilot_async.emulator._faults import Fault
 from userpilot_async.emulator._records import Requested
-from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._windows import Windows
 from userpilot_async.emulator._wire import Answer, Refused, obey, refuse
 
@@ -39,9 +39,9 @@ class Admission:
     """Hands a request to its endpoint, or refuses it; records each."""
 
     def __init__(
-        self, store: Store, windows: Windows, *, api_keys: Collection[str] | None, imports_enabled: bool
+        self, accounts: Accounts, windows: Windows, *, api_keys: Collection[str] | None, imports_enabled: bool
     ) -> None:
-        self._store = store
+        self._accounts = accounts
         self._windows = windows
         self._api_keys = None if api_keys is None else frozenset(api_keys)
         self._imports_enabled = imports_enabled
@@ -50,12 +50,12 @@ class Admission:
         """The answer with all its headers, after the call was applied, if it was."""
         account, request_id = fingerprint(request.key), ""
         if request.route.api.numbered:
-            request_id = _request_id(now, len(self._store.requests))
+            request_id = _request_id(now, sum(len(store.requests) for store in self._accounts.stores()))
         try:
             answer = self._admit(request, fault, account, now)
         except Refused as refused:
             answer = request.route.api.complain(refused.errors)
-        self._store.record(
+        self._accounts.find(account).record(
             Requested(
                 stamp=now,
                 method=request.method,
@@ -104,7 +104,8 @@ class Admission:
             request.query,
             content,
         )
-        return fault.disguise(request.route.endpoint(self._store, call), api)
+        store = self._accounts.open(account, api.scheme)
+        return fault.disguise(request.route.endpoint(store, call), api)
 
     def _check_key(self, request: RawRequest) -> None:
         if request.route.needs_key:
@@ -113,13 +114,8 @@ class Admission:
             raise refuse(401, "the plan of this account has no imports")
 
 
-def fingerprint(key: str) -> str:
-    """Eight characters that tell keys apart in logs and job ids, and do not give them away."""
-    return sha256(key.encode()).hexdigest()[:8] if key else "anonymous"
-
-
 def _request_id(now: float, number: int) -> str:
-    """Twenty characters like those of the vendor's samples, for the so-many-th request of the log."""
+    """Twenty characters like those of the vendor's samples, for the so-many-th request of the logs."""
     return urlsafe_b64encode(blake2b(f"{now} {number}".encode(), digest_size=15).digest()).decode()
 
 

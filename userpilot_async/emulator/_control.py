@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any, Protocol
 
-import attrs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from userpilot_async.emulator._accounts import Accounts, fingerprint
 from userpilot_async.emulator._bodies import SMALL, read_body
 from userpilot_async.emulator._faults import Armed, Fault, Faults
 from userpilot_async.emulator._files import parse_json
 from userpilot_async.emulator._jobs import Job
+from userpilot_async.emulator._listing import Json, one, page
 from userpilot_async.emulator._store import Store
 from userpilot_async.emulator._wire import Refused
 
 PREFIX = "/__emulator__"
-PAGE = 100  # items a page holds if `limit` is not given
-DIGITS = 18  # of a number in a query; Python slices by no larger ones
-
-
-class Json(Response):
-    """JSON in ASCII: what a call was made of may have had half of a surrogate pair in it, which UTF-8 cannot say."""
-
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class Controlled(Protocol):
     """An emulator, as far as its control routes show and change it."""
 
-    store: Store
+    accounts: Accounts
     faults: Faults
 
     def advance(self) -> float:
@@ -50,13 +38,19 @@ class Controlled(Protocol):
 
 
 class Control:
-    """Shows what the store holds, oldest first, and takes in faults."""
+    """Shows what the store holds, and takes in faults.
+
+    Lists come oldest first, and with `?newest=1` newest first; `?search=` leaves those that mention a text. Where each
+    key has an account of its own, `?account=` with the fingerprint, or `?key=`, chooses one; else it is the first.
+    """
 
     def __init__(self, emulator: Controlled) -> None:
         self._emulator = emulator
 
-    def app(self) -> Starlette:
+    def app(self, *more: Route) -> Starlette:
+        """The routes as an application, with `more` beside them."""
         routes = [
+            *more,
             Route("/health", self.health),
             Route("/counters", self.counters),
             Route("/users", self.users),
@@ -85,59 +79,62 @@ class Control:
 
     async def counters(self, request: Request) -> Response:
         now = self._emulator.advance()
-        return Json(_plain(self._emulator.store.counters(now)))
+        return one(self._store(request).counters(now))
 
     async def users(self, request: Request) -> Response:
         self._emulator.advance()
-        return _page(request, list(self._emulator.store.users.values()))
+        return await page(request, self._store(request).users.values(), mentions="user_id company_id")
 
     async def user(self, request: Request) -> Response:
         self._emulator.advance()
-        return _one(self._emulator.store.users.get(request.path_params["id"]))
+        return one(self._store(request).users.get(request.path_params["id"]))
 
     async def companies(self, request: Request) -> Response:
         self._emulator.advance()
-        return _page(request, list(self._emulator.store.companies.values()))
+        return await page(request, self._store(request).companies.values(), mentions="company_id")
 
     async def company(self, request: Request) -> Response:
         self._emulator.advance()
-        return _one(self._emulator.store.companies.get(request.path_params["id"]))
+        return one(self._store(request).companies.get(request.path_params["id"]))
 
     async def events(self, request: Request) -> Response:
         self._emulator.advance()
-        return _page(request, self._emulator.store.events)
+        return await page(request, self._store(request).events, mentions="user_id event_name company_id")
 
     async def page_views(self, request: Request) -> Response:
         self._emulator.advance()
-        return _page(request, self._emulator.store.page_views)
+        return await page(request, self._store(request).page_views, mentions="user_id company_id")
 
     async def parcelvoy_users(self, request: Request) -> Response:
-        return _page(request, list(self._emulator.store.parcelvoy.users.values()))
+        users = self._store(request).parcelvoy.users.values()
+        return await page(request, users, mentions="external_id anonymous_ids")
 
     async def parcelvoy_user(self, request: Request) -> Response:
         """By an external or an anonymous id."""
-        return _one(self._emulator.store.parcelvoy.find(request.path_params["id"]))
+        return one(self._store(request).parcelvoy.find(request.path_params["id"]))
 
     async def parcelvoy_events(self, request: Request) -> Response:
-        return _page(request, self._emulator.store.parcelvoy.events)
+        return await page(request, self._store(request).parcelvoy.events, mentions="external_id anonymous_id name")
 
     async def parcelvoy_devices(self, request: Request) -> Response:
-        return _page(request, list(self._emulator.store.parcelvoy.devices.values()))
+        devices = self._store(request).parcelvoy.devices.values()
+        return await page(request, devices, mentions="device_id model token")
 
     async def parcelvoy_lost(self, request: Request) -> Response:
         """Calls that were answered 204 and not applied, with the reason."""
-        return _page(request, self._emulator.store.parcelvoy.lost)
+        return await page(request, self._store(request).parcelvoy.lost, mentions="kind reason payload")
 
     async def applied(self, request: Request) -> Response:
         self._emulator.advance()
-        return _page(request, self._emulator.store.applied)
+        return await page(request, self._store(request).applied, mentions="id kind")
 
     async def requests(self, request: Request) -> Response:
-        return _page(request, self._emulator.store.requests)
+        return await page(request, self._store(request).requests, mentions="path status filename")
 
     async def jobs(self, request: Request) -> Response:
         now = self._emulator.advance()
-        return _page(request, [_job(job, now) for job in self._emulator.store.jobs])
+        jobs = self._store(request).jobs
+        return await page(request, jobs, lambda job: _job(job, now), mentions="job_id filename kind")
 
     async def reset(self, request: Request) -> Response:
         self._emulator.reset()
@@ -170,29 +167,25 @@ class Control:
             self._emulator.faults.remove(name)
         return Response(status_code=204)
 
-
-def _page(request: Request, items: Sequence[object]) -> Response:
-    offset, limit = _number(request, "offset", 0), _number(request, "limit", PAGE)
-    shown = [_plain(item) for item in items[offset : offset + limit]]
-    return Json({"total": len(items), "offset": offset, "limit": limit, "items": shown})
+    def _store(self, request: Request) -> Store:
+        return chosen_store(self._emulator.accounts, request)
 
 
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
-        raise HTTPException(400, f"{name} must be a number, 0 or more")
-    return int(text)
+def chosen_store(accounts: Accounts, request: Request, *, strict: bool = True) -> Store:
+    """The store of `?account=` or `?key=`, else the first one.
 
-
-def _one(profile: object) -> Response:
-    if profile is None:
-        raise HTTPException(404, "there is no such profile")
-    return Json(_plain(profile))
-
-
-def _plain(item: Any) -> Any:
-    """A record as a dict; a dict as it is. `Any`: attrs' own type for an instance of one of its classes."""
-    return attrs.asdict(item, recurse=False) if attrs.has(type(item)) else item
+    Raises HTTPException if no call with that key was accepted; it is the first one then, too, if not `strict`.
+    """
+    key = request.query_params.get("key")
+    account = request.query_params.get("account") if key is None else fingerprint(key)
+    if not account:
+        return accounts.first
+    store = accounts.get(account)
+    if store is None and not strict:
+        return accounts.first
+    if store is None:
+        raise HTTPException(404, "no call with such a key was accepted")
+    return store
 
 
 def _job(job: Job, now: float) -> dict[str, Any]:

@@ -6,22 +6,27 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable
 from threading import Lock
+from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from userpilot_async.emulator._accounts import Accounts, fingerprint
 from userpilot_async.emulator._admission import Admission, RawRequest
 from userpilot_async.emulator._bodies import read_body
 from userpilot_async.emulator._control import PREFIX, Control
 from userpilot_async.emulator._cut import cut_connection
-from userpilot_async.emulator._faults import Faults
+from userpilot_async.emulator._faults import Fault, Faults
 from userpilot_async.emulator._guard import SAFE_METHODS, Guard, guarded
+from userpilot_async.emulator._page import Page, asks_for_page, policy, send_to_page
 from userpilot_async.emulator._routes import find_route
+from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._store import JOBS_PER_PAGE, Paging, Store
+from userpilot_async.emulator._traffic import SHOWN, Exchange, Traffic
 from userpilot_async.emulator._windows import Windows
-from userpilot_async.emulator._wire import WireError
+from userpilot_async.emulator._wire import Answer, WireError
 
 
 class Emulator:
@@ -40,7 +45,17 @@ class Emulator:
     """
 
     store: Store
-    """Everything that was received. Call `advance` first to see the jobs' rows up to now."""
+    """Everything that was received. Call `advance` first to see the jobs' rows up to now. With `account_per_key`, what
+    came with the first key of each API; the rest is in `accounts`."""
+
+    accounts: Accounts
+    """The stores by the fingerprint of a key."""
+
+    windows: Windows
+    """The rate windows of all keys."""
+
+    traffic: Traffic
+    """The last requests with their bodies, and how many there were in each of the last minutes."""
 
     faults: Faults
     """Faults in place; one more: `emulator.faults.add(Fault(...))`."""
@@ -59,6 +74,8 @@ class Emulator:
         seed: int | None = None,
         allow_hosts: Iterable[str] = (),
         strict: bool = False,
+        account_per_key: bool = False,
+        on_exchange: Callable[[Exchange], object] | None = None,
     ) -> None:
         """Start with an empty account on either side.
 
@@ -69,7 +86,9 @@ class Emulator:
         to see the rest: "page" takes `?page=2`, "links" puts an object with a link to the next page around the list,
         "hidden" knows no way. `seed` makes the faults' probabilities repeatable. `allow_hosts`: names, without ports,
         by which others reach it, such as the service's name in a Compose file. `strict` refuses with 422, and the
-        reason, the calls that a Parcelvoy server answers with 204 and loses.
+        reason, the calls that a Parcelvoy server answers with 204 and loses. With `account_per_key` each key has an
+        account of its own; by default keys share one, as those do that are rotated. `on_exchange` is called with each
+        request that was answered, in the event loop, and must neither wait nor raise.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")
@@ -90,25 +109,64 @@ class Emulator:
         self._jobs_paging: Paging = jobs_paging
         self._chance = random.Random(seed)
         self._guard = Guard(allow_hosts)
-        self._control = Control(self).app()
+        self._account_per_key = account_per_key
+        self._on_exchange = on_exchange
+        self._control = Control(self).app(*Page(self).routes())
         self._turn = Lock()  # in process, clients may ask from the loops of several threads
         self.reset()
 
     def reset(self) -> None:
         """An empty account again: a new `store`, fresh rate windows, no faults."""
-        self.store = Store(
-            self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict
-        )
+        self.accounts = Accounts(self._empty_store, per_key=self._account_per_key)
+        self.store = self.accounts.first
         self.faults = Faults(self._chance)
+        self.windows = Windows(self.rate_limit)
+        self.traffic = Traffic(self._on_exchange)
         self._admission = Admission(
-            self.store, Windows(self.rate_limit), api_keys=self._api_keys, imports_enabled=self._imports_enabled
+            self.accounts, self.windows, api_keys=self._api_keys, imports_enabled=self._imports_enabled
         )
+
+    def _empty_store(self) -> Store:
+        return Store(self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict)
 
     def advance(self) -> float:
         """Let the jobs do what is due by now; returns now."""
         now = self.clock()
-        self.store.advance(now)
+        for store in self.accounts.stores():
+            store.advance(now)
         return now
+
+    def settings(self) -> dict[str, Any]:
+        """The options of the start, as the page shows them: no key is among them."""
+        return {
+            "speed": self._speed,
+            "rate_limit": self.rate_limit,
+            "latency": self.latency,
+            "imports_enabled": self._imports_enabled,
+            "strict": self._strict,
+            "any_key": self._api_keys is None,
+            "account_per_key": self._account_per_key,
+        }
+
+    def saved(self) -> Saved:
+        """The state as JSON: accounts and faults, without the rate windows and the bodies of the last requests."""
+        return {"accounts": self.accounts.saved(), "faults": self.faults.saved()}
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a state that was saved; raises KeyError, TypeError or ValueError, and is empty, if it is none."""
+        self.reset()
+        try:
+            self.accounts.restore(saved["accounts"])
+            self.faults.restore(saved["faults"])
+        except BaseException:
+            self.reset()
+            raise
+
+    def revision(self) -> Any:  # Any: it is compared, and nothing else
+        """Something that differs whenever what `saved` gives does, in O(accounts and faults)."""
+        stores = [(store, len(store.applied), len(store.requests), len(store.jobs)) for store in self.accounts.stores()]
+        lost = [len(store.parcelvoy.lost) for store in self.accounts.stores()]
+        return stores, lost, [(armed.fault.name, armed.seen, armed.fired) for armed in self.faults]
 
     def allow_host(self, host: str) -> None:
         """Answer requests for this name or address, too, as for the `allow_hosts`; ValueError if it is neither."""
@@ -118,12 +176,15 @@ class Emulator:
         if scope["type"] != "http":
             await self._control(scope, receive, send)
             return
-        send, controls = guarded(send), scope["path"].startswith(f"{PREFIX}/")
+        asks = asks_for_page(scope)
+        controls = asks or scope["path"].startswith(f"{PREFIX}/")
+        send = guarded(send, policy() if scope["path"] == f"{PREFIX}/" else None)
         # Any call of an API is one more in the request log, and may set off a fault.
         refusal = self._guard.refusal(scope, changes=not controls or scope["method"] not in SAFE_METHODS)
         request = Request(scope, receive)
         if controls:
-            answer = self._control if refusal is None else PlainTextResponse(refusal, 403)
+            allowed = send_to_page if asks else self._control
+            answer = allowed if refusal is None else PlainTextResponse(refusal, 403)
             await answer(scope, receive, send)
             return
         path = scope.get("raw_path", request.url.path.encode()).decode("latin-1")
@@ -144,12 +205,36 @@ class Emulator:
             fault = self.faults.meet(raw.method, raw.path, raw.route.family, raw.body)
         await _pause(fault.delay)
         with self._turn:
-            answer = self._admission.answer(raw, fault, self.advance())
+            now = self.advance()
+            answer = self._admission.answer(raw, fault, now)
+            self.traffic.add(_exchange(self.traffic.total + 1, raw, fault, answer, now))
         await _pause(self.latency + fault.latency)
         if fault.cut:
             await cut_connection(scope, receive)
             return
         await Response(answer.body, answer.status, answer.headers)(scope, receive, send)
+
+
+def _exchange(number: int, raw: RawRequest, fault: Fault, answer: Answer, now: float) -> Exchange:
+    """As much of a request and its answer as is kept to be looked at."""
+    return Exchange(
+        number=number,
+        stamp=now,
+        method=raw.method,
+        path=raw.path,
+        query=raw.query,
+        family=raw.route.family,
+        account=fingerprint(raw.key),
+        status=None if fault.cut else answer.status,
+        rows=answer.rows,
+        filename=answer.filename,
+        fault=fault.name or None,
+        applied=answer.applied,
+        size=raw.body.size,
+        body=raw.body.content[:SHOWN],
+        answer_size=len(answer.body),
+        answer=answer.body[:SHOWN],
+    )
 
 
 async def _pause(seconds: float) -> None:

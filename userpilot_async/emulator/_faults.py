@@ -14,6 +14,7 @@ import attrs
 
 from userpilot_async.emulator._bodies import Body
 from userpilot_async.emulator._jobs import SCRIPTED, JobScript
+from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._wire import FAMILIES, Answer, Api, Family, Payload, WireError, json_answer
 
 JobFault: TypeAlias = Literal["failed", "stuck"] | Mapping[str, Sequence[str | Sequence[str | float]]]
@@ -246,6 +247,16 @@ class Faults:
 
     def remove(self, name: str) -> None:
         self._armed = [armed for armed in self._armed if armed.fault.name != name]
+
+    def saved(self) -> list[Saved]:
+        """The faults in place as JSON, each with what it has met."""
+        return [{"fault": armed.fault.as_json(), "seen": armed.seen, "fired": armed.fired} for armed in self._armed]
+
+    def restore(self, saved: list[Saved]) -> None:
+        """Put faults in place that were saved; raises KeyError, TypeError or ValueError for what is none."""
+        for armed in saved:
+            self._armed.append(Armed(Fault.from_json(armed["fault"]), armed["seen"], armed["fired"]))
+        self._added += len(saved)
 
     def clear(self) -> None:
         self._armed.clear()

@@ -65,9 +65,10 @@ class Guard:
         return None
 
 
-def guarded(send: Send) -> Send:
-    """`send`, which puts `HEADERS` on each answer, in place of the answer's own."""
-    own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+def guarded(send: Send, policy: str | None = None) -> Send:
+    """`send`, which puts `HEADERS` on each answer, in place of the answer's own; for a page with another policy."""
+    headers = HEADERS if policy is None else {**HEADERS, "content-security-policy": policy}
+    own = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def send_guarded(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import attrs
 
+from userpilot_async.emulator._saved import Saved, finite, moment
 from userpilot_async.emulator._wire import Payload
 
 JobKind: TypeAlias = Literal["bulk_users", "bulk_companies", "import", "delete_users", "delete_companies"]
@@ -128,11 +129,18 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._by_id.values())
 
+    def __reversed__(self) -> Iterator[Job]:
+        return reversed(self._by_id.values())
+
     def newest_first(self) -> list[Job]:
         return list(reversed(self._by_id.values()))
 
     def get(self, job_id: str) -> Job | None:
         return self._by_id.get(job_id)
+
+    def under_way(self, now: float) -> list[tuple[str, int]]:
+        """Status and completed rows of each job that is not over: what a look at the list would see move."""
+        return [(job.status(now), job.completed_rows(now)) for job in self._unfinished]
 
     def holding(self, kind: JobKind, account: str, now: float) -> Job | None:
         """The job that keeps `account` from submitting another of `kind`."""
@@ -176,14 +184,33 @@ class Jobs:
         self._unfinished.append(job)
         return job
 
+    def saved(self) -> list[Saved]:
+        """Every job as JSON, in order."""
+        return [
+            {
+                **attrs.asdict(job, recurse=False),
+                "stages": [[stage.status, finite(stage.begins_at)] for stage in job.stages],
+                "rows_from": finite(job.rows_from),
+            }
+            for job in self._by_id.values()
+        ]
+
+    def restore(self, saved: list[Saved]) -> None:
+        """Take in jobs that were saved; raises KeyError, TypeError or ValueError for what is none."""
+        for fields in saved:
+            stages = tuple(Stage(status, moment(begins_at)) for status, begins_at in fields["stages"])
+            job = Job(**{**fields, "stages": stages, "rows_from": moment(fields["rows_from"])})
+            self._by_id[job.job_id] = job
+            self._unfinished.append(job)
+
     def work_off(self, now: float) -> Iterator[tuple[float, Job, Payload]]:
         """Yield each row that fell due, across all jobs by its moment, and count it as applied."""
         if not self._unfinished:
             return
         due = [job.due_rows(now) for job in self._unfinished]
-        for moment, job, row in list(heapq.merge(*due, key=lambda entry: entry[0])):
+        for when, job, row in list(heapq.merge(*due, key=lambda entry: entry[0])):
             job.applied_rows += 1
-            yield moment, job, row
+            yield when, job, row
         for job in self._unfinished:
             if job.is_over(now):
                 job.rows = []  # applied, or never to be: a day's run need not hold every file it ever saw
@@ -226,5 +253,5 @@ def _pace(
     return begins["processing"], 1 / ROWS_PER_SECOND / speed
 
 
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _iso(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

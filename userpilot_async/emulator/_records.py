@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -13,6 +14,8 @@ AppliedKind: TypeAlias = Literal[
     "identify", "company", "track", "page_view", "delete_user", "delete_company", "alias", "device", "event"
 ]
 """Parcelvoy's are `identify`, `alias`, `device` and `event`; `via` keeps its identify apart from Userpilot's."""
+Space: TypeAlias = Literal["user", "company", "parcelvoy"]
+"""Within which an id is one of a kind: Userpilot's users, its companies, and Parcelvoy's users."""
 
 
 @attrs.define
@@ -83,6 +86,8 @@ class AppliedLog:
 
     def __init__(self) -> None:
         self.entries: list[Applied] = []
+        self._indexed = 0
+        self._places: defaultdict[tuple[Space, str], list[int]] = defaultdict(list)
 
     def add(
         self, kind: AppliedKind, subject: str, payload: Payload, stamp: float, via: Via, job_id: str | None = None
@@ -91,6 +96,28 @@ class AppliedLog:
         sequence = len(self.entries) + 1
         self.entries.append(Applied(sequence, stamp, kind, subject, payload, via, job_id))
         return sequence
+
+    def catch_up(self, most: int) -> bool:
+        """Take so many entries more into the index of `about`; False when all are in it.
+
+        The index is of no use to most runs, so that nothing but a look at somebody's history makes it.
+        """
+        begun = self._indexed
+        for place in range(begun, min(begun + most, len(self.entries))):
+            entry = self.entries[place]
+            self._places[_space(entry), entry.id].append(place)
+            self._indexed = place + 1
+        return self._indexed < len(self.entries)
+
+    def about(self, space: Space, *ids: str) -> list[int]:
+        """Places in `entries` of what took effect on a user or a company of these ids, as far as is indexed."""
+        return sorted({place for id in ids for place in self._places.get((space, id), ())})
+
+
+def _space(entry: Applied) -> Space:
+    if entry.via == "parcelvoy":
+        return "parcelvoy"
+    return "company" if entry.kind in ("company", "delete_company") else "user"
 
 
 @attrs.frozen

@@ -22,6 +22,7 @@ from userpilot_async.emulator._records import (
     Via,
 )
 from userpilot_async.emulator._rules import MAX_EVENT_NAME_BYTES, company_id_of, company_properties
+from userpilot_async.emulator._saved import Saved, records, table
 from userpilot_async.emulator._wire import Payload
 
 Paging: TypeAlias = Literal["page", "links", "hidden"]
@@ -52,9 +53,9 @@ class Store:
         self.page_views: list[PageView] = []
         self.requests: list[Requested] = []
         self.jobs: Jobs = Jobs(speed)
-        self._log = AppliedLog()
-        self.applied: list[Applied] = self._log.entries
-        self.parcelvoy: parcelvoy.Store = parcelvoy.Store(self._log, strict=strict)
+        self.log = AppliedLog()
+        self.applied: list[Applied] = self.log.entries
+        self.parcelvoy: parcelvoy.Store = parcelvoy.Store(self.log, strict=strict)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._tracked: set[bytes] = set()
         self._event_names: set[str] = set()
@@ -87,14 +88,14 @@ class Store:
         if company_id is not None:
             _merge(self._company(company_id, stamp).properties, properties)
             user.company_id = company_id
-        self._log.add("identify", user.user_id, payload, stamp, via, job_id)
+        self.log.add("identify", user.user_id, payload, stamp, via, job_id)
 
     def identify_company(
         self, payload: Payload, stamp: float, *, via: Via = "realtime", job_id: str | None = None
     ) -> None:
         company = self._company(payload["company_id"], stamp)
         _merge(company.properties, payload.get("metadata", {}), replace=via == "import")
-        self._log.add("company", company.company_id, payload, stamp, via, job_id)
+        self.log.add("company", company.company_id, payload, stamp, via, job_id)
 
     def track(self, payload: Payload, stamp: float, *, via: Via = "realtime", job_id: str | None = None) -> None:
         """Store an event; dated on arrival, unless an import row says when it happened."""
@@ -103,7 +104,7 @@ class Store:
         metadata = payload.get("metadata", {})
         self._count_event(payload, metadata, imported_at)
         event = Event(
-            sequence=self._log.add("track", payload["user_id"], payload, stamp, via, job_id),
+            sequence=self.log.add("track", payload["user_id"], payload, stamp, via, job_id),
             stamp=stamp,
             user_id=payload["user_id"],
             event_name=payload["event_name"],
@@ -122,7 +123,7 @@ class Store:
         user = self._met(row["user_id"], stamp)
         occurred_at = moment(row["inserted_at"])
         view = PageView(
-            sequence=self._log.add("page_view", row["user_id"], row, stamp, "import", job_id),
+            sequence=self.log.add("page_view", row["user_id"], row, stamp, "import", job_id),
             stamp=stamp,
             user_id=row["user_id"],
             row=row,
@@ -137,7 +138,7 @@ class Store:
         """The right to be forgotten: profiles and events go. The applied log stays, it is the tests' memory."""
         for user_id in sorted(user_ids):
             self.users.pop(user_id, None)
-            self._log.add("delete_user", user_id, {}, stamp, "deletion", job_id)
+            self.log.add("delete_user", user_id, {}, stamp, "deletion", job_id)
         self.events = [event for event in self.events if event.user_id not in user_ids]
         self.page_views = [view for view in self.page_views if view.user_id not in user_ids]
 
@@ -145,7 +146,7 @@ class Store:
         """The companies go; their users stay, without a company."""
         for company_id in sorted(company_ids):
             self.companies.pop(company_id, None)
-            self._log.add("delete_company", company_id, {}, stamp, "deletion", job_id)
+            self.log.add("delete_company", company_id, {}, stamp, "deletion", job_id)
         for user in self.users.values():
             if user.company_id in company_ids:
                 user.company_id = None
@@ -168,6 +169,37 @@ class Store:
             events_over_name_limit=self._counts["events_over_name_limit"],
             parcelvoy=self.parcelvoy.counts(),
         )
+
+    def saved(self) -> Saved:
+        """All of it as JSON."""
+        return {
+            "users": table(User, self.users.values()),
+            "companies": table(Company, self.companies.values()),
+            "events": table(Event, self.events),
+            "page_views": table(PageView, self.page_views),
+            "requests": table(Requested, self.requests),
+            "applied": table(Applied, self.applied),
+            "jobs": self.jobs.saved(),
+            "counts": dict(self._counts),
+            "parcelvoy": self.parcelvoy.saved(),
+        }
+
+    def restore(self, saved: Saved) -> None:
+        """Fill an empty store with what was saved; raises KeyError, TypeError or ValueError for what was not."""
+        self.users = {user.user_id: user for user in records(User, saved["users"])}
+        self.companies = {company.company_id: company for company in records(Company, saved["companies"])}
+        self.events = records(Event, saved["events"])
+        self.page_views = records(PageView, saved["page_views"])
+        for requested in records(Requested, saved["requests"]):
+            self.record(requested)
+        self.applied[:] = records(Applied, saved["applied"])
+        for entry in self.applied:
+            if entry.kind == "track":
+                imported_at = moment(entry.payload["inserted_at"]) if entry.via == "import" else None
+                self._count_event(entry.payload, entry.payload.get("metadata", {}), imported_at)
+        self._counts = Counter(saved["counts"])
+        self.jobs.restore(saved["jobs"])
+        self.parcelvoy.restore(saved["parcelvoy"])
 
     def _apply_row(self, job: Job, row: Payload, due: float) -> None:
         if job.kind == "delete_users":

@@ -31,6 +31,9 @@ class Windows:
         self.limit = limit
         self._spent: dict[tuple[str, str], tuple[int, int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._spent)
+
     def take(self, account: str, family: str, now: float) -> bool:
         """Count one request; False if the minute was already used up."""
         minute = int(now // WINDOW)
@@ -42,6 +45,10 @@ class Windows:
         minute = int(now // WINDOW)
         spent = self._spent_in(minute, account, family)
         return Window(self.limit, max(0, self.limit - spent), (minute + 1) * WINDOW)
+
+    def shown(self, now: float) -> list[tuple[str, str, Window]]:
+        """Account, family and window of each that was ever spent from, in that order."""
+        return [(account, family, self.peek(account, family, now)) for account, family in sorted(self._spent)]
 
     def clear(self) -> None:
         self._spent.clear()

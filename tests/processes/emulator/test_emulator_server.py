@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.harness.processes import REPOSITORY
 from tests.processes.programs.outbox_host import told_by, wait_for
 
 HEADERS = {"Authorization": "Token KEY", "X-API-Version": "2020-09-22"}
@@ -157,6 +159,18 @@ def request_bytes() -> bytes:
         f"Content-Length: {len(body)}".encode(),
     ]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+def test_a_missing_package_is_one_line_for_both_commands(tmp_path):
+    """What hides a package from a program is a module of its name that fails to be imported."""
+    (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError('No module named starlette', name='starlette')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    for words in (["userpilot_async", "emulate"], ["userpilot_async.emulator"]):
+        command = [sys.executable, "-m", *words]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+        line = 'the emulator needs starlette: pip install "userpilot-async[emulator]"\n'
+        assert (2, line) == (result.returncode, result.stderr.removeprefix("Error: "))
 
 
 @pytest.mark.parametrize("package", ["python_multipart", "starlette", "uvicorn"])

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._wire import Payload
 from userpilot_async.emulator.parcelvoy import _losses as losses
 from userpilot_async.emulator.parcelvoy._collation import fold
@@ -45,6 +46,16 @@ class Directory:
     def trial(self) -> Directory:
         """Make a directory that begins with what this one has, and leaves it alone."""
         return Directory(ChainMap({}, self._numbers), ChainMap({}, self._folded), ChainMap({}, self._ids), self._people)
+
+    def saved(self) -> Saved:
+        """All ids that somebody has, as JSON, and how many people there are."""
+        return {"people": self._people, "ids": [[kind, number, id] for (kind, number), id in self._ids.items()]}
+
+    def restore(self, saved: Saved) -> None:
+        """Fill an empty directory; raises KeyError, TypeError or ValueError for what was not saved."""
+        for kind, number, id in saved["ids"]:
+            self._write(kind, id, number)
+        self._people = saved["people"]
 
     def find(self, ids: Payload) -> int | None:
         """The person with the external id, else the one with the anonymous id. Ids are compared exactly."""

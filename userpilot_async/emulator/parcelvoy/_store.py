@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from userpilot_async.emulator._records import AppliedKind, AppliedLog
+from userpilot_async.emulator._saved import Saved, records, table
 from userpilot_async.emulator._wire import Payload, WireError
 from userpilot_async.emulator.parcelvoy._directory import Directory
 from userpilot_async.emulator.parcelvoy._records import Device, Event, Lost, User
@@ -111,6 +112,26 @@ class Store:
             "aliases": len(self.aliases),
             "lost": len(self.lost),
         }
+
+    def saved(self) -> Saved:
+        """All of it as JSON."""
+        return {
+            "users": table(User, self.users.values()),
+            "events": table(Event, self.events),
+            "devices": table(Device, self.devices.values()),
+            "aliases": self.aliases,
+            "lost": table(Lost, self.lost),
+            "directory": self._directory.saved(),
+        }
+
+    def restore(self, saved: Saved) -> None:
+        """Fill an empty store with what was saved; raises KeyError, TypeError or ValueError for what was not."""
+        self.users = {user.number: user for user in records(User, saved["users"])}
+        self.events = records(Event, saved["events"])
+        self.devices = {(device.user, device.device_id): device for device in records(Device, saved["devices"])}
+        self.aliases = dict(saved["aliases"])
+        self.lost = records(Lost, saved["lost"])
+        self._directory.restore(saved["directory"])
 
     def _apply(self, kind: AppliedKind, payload: Payload, stamp: float) -> tuple[User, int] | None:
         """The user whom a call is about, and its number in the applied log; or None, and the call is in `lost`."""
