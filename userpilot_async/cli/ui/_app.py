@@ -74,7 +74,7 @@ class Console:
         self._traffic = Traffic()
         self._steady = steady
         self._destination: str | None = None
-        self._page = (resources.files(__package__) / "console.html").read_text(encoding="utf-8")
+        self._page = (resources.files("userpilot_async.cli.ui") / "console.html").read_text(encoding="utf-8")
         routes = [
             Route("/", self.page),
             Route("/api/state", self.state),
