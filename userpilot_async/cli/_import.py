@@ -28,6 +28,10 @@ EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path
               help="Like --dry-run, but write into this directory.")  # fmt: skip
 @click.option("--from", "converted_from", type=click.Choice(list(CONVERTERS)),
               help="FILE is an export of this tool, as JSON lines: convert its events to rows.")  # fmt: skip
+@click.option("--company-group", metavar="NAME",
+              help="With --from: the type of groups that are companies. Default: one that is called so.")  # fmt: skip
+@click.option("--shorten", is_flag=True,
+              help="Leave the largest properties out of events over 10 KB, instead of refusing these.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Check all rows of FILE first, and send none of them if one is bad.")
 @click.option("--rejected", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="The file for bad rows. Default: FILE.rejected.ndjson if rows are sent, else none.")  # fmt: skip
@@ -42,6 +46,8 @@ def import_(
     dry_run: bool,
     dry_run_to: Path | None,
     converted_from: str | None,
+    company_group: str | None,
+    shorten: bool,
     strict: bool,
     rejected: Path | None,
     force: bool,
@@ -61,6 +67,8 @@ def import_(
     Rows are checked, cut into files that the server accepts, and uploaded one after the other. Each job is watched to its
     end. Bad rows are named by line, field and rule, never by their values, and kept in FILE.rejected.ndjson.
 
+    Lines of an export that give no row (what its tool collects by itself) are skipped, counted and named by kind.
+
     Progress is recorded in FILE.import. After Ctrl-C or a crash, the same command continues from there. A FILE that was
     imported completely is skipped; it is refused if it has changed since, or was imported elsewhere or with another key.
 
@@ -71,7 +79,9 @@ def import_(
     """  # noqa: E501  # a line that is to be copied stays one
     paths = list(dict.fromkeys(files))
     dry_run = dry_run or dry_run_to is not None
-    options = ImportOptions(check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected)
+    options = ImportOptions(
+        check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected, company_group, shorten
+    )
     _check_usage(paths, options)
     progress = Progress(stderr(), PAUSE, only_news=True)
     importing = Importing(server.api() if options.sends else None, paths, options, progress)
@@ -86,6 +96,8 @@ def _check_usage(paths: Sequence[Path], options: ImportOptions) -> None:
         raise click.UsageError("--check and --dry-run exclude each other: a dry run checks all rows, too")
     if options.check and (options.force or options.rebind):
         raise click.UsageError("--check sends nothing, so --force and --rebind have no effect")
+    if options.company_group is not None and options.converted_from is None:
+        raise click.UsageError("--company-group is of an export: name its tool with --from")
     if options.force and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
         raise click.UsageError("--force takes one FILE")
     if options.rejected is None:
