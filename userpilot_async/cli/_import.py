@@ -17,7 +17,7 @@ from ._server import Server, json_option, talks_to_server
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: a history may take hours
 
-EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+EXISTING = click.Path(exists=True, readable=True, path_type=Path)
 
 
 @click.command("import")
@@ -56,7 +56,8 @@ def import_(
 ) -> None:
     """Import users, companies, page views and events, each with the time at which it happened.
 
-    FILE is NDJSON, or CSV with these names in its first line; .gz is unpacked. A row of each kind:
+    FILE is NDJSON, or CSV with these names in its first line; .gz is unpacked. A zip or tar file, or a folder, of NDJSON
+    files is read as one file. A row of each kind:
 
     \b
     {"event_type": "identify_company", "company_id": "acme", "inserted_at": "2024-11-30T09:00:00Z", "metadata": {"name": "Acme"}}

@@ -11,6 +11,7 @@ import attrs
 from anyio.to_thread import run_sync
 
 from ._carrying import carry, sort
+from ._containers import size_of
 from ._conversion import Conversion
 from ._import import OnProgress
 from ._journal import Journal
@@ -39,7 +40,7 @@ async def checked_lines(
     Raises `InvalidRow` for the first bad line, if it is to be ``strict``, and `UnreadableFile`.
     """
     begun = anyio.current_time()
-    total = (await run_sync(path.stat)).st_size
+    total = await run_sync(size_of, path)
     found = Progress(max_bytes=0)
     file = RejectedFile(rejected)
     await run_sync(file.clear, found)
