@@ -8,8 +8,12 @@ from pathlib import Path
 
 import click
 
+from .._errors.tree import UserpilotError
 from ..imports import CONVERTERS, journal_path
-from ._console import stderr
+from ..imports._explaining import explanation_of
+from ._console import echo, echo_json, stderr
+from ._exits import Failed
+from ._import_explained import as_dict, as_text
 from ._importing import Importing, ImportOptions
 from ._progress import Progress
 from ._run import run_command
@@ -23,6 +27,8 @@ EXISTING = click.Path(exists=True, readable=True, path_type=Path)
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=EXISTING)
 @click.option("--check", is_flag=True, help="Check every row, and send nothing; needs neither key nor server.")
+@click.option("--explain", is_flag=True,
+              help="Print some lines beside the rows that they become, and what went where; send nothing.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Write the upload files to FILE.upload/, and send nothing.")
 @click.option("--dry-run-to", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
               help="Like --dry-run, but write into this directory.")  # fmt: skip
@@ -43,6 +49,7 @@ def import_(
     server: Server,
     files: tuple[Path, ...],
     check: bool,
+    explain: bool,
     dry_run: bool,
     dry_run_to: Path | None,
     converted_from: str | None,
@@ -83,12 +90,32 @@ def import_(
     options = ImportOptions(
         check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected, company_group, shorten
     )
+    if explain and (check or dry_run or force or rebind):
+        raise click.UsageError("--explain sends nothing and checks nothing else: give it without the other ways to run")
     _check_usage(paths, options)
+    if explain:
+        _explain(paths, options, as_json=as_json)
+        return
     progress = Progress(stderr(), PAUSE, only_news=True)
     importing = Importing(server.api() if options.sends else None, paths, options, progress)
     run_command(
         importing, as_json=as_json, text=importing.as_text, fields=importing.as_dict, farewell=importing.farewell
     )
+
+
+def _explain(paths: Sequence[Path], options: ImportOptions, *, as_json: bool) -> None:
+    """Print what becomes of the lines of each file; raises `Failed` for one that cannot be read."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = explanation_of(path, options.conversion)
+        except (UserpilotError, OSError) as exc:
+            raise Failed(f"{path}: {exc}") from exc
+    if as_json:
+        echo_json({"reports": [as_dict(path, one) for path, one in found.items()]})
+    else:
+        for path, one in found.items():
+            echo(*as_text(path, one))
 
 
 def _check_usage(paths: Sequence[Path], options: ImportOptions) -> None:

@@ -142,6 +142,21 @@ def test_lines_that_give_no_row_are_counted_by_kind_in_text_and_json(run: Run, p
     assert (2, 1, 604_800) == (report["skipped"], report["out_of_order"], one["out_of_order_by"])
 
 
+def test_a_file_is_explained_before_anything_is_sent(run: Run, received: Received, path: Path) -> None:
+    call = {"type": "track", "userId": "u1", "event": "Opened", "properties": {"a": {"b": 1}}, "timestamp": AT}
+    written(path, [call, {"type": "alias", "userId": "u1"}])
+    command = ("import", "--explain", "--from", "segment")
+
+    text, report = run(*command, str(path)), json.loads(run(*command, "--json", str(path)).stdout)
+
+    assert Exit.FINE == text.returncode, text.stderr
+    assert '"metadata": {"a.b": 1}' in text.stdout
+    assert "what went where:\n  1 × Opened: track\n  1 × alias: skipped: `alias`: Userpilot joins" in text.stdout
+    assert [1, 2] == [example["line"] for example in report["reports"][0]["examples"]]
+    assert ([], set()) == (received("events"), beside(path))
+    assert Exit.USAGE == run(*command, "--check", str(path)).returncode
+
+
 def test_a_file_of_which_no_line_gives_a_row_is_exit_code_1(run: Run, path: Path) -> None:
     written(path, [{"event": "$autocapture", "distinct_id": "u1", "timestamp": AT, "properties": {}}])
 
