@@ -8,8 +8,12 @@ from pathlib import Path
 
 import click
 
+from .._errors.tree import UserpilotError
 from ..imports import CONVERTERS, journal_path
-from ._console import stderr
+from ..imports._explaining import explanation_of
+from ._console import echo, echo_json, stderr
+from ._exits import Failed
+from ._import_explained import as_dict, as_text
 from ._importing import Importing, ImportOptions
 from ._progress import Progress
 from ._run import run_command
@@ -17,17 +21,23 @@ from ._server import Server, json_option, talks_to_server
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: a history may take hours
 
-EXISTING = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+EXISTING = click.Path(exists=True, readable=True, path_type=Path)
 
 
 @click.command("import", short_help="Import history from files.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=EXISTING)
 @click.option("--check", is_flag=True, help="Check every row, and send nothing; needs neither key nor server.")
+@click.option("--explain", is_flag=True,
+              help="Print some lines beside the rows that they become, and what went where; send nothing.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Write the upload files to FILE.upload/, and send nothing.")
 @click.option("--dry-run-to", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
               help="Like --dry-run, but write into this directory.")  # fmt: skip
 @click.option("--from", "converted_from", type=click.Choice(list(CONVERTERS)),
               help="FILE is an export of this tool, as JSON lines: convert its events to rows.")  # fmt: skip
+@click.option("--company-group", metavar="NAME",
+              help="With --from: the type of groups that are companies. Default: one that is called so.")  # fmt: skip
+@click.option("--shorten", is_flag=True,
+              help="Leave the largest properties out of events over 10 KB, instead of refusing these.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Check all rows of FILE first, and send none of them if one is bad.")
 @click.option("--rejected", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="The file for bad rows. Default: FILE.rejected.ndjson if rows are sent, else none.")  # fmt: skip
@@ -39,9 +49,12 @@ def import_(
     server: Server,
     files: tuple[Path, ...],
     check: bool,
+    explain: bool,
     dry_run: bool,
     dry_run_to: Path | None,
     converted_from: str | None,
+    company_group: str | None,
+    shorten: bool,
     strict: bool,
     rejected: Path | None,
     force: bool,
@@ -50,7 +63,8 @@ def import_(
 ) -> None:
     """Import users, companies, page views and events, each with the time at which it happened.
 
-    FILE is NDJSON, or CSV with these names in its first line; .gz is unpacked. A row of each kind:
+    FILE is NDJSON, or CSV with these names in its first line; .gz is unpacked. A zip or tar file, or a folder, of NDJSON
+    files is read as one file. A row of each kind:
 
     \b
     {"event_type": "identify_company", "company_id": "acme", "inserted_at": "2024-11-30T09:00:00Z", "metadata": {"name": "Acme"}}
@@ -60,6 +74,8 @@ def import_(
 
     Rows are checked, cut into files that the server accepts, and uploaded one after the other. Each job is watched to its
     end. Bad rows are named by line, field and rule, never by their values, and kept in FILE.rejected.ndjson.
+
+    Lines of an export that give no row (what its tool collects by itself) are skipped, counted and named by kind.
 
     Progress is recorded in FILE.import. After Ctrl-C or a crash, the same command continues from there. A FILE that was
     imported completely is skipped; it is refused if it has changed since, or was imported elsewhere or with another key.
@@ -71,13 +87,35 @@ def import_(
     """  # noqa: E501  # a line that is to be copied stays one
     paths = list(dict.fromkeys(files))
     dry_run = dry_run or dry_run_to is not None
-    options = ImportOptions(check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected)
+    options = ImportOptions(
+        check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected, company_group, shorten
+    )
+    if explain and (check or dry_run or force or rebind):
+        raise click.UsageError("--explain sends nothing and checks nothing else: give it without the other ways to run")
     _check_usage(paths, options)
+    if explain:
+        _explain(paths, options, as_json=as_json)
+        return
     progress = Progress(stderr(), PAUSE, only_news=True)
     importing = Importing(server.api() if options.sends else None, paths, options, progress)
     run_command(
         importing, as_json=as_json, text=importing.as_text, fields=importing.as_dict, farewell=importing.farewell
     )
+
+
+def _explain(paths: Sequence[Path], options: ImportOptions, *, as_json: bool) -> None:
+    """Print what becomes of the lines of each file; raises `Failed` for one that cannot be read."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = explanation_of(path, options.conversion)
+        except (UserpilotError, OSError) as exc:
+            raise Failed(f"{path}: {exc}") from exc
+    if as_json:
+        echo_json({"reports": [as_dict(path, one) for path, one in found.items()]})
+    else:
+        for path, one in found.items():
+            echo(*as_text(path, one))
 
 
 def _check_usage(paths: Sequence[Path], options: ImportOptions) -> None:
@@ -86,6 +124,8 @@ def _check_usage(paths: Sequence[Path], options: ImportOptions) -> None:
         raise click.UsageError("--check and --dry-run exclude each other: a dry run checks all rows, too")
     if options.check and (options.force or options.rebind):
         raise click.UsageError("--check sends nothing, so --force and --rebind have no effect")
+    if options.company_group is not None and options.converted_from is None:
+        raise click.UsageError("--company-group is of an export: name its tool with --from")
     if options.force and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
         raise click.UsageError("--force takes one FILE")
     if options.rejected is None:

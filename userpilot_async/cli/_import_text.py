@@ -17,9 +17,13 @@ from ._progress import bar
 from ._source import Rejection
 from ._text import duration_text, files_text, job_text
 
+_DAY = 86_400  # seconds
 NAMED = 10  # bad rows that are named; the file beside it has them all
 
-COUNTS = ("read", "valid", "refused", "uploaded", "completed", "unconfirmed", "files", "possible_duplicates")
+COUNTS = (
+    "read", "valid", "refused", "with_rows", "skipped", "lines_refused", "out_of_order", "uploaded", "completed",
+    "unconfirmed", "files", "possible_duplicates",
+)  # fmt: skip
 """Names of a report's counts, which add up over files."""
 
 
@@ -83,6 +87,8 @@ class ImportView:
         if seen is None:
             return self._nothing_yet
         parts = [f"{seen.read:,} lines read", f"{seen.valid:,} rows valid", f"{seen.refused:,} refused"]
+        if seen.skipped:
+            parts.append(f"{seen.skipped:,} skipped")
         if self.sends:
             parts.append(f"{seen.uploaded:,} uploaded")
         if self.job is not None:
@@ -104,6 +110,8 @@ class ImportView:
             grid.add_row("lines read", f"{seen.read:,}", _bar(seen.bytes_read, seen.bytes_total))
             grid.add_row("rows valid", f"{seen.valid:,}", "")
             grid.add_row("refused", cell(f"{seen.refused:,}", "red" if seen.refused else ""), "")
+            if seen.skipped:
+                grid.add_row("skipped", f"{seen.skipped:,}", "")
             if self.sends:
                 grid.add_row("uploaded", f"{seen.uploaded:,}", _bar(self.done, self.total))
                 grid.add_row("job", "", cell("none", "dim") if self.job is None else cell(job_text(self.job)))
@@ -134,7 +142,10 @@ def refusals(report: ImportReport) -> Iterator[str]:
 def as_text(path: Path, report: ImportReport, uploads: Path | None) -> Iterator[str]:
     """A report, line by line; ``uploads`` is where a dry run has put its files."""
     counts = f"{report.read:,} lines read, {report.valid:,} rows valid, {report.refused:,} refused"
+    if report.skipped:
+        counts += f", {report.skipped:,} skipped"
     yield f"{path}: {counts}, in {duration_text(report.elapsed)}"
+    yield from _lines_text(report)
     if uploads is not None:
         yield f"{files_text(report.files)} written to {uploads}; nothing was sent"
     elif report.jobs:
@@ -144,6 +155,21 @@ def as_text(path: Path, report: ImportReport, uploads: Path | None) -> Iterator[
         yield f"possible duplicates: {report.possible_duplicates:,}"
     if report.rejected is not None:
         yield refused_text(report)
+
+
+def _lines_text(report: ImportReport) -> Iterator[str]:
+    """The lines that gave no row, and what of others went nowhere, by kind, the most frequent first."""
+    kinds = ((report.skipped_by_kind, "lines gave no row:"), (report.notes, "of the lines with rows:"))
+    for counts, heading in kinds:
+        if counts:
+            yield heading
+            yield from (f"  {count:,} × {kind}" for kind, count in sorted(counts.items(), key=lambda one: -one[1]))
+    if report.out_of_order:
+        by = report.out_of_order_by
+        yield (
+            f"rows behind younger ones of their user or company: {report.out_of_order:,}, by up to "
+            f"{f'{by / _DAY:,.0f} days' if by >= 2 * _DAY else duration_text(by)}; the youngest has the last word"
+        )
 
 
 def refused_text(report: ImportReport) -> str:
@@ -156,6 +182,8 @@ def sum_text(reports: Sequence[ImportReport]) -> str:
     """The sums of several files in one line."""
     total = summed(reports)
     parts = [f"{total['read']:,} lines read", f"{total['valid']:,} rows valid", f"{total['refused']:,} refused"]
+    if total["skipped"]:
+        parts.append(f"{total['skipped']:,} skipped")
     if any(report.jobs for report in reports):
         parts.append(f"{total['uploaded']:,} uploaded")
         parts.append(f"{total['possible_duplicates']:,} possible duplicates")
@@ -171,6 +199,9 @@ def as_dict(report: ImportReport) -> dict[str, Any]:
     """The report of one file as a JSON object."""
     return {
         **summed([report]),
+        "skipped_by_kind": dict(report.skipped_by_kind),
+        "notes": dict(report.notes),
+        "out_of_order_by": round(report.out_of_order_by, 3),
         "jobs": list(report.jobs),
         "rejected": None if report.rejected is None else str(report.rejected),
         "first_errors": [dict(zip(("line", "field", "reason"), error, strict=True)) for error in report.first_errors],

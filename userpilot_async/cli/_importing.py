@@ -15,6 +15,7 @@ from .._errors.tree import DeliveryError, Rejected, UserpilotError
 from .._userpilot.api import UserpilotAPI
 from ..imports import (
     AlreadyImported,
+    Conversion,
     ImportProgress,
     ImportReport,
     JournalError,
@@ -49,6 +50,15 @@ class ImportOptions:
     """Go on with another key, or another server."""
     converted_from: str | None = None
     rejected: Path | None = None
+    company_group: str | None = None
+    """The type of groups in an export that are companies; ``None``: the likeliest."""
+    shorten: bool = False
+    """Leave properties out of events that are too large."""
+
+    @property
+    def conversion(self) -> Conversion:
+        """The way from a line to rows."""
+        return Conversion(self.converted_from, company_group=self.company_group, shorten=self.shorten)
 
     @property
     def sends(self) -> bool:
@@ -215,7 +225,7 @@ class Importing:
             helpers.start_soon(self.progress.watch, view)
             try:
                 report = await work(
-                    converted_from=options.converted_from,
+                    converted_from=options.conversion,
                     strict=options.strict,
                     rejected=options.rejected,
                     series=self._series,
@@ -240,8 +250,12 @@ class Importing:
 
 
 def fine(report: ImportReport) -> bool:
-    """Whether every row of the file is on the server, by its own word."""
-    return report.complete and not report.refused and not report.unconfirmed
+    """Whether every row of the file is on the server, by its own word, and there was one if there were lines.
+
+    Lines that were skipped are no fault of the file, unless nothing else is in it.
+    """
+    empty = report.read > 0 and not report.valid
+    return report.complete and not report.refused and not report.unconfirmed and not empty
 
 
 async def probe(api: UserpilotAPI) -> Failed | None:

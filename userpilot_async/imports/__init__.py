@@ -3,11 +3,12 @@
     lines ──convert, check──▶ Cutter ──▶ Journal ──▶ Uploader ──▶ jobs        (`import_file`, `import_rows`)
     (a thread, one file ahead)                  (one file at a time)
 
-Lines are read (`_reading`), converted from other tools' exports (`converters`), checked (`_rows`), carried forward with
-what earlier rows said of their user (`_profiles`) and cut into files (`_cutting`). All that there is to know of an
-import is in its journal, one SQLite file (`_journal`, `_pieces`): where it stands, what is still to upload, and what
-was asked of the server. Each step is one transaction, so that a process that was killed between any two instructions
-leaves a journal that the next one goes on with.
+Lines are read (`_reading`), converted from other tools' exports (`_conversion`, `converters`), checked (`_rows`),
+carried forward with what earlier rows said of their user (`_profiles`), each counted as what became of it
+(`_carrying`), and cut into files (`_cutting`). All that there is to know of an import is in its journal, one SQLite
+file (`_journal`, `_pieces`): where it stands, what is still to upload, and what was asked of the server. Each step is
+one transaction, so that a process that was killed between any two instructions leaves a journal that the next one goes
+on with.
 
 A part of the journal is one upload file. Its life is a `FileJob`; the uploader (`_uploading`) writes each turn of it
 down before it acts on it:
@@ -17,12 +18,16 @@ down before it acts on it:
        │  └─────refused─────┤  (halves; a single row goes to the rejected file)
        └──not in the list───┘
 
-Bad rows are written to a file beside the source (`_rejected`), never dropped in silence. `Series` carries profiles from
-one file of a history to the next. `check_file` and a dry run do all of it but the sending.
+Bad rows are written to a file beside the source (`_rejected`), never dropped in silence; a line that has no row, and a
+part of one that has no place in it, is counted by kind. Earlier and later is what the rows' own times say: a row that
+comes behind younger ones of its person is sent with what was known at its time, and the latest state goes behind it.
+`Series` carries profiles from one file of a history to the next. `check_file` and a dry run do all of it but the
+sending.
 """
 
 from __future__ import annotations
 
+from ._conversion import Conversion
 from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
@@ -38,6 +43,7 @@ __all__ = [
     "CONVERTERS",
     "SOURCES",
     "AlreadyImported",
+    "Conversion",
     "IdentifyCompany",
     "IdentifyUser",
     "ImportConflict",

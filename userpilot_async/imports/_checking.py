@@ -10,21 +10,22 @@ import anyio
 import attrs
 from anyio.to_thread import run_sync
 
-from .._errors.tree import InvalidCall
-from ._cutting import Convert, Sorted, refusal_of, sort
+from ._carrying import carry, sort
+from ._containers import size_of
+from ._conversion import Conversion
 from ._import import OnProgress
 from ._journal import Journal
 from ._profiles import Profiles
 from ._reading import Lines, lines
 from ._rejected import RejectedFile
 from ._report import FIRST_ERRORS, ImportProgress, ImportReport
-from ._schema import Progress, Refusal
+from ._schema import Progress, Refusal, counts_of
 from ._sources import BATCH_LINES, batch_of
 
 
 async def checked_lines(
     path: Path,
-    convert: Convert | None,
+    conversion: Conversion,
     skip: int,
     *,
     into: Journal,
@@ -39,13 +40,13 @@ async def checked_lines(
     Raises `InvalidRow` for the first bad line, if it is to be ``strict``, and `UnreadableFile`.
     """
     begun = anyio.current_time()
-    total = (await run_sync(path.stat)).st_size
+    total = await run_sync(size_of, path)
     found = Progress(max_bytes=0)
     file = RejectedFile(rejected)
     await run_sync(file.clear, found)
     profiles = Profiles(into.connection, *(journal.connection for journal in before))
     reading = await run_sync(lambda: lines(path, skip=skip))
-    check = _Check(reading, convert, strict, found, file, into, profiles)
+    check = _Check(reading, conversion, strict, found, file, into, profiles)
     try:
         while True:
             last = await run_sync(check.step)
@@ -64,7 +65,7 @@ class _Check:
     """A check that is under way; its steps run in threads, one at a time."""
 
     _reading: Lines
-    _convert: Convert | None
+    _conversion: Conversion
     _strict: bool
     _found: Progress
     _file: RejectedFile
@@ -79,11 +80,14 @@ class _Check:
         found = self._found
         with self._busy:
             batch, last = batch_of(self._reading, BATCH_LINES)
-            these = sort(batch, self._convert, strict=self._strict)
-            refusals = these.refusals + _uncarried(these, self._into, self._profiles, self._strict)
-        refusals.sort(key=lambda refusal: refusal.line)
-        found.read += len(batch)
-        found.valid += len(these.rows) - (len(refusals) - len(these.refusals))
+            these = sort(batch, self._conversion, strict=self._strict)
+            refusals: list[Refusal] = []
+            try:
+                with self._into.change():
+                    found.valid += sum(1 for _ in carry(found, these, self._profiles, refusals, strict=self._strict))
+                    self._profiles.write()
+            finally:
+                self._profiles.forget()
         found.refused += len(refusals)
         self._errors += [(one.line, one.field, one.reason) for one in refusals[: FIRST_ERRORS - len(self._errors)]]
         self._file.write(found, refusals)
@@ -99,30 +103,13 @@ class _Check:
         found = self._found
         return ImportProgress(
             bytes_read=self._reading.bytes_read, bytes_total=total, read=found.read, valid=found.valid,
-            refused=found.refused, elapsed=elapsed,
+            refused=found.refused, skipped=found.skipped, elapsed=elapsed,
         )  # fmt: skip
 
     def report(self, elapsed: float) -> ImportReport:
         """The findings of a check that took so many seconds."""
         found = self._found
         return ImportReport(
-            read=found.read, valid=found.valid, refused=found.refused,
-            rejected=Path(found.rejected) if found.rejected else None, first_errors=tuple(self._errors),
-            elapsed=elapsed, complete=True,
+            **counts_of(found), rejected=Path(found.rejected) if found.rejected else None,
+            first_errors=tuple(self._errors), elapsed=elapsed, complete=True,
         )  # fmt: skip
-
-
-def _uncarried(these: Sorted, into: Journal, profiles: Profiles, strict: bool) -> list[Refusal]:
-    """The rows that are bad with what is known from earlier ones."""
-    refusals: list[Refusal] = []
-    try:
-        with into.change():
-            for line, row in these.rows:
-                try:
-                    profiles.carried(row)
-                except InvalidCall as error:
-                    refusals.append(refusal_of(line, error, strict))
-            profiles.write()
-    finally:
-        profiles.forget()
-    return refusals

@@ -40,6 +40,28 @@ def check_header(columns: list[str], *, cut: bool) -> None:
         seen.add(column)
 
 
+_COLUMNS_OF = {
+    "Amplitude": ({"amplitude_id"}, {"$insert_id", "event_properties"}, {"Amplitude ID"}),
+    "Mixpanel": ({"mp_lib"}, {"mp_processing_time_ms"}, {"$insert_id", "distinct_id"}, {"Event", "Distinct ID"},
+                 {"Event Name", "Distinct ID"}, {"$distinct_id"}, {"event", "distinct_id", "time"}),
+    "PostHog": ({"elements_chain"}, {"person_properties"}, {"event", "distinct_id", "timestamp"},
+                {"event", "person", "timestamp"}, {"*", "event"}),
+    "RudderStack": ({"context_ruddersdk"}, {"anonymous_id", "channel", "sent_at"}, {"rudder_id"}),
+    "Segment": ({"anonymous_id", "received_at"}, {"anonymousId", "messageId"}, {"userId", "originalTimestamp"},
+                {"user_id", "original_timestamp"}, {"uuid_ts"}),
+}  # fmt: skip
+"""Columns that only one tool's CSV exports have together; any of the sets is enough, and the first tool has it."""
+
+
+def tool_of(columns: list[str]) -> str | None:
+    """The tool whose CSV export has such a header; ``None`` if it is none that is known."""
+    there = set(columns)
+    for tool, sets in _COLUMNS_OF.items():
+        if any(some <= there for some in sets):
+            return tool
+    return None
+
+
 class Records(Iterator[str]):
     """Feeds a CSV reader the lines of one record, and takes back what a bad record should not have eaten.
 

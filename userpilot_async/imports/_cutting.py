@@ -4,61 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import attrs
-
 from .._calls.values import encode_json
-from .._errors.tree import InvalidCall
+from ._carrying import carry, sort
+from ._conversion import Conversion
 from ._journal import Journal
 from ._profiles import Profiles
 from ._reading import Line
 from ._rejected import RejectedFile
-from ._report import InvalidRow
-from ._rows import checked
 from ._schema import Progress, Refusal
 
-Convert = Callable[[dict[str, Any]], list[dict[str, Any]]]
-
 PIECE_BYTES = 8 * 1024 * 1024  # held in memory before it is written, besides what is being read
-
-
-@attrs.frozen
-class Sorted:
-    """Lines, by what they are good for."""
-
-    rows: list[tuple[Line, dict[str, Any]]]
-    """Rows fit for upload, with the line that each is of."""
-    refusals: list[Refusal]
-
-
-def sort(lines: Sequence[Line], convert: Convert | None, *, strict: bool) -> Sorted:
-    """Check each line. One that makes several rows is taken whole or refused whole.
-
-    Raises `InvalidRow` for the first bad one, if it is to be ``strict``.
-    """
-    rows: list[tuple[Line, dict[str, Any]]] = []
-    refusals: list[Refusal] = []
-    for line in lines:
-        try:
-            if line.error is not None:
-                raise line.error
-            fields = line.fields if line.fields is not None else {}
-            if convert is None:
-                rows.append((line, checked(fields)))
-            else:
-                rows += [(line, row) for row in [checked(unchecked) for unchecked in convert(fields)]]
-        except InvalidCall as error:
-            refusals.append(refusal_of(line, error, strict))
-    return Sorted(rows, refusals)
-
-
-def refusal_of(line: Line, error: InvalidCall, strict: bool) -> Refusal:
-    """A bad line; raises it as `InvalidRow`, if it is to be ``strict``."""
-    if strict:
-        raise InvalidRow(line.number, error.field, error.reason) from None
-    return Refusal(line.number, error.field, error.reason, line.raw)
 
 
 class Cutter:
@@ -68,7 +26,7 @@ class Cutter:
         self,
         journal: Journal,
         rejected: RejectedFile,
-        convert: Convert | None,
+        conversion: Conversion,
         *,
         strict: bool,
         max_rows: int,
@@ -77,7 +35,7 @@ class Cutter:
         """``before``: the journals that know the profiles to begin with."""
         self._journal = journal
         self._rejected = rejected
-        self._convert = convert
+        self._conversion = conversion
         self._strict = strict
         self._max_rows = max_rows
         self._profiles = Profiles(journal.connection, *(one.connection for one in before))
@@ -87,17 +45,16 @@ class Cutter:
 
         With ``all_read`` they are the last ones. Raises `InvalidRow`, if it is strict; then none of them was taken.
         """
-        these = sort(lines, self._convert, strict=self._strict)
+        these = sort(lines, self._conversion, strict=self._strict)
         try:
             with self._journal.change() as now:
-                now.read += len(lines)
                 if lines:
                     now.line = lines[-1].number
                 if digest:
                     now.digest = digest
-                refusals = these.refusals + self._fill(now, these.rows)
+                refusals: list[Refusal] = []
+                self._fill(now, carry(now, these, self._profiles, refusals, strict=self._strict))
                 if refusals:
-                    refusals.sort(key=lambda refusal: refusal.line)
                     now.refused += len(refusals)
                     self._journal.note_errors(refusals)
                     self._rejected.write(now, refusals)
@@ -111,34 +68,28 @@ class Cutter:
         """The digest that tells these rows, and all ``before`` them, from others, however the lines are cut."""
         digest = before
         for line in lines:
-            these = sort([line], self._convert, strict=False)
-            rows = [encode_json(row) for _, row in these.rows] + [f"{one.field} {one.reason}" for one in these.refusals]
+            (taken,) = sort([line], self._conversion, strict=False)
+            rows = [encode_json(row) for row, *_ in taken.rows]
+            rows += [f"{one.field} {one.reason}" for one in taken.refusals]
             digest = hashlib.sha256("\n".join([digest, *rows]).encode("utf-8", "backslashreplace")).hexdigest()
         return digest
 
-    def _fill(self, now: Progress, rows: Sequence[tuple[Line, dict[str, Any]]]) -> list[Refusal]:
+    def _fill(self, now: Progress, rows: Iterable[tuple[Line, dict[str, Any]]]) -> None:
         piece: list[bytes] = []
         numbers, size = array("Q"), 0
-        refusals: list[Refusal] = []
         for line, row in rows:
-            try:
-                texts = [encode_json(carried).encode() + b"\n" for carried in self._profiles.carried(row)]
-            except InvalidCall as error:
-                refusals.append(refusal_of(line, error, self._strict))
-                continue
-            for text in texts:
-                full = now.rows + len(piece) >= self._max_rows or now.size + size + len(text) > now.max_bytes
-                if full or size > PIECE_BYTES:
-                    self._journal.write_piece(now, piece, numbers)
-                    piece, numbers, size = [], array("Q"), 0
-                    if full:
-                        self._journal.seal(now)
-                piece.append(text)
-                numbers.append(line.number)
-                size += len(text)
-                now.valid += 1
+            text = encode_json(row).encode() + b"\n"
+            full = now.rows + len(piece) >= self._max_rows or now.size + size + len(text) > now.max_bytes
+            if full or size > PIECE_BYTES:
+                self._journal.write_piece(now, piece, numbers)
+                piece, numbers, size = [], array("Q"), 0
+                if full:
+                    self._journal.seal(now)
+            piece.append(text)
+            numbers.append(line.number)
+            size += len(text)
+            now.valid += 1
         self._journal.write_piece(now, piece, numbers)
         if now.rows >= self._max_rows:
             self._journal.seal(now)
         self._profiles.write()
-        return refusals

@@ -83,12 +83,19 @@ def pixels_check(field: str) -> Callable[[Any], int]:
 
 
 def user_properties(value: Any) -> dict[str, Value]:
-    """The properties of a user or a company, by the rules of the realtime endpoints."""
+    """The properties of a user or a company, by the rules of the realtime endpoints.
+
+    A converter that could make none has put the `InvalidCall` there, which is raised here: its line may have good rows.
+    """
+    if type(value) is InvalidCall:
+        raise value
     return measured(value)[0]
 
 
 def event_properties(value: Any) -> dict[str, Value]:
     """The properties of an event, as in `checked_event_metadata`; measured as JSON only where they may be too large."""
+    if type(value) is InvalidCall:
+        raise value
     properties, size = measured(value)
     if size * _ESCAPED > MAX_EVENT_METADATA:
         checked_event_size(properties)

@@ -126,6 +126,7 @@ class Import:
                 read=now.read,
                 valid=now.valid,
                 refused=now.refused,
+                skipped=now.skipped,
                 files=now.files,
                 uploaded=now.uploaded,
                 job=job,

@@ -18,7 +18,8 @@ from anyio.to_thread import run_sync
 from .._errors.tree import InvalidCall
 from .._userpilot.api import UserpilotAPI
 from ._checking import checked_lines
-from ._cutting import Convert, Cutter
+from ._conversion import Conversion
+from ._cutting import Cutter
 from ._import import Import, OnProgress, Writer
 from ._journal import Journal
 from ._journal_access import ROWS, fresh, new_name
@@ -30,7 +31,6 @@ from ._schema import About
 from ._series import Series
 from ._sources import BATCH_LINES, BATCH_ROWS, AnyRow, FileSource, PathLike, RowsSource, fingerprint
 from ._uploading import Uploader
-from .converters._convert import CONVERTERS
 
 MAX_ROWS = 100_000  # a file: what the vendor allows in bulk files is a tenth of that; of imports it names no limit
 
@@ -51,7 +51,7 @@ async def import_file(
     api: UserpilotAPI | None,
     path: PathLike,
     *,
-    converted_from: str | None = None,
+    converted_from: str | Conversion | None = None,
     strict: bool = False,
     journal: PathLike | None = None,
     rejected: PathLike | None = None,
@@ -69,10 +69,11 @@ async def import_file(
     good rows are uploaded, and the bad ones written to ``<file>.rejected.ndjson`` (or ``rejected``), in the place of
     what an earlier import left there. With ``strict`` the file is checked first, and a bad row is an `InvalidRow`.
 
-    ``converted_from`` names the tool whose export it is (`CONVERTERS`). ``force`` imports a file again, which
-    doubles its events; an import that is not complete goes on. ``rebind`` goes on with another key, or at another URL.
-    ``dry_run`` is a directory for the upload files: nothing is sent then, no journal is kept, no rejected file written
-    unless ``rejected`` is given, and ``api`` may be ``None``. No upload file has more than ``max_rows`` rows, or 50 MB.
+    ``converted_from`` names the tool whose export it is (`CONVERTERS`), or is a `Conversion`, which says more.
+    ``force`` imports a file again, which doubles its events; an import that is not complete goes on. ``rebind`` goes on
+    with another key, or at another URL. ``dry_run`` is a directory for the upload files: nothing is sent then, no
+    journal is kept, no rejected file written unless ``rejected`` is given, and ``api`` may be ``None``. No upload file
+    has more than ``max_rows`` rows, or 50 MB.
 
     Properties are carried forward within the file, and from those before it that were given the same ``series``.
 
@@ -86,7 +87,7 @@ async def import_file(
     work = _FileImport(
         Path(path),
         to,
-        convert=_converter(converted_from),
+        conversion=Conversion.of(converted_from),
         rejected=Path(rejected) if rejected is not None else rejected_path(path),
         journal=Path(journal) if journal is not None else journal_path(path),
         max_rows=max_rows,
@@ -100,7 +101,7 @@ async def import_file(
         _raise_if_off(api)
     refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
     await run_sync(refused.check)
-    opened = await work.open_journal(converted_from, force=force, rebind=rebind)
+    opened = await work.open_journal(force=force, rebind=rebind)
     try:
         return await work.run(opened, Import(opened, refused, begun, on_progress), refused, strict=strict)
     finally:
@@ -115,18 +116,18 @@ class _FileImport:
     path: Path
     to: UserpilotAPI | Path
     """The server, or the directory for upload files that are not sent."""
-    convert: Convert | None = attrs.field(kw_only=True)
+    conversion: Conversion = attrs.field(kw_only=True)
     rejected: Path = attrs.field(kw_only=True)
     journal: Path = attrs.field(kw_only=True)
     max_rows: int = attrs.field(kw_only=True)
     series: Series | None = attrs.field(kw_only=True)
 
-    async def open_journal(self, converted_from: str | None, *, force: bool, rebind: bool) -> Journal:
+    async def open_journal(self, *, force: bool, rebind: bool) -> Journal:
         """The file's journal, begun or gone on with; raises `ImportConflict` and `JournalError`."""
         about = About(
             name=new_name(self.path.name),
             source=await fingerprint(self.path),
-            converted_from=converted_from,
+            converted_from=self.conversion.words,
             series="" if self.series is None else self.series.so_far,
         )
         if isinstance(self.to, Path):
@@ -135,7 +136,7 @@ class _FileImport:
             return await opened_journal(self.to, self.journal, about, str(self.path), force=force, rebind=rebind)
         except AlreadyImported:
             if self.series is not None:
-                self.series.pass_over(self.path, self.convert, about.source)
+                self.series.pass_over(self.path, self.conversion, about.source)
             raise
 
     async def run(self, opened: Journal, running: Import, refused: RejectedFile, *, strict: bool) -> ImportReport:
@@ -147,8 +148,10 @@ class _FileImport:
             at_end = partial(self.series.learn, opened, opened.about.source)
         if strict and not opened.progress.all_read:
             await self._check_rest(opened, before)
-        cutter = Cutter(opened, refused, self.convert, strict=strict, max_rows=self.max_rows, before=before)
-        source = FileSource(self.path, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.convert is None)
+        cutter = Cutter(opened, refused, self.conversion, strict=strict, max_rows=self.max_rows, before=before)
+        source = FileSource(
+            self.path, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.convert is None
+        )
         if isinstance(self.to, Path):
             return await running.run(source, Writer(self.to, opened), at_end)
         return await running.run(source, Uploader(self.to, opened, running), at_end)
@@ -158,7 +161,9 @@ class _FileImport:
         scratch = await run_sync(fresh, opened.about)
         before = [opened, *before]
         try:
-            await checked_lines(self.path, self.convert, opened.progress.line, into=scratch, before=before, strict=True)
+            await checked_lines(
+                self.path, self.conversion, opened.progress.line, into=scratch, before=before, strict=True
+            )
         except InvalidCall:
             if opened.created:
                 await run_sync(opened.discard)
@@ -201,7 +206,7 @@ async def import_rows(
     nowhere = RejectedFile(None)
     running = Import(opened, nowhere, begun, on_progress)
     try:
-        cutter = Cutter(opened, nowhere, None, strict=strict, max_rows=max_rows)
+        cutter = Cutter(opened, nowhere, Conversion(), strict=strict, max_rows=max_rows)
         source = RowsSource(rows, cutter, opened, min(BATCH_ROWS, max_rows), known=journal is not None)
         return await running.run(source, Uploader(api, opened, running))
     finally:
@@ -212,7 +217,7 @@ async def import_rows(
 async def check_file(
     path: PathLike,
     *,
-    converted_from: str | None = None,
+    converted_from: str | Conversion | None = None,
     strict: bool = False,
     rejected: PathLike | None = None,
     on_progress: OnProgress | None = None,
@@ -225,10 +230,12 @@ async def check_file(
     path, file = Path(path), None if rejected is None else Path(rejected)
     if file is not None:
         _check_apart(file, path, journal_path(path))
-    convert = _converter(converted_from)
+    conversion = Conversion.of(converted_from)
     into = await run_sync(fresh, About(name="", source="")) if series is None else series.journal
     try:
-        return await checked_lines(path, convert, 0, into=into, strict=strict, rejected=file, on_progress=on_progress)
+        return await checked_lines(
+            path, conversion, 0, into=into, strict=strict, rejected=file, on_progress=on_progress
+        )
     finally:
         if series is None:
             with anyio.CancelScope(shield=True):
@@ -239,14 +246,6 @@ def _raise_if_off(api: UserpilotAPI | None) -> None:
     """An outage is waited out; a client that is switched off would be waited for without end."""
     if api is not None and api.switch is not None:
         api.switch()
-
-
-def _converter(converted_from: str | None) -> Convert | None:
-    if converted_from is None:
-        return None
-    if converted_from not in CONVERTERS:
-        raise ValueError(f"converted_from must be one of {', '.join(sorted(CONVERTERS))}")
-    return CONVERTERS[converted_from]
 
 
 def _check_apart(rejected: Path, path: Path, journal: Path) -> None:

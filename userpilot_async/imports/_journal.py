@@ -87,7 +87,8 @@ class Journal:
     def change(self) -> Iterator[Progress]:
         """A transaction: what is done to the progress that it gives out, and to the tables, happens or does not."""
         with self._lock, self._file.translated("written"):
-            now = attrs.evolve(self.progress)
+            before = self.progress
+            now = attrs.evolve(before, skipped_by_kind={**before.skipped_by_kind}, notes={**before.notes})
             with self._transaction():
                 yield now
                 self._connection.execute("UPDATE progress SET said = ?", (json.dumps(attrs.asdict(now)),))

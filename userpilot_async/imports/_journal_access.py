@@ -15,7 +15,7 @@ from .._delivery.credentials import KeyRing
 from .._userpilot.api import UserpilotAPI
 from ._journal import Journal
 from ._report import AlreadyImported, ImportConflict, ImportReport
-from ._schema import About
+from ._schema import About, counts_of
 
 ROWS = "rows"  # the source that is no file; these are known by what is in them
 MAX_BYTES = 50_000_000  # of a file: "50 MB" in the vendor's page on bulk files, if its M is the smaller one
@@ -61,9 +61,7 @@ def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
     """The report of what the journal knows; ``elapsed`` is in seconds."""
     now = journal.progress
     return ImportReport(
-        read=now.read,
-        valid=now.valid,
-        refused=now.refused,
+        **counts_of(now),
         uploaded=now.uploaded,
         completed=now.completed,
         unconfirmed=now.unconfirmed,

@@ -1,19 +1,13 @@
-"""The physical lines of a file: unpacked, without a byte order mark, and none longer than memory should hold.
+"""The physical lines of a stream, none longer than memory should hold.
 
-A file is unpacked if its first bytes say that it is packed, whatever its name. Of a line over the limit only the
-beginning is given out, and reading rests now and then, so that a file without line ends costs no memory, and no
-patience of those who ask it to stop.
+Of a line over the limit only the beginning is given out, and reading rests now and then, so that a file without line
+ends costs no memory, and no patience of those who ask it to stop.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from .._errors.tree import InvalidCall, UserpilotError
 
@@ -21,32 +15,9 @@ MAX_LINE = 1024 * 1024  # bytes; an event has at most 10 KB, and users with 500 
 SHOWN = 1_000  # bytes that are kept of a line over the limit
 REST = 4 * 1024 * 1024  # bytes without a line to give out, after which reading takes a rest: 0.1 s of blank lines or so
 
-_BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
-_BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
-
 
 class UnreadableFile(UserpilotError):
     """No import file at all, or one that breaks off: the text says which."""
-
-
-@contextmanager
-def opened(path: Path) -> Generator[tuple[io.FileIO, io.BufferedReader]]:
-    """The file, and what is in it, unpacked and without a byte order mark."""
-    with path.open("rb", buffering=0) as file:
-        if not file.seekable():
-            raise UnreadableFile("it must be a file that can be read again, not a pipe")
-        packed = file.read(len(_GZIP)) == _GZIP  # by its first bytes: a browser may have unpacked a file named .gz
-        file.seek(0)
-        # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
-        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
-        with io.BufferedReader(inner, _BUFFER) as stream:
-            try:
-                if stream.peek(len(_BOM)).startswith(_BOM):
-                    stream.read(len(_BOM))
-                yield file, stream
-            except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
-                raise UnreadableFile(f"the file breaks off: {exc}") from exc
 
 
 def physical_lines(stream: io.BufferedReader) -> Iterator[bytes]:

@@ -18,14 +18,14 @@ import attrs
 
 from .._calls.ndjson import object_on
 from .._errors.tree import InvalidCall
-from ._csv_records import Columns, Records, cells_of, check_header
+from ._containers import Position, is_container, opened
+from ._csv_records import Columns, Records, cells_of, check_header, tool_of
 from ._physical_lines import (
     MAX_LINE,
     REST,
     SHOWN,
     UnreadableFile,
     not_utf8,
-    opened,
     physical_lines,
     shown,
     too_long,
@@ -56,7 +56,7 @@ class Lines(Iterator[Line]):
 
     def __init__(self, path: Path, skip: int, delimiter: str | None) -> None:
         self._path = path
-        self._file: io.FileIO | None = None
+        self._file: Position | None = None
         self._end = 0
         self._skip = skip
         self._lines = self._objects() if delimiter is None else self._records(delimiter)
@@ -191,6 +191,14 @@ def _delimiter_of(path: Path, format: Format | None) -> str | None:
     if format != "ndjson":
         for delimiter in DELIMITERS:
             columns = cells_of(text, delimiter)
+            tool = tool_of(columns)
+            if tool is not None:
+                raise UnreadableFile(
+                    f"the file looks like a CSV export of {tool}: only exports as JSON lines are converted, and a CSV "
+                    "file of import rows has a column event_type"
+                )
+            if "event_type" in columns and is_container(path):
+                raise UnreadableFile("CSV files in an archive or a folder are not read: unpack it, and name each file")
             if "event_type" in columns:
                 check_header(columns, cut=len(first) > MAX_LINE)
                 return delimiter

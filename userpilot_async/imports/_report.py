@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,23 @@ class ImportReport:
     valid: int = 0
     """Rows fit for upload. One line of another tool's export may make several, or none."""
     refused: int = 0
-    """Lines refused here, and rows refused by the server."""
+    """Rows refused here (lines, if they are no rows at all), and by the server."""
+    with_rows: int = 0
+    """Lines that gave rows. ``read == with_rows + skipped + lines_refused``: what became of each line, as it was read;
+    what the server refuses later changes none of them."""
+    skipped: int = 0
+    """Lines of another tool's export that gave no row, because what they are about has none."""
+    lines_refused: int = 0
+    """Lines of which every row was refused."""
+    skipped_by_kind: Mapping[str, int] = attrs.field(factory=dict)
+    """How many lines were skipped, by what they are about; beyond 100 kinds, the rest are ``"others"``."""
+    notes: Mapping[str, int] = attrs.field(factory=dict)
+    """Lines that gave rows, by what of them went nowhere, or was guessed, in words for people."""
+    out_of_order: int = 0
+    """Identify rows that came behind a younger one of their user or company. Each is sent with what was known at its
+    time, and behind it a row with all that is known by now."""
+    out_of_order_by: float = 0.0
+    """Seconds by which the latest of them came too late."""
     uploaded: int = 0
     """Rows that the server has taken."""
     completed: int = 0
@@ -91,6 +108,8 @@ class ImportReport:
 
     def __str__(self) -> str:
         parts = [f"{self.read:,} read", f"{self.valid:,} valid", f"{self.refused:,} refused"]
+        if self.skipped:
+            parts.insert(1, f"{self.skipped:,} skipped")
         if self.files:
             parts.append(f"{self.uploaded:,} uploaded in {self.files:,} file{'s' if self.files > 1 else ''}")
         if self.unconfirmed:
@@ -113,6 +132,7 @@ class ImportProgress:
     read: int = 0
     valid: int = 0
     refused: int = 0
+    skipped: int = 0
     files: int = 0
     uploaded: int = 0
     job: Job | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 APPLICATION_ID = 0x55705F32  # "Up_2"
@@ -74,9 +76,27 @@ class Progress:
     completed: int = 0
     unconfirmed: int = 0
     possible_duplicates: int = 0
+    with_rows: int = 0
+    """Lines that gave rows; with those that were skipped and those that were refused, all that were read."""
+    skipped: int = 0
+    lines_refused: int = 0
+    skipped_by_kind: dict[str, int] = attrs.field(factory=dict)
+    notes: dict[str, int] = attrs.field(factory=dict)
+    out_of_order: int = 0
+    out_of_order_by: float = 0.0
+    """Seconds by which the latest of them came too late."""
     rejected: str = ""
     """The file of refused rows, and how much of it is written for good."""
     rejected_bytes: int = 0
+
+
+def counts_of(progress: Progress) -> dict[str, Any]:
+    """The fields of a report that say what became of the lines."""
+    names = (
+        "read", "valid", "refused", "with_rows", "skipped", "lines_refused", "skipped_by_kind", "notes", "out_of_order",
+        "out_of_order_by",
+    )  # fmt: skip
+    return {name: getattr(progress, name) for name in names}
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from pathlib import Path
 from anyio.to_thread import run_sync
 
 from ._checking import checked_lines
-from ._cutting import Convert
+from ._conversion import Conversion
 from ._journal import Journal
 from ._schema import About
 
@@ -25,18 +25,18 @@ class Series:
         self.journal.begin(About(name="series", source="series"), 0)
         self.so_far: str = ""
         """A digest that distinguishes the files so far from others."""
-        self._unread: list[tuple[Path, Convert | None]] = []
+        self._unread: list[tuple[Path, Conversion]] = []
 
     async def catch_up(self) -> None:
         """Read the files that were passed over."""
         while self._unread:
-            path, convert = self._unread[0]
-            await checked_lines(path, convert, 0, into=self.journal)
+            path, conversion = self._unread[0]
+            await checked_lines(path, conversion, 0, into=self.journal)
             del self._unread[0]
 
-    def pass_over(self, path: Path, convert: Convert | None, source: str) -> None:
+    def pass_over(self, path: Path, conversion: Conversion, source: str) -> None:
         """A file that has been imported before."""
-        self._unread.append((path, convert))
+        self._unread.append((path, conversion))
         self._note(source)
 
     async def learn(self, journal: Journal, source: str) -> None:

@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 
 from .._errors.foreign import items_of, must_be, raised
 from .._errors.tree import InvalidCall
+from ._containers import files_in, size_of
 from ._cutting import Cutter
 from ._journal import Journal
 from ._reading import Line, Lines, lines
@@ -53,11 +54,26 @@ class Source(Protocol):
 
 
 async def fingerprint(path: Path) -> str:
-    """A text that tells a file from others, and from itself when it has changed: of all its bytes. Raises `OSError`.
+    """A text that tells a file or folder from others, and from itself when it has changed: of all its bytes.
+
+    Raises `OSError`.
 
     Its time does not count, which a copy has not kept, nor a script that writes the same rows again.
     """
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    if not await run_sync(path.is_dir):
+        return f"{await _hash(path, digest)} bytes, {digest.hexdigest()}"
+    size = 0
+    for name, file in await run_sync(files_in, path):
+        inner = hashlib.sha256()
+        size += await _hash(file, inner)
+        digest.update(f"{name}\n{inner.hexdigest()}\n".encode("utf-8", "surrogateescape"))
+    return f"{size} bytes, {digest.hexdigest()}"
+
+
+async def _hash(path: Path, digest: hashlib._Hash) -> int:
+    """Feed a file to the digest, some megabytes a time; gives its size in bytes."""
+    size = 0
 
     def step() -> int:
         with path.open("rb") as file:
@@ -68,7 +84,7 @@ async def fingerprint(path: Path) -> str:
 
     while taken := await run_sync(step):
         size += taken
-    return f"{size} bytes, {digest.hexdigest()}"
+    return size
 
 
 def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
@@ -102,7 +118,7 @@ class FileSource:
         self._sought = 0
         self._found: Line | None = None
         self._busy = threading.Lock()  # a cancelled task does not wait for its thread
-        self.bytes_total: int | None = path.stat().st_size
+        self.bytes_total: int | None = size_of(path)
         self.bytes_read = self.bytes_total if journal.progress.all_read else 0
 
     async def begin(self) -> None: ...

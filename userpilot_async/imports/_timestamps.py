@@ -60,3 +60,14 @@ def epoch_text(value: object, field: str = "inserted_at") -> str:
         return (_EPOCH + timedelta(seconds=seconds)).isoformat() + "Z"
     except (OverflowError, ValueError):  # the latter for NaN
         raise InvalidCall(field, "lies outside the years 1 to 9999 in UTC") from None
+
+
+def order_of(moment: str) -> str:
+    """A text by which times sort, from one that `moment_text` has given; with a ``Z`` it is such a time again."""
+    text = f"{moment[:10]}T{moment[11:]}".removesuffix("Z")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Seconds between two times as `order_of` gives them."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

@@ -116,6 +116,54 @@ def test_another_tools_export_is_converted_on_the_way(run: Run, received: Receiv
     ]
 
 
+def test_lines_that_give_no_row_are_counted_by_kind_in_text_and_json(run: Run, path: Path) -> None:
+    def call(event: str, day: int, **properties: Any) -> dict[str, Any]:
+        at = f"2024-12-{day:02}T08:55:43Z"
+        return {"event": event, "distinct_id": "u1", "timestamp": at, "properties": properties}
+
+    groups = {"$groups": {"team": "red"}}
+    known = [call("$set", 9, **{"$set": {"plan": "pro"}}), call("$set", 2, **{"$set": {"plan": "free"}})]
+    own = [call("$autocapture", 1), call("$autocapture", 1)]
+    written(path, [*own, *known, call("Opened", 9, text="x" * 11_000, **groups)])
+    command = ("import", "--from", "posthog", "--check", "--shorten", "--company-group", "Team")
+
+    text, report = run(*command, str(path)), json.loads(run(*command, "--json", str(path)).stdout)
+
+    kind = "`$autocapture`: no page, not an event of a person"
+    assert Exit.FINE == text.returncode, text.stderr
+    assert "5 lines read, 4 rows valid, 0 refused, 2 skipped" in text.stdout
+    assert f"lines gave no row:\n  2 × {kind}\n" in text.stdout
+    assert "  1 × the group `team` is taken for the company\n" in text.stdout
+    assert "  1 × properties left out of events, because all together were over 10 KB\n" in text.stdout
+    assert "rows behind younger ones of their user or company: 1, by up to 7 days" in text.stdout
+    (one,) = report["reports"]
+    assert (5, 3, 2, 0) == tuple(one[name] for name in ("read", "with_rows", "skipped", "lines_refused"))
+    assert {kind: 2} == one["skipped_by_kind"]
+    assert (2, 1, 604_800) == (report["skipped"], report["out_of_order"], one["out_of_order_by"])
+
+
+def test_a_file_is_explained_before_anything_is_sent(run: Run, received: Received, path: Path) -> None:
+    call = {"type": "track", "userId": "u1", "event": "Opened", "properties": {"a": {"b": 1}}, "timestamp": AT}
+    written(path, [call, {"type": "alias", "userId": "u1"}])
+    command = ("import", "--explain", "--from", "segment")
+
+    text, report = run(*command, str(path)), json.loads(run(*command, "--json", str(path)).stdout)
+
+    assert Exit.FINE == text.returncode, text.stderr
+    assert '"metadata": {"a.b": 1}' in text.stdout
+    assert "what went where:\n  1 × Opened: track\n  1 × alias: skipped: `alias`: Userpilot joins" in text.stdout
+    assert [1, 2] == [example["line"] for example in report["reports"][0]["examples"]]
+    assert ([], set()) == (received("events"), beside(path))
+    assert Exit.USAGE == run(*command, "--check", str(path)).returncode
+
+
+def test_a_file_of_which_no_line_gives_a_row_is_exit_code_1(run: Run, path: Path) -> None:
+    written(path, [{"event": "$autocapture", "distinct_id": "u1", "timestamp": AT, "properties": {}}])
+
+    assert Exit.LOST == run("import", "--from", "posthog", "--check", str(path)).returncode
+    assert Exit.USAGE == run("import", "--check", "--company-group", "team", str(path)).returncode
+
+
 def test_the_report_as_json_is_all_that_stdout_has(run: Run, tmp_path: Path) -> None:
     first, second = written(tmp_path / "a", [event(1)]), written(tmp_path / "b", [event(2), bad()])
 

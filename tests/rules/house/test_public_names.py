@@ -54,10 +54,10 @@ PUBLIC = {
 
 
 PUBLIC_OF_IMPORTS = {
-    "CONVERTERS", "SOURCES", "AlreadyImported", "IdentifyCompany", "IdentifyUser", "ImportConflict", "ImportProgress",
-    "ImportReport", "InvalidRow", "JournalError", "Line", "Lines", "OnProgress", "PageView", "Row", "Series",
-    "Source", "TrackEvent", "UnreadableFile", "check_file", "checked", "import_file", "import_rows", "journal_path",
-    "lines", "rejected_path", "write_csv", "write_ndjson",
+    "CONVERTERS", "SOURCES", "AlreadyImported", "Conversion", "IdentifyCompany", "IdentifyUser", "ImportConflict",
+    "ImportProgress", "ImportReport", "InvalidRow", "JournalError", "Line", "Lines", "OnProgress", "PageView", "Row",
+    "Series", "Source", "TrackEvent", "UnreadableFile", "check_file", "checked", "import_file", "import_rows",
+    "journal_path", "lines", "rejected_path", "write_csv", "write_ndjson",
 }  # fmt: skip
 PUBLIC_OF_PARCELVOY = {
     "CLEAR", "Alias", "DeadCall", "Device", "Identify", "ParcelvoyClient", "ParcelvoySettings", "Track",

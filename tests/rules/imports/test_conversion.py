@@ -89,7 +89,7 @@ def test_a_track_call_is_an_event_with_its_surroundings(tool):
         {
             "event_type": "track",
             "event_name": "Registered",
-            "metadata": {"plan": "Pro", "n": 7},
+            "metadata": {"country": "United States", "plan": "Pro", "n": 7},
             **common(tool),
             **SURROUNDINGS,
         }
@@ -184,7 +184,13 @@ def test_a_page_call_is_a_page_view_of_its_own_url(tool):
             **SURROUNDINGS,
             **common(tool),
             "url": "http://www.example.com",
-            "metadata": {"name": "Home", "category": "Docs", "title": "Welcome | Initech", "keywords": '["a","b"]'},
+            "metadata": {
+                "country": "United States",
+                "name": "Home",
+                "category": "Docs",
+                "title": "Welcome | Initech",
+                "keywords": '["a","b"]',
+            },
         }
     ] == converted(tool, call)
 
@@ -207,7 +213,7 @@ def test_a_screen_call_is_a_page_view_of_the_app(tool):
     (row,) = converted(tool, call)
 
     assert ("page_view", "com.production.segment", "/Home") == (row["event_type"], row["hostname"], row["pathname"])
-    assert {"name": "Home", "feed": "private"} == row["metadata"]
+    assert {"country": "United States", "name": "Home", "feed": "private"} == row["metadata"]
     assert "url" not in row
 
 
@@ -324,12 +330,16 @@ def posthog(event="report exported", /, **properties):
     return {**EVENT, "event": event, "properties": {**EVENT["properties"], **properties}}
 
 
-def test_posthog_an_event_is_a_track_without_what_posthog_collects():
+KNOWN = {"email": "ann@example.com", "first": "seen"}
+
+
+def test_posthog_an_event_is_a_user_and_a_track_without_what_posthog_collects():
     metadata = {"format": "csv", "filter.from": 1, "filter.tags": '["a"]'}
 
-    assert [{"event_type": "track", "event_name": "report exported", "metadata": metadata, **PERSON}] == converted(
-        "posthog", EVENT
-    )
+    assert [
+        {"event_type": "identify_user", "metadata": KNOWN, **PERSON},
+        {"event_type": "track", "event_name": "report exported", "metadata": metadata, **PERSON},
+    ] == converted("posthog", EVENT)
 
 
 def test_posthog_properties_may_be_json_in_a_text():
@@ -358,7 +368,7 @@ def test_posthog_set_and_unset_of_any_event_come_before_it():
     known = {"email": "ann@example.com", "first": "seen", "plan": "pro", "trial": None}
     assert ("identify_user", known) == (user["event_type"], user["metadata"]), "less could blank what is known"
     assert "track" == track["event_type"]
-    assert track == converted("posthog", EVENT)[0]
+    assert track == converted("posthog", EVENT)[-1]
 
 
 def test_posthog_set_once_does_not_overrule_what_was_first():
@@ -387,8 +397,8 @@ def test_posthog_a_group_that_is_no_company_is_no_row():
 
 
 def test_posthog_pageview_and_screen_are_page_views():
-    (view,) = converted("posthog", posthog("$pageview", title="Reports"))
-    (screen,) = converted("posthog", posthog("$screen", **{"$screen_name": "Home", "$app_namespace": "com.example"}))
+    (_, view) = converted("posthog", posthog("$pageview", title="Reports"))
+    (_, screen) = converted("posthog", posthog("$screen", **{"$screen_name": "Home", "$app_namespace": "com.example"}))
 
     assert ("page_view", PERSON["url"]) == (view["event_type"], view["url"])
     assert "Reports" == view["metadata"]["title"]
@@ -396,14 +406,18 @@ def test_posthog_pageview_and_screen_are_page_views():
 
 
 def test_posthog_a_page_without_its_url_has_host_and_path():
-    (view,) = converted("posthog", posthog("$pageview", **{"$current_url": None}))
+    (_, view) = converted("posthog", posthog("$pageview", **{"$current_url": None}))
 
     assert ("example.com", "/reports") == (view["hostname"], view["pathname"])
 
 
 @pytest.mark.parametrize("name", ["$autocapture", "$create_alias", "$feature_flag_called", "$pageleave"])
-def test_posthog_other_events_of_its_own_have_no_row(name):
-    assert [] == converted("posthog", posthog(name))
+def test_posthog_other_events_of_its_own_have_no_row_but_the_persons(name):
+    rows = CONVERTERS["posthog"](posthog(name))
+
+    assert [("identify_user", True)] == [(row["event_type"], row.implied) for row in rows]
+    assert rows.skipped.startswith(f"`{name}`: ")
+    assert [] == converted("posthog", {**posthog(name), "person_properties": {}})
 
 
 def test_posthog_a_time_as_clickhouse_writes_it():
@@ -445,14 +459,20 @@ AMPLITUDE_PERSON = {
     "inserted_at": "2024-12-01 08:55:43.220000",
     "source": "backend-http-import",
     "browser": "Chrome",
-    "browser_language": "English",
+    "operating_system": "Mac OS X",
     "device_type": "Mac",
 }
+IN_WORDS = {"country": "Ireland", "language": "English"}
 
 
 def test_amplitude_an_event_is_a_track():
     assert [
-        {"event_type": "track", "event_name": "report exported", "metadata": {"format": "csv"}, **AMPLITUDE_PERSON}
+        {
+            "event_type": "track",
+            "event_name": "report exported",
+            "metadata": {"format": "csv", **IN_WORDS},
+            **AMPLITUDE_PERSON,
+        }
     ] == converted("amplitude", AMPLITUDE)
 
 
@@ -478,7 +498,7 @@ def test_amplitude_what_an_event_knows_of_user_and_company_comes_before_it():
     )
     assert {
         "event_type": "identify_user",
-        "metadata": {"plan": "pro", "tags": '["a"]', "utm.source": "s"},
+        "metadata": {"plan": "pro", "tags": '["a"]', "utm.source": "s", **IN_WORDS},
         **AMPLITUDE_PERSON,
     } == user
     assert "track" == track["event_type"]
@@ -494,7 +514,7 @@ def test_amplitude_identify_carries_operations():
     (user,) = converted("amplitude", {**AMPLITUDE, "event_type": "$identify", "user_properties": operations})
 
     assert "identify_user" == user["event_type"]
-    assert {"plan": "pro", "n": 1, "first": "x", "trial": None} == user["metadata"]
+    assert {"plan": "pro", "n": 1, "first": "x", "trial": None, **IN_WORDS} == user["metadata"]
 
 
 @pytest.mark.parametrize("group", ["Company", "company_name", "account id", "Organizations"])
@@ -526,7 +546,7 @@ def test_amplitude_a_page_view_by_either_name(name, prefix):
     }
     (row,) = converted("amplitude", {**AMPLITUDE, "event_type": name, "event_properties": properties})
 
-    assert ("page_view", "https://example.com/reports?a=1", {"tab": 1}) == (
+    assert ("page_view", "https://example.com/reports?a=1", {"tab": 1, **IN_WORDS}) == (
         row["event_type"],
         row["url"],
         row["metadata"],

@@ -161,3 +161,85 @@ def test_it_is_what_merging_all_rows_in_memory_gives(chunks):
     journal.close()
 
     assert expected == [(row.get("company_id"), row["metadata"]) for row in rows]
+
+
+# ── rows that come behind younger ones ──
+
+
+def all_carried(rows, profiles=None):
+    """The rows as they go into the upload, where one may become several."""
+    journal = Journal(None)
+    journal.begin(About(name="n", source="s"), 1_000)
+    profiles = Profiles(journal.connection)
+    with journal.change():
+        out = [one for row in rows for one in profiles.carried({"source": "backend-http-import", **row})]
+        late = profiles.late, profiles.late_by
+    journal.close()
+    return out, late
+
+
+def at(day, user_id, metadata, **fields):
+    return user(user_id, metadata, **{**fields, "inserted_at": f"2024-01-{day:02}T00:00:00Z"})
+
+
+def test_the_youngest_by_its_own_time_has_the_last_word_and_nothing_comes_from_the_future():
+    rows, late = all_carried(
+        [at(20, "u1", {"plan": "pro", "seats": 5}), at(10, "u1", {"plan": "free", "city": "Köln"})]
+    )
+
+    assert [
+        ("2024-01-20T00:00:00Z", {"plan": "pro", "seats": 5}),
+        ("2024-01-10T00:00:00Z", {"plan": "free", "city": "Köln"}),
+        ("2024-01-20T00:00:00Z", {"plan": "pro", "seats": 5, "city": "Köln"}),
+    ] == [(row["inserted_at"], row["metadata"]) for row in rows]
+    assert (1, 10 * 86_400) == late
+
+
+def test_a_late_row_between_two_others_overrules_what_is_older_than_it():
+    rows, _ = all_carried([at(1, "u", {"a": 1, "b": 1}), at(20, "u", {"b": 2}), at(10, "u", {"a": 3, "b": 3, "c": 3})])
+
+    assert {"a": 3, "b": 3, "c": 3} == rows[-2]["metadata"]
+    assert {"a": 3, "b": 2, "c": 3} == rows[-1]["metadata"]
+
+
+def test_times_are_compared_as_times_whatever_their_spelling():
+    texts = ["2024-01-01 08:00:00.5", "2024-01-01T08:00:00.500000Z", "2024-01-01T08:00:00.50", "2024-01-01T08:00:00.51"]
+    rows, late = all_carried([user("u", {"n": n}, inserted_at=text) for n, text in enumerate(texts)])
+
+    assert ([0, 1, 2, 3], (0, 0.0)) == ([row["metadata"]["n"] for row in rows], late)
+
+
+def test_a_row_of_a_browser_is_stood_in_for_by_one_that_needs_no_page():
+    browser = {"source": "web-client", "url": "http://a/", "user_agent": "x"}
+    rows, _ = all_carried([at(20, "u", {"a": 1}), at(10, "u", {"b": 1}, **browser)])
+
+    assert ("web-client", "backend-http-import") == (rows[1]["source"], rows[2]["source"])
+    assert "url" not in rows[2]
+
+
+DATED = st.builds(
+    lambda one, day, said, its: at(day, one, said, **({"company_id": its} if its else {})),
+    st.sampled_from("ab"),
+    st.integers(1, 5),
+    st.dictionaries(st.sampled_from("pqr"), st.integers(0, 3), max_size=3),
+    st.none() | st.sampled_from("xy"),
+)
+
+
+@given(st.lists(DATED, max_size=10))
+def test_whatever_the_order_the_last_row_is_what_the_rows_give_in_the_order_of_their_times(given):
+    rows, (late, _) = all_carried(given)
+
+    assert late == sum(
+        any(before["user_id"] == row["user_id"] and before["inserted_at"] > row["inserted_at"] for before in given[:n])
+        for n, row in enumerate(given)
+    )
+    for one in {row["user_id"] for row in given}:
+        its, known, said = None, {}, {}
+        for row in sorted((row for row in given if row["user_id"] == one), key=lambda row: row["inserted_at"]):
+            its, known = row.get("company_id") or its, {**known, **row["metadata"]}
+            for item in row["metadata"].items():
+                said.setdefault(item, row["inserted_at"])
+        mine = [row for row in rows if row["user_id"] == one]
+        assert (its, known) == (mine[-1].get("company_id"), mine[-1]["metadata"])
+        assert all(said[item] <= row["inserted_at"] for row in mine for item in row["metadata"].items())

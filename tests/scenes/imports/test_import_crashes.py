@@ -8,7 +8,9 @@ then as a process that was killed would have left it, and `tests/processes/outbo
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,7 @@ LINES = [
     *(json.dumps(track(n)) for n in range(5, 12)), json.dumps(user("u1", {"plan": "free"})), BAD, BAD,
     *(json.dumps(track(n)) for n in range(12, 16)), json.dumps(track(99, event_name="poison")),
     *(json.dumps(track(n)) for n in range(16, 19)),
+    json.dumps(user("u1", {"plan": "old", "city": "Bonn"}, inserted_at="2024-01-01T00:00:00")),  # behind younger ones
 ]  # fmt: skip
 GOOD = list(range(19))
 REJECTED = [6, 16, 17, 22]
@@ -81,7 +84,13 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.write_text("".join(f"{line}\n" for line in LINES))
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                for hour, first in enumerate(range(0, len(LINES), 7), 4):
+                    part = "\n".join(LINES[first : first + 7]).encode()
+                    archive.writestr(f"1_2024-12-01_{hour}#0.json.gz", gzip.compress(part))
+        else:
+            path.write_text("".join(f"{line}\n" for line in LINES))
         self.emulator = Emulator(clock=lambda: MINUTE_BEGINS + anyio.current_time(), seed=1)
         self.wire = Killer(self.emulator)
 
@@ -99,8 +108,9 @@ class World:
         assert GOOD == marks(self.emulator)
         assert {"plan": "free", "city": "Rom"} == self.emulator.store.users["u1"].properties
         assert REJECTED == sorted(one["line"] for one in rejected(self.path))
-        assert (25, 21, 4) == (report.read, report.valid, report.refused)
-        assert (21, 21, True) == (report.uploaded, report.completed, report.complete)
+        assert (26, 23, 4, 1) == (report.read, report.valid, report.refused, report.out_of_order)
+        assert (23, 3) == (report.with_rows, report.lines_refused), "the poison gave a row, which the server refused"
+        assert (23, 23, True) == (report.uploaded, report.completed, report.complete)
 
 
 def dies(error: BaseException) -> bool:
@@ -206,7 +216,8 @@ def test_a_task_that_is_cancelled_natively_leaves_what_the_next_one_goes_on_with
     assert 20 < at < ENOUGH - EVERY
 
 
-def test_it_may_die_again_and_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["a.ndjson", "a.zip"])
+def test_it_may_die_again_and_again(tmp_path, monkeypatch, name):
     """Three transactions a life, or four: it gets to its end all the same, and nothing is there twice."""
 
     async def story(path: Path) -> int:
@@ -225,4 +236,4 @@ def test_it_may_die_again_and_again(tmp_path, monkeypatch):
             return life
         raise AssertionError("it does not get anywhere")
 
-    assert 5 < run_virtual(story, "asyncio", tmp_path / "a.ndjson")
+    assert 5 < run_virtual(story, "asyncio", tmp_path / name)

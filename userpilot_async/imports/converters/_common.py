@@ -12,25 +12,37 @@ from typing import Any
 from ..._calls.ndjson import object_on
 from ..._calls.values import MAX_INTEGER, MAX_NAME, encode_json
 from ..._errors.tree import InvalidCall
+from ._rows import Converted, Rows
 
 Exported = dict[str, Any]
 """A JSON object of an export file. `Any`: what is in it is checked before it is used."""
 
-Rows = list[dict[str, Any]]
 Converter = Callable[[Exported], Rows]
 
-COMPANY_GROUPS = ("company", "organization", "organisation", "org", "account", "customer", "tenant")
+SEGMENTS_GROUP = "[segment] group"  # the type under which Segment's destination for Amplitude puts a group call
+COMPANY_GROUPS = ("company", "organization", "organisation", "org", "account", "customer", "tenant", SEGMENTS_GROUP)
 """Where a tool has several types of groups: those that are companies, the likeliest first."""
+
+COLLECTED = "properties that the tool itself collects, and for which rows have no field"
+NO_EVENT = "no page, not an event of a person"
 
 _PLAIN = frozenset({str, float, bool, type(None)})  # not int: one may be too large
 _LONGEST_TYPE = 64  # characters of a type of groups
 _DEEPEST = 20  # levels; beyond it a property is JSON text, and an object that is nested 1,000 times over no crash
 
 
-def row(event_type: str, **fields: Any) -> dict[str, Any]:
-    """An unchecked row; a field that is ``None`` is none."""
+def row(event_type: str, once: Collection[str] = (), *, implied: bool = False, **fields: Any) -> Converted:
+    """An unchecked row; a field that is ``None`` is none. ``once`` and ``implied``: as in `Converted`."""
     fields["event_type"] = event_type
-    return fields
+    return Converted(fields, once, implied=implied)
+
+
+def attempt(make: Callable[[], dict[str, Any]]) -> dict[str, Any] | InvalidCall:
+    """The metadata of a row, or why it has none: that is raised when the row is checked, and other rows stay good."""
+    try:
+        return make()
+    except InvalidCall as error:
+        return error
 
 
 def members(exported: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -99,6 +111,11 @@ def country(value: object) -> str | None:
     return value if isinstance(value, str) and len(value) == 2 and value.isalpha() else None
 
 
+def country_name(value: object) -> dict[str, str]:
+    """The property for a country that is named in words, for which rows have no field; none for a code."""
+    return {"country": value} if isinstance(value, str) and value and country(value) is None else {}
+
+
 def pixels(value: object) -> int | None:
     """A size of a screen; tools that know fractions of a pixel are rounded."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_INTEGER:
@@ -120,13 +137,48 @@ def screen(name: object, *apps: object) -> dict[str, str]:
     return {"hostname": text(*apps) or "app", "pathname": f"/{text(name) or ''}"}
 
 
-def company_in(groups: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The type and the id of the group that is a company: of ``{"company": "acme"}`` or ``{"org id": ["acme"]}``."""
-    kinds = {name: kind for name in groups if (kind := company_type(name))}
-    if not kinds:
+def company_in(groups: Mapping[str, Any], named: str | None, rows: Rows) -> tuple[str | None, str | None]:
+    """The type and the id of the group that is a company: of ``{"company": "acme"}`` or ``{"org id": ["acme"]}``.
+
+    ``named``: the type that the caller calls so; else it is guessed. What it took, and did not, is noted in ``rows``.
+    """
+    if not groups:
         return None, None
-    likeliest = min(kinds, key=lambda name: COMPANY_GROUPS.index(kinds[name]))
-    return likeliest, one_of(groups[likeliest])
+    if named is not None:
+        taken = next((name for name in groups if is_named(name, named)), None)
+    else:
+        kinds = {name: kind for name in groups if (kind := company_type(name))}
+        taken = min(kinds, key=lambda name: COMPANY_GROUPS.index(kinds[name]), default=None)
+    for name in groups:
+        if name != taken:
+            rows.note(other_group(name))
+    if taken is None:
+        return None, None
+    rows.note(f"the group `{short(taken)}` is taken for the company")
+    ids = groups[taken]
+    if isinstance(ids, list) and len(ids) > 1:
+        rows.note(f"further ids of the group `{short(taken)}`: a user belongs to one company")
+    return taken, one_of(ids)
+
+
+def is_company(kind: str, named: str | None) -> bool:
+    """Whether groups of this type are companies: the type ``named`` so by the caller, else one of `COMPANY_GROUPS`."""
+    return company_type(kind) is not None if named is None else is_named(kind, named)
+
+
+def is_named(kind: str, named: str) -> bool:
+    """Whether two names of a group type differ in their case only."""
+    return kind == named or kind.lower() == named.lower()
+
+
+def other_group(kind: str) -> str:
+    """The words for a group that is left out."""
+    return f"the group `{short(kind)}`: not the company (--company-group names the one that is)"
+
+
+def short(name: str) -> str:
+    """A name of the tool's for a message, however long it is."""
+    return name if len(name) <= _LONGEST_TYPE else f"{name[:_LONGEST_TYPE]}…"
 
 
 def company_type(name: str) -> str | None:
@@ -140,19 +192,30 @@ def _company_type(name: str) -> str | None:
     return plain if plain in COMPANY_GROUPS else None
 
 
-def flat(properties: Mapping[str, Any], without: Collection[str] = (), own: tuple[str, ...] = ()) -> dict[str, Any]:
+def flat(
+    properties: Mapping[str, Any],
+    without: Collection[str] = (),
+    own: tuple[str, ...] = (),
+    notes: Rows | None = None,
+) -> dict[str, Any]:
     """Properties as Userpilot takes them: a nested one as ``a.b``, an array as JSON text, a huge integer as text.
 
-    ``without``: names that went elsewhere. ``own``: how names begin that the tool itself gives.
+    ``without``: names that went elsewhere. ``own``: how names begin that the tool itself gives; that there are some is
+    said in ``notes``.
     """
     result: dict[str, Any] = {}
+    collected = False
     for name, value in properties.items():
-        if name.startswith(own) or name in without:
+        if name in without:
             continue
-        if type(value) in _PLAIN:
+        if name.startswith(own):
+            collected = True
+        elif type(value) in _PLAIN:
             result[name] = value
         else:
             _flatten(name, value, result, _DEEPEST)
+    if collected and notes is not None:
+        notes.note(COLLECTED)
     return result
 
 

@@ -6,13 +6,39 @@ Sources, read 2026-11: docs.mixpanel.com, "Event Export API" (JSON lines), "Defa
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from ..._errors.tree import InvalidCall
 from .._timestamps import epoch_text
-from ._common import Exported, Rows, country, first, flat, identity, members, named, one_of, page, pixels, row, text
+from ._common import (
+    NO_EVENT,
+    Exported,
+    attempt,
+    country,
+    country_name,
+    first,
+    flat,
+    identity,
+    is_company,
+    members,
+    named,
+    one_of,
+    other_group,
+    page,
+    pixels,
+    row,
+    short,
+    text,
+)
+from ._people import reserved
+from ._rows import Rows
 
 _OWN = ("$", "mp_")
-_OF_THE_EVENT = ("distinct_id", "time", "token", "company_id")
+_OF_THE_EVENT = ("distinct_id", "time", "token")
+_DEVICE = "$device:"
+_JOINING = ("$identify", "$create_alias", "$merge")
+_JOINS = "Userpilot joins no users"
 _PAGE_VIEW = "$mp_web_page_view"
 _OF_PROFILES = {
     "$name": "name", "$first_name": "first_name", "$last_name": "last_name", "$email": "email", "$phone": "phone",
@@ -21,48 +47,111 @@ _OF_PROFILES = {
 """Reserved properties of a profile that are the user's, and what Userpilot calls them."""
 
 
-def from_mixpanel(line: Exported) -> Rows:
-    """The row of one event, or of one profile (``{"$distinct_id": …, "$properties": {…}}``), which is a user's.
+def from_mixpanel(line: Exported, company_group: str | None = None) -> Rows:
+    """The rows of one event, of one profile (``{"$distinct_id": …, "$properties": {…}}``), or of a page of profiles.
 
     ``$mp_web_page_view`` is a page view. Other events that Mixpanel itself records (``$identify``, ``$mp_click`` …)
-    have no rows, and the properties that it collects go only where a row has a field for them. The property
-    ``company_id`` is the company, as Mixpanel's guide for companies calls it. Times are taken as UTC; those of a
-    project from before 2023 may be in its own time zone, see "Exporting Raw Data". A profile is dated with its
-    ``$last_seen``.
+    have no rows, and the properties that it collects go only where a row has a field for them; those of the user
+    (``$email``, ``$name`` …) are a user row. The property ``company_id`` (or ``company_group``) is the company, as
+    Mixpanel's guide for companies calls it. Times are taken as UTC; those of a project from before 2023 may be in its
+    own time zone, see "Exporting Raw Data". A profile is dated with its ``$last_seen``, or else with its ``$created``,
+    or else with the time of its conversion. A profile with a ``$group_key`` is a company's, or another group's.
     """
-    if "$distinct_id" in line and "event" not in line:
-        return [_profile(line)]
+    group = company_group or "company_id"
+    rows = Rows()
+    if "event" not in line and isinstance(line.get("results"), list):
+        for profile in line["results"]:
+            if not isinstance(profile, dict):
+                raise InvalidCall("results", "must be an array of objects")
+            _profile(rows, profile, group, company_group)
+        return rows if rows or rows.skipped else rows.skip("results", "a page without profiles")
+    if "event" not in line and not line.keys().isdisjoint(("$distinct_id", "$group_id")):
+        _profile(rows, line, group, company_group)
+        return rows
     name = named(line, "event")
     properties = members(line, "properties")
     time = first(properties, "time", "$time")
     person = {
-        "user_id": identity(properties.get("$user_id"), properties.get("distinct_id"), properties.get("$device_id")),
-        "company_id": one_of(properties.get("company_id")),
+        "user_id": _user_of(properties),
+        "company_id": one_of(properties.get(group)),
         "inserted_at": None if time is None else epoch_text(time),
-        **page(properties.get("$current_url")),
+        **_page_of(properties, name),
         **_surroundings(properties),
         "country_code": country(properties.get("mp_country_code")),
     }
-    metadata = flat(properties, _OF_THE_EVENT, _OWN)
+    known, once = reserved(_reserved_in(properties))
+    if known:
+        rows.append(row("identify_user", once, implied=True, **person, metadata=attempt(lambda: flat(known))))
+    if name.startswith(_OWN) and name != _PAGE_VIEW:
+        return rows.skip(short(name), _JOINS if name in _JOINING else NO_EVENT)
+    place = country_name(properties.get("mp_country_code"))
+    without = {*_OF_THE_EVENT, group, *_OF_PROFILES}
+    metadata = attempt(lambda: {**place, **flat(properties, without, _OWN, rows)})
     if name == _PAGE_VIEW:
-        return [row("page_view", **person, metadata=metadata)]
-    if name.startswith(_OWN):
-        return []
-    return [row("track", **person, event_name=name, metadata=metadata)]
+        rows.append(row("page_view", **person, metadata=metadata))
+    else:
+        rows.append(row("track", **person, event_name=name, metadata=metadata))
+    return rows
 
 
-def _profile(line: Exported) -> dict[str, Any]:
+def _profile(rows: Rows, line: Exported, group: str, company_group: str | None) -> None:
     properties = members(line, "$properties")
-    known = {ours: properties[theirs] for theirs, ours in _OF_PROFILES.items() if theirs in properties}
-    return row(
-        "identify_user",
-        user_id=identity(line["$distinct_id"]),
-        company_id=one_of(properties.get("company_id")),
-        inserted_at=first(properties, "$last_seen", "$created"),
-        country_code=country(properties.get("$country_code")),
-        metadata={**flat(known), **flat(properties, ["company_id"], _OWN)},
-        **_surroundings(properties),
+    at = first(properties, "$last_seen", "$created")
+    if at is None:
+        rows.note("profiles without `$last_seen` and `$created`: dated with the time of this conversion")
+        at = datetime.now(UTC)
+    kind = first(line, "$group_key") or first(properties, "$group_key")
+    if kind is not None:
+        _group_profile(rows, line, properties, at, text(kind) or "", company_group)
+        return
+    known, once = reserved({**_reserved_in(properties), **_others(properties)})
+    metadata = attempt(lambda: {**country_name(properties.get("$country_code")), **flat(known, [group], _OWN, rows)})
+    rows.append(
+        row(
+            "identify_user",
+            once,
+            user_id=identity(line.get("$distinct_id")),
+            company_id=one_of(properties.get(group)),
+            inserted_at=at,
+            country_code=country(properties.get("$country_code")),
+            metadata=metadata,
+            **_surroundings(properties),
+        )
     )
+
+
+def _group_profile(
+    rows: Rows, line: Exported, properties: dict[str, Any], at: object, kind: str, company_group: str | None
+) -> None:
+    if not is_company(kind, company_group):
+        rows.skip("profile of a group", other_group(kind))
+        return
+    company_id = identity(line.get("$group_id"), properties.get("$group_id"), line.get("$distinct_id"))
+    known, _ = reserved({**_reserved_in(properties), **_others(properties)})
+    metadata = attempt(lambda: flat(known, own=_OWN, notes=rows))
+    rows.append(row("identify_company", company_id=company_id, inserted_at=at, metadata=metadata))
+
+
+def _user_of(properties: dict[str, Any]) -> str | None:
+    """The id that the application knows, where one of them is such; a device's is one of the last resort."""
+    ids = [identity(properties.get(name)) for name in ("$user_id", "distinct_id", "$distinct_id_before_identity")]
+    ours = next((one for one in ids if one is not None and not one.startswith(_DEVICE)), None)
+    return ours or identity(properties.get("distinct_id"), properties.get("$device_id"))
+
+
+def _page_of(properties: dict[str, Any], name: str) -> dict[str, str]:
+    url = properties.get("$current_url")
+    if name != _PAGE_VIEW:
+        return page(url)
+    return page(url, properties.get("current_domain"), properties.get("current_url_path"))
+
+
+def _reserved_in(properties: dict[str, Any]) -> dict[str, Any]:
+    return {ours: properties[theirs] for theirs, ours in _OF_PROFILES.items() if theirs in properties}
+
+
+def _others(properties: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if name not in _OF_PROFILES}
 
 
 def _surroundings(properties: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Sources, read 2026-11: segment.com/docs, "Spec: Common Fields", "Spec: Identify", "Spec: Group", "Spec: Page", "Spec:
 Screen", "Spec: Track", and "Amazon S3 Destination" (raw logs: whole calls, one a line); rudderstack.com/docs, "Common
-fields", "Identify", "Group", "Page", "Screen", "Track".
+fields", "Identify", "Group", "Page", "Screen", "Track", "Event archives" (calls in an envelope, as ``payload``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from .._fields import Source
 from ._common import (
     Converter,
     Exported,
-    Rows,
+    attempt,
     country,
+    country_name,
     first,
     flat,
     identity,
@@ -29,14 +30,21 @@ from ._common import (
     screen,
     text,
 )
+from ._people import reserved
+from ._rows import Rows
+
+_CLOCKS = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 
 
-def _converted(call: Exported, source: Source) -> Rows:
+def _converted(call: Exported, source: Source, company_group: str | None = None) -> Rows:
     """The rows of one call; `alias` has none, because Userpilot joins no users.
 
-    An identify's ``traits.company``, if it has an id, and a group become a company row and the user's `company_id`.
-    Clocks: ``timestamp`` is the one that both tools have corrected; the others stand in for it.
+    An identify's ``traits.company``, if it has an id, and a group become a company row and the user's `company_id`;
+    there is one type of groups, so that ``company_group`` decides nothing. Clocks: ``timestamp`` is the one that both
+    tools have corrected; the others stand in for it. A call may lie in an envelope, as in RudderStack's archive.
     """
+    if "type" not in call and (payload := members(call, "payload")):
+        call = {"timestamp": first(payload, *_CLOCKS) or call.get("createdAt"), **payload}
     kind = named(call, "type")
     make = _CALLS.get(kind)
     if make is None:
@@ -55,60 +63,72 @@ def _converted(call: Exported, source: Source) -> Rows:
         "user_agent": text(context.get("userAgent")),
         "device_type": text(inner(context, "device").get("type")),
     }
-    of_all = {
-        "source": source,
-        "inserted_at": first(call, "timestamp", "originalTimestamp", "sentAt", "receivedAt"),
-    }
-    return make(call, of_user, of_all)
-
-
-def _identify(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> Rows:
-    # RudderStack has them under context.
-    traits = members(call, "traits") or members(inner(call, "context"), "traits")
-    company = inner(traits, "company")
-    company_id = identity(company.get("id"))
-    if company_id is None:
-        return [row("identify_user", **of_all, **of_user, metadata=flat(traits))]
-    rows = [row("identify_user", **of_all, **{**of_user, "company_id": company_id}, metadata=flat(traits, ["company"]))]
-    if len(company) > 1:
-        rows.insert(0, row("identify_company", **of_all, company_id=company_id, metadata=flat(company, ["id"])))
+    of_all = {"source": source, "inserted_at": first(call, *_CLOCKS)}
+    rows = Rows()
+    make(rows, call, of_user, of_all)
     return rows
 
 
-def _group(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> Rows:
+def _identify(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
+    # RudderStack has them under context, and some libraries in both places.
+    traits = {**inner(inner(call, "context"), "traits"), **members(call, "traits")}
+    company = inner(traits, "company")
+    company_id = identity(company.get("id"))
+    without: list[str] = []
+    if company_id is not None:
+        of_user["company_id"], without = company_id, ["company"]
+        if len(company) > 1:
+            of_company = attempt(lambda: flat(reserved(company)[0], ["id"]))
+            rows.append(row("identify_company", **of_all, company_id=company_id, metadata=of_company))
+    known, once = reserved(traits)
+    metadata = attempt(lambda: {**_country(call), **flat(known, without)})
+    rows.append(row("identify_user", once, **of_all, **of_user, metadata=metadata))
+
+
+def _group(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
     company_id = identity(call.get("groupId"))
     if company_id is None:
         raise InvalidCall("groupId", "is missing")
-    rows = [row("identify_company", **of_all, company_id=company_id, metadata=flat(members(call, "traits")))]
+    traits, _ = reserved(members(call, "traits"))
+    rows.append(row("identify_company", **of_all, company_id=company_id, metadata=attempt(lambda: flat(traits))))
     if of_user["user_id"] is not None:
         # It moves the user, and would blank what it does not name: many libraries send along what is known.
-        known = flat(members(inner(call, "context"), "traits"), ["company"])
-        rows.append(row("identify_user", **of_all, **{**of_user, "company_id": company_id}, metadata=known))
-    return rows
+        known, once = reserved(inner(inner(call, "context"), "traits"))
+        metadata = attempt(lambda: {**_country(call), **flat(known, ["company"])})
+        rows.append(row("identify_user", once, **of_all, **{**of_user, "company_id": company_id}, metadata=metadata))
 
 
-def _page(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> Rows:
+def _page(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
     properties = members(call, "properties")
     seen_at = page(properties.get("url"))
-    metadata = {**_titles(call), **flat(properties, ["url", "path"] if seen_at else [])}
-    return [row("page_view", **of_all, **{**of_user, **seen_at}, metadata=metadata)]
+    metadata = attempt(
+        lambda: {**_country(call), **_titles(call), **flat(properties, ["url", "path"] if seen_at else [])}
+    )
+    rows.append(row("page_view", **of_all, **{**of_user, **seen_at}, metadata=metadata))
 
 
-def _screen(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> Rows:
+def _screen(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
     app = inner(inner(call, "context"), "app")
     properties = members(call, "properties")
     seen = screen(text(call.get("name"), properties.get("name")), app.get("namespace"), app.get("name"))
     of_user.pop("url", None)
-    return [row("page_view", **of_all, **of_user, **seen, metadata={**_titles(call), **flat(properties)})]
+    metadata = attempt(lambda: {**_country(call), **_titles(call), **flat(properties)})
+    rows.append(row("page_view", **{**of_all, **of_user, **seen}, metadata=metadata))
 
 
-def _track(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> Rows:
+def _track(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
     name = named(call, "event")
-    return [row("track", **of_all, **of_user, event_name=name, metadata=flat(members(call, "properties")))]
+    properties = members(call, "properties")
+    metadata = attempt(lambda: {**_country(call), **flat(properties)})
+    rows.append(row("track", **of_all, **of_user, event_name=name, metadata=metadata))
 
 
-def _alias(call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> Rows:
-    return []
+def _alias(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
+    rows.skip("alias", "Userpilot joins no users")
+
+
+def _country(call: Exported) -> dict[str, str]:
+    return country_name(inner(inner(call, "context"), "location").get("country"))
 
 
 def _titles(call: Exported) -> dict[str, str]:

@@ -1,0 +1,219 @@
+"""Files as they come: plain, packed with gzip, in a zip or tar archive, or many of them in a folder, as one stream.
+
+What a file is, its first bytes say, whatever its name. The files of an archive or a folder are read one after the
+other, each unpacked if it is gzip, as if they were one: their lines have one numbering, and their rows share uploads.
+Those of a zip and of a folder come in the order of their names, numbers in these by their value; those of a tar file,
+which can be read in one direction only, as they lie there. Memory is that of one buffer, and of the list of names.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from ._physical_lines import UnreadableFile
+
+_BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
+_BOM = b"\xef\xbb\xbf"
+_GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+_USTAR, _USTAR_AT = b"ustar", 257  # in the header of a tar file's first member
+_OURS = (".import", ".import-wal", ".import-shm", ".rejected.ndjson")  # what an import leaves beside a file
+_NOT_DATA = ("__MACOSX/",)
+
+_numbers_in = re.compile(r"\d+").sub
+_BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
+
+
+class Position(Protocol):
+    """The place up to which a source was read."""
+
+    def tell(self) -> int:
+        """Bytes as they lie on the disk."""
+        ...
+
+
+@contextmanager
+def opened(path: Path) -> Generator[tuple[Position, io.BufferedReader]]:
+    """The position in the file or folder, and what is in it, unpacked and without byte order marks.
+
+    Raises `UnreadableFile` for what cannot be read as text, or breaks off, and `OSError`.
+    """
+    if path.is_dir():
+        members = _Members(((name, one.open) for name, one in files_in(path)), path)
+        with io.BufferedReader(cast("Any", members), _BUFFER) as stream, _broken_off():
+            yield members, stream
+        return
+    with path.open("rb", buffering=0) as file:
+        if not file.seekable():
+            raise UnreadableFile("it must be a file that can be read again, not a pipe")
+        with _broken_off(), _unpacked(file, path) as stream:
+            if stream.peek(len(_BOM)).startswith(_BOM):
+                stream.read(len(_BOM))
+            yield file, stream
+
+
+def files_in(folder: Path) -> list[tuple[str, Path]]:
+    """The files of a folder and those below it, by their names within it, in the order in which they are read.
+
+    Hidden ones are left out, and what an import or a dry run has left there.
+    """
+    found = {
+        one.relative_to(folder).as_posix(): one
+        for one in folder.rglob("*")
+        if one.is_file() and not any(part.endswith(".upload") for part in one.relative_to(folder).parts[:-1])
+    }
+    return [(name, found[name]) for name in sorted(filter(_is_data, found), key=_natural)]
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the file, or of all files of a folder, as they lie on the disk."""
+    return sum(one.stat().st_size for _, one in files_in(path)) if path.is_dir() else path.stat().st_size
+
+
+def is_container(path: Path) -> bool:
+    """Whether it may have several files in it, whose lines are read as those of one."""
+    if path.is_dir():
+        return True
+    with path.open("rb", buffering=0) as file:
+        return file.read(len(_ZIP)) == _ZIP or _is_tar(file)
+
+
+@contextmanager
+def _broken_off() -> Generator[None]:
+    try:
+        yield
+    except _BROKEN as exc:
+        raise UnreadableFile(f"the file breaks off: {exc}") from exc
+    except RuntimeError as exc:  # zipfile's, for want of a password
+        if "password" not in str(exc):
+            raise
+        raise UnreadableFile("the archive is encrypted") from exc
+
+
+@contextmanager
+def _unpacked(file: io.FileIO, path: Path) -> Generator[io.BufferedReader]:
+    begins = file.read(len(_ZIP))
+    tar = _is_tar(file)
+    file.seek(0)
+    if begins == _ZIP:
+        if not zipfile.is_zipfile(cast("IO[bytes]", file)):
+            raise UnreadableFile("the file is not text (it has zero bytes), but a zip archive that breaks off")
+        file.seek(0)
+        with zipfile.ZipFile(cast("IO[bytes]", file)) as archive:
+            found = [one for one in archive.infolist() if not one.is_dir()]  # of one name there may be several
+            found.sort(key=lambda one: _natural(one.filename))
+            yield io.BufferedReader(_Members(((one.filename, _in_zip(archive, one)) for one in found), path), _BUFFER)
+    elif tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as archive:
+            yield io.BufferedReader(_Members(_in_tar(archive), path), _BUFFER)
+    else:
+        # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
+        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if begins.startswith(_GZIP) else file
+        yield io.BufferedReader(inner, _BUFFER)
+
+
+def _is_tar(file: io.FileIO) -> bool:
+    """Whether it begins as a tar file, packed or not; moves the position."""
+    file.seek(0)
+    packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
+    try:
+        return bool(inner.read(_USTAR_AT + len(_USTAR))[_USTAR_AT:] == _USTAR)
+    except _BROKEN:
+        return False  # it is found out again when it is read
+
+
+def _in_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[str], IO[bytes]]:
+    return lambda mode: archive.open(member)
+
+
+def _in_tar(archive: tarfile.TarFile) -> Iterator[tuple[str, Callable[[str], IO[bytes]]]]:
+    for member in archive:
+        if member.isfile():
+            inner = cast("IO[bytes]", archive.extractfile(member))
+            yield member.name, _given(inner)
+
+
+def _given(inner: IO[bytes]) -> Callable[[str], IO[bytes]]:
+    return lambda mode: inner
+
+
+def _is_data(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and not name.startswith(_NOT_DATA) and not name.endswith(_OURS)
+
+
+def _natural(name: str) -> tuple[str, str]:
+    """A text by which names sort, numbers in them by their value: hour 4 before hour 10."""
+    return _numbers_in(lambda number: number[0].zfill(20), name), name
+
+
+class _Members(io.RawIOBase):
+    """The files of an archive or a folder as one stream; each ends with a line end."""
+
+    def __init__(self, members: Iterator[tuple[str, Callable[[str], Any]]], container: Path) -> None:
+        self._members = ((name, open_) for name, open_ in members if _is_data(name))
+        self._container = container
+        self._present: io.BufferedReader | None = None
+        self._file: IO[bytes] | None = None
+        self._ends_open = False
+        self._passed = 0
+
+    def tell(self) -> int:
+        return self._passed + (0 if self._file is None or self._file.closed else self._file.tell())
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        while True:
+            if self._present is None and not self._next():
+                return 0
+            present = cast("io.BufferedReader", self._present)
+            taken = present.readinto(view)
+            if taken:
+                self._ends_open = view[taken - 1] != ord("\n")
+                return taken
+            self._close_present()
+            if self._ends_open:
+                view[0], self._ends_open = ord("\n"), False
+                return 1
+
+    def close(self) -> None:
+        if not self.closed:
+            self._close_present()
+        super().close()
+
+    def _next(self) -> bool:
+        for name, open_ in self._members:
+            self._file = open_("rb")
+            stream = io.BufferedReader(cast("Any", self._file), _BUFFER)
+            begins = stream.peek(len(_PARQUET))
+            if begins.startswith((_ZIP, _PARQUET)):
+                kind = "an archive" if begins.startswith(_ZIP) else "a Parquet file"
+                raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
+            if begins.startswith(_GZIP):
+                stream = io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=stream, mode="rb")), _BUFFER)
+            if stream.peek(len(_BOM)).startswith(_BOM):
+                stream.read(len(_BOM))
+            self._present = stream
+            return True
+        return False
+
+    def _close_present(self) -> None:
+        if self._file is not None and not self._file.closed:
+            self._passed += self._file.tell()
+        for stream in (self._present, self._file):
+            if stream is not None:
+                stream.close()
+        self._present = self._file = None
