@@ -53,9 +53,9 @@ from ._userpilot.event_names import EventNames
 from ._userpilot.file_rows import each_id
 
 if TYPE_CHECKING:
-    from .imports import ImportReport, OnProgress, Row, Series
+    from .imports import Conversion, ImportReport, OnProgress, Row, Series
 else:  # so that `typing.get_type_hints` finds the names, and `imports` need not be loaded for them
-    ImportReport = OnProgress = Row = Series = Any
+    Conversion = ImportReport = OnProgress = Row = Series = Any
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
@@ -248,7 +248,7 @@ class UserpilotClient(DeliveryClient):
         self,
         path: str | os.PathLike[str],
         *,
-        converted_from: str | None = None,
+        converted_from: str | Conversion | None = None,
         strict: bool = False,
         journal: str | os.PathLike[str] | None = None,
         rejected: str | os.PathLike[str] | None = None,
