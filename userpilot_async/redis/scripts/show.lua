@@ -11,8 +11,14 @@ for i = 1, #KEYS do
   end
   used = used + (bytes or 0)
 end
+local noted = {}
+for i, one in ipairs(redis.call('HGETALL', requests)) do
+  if i % 2 == 0 then
+    noted[#noted + 1] = one
+  end
+end
 return {redis.call('HGETALL', about), redis.call('HGETALL', account),
         redis.call('XRANGE', log, '-', '+', 'COUNT', 1), redis.call('GET', lease), redis.call('HLEN', requests),
         redis.call('XLEN', lost), used, string.format('%.6f', now()),
-        redis.call('ZRANGEBYSCORE', spent, string.format('%.6f', now()), '+inf'), redis.call('HVALS', requests),
+        redis.call('ZRANGEBYSCORE', spent, string.format('%.6f', now()), '+inf'), noted,
         redis.call('HGETALL', files)}
