@@ -70,3 +70,9 @@ __all__ = [
     "WrongLoop",
     "blocking",
 ]
+
+for _error in (
+    ClientClosed, ClientNotOpen, ConfigurationError, DeliveryError, InvalidCall, JobFailed, OutboxError, QueueFull,
+    Rejected, Unavailable, UserpilotError, WrongLoop,
+):  # fmt: skip
+    _error.__module__ = __name__  # a traceback names an exception by where people import it from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -84,7 +85,10 @@ def _usage_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+        words = str(exc)
+        if missing := re.match(r"api_key is missing: pass it, set (\w+)", words):
+            words = f"the API key is missing: set {missing[1]}, or give --api-key"
+        raise click.UsageError(words) from exc
 
 
 def ask(api: UserpilotAPI, question: Callable[[UserpilotAPI], Awaitable[T]]) -> T:

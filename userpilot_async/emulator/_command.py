@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import EADDRINUSE
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,7 +90,8 @@ def run(options: SimpleNamespace) -> None:
             raise StateUnusable(plain(str(exc))) from exc
         except OSError as exc:
             where = f"{plain(options.host)}:{options.port}"
-            raise CannotListen(f"cannot listen on {where}: {exc.strerror or exc}") from exc
+            why = "the port is in use; choose another with --port" if exc.errno == EADDRINUSE else exc.strerror or exc
+            raise CannotListen(f"cannot listen on {where}: {why}") from exc
 
 
 async def _serve(emulator: Emulator, options: SimpleNamespace, file: StateFile | None) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from .._account.losses import counted
 from .._runtime import stand_in
 from . import _text
 from ._matching import Wanted
@@ -64,7 +65,8 @@ class Capture:
 
     def __repr__(self) -> str:
         """Give the numbers of clients and calls."""
-        return f"<Capture of {len(self._clients)} clients, {len(self._calls)} calls>"
+        clients, calls = counted(len(self._clients), "client"), counted(len(self._calls))
+        return f"<Capture of {clients}, {calls}>"
 
     # ── what a client asks of a stand-in ──
 

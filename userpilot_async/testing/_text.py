@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -106,8 +107,14 @@ def losses(lost: Sequence[Lost]) -> str:
     """The message at the end of a test in which calls were lost."""
     number = sum(one.count for one in lost)
     reasons = ", ".join(repr(reason) for reason in sorted({one.reason for one in lost}))
-    head = "1 call was lost:" if number == 1 else f"{number} calls were lost:"
-    return "\n".join([head, *_listed(map(str, lost), len(lost)), f"if that is meant: .allow_lost({reasons})"])
+    way_out = f"if that is meant: .allow_lost({reasons})"
+    if number == 1:
+        return f"1 call was lost, {lost[0]}\n{way_out}"
+    by_reason: Counter[str] = Counter()
+    for one in lost:
+        by_reason[one.reason] += one.count
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items()))
+    return "\n".join([f"{number} calls were lost ({counts}):", *_listed(map(str, lost), len(lost)), way_out])
 
 
 def _listed(lines: Iterable[str], number: int) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_missing_key_is_wrong_usage(invoke: Invoke, command: list[str]) -> Non
     result = invoke(*command)
 
     assert result.exit_code == Exit.USAGE
-    assert "api_key is missing" in result.output
+    assert "the API key is missing: set " in result.output
 
 
 def test_a_key_that_cannot_be_one_is_not_echoed(invoke: Invoke) -> None:

@@ -399,7 +399,7 @@ def test_a_missing_key_is_wrong_usage(invoke: Invoke, path: Path) -> None:
     result = invoke("import", written(path, [event()]))
 
     assert Exit.USAGE == result.exit_code
-    assert "api_key is missing" in result.output
+    assert "the API key is missing: set USERPILOT_API_KEY, or give --api-key" in result.output
 
 
 def test_no_server_is_exit_code_3(run: Run, path: Path) -> None:

@@ -145,7 +145,7 @@ def test_losses_are_told_with_reason_and_call_and_the_way_out() -> None:
     ]
 
     assert losses(lost) == (
-        "5 calls were lost:\n"
+        "5 calls were lost (1 expired, 1 invalid, 3 queue_full):\n"
         "  expired: Track('u1', 'paid'): it waited longer than Settings.max_age, in the client's time: "
         "the server never took it\n"
         "  invalid: a call with user_id='', event_name='paid': user_id is empty\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import webbrowser
+from errno import EADDRINUSE
 from threading import Thread
 from types import ModuleType
 
@@ -51,7 +52,8 @@ def ui(given: OutboxAdmin | None, host: str, port: int, show_data: bool, opens: 
     try:
         listener = serving.listen(host, port)
     except OSError as exc:
-        raise NotPossible(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+        why = "the port is in use; choose another with --port" if exc.errno == EADDRINUSE else exc.strerror or exc
+        raise NotPossible(f"cannot listen on {host}:{port}: {why}") from exc
     url = f"{serving.url_of(listener, host)}/#{token}"
 
     def announce() -> None:
