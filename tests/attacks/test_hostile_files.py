@@ -75,7 +75,7 @@ def test_an_archive_is_read_and_nothing_of_it_is_written_anywhere(tmp_path: Path
     inside.mkdir()
     an_archive(inside / "rows.ndjson")
 
-    assert 2 == sum(line.error is None for line in lines(inside / "rows.ndjson"))
+    assert 1 == sum(line.error is None for line in lines(inside / "rows.ndjson"))  # hidden names are left out
     assert ["rows.ndjson"] == [file.name for file in inside.iterdir()]
     assert ["inside"] == [file.name for file in tmp_path.iterdir()]
     assert not Path("/etc/cron.d/evil").exists()
