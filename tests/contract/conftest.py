@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, open_now
 from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async import MemoryOutbox
 from userpilot_async._outbox.protocol import Outbox
@@ -131,21 +131,33 @@ Process = InlineOutbox | InlineRedisOutbox
 NewProcess = Callable[..., Process]
 
 
+@pytest.fixture
+def new_client() -> Callable[[], Client]:
+    """Makes the client of each process, where a test names none: a module may have one of its own."""
+    return Client
+
+
 @pytest.fixture(params=["sqlite", "redis"])
-def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProcess]:
-    """Opens the same file, or the same outbox in Redis, with each call, as another process would."""
+def process(request: pytest.FixtureRequest, tmp_path: Path, new_client: Callable[[], Client]) -> Iterator[NewProcess]:
+    """Opens the same file, or the same outbox in Redis, with each call, as another process would.
+
+    With ``reads``, all that is taken was read from there; otherwise calls may be passed on.
+    """
     made: list[Process] = []
     url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
 
-    def process(client: Client | None = None, **options: Any) -> Process:
+    def process(client: Client | None = None, *, reads: bool | None = None, **options: Any) -> Process:
         if url:
             outbox: Process = InlineRedisOutbox(url, **options)
         else:
             outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
+        if reads is not None:
+            outbox.passes_on = not reads
         made.append(outbox)
-        open_now(outbox, (client or Client()).opening())
+        open_now(outbox, (client or new_client()).opening())
         return outbox
 
     yield process
     for outbox in made:
         at_once(outbox.aclose())
+    bury_the_dead()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, open_now
+from tests.contract.conftest import NewProcess, Process
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.rules.schedule.simulation import Simulation
 from userpilot_async import DeleteUser, Identify, Receipt, Track
@@ -17,32 +15,6 @@ from userpilot_async._outbox.admin import Subject
 from userpilot_async._userpilot.calls import deletion_body, track_body
 
 EMAIL = "ann@example.com"
-
-Process = InlineOutbox | InlineRedisOutbox
-NewProcess = Callable[..., Process]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProcess]:
-    """Opens the same outbox with each call, as another process would; with ``reads``, all that is taken was read."""
-    made: list[Process] = []
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-
-    def process(*, reads: bool = False, **options: Any) -> Process:
-        outbox: Process
-        if url:
-            outbox = InlineRedisOutbox(url, **options)
-        else:
-            outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
-        outbox.passes_on = not reads
-        made.append(outbox)
-        open_now(outbox, Client().opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
-    bury_the_dead()
 
 
 class Sender(Simulation):

@@ -7,13 +7,14 @@ client's ``pairs``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contract.conftest import NewProcess, Process
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async._calls.outcome import DELIVERED
@@ -25,30 +26,14 @@ from userpilot_async.redis import _access
 from userpilot_async.sqlite import _salvage, _tables
 from userpilot_async.sqlite._tables import DAMAGED
 
-Process = InlineOutbox | InlineRedisOutbox
-NewProcess = Callable[..., Process]
 ANN, BOB, ANN_AGAIN = ("e:ann", "a:1"), ("e:bob", "a:1"), ("e:ann", "a:2")
 DESTINATION = "parcelvoy at https://one.example"
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewProcess]:
-    """Opens the same file, or the same outbox in Redis, with each call, as another process would."""
-    made: list[Process] = []
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-
-    def process(client: Client | None = None, **options: Any) -> Process:
-        if url:
-            outbox: Process = InlineRedisOutbox(url, **options)
-        else:
-            outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
-        made.append(outbox)
-        open_now(outbox, (client or new_client()).opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
+@pytest.fixture(name="new_client")
+def clients_of_parcelvoy() -> Callable[..., Client]:
+    """Makes the client of each process."""
+    return new_client
 
 
 def new_client(destination: str = DESTINATION) -> Client:
