@@ -26,4 +26,5 @@ def error_of(verdict: Verdict) -> Rejected | Unavailable:
 
 def job_in(verdict: Verdict, job_id: str) -> Job:
     """Give the job in an answer; ``job_id`` is for one without its own."""
-    return attrs.evolve(job := Job.from_wire(verdict.body), job_id=job.job_id or job_id)
+    job = Job.from_wire(verdict.body)
+    return attrs.evolve(job, job_id=job.job_id or job_id)

@@ -31,7 +31,7 @@ _NO_NAMES: frozenset[str] = frozenset()
 
 
 @attrs.frozen
-class Known:
+class Profile:
     """All that rows have said of a user or a company so far."""
 
     company: str | None
@@ -53,7 +53,7 @@ class Known:
         return encode_json([self.company, self.properties, self.at, self.company_at, self.older, sorted(self.once)])
 
     @classmethod
-    def of_json(cls, text: str) -> Known:
+    def of_json(cls, text: str) -> Profile:
         """The value of a text in the journal, which an earlier version may have written."""
         company, properties, *more = json.loads(text)
         return cls(company, properties, *more[:3], *map(frozenset, more[3:]))
@@ -66,7 +66,7 @@ class Profiles:
         """``before``: where to search for what is not in the journal, the latest first. They stay as they are."""
         self._connection = connection
         self._places = (connection, *before)
-        self._known: dict[tuple[str, str], Known] = {}
+        self._known: dict[tuple[str, str], Profile] = {}
         self._changed: set[tuple[str, str]] = set()
         self._held = 0
         self.late = 0
@@ -138,7 +138,9 @@ class Profiles:
         at, said = order_of(row["inserted_at"]), row["metadata"]
         before = self._known.get(place) or self._stored(place)
         if before is None:
-            self._learn(place, Known(company, said, at, at if company else "", {}, frozenset(once).intersection(said)))
+            self._learn(
+                place, Profile(company, said, at, at if company else "", {}, frozenset(once).intersection(said))
+            )
             return [row]
         if once:
             said = {n: value for n, value in said.items() if n not in once or before.properties.get(n) is None}
@@ -154,7 +156,7 @@ class Profiles:
         return [carried]
 
     def _behind(
-        self, place: tuple[str, str], known: Known, row: dict[str, Any], once: Collection[str], *, implied: bool
+        self, place: tuple[str, str], known: Profile, row: dict[str, Any], once: Collection[str], *, implied: bool
     ) -> list[dict[str, Any]]:
         """The rows for one that comes behind a younger one: with what was known by then, and with what is known now."""
         if self._held > MAX_HELD:
@@ -191,25 +193,25 @@ class Profiles:
             latest["company_id"] = now.company
         return [late, latest]
 
-    def _learn(self, place: tuple[str, str], known: Known) -> None:
+    def _learn(self, place: tuple[str, str], known: Profile) -> None:
         self._known[place] = known
         self._changed.add(place)
         self._held += size_of(known.properties)
 
-    def _stored(self, place: tuple[str, str]) -> Known | None:
+    def _stored(self, place: tuple[str, str]) -> Profile | None:
         for connection in self._places:
             found = connection.execute("SELECT known FROM profiles WHERE kind = ? AND key = ?", place).fetchone()
             if found is not None:
-                self._known[place] = known = Known.of_json(found[0])
+                self._known[place] = known = Profile.of_json(found[0])
                 self._held += len(found[0])
                 return known
         return None
 
 
 def _later(
-    before: Known, properties: dict[str, Value], said: dict[str, Value], company: str | None, at: str,
+    before: Profile, properties: dict[str, Value], said: dict[str, Value], company: str | None, at: str,
     once: Collection[str],
-) -> Known:  # fmt: skip
+) -> Profile:  # fmt: skip
     """All that is known after a row that is no older than those before it."""
     older = before.older
     if at != before.at:
@@ -217,10 +219,10 @@ def _later(
     elif older:
         older = {name: when for name, when in older.items() if name not in said}
     firsts = (before.once - said.keys()) | (said.keys() & set(once)) if once or before.once else before.once
-    return Known(company or before.company, properties, at, at if company else before.company_at, older, firsts)
+    return Profile(company or before.company, properties, at, at if company else before.company_at, older, firsts)
 
 
-def _counts(name: str, only_once: bool, known: Known, at: str) -> bool:
+def _counts(name: str, only_once: bool, known: Profile, at: str) -> bool:
     """Whether a value that was said before others is one that still holds."""
     if name not in known.properties or (known.properties[name] is None and known.said(name) <= at):
         return True

@@ -16,37 +16,37 @@ from userpilot_async._protocol.verdict import of_answer, of_failure
 from userpilot_async.cli.live._live import _look
 from userpilot_async.cli.live._questions import QUESTIONS
 from userpilot_async.cli.live._shapes import answer_text, shape
-from userpilot_async.cli.live._terms import Ask, Ended, Look, Question, Seen, Session
+from userpilot_async.cli.live._terms import Answered, Ask, Ended, Look, Question, Session
 
 PREFIX, DATE = "test-1", "2026-11-30T12:00:00"
 JOB = {"job_id": "j:1", "status": "queued", "type": "bulk_users"}
-Server = Callable[[Ask], Seen]
+Server = Callable[[Ask], Answered]
 
 
-def answer(status: int = 202, body: Any = None, **headers: str) -> Seen:
+def answer(status: int = 202, body: Any = None, **headers: str) -> Answered:
     content = b"" if body is None else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     names |= {"content-type": "application/json"} if content else {}
     verdict = of_answer(status, names, content)
-    return Seen(meaning=verdict.meaning, status=status, headers=names, body=verdict.body, size=len(content),
+    return Answered(meaning=verdict.meaning, status=status, headers=names, body=verdict.body, size=len(content),
                 error_code=verdict.error_code, foreign=verdict.foreign)  # fmt: skip
 
 
-def page() -> Seen:
+def page() -> Answered:
     verdict = of_answer(200, {"content-type": "text/html"}, b"<html>")
-    return Seen(meaning=verdict.meaning, status=200, headers={"content-type": "text/html"}, size=6, foreign=True)
+    return Answered(meaning=verdict.meaning, status=200, headers={"content-type": "text/html"}, size=6, foreign=True)
 
 
-def silence() -> Seen:
+def silence() -> Answered:
     verdict = of_failure("ReadError", sent=True)
-    return Seen(meaning=verdict.meaning, detail="ReadError")
+    return Answered(meaning=verdict.meaning, detail="ReadError")
 
 
 def question(name: str) -> Question:
     return next(one for one in QUESTIONS if one.name == name)
 
 
-def asked(name: str, server: Server) -> tuple[list[Ask], Session, Seen | None]:
+def asked(name: str, server: Server) -> tuple[list[Ask], Session, Answered | None]:
     """The requests that a question makes of a server, what it finds, and the answer that has stopped it."""
     session, asks = Session(PREFIX, DATE), list[Ask]()
     steps = question(name).steps(session)
@@ -61,7 +61,7 @@ def asked(name: str, server: Server) -> tuple[list[Ask], Session, Seen | None]:
         return asks, session, ended.seen
 
 
-def scripted(*answers: Seen) -> Server:
+def scripted(*answers: Answered) -> Server:
     """A server that answers so, one request after the other, and the last one for ever."""
     waiting = list(answers)
     return lambda ask: waiting.pop(0) if len(waiting) > 1 else waiting[0]
@@ -113,7 +113,7 @@ def test_each_price_is_reached_so_that_none_is_made_up():
     assert {one.name: one.cost.requests for one in QUESTIONS} == most
 
 
-def missing_version(ask: Ask) -> Seen:
+def missing_version(ask: Ask) -> Answered:
     return answer(400) if not ask.versioned else answer(200, ENDLESS)
 
 
@@ -273,7 +273,7 @@ def test_depth_and_width_are_bounded():
     assert 2_001 >= len(shape({f"{'x' * (n + 1)}": {f"{'y' * (m + 1)}": 1 for m in range(39)} for n in range(39)}))
 
 
-def each_answer() -> Iterator[tuple[Seen, str]]:
+def each_answer() -> Iterator[tuple[Answered, str]]:
     yield silence(), "no answer (ReadError)"
     yield page(), "200, text/html that is no JSON"
     yield answer(202), "202, no body"

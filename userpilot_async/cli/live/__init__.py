@@ -5,7 +5,7 @@ leaves out. A person with a key and a test environment asks here, and gets a rep
 
     _questions ──▶ requests, one after the other, and what the answers mean    (pure: generators that are sent answers;
        │           those of `_realtime` and `_files`, with their prices)
-       │ values of `_terms`: an `Ask`, what was `Seen`, the ids of a `Session`
+       │ values of `_terms`: an `Ask`, what was `Answered`, the ids of a `Session`
     _conversation  makes the requests, in the rate limits, and deletes whatever may exist under the session's ids
     _shapes        a body as names and types, without its values
     _report        the report as JSON, as Markdown, and as lines for a terminal

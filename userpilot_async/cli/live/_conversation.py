@@ -17,7 +17,7 @@ from ..._protocol.backoff import backoff
 from ..._protocol.rate_limit import Bucket
 from ..._protocol.verdict import Meaning, Verdict
 from ..._userpilot.api import UserpilotAPI
-from ._terms import ANSWERED, INTERRUPTED, NOT_ASKED, NOT_BEGUN, Ask, Ended, Question, Seen, Session, Steps, delete
+from ._terms import ANSWERED, INTERRUPTED, NOT_ASKED, NOT_BEGUN, Answered, Ask, Ended, Question, Session, Steps, delete
 
 LIMIT, BURST = 600, 100  # requests a minute, and at once, as `Settings` has them
 SILENT = 3  # requests in a row without an answer, after which no more questions are asked
@@ -81,9 +81,9 @@ class Result:
     outcome: str = NOT_BEGUN
     """`ANSWERED`, or why it did not come to its end."""
     findings: list[str] = attrs.field(factory=list)
-    exchanges: list[tuple[Ask, Seen]] = attrs.field(factory=list)
+    exchanges: list[tuple[Ask, Answered]] = attrs.field(factory=list)
     """Requests and their answers, in order."""
-    stopped_by: Seen | None = None
+    stopped_by: Answered | None = None
     """The answer behind which it could not go on."""
 
 
@@ -146,7 +146,7 @@ class Conversation:
     async def _ask(self, result: Result, connection: Connection, transcript: Transcript) -> None:
         result.outcome = INTERRUPTED  # for as long as it has no other
         steps = result.question.steps(self.session)
-        seen: Seen | None = None
+        seen: Answered | None = None
         while True:
             ask = _next(steps, seen, result)
             if ask is None:
@@ -154,7 +154,7 @@ class Conversation:
             seen = await self._exchange(ask, connection, transcript)
             result.exchanges.append((ask, seen))
 
-    async def _exchange(self, ask: Ask, connection: Connection, transcript: Transcript) -> Seen:
+    async def _exchange(self, ask: Ask, connection: Connection, transcript: Transcript) -> Answered:
         """Make a request; once more if it is over the rate limit."""
         await anyio.sleep(ask.after)
         seen = await self._once(ask, connection, transcript)
@@ -163,7 +163,7 @@ class Conversation:
             seen = await self._once(ask, connection, transcript)
         return seen
 
-    async def _once(self, ask: Ask, connection: Connection, transcript: Transcript) -> Seen:
+    async def _once(self, ask: Ask, connection: Connection, transcript: Transcript) -> Answered:
         now = anyio.current_time()
         self._began = now if self._began is None else self._began
         bucket = self._buckets.setdefault(ask.budget, Bucket(LIMIT, BURST, now))
@@ -188,7 +188,7 @@ class Conversation:
             for id in ask.deletes:
                 self.remains.users.pop(id, None)
                 self.remains.companies.pop(id, None)
-        return Seen(
+        return Answered(
             meaning=verdict.meaning, status=verdict.status, headers=transcript.headers, body=verdict.body,
             size=transcript.size, detail=verdict.detail, error_code=verdict.error_code, foreign=verdict.foreign,
             at=anyio.current_time() - self._began,
@@ -205,7 +205,7 @@ class Conversation:
         bucket.heard(verdict.rate.limit, verdict.rate.remaining, verdict.rate.reset, now)
 
 
-def _next(steps: Steps, seen: Seen | None, result: Result) -> Ask | None:
+def _next(steps: Steps, seen: Answered | None, result: Result) -> Ask | None:
     """The next request of a question; ``None`` at its end, of whatever kind that is."""
     try:
         return next(steps) if seen is None else steps.send(seen)

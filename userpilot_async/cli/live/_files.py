@@ -7,7 +7,7 @@ from typing import Any
 
 from ..._protocol.jobs import Job, is_job, list_in, quoted_job_id
 from ._shapes import answer_text, field_name, shape
-from ._terms import Ask, Look, Seen, Session, Steps, delete, identify, job_list, needed, upload
+from ._terms import Answered, Ask, Look, Session, Steps, delete, identify, job_list, needed, upload
 
 POLLS = 8  # of a job, or of the list for it: 1, 2, 4, … 30 seconds apart, two minutes in all
 LONGEST_PAUSE = 30.0  # seconds between two of them
@@ -52,7 +52,7 @@ def importing(test: Session) -> Steps:
         test.looks.append(Look("import", question, user))
 
 
-def _job(test: Session, seen: Seen, filename: str, user: str) -> Generator[Ask, Seen, bool]:
+def _job(test: Session, seen: Answered, filename: str, user: str) -> Generator[Ask, Answered, bool]:
     """Follow the job that a file has become; true if it has completed."""
     test.in_jobs.append(user)
     test.found(f"the answer to a file: {answer_text(seen)}")
@@ -110,7 +110,7 @@ def paging(test: Session) -> Steps:
         test.found(f"?{query}: {_page_text(seen, jobs)}")
 
 
-def _page_text(seen: Seen, first: Sequence[Any]) -> str:
+def _page_text(seen: Answered, first: Sequence[Any]) -> str:
     """Say how a page differs from the first one."""
     page = list_in(seen.body) if seen.ok else None
     if page is None:

@@ -7,7 +7,7 @@ values. What a server shows to people only is a `Look`.
 from __future__ import annotations
 
 from ._shapes import answer_text, number_in
-from ._terms import Look, Seen, Session, Steps, identify, identify_company, job_list, needed, track
+from ._terms import Answered, Look, Session, Steps, identify, identify_company, job_list, needed, track
 
 RATE = "x-ratelimit-"
 
@@ -33,7 +33,7 @@ def rate_limits(test: Session) -> Steps:
             test.found(f"of track, company and job list (3 requests), {shared} came off the budget of identify")
 
 
-def _rate_text(seen: Seen) -> str:
+def _rate_text(seen: Answered) -> str:
     if seen.status is None:
         return answer_text(seen)
     others = sorted(name for name in seen.headers if "ratelimit" in name and not name.startswith(RATE))

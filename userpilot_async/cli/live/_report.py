@@ -16,7 +16,7 @@ from ..._errors.secret import Secret
 from ..._runtime.version import __version__
 from ._conversation import Conversation, Result
 from ._shapes import answer_text, content_type, header_names
-from ._terms import ANSWERED, EVENT, Ask, Cost, Look, Question, Seen
+from ._terms import ANSWERED, EVENT, Answered, Ask, Cost, Look, Question
 
 WIDTH = 80  # columns of a terminal
 NOT_LOOKED = "not looked at"
@@ -52,7 +52,7 @@ def _question(result: Result) -> dict[str, Any]:
     }
 
 
-def _exchange(ask: Ask, seen: Seen) -> dict[str, Any]:
+def _exchange(ask: Ask, seen: Answered) -> dict[str, Any]:
     return {
         "request": f"{ask.method} {ask.shown or ask.path}" + ("" if ask.versioned else " without X-API-Version"),
         "answer": answer_text(seen),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ._terms import Seen
+from ._terms import Answered
 
 MOST_FIELDS = 40  # of an object that are shown
 DEEPEST = 5  # levels of objects and arrays that are shown
@@ -82,7 +82,7 @@ def number_in(headers: Mapping[str, str], name: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
-def answer_text(seen: Seen) -> str:
+def answer_text(seen: Answered) -> str:
     """The answer in a few words: its status, its type, and the shape of its body."""
     if seen.status is None:
         return f"no answer ({seen.detail})"

@@ -53,7 +53,7 @@ class Ask:
 
 
 @attrs.frozen(kw_only=True)
-class Seen:
+class Answered:
     """The answer to a request, or the lack of one."""
 
     meaning: Meaning
@@ -88,7 +88,7 @@ class Seen:
 class Ended(Exception):
     """Raised by a question that cannot go on behind an answer."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Answered) -> None:
         super().__init__(seen.outcome)
         self.seen = seen
 
@@ -149,7 +149,7 @@ class Session:
         self.findings.append(sentence)
 
 
-Steps: TypeAlias = Generator[Ask, Seen, None]
+Steps: TypeAlias = Generator[Ask, Answered, None]
 """The requests of a question, one after the other; each answer is sent in. Raises `Ended` where it cannot go on."""
 
 
@@ -163,7 +163,7 @@ class Question:
     steps: Callable[[Session], Steps]
 
 
-def needed(seen: Seen) -> Seen:
+def needed(seen: Answered) -> Answered:
     """The answer, if the server has accepted the request; else raises `Ended`."""
     if not seen.ok:
         raise Ended(seen)
