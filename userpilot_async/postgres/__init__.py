@@ -12,3 +12,7 @@ except ImportError:
     raise ImportError(
         'an outbox in PostgreSQL needs psycopg 3 and libpq: pip install "userpilot-async[postgres]"'
     ) from None
+
+from ._outbox import PostgresOutbox
+
+__all__ = ["PostgresOutbox"]

@@ -1,0 +1,39 @@
+"""The inbox: calls that transactions of the application's have put, and that are accepted when they are admitted."""
+
+from __future__ import annotations
+
+from ._connection import Connection
+from ._schema import Names
+from ._state import State
+from ._tables import AT_ONCE, Tables
+
+
+class Inbox:
+    """The inbox of one outbox, by one connection. What is in it counts for nothing yet: no account has it."""
+
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self._connection = connection
+        self._names = names
+        self._tables = Tables(connection, names)
+        self._by_commit: bool | None = None
+
+    def has_calls(self) -> bool:
+        """Calls are there, as far as this transaction can see."""
+        return bool(self._connection.run(self._names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})"))[0][0])
+
+    def admit(self, state: State) -> bool:
+        """Accept the next calls; true if there may be more of them. Its transaction has the state's row locked."""
+        if not self.has_calls():
+            return False
+        if self._by_commit is None:
+            self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
+        oldest = state.account.next_id if state.oldest_held is None else state.oldest
+        admitted = self._tables.admit(state, by_commit=self._by_commit)
+        state.oldest = oldest
+        return admitted >= AT_ONCE
+
+    def count(self) -> tuple[int, int]:
+        """How many calls are there, and their bytes."""
+        query = self._names.sql("SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint FROM {inbox}")
+        calls, size = self._connection.run(query)[0]
+        return calls, size
