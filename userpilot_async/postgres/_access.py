@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
+from .._outbox.owner import Owner
 from .._outbox.store import Committed
 from .._runtime.clocks import steady
 from ._connection import Connection
@@ -47,7 +48,7 @@ class ClientState:
         """When the lease ends that somebody has, by the steady clock, as far as is known."""
         self._heard = 0
         self._knows = False
-        self._pairs_heard = 0
+        self._pairs = self._pairs_heard = 0
         self._steps = 0
 
     def next_step(self) -> int:
@@ -65,7 +66,7 @@ class ClientState:
         self.revision, self.oldest, self.next_id = state.revision, state.oldest, state.account.next_id
         self.sent_below = state.sent_below
         self.saw(state.now, state.lease_until if state.lease else None)
-        self._heard, self._knows = state.news, True
+        self._heard, self._knows, self._pairs = state.news, True, state.pairs
         return Committed(state.account, state.oldest_held, heard, settled, complete=True)
 
     def saw(self, now: float, lease_until: float | None) -> None:
@@ -86,6 +87,18 @@ class ClientState:
             learn(self.tables.pairs_since(self._pairs_heard))
             self._pairs_heard = state.pairs
 
+    @property
+    def has_unheard_pairs(self) -> bool:
+        """Keys were named together since the last time, perhaps by this process."""
+        return self._pairs_heard < self._pairs
+
+    def give_to(self, state: State, owner: Owner) -> None:
+        """Give the outbox its owner, within a transaction that has the row locked; pairs are of one server's people."""
+        self.row.write_owner(owner)
+        if state.owner is not None and state.owner.destination != owner.destination:
+            self.tables.forget_pairs()
+        self.row.write(state)
+
     def forget_clients(self) -> None:
         """Forget the last steps of clients that have made none for so long; within a transaction."""
         query = "DELETE FROM {clients} WHERE seen < clock_timestamp() - %s * interval '1 second'"
@@ -94,4 +107,5 @@ class ClientState:
     def begins(self, generation: str) -> None:
         """Go on in this generation from now on, of which nothing is known yet."""
         self.generation, self.revision, self.oldest = generation, 0, 0
-        self._pairs_heard, self._knows = 0, False
+        self._pairs = self._pairs_heard = 0
+        self._knows = False

@@ -27,10 +27,7 @@ class Inbox:
             return False
         if self._by_commit is None:
             self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
-        oldest = state.account.next_id if state.oldest_held is None else state.oldest
-        admitted = self._tables.admit(state, by_commit=self._by_commit)
-        state.oldest = oldest
-        return admitted >= AT_ONCE
+        return self._tables.admit(state, by_commit=self._by_commit) >= AT_ONCE
 
     def count(self) -> tuple[int, int]:
         """How many calls are there, and their bytes."""

@@ -109,14 +109,11 @@ class Opener:
 
 
 def write_owner(access: ClientState, before: Owner | None, owner: Owner) -> bool:
-    """Give the outbox its owner, if it is still as it was ``before``; with another server, pairs are forgotten."""
+    """Give the outbox its owner, if it is still as it was ``before``; false if it is not."""
     with access.row.locked() as state:
         if state.owner != before:
             return False
-        access.row.write_owner(owner)
-        if before is not None and before.destination != owner.destination:
-            access.tables.forget_pairs()
-        access.row.write(state)
+        access.give_to(state, owner)
     return True
 
 

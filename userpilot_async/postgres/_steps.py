@@ -139,10 +139,8 @@ class WriteSteps:
             access.inbox.admit(state)
         first_put = state.account.next_id
         if step.puts:
-            was_empty = state.oldest_held is None
             now = steady()
             tables.put(state, step.puts, [max(0.0, now - put.at) for put in step.puts])
-            state.oldest = first_put if was_empty else state.oldest
         first_refused = state.account.next_id
         was_empty = state.oldest_held is None
         settled += tables.refuse(state, [outcome for outcome, _ in batch.refused])

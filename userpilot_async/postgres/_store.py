@@ -192,7 +192,7 @@ class PostgresStore:
             admits = has_inbox and self._admit()
             if admits or self._forget():
                 revision = -1
-        if revision == self.access.revision:
+        if revision == self.access.revision and not self.access.has_unheard_pairs:
             return None
         return self._read_state()
 

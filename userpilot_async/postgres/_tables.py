@@ -59,7 +59,7 @@ class Tables:
                 [put.size for put in puts],
             ),
         )  # fmt: skip
-        self._accepted(state, len(puts), sum(put.size for put in puts))
+        self.accepted(state, len(puts), sum(put.size for put in puts))
         self.put_pairs(state, [pair for put in puts for pair in pairs_in(put.key)])
 
     def admit(self, state: State, *, by_commit: bool) -> int:
@@ -83,11 +83,14 @@ class Tables:
             (AT_ONCE, state.account.next_id - 1),
         )
         calls, size, keys = rows[0]
-        self._accepted(state, calls, size)
+        self.accepted(state, calls, size)
         self.put_pairs(state, [pair for key in keys or () for pair in _pairs_of(key)])
         return int(calls)
 
-    def _accepted(self, state: State, calls: int, size: int) -> None:
+    def accepted(self, state: State, calls: int, size: int) -> None:
+        """Account for so many calls under the next ids, and their bytes."""
+        if state.oldest_held is None:
+            state.oldest = state.account.next_id
         account = state.account
         account.next_id += calls
         account.accepted += calls
