@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ._connection import Connection
 from ._schema import Names
-from ._state import State
+from ._state import State, StateRow
 from ._tables import AT_ONCE, Tables
 
 
 class Inbox:
     """The inbox of one outbox, by one connection. What is in it counts for nothing yet: no account has it."""
 
-    def __init__(self, connection: Connection, names: Names) -> None:
+    def __init__(self, connection: Connection, names: Names, row: StateRow, tables: Tables) -> None:
         self._connection = connection
         self._names = names
-        self._tables = Tables(connection, names)
+        self._row = row
+        self._tables = tables
         self._by_commit: bool | None = None
 
     def has_calls(self) -> bool:
@@ -28,6 +31,20 @@ class Inbox:
         if self._by_commit is None:
             self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
         return self._tables.admit(state, by_commit=self._by_commit) >= AT_ONCE
+
+    def admit_for(self, token: str, check: Callable[[State], object]) -> tuple[bool, bool]:
+        """Accept the next calls in a transaction of its own, for the holder of the lease of this token.
+
+        The first is true if there were any, the second if there may be more.
+        """
+        with self._row.locked() as state:
+            check(state)
+            before = state.account.next_id
+            more = state.lease == token and self.admit(state)
+            admitted = state.account.next_id > before
+            if admitted:
+                self._row.write(state)
+        return admitted, more
 
     def count(self) -> tuple[int, int]:
         """How many calls are there, and their bytes."""

@@ -35,11 +35,11 @@ class Origin:
     """A generation that was left, and how much of it is in the one after it."""
 
     revision: int
-    """All up to this."""
+    """All of it up to this revision."""
     next_id: int
     """Calls that were held from this id on are gone."""
     counted: bool = False
-    """It is in the account that calls of it are gone."""
+    """The account has it that calls of it are gone."""
 
 
 @attrs.define
@@ -64,13 +64,13 @@ class State:
     lease_until: float
     """When it ends, in seconds since 1970, by the server's clock, as are all times here."""
     holder: str
-    """Its note on itself."""
+    """The note of the holder on itself."""
     unknown_until: float
     """Until then tokens may be spent of which nothing is known any more."""
     sent_below: int
     """Calls below this id may have been sent, and what was noted of that is gone."""
     origins: Mapping[str, Origin]
-    """Generations before this one."""
+    """Generations that went before this one."""
     now: float
 
     @property

@@ -51,7 +51,7 @@ class Made:
     first_put: int
     first_refused: int
     fenced: bool
-    """What only the sender may note was left out: it had lost the lease."""
+    """The sender's own notes were left out: it had lost the lease."""
 
 
 class WriteSteps:
@@ -106,7 +106,7 @@ class WriteSteps:
         raise Away(f"its transactions were undone {TRIES} times, for those of others")
 
     def _write(self, step: WriteStep) -> Committed:
-        """One transaction: the calls, if they are not there yet, and the notes."""
+        """Write the calls, if they are not there yet, and the notes, in one transaction."""
         access, began = self._access, steady()
         with access.row.locked() as state:
             access.check(state)

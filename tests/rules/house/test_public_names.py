@@ -107,7 +107,7 @@ def test_all_is_sorted_and_everything_in_it_exists(module):
 
 def test_nothing_else_looks_public():
     # There once they are imported.
-    modules = {"emulator", "cli", "testing", "sqlite", "redis", "imports", "parcelvoy", "guides"}
+    modules = {"emulator", "cli", "testing", "sqlite", "redis", "postgres", "imports", "parcelvoy", "guides"}
     visible = {name for name in vars(userpilot_async) if not name.startswith(("_", "@"))}  # pytest's: @
 
     assert PUBLIC == visible - modules
