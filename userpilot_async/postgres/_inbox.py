@@ -20,13 +20,9 @@ class Inbox:
         self._tables = tables
         self._by_commit: bool | None = None
 
-    def has_calls(self) -> bool:
-        """Calls are there, as far as this transaction can see."""
-        return bool(self._connection.run(self._names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})"))[0][0])
-
     def admit(self, state: State) -> bool:
         """Accept the next calls; true if there may be more of them. Its transaction has the state's row locked."""
-        if not self.has_calls():
+        if not state.has_inbox:
             return False
         if self._by_commit is None:
             self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
