@@ -1,15 +1,24 @@
-"""Looks into the PostgreSQL in which an outbox is, by a program that changes nothing there."""
+"""Clients with an outbox in PostgreSQL in the test's own process, and looks into that PostgreSQL."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 
 from tests.harness.postgres_server import PostgresServer
+from tests.harness.stage.loops import KEY, InProcess
+from tests.harness.stage.outbox_files import LIMIT, an_emulator
+from userpilot_async import Settings, UserpilotClient
+from userpilot_async.emulator import Emulator
+from userpilot_async.postgres import PostgresOutbox
 from userpilot_async.postgres._schema import TABLES
+
+OF_THE_OUTBOX = ("sender", "max_bytes", "lease_ttl", "timeout", "fallback", "keep_lost", "rebind")
 
 
 @attrs.frozen
@@ -59,3 +68,18 @@ class Books:
     def everything(self) -> dict[str, str]:
         """Each table, and all that is in it, as text."""
         return {one: str(self.ask(f"SELECT * FROM {{}}_{one}")) for one in TABLES}
+
+
+@asynccontextmanager
+async def with_postgres(url: str, emulator: Emulator | None = None, **more: Any) -> AsyncIterator[UserpilotClient]:
+    """A client, open. Without an emulator it only puts. ``more`` are settings, or options of the outbox."""
+    options = {name: more.pop(name) for name in OF_THE_OUTBOX if name in more}
+    settings = {"track_per_minute": LIMIT, "identify_per_minute": LIMIT, "burst": 1_000, "flush_interval": 0.01, **more}
+    client = UserpilotClient(
+        KEY,
+        transport=InProcess(emulator or an_emulator()),
+        outbox=PostgresOutbox(url, **{"sender": emulator is not None, **options}),
+        settings=Settings(**settings),
+    )
+    async with client:
+        yield client
