@@ -19,7 +19,7 @@ from ._physical_lines import UnreadableFile
 from ._reading import Lines, lines
 from ._timestamps import moment_text, order_of
 from .converters._common import JOINS_NOBODY, is_device
-from .converters._identities import IDENTITIES, Link, key_of
+from .converters._identities import IDENTITIES, Link, is_sendable, key_of
 from .converters._rows import Rows
 
 Anonymous = Literal["keep", "drop", "join"]
@@ -65,8 +65,8 @@ def joining(convert: Convert, tool: str, store: IdentityStore) -> Convert:
         if who.links and rows.skipped.endswith(JOINS_NOBODY):
             rows.skipped = f"{rows.skipped.removesuffix(JOINS_NOBODY)}{LEARNT}"
         for row in rows:
-            if not isinstance(user_id := row.get("user_id"), str):
-                continue
+            if not isinstance(user_id := row.get("user_id"), str) or not is_sendable(user_id):
+                continue  # it is refused when it is checked
             keys = (key_of(user_id),) if who.keys is None else who.keys
             became = store.became(user_id, keys, _moment(row.get("inserted_at"))) if keys else None
             if became is not None:

@@ -8,11 +8,12 @@ users" (device, user and Amplitude ids); posthog.com/docs, "Identifying users" a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import attrs
 
+from ..._calls.values import checked_user_id
 from ..._errors.tree import InvalidCall
 from .._timestamps import epoch_text, moment_text, order_of
 from ._common import Exported, first, identity, inner, is_device, members
@@ -74,7 +75,8 @@ def _of_amplitude(event: Exported) -> Identity:
     """An event with a user id says whose its device is; Amplitude's own id of the person is more certain than that."""
     user_id = identity(event.get("user_id"))
     person, device = identity(event.get("amplitude_id")), identity(event.get("device_id"))
-    keys = [f"{kind}{one}" for kind, one in ((_PERSON, person), (_DEVICE, device)) if one is not None]
+    ids = ((_PERSON, person), (_DEVICE, device))
+    keys = [f"{kind}{one}" for kind, one in ids if one is not None and is_sendable(one)]
     if user_id is None:
         return NOBODY if device is None else Identity(True, tuple(keys))
     at = _moment(first(event, "event_time", "client_event_time"))
@@ -155,10 +157,22 @@ def _object(exported: Mapping[str, object], name: str) -> dict[str, object]:
     return inner(exported, name)
 
 
-def _links(keys: Mapping[str, None] | list[str], known: str, at: str) -> Iterator[Link]:
+def _links(keys: Iterable[str], known: str, at: str) -> Iterator[Link]:
+    if not is_sendable(known):
+        return
     for key in keys:
-        if key.partition(":")[2] != known:  # an id that is everybody's own says nothing
+        other = key.partition(":")[2]
+        if other != known and is_sendable(other):  # an id that is its own person says nothing
             yield Link(key, known, at)
+
+
+def is_sendable(user_id: str) -> bool:
+    """Whether it is an id that a row may have; rows of others are refused, whoever they are of."""
+    try:
+        checked_user_id(user_id)
+    except InvalidCall:
+        return False
+    return True
 
 
 def _moment(value: object) -> str:
