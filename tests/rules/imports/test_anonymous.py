@@ -203,6 +203,31 @@ def test_a_line_that_only_names_somebody_says_that_it_was_used():
     assert {f"`alias`: {LEARNT}": 1} == found.counts.skipped_by_kind
 
 
+def naming(tool, anonymous, known):
+    """A line of the anonymous id, and one that names it."""
+    return {
+        "segment": [call(1, anonymous), call(2, anonymous, user=known)],
+        "posthog": [capture(1, anonymous), capture(2, known, "$identify", **{"$anon_distinct_id": anonymous})],
+        "amplitude": [logged(1, device_id=anonymous), logged(2, device_id=anonymous, user_id=known)],
+        "mixpanel": [
+            event(1, distinct_id=f"$device:{anonymous}"),
+            event(2, distinct_id=known, **{"$device_id": anonymous}),
+        ],
+    }[tool]
+
+
+@pytest.mark.parametrize("tool", ["segment", "posthog", "amplitude", "mixpanel"])
+@pytest.mark.parametrize("spoilt", ["\ud83e", "x" * 70_000])
+def test_an_id_that_no_row_can_have_joins_nobody(tool, spoilt):
+    """Not as an anonymous one, for which SQLite could not even be asked, and not as a person's."""
+    for ids in ((spoilt, "u1"), ("a1", spoilt)):
+        lines = naming(tool, *ids)
+        if tool == "amplitude":
+            lines = [{**line, "amplitude_id": spoilt} for line in lines]
+
+        assert imported(tool, *lines).rows == imported(tool, *lines, anonymous="join").rows
+
+
 # ── the store ──
 
 KEYS, PEOPLE = ("device:1", "device:2"), ("u1", "u2", "u3")

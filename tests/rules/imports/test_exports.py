@@ -315,6 +315,12 @@ def test_a_fault_of_all_rows_is_one_refusal():
     assert (0, 0, 1) == (found.counts.with_rows, found.counts.skipped, found.counts.lines_refused)
 
 
+def test_a_line_with_several_faults_is_one_line():
+    found = imported("amplitude", amplitude("a", user_properties={"n" * 300: {"a": 1}}, event_properties=TOO_LARGE))
+
+    assert (2, 1) == (len(found.refused), found.counts.lines_refused)
+
+
 @pytest.mark.parametrize("tool", [None, "amplitude"])
 def test_an_event_can_be_shortened_by_its_largest_properties(tool):
     properties = {"large": "x" * 9_000, "middle": "y" * 8_000, "small": 1}
