@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from userpilot_async import Rejected
 from userpilot_async.emulator import Fault
 from userpilot_async.imports import (
     AlreadyImported,
+    Conversion,
     ImportConflict,
     ImportReport,
     InvalidRow,
@@ -22,6 +24,8 @@ from userpilot_async.imports import (
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
+
+JOINED = Conversion("segment", anonymous="join")
 
 
 @pytest.fixture
@@ -110,6 +114,64 @@ async def test_a_file_that_was_begun_behind_others_is_not_gone_on_with_without_t
         await run(*days[1:])
     with pytest.raises(ImportConflict, match="begun behind other files"):
         await run(days[2])
+
+
+def call(minute: int, who: str, kind: str = "track", **ids: str) -> dict[str, Any]:
+    """A call of an anonymous id, as Segment has it."""
+    return {"type": kind, "anonymousId": who, "event": "e", "timestamp": f"2024-12-01T08:{minute:02}:00Z", **ids}
+
+
+@pytest.fixture
+def calls(written) -> list[Path]:
+    return [
+        written([call(1, "a1"), call(2, "a2"), call(3, "a3")], "calls1"),
+        written([call(4, "a1", "identify", userId="u1"), call(5, "a2")], "calls2"),
+        written([call(6, "a2", "identify", userId="u2")], "calls3"),
+    ]
+
+
+@pytest.mark.parametrize("at", range(6))
+async def test_people_are_joined_over_files_whatever_ended_a_run(new_api, calls, emulator, at):
+    """Each run learns again who is who, also of files that were imported before."""
+    emulator.faults.add(Fault(name="end", path="/v1/imports", status=401, skip=at))
+    for _ in range(2):
+        series = Series(*calls)
+        try:
+            async with new_api() as api:
+                for path in calls:
+                    with suppress(AlreadyImported):
+                        await import_file(api, path, series=series, converted_from=JOINED, max_rows=1)
+        except Rejected:
+            continue
+        finally:
+            series.close()
+
+    emulator.advance()
+    assert 1 == emulator.faults.fired("end")
+    assert ["u1", "u2", "a3", "u2"] == [event.user_id for event in emulator.store.events]
+    assert {"u1", "u2"} == set(emulator.store.users)
+
+
+async def test_an_import_that_joins_goes_on_with_the_same_files_only(new_api, calls, emulator):
+    """Other files could say otherwise who somebody became, and half of a person's rows are sent."""
+    emulator.faults.add(Fault(path="/v1/imports", status=401, skip=1))
+
+    async def run(*paths: Path) -> None:
+        series = Series(*paths)
+        try:
+            async with new_api() as api:
+                await import_file(api, paths[0], series=series, converted_from=JOINED, max_rows=1)
+        finally:
+            series.close()
+
+    with pytest.raises(Rejected):
+        await run(*calls)
+    with pytest.raises(ImportConflict, match="begun with other files, which say who its anonymous people became"):
+        await run(*calls[:2])
+    await run(*calls)
+
+    emulator.advance()
+    assert 3 == len(emulator.store.events)
 
 
 async def test_a_check_of_several_files_sees_what_they_make_together(written, new_series):
