@@ -146,7 +146,9 @@ class _FileImport:
         people = People() if self.series is None else self.series.people
         try:
             conversion = self.conversion
-            if not opened.progress.all_read:
+            if self.series is not None:
+                await self.series.catch_up()  # in the order of the files, which may say in turn who somebody became
+            if self.series is not None or not opened.progress.all_read:
                 conversion = await people.joined(conversion, self.path, running.on_progress)
             return await self._run(conversion, opened, running, refused, strict=strict)
         finally:
@@ -160,7 +162,6 @@ class _FileImport:
         at_end = None
         before = [] if self.series is None else [self.series.journal]
         if self.series is not None:
-            await self.series.catch_up()
             at_end = partial(self.series.learn, opened, opened.about.source)
         if strict and not opened.progress.all_read:
             await self._check_rest(conversion, opened, before)

@@ -130,26 +130,44 @@ def calls(written) -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize("at", range(6))
-async def test_people_are_joined_over_files_whatever_ended_a_run(new_api, calls, emulator, at):
-    """Each run learns again who is who, also of files that were imported before."""
-    emulator.faults.add(Fault(name="end", path="/v1/imports", status=401, skip=at))
-    for _ in range(2):
-        series = Series(*calls)
-        try:
-            async with new_api() as api:
-                for path in calls:
-                    with suppress(AlreadyImported):
-                        await import_file(api, path, series=series, converted_from=JOINED, max_rows=1)
-        except Rejected:
-            continue
-        finally:
-            series.close()
+@pytest.fixture
+def run_twice(new_api, emulator) -> Callable[..., Any]:
+    """A run that the answer to one upload ends, and one that goes on."""
 
-    emulator.advance()
-    assert 1 == emulator.faults.fired("end")
+    async def run_twice(paths: list[Path], *, at: int, told: bool) -> None:
+        emulator.faults.add(Fault(name="end", path="/v1/imports", status=401, skip=at))
+        for _ in range(2):
+            series = Series(*paths if told else ())
+            try:
+                async with new_api() as api:
+                    for path in paths:
+                        with suppress(AlreadyImported):
+                            await import_file(api, path, series=series, converted_from=JOINED, max_rows=1)
+            except Rejected:
+                continue
+            finally:
+                series.close()
+        emulator.advance()
+        assert 1 == emulator.faults.fired("end")
+
+    return run_twice
+
+
+@pytest.mark.parametrize("at", range(6))
+async def test_people_are_joined_over_files_whatever_ended_a_run(run_twice, calls, emulator, at):
+    """Each run learns again who is who, also of files that were imported before."""
+    await run_twice(calls, at=at, told=True)
+
     assert ["u1", "u2", "a3", "u2"] == [event.user_id for event in emulator.store.events]
     assert {"u1", "u2"} == set(emulator.store.users)
+
+
+@pytest.mark.parametrize("at", range(4))
+async def test_a_series_that_was_not_told_its_files_knows_what_those_before_said(run_twice, calls, emulator, at):
+    """Also of a file that was read by the run before, and uploaded by this one."""
+    await run_twice([calls[1], calls[0]], at=at, told=False)
+
+    assert ["a2", "u1", "a2", "a3"] == [event.user_id for event in emulator.store.events]
 
 
 async def test_an_import_that_joins_goes_on_with_the_same_files_only(new_api, calls, emulator):
