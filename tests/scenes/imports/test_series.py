@@ -163,11 +163,13 @@ async def test_people_are_joined_over_files_whatever_ended_a_run(run_twice, call
 
 
 @pytest.mark.parametrize("at", range(4))
-async def test_a_series_that_was_not_told_its_files_knows_what_those_before_said(run_twice, calls, emulator, at):
-    """Also of a file that was read by the run before, and uploaded by this one."""
-    await run_twice([calls[1], calls[0]], at=at, told=False)
+async def test_a_series_that_was_not_told_its_files_knows_what_those_before_said(run_twice, written, emulator, at):
+    """Also of a file that the run before has read, or has sent to its end."""
+    named = written([call(1, "a1", "identify", userId="u1"), call(2, "a2")], "named")
+    last = written([*(call(minute, f"a{minute}") for minute in range(3, 9)), call(9, "a1")], "last")
+    await run_twice([named, last], at=at, told=False)
 
-    assert ["a2", "u1", "a2", "a3"] == [event.user_id for event in emulator.store.events]
+    assert ["a2", "a3", "a4", "a5", "a6", "a7", "a8", "u1"] == [event.user_id for event in emulator.store.events]
 
 
 async def test_an_import_that_joins_goes_on_with_the_same_files_only(new_api, calls, emulator):
