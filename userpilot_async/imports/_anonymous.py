@@ -84,6 +84,7 @@ class Learning:
 
     def __init__(self, paths: list[Path], tool: str, store: IdentityStore) -> None:
         self._paths = list(paths)
+        self._several = len(paths) > 1
         self._identify = IDENTITIES[tool]
         self._store = store
         self._reading: Lines | None = None
@@ -97,7 +98,7 @@ class Learning:
         return self._done_with + (0 if self._reading is None else self._reading.bytes_read)
 
     def step(self) -> bool:
-        """Learn from the next lines; true if there are no more. Raises `UnreadableFile`, with the file's name."""
+        """Learn from the next lines; true if there are no more. Raises `UnreadableFile`, of several with its name."""
         with self._busy:
             if not self._paths:
                 return True
@@ -107,6 +108,8 @@ class Learning:
                 links: list[Link] = []
                 more = self._take(self._reading, links)
             except UnreadableFile as error:
+                if not self._several:
+                    raise
                 raise UnreadableFile(f"{self._paths[0].name}: {error}") from error
             self._store.learn(links)
             if not more:
