@@ -56,7 +56,7 @@ class Capture:
     def __init__(self) -> None:
         from ..emulator import Emulator  # starlette and uvicorn, which plugins of pytest need not wait for
 
-        self.emulator: Emulator = Emulator(speed=FAST, rate_limit=NO_LIMIT, strict=True)
+        self.emulator: Emulator = Emulator(speed=FAST, rate_limit=NO_LIMIT, strict=True, account_per_key=False)
         """The server in its entirety: `userpilot_async.emulator.Emulator`."""
         self._calls: list[Any] = []
         self._clients: list[WatchedClient] = []

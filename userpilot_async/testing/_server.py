@@ -45,9 +45,17 @@ class EmulatorServer:
 
     @property
     def store(self) -> Store:
-        """All that the server has, jobs up to now."""
+        """All that the server has, jobs up to now; raises `LookupError` if several keys have accounts: `store_of`."""
         self.emulator.advance()
         return self.emulator.store
+
+    def store_of(self, key: str) -> Store:
+        """All that came with this key, jobs up to now, where several keys have accounts of their own.
+
+        Raises `LookupError` if no call with it was accepted.
+        """
+        self.emulator.advance()
+        return self.emulator.store_of(key)
 
     @property
     def faults(self) -> Faults:

@@ -136,6 +136,15 @@ async def test_calls_are_there_at_once_and_in_order_and_the_server_has_them_afte
         assert Track("u1", "paid", {"amount": 49}) == userpilot.assert_tracked("u1", "paid")
 
 
+async def test_all_keys_share_the_account_of_a_test() -> None:
+    with capture() as userpilot:
+        for key in ("A", "B"):
+            async with UserpilotClient(key) as client:
+                await client.track("u1", f"by {key}")
+
+        assert ["by A", "by B"] == [event.event_name for event in userpilot.events]
+
+
 async def test_calls_of_many_threads_are_each_there_once() -> None:
     with capture() as userpilot:
         async with UserpilotClient() as client:
