@@ -69,9 +69,9 @@ class UserpilotClient(DeliveryClient):
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
     ``settings.close_timeout`` seconds (`Settings`). Without arguments it reads ``USERPILOT_API_KEY``,
-    ``USERPILOT_REGION``, ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an
-    `Outbox`, a URL, or the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each
-    request, so that a key can be rotated.
+    ``USERPILOT_REGION``, ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is a
+    `MemoryOutbox`, `SQLiteOutbox` or `RedisOutbox`, a URL, or the path of a file for a `SQLiteOutbox`. ``api_key`` may
+    be a callable, asked before each request, so that a key can be rotated.
 
     ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
     key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason

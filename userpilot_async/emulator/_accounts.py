@@ -23,7 +23,7 @@ class Accounts:
 
     def __init__(self, make: Callable[[], Store], *, per_key: bool) -> None:
         """Begin with one empty store; `make` makes further ones."""
-        self.first = make()
+        self.first: Store = make()
         self.per_key = per_key
         self._make = make
         self._stores: dict[str, Store] = {}

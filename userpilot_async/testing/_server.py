@@ -32,9 +32,9 @@ class EmulatorServer:
 
         if emulator is not None and options:
             raise TypeError("an emulator that is given has its options already")
-        self.emulator = Emulator(**options) if emulator is None else emulator
+        self.emulator: Emulator = Emulator(**options) if emulator is None else emulator
         """The emulator that is served, in this process."""
-        self.url = ""
+        self.url: str = ""
         """The base URL for clients, without a slash at its end; empty before the start."""
         self._host, self._port = host, port
         self._thread: Thread | None = None

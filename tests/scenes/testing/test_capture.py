@@ -137,10 +137,14 @@ async def test_calls_are_there_at_once_and_in_order_and_the_server_has_them_afte
 
 
 async def test_all_keys_share_the_account_of_a_test() -> None:
+    """Also those of programs that are none of our clients, and bring a key of their own to the emulator."""
     with capture() as userpilot:
-        for key in ("A", "B"):
-            async with UserpilotClient(key) as client:
-                await client.track("u1", f"by {key}")
+        async with UserpilotClient("A") as client:
+            await client.track("u1", "by A")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(userpilot.emulator)) as foreign:
+            headers = {"Authorization": "Token B", "X-API-Version": "2020-09-22"}
+            call = {"user_id": "u1", "event_name": "by B"}
+            assert 202 == (await foreign.post("https://emulator/v1/track", json=call, headers=headers)).status_code
 
         assert ["by A", "by B"] == [event.event_name for event in userpilot.events]
 
