@@ -108,9 +108,8 @@ def _outbox_at(place: AnyPlace | None, called: str) -> Outbox:
         return made
     if not isinstance(place, str):
         if isinstance(place, type) or not all(callable(getattr(place, name, None)) for name in _METHODS):
-            raise ConfigurationError(
-                f"{called} {must_be('a MemoryOutbox, SQLiteOutbox or RedisOutbox, a URL, or a Path', place)}"
-            )
+            kinds = "a MemoryOutbox, SQLiteOutbox or RedisOutbox, a URL, or a Path"
+            raise ConfigurationError(f"{called} {must_be(kinds, place)}")
         return place
     scheme, is_url, _ = place.partition("://")
     if ":memory:" in place:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from userpilot_async.emulator import Emulator, Fault
-from userpilot_async.emulator.__main__ import arguments, made
+from userpilot_async.emulator.__main__ import arguments, made, main
 from userpilot_async.emulator._accounts import fingerprint
 from userpilot_async.emulator._changes import changed, look, message
 from userpilot_async.emulator._page import document, policy
@@ -346,6 +346,13 @@ def test_the_command_takes_both_choices_by_name(words, per_key):
     options = arguments(words)
 
     assert per_key == options.account_per_key == made(options).accounts.per_key
+
+
+def test_wrong_usage_of_the_program_is_one_line(capsys):
+    assert 2 == main(["--port", "x"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: Invalid value for '--port'")
+    assert line.endswith(". See: python -m userpilot_async.emulator --help")
 
 
 async def test_the_store_is_that_of_the_only_key_and_of_several_each_is_asked_for(connect, clock):

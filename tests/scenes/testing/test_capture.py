@@ -377,6 +377,22 @@ async def test_an_error_of_the_test_is_not_covered_by_its_losses() -> None:
     assert "1 call was lost" in caught.value.__notes__[0]
 
 
+async def test_an_invalid_call_that_is_raised_here_is_not_told_again() -> None:
+    with pytest.raises(InvalidCall) as caught, capture():
+        async with UserpilotClient("KEY") as client:
+            await client.track("u1", "")
+    assert [] == getattr(caught.value, "__notes__", [])
+
+    async def several() -> None:
+        async with UserpilotClient("KEY") as client, anyio.create_task_group() as group:
+            group.start_soon(client.track, "u1", "")
+            group.start_soon(client.track, "", "paid")
+
+    with pytest.raises(BaseExceptionGroup) as raised, capture():
+        await several()
+    assert [] == getattr(raised.value, "__notes__", [])
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_what_waits_in_a_client_that_is_open_still_fails_the_test() -> None:
     client = UserpilotClient("KEY")
