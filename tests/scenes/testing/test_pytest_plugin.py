@@ -164,7 +164,8 @@ def test_that_raises_another_because_of_it(userpilot):
     try:
         invalid()
     except InvalidCall as error:
-        raise RuntimeError("no payment") from error
+        reason = error
+    raise RuntimeError("no payment") from reason
 
 @pytest.mark.xfail(raises=InvalidCall)
 def test_that_is_expected_to_raise_it(userpilot):
