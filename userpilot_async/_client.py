@@ -117,7 +117,7 @@ class UserpilotClient(DeliveryClient):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self.api.before_deletion = weakly(self._warn_of_waiting)
-        self._reserved = self.api._reserved  # each warning comes once, whichever way the call goes
+        self._reserved = self.api.reserved_properties  # each warning comes once, whichever way the call goes
         self._event_names, self._naming = EventNames(), Lock()
         made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
