@@ -183,6 +183,8 @@ def test_a_browser_names_calls_as_they_are_written_and_says_why_ids_are_hidden(t
         page.goto(printed["url"])
         call = page.inner_text("#waiting tbody td[data-label=call]")
         note = page.inner_text("#hidden-note")
+        page.wait_for_function("old => document.querySelector('#waiting [data-at]').textContent !== old",
+                               arg=page.inner_text("#waiting [data-at]"))  # fmt: skip
         page.goto("about:blank")
     with console(tmp_path / "events.db", "--show-data") as (_, printed), new_page() as page:
         page.goto(printed["url"])
