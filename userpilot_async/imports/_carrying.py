@@ -97,7 +97,7 @@ def _taken(line: Line, conversion: Conversion, strict: bool) -> Taken:
     notes: list[str] = []
     for unchecked in found:
         try:
-            row = _checked(dict(unchecked) if type(unchecked) is Converted else unchecked, conversion, notes)
+            row = _checked(unchecked, conversion, notes)
         except InvalidCall as error:
             refusal = refusal_of(line, error, strict)
             if refusal not in refusals:  # a fault of all rows of the line is one fault

@@ -198,7 +198,7 @@ class Profiles:
             self._held += size_of(known.properties)
 
     def _profile(self, place: Place) -> Profile | None:
-        """What is known by now; no more is held than there is room for."""
+        """The profile as it is known by now; makes room first, if too much is held."""
         if self._held > MAX_HELD:
             self._put()
             self._known.clear()
