@@ -128,8 +128,9 @@ def _user(
 
 
 def _of_event(properties: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    said = flat(properties, _OF_THE_CALL, _OWN, rows)
     answers = {name: value for name, value in properties.items() if name.startswith(_SURVEY)}
-    return {**flat(properties, _OF_THE_CALL, _OWN, rows), **flat(answers)}
+    return {**said, **flat(answers)} if answers else said
 
 
 def _place(properties: dict[str, Any]) -> dict[str, str]:
