@@ -11,7 +11,7 @@ import pytest
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async import OutboxError
 
-pytest.importorskip("psycopg")
+pytest.importorskip("psycopg", exc_type=ImportError)
 
 from userpilot_async.postgres._address import address_of
 from userpilot_async.postgres._connection import Connection

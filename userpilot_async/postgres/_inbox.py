@@ -24,9 +24,10 @@ class Inbox:
         """Accept the next calls; true if there may be more of them. Its transaction has the state's row locked."""
         if not state.has_inbox:
             return False
-        if self._by_commit is None:
-            self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
-        return self._tables.admit(state, by_commit=self._by_commit) >= AT_ONCE
+        by_commit = self._by_commit
+        if by_commit is None:
+            by_commit = self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
+        return self._tables.admit(state, by_commit=by_commit) >= AT_ONCE
 
     def admit_for(self, token: str, check: Callable[[State], object]) -> tuple[bool, bool]:
         """Accept the next calls in a transaction of its own, for the holder of the lease of this token.
