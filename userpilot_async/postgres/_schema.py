@@ -30,13 +30,13 @@ CREATE TABLE {inbox} (
 ) WITH ({churned});
 CREATE TABLE {calls} (
     id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, key text NOT NULL, body text NOT NULL,
-    moment text, size integer NOT NULL, dedupe bytea, sent boolean NOT NULL DEFAULT false
+    moment text, size integer NOT NULL, dedupe bytea, checked boolean NOT NULL, sent boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 90, {churned});
 CREATE TABLE {parts} (call_id bigint NOT NULL, kind text NOT NULL, key text NOT NULL) WITH ({churned});
 CREATE INDEX {parts_call_id} ON {parts} (call_id);
 CREATE TABLE {lost} (
     id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, key text NOT NULL, body text NOT NULL,
-    moment text, size integer NOT NULL, dedupe bytea,
+    moment text, size integer NOT NULL, dedupe bytea, checked boolean NOT NULL,
     lost_at timestamptz NOT NULL, status text NOT NULL, reason text NOT NULL, detail text NOT NULL
 );
 CREATE TABLE {news} (id bigint PRIMARY KEY, body text NOT NULL) WITH ({churned});
@@ -71,7 +71,8 @@ CREATE TABLE {state} (
 ) WITH (fillfactor = 10, {churned});
 INSERT INTO {state} (version) VALUES (1);
 """
-# inbox: calls that were put in transactions of the application's, not accepted yet. calls: what waits, by its id.
+# inbox: calls that were put in transactions of the application's, not accepted yet. calls: what waits, by its id;
+# `checked`, if a client of ours has put it, and not anybody's SQL.
 # parts: what the server has already of what a call says. lost: dead and dropped calls. news: what became of calls, for
 # all who have the outbox open. requests: of the last minutes. files: of rows, that the server may have. pairs: keys
 # that calls have named together; no body, for a person who was erased. clients: the last step of each, for one whose

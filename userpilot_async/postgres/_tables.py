@@ -27,7 +27,7 @@ NEWS = 20_000  # transactions with settled calls that are remembered for the oth
 MAX_LOST = 100_000  # dead and dropped calls kept: the newest
 AT_ONCE = 5_000  # calls settled, or admitted, by one statement: some hundredths of a second
 DAMAGED = Outcome("dead", "damaged")
-CALL = "kind, key, body, moment, size, dedupe"
+CALL = "kind, key, body, moment, size, dedupe, checked"
 _COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
 
 
@@ -45,8 +45,8 @@ class Tables:
         stored = [Stored.of(put.kind, put.key, put.payload) for put in puts]
         self._connection.run(
             self._names.sql(
-                "INSERT INTO {calls} (id, at, kind, key, body, moment, size) "
-                "SELECT %s + row, to_timestamp(%s - age), kind, key, body, moment, size FROM "
+                "INSERT INTO {calls} (id, at, kind, key, body, moment, size, checked) "
+                "SELECT %s + row, to_timestamp(%s - age), kind, key, body, moment, size, true FROM "
                 "unnest(%s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) WITH ORDINALITY "
                 "AS put (age, kind, key, body, moment, size, row)"
             ),
@@ -68,11 +68,11 @@ class Tables:
         rows = self._connection.run(
             self._names.sql(
                 "WITH taken AS (DELETE FROM {inbox} WHERE seq IN (SELECT seq FROM {inbox} ORDER BY seq LIMIT %s) "
-                f"RETURNING seq, at, {CALL}, {{committed}} AS committed), "
+                "RETURNING seq, at, kind, key, body, moment, size, dedupe, {committed} AS committed), "
                 "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
                 "), "
                 f"put AS (INSERT INTO {{calls}} (id, at, {CALL}) "
-                "SELECT id, at, kind, key, body, moment, greatest(size, 0), dedupe FROM numbered) "
+                "SELECT id, at, kind, key, body, moment, greatest(size, 0), dedupe, false FROM numbered) "
                 "SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint, "
                 "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%') FROM numbered",
                 committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
