@@ -79,6 +79,8 @@ def run(options: SimpleNamespace) -> None:
         def print_line(exchange: Exchange) -> None:
             printer.print(request_line(exchange, colours=colours))
 
+        if not options.host:  # "" is every address of this machine: nobody who leaves it empty means that
+            raise click.UsageError("--host must not be empty; every address of this machine is 0.0.0.0")
         try:
             emulator = made(options, on_exchange=print_line if options.verbose else None)
         except ValueError as exc:
