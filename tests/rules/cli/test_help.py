@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from userpilot_async.cli import cli
+from userpilot_async.cli._console import full_outputs
+from userpilot_async.emulator._command import StateUnusable, arguments, run
 
 WIDTH = 80
 
@@ -84,6 +91,39 @@ def test_wrong_usage_is_one_sentence(words: str, sentence: str) -> None:
 
     assert (2, 1) == (result.exit_code, len(result.stderr.splitlines()))
     assert result.stderr.startswith(f"Error: {sentence}")
+
+
+class Full(io.StringIO):
+    """A stdout on a full disk."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("words", ["docs", "completion zsh", "--version", "--help", "emulate --port 0"])
+def test_a_stdout_that_takes_no_more_ends_a_command_with_a_sentence(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(SystemExit) as ended:
+        cli(words.split(), prog_name="userpilot-async")
+
+    assert 1 == ended.value.code
+    assert "Error: the output cannot be written: No space left on device\n" == capsys.readouterr().err
+
+
+def test_the_emulator_needs_no_stdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was closed before the start, as by `>&-`, and the command got as far as its file."""
+    monkeypatch.setattr(sys, "stdout", None)
+    (tmp_path / "state").write_text("no state")
+
+    with pytest.raises(StateUnusable):
+        run(arguments(["--persist", str(tmp_path / "state")]))
+
+
+def test_an_error_of_a_named_file_is_not_one_of_stdout() -> None:
+    with pytest.raises(OSError, match="elsewhere"), full_outputs():
+        raise OSError(errno.ENOSPC, "full", "elsewhere")
 
 
 def test_without_any_word_the_help_is_shown() -> None:
