@@ -32,7 +32,7 @@ _PLAIN = (
 _NOT_ASCII = re.compile("[^ -~]")  # DEL, too
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""What a stdout says that takes no more, such as a file on a full disk; click knows a closed pipe (EPIPE) itself."""
+"""Errors of a stdout that takes no more, such as a file on a full disk; click knows a closed pipe (EPIPE) itself."""
 
 WIDE = 200  # characters; a narrower terminal breaks the lines itself, so that an id can be copied whole
 
