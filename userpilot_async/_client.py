@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 from anyio import create_task_group
@@ -60,6 +60,7 @@ else:  # so that `typing.get_type_hints` finds the names, and `imports` need not
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
+Dedupe = str | None  # what a webhook, say, calls the fact that it tells
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 TOGETHER = 200  # deletions that are held at once: about a millisecond of the loop, and one commit of a durable outbox
@@ -119,7 +120,7 @@ class UserpilotClient(DeliveryClient):
         """Every endpoint as one awaitable method, without the queue."""
         self.api.before_deletion = weakly(self._warn_of_waiting)
         self._reserved = self.api._reserved  # each warning comes once, whichever way the call goes
-        self._event_names = EventNames()
+        self._event_names, self._naming = EventNames(), Lock()
         made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)
 
@@ -136,7 +137,7 @@ class UserpilotClient(DeliveryClient):
 
     async def track(
         self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None,
-        dedupe: str | None = None,
+        dedupe: Dedupe = None,
     ) -> Receipt:  # fmt: skip
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
@@ -159,18 +160,17 @@ class UserpilotClient(DeliveryClient):
 
     def track_nowait(
         self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None,
-        dedupe: str | None = None,
+        dedupe: Dedupe = None,
     ) -> Receipt:  # fmt: skip
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        given = user_id, event_name, metadata, occurred_at, dedupe
-        return self._hand_in_nowait(self._tracked, *given, dedupe=dedupe)
+        return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at, dedupe, dedupe=dedupe)
 
     async def identify(
-        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: str | None = None
+        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
     ) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
 
@@ -181,20 +181,16 @@ class UserpilotClient(DeliveryClient):
         return await self._hand_in(self._identified, user_id, metadata, company, dedupe, dedupe=dedupe)
 
     def identify_nowait(
-        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: str | None = None
+        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
     ) -> Receipt:
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
         return self._hand_in_nowait(self._identified, user_id, metadata, company, dedupe, dedupe=dedupe)
 
-    async def identify_company(
-        self, company_id: str, metadata: Metadata = None, *, dedupe: str | None = None
-    ) -> Receipt:
+    async def identify_company(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """Accept what is known of a company: ``company_id``, and ``metadata`` as a flat mapping; else as `identify`."""
         return await self._hand_in(self._company_identified, company_id, metadata, dedupe, dedupe=dedupe)
 
-    def identify_company_nowait(
-        self, company_id: str, metadata: Metadata = None, *, dedupe: str | None = None
-    ) -> Receipt:
+    def identify_company_nowait(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
         return self._hand_in_nowait(self._company_identified, company_id, metadata, dedupe, dedupe=dedupe)
 
@@ -273,7 +269,7 @@ class UserpilotClient(DeliveryClient):
 
     def _tracked(
         self, user_id: str, event_name: str, metadata: Metadata = None, occurred_at: datetime | None = None,
-        dedupe: str | None = None,
+        dedupe: Dedupe = None,
     ) -> Checked | Receipt:  # fmt: skip
         try:
             # A str that is an Enum has a hash of its own.
@@ -286,13 +282,19 @@ class UserpilotClient(DeliveryClient):
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
             return self._invalid(error, {**given, "dedupe": dedupe})
-        if name not in self._event_names.known and not self._event_names.fits(name):
-            message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
-            self._log.warn("event_names", message)
+        if name not in self._event_names.known:
+            self._new_event_name(name)
         return "track", key, payload, len(body)
 
+    def _new_event_name(self, event_name: str) -> None:
+        with self._naming:
+            fits = self._event_names.fits(event_name)
+        if not fits:
+            message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
+            self._log.warn("event_names", message)
+
     def _identified(
-        self, user_id: str, metadata: Metadata = None, company: Metadata = None, dedupe: str | None = None
+        self, user_id: str, metadata: Metadata = None, company: Metadata = None, dedupe: Dedupe = None
     ) -> Checked | Receipt:
         try:
             checked_dedupe_or_none(dedupe)
@@ -301,11 +303,12 @@ class UserpilotClient(DeliveryClient):
             self._reserved.check(properties)
             return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
-            given = {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}
-            return self._invalid(error, given)
+            return self._invalid(
+                error, {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}
+            )
 
     def _company_identified(
-        self, company_id: str, metadata: Metadata = None, dedupe: str | None = None
+        self, company_id: str, metadata: Metadata = None, dedupe: Dedupe = None
     ) -> Checked | Receipt:
         try:
             checked_dedupe_or_none(dedupe)
@@ -370,10 +373,7 @@ class UserpilotClient(DeliveryClient):
 
 
 class BlockingClient(Blocking[UserpilotClient]):
-    """A `UserpilotClient` for code without an event loop: ``with blocking(UserpilotClient()) as userpilot:``.
-
-    The calls are those of `UserpilotClient`, without ``await``, in any thread.
-    """
+    """The calls of `UserpilotClient` without ``await``, in any thread: ``with blocking(UserpilotClient()) as u:``."""
 
     def __init__(self, client: UserpilotClient, backend: Backend) -> None:
         super().__init__(client, backend)

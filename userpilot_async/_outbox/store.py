@@ -48,8 +48,8 @@ class Committed:
     ids: Sequence[int] | None = None
     """The ids of the puts, if they are not all in a row: of a duplicate, that of the first call with its key."""
     duplicates: Mapping[int, Outcome | None] = attrs.field(factory=dict)
-    """Which of the puts, by their places among them, were not written, as an earlier call has their `Put.dedupe`; and
-    what became of that: ``None`` if it is held, or was when the batch was begun.
+    """Puts that were not written, by their places among all, as an earlier call has their `Put.dedupe`; and the outcome
+    of that call: ``None`` if it is held, or was when the batch was begun.
     """
     first_refused: int | None = None
     """The id of the first that was refused, if those are not behind the puts."""

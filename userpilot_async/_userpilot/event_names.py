@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
-
 MAX_TOTAL = 512 * 1024  # bytes; docs.userpilot.com, "Track events API", read 2026-10: unique names all together
 
 
@@ -14,19 +12,17 @@ class EventNames:
         self.known: set[str] = set()
         """Names that were counted."""
         self._size = 0
-        self._counting = Lock()
 
     def fits(self, name: str) -> bool:
         """Count a name that is not known yet; false if it does not fit under the limit any more.
 
         Two threads may read `known` at the same time and come here with the same name, one after the other.
         """
-        with self._counting:
-            if name in self.known:
-                return True
-            size = len(name.encode())
-            if self._size + size > MAX_TOTAL:
-                return False
-            self._size += size
-            self.known.add(name)
+        if name in self.known:
             return True
+        size = len(name.encode())
+        if self._size + size > MAX_TOTAL:
+            return False
+        self._size += size
+        self.known.add(name)
+        return True

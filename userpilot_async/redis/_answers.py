@@ -110,8 +110,8 @@ def written_of(answer: object) -> tuple[Made, bool, State] | None:
     """Of ``write`` and ``note``: with whether lost calls were forgotten; ``None`` if the step came late."""
     if answer is None:
         return None
-    *made, forgotten, state = listed(answer, 6)
-    return _made_of(made), bool(number(forgotten)), State(state)
+    *numbers, forgotten, state, repeated = listed(answer, 6)
+    return _made_of([*numbers, repeated]), bool(number(forgotten)), State(state)
 
 
 def resolved_of(answer: object) -> Made | None:

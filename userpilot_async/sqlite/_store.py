@@ -220,8 +220,7 @@ class SQLiteStore:
                 raise OutboxError(f"{self.file.path} was replaced by an older file")
             offset = self._notice(account.next_id, known=known)
             first_put = account.next_id
-            names_pairs = False
-            chosen = NOTHING_PUT
+            names_pairs, chosen = False, NOTHING_PUT
             if batch.puts and puts_failed is None:
                 chosen = tables.keys.choose(batch.puts, account, self.file.wall())
                 tables.put(chosen.puts, account, offset)

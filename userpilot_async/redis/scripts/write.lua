@@ -123,4 +123,4 @@ redis.call('HSET', client, 'seq', ARGV[2], 'put', string.format('%.0f', first),
            'refused', string.format('%.0f', refused), 'fenced', fenced,
            'repeated', #repeated > 0 and cjson.encode(repeated) or '[]')
 redis.call('EXPIRE', client, CLIENT)
-return {first, refused, fenced, repeated, forgotten, ARGV[3] ~= '' and state(ARGV[3])}
+return {first, refused, fenced, forgotten, ARGV[3] ~= '' and state(ARGV[3]), repeated}
