@@ -19,6 +19,7 @@ from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async import MemoryOutbox
 from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import BY_BULK, DELIVERED, Outcome
+from userpilot_async._errors.tree import OutboxError
 from userpilot_async._outbox.admin import Subject
 from userpilot_async._outbox.protocol import Outbox
 from userpilot_async._outbox.receipt import Receipt
@@ -301,6 +302,21 @@ def test_a_call_that_is_withdrawn_before_it_is_written_gives_its_key_back(proces
 
     assert not put(outbox, "order-1").is_duplicate
     assert (1, 0) == (outbox.ledger.accepted, outbox.ledger.duplicates)
+
+
+def test_a_call_that_fails_has_not_taken_the_key(tmp_path: Path) -> None:
+    outbox = InlineOutbox(tmp_path / "events.db", durability="process")
+    client = Client()
+    open_now(outbox, client.opening())
+    store = outbox.store
+    why, store._why_no_calls = store._why_no_calls, lambda: OutboxError("the disk is full")
+    failed = put(outbox, "order-1")
+    store._why_no_calls = why
+    again = [put(outbox, "order-1") for _ in range(2)]
+    at_once(outbox.aclose())
+
+    assert ("dropped", "outbox", 1) == (failed.status, failed.reason, len(client.not_held))
+    assert [False, True] == [one.is_duplicate for one in again]
 
 
 def test_a_dead_letter_that_is_put_back_is_a_call_of_its_own(process: NewProcess) -> None:
