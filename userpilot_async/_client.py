@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ._account.losses import counted
-from ._calls.dedupe import checked_dedupe, checked_dedupe_or_none
+from ._calls.dedupe import checked_dedupe
 from ._calls.payload import size_of_identify
 from ._calls.values import (
     Convertible,
@@ -60,7 +60,7 @@ else:  # so that `typing.get_type_hints` finds the names, and `imports` need not
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
-Dedupe = str | None  # what a webhook, say, calls the fact that it tells
+Dedupe = str | None
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 TOGETHER = 200  # deletions that are held at once: about a millisecond of the loop, and one commit of a durable outbox
@@ -151,11 +151,11 @@ class UserpilotClient(DeliveryClient):
         """
         if get_ident() != self._thread:
             raise self._refusal()
-        checked = self._tracked(user_id, event_name, metadata, occurred_at, dedupe)
+        if dedupe is not None:
+            return await self._hand_in(dedupe, self._tracked, user_id, event_name, metadata, occurred_at)
+        checked = self._tracked(user_id, event_name, metadata, occurred_at)
         if isinstance(checked, Receipt):
             return checked
-        if dedupe is not None:
-            return await self._hold_in_turn(checked, dedupe)
         return self._accept(*checked) or await self._take(*checked)
 
     def track_nowait(
@@ -167,7 +167,7 @@ class UserpilotClient(DeliveryClient):
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at, dedupe, dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._tracked, user_id, event_name, metadata, occurred_at)
 
     async def identify(
         self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
@@ -178,21 +178,21 @@ class UserpilotClient(DeliveryClient):
         ``id`` (or ``company_id``), may have the company's own properties beside it, and moves the user to that company.
         ``dedupe`` is as for `track`. Pending identifies of one user merge. Raises as `track` does.
         """
-        return await self._hand_in(self._identified, user_id, metadata, company, dedupe, dedupe=dedupe)
+        return await self._hand_in(dedupe, self._identified, user_id, metadata, company)
 
     def identify_nowait(
         self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
     ) -> Receipt:
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._identified, user_id, metadata, company, dedupe, dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._identified, user_id, metadata, company)
 
     async def identify_company(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """Accept what is known of a company: ``company_id``, and ``metadata`` as a flat mapping; else as `identify`."""
-        return await self._hand_in(self._company_identified, company_id, metadata, dedupe, dedupe=dedupe)
+        return await self._hand_in(dedupe, self._company_identified, company_id, metadata)
 
     def identify_company_nowait(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._company_identified, company_id, metadata, dedupe, dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._company_identified, company_id, metadata)
 
     async def delete_users(self, user_ids: Iterable[str]) -> list[Receipt]:
         """Delete users, and what is known of them, events among it: the right to be forgotten. A receipt for each id.
@@ -209,7 +209,7 @@ class UserpilotClient(DeliveryClient):
     def delete_users_nowait(self, user_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_users`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
-        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, _as_checked, one) for one in checked]
 
     async def delete_companies(self, company_ids: Iterable[str]) -> list[Receipt]:
         """Delete companies; else as `delete_users`.
@@ -222,7 +222,7 @@ class UserpilotClient(DeliveryClient):
     def delete_companies_nowait(self, company_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_companies`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
-        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, _as_checked, one) for one in checked]
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
@@ -234,9 +234,9 @@ class UserpilotClient(DeliveryClient):
         if is_a(call, IdentifyCompany):
             return await self.identify_company(call.company_id, call.metadata, dedupe=call.dedupe)
         if is_a(call, DeleteUser):
-            return await self._hand_in(self._user_deleted, call.user_id)
+            return await self._hand_in(None, self._user_deleted, call.user_id)
         if is_a(call, DeleteCompany):
-            return await self._hand_in(self._company_deleted, call.company_id)
+            return await self._hand_in(None, self._company_deleted, call.company_id)
         raise InvalidCall("call", must_be("a call (Track, Identify, …)", call))
 
     # ── history ──
@@ -297,21 +297,22 @@ class UserpilotClient(DeliveryClient):
         self, user_id: str, metadata: Metadata = None, company: Metadata = None, dedupe: Dedupe = None
     ) -> Checked | Receipt:
         try:
-            checked_dedupe_or_none(dedupe)
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
             self._reserved.check(properties)
             return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
-            return self._invalid(
-                error, {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}
-            )
+            given = {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}
+            return self._invalid(error, given)
 
     def _company_identified(
         self, company_id: str, metadata: Metadata = None, dedupe: Dedupe = None
     ) -> Checked | Receipt:
         try:
-            checked_dedupe_or_none(dedupe)
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, (properties, size) = checked_company_id(company_id), measured(metadata)
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
@@ -344,7 +345,7 @@ class UserpilotClient(DeliveryClient):
 
         async def hand_in(at: int) -> None:
             try:
-                receipts[at] = await self._hand_in(_as_checked, checked[at])
+                receipts[at] = await self._hand_in(None, _as_checked, checked[at])
             except UserpilotError as error:  # as itself, not in a group
                 failed.append(error)
 

@@ -38,8 +38,8 @@ class Holding:
         self._outbox = outbox
         self._admission = admission
         self._sender = sender
-        self._backpressure = backpressure
-        self._refusals = refusals
+        self.backpressure: Backpressure = backpressure
+        self.refusals: Refusals = refusals
         self._threads = threads
         self._coming = coming
         self._now = now
@@ -56,7 +56,7 @@ class Holding:
         known = self._outbox.known_under(dedupe) if dedupe is not None else None
         if known is not None:
             return known
-        if self._backpressure.waiters or not self._outbox.has_room(size):
+        if self.backpressure.waiters or not self._outbox.has_room(size):
             return await self._when_full(kind, key, payload, size, dedupe)
         return await self._hold(kind, key, payload, size, dedupe)
 
@@ -71,17 +71,17 @@ class Holding:
             return receipt
         if self._settings.when_full == "raise":
             raise QueueFull(f"{self._outbox.place} did not take the call within {self._settings.max_wait} s")
-        return self._refusals.no_room(kind, key, payload, "outbox")
+        return self.refusals.no_room(kind, key, payload, "outbox")
 
     async def _when_full(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:
         """Do with a call what the settings say, because the queue is full."""
-        if self._backpressure.waits:
-            async with self._backpressure.turn(size) as has_room:
-                hold, no_room = self._hold, self._refusals.no_room
+        if self.backpressure.waits:
+            async with self.backpressure.turn(size) as has_room:
+                hold, no_room = self._hold, self.refusals.no_room
                 return await hold(kind, key, payload, size, dedupe) if has_room else no_room(kind, key, payload)
-        if self._backpressure.displace(size):
+        if self.backpressure.displace(size):
             return await self._hold(kind, key, payload, size, dedupe)
-        return self._refusals.no_room(kind, key, payload)
+        return self.refusals.no_room(kind, key, payload)
 
     def put_nowait(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:
         """Hold a call without waiting; where there is no room it is dropped, or others are."""
@@ -90,9 +90,9 @@ class Holding:
         known = self._outbox.known_under(dedupe) if dedupe is not None else None
         if known is not None:
             return known
-        has_room = not self._backpressure.waiters and self._outbox.has_room(size)
-        if not has_room and not self._backpressure.displace(size):
-            return self._refusals.no_room(kind, key, payload)
+        has_room = not self.backpressure.waiters and self._outbox.has_room(size)
+        if not has_room and not self.backpressure.displace(size):
+            return self.refusals.no_room(kind, key, payload)
         return self._put(kind, key, payload, size, dedupe)
 
     def _put(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from .._calls.dedupe import checked_dedupe_or_none
+from .._calls.dedupe import checked_dedupe
 from .._delivery.arguments import checked_settings, outbox_given
 from .._delivery.blocking import Backend, Blocking, handed_in, without_await
 from .._delivery.client import Checked, DeliveryClient
@@ -106,11 +106,11 @@ class ParcelvoyClient(DeliveryClient):
         """
         if get_ident() != self._thread:
             raise self._refusal()
-        checked = self._tracked(name, external_id, anonymous_id, data, occurred_at, dedupe)
+        if dedupe is not None:
+            return await self._hand_in(dedupe, self._tracked, name, external_id, anonymous_id, data, occurred_at)
+        checked = self._tracked(name, external_id, anonymous_id, data, occurred_at)
         if isinstance(checked, Receipt):
             return checked
-        if dedupe is not None:
-            return await self._hold_in_turn(checked, dedupe)
         return self._accept(*checked) or await self._take(*checked)
 
     def track_nowait(
@@ -122,8 +122,7 @@ class ParcelvoyClient(DeliveryClient):
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        given = name, external_id, anonymous_id, data, occurred_at, dedupe
-        return self._hand_in_nowait(self._tracked, *given, dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._tracked, name, external_id, anonymous_id, data, occurred_at)
 
     async def identify(
         self, external_id: str | None = None, *, anonymous_id: str | None = None, email: Field = None,
@@ -136,7 +135,7 @@ class ParcelvoyClient(DeliveryClient):
         ``phone``, ``timezone`` (an IANA name) and ``locale`` are Parcelvoy's own fields; `CLEAR` takes one back.
         ``data`` may be nested. ``dedupe`` is as for `track`. Raises as `track` does.
         """
-        return await self._hand_in(self._made, Identify, locals(), dedupe=dedupe)
+        return await self._hand_in(dedupe, self._made, Identify, locals())
 
     def identify_nowait(
         self, external_id: str | None = None, *, anonymous_id: str | None = None, email: Field = None,
@@ -144,7 +143,7 @@ class ParcelvoyClient(DeliveryClient):
         dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._made, Identify, locals(), dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._made, Identify, locals())
 
     async def alias(self, anonymous_id: str, external_id: str, *, dedupe: str | None = None) -> Receipt:
         """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
@@ -153,11 +152,11 @@ class ParcelvoyClient(DeliveryClient):
         once: the same alias again is not sent, and shares the first one's outcome; unless the server may have met the
         anonymous id only after that, for then it has done nothing.
         """
-        return await self._hand_in(self._made, Alias, locals(), dedupe=dedupe)
+        return await self._hand_in(dedupe, self._made, Alias, locals())
 
     def alias_nowait(self, anonymous_id: str, external_id: str, *, dedupe: str | None = None) -> Receipt:
         """As `alias`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._made, Alias, locals(), dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._made, Alias, locals())
 
     async def register_device(
         self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
@@ -169,7 +168,7 @@ class ParcelvoyClient(DeliveryClient):
         ``external_id`` or ``anonymous_id`` says whose it is; ``device_id``, ``os``, ``model``, ``app_build``,
         ``app_version`` and ``os_version`` describe it, each a text.
         """
-        return await self._hand_in(self._made, Device, locals(), dedupe=dedupe)
+        return await self._hand_in(dedupe, self._made, Device, locals())
 
     def register_device_nowait(
         self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
@@ -177,13 +176,13 @@ class ParcelvoyClient(DeliveryClient):
         dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """As `register_device`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._made, Device, locals(), dedupe=dedupe)
+        return self._hand_in_nowait(dedupe, self._made, Device, locals())
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if not any(is_a(call, kind) for kind in (Identify, Alias, Device, Track)):
             raise InvalidCall("call", must_be("Identify, Alias, Device or Track", call))
-        return await self._hand_in(self._copied, call, dedupe=call.dedupe)
+        return await self._hand_in(call.dedupe, self._copied, call)
 
     # ── checking ──
 
@@ -197,7 +196,8 @@ class ParcelvoyClient(DeliveryClient):
         dedupe: str | None = None,
     ) -> Checked | Receipt:
         try:
-            checked_dedupe_or_none(dedupe)
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, body = checked_event(name, external_id, anonymous_id, data, occurred_at, self.settings.occurred_at_key)
             self._pairs.check(key)
         except InvalidCall as error:
@@ -206,7 +206,7 @@ class ParcelvoyClient(DeliveryClient):
         self._like_ids.see(external_id, anonymous_id)
         return "track", key, body, len(body)
 
-    def _made(self, make: type[Call], arguments: dict[str, Any]) -> Checked | Receipt:
+    def _made(self, make: type[Call], arguments: dict[str, Any], _dedupe: str | None = None) -> Checked | Receipt:
         """Check a call made of ``arguments``: the `locals` of a method whose parameters are the call's fields."""
         del arguments["self"]
         try:
@@ -214,7 +214,7 @@ class ParcelvoyClient(DeliveryClient):
         except InvalidCall as error:
             return self._invalid(error, arguments)
 
-    def _copied(self, call: Call) -> Checked | Receipt:
+    def _copied(self, call: Call, _dedupe: str | None = None) -> Checked | Receipt:
         """Check a copy of a call: a mapping within a frozen value is not frozen."""
         try:
             return self._checked(attrs.evolve(call))
