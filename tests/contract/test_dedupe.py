@@ -25,6 +25,7 @@ from userpilot_async._outbox.protocol import Outbox
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async.redis._outbox import RedisOutbox
+from userpilot_async.sqlite import _keys, _salvage, _tables
 
 WEEK = 7 * 86_400.0
 EXPIRED = Outcome("dead", "expired")
@@ -393,3 +394,88 @@ def test_a_list_in_the_place_of_a_key_is_replaced(outbox: Outbox) -> None:
     outbox.redis.rpush(name, "junk")
 
     assert [1, 1] == [put(outbox, "order-1").id for _ in range(2)]
+
+
+# ── the bounds of a file, and its damage ──
+
+
+def keys_in(outbox: InlineOutbox) -> int:
+    count: int = outbox.store.file.db.execute("SELECT count(*) FROM accepted_keys").fetchone()[0]
+    assert count == outbox.store.file.tables.account().keys
+    return count
+
+
+def test_of_more_keys_than_a_file_keeps_the_oldest_are_forgotten_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_keys, "MOST_KEYS", 3)
+    outbox = InlineOutbox(tmp_path / "events.db", durability="process")
+    open_now(outbox, Client().opening())
+    for number in range(6):
+        put(outbox, f"order-{number}")
+    kept = keys_in(outbox)
+    known = [put(outbox, f"order-{number}").is_duplicate for number in (5, 0)]
+    at_once(outbox.aclose())
+
+    assert (3, [True, False]) == (kept, known)
+    assert any("keeps no more keys of dedupe= than" in one.getMessage() for one in caplog.records)
+
+
+def test_keys_that_are_over_leave_the_file_with_those_that_come(timed: tuple[Outbox, Time]) -> None:
+    outbox, time = timed
+    for number in range(20):
+        put(outbox, f"order-{number}", seconds=60)
+    time.go_on(61)
+    for number in range(20, 30):
+        put(outbox, f"order-{number}", seconds=60)
+
+    assert 10 == (keys_in(outbox) if isinstance(outbox, InlineOutbox) else len(outbox._keys))  # type: ignore[attr-defined]
+
+
+def test_keys_that_are_over_leave_the_file_when_a_process_begins_to_send(
+    new_outbox_at: Callable[[str, Time], Outbox],
+) -> None:
+    time = Time(Client())
+    first, second = (new_outbox_at("sqlite", time) for _ in range(2))
+    open_now(first, time.client.opening())
+    put(first, "order-1", seconds=60)
+    at_once(first.aclose())
+    time.go_on(61)
+    open_now(second, time.client.opening())
+    assert isinstance(second, InlineOutbox)
+
+    assert 0 == keys_in(second)
+
+
+def test_a_calendar_that_is_set_makes_no_key_older(new_outbox_at: Callable[[str, Time], Outbox]) -> None:
+    time = Time(Client())
+    outbox = new_outbox_at("sqlite", time)
+    assert isinstance(outbox, InlineOutbox)
+    open_now(outbox, time.client.opening())
+    put(outbox, "order-1", seconds=60)
+    outbox.store.file.wall = lambda: 1_900_000_000.0 + time.passed
+    outbox.poll()
+    set_on = put(outbox, "order-1").is_duplicate
+    time.go_on(61)
+
+    assert (True, False) == (set_on, put(outbox, "order-1").is_duplicate)
+
+
+def test_keys_are_among_what_is_saved_of_a_damaged_file(tmp_path: Path) -> None:
+    outbox = InlineOutbox(tmp_path / "events.db", durability="process")
+    open_now(outbox, Client().opening())
+    put(outbox, "order-1")
+    end(outbox, put(outbox, "order-2").id, EXPIRED)
+    at_once(outbox.aclose())
+    with closing(sqlite3.connect(outbox.path)) as db, db:
+        db.execute("INSERT INTO accepted_keys VALUES (90, 'no digest', 0.0, 60.0, NULL)")
+    _salvage.replace(outbox.path, _salvage.GivenIds(0, 0), _tables.DAMAGED)
+    again = InlineOutbox(outbox.path, durability="process")
+    open_now(again, Client().opening())
+    kept = keys_in(again)
+    receipts = [put(again, f"order-{number}") for number in (1, 2, 3)]
+    at_once(again.aclose())
+
+    assert 2 == kept
+    assert [(True, 0), (True, 1)] == [(one.is_duplicate, one.id) for one in receipts[:2]]
+    assert ("expired", False) == (receipts[1].reason, receipts[2].is_duplicate)
