@@ -194,6 +194,7 @@ def test_a_key_counts_for_as_long_as_it_says_and_then_the_fact_is_a_new_one(time
 
     assert [False, True, False, True, False] == [one.is_duplicate for one in receipts]
     assert [0, 0, 1, 1, 2] == [one.id for one in receipts]
+    assert 1 == (keys_in(outbox) if isinstance(outbox, InlineOutbox) else len(outbox._keys))  # type: ignore[attr-defined]
 
 
 def test_a_short_time_is_no_longer_for_the_long_one_of_another_call(timed: tuple[Outbox, Time]) -> None:

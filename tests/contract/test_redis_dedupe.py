@@ -100,6 +100,18 @@ def test_a_duplicate_that_is_taken_back_takes_nothing_along(process: NewProcess,
     assert (3, 3, 0) == facts(outbox)
 
 
+def test_a_call_behind_a_duplicate_is_taken_back_by_its_own_id(process: NewProcess) -> None:
+    outbox = process()
+    puts = begin(outbox, "a", "a", "b", "c")
+    lose_answer(outbox, reached=True)
+    outbox._session.incoming._withdraw(*puts[2])
+    go_on(outbox)
+
+    assert [0, 0, 2] == [puts[place][0].receipt.id for place in (0, 1, 3)]
+    assert [0, 2] == [ticket[0] for ticket in outbox.take(10)]
+    assert (2, 2, 1) == facts(outbox)
+
+
 def test_a_call_that_others_were_told_of_is_not_taken_back(process: NewProcess) -> None:
     """The other caller has answered its webhook, which does not come again."""
     outbox, other = process(), process(sender=False)
