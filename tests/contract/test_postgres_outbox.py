@@ -16,6 +16,7 @@ from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, pro
 from tests.harness import length
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async import OutboxError
+from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
 from userpilot_async._outbox import lease
 from userpilot_async._outbox.away import Away
@@ -29,6 +30,7 @@ from userpilot_async.postgres._address import address_of
 NO_ROOM = Outcome("dropped", "queue_full")
 EXPIRED = Outcome("dead", "expired")
 ANN = ("e:ann", "a:1")
+ORDER = DedupeKey.of("order-1", 3_600.0)
 
 
 @pytest.fixture
@@ -201,6 +203,35 @@ def test_calls_are_accepted_in_the_order_of_their_commits_where_the_server_notes
         sender.poll()
 
         assert [b"1", b"2"] == [mark_of(one) for one in tickets(sender)]
+
+
+def test_a_fact_that_transactions_have_told_with_a_key_is_accepted_once(process: NewProcess) -> None:
+    sender = process()
+    known = DedupeKey.of("order-0", 3_600.0)
+    sender.put("track", "u1", b"{}", 2, 0.0, known)
+    for mark, key in (("1", ORDER), ("2", ORDER), ("3", known), ("4", None)):
+        sender.run(
+            "INSERT INTO {}_inbox (kind, key, body, size, dedupe) VALUES ('track', %s, %s, 1, %s)",
+            '"u1"', f'{{"mark":"{mark}"}}', key and key.digest,
+        )  # fmt: skip
+    sender.poll()
+    again = sender.put("track", "u1", b"5", 1, 0.0, ORDER)
+
+    assert [b"{}", b"1", b"4"] == [mark_of(one) for one in tickets(sender)]
+    assert (3, 3, 1) == (sender.ledger.accepted, sender.ledger.duplicates, again.id)
+    assert again.is_duplicate
+    assert [(0,)] == sender.run("SELECT count(*) FROM {}_inbox")
+
+
+def test_keys_are_forgotten_when_their_time_is_over(process: NewProcess) -> None:
+    outbox = process()
+    outbox.put("track", "u1", b"{}", 2, 0.0, ORDER)
+    outbox.run("UPDATE {}_keys SET until = clock_timestamp()")
+    outbox.store._forget_at = 0.0
+    outbox.poll()
+
+    assert [(0,)] == outbox.run("SELECT count(*) FROM {}_keys")
+    assert not outbox.put("track", "u1", b"{}", 2, 0.0, ORDER).is_duplicate
 
 
 # ── the lease ──
@@ -492,6 +523,8 @@ class Faulty:
 def work(outbox: InlinePostgresOutbox) -> tuple[list[Receipt], list[Any]]:
     """Do a bit of everything: receipts of what was put, and calls that are in hand then."""
     put = [outbox.put("track", ANN, body, 1, 0.0) for body in (b"1", b"2", b"3")]
+    put.append(outbox.put("track", ANN, b"5", 1, 0.0, ORDER))
+    outbox.put("track", ANN, b"6", 1, 0.0, ORDER)  # the same fact
     put_in_inbox(outbox, "4")
     outbox.poll()
     outbox.refuse(NO_ROOM)
@@ -530,9 +563,10 @@ def test_whatever_statement_is_broken_off_each_call_is_there_once(
             other.store._still = 0
             other.poll()
 
-            assert {b"1": 1, b"2": 1, b"3": 1, b"4": 1} == arrived, f"{how} statement {number}"
-            assert (5, 4, 0, {"queue_full": 1}) == (
-                outbox.ledger.accepted, outbox.ledger.delivered, outbox.ledger.pending, outbox.ledger.losses()
+            assert {b"1": 1, b"2": 1, b"3": 1, b"4": 1, b"5": 1} == arrived, f"{how} statement {number}"
+            assert (6, 5, 0, 1, {"queue_full": 1}) == (
+                outbox.ledger.accepted, outbox.ledger.delivered, outbox.ledger.pending, outbox.ledger.duplicates,
+                outbox.ledger.losses(),
             ), f"{how} statement {number}"  # fmt: skip
             assert outbox.ledger.accepted == other.ledger.accepted
             assert {"delivered"} == {receipt.status for receipt in receipts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -86,14 +87,18 @@ class Emulator:
         `account_per_key=False` all share one, as a key and its successor do. `on_exchange` is called with each request
         that was answered, in the event loop, and must neither wait nor raise.
         """
-        if speed <= 0:
-            raise ValueError("speed must be more than 0")
+        if not 0 < speed < math.inf:
+            raise ValueError("speed must be a number, more than 0")
+        if not 0 <= latency < math.inf:
+            raise ValueError("latency must be a number of seconds, 0 or more")
         if jobs_per_page < 1:
             raise ValueError("jobs_per_page must be 1 or more")
         if jobs_paging not in ("page", "links", "hidden"):
             raise ValueError('jobs_paging must be "page", "links" or "hidden"')
         if isinstance(api_keys, str):
             raise TypeError("api_keys must be a collection of keys, not one key")
+        if api_keys is not None and "" in api_keys:
+            raise ValueError("an API key must not be empty")
         self.clock = clock
         self.latency = latency
         self.rate_limit = rate_limit

@@ -45,9 +45,13 @@ CREATE TABLE {requests} (
 ) WITH (fillfactor = 50, {churned});
 CREATE TABLE {files} (filename text PRIMARY KEY, kind text NOT NULL, last_calls text NOT NULL) WITH ({churned});
 CREATE TABLE {pairs} (id bigint PRIMARY KEY, digest bytea UNIQUE, body text);
+CREATE TABLE {keys} (
+    id bigint PRIMARY KEY, digest bytea NOT NULL UNIQUE, until timestamptz NOT NULL, outcome text,
+    told boolean NOT NULL DEFAULT false
+) WITH ({churned});
 CREATE TABLE {clients} (
     client text PRIMARY KEY, step bigint NOT NULL, first_put bigint NOT NULL, first_refused bigint NOT NULL,
-    fenced boolean NOT NULL, seen timestamptz NOT NULL
+    repeats text NOT NULL, fenced boolean NOT NULL, seen timestamptz NOT NULL
 ) WITH (fillfactor = 50, {churned});
 CREATE TABLE {state} (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -76,8 +80,9 @@ INSERT INTO {state} (version) VALUES (1);
 # parts: what the server has already of what a call says. lost: dead and dropped calls. news: what became of calls, for
 # all who have the outbox open. requests: of the last minutes. files: of rows, that the server may have. pairs: keys
 # that calls have named together; no body, for a person who was erased. clients: the last step of each, for one whose
-# answer got lost. state: one row, locked by whoever changes anything; the account, the owner, the lease. oldest: no
-# call has a lower id. sent_below: calls below this may have been sent, and what was noted of that is gone. origins: the
+# answer got lost. keys: of `dedupe=`; told, if the caller of another call knows that this one has it. state: one row,
+# locked by whoever changes anything; the account, the owner, the lease. oldest: no call has a lower id. sent_below:
+# calls below this may have been sent, and what was noted of that is gone. origins: the
 # generations before this one, and how much of each is in this.
 
 # Rows come and go by the thousand: dead ones are to be cleared by their number, and not by their share of the table.
@@ -86,7 +91,7 @@ _CHURNED = "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50
 MIGRATIONS: Sequence[LiteralString] = (_FIRST,)
 """Statements that make version n + 1 of version n; the first one makes version 1 where nothing is."""
 VERSION = len(MIGRATIONS)
-TABLES = ("inbox", "calls", "parts", "lost", "news", "requests", "files", "pairs", "clients", "state")
+TABLES = ("inbox", "calls", "parts", "lost", "news", "requests", "files", "pairs", "keys", "clients", "state")
 
 
 def checked_name(name: str) -> str:

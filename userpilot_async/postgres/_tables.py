@@ -20,6 +20,7 @@ from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
 from ._connection import Connection
+from ._keys import WEEK, Keys, text_of
 from ._schema import Names
 from ._state import State
 
@@ -37,6 +38,7 @@ class Tables:
     def __init__(self, connection: Connection, names: Names) -> None:
         self._connection = connection
         self._names = names
+        self.keys = Keys(connection, names)
 
     # ── calls come in ──
 
@@ -65,9 +67,10 @@ class Tables:
         Their numbers in the inbox become visible in any order, so it is emptied, and not read on from a place. Each
         time's calls are in the order of their commits (``by_commit``), where the server notes those, else of numbers.
         """
+        seqs, keyed = self._next_of_inbox(state)
         rows = self._connection.run(
             self._names.sql(
-                "WITH taken AS (DELETE FROM {inbox} WHERE seq IN (SELECT seq FROM {inbox} ORDER BY seq LIMIT %s) "
+                "WITH taken AS (DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[]) "
                 "RETURNING seq, at, kind, key, body, moment, size, dedupe, {committed} AS committed), "
                 "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
                 "), "
@@ -77,12 +80,38 @@ class Tables:
                 "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%') FROM numbered",
                 committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
             ),
-            (AT_ONCE, state.account.next_id - 1),
+            (seqs, state.account.next_id - 1),
         )
         calls, size, keys = rows[0]
         self.accepted(state, calls, size)
         self.put_pairs(state, [pair for key in keys or () for pair in _pairs_of(key)])
+        if keyed:
+            query = "SELECT id, dedupe FROM {calls} WHERE id >= %s AND dedupe = ANY(%s::bytea[])"
+            new = self._connection.run(self._names.sql(query), (state.account.next_id - calls, keyed))
+            self.keys.add(state, [(call_id, bytes(digest), WEEK) for call_id, digest in new])
         return int(calls)
+
+    def _next_of_inbox(self, state: State) -> tuple[list[int], list[bytes]]:
+        """The numbers of the next calls of the inbox, and the keys of those; such as repeat others are taken out."""
+        query = "SELECT seq, dedupe FROM {inbox} ORDER BY seq LIMIT %s"
+        rows = self._connection.run(self._names.sql(query), (AT_ONCE,))
+        digests = [bytes(digest) for _, digest in rows if digest is not None]
+        known = self.keys.known(state, digests) if digests else {}
+        seqs, repeated, new = list[int](), dict[int, int](), dict[bytes, int]()
+        for seq, digest in rows:
+            if digest is not None and bytes(digest) in known:
+                repeated[seq] = known[bytes(digest)]
+            elif digest is not None and bytes(digest) in new:
+                repeated[seq] = -1  # of a call that is about to be accepted
+            else:
+                seqs.append(seq)
+                if digest is not None:
+                    new[bytes(digest)] = seq
+        if repeated:
+            query = "DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[])"
+            self._connection.run(self._names.sql(query), (list(repeated),))
+            self.keys.refuse(state, repeated, state.account.next_id)
+        return seqs, list(new)
 
     def accepted(self, state: State, calls: int, size: int) -> None:
         """Account for so many calls under the next ids, and their bytes."""
@@ -116,6 +145,7 @@ class Tables:
     def _take_out(self, state: State, stretches: Runs, settled: Settled) -> list[int]:
         outcome = settled.outcome
         kept: sql.Composable = sql.SQL("")
+        noted = text_of(outcome)
         values = [[first for first, _ in stretches], [last for _, last in stretches]]
         whys: list[object] = []
         if outcome.keeps_call:
@@ -130,11 +160,13 @@ class Tables:
                 "WITH gone AS (DELETE FROM {calls} USING unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
                 "WHERE id BETWEEN first AND last RETURNING {calls}.*), "
                 "said AS (DELETE FROM {parts} USING unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
-                "WHERE call_id BETWEEN first AND last) {kept} "
+                "WHERE call_id BETWEEN first AND last), "
+                "noted AS (UPDATE {keys} SET outcome = %s FROM unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
+                "WHERE id BETWEEN first AND last AND outcome IS NULL) {kept} "
                 "SELECT array_agg(id), coalesce(sum(size), 0)::bigint FROM gone",
                 kept=kept,
             ),
-            (*values, *values, *whys),
+            (*values, *values, noted, *values, *whys),
         )
         ids, size = rows[0]
         state.account.bytes -= size
@@ -150,9 +182,10 @@ class Tables:
 
     def take_back(self, state: State, ids: Sequence[int]) -> None:
         """Take calls out as if they had never been put: their callers do not wait for them any more."""
-        if ids:
+        back = self.keys.may_be_taken_back(state, ids)
+        if back:
             rows = self._connection.run(
-                self._names.sql("DELETE FROM {calls} WHERE id = ANY(%s) RETURNING size"), (list(ids),)
+                self._names.sql("DELETE FROM {calls} WHERE id = ANY(%s) RETURNING size"), (back,)
             )
             state.account.accepted -= len(rows)
             state.account.bytes -= sum(size for (size,) in rows)
