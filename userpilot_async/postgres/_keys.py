@@ -78,8 +78,9 @@ class Keys:
         until = [min(state.now + each, LATEST) for each in seconds]
         query = (
             "INSERT INTO {keys} (id, digest, until) SELECT id, digest, to_timestamp(until) "
-            "FROM unnest(%s::bigint[], %s::bytea[], %s::float8[]) AS new (id, digest, until) ON CONFLICT (id) DO UPDATE "
-            "SET digest = EXCLUDED.digest, until = EXCLUDED.until, outcome = NULL, told = false"  # it was nobody's
+            "FROM unnest(%s::bigint[], %s::bytea[], %s::float8[]) AS new (id, digest, until) "
+            # A row under this id is nobody's: no call has had it yet.
+            "ON CONFLICT (id) DO UPDATE SET digest = EXCLUDED.digest, until = EXCLUDED.until, outcome = NULL, told = false"
         )
         self._connection.run(self._names.sql(query), (ids, digests, until))
         state.account.keys += len(new) - len(gone)
@@ -114,7 +115,7 @@ class Keys:
         self._connection.run(self._names.sql(query), (text_of(outcome), list(ids)))
 
     def may_be_taken_back(self, state: State, ids: Sequence[int]) -> list[int]:
-        """Those of these calls of which nobody was told that they are accepted; their keys are forgotten."""
+        """Calls among these of which nobody was told that they are accepted; their keys are forgotten."""
         if not ids:
             return []
         told = {one for (one,) in self._connection.run(

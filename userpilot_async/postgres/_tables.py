@@ -20,7 +20,7 @@ from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
 from ._connection import Connection
-from ._keys import WEEK, Keys, text_of
+from ._keys import Keys, text_of
 from ._schema import Names
 from ._state import State
 
@@ -29,7 +29,6 @@ MAX_LOST = 100_000  # dead and dropped calls kept: the newest
 AT_ONCE = 5_000  # calls settled, or admitted, by one statement: some hundredths of a second
 DAMAGED = Outcome("dead", "damaged")
 CALL = "kind, key, body, moment, size, dedupe, checked"
-_COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
 
 
 class Tables:
@@ -60,58 +59,6 @@ class Tables:
         )  # fmt: skip
         self.accepted(state, len(puts), sum(put.size for put in puts))
         self.put_pairs(state, [pair for put in puts for pair in pairs_in(put.key)])
-
-    def admit(self, state: State, *, by_commit: bool) -> int:
-        """Accept the next calls that transactions of the application's have put; how many.
-
-        Their numbers in the inbox become visible in any order, so it is emptied, and not read on from a place. Each
-        time's calls are in the order of their commits (``by_commit``), where the server notes those, else of numbers.
-        """
-        seqs, keyed = self._next_of_inbox(state)
-        rows = self._connection.run(
-            self._names.sql(
-                "WITH taken AS (DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[]) "
-                "RETURNING seq, at, kind, key, body, moment, size, dedupe, {committed} AS committed), "
-                "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
-                "), "
-                f"put AS (INSERT INTO {{calls}} (id, at, {CALL}) "
-                "SELECT id, at, kind, key, body, moment, greatest(size, 0), dedupe, false FROM numbered) "
-                "SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint, "
-                "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%') FROM numbered",
-                committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
-            ),
-            (seqs, state.account.next_id - 1),
-        )
-        calls, size, keys = rows[0]
-        self.accepted(state, calls, size)
-        self.put_pairs(state, [pair for key in keys or () for pair in _pairs_of(key)])
-        if keyed:
-            query = "SELECT id, dedupe FROM {calls} WHERE id >= %s AND dedupe = ANY(%s::bytea[])"
-            new = self._connection.run(self._names.sql(query), (state.account.next_id - calls, keyed))
-            self.keys.add(state, [(call_id, bytes(digest), WEEK) for call_id, digest in new])
-        return int(calls)
-
-    def _next_of_inbox(self, state: State) -> tuple[list[int], list[bytes]]:
-        """The numbers of the next calls of the inbox, and the keys of those; such as repeat others are taken out."""
-        query = "SELECT seq, dedupe FROM {inbox} ORDER BY seq LIMIT %s"
-        rows = self._connection.run(self._names.sql(query), (AT_ONCE,))
-        digests = [bytes(digest) for _, digest in rows if digest is not None]
-        known = self.keys.known(state, digests) if digests else {}
-        seqs, repeated, new = list[int](), dict[int, int](), dict[bytes, int]()
-        for seq, digest in rows:
-            if digest is not None and bytes(digest) in known:
-                repeated[seq] = known[bytes(digest)]
-            elif digest is not None and bytes(digest) in new:
-                repeated[seq] = -1  # of a call that is about to be accepted
-            else:
-                seqs.append(seq)
-                if digest is not None:
-                    new[bytes(digest)] = seq
-        if repeated:
-            query = "DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[])"
-            self._connection.run(self._names.sql(query), (list(repeated),))
-            self.keys.refuse(state, repeated, state.account.next_id)
-        return seqs, list(new)
 
     def accepted(self, state: State, calls: int, size: int) -> None:
         """Account for so many calls under the next ids, and their bytes."""
@@ -280,14 +227,6 @@ def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged
     carriers, merged = list(carriers), list(merged)
     account.conclude(outcome, len(carriers), len(merged))
     return Concluded.of(outcome, carriers, merged)
-
-
-def _pairs_of(key: str) -> list[Pair]:
-    try:
-        known = json.loads(key)
-        return pairs_in(tuple(known)) if all(isinstance(one, str) for one in known) else []
-    except UNREADABLE:  # another program's: the call is set aside when it is read
-        return []
 
 
 def _slices(stretches: Runs) -> Iterator[Runs]:
