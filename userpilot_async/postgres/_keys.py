@@ -80,7 +80,8 @@ class Keys:
             "INSERT INTO {keys} (id, digest, until) SELECT id, digest, to_timestamp(until) "
             "FROM unnest(%s::bigint[], %s::bytea[], %s::float8[]) AS new (id, digest, until) "
             # A row under this id is nobody's: no call has had it yet.
-            "ON CONFLICT (id) DO UPDATE SET digest = EXCLUDED.digest, until = EXCLUDED.until, outcome = NULL, told = false"
+            "ON CONFLICT (id) DO UPDATE "
+            "SET digest = EXCLUDED.digest, until = EXCLUDED.until, outcome = NULL, told = false"
         )
         self._connection.run(self._names.sql(query), (ids, digests, until))
         state.account.keys += len(new) - len(gone)
