@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable
+from fnmatch import fnmatchcase
 from threading import Lock
 from typing import Any
 
@@ -22,7 +24,7 @@ from userpilot_async.emulator._cut import cut_connection
 from userpilot_async.emulator._faults import Fault, Faults
 from userpilot_async.emulator._guard import SAFE_METHODS, Guard, guarded
 from userpilot_async.emulator._page import Page, asks_for_page, policy, send_to_page
-from userpilot_async.emulator._routes import find_route
+from userpilot_async.emulator._routes import endpoints, find_route
 from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._store import JOBS_PER_PAGE, Paging, Store
 from userpilot_async.emulator._traffic import SHOWN, Exchange, Traffic
@@ -137,6 +139,12 @@ class Emulator:
     def store_of(self, key: str) -> Store:
         """Everything that was received with this key; raises LookupError if no call with it was accepted."""
         return self.accounts.of_key(key)
+
+    def check_path(self, path: str) -> None:
+        """Raise ValueError unless a call to one of the endpoints can have this path, which may be a glob."""
+        known = endpoints()
+        if not any(fnmatchcase(one, path) or fnmatchcase(path, re.sub("{.+?}", "*", one)) for one in known):
+            raise ValueError(f"no endpoint has a path like {path!r}: there are {', '.join(known)}")
 
     def _empty_store(self) -> Store:
         return Store(self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict)
