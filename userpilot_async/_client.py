@@ -51,6 +51,7 @@ from ._userpilot.calls import (
 from ._userpilot.destination import DeadCall, facts_of, userpilot
 from ._userpilot.event_names import EventNames
 from ._userpilot.file_rows import each_id
+from ._userpilot.within import Within
 
 if TYPE_CHECKING:
     from .imports import Conversion, ImportReport, OnProgress, Row, Series
@@ -226,18 +227,22 @@ class UserpilotClient(DeliveryClient):
             return await self._hand_in(self._company_deleted, call.company_id)
         raise InvalidCall("call", must_be("a call (Track, Identify, …)", call))
 
+    def within(self, connection: object) -> Within:
+        """The calls that commit with the transaction on this ``connection``: see `Within`.
+
+        ``connection`` is psycopg 3's, asyncpg's, SQLAlchemy's (or a session) or Django's, to the PostgreSQL in which
+        the client's outbox is. Raises `ConfigurationError` for any other, or for any other outbox, `ClientNotOpen` and
+        `ClientClosed`. Of a client that is switched off the connection is not used.
+        """
+        return Within(self, connection, self._tracked, self._identified, self._company_identified)
+
     # ── history ──
 
     async def import_rows(
-        self,
-        rows: Iterable[Row | Mapping[str, Any]] | AsyncIterable[Row | Mapping[str, Any]],
-        *,
-        strict: bool = False,
-        journal: str | os.PathLike[str] | None = None,
-        rebind: bool = False,
-        on_progress: OnProgress | None = None,
-        max_rows: int = 100_000,
-    ) -> ImportReport:
+        self, rows: Iterable[Row | Mapping[str, Any]] | AsyncIterable[Row | Mapping[str, Any]], *,
+        strict: bool = False, journal: str | os.PathLike[str] | None = None, rebind: bool = False,
+        on_progress: OnProgress | None = None, max_rows: int = 100_000,
+    ) -> ImportReport:  # fmt: skip
         """Import rows with the time at which they happened, past the queue: `userpilot_async.imports.import_rows`."""
         report: ImportReport = await _imports().import_rows(
             self.api, rows, strict=strict, journal=journal, rebind=rebind, on_progress=on_progress, max_rows=max_rows
@@ -245,33 +250,16 @@ class UserpilotClient(DeliveryClient):
         return report
 
     async def import_file(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        converted_from: str | Conversion | None = None,
-        strict: bool = False,
-        journal: str | os.PathLike[str] | None = None,
-        rejected: str | os.PathLike[str] | None = None,
-        force: bool = False,
-        rebind: bool = False,
-        on_progress: OnProgress | None = None,
-        max_rows: int = 100_000,
+        self, path: str | os.PathLike[str], *, converted_from: str | Conversion | None = None, strict: bool = False,
+        journal: str | os.PathLike[str] | None = None, rejected: str | os.PathLike[str] | None = None,
+        force: bool = False, rebind: bool = False, on_progress: OnProgress | None = None, max_rows: int = 100_000,
         series: Series | None = None,
-    ) -> ImportReport:
+    ) -> ImportReport:  # fmt: skip
         """Import a file of such rows; after a crash it goes on: `userpilot_async.imports.import_file`."""
         report: ImportReport = await _imports().import_file(
-            self.api,
-            path,
-            converted_from=converted_from,
-            strict=strict,
-            journal=journal,
-            rejected=rejected,
-            force=force,
-            rebind=rebind,
-            on_progress=on_progress,
-            max_rows=max_rows,
-            series=series,
-        )
+            self.api, path, converted_from=converted_from, strict=strict, journal=journal, rejected=rejected,
+            force=force, rebind=rebind, on_progress=on_progress, max_rows=max_rows, series=series,
+        )  # fmt: skip
         return report
 
     # ── checking ──
@@ -389,6 +377,10 @@ class BlockingClient(Blocking[UserpilotClient]):
     enqueue = without_await(UserpilotClient.enqueue)
     import_rows = without_await(UserpilotClient.import_rows)
     import_file = without_await(UserpilotClient.import_file)
+
+    def within(self, connection: object) -> Within:
+        """As `UserpilotClient.within`, in any thread: connections that are not awaited need its ``_nowait`` calls."""
+        return self._subject.within(connection)
 
 
 def _as_checked(checked: Checked | Receipt) -> Checked | Receipt:

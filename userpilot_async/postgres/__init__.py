@@ -4,6 +4,10 @@
 
 `_address` is where the server is, `_schema` the tables, which `_migrate` makes: a command does, no client.
 `_connection` runs statements, and `_failures` says what a failure means, and shows no password.
+
+Within transactions of the application's, calls are put into the inbox (`_inbox`) on the application's own connections
+(`_connections` knows their kinds): by a client's `within`, or without a client by `put` and `aput` (`_within`).
+`_tickets` are by what the receipts of such calls are found, when the sender has admitted them.
 """
 
 try:
@@ -12,3 +16,7 @@ except ImportError:
     raise ImportError(
         'an outbox in PostgreSQL needs psycopg 3 and libpq: pip install "userpilot-async[postgres]"'
     ) from None
+
+from ._within import aput, put
+
+__all__ = ["aput", "put"]
