@@ -21,7 +21,7 @@ from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.stored import Stored
 from userpilot_async._userpilot.destination import as_put, call_of
 from userpilot_async.postgres import aput, put
-from userpilot_async.postgres._inbox import Insert
+from userpilot_async.postgres._insert import Insert
 from userpilot_async.postgres._schema import Names
 from userpilot_async.postgres._tickets import Tickets
 from userpilot_async.postgres._within import ConnectionPuts
@@ -216,14 +216,20 @@ async def test_a_call_is_put_without_a_client(place: Place, form: str) -> None:
     assert [(DedupeKey.of("stripe:evt_1", 0.0).digest, None)] == [(bytes(row[7]), row[8]) for row in place.rows]
 
 
-async def test_a_call_is_put_into_a_schema_of_its_own(place: Place) -> None:
-    place.run("CREATE SCHEMA elsewhere")
-    place.server.migrate("shop", place.database, schema="elsewhere")
-    async with FORMS["psycopg"](place.url) as held:
-        put(held.connection, paid(), name="shop", schema="elsewhere")
-        held.commit()
+@pytest.mark.parametrize("form", ["psycopg", "asyncpg", "session, psycopg", "session, asyncpg", "django"])
+async def test_a_schema_may_have_any_name(place: Place, form: str) -> None:
+    schema = f"%s :kind $1 é' {form}"
+    quoted = f'"{schema}"'
+    place.run(f"CREATE SCHEMA {quoted}")
+    place.server.migrate("shop", place.database, schema=schema)
+    async with FORMS[form](place.url) as held:
+        if held.awaits:
+            await aput(held.connection, paid(), name="shop", schema=schema)
+        else:
+            put(held.connection, paid(), name="shop", schema=schema)
+        await held.do(held.commit)
 
-    assert [(1,)] == place.run("SELECT count(*) FROM elsewhere.shop_inbox")
+    assert [(1,)] == place.run(f"SELECT count(*) FROM {quoted}.shop_inbox")
 
 
 @every_form
@@ -250,8 +256,8 @@ async def test_what_is_no_call_or_no_name_is_refused(place: Place) -> None:
             put(held.connection, paid(), name=place.name, dedupe=" ")
         with pytest.raises(ConfigurationError, match="name must be 1 to 40 lower-case letters"):
             put(held.connection, paid(), name='x"; DROP TABLE y; --')
-        with pytest.raises(ConfigurationError, match="name must be 1 to 40 lower-case letters"):
-            put(held.connection, paid(), schema="A")
+        with pytest.raises(ConfigurationError, match="schema must be the name of a schema"):
+            put(held.connection, paid(), schema="")
 
 
 async def test_another_database_than_postgres_is_refused() -> None:

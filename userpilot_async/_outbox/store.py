@@ -48,6 +48,9 @@ class Committed:
     """The ids of the puts, if they are not all in a row."""
     first_refused: int | None = None
     """The id of the first that was refused, if those are not behind the puts."""
+    admitted: Sequence[tuple[int, int]] = ()
+    """Calls of transactions of the application's that were accepted since the last time: the ticket and the id of each.
+    """
     noted: bool = True
     """All of the batch is recorded; if not, more of it is by the next `Store.commit`."""
 

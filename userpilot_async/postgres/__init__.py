@@ -5,9 +5,9 @@
 `_address` is where the server is, `_schema` the tables, which `_migrate` makes: a command does, no client.
 `_connection` runs statements, and `_failures` says what a failure means, and shows no password.
 
-Within transactions of the application's, calls are put into the inbox (`_inbox`) on the application's own connections
-(`_connections` knows their kinds): by a client's `within`, or without a client by `put` and `aput` (`_within`).
-`_tickets` are by what the receipts of such calls are found, when the sender has admitted them.
+Within transactions of the application's, calls are put into the inbox by one statement (`_insert`) on the
+application's own connections (`_connections` knows their kinds): by a client's `within`, or without a client by `put`
+and `aput` (`_within`). Who has the outbox open admits them (`_inbox`); by `_tickets` their receipts are found then.
 """
 
 try:
@@ -17,6 +17,7 @@ except ImportError:
         'an outbox in PostgreSQL needs psycopg 3 and libpq: pip install "userpilot-async[postgres]"'
     ) from None
 
+from ._outbox import PostgresOutbox
 from ._within import aput, put
 
-__all__ = ["aput", "put"]
+__all__ = ["PostgresOutbox", "aput", "put"]

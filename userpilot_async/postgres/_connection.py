@@ -6,6 +6,7 @@ a transaction, no ``LISTEN``): between us and the server may stand PgBouncer, wh
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -18,12 +19,13 @@ from psycopg import sql
 
 from .._errors.tree import without_frames
 from .._outbox.away import Away
+from .._runtime.log import log
 from ._address import Address
 from ._failures import meaning_of, meaning_of_no_connection
 
 Rows = Sequence[tuple[Any, ...]]
 """The rows of an answer. `Any` is what a column may hold; who asks knows its type."""
-Statement = sql.Composable | bytes
+Statement = sql.SQL | sql.Composed | bytes
 
 LOCK_SHARE = 0.8  # of a deadline: a lock is waited for, and its statement still has time to say that it has failed
 
@@ -41,7 +43,7 @@ class Connection:
         self._begin = (
             f"SET LOCAL statement_timeout = {milliseconds}; "
             f"SET LOCAL lock_timeout = {round(milliseconds * LOCK_SHARE)}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {4 * milliseconds};"
+            f"SET LOCAL idle_in_transaction_session_timeout = {2 * milliseconds}"
         )
 
     @property
@@ -72,20 +74,18 @@ class Connection:
         raise without_frames(failure)
 
     def run(self, statement: Statement, values: Sequence[object] | None = None) -> Rows:
-        """Run one statement, or with no ``values`` several, and give the rows of the last.
+        """Run one statement, and give its rows.
 
         Raises `Away`, `TryAgain`, `OutboxError`.
         """
         with self._asking(), self._there().cursor() as cursor:
-            cursor.execute(statement, values)  # type: ignore[arg-type]  # a `Composable` is one of psycopg's own
-            while cursor.nextset():
-                pass
+            cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description is not None else []
 
     def run_many(self, statement: Statement, rows: Sequence[Sequence[object]]) -> int:
         """Run one statement for each of these rows of values; how many rows of tables it has changed."""
         with self._asking(), self._there().cursor() as cursor:
-            cursor.executemany(statement, rows)  # type: ignore[arg-type]  # as above
+            cursor.executemany(statement, rows)
             return max(cursor.rowcount, 0)
 
     @contextmanager
@@ -102,18 +102,39 @@ class Connection:
             raise
         self.run(b"COMMIT")
 
-    def begin(self, first: sql.Composable | None = None, *, frozen: bool = False) -> Rows:
-        """Begin a transaction with its time-outs, and with a ``first`` statement, in one round trip; its rows."""
+    def begin(self, *first: sql.Composable, frozen: bool = False) -> Sequence[Rows]:
+        """Begin a transaction with its time-outs, and with its ``first`` statements, in one round trip; their rows."""
         level = "REPEATABLE READ READ ONLY" if frozen else "READ COMMITTED"
-        return self.run(sql.SQL("BEGIN ISOLATION LEVEL {}; {} {}").format(
-            sql.SQL(level), sql.SQL(self._begin), first or sql.SQL("")
-        ))  # fmt: skip
+        begin = sql.SQL("BEGIN ISOLATION LEVEL {}; {}").format(sql.SQL(level), sql.SQL(self._begin))
+        try:
+            answers = self.run_all(sql.SQL("; ").join([begin, *first]))
+        except BaseException:
+            self.roll_back()  # it has begun, whichever of them has failed
+            raise
+        return answers[len(answers) - len(first) :]
+
+    def run_alone(self, *statements: sql.Composed) -> Rows:
+        """Run statements in a transaction of their own, with its time-outs, in one round trip; the last one's rows."""
+        *_, rows, _ = self.begin(*statements, sql.SQL("COMMIT"))
+        return rows
+
+    def run_all(self, statements: sql.SQL | sql.Composed) -> Sequence[Rows]:
+        """Run several statements, separated by semicolons, in one round trip; the rows of each. Raises as `run`."""
+        with self._asking(), self._there().cursor() as cursor:
+            cursor.execute(statements)
+            answers: list[Rows] = []
+            while True:
+                answers.append(cursor.fetchall() if cursor.description is not None else [])
+                if not cursor.nextset():
+                    return answers
 
     def roll_back(self) -> None:
-        """Undo the transaction; where the connection has ended, the server does that."""
-        with suppress(Exception):  # whatever becomes of it, nothing of the transaction remains
-            if self._connection is not None and not self._connection.closed:
+        """Undo the transaction. Where that fails, the connection is ended, and the server does it."""
+        if self._connection is not None:
+            try:
                 self.run(b"ROLLBACK")
+            except Exception:  # whatever it is, nothing of the transaction may remain
+                self.close()
 
     def close(self) -> None:
         """End the connection; nothing that is under way remains."""
@@ -150,3 +171,14 @@ class Connection:
         finally:
             self._busy_since = None
         raise without_frames(failure)
+
+
+def warn_if_overheard(address: Address) -> None:
+    """Say once in this process, of each outbox, that others may read its password, and all that is put."""
+    if address.is_overheard and address.shown not in _overheard:
+        _overheard.add(address.shown)
+        words = "its password, and all that is put, may go over the network in the clear"
+        log(logging.WARNING, f"{address.shown}: {words}; insist on TLS: sslmode=verify-full")
+
+
+_overheard: set[str] = set()

@@ -16,7 +16,7 @@ from psycopg.rows import tuple_row
 
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
-from ._inbox import COLUMNS, Insert, Row
+from ._insert import COLUMNS, Insert, Row
 
 KNOWN = (
     "a connection of psycopg 3 or asyncpg, a connection or a session of SQLAlchemy 2, or Django's connection, to "

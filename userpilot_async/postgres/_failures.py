@@ -38,20 +38,24 @@ class TryAgain(Exception):
     """The transaction was undone for another's sake, and may be made again at once."""
 
 
-FAILURES = (Away, OutboxError, OSError, MemoryError)
+class OtherGeneration(Exception):
+    """The outbox has older data than this process has seen there, or another line of it."""
+
+
+FAILURES = (Away, OtherGeneration, TryAgain, OutboxError, OSError, MemoryError)
 """By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
 
 
-def meaning_of(error: psycopg.Error, address: Address, names: str) -> Exception:
+def meaning_of(error: psycopg.Error, address: Address, name: str) -> Exception:
     """The meaning of a failure that psycopg has raised: one of those above, or `OutboxError`.
 
-    ``names`` is the outbox's name. The meaning holds nothing of the error itself, whose frames have passwords.
+    ``name`` is the outbox's. The meaning holds nothing of the error itself, whose frames have passwords.
     """
     code = error.sqlstate or ""
     if code in AGAIN:
         return TryAgain()
     if code in (NO_TABLE, NO_SCHEMA, NO_COLUMN):
-        return OutboxError(not_migrated(address, names))
+        return OutboxError(not_migrated(address.shown, name))
     if code == DENIED:
         return OutboxError(f"{address.shown} does not let us do that: {words_of(error, address)}; see its grants")
     if code in LOGIN_REFUSED:
@@ -67,10 +71,10 @@ def meaning_of(error: psycopg.Error, address: Address, names: str) -> Exception:
     return OutboxError(f"{address.shown}: {words_of(error, address)}")
 
 
-def not_migrated(address: Address, name: str) -> str:
+def not_migrated(place: str, name: str) -> str:
     """The message where the tables are missing."""
     made = "`userpilot-async outbox migrate` makes them"
-    return f"{address.shown} has no tables of an outbox named {name}: {made}"
+    return f"{place} has no tables of an outbox named {name}: {made}"
 
 
 # What libpq says of a connection that cannot be had, or has ended; of its other words, nothing is quoted.

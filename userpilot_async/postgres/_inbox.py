@@ -1,33 +1,43 @@
-"""A call as one row of the inbox: what is written on connections of the application's, whatever driver they are of."""
+"""The inbox: calls that transactions of the application's have put, and that are accepted when they are admitted."""
 
 from __future__ import annotations
 
-from .._calls.payload import Key, Kind, Payload
-from .._calls.stored import Stored
+from collections.abc import Sequence
+
+from ._connection import Connection
 from ._schema import Names
-
-COLUMNS = ("kind", "key", "body", "moment", "size", "dedupe", "ticket")
-
-Row = tuple[str, str, str, str | None, int, bytes | None, int | None]
-"""The values of these columns."""
+from ._state import State
+from ._tables import AT_ONCE, Admitted, Tables
 
 
-def row_of(kind: Kind, key: Key, payload: Payload, size: int, dedupe: bytes | None, ticket: int | None) -> Row:
-    """A call that has been checked. The body is JSON, and so ASCII but for UTF-8, without a NUL."""
-    stored = Stored.of(kind, key, payload)
-    return stored.kind, stored.key, stored.body.decode(), stored.moment, size, dedupe, ticket
+class Inbox:
+    """The inbox of one outbox, by one connection. What is in it counts for nothing yet: no account has it."""
 
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self._connection = connection
+        self._names = names
+        self._tables = Tables(connection, names)
+        self._by_commit: bool | None = None
 
-class Insert:
-    """The one statement, in the placeholders of each driver; its values are a `Row`'s."""
+    def has_calls(self) -> bool:
+        """Calls are there, as far as this transaction can see."""
+        return bool(self._connection.run(self._names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})"))[0][0])
 
-    def __init__(self, names: Names) -> None:
-        self.table = names.text("inbox")
-        self.outbox = names.name
-        begin = f"INSERT INTO {self.table} ({', '.join(COLUMNS)}) VALUES"
-        self.formatted = f"{begin} ({', '.join(['%s'] * len(COLUMNS))})"
-        """As psycopg and Django have it."""
-        self.numbered = f"{begin} ({', '.join(f'${place}' for place in range(1, len(COLUMNS) + 1))})"
-        """As asyncpg has it."""
-        self.named = f"{begin} ({', '.join(f':{column}' for column in COLUMNS)})"
-        """As SQLAlchemy's ``text`` has it."""
+    def admit(self, state: State) -> tuple[bool, Sequence[Admitted]]:
+        """Accept the next calls, and announce those with tickets, which are given; true if there may be more of them.
+
+        Its transaction has the state's row locked.
+        """
+        if not self.has_calls():
+            return False, ()
+        if self._by_commit is None:
+            self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
+        calls, admitted = self._tables.admit(state, by_commit=self._by_commit)
+        self._tables.announce(state, admitted)
+        return calls >= AT_ONCE, admitted
+
+    def count(self) -> tuple[int, int]:
+        """How many calls are there, and their bytes."""
+        query = self._names.sql("SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint FROM {inbox}")
+        calls, size = self._connection.run(query)[0]
+        return calls, size

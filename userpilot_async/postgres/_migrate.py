@@ -8,7 +8,9 @@ from psycopg import sql
 
 from .._errors.tree import OutboxError
 from ._connection import Connection
+from ._failures import not_migrated
 from ._schema import VERSION, Names, statements
+from ._state import check_version
 
 OLDEST_SERVER = 130_000  # PostgreSQL 13: `gen_random_uuid` without an extension
 
@@ -36,6 +38,14 @@ def check_server(connection: Connection, place: str) -> None:
         raise OutboxError(f"{place} has its text in {encoding}, and an outbox needs a database in UTF8")
 
 
+def check_tables(connection: Connection, names: Names, place: str) -> None:
+    """See that there are tables of our version. Raises `OutboxError`, and what `Connection.run` raises."""
+    version = version_there(connection, names)
+    if not version:
+        raise OutboxError(not_migrated(place, names.name))
+    check_version(version, place)
+
+
 def plan(connection: Connection, names: Names, place: str) -> Sequence[str]:
     """The statements that are missing; none, if the tables are of this version.
 
@@ -44,7 +54,7 @@ def plan(connection: Connection, names: Names, place: str) -> Sequence[str]:
     check_server(connection, place)
     version = version_there(connection, names)
     if version > VERSION:
-        raise OutboxError(f"{place} is of version {version}, of a newer userpilot_async; this one knows {VERSION}")
+        check_version(version, place)
     return list(statements(names, version))
 
 

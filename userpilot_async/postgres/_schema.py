@@ -67,7 +67,8 @@ CREATE TABLE {state} (
     lease_until timestamptz NOT NULL DEFAULT 'epoch',
     holder text NOT NULL DEFAULT '',
     unknown_until timestamptz NOT NULL DEFAULT 'epoch',
-    origins text NOT NULL DEFAULT '[]'
+    sent_below bigint NOT NULL DEFAULT 0,
+    origins text NOT NULL DEFAULT '{{}}'
 ) WITH (fillfactor = 10, {churned});
 INSERT INTO {state} (version) VALUES (1);
 """
@@ -77,7 +78,8 @@ INSERT INTO {state} (version) VALUES (1);
 # all who have the outbox open. requests: of the last minutes. files: of rows, that the server may have. pairs: keys
 # that calls have named together; no body, for a person who was erased. clients: the last step of each, for one whose
 # answer got lost. state: one row, locked by whoever changes anything; the account, the owner, the lease. oldest: no
-# call has a lower id. origins: the generations before this one, each with the revision at which it was left.
+# call has a lower id. sent_below: calls below this may have been sent, and what was noted of that is gone. origins: the
+# generations before this one, and how much of each is in this.
 
 # Rows come and go by the thousand: dead ones are to be cleared by their number, and not by their share of the table.
 _CHURNED = "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0"
@@ -97,6 +99,13 @@ def checked_name(name: str) -> str:
             "name must be 1 to 40 lower-case letters, digits and underscores, and begin with no digit"
         )
     return name
+
+
+def checked_schema(schema: str | None) -> str | None:
+    """The name of a schema, which may be any. Raises `ConfigurationError` if it is none."""
+    if schema is not None and (not isinstance(schema, str) or not schema or "\0" in schema):
+        raise ConfigurationError("schema must be the name of a schema, or None")
+    return schema
 
 
 class Names:

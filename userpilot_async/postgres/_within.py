@@ -15,8 +15,8 @@ from .._outbox.receipt import Receipt
 from .._userpilot.calls import Identify, IdentifyCompany, Track
 from .._userpilot.destination import as_put
 from ._connections import Way, way_of
-from ._inbox import Insert, Row, row_of
-from ._schema import DEFAULT_NAME, Names, checked_name
+from ._insert import Insert, Row, row_of
+from ._schema import DEFAULT_NAME, Names, checked_name, checked_schema
 from ._tickets import Tickets
 
 # SQLSTATEs. Source: postgresql.org, "Appendix A. PostgreSQL Error Codes", read 2026-11.
@@ -82,7 +82,7 @@ def _row(call: Track | Identify | IdentifyCompany, dedupe: str | None) -> Row:
 
 
 def _insert_into(name: str, schema: str | None) -> Insert:
-    return _insert_of(checked_name(name), None if schema is None else checked_name(schema))
+    return _insert_of(checked_name(name), checked_schema(schema))
 
 
 @cache  # an application has few outboxes

@@ -8,13 +8,15 @@ import attrs
 
 from .._calls.pairs import pairs_in, sealed_pair
 from .._errors.tree import OutboxError
+from .._outbox.away import Away
 from .._outbox.batch import Batch, Put
 from .._outbox.store import Committed
-from ._access import ClientState, steady
+from .._runtime.clocks import steady
+from ._access import ClientState
 from ._answers import Made, resolved_of, written_of
 from ._codec import encoded
-from ._failures import Away, Full
-from ._lease import Lease
+from ._failures import Full
+from ._lease import RedisLease
 from ._notes import SenderNotes, calls_in, may_be_twice, notes_of, refusals_of
 
 
@@ -43,7 +45,7 @@ class WriteSteps:
     """The steps of one batch at a time. ``place`` is for messages; lost calls are kept for ``keep_lost`` seconds."""
 
     def __init__(
-        self, access: ClientState, lease: Lease, place: str, warn: Callable[[str], None], keep_lost: float
+        self, access: ClientState, lease: RedisLease, place: str, warn: Callable[[str], None], keep_lost: float
     ) -> None:
         self._access = access
         self._lease = lease

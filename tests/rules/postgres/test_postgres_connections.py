@@ -14,7 +14,7 @@ pytest.importorskip("psycopg")
 from userpilot_async import ConfigurationError, postgres
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async.postgres._connections import WAYS, way_of
-from userpilot_async.postgres._inbox import COLUMNS, Insert
+from userpilot_async.postgres._insert import COLUMNS, Insert
 from userpilot_async.postgres._schema import Names
 from userpilot_async.postgres._tickets import Tickets
 from userpilot_async.postgres._within import _noting

@@ -1,0 +1,124 @@
+"""A process's knowledge of the outbox in PostgreSQL, and its ways to the tables there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .._calls.pairs import Pair
+from .._calls.stored import Concluded
+from .._outbox.owner import Owner
+from .._outbox.store import Committed
+from .._runtime.clocks import steady
+from ._connection import Connection
+from ._failures import OtherGeneration
+from ._inbox import Inbox
+from ._schema import Names
+from ._send_log import SendLog
+from ._state import State, StateRow
+from ._tables import Admitted, Tables
+
+REMEMBERED = 7 * 86_400.0  # seconds in which a client's last step is kept; it asks after it within its next ones
+
+
+class ClientState:
+    """``client`` is the name of who uses the outbox, ``place`` the outbox's in messages."""
+
+    def __init__(self, connection: Connection, names: Names, client: str, place: str) -> None:
+        self.connection = connection
+        self.names = names
+        self.client = client
+        self.row = StateRow(connection, names, place)
+        self.tables = Tables(connection, names)
+        self.send_log = SendLog(connection, names)
+        self.inbox = Inbox(connection, names)
+        self.generation = ""
+        """The one that is known; "" before the first contact."""
+        self.revision = 0
+        """The last revision that is known."""
+        self.oldest = 0
+        """No call has a lower id, as far as is known."""
+        self.sent_below = 0
+        """Calls below this id may have been sent before, as what was noted of that is gone."""
+        self.next_id = 0
+        """The next id, as far as is known."""
+        self.offset = 0.0
+        """From the steady clock to the server's."""
+        self.lease_free_at = -math.inf
+        """When the lease ends that somebody has, by the steady clock, as far as is known."""
+        self._heard = 0
+        self._knows = False
+        self._admitted: list[Admitted] = []  # the loop has not heard of these calls
+        self._pairs = self._pairs_heard = 0
+        self._steps = 0
+
+    def next_step(self) -> int:
+        """The number of the next step of this client."""
+        self._steps += 1
+        return self._steps
+
+    def check(self, state: State) -> None:
+        """See that this is what is known, or newer. Raises `OtherGeneration` if it is not: calls may be gone."""
+        if self.generation and (state.generation != self.generation or state.revision < self.revision):
+            raise OtherGeneration
+
+    def learned(self, state: State, settled: Sequence[Concluded] = (), *, heard: Sequence[Concluded] = ()) -> Committed:
+        """Learn what there is, and what became of calls since the last time; what the loop hears of it."""
+        self.revision, self.oldest, self.next_id = state.revision, state.oldest, state.account.next_id
+        self.sent_below = state.sent_below
+        self.saw(state.now, state.lease_until if state.lease else None)
+        self._heard, self._knows, self._pairs = state.news, True, state.pairs
+        admitted, self._admitted = self._admitted, []
+        return Committed(state.account, state.oldest_held, heard, settled, complete=True, admitted=admitted)
+
+    def saw(self, now: float, lease_until: float | None) -> None:
+        """Note the server's clock, and until when somebody has the lease; ``None`` if nobody has."""
+        here = steady()
+        self.offset = now - here
+        self.lease_free_at = -math.inf if lease_until is None else here + (lease_until - now)
+
+    def news(self, state: State) -> list[Concluded]:
+        """News that others have written since the last time, within a transaction; none, before anything is known."""
+        self._admitted = []  # a transaction before this one may have been undone
+        if not self._knows or state.news == self._heard:
+            return []
+        heard, self._admitted = self.tables.news_since(self._heard)
+        return heard
+
+    def admit(self, state: State) -> bool:
+        """Accept what transactions of the application's have put; true if there may be more of it.
+
+        Within a transaction that has the row locked, and in which others' news were heard before.
+        """
+        more, admitted = self.inbox.admit(state)
+        self._admitted += admitted
+        return more
+
+    def hear_pairs(self, state: State, learn: Callable[[Sequence[Pair]], object]) -> None:
+        """Have it learnt which keys calls have named together since the last time, within a transaction."""
+        if self._pairs_heard < state.pairs:
+            learn(self.tables.pairs_since(self._pairs_heard))
+            self._pairs_heard = state.pairs
+
+    @property
+    def has_unheard_pairs(self) -> bool:
+        """Keys were named together since the last time, perhaps by this process."""
+        return self._pairs_heard < self._pairs
+
+    def give_to(self, state: State, owner: Owner) -> None:
+        """Give the outbox its owner, within a transaction that has the row locked; pairs are of one server's people."""
+        self.row.write_owner(owner)
+        if state.owner is not None and state.owner.destination != owner.destination:
+            self.tables.forget_pairs()
+        self.row.write(state)
+
+    def forget_clients(self) -> None:
+        """Forget the last steps of clients that have made none for so long; within a transaction."""
+        query = "DELETE FROM {clients} WHERE seen < clock_timestamp() - %s * interval '1 second'"
+        self.connection.run(self.names.sql(query), (REMEMBERED,))
+
+    def begins(self, generation: str) -> None:
+        """Go on in this generation from now on, of which nothing is known yet."""
+        self.generation, self.revision, self.oldest = generation, 0, 0
+        self._pairs = self._pairs_heard = 0
+        self._knows = False

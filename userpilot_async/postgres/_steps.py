@@ -1,0 +1,206 @@
+"""Batches on their way into PostgreSQL: each in one transaction, made once, whatever becomes of the answer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from psycopg import sql
+
+from .._calls.stored import Concluded
+from .._errors.tree import OutboxError
+from .._outbox.away import Away
+from .._outbox.batch import Batch, Put
+from .._outbox.store import Committed
+from .._runtime.clocks import steady
+from ._access import ClientState
+from ._failures import Full, TryAgain
+from ._lease import PostgresLease
+from ._state import State
+
+TRIES = 3  # of a transaction that was undone for another's sake
+_STEP = """
+INSERT INTO {clients} VALUES ({client}, {step}, {first_put}, {first_refused}, {fenced}, clock_timestamp())
+ON CONFLICT (client) DO UPDATE SET step = EXCLUDED.step, first_put = EXCLUDED.first_put,
+    first_refused = EXCLUDED.first_refused, fenced = EXCLUDED.fenced, seen = EXCLUDED.seen"""
+
+
+@attrs.define
+class WriteStep:
+    """A batch that is being written, for as long as it takes."""
+
+    batch: Batch
+    number: int
+    """The number of its transaction, under which that notes itself."""
+    term: int
+    """How often the lease had been lost when the batch was taken."""
+    is_ours: bool
+    """The lease was ours then, and is as far as is known: its notes may be written."""
+    puts: list[Put] = attrs.field(factory=list)
+    """As they were sent the last time."""
+    held: bool = False
+    """The calls are there, or have failed."""
+    in_doubt: bool = False
+    """The transaction was tried: it may have been committed, and the answer been lost."""
+
+
+@attrs.frozen
+class Made:
+    """A transaction's own note of itself."""
+
+    first_put: int
+    first_refused: int
+    fenced: bool
+    """What only the sender may note was left out: it had lost the lease."""
+
+
+class WriteSteps:
+    """The batches of one client, one at a time. ``place`` is for messages."""
+
+    def __init__(self, access: ClientState, lease: PostgresLease, place: str, warn: Callable[[str], None]) -> None:
+        self._access = access
+        self._lease = lease
+        self._place = place
+        self._warn = warn
+        self._step: WriteStep | None = None
+        self._requests = 0
+
+    def write(self, take: Callable[[], Batch]) -> Committed:
+        """Write the batch that is being written, or the one that ``take`` gives; `Committed.noted` if all of it is.
+
+        Raises what `Connection.run` raises, but for `TryAgain`: then the batch is gone on with the next time.
+        """
+        step = self._step
+        if step is None:
+            step = self._step = self._taken(take())
+        if step.term != self._lease.term:
+            self._drop_notes(step)
+        now = self._tried(step)
+        if now.noted:
+            self._step = None
+        return now
+
+    def _taken(self, batch: Batch) -> WriteStep:
+        ours = self._lease.leading and batch.term == self._lease.term
+        for request in batch.requests:
+            self._requests += 1
+            request.number = f"{self._access.client}:{self._requests}" if ours else None
+        return WriteStep(batch, self._access.next_step(), self._lease.term, ours)
+
+    def _drop_notes(self, step: WriteStep) -> None:
+        """The lease was lost since: only calls that found no room are noted."""
+        step.is_ours = False
+        for request in step.batch.requests:
+            request.number = None
+
+    def _tried(self, step: WriteStep) -> Committed:
+        for _ in range(TRIES):
+            try:
+                return self._write(step)
+            except TryAgain:
+                continue
+            except Full as error:
+                if step.held or not any(not put.withdrawn for put in step.batch.puts):
+                    raise
+                return self._fail_puts(step, error)
+        raise Away(f"its transactions were undone {TRIES} times, for those of others")
+
+    def _write(self, step: WriteStep) -> Committed:
+        """One transaction: the calls, if they are not there yet, and the notes."""
+        access, began = self._access, steady()
+        with access.row.locked() as state:
+            access.check(state)
+            heard = access.news(state)
+            made = self._made(step) if step.in_doubt else None
+            settled: list[Concluded] = []
+            gone: list[int] = []
+            if made is not None:
+                gone = [made.first_put + n for n, put in enumerate(step.puts) if put.withdrawn]
+                access.tables.take_back(state, gone)
+                access.tables.find_oldest(state)
+            else:
+                step.in_doubt = True
+                made = self._make(step, state, settled)
+            self._finish(step, state, made)
+        # What is raised by the end of the transaction above leaves the step in doubt; from here on there is none.
+        if made.fenced and step.is_ours and step.term == self._lease.term:
+            self._lease.lose()
+            self._drop_notes(step)
+        elif self._lease.leading and state.lease == self._lease.token:
+            self._lease.renewed(began)
+        return self._done(step, access.learned(state, settled, heard=heard), made)
+
+    def _make(self, step: WriteStep, state: State, settled: list[Concluded]) -> Made:
+        """Write all of it into the tables; what has been settled is added to ``settled``."""
+        access, batch, tables = self._access, step.batch, self._access.tables
+        step.puts = [] if step.held else [put for put in batch.puts if not put.withdrawn]
+        fenced = step.is_ours and state.lease != self._lease.token
+        if step.puts:  # what an application's transaction has put before is accepted before
+            access.admit(state)
+        first_put = state.account.next_id
+        if step.puts:
+            now = steady()
+            tables.put(state, step.puts, [max(0.0, now - put.at) for put in step.puts])
+        first_refused = state.account.next_id
+        was_empty = state.oldest_held is None
+        settled += tables.refuse(state, [outcome for outcome, _ in batch.refused])
+        if step.is_ours and not fenced:
+            for one in (*batch.delivered.values(), *batch.lost):
+                settled += tables.settle(state, one)
+            tables.put_parts(batch.parts)
+            access.send_log.write(state, batch)
+        if was_empty:
+            state.oldest = state.account.next_id
+        elif batch.delivered or batch.lost:
+            tables.find_oldest(state)
+        tables.write_news(state, settled)
+        return Made(first_put, first_refused, fenced)
+
+    def _finish(self, step: WriteStep, state: State, made: Made) -> None:
+        """The state, and the transaction's note of itself, in one round trip; a sender's lease is renewed by it."""
+        state.revision += 1
+        names = self._access.names
+        note = names.sql(
+            _STEP,
+            client=sql.Literal(self._access.client),
+            step=sql.Literal(step.number),
+            first_put=sql.Literal(made.first_put),
+            first_refused=sql.Literal(made.first_refused),
+            fenced=sql.Literal(made.fenced),
+        )
+        statements = [self._access.row.statement(state), note]
+        if self._lease.leading and state.lease == self._lease.token:
+            statements.append(self._lease.renewal())
+        self._access.connection.run_all(sql.SQL("; ").join(statements))
+
+    def _made(self, step: WriteStep) -> Made | None:
+        """The note of a transaction whose answer was lost; ``None`` if it was not made, and never will be.
+
+        Who has the row locked knows: the connection that is gone had it locked until its end.
+        """
+        access = self._access
+        query = access.names.sql(
+            "SELECT first_put, first_refused, fenced FROM {clients} WHERE client = %s AND step = %s"
+        )
+        rows = access.connection.run(query, (access.client, step.number))
+        return Made(*rows[0]) if rows else None
+
+    def _done(self, step: WriteStep, now: Committed, made: Made) -> Committed:
+        now = attrs.evolve(now, first_put=made.first_put, first_refused=made.first_refused)
+        if not step.held and len(step.puts) > len(step.batch.puts):  # some were withdrawn while it was in doubt
+            ids = [made.first_put + n for n, put in enumerate(step.puts) if not put.withdrawn]
+            now = attrs.evolve(now, ids=ids)
+        return now
+
+    def _fail_puts(self, step: WriteStep, error: Full) -> Committed:
+        """There is no room for calls; notes, which make room, must not wait behind them."""
+        access = self._access
+        with access.connection.transaction(frozen=True):
+            state = access.row.read()
+            access.check(state)
+            heard = access.news(state)
+        step.held, step.in_doubt = True, False
+        refused = OutboxError(f"{self._place} takes no calls: {error}")
+        self._warn(str(refused))
+        now = access.learned(state, heard=heard)
+        return attrs.evolve(now, puts_failed=refused, noted=not step.batch.has_notes())
