@@ -39,7 +39,7 @@ def puts_within(outbox: Outbox, connection: object) -> PutsWithin:
     within = getattr(outbox, "within", None)
     if within is None:
         raise ConfigurationError(
-            f"within() needs an outbox in the application's own PostgreSQL, and this client's is {outbox.place}: "
+            f"within() needs an outbox in the application's own PostgreSQL, and calls wait in {outbox.place}: "
             'UserpilotClient(outbox="postgresql://…")'
         )
     puts: PutsWithin = within(connection)
