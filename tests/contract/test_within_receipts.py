@@ -85,6 +85,19 @@ def test_a_put_of_any_process_admits_what_was_committed_before_it(
     assert 0 == theirs.id
 
 
+def test_who_takes_the_lease_admits_and_hears_of_its_own_calls(
+    process: NewProcess, connection: psycopg.Connection[Any]
+) -> None:
+    sender, heir = process(), process()
+    receipts = put_within(heir, connection, "u1", "u2")
+    sender.die()
+    connection.commit()
+    heir.poll()
+
+    assert heir.sends
+    assert [0, 1] == ids_of(receipts)
+
+
 def test_a_receipt_whose_transaction_is_rolled_back_stays_pending_and_leaves_nothing(
     process: NewProcess, connection: psycopg.Connection[Any]
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import partial
 
+from .._account.losses import counted, lost_calls_line
 from .._errors.tree import OutboxError
 from .._runtime.clocks import steady
 from .._runtime.log import RateLimitedLog
@@ -74,3 +76,21 @@ class Reach:
         self.away = True
         self.retry_at = steady() + self._pause * (0.5 + random.random() / 2)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def report_set_back(self, remedy: str, lost: int, under_way: int | None) -> None:
+        """Log what it has cost that the place has older data than it had, and what can be done about it.
+
+        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
+        ones were is unknown). In any thread.
+        """
+        place = self._outbox.place
+        if lost:
+            words = partial(lost_calls_line, place, under_way, remedy)
+            self._log.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
+            return
+        cost = "no call that waited is lost, as far as this process knows"
+        if under_way:
+            cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
+        again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
+        message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
+        self._log.warn("set back", message)

@@ -22,7 +22,7 @@ from ._source import Rejections, Source, Unreadable
 @click.command(short_help="Send calls from a file or stdin.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @to_option
-@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) in which"
+@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, or a URL of any kind) in which"
               " the calls wait, and undelivered ones stay. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; the lines before it are delivered.")
 @click.option(

@@ -13,6 +13,7 @@ from .._runtime.clocks import steady
 from ._connection import Connection
 from ._failures import OtherGeneration
 from ._inbox import Inbox
+from ._reading import Reader
 from ._schema import Names
 from ._send_log import SendLog
 from ._state import State, StateRow
@@ -30,8 +31,9 @@ class ClientState:
         self.client = client
         self.row = StateRow(connection, names, place)
         self.tables = Tables(connection, names)
+        self.reader = Reader(connection, names)
         self.send_log = SendLog(connection, names)
-        self.inbox = Inbox(connection, names)
+        self.inbox = Inbox(connection, names, self.row, self.tables)
         self.generation = ""
         """The one that is known; "" before the first contact."""
         self.revision = 0
@@ -112,10 +114,26 @@ class ClientState:
             self.tables.forget_pairs()
         self.row.write(state)
 
-    def forget_clients(self) -> None:
-        """Forget the last steps of clients that have made none for so long; within a transaction."""
-        query = "DELETE FROM {clients} WHERE seen < clock_timestamp() - %s * interval '1 second'"
-        self.connection.run(self.names.sql(query), (REMEMBERED,))
+    def forget(self, keep_lost: float) -> bool:
+        """Forget lost calls for their age, in seconds, or their number; true if there were any. And old clients."""
+        with self.row.locked() as state:
+            self.check(state)
+            query = "DELETE FROM {clients} WHERE seen < clock_timestamp() - %s * interval '1 second'"
+            self.connection.run(self.names.sql(query), (REMEMBERED,))
+            forgotten = self.tables.forget_lost(state, state.now - keep_lost)
+            if forgotten:
+                self.row.write(state)
+        return bool(forgotten)
+
+    def set_aside(self, token: str, damaged: Sequence[int]) -> int:
+        """Keep calls that cannot be read as lost ones, for the holder of the lease of this token; how many."""
+        with self.row.locked() as state:
+            self.check(state)
+            if state.lease != token:
+                return 0
+            self.tables.write_news(state, self.tables.set_aside(state, damaged))
+            self.row.write(state)
+        return len(damaged)
 
     def begins(self, generation: str) -> None:
         """Go on in this generation from now on, of which nothing is known yet."""

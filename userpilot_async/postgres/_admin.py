@@ -34,9 +34,10 @@ from ._failures import OtherGeneration, TryAgain
 from ._migrate import check_server, check_tables, migrate, plan
 from ._pages import LOST, Pages, call_in, dead_letter
 from ._purge import Search
+from ._reading import EPOCH
 from ._schema import Names
 from ._state import State
-from ._tables import AT_ONCE, CALL, EPOCH
+from ._tables import AT_ONCE, CALL
 
 PATIENCE = 30.0  # seconds for one statement of a visit: a purge looks at every row
 

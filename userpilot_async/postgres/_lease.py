@@ -66,7 +66,7 @@ class PostgresLease(Lease):
         )
 
     def _at_once(self, statement: LiteralString, **values: sql.Composable) -> Rows:
-        """One statement, in a transaction of its own, and in one round trip."""
+        """Run one statement, in a transaction of its own, and in one round trip."""
         return self._access.connection.run_alone(self._access.names.sql(statement, **values))
 
     def _take_over(self, token: str, now: float) -> Lead | None:
@@ -77,6 +77,7 @@ class PostgresLease(Lease):
                 return None
             heard = access.news(state)
             takeover = access.send_log.inherit(state)
+            access.admit(state)  # or who sends what there is, and ends, would end without it
             access.hear_pairs(state, self._learn)  # those of calls that the one before has settled
             access.row.write(state)
         self.token = self.last_token = token

@@ -12,8 +12,8 @@ from .._calls.values import encode_json
 from .._outbox.admin import DeadLetter, keys_in
 from .._outbox.pages import MOST_READ, Page, WaitingCall
 from ._connection import Connection
+from ._reading import EPOCH, stored_in
 from ._schema import Names
-from ._tables import EPOCH, stored_in
 
 CALLS = f"id, {EPOCH.format('at')}, size, kind, key, body, moment"
 LOST = f"{CALLS}, {EPOCH.format('lost_at')}, status, reason, detail"

@@ -15,9 +15,9 @@ from .._outbox.batch import Batch, Landed
 from .._outbox.pages import UnfinishedUpload
 from .._schedule.takeover import RequestNote, Takeover, UnfinishedFile
 from ._connection import Connection
+from ._reading import EPOCH, stored_in
 from ._schema import Names
 from ._state import State
-from ._tables import EPOCH, stored_in
 
 TOKEN, LOST_TOKEN = 60.0, 90.0  # seconds until a token comes back, as in `rate_limit`; longer without an answer
 

@@ -35,11 +35,11 @@ class Origin:
     """A generation that was left, and how much of it is in the one after it."""
 
     revision: int
-    """All up to this."""
+    """All of it up to this revision."""
     next_id: int
     """Calls that were held from this id on are gone."""
     counted: bool = False
-    """It is in the account that calls of it are gone."""
+    """The account has it that calls of it are gone."""
 
 
 @attrs.define
@@ -64,14 +64,16 @@ class State:
     lease_until: float
     """When it ends, in seconds since 1970, by the server's clock, as are all times here."""
     holder: str
-    """Its note on itself."""
+    """The note of the holder on itself."""
     unknown_until: float
     """Until then tokens may be spent of which nothing is known any more."""
     sent_below: int
     """Calls below this id may have been sent, and what was noted of that is gone."""
     origins: Mapping[str, Origin]
-    """Generations before this one."""
+    """Generations that went before this one."""
     now: float
+    has_inbox: bool = False
+    """Calls of the application's transactions are there to be accepted."""
 
     @property
     def oldest_held(self) -> int | None:
@@ -135,31 +137,36 @@ class StateRow:
         self._place = place
         self._read = names.sql(_READ)
         self._lock = names.sql(_READ + " FOR UPDATE")
+        self._inbox = names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})")
+        self._last: list[sql.Composed] = []  # statements that go with the end of the transaction
 
     @contextmanager
     def locked(self) -> Iterator[State]:
-        """A transaction that has the row to itself. What is changed in the state is there once it is written.
+        """A transaction that has the row to itself. What is changed in the state is there once `write` was called.
 
         Whatever is raised within undoes it. Raises what `Connection.run` raises, and `OutboxError` if the row is none.
         """
-        rows, clock = self._connection.begin(self._lock, _CLOCK)
+        rows, clock, inbox = self._connection.begin(self._lock, _CLOCK, self._inbox)
+        self._last = []
         try:
-            yield state_in(rows, clock, self._place)
+            state = state_in(rows, clock, self._place)
+            state.has_inbox = inbox[0][0]
+            yield state
+            self._connection.run_all(sql.SQL("; ").join([*self._last, sql.SQL("COMMIT")]))
         except BaseException:
             self._connection.roll_back()
             raise
-        self._connection.run(b"COMMIT")
 
-    def write(self, state: State) -> None:
-        """Write the row, as one revision more, within its transaction."""
+    def write(self, state: State, *more: sql.Composed) -> None:
+        """Have the row written, as one revision more, with the end of its transaction, and before these statements."""
         state.revision += 1
-        self._connection.run(self.statement(state))
+        self._last = [self._statement(state), *more]
 
     def read(self) -> State:
         """The row at this moment, within a transaction of the caller's."""
         return state_in(self._connection.run(self._read), self._connection.run(_CLOCK), self._place)
 
-    def statement(self, state: State) -> sql.Composed:
+    def _statement(self, state: State) -> sql.Composed:
         """The statement that writes all of the row but the owner and the lease."""
         return self._names.sql(
             _WRITE,

@@ -51,7 +51,7 @@ class Made:
     first_put: int
     first_refused: int
     fenced: bool
-    """What only the sender may note was left out: it had lost the lease."""
+    """The sender's own notes were left out: it had lost the lease."""
 
 
 class WriteSteps:
@@ -106,7 +106,7 @@ class WriteSteps:
         raise Away(f"its transactions were undone {TRIES} times, for those of others")
 
     def _write(self, step: WriteStep) -> Committed:
-        """One transaction: the calls, if they are not there yet, and the notes."""
+        """Write the calls, if they are not there yet, and the notes, in one transaction."""
         access, began = self._access, steady()
         with access.row.locked() as state:
             access.check(state)
@@ -157,10 +157,8 @@ class WriteSteps:
         return Made(first_put, first_refused, fenced)
 
     def _finish(self, step: WriteStep, state: State, made: Made) -> None:
-        """The state, and the transaction's note of itself, in one round trip; a sender's lease is renewed by it."""
-        state.revision += 1
-        names = self._access.names
-        note = names.sql(
+        """Write the state, and the transaction's note of itself; a sender's lease is renewed by it."""
+        note = self._access.names.sql(
             _STEP,
             client=sql.Literal(self._access.client),
             step=sql.Literal(step.number),
@@ -168,10 +166,8 @@ class WriteSteps:
             first_refused=sql.Literal(made.first_refused),
             fenced=sql.Literal(made.fenced),
         )
-        statements = [self._access.row.statement(state), note]
-        if self._lease.leading and state.lease == self._lease.token:
-            statements.append(self._lease.renewal())
-        self._access.connection.run_all(sql.SQL("; ").join(statements))
+        renews = self._lease.leading and state.lease == self._lease.token
+        self._access.row.write(state, note, *([self._lease.renewal()] if renews else []))
 
     def _made(self, step: WriteStep) -> Made | None:
         """The note of a transaction whose answer was lost; ``None`` if it was not made, and never will be.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import attrs
 
-from .._account.losses import counted, lost_calls_line
 from .._errors.tree import OutboxError
 from .._outbox.away import Reach
 from .._outbox.batch import Batch
@@ -30,6 +27,7 @@ FORGET_EVERY = 60.0  # seconds between two searches for lost calls that were kep
 IDLE_AFTER = 40  # polls in which nothing has happened: ten seconds
 IDLE_EVERY = 4  # of these, one asks the server from then on
 ADMISSIONS = 10  # in one poll: the lease is to be kept in between
+REMEDY = "have replicas confirm (synchronous_commit), and restore no older data"
 
 _GLANCE = """
 SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
@@ -84,24 +82,10 @@ class PostgresStore:
         self._log.warn(message, message)
 
     def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
-        """Log what it has cost that calls held in this generation are not all there any more. In any thread.
-
-        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
-        ones were is unknown).
-        """
-        place, remedy = self._outbox.place, "have replicas confirm (synchronous_commit), and restore no older data"
+        """Log what it has cost that calls held in this generation are not all there any more. In any thread."""
         if lost or under_way:
             self._resets.append(generation)
-        if lost:
-            words = partial(lost_calls_line, place, under_way, remedy)
-            self._log.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
-            return
-        cost = "no call that waited is lost, as far as this process knows"
-        if under_way:
-            cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
-        again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
-        message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
-        self._log.warn("set back", message)
+        self.reach.report_set_back(REMEDY, lost, under_way)
 
     def _report_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""
@@ -219,34 +203,23 @@ class PostgresStore:
 
     def _admit(self) -> bool:
         """Accept what transactions of the application's have put; true if there was any."""
+        any_there = False
         for _ in range(ADMISSIONS):
-            with self.access.row.locked() as state:
-                self.access.check(state)
-                if state.lease != self.lease.token:
-                    return False
-                before = state.account.next_id
-                more = self.access.admit(state)
-                if state.account.next_id == before:
-                    return False
-                self.access.row.write(state)
+            admitted, more = self.access.inbox.admit_for(self.lease.token, self.access.check)
+            any_there = any_there or admitted
             if not more:
                 break
-        return True
+        return any_there
 
     def _forget(self) -> bool:
-        """Once a minute, forget lost calls for their age or their number, and clients of whom nothing is left."""
+        """Once a minute, forget lost calls for their age or their number; true if there were any."""
         if steady() < self._forget_at:
             return False
         self._forget_at = steady() + FORGET_EVERY
-        with self.access.row.locked() as state:
-            self.access.check(state)
-            self.access.forget_clients()
-            forgotten = self.access.tables.forget_lost(state, state.now - self._keep_lost)
-            if forgotten:
-                self.access.row.write(state)
+        forgotten = self.access.forget(self._keep_lost)
         if forgotten:
             self.warn(f"{self._outbox.place} has forgotten lost calls, for their age or their number")
-        return bool(forgotten)
+        return forgotten
 
     def lead(self) -> Lead | None:
         """Take the lease if it is free, or keep ours. Raises `NotNow`."""
@@ -303,22 +276,11 @@ class PostgresStore:
         access = self.access
         with self._there():
             with access.connection.transaction(frozen=True):
-                read, damaged = access.tables.read(reading, access.oldest, access.sent_below)
-            aside = self._set_aside(damaged) if damaged else 0
+                read, damaged = access.reader.read(reading, access.oldest, access.sent_below)
+            aside = access.set_aside(self.lease.token, damaged) if damaged else 0
         if aside:
             self._report_lost(aside, f"what {self._outbox.place} has of them cannot be read, and was set aside")
         return read
-
-    def _set_aside(self, damaged: Sequence[int]) -> int:
-        """Keep calls that cannot be read as lost ones, if the lease is ours; how many."""
-        with self.access.row.locked() as state:
-            self.access.check(state)
-            if state.lease != self.lease.token:
-                return 0
-            news = self.access.tables.set_aside(state, damaged)
-            self.access.tables.write_news(state, news)
-            self.access.row.write(state)
-        return len(damaged)
 
     # ── the end ──
 

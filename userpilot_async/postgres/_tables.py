@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 from psycopg import sql
 
@@ -20,7 +19,6 @@ from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
-from .._outbox.window import Found, Read, Reading
 from ._connection import Connection
 from ._schema import Names
 from ._state import State
@@ -33,7 +31,6 @@ Admitted = tuple[int, int]
 """The ticket of a call, and its id."""
 DAMAGED = Outcome("dead", "damaged")
 CALL = "kind, key, body, moment, size, dedupe"
-EPOCH = "extract(epoch FROM {})::float8"
 _COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
 
 
@@ -260,51 +257,6 @@ class Tables:
     def forget_pairs(self) -> None:
         """Keep none of those that were named so far; their numbers stay, or others who listen would miss the next."""
         self._connection.run(self._names.sql("UPDATE {pairs} SET body = NULL, digest = NULL"))
-
-    # ── calls are read ──
-
-    def read(self, reading: Reading, oldest: int, sent_below: int) -> tuple[Read, list[int]]:
-        """The calls that are asked for, and ids of such as cannot be read. None is held below ``oldest``,
-        and those ``sent_below`` this may have been sent before.
-        """
-        start = max(reading.start, oldest)
-        values: list[object] = [start]
-        where = "id >= %s"
-        if reading.only is not None:
-            where += " AND key = %s AND id < %s"
-            values += [encode_json(reading.only), reading.end]
-        query = f"SELECT id, {EPOCH.format('at')}, sent, kind, key, body, moment FROM {{calls}} WHERE {where}"
-        rows = self._connection.run(
-            self._names.sql(query + " ORDER BY id LIMIT %s"),
-            (*values, reading.limit),
-        )
-        if not rows:
-            return Read([], reading.start, full=False), []
-        without = {encode_json(key) for key in reading.without}
-        parts = self._parts(rows[0][0], rows[-1][0])
-        found, damaged = [], []
-        for call_id, at, sent, *fields in rows:
-            stored = stored_in(fields)
-            if stored.key in without and not stored.has_companion():
-                continue
-            try:
-                found.append(Found((call_id, at, *stored.call(parts.get(call_id, ()))), sent or call_id < sent_below))
-            except UNREADABLE:
-                damaged.append(call_id)
-        return Read(found, rows[-1][0] + 1, len(rows) == reading.limit), damaged
-
-    def _parts(self, first: int, last: int) -> dict[int, list[tuple[Kind, str]]]:
-        parts: dict[int, list[tuple[Kind, str]]] = {}
-        query = self._names.sql("SELECT call_id, kind, key FROM {parts} WHERE call_id BETWEEN %s AND %s")
-        for call_id, kind, key in self._connection.run(query, (first, last)):
-            parts.setdefault(call_id, []).append((kind, key))
-        return parts
-
-
-def stored_in(fields: Sequence[Any]) -> Stored:
-    """The call in the columns kind, key, body, moment."""
-    kind, key, body, moment = fields
-    return Stored(kind, key, body.encode(), moment)
 
 
 def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
-from .._account.losses import counted, lost_calls_line
 from .._errors.tree import OutboxError
 from .._outbox.away import Reach
 from .._outbox.batch import Batch
@@ -32,6 +29,8 @@ from ._shapes import number
 from ._steps import WriteSteps
 
 FORGET_EVERY = 60.0  # seconds between two searches for lost calls that were kept for long enough
+
+REMEDY = "have Redis keep what it has (appendonly yes), and flush no such database"
 
 
 class RedisStore:
@@ -80,24 +79,10 @@ class RedisStore:
         self._log.warn(message, message)
 
     def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
-        """Log what it has cost that calls held in this generation are not all there any more. In any thread.
-
-        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
-        ones were is unknown).
-        """
-        place, remedy = self._outbox.place, "have Redis keep what it has (appendonly yes), and flush no such database"
+        """Log what it has cost that calls held in this generation are not all there any more. In any thread."""
         if lost or under_way:
             self._resets.append(generation)
-        if lost:
-            words = partial(lost_calls_line, place, under_way, remedy)
-            self._log.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
-            return
-        cost = "no call that waited is lost, as far as this process knows"
-        if under_way:
-            cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
-        again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
-        message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
-        self._log.warn("set back", message)
+        self.reach.report_set_back(REMEDY, lost, under_way)
 
     def _report_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from click.testing import CliRunner
+
 from tests.harness.documents import PAGES
 
 BLOCKS = {block.name: block.code for block in PAGES["transactions"].blocks if block.name}
@@ -30,8 +32,10 @@ def module_of(name: str, changed: Mapping[str, str] = NO_CHANGES, *, file: Path 
     return made
 
 
-def migration(name: str) -> str:
+def migration(url: str) -> str:
     """What ``userpilot-async outbox migrate --sql`` prints, where no tables are."""
-    from userpilot_async.postgres._schema import Names, statements
+    from userpilot_async.cli import cli
 
-    return "".join(f"{one};\n" for one in ("BEGIN", *statements(Names(name), 0), "COMMIT"))
+    result = CliRunner().invoke(cli, ["outbox", "migrate", "--sql", url])
+    assert 0 == result.exit_code, result.output
+    return result.output

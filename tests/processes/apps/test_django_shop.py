@@ -30,7 +30,7 @@ def test_a_view_of_django_puts_within_its_transaction_and_its_migration_makes_th
         "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n    pass\n"
     )
     (migrations / "0002_userpilot.py").write_text(code_of("0002_userpilot.py"))
-    (migrations / "userpilot.sql").write_text(migration("userpilot_async"))
+    (migrations / "userpilot.sql").write_text(migration(postgres_server.url_of(database)))
     (tmp_path / "views.py").write_text(code_of("views.py"))
     where = (str(tmp_path), postgres_server.url_of(database), emulator_url)
     with python(str(APP), *where, env={"PYTHONPATH": str(ROOT)}) as running:

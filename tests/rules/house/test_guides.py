@@ -214,7 +214,7 @@ LINES = {
     "redis/_steps.py:_make_step": " has forgotten lost calls, for their age or their number",
     "redis/_steps.py:_fail_puts": " takes no calls: ",
     "redis/_store.py:warn": PASSED_ON,
-    "redis/_store.py:report_set_back": " came back with older data, or was emptied: ",
+    "_outbox/away.py:report_set_back": " came back with older data, or was emptied: ",
     "redis/_store.py:_report_lost": PASSED_ON,
     "redis/_store.py:_warn_of_settings": " may throw calls away when its memory is full: ",
     "_outbox/away.py:lost": "calls wait, and cannot be put: ",

@@ -112,7 +112,7 @@ async def test_alembics_migration_makes_the_tables(
     """With a stand-in for Alembic, whose `op.execute` runs a statement in the migration's transaction."""
     database = postgres_server.new_name()
     postgres_server.run(f"CREATE DATABASE {database}")
-    (tmp_path / "userpilot.sql").write_text(migration("userpilot_async"))
+    (tmp_path / "userpilot.sql").write_text(migration(postgres_server.url_of(database)))
     alembic: Any = ModuleType("alembic")
     alembic.op = ModuleType("alembic.op")
     monkeypatch.setitem(sys.modules, "alembic", alembic)
