@@ -154,6 +154,15 @@ async def test_a_call_is_one_statement(place: Place, form: str) -> None:
     assert {"INSERT INTO"} == {re.sub(r".*?: (\w+ \w+).*", r"\1", one) for one in said}
 
 
+async def test_psycopg_prepares_nothing(place: Place) -> None:
+    """Between two transactions PgBouncer may give the connection another session."""
+    async with FORMS["psycopg, raw cursors"](place.url) as held:  # which would prepare at the first time
+        await place.put(held, paid())
+        prepared = held.connection.execute("SELECT name FROM pg_prepared_statements", prepare=False).fetchall()
+
+    assert [] == prepared
+
+
 @every_form
 async def test_the_error_of_an_aborted_transaction_is_the_drivers_own(place: Place, form: str) -> None:
     async with FORMS[form](place.url) as held:
