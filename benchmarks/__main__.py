@@ -23,6 +23,7 @@ from benchmarks import (
     durable_calls,
     durable_stall,
     durable_start,
+    import_dry_run,
     import_memory,
     import_rows,
     import_time,
@@ -44,7 +45,7 @@ from benchmarks.results import HEADINGS, Row
 ROWS: list[ModuleType] = [
     track_cost, threads, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing,
     sample_requests, parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows,
-    import_memory, backlog, redis_calls, redis_drain,
+    import_dry_run, import_memory, backlog, redis_calls, redis_drain,
 ]  # fmt: skip
 PEERS = (
     "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",

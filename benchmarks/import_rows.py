@@ -6,12 +6,13 @@ import json
 import resource
 import tempfile
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import process_time
 from typing import Any
 
 from benchmarks.fresh import measure
-from benchmarks.payloads import EVENT, event, profile, user_id
+from benchmarks.payloads import EVENT, Properties, event, profile, user_id
 from benchmarks.results import Figures, Row, column, interleaved
 from benchmarks.subjects import FLOOR, OURS
 
@@ -22,6 +23,8 @@ USERS = 5_000
 GOAL = 3.0  # times json.loads and json.dumps of the same lines
 ALIKE = 1.1  # the memory that a long file takes, as part of what a short one does
 
+BEGIN = datetime(2024, 1, 1)
+AN_HOUR, LATE = 3_600, 49  # seconds; lines, of which one is an hour late
 AGENT = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0.0.0"
 
 
@@ -29,17 +32,27 @@ AGENT = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHT
 
 
 def at(number: int) -> str:
-    day, second = divmod(number, 86_400)
-    clock = f"{second // 3_600:02}:{second // 60 % 60:02}:{second % 60:02}"
-    return f"2024-{day % 12 + 1:02}-{day % 28 + 1:02}T{clock}.{number % 1_000_000:06}Z"
+    """A second behind the line before; but some come an hour late, as in exports that are split by arrival."""
+    seconds = number + AN_HOUR * (number % LATE != 0)
+    return f"{(BEGIN + timedelta(seconds=seconds, microseconds=number % 1_000_000)).isoformat()}Z"
 
 
-def import_row(number: int) -> dict[str, Any]:
-    row = {"user_id": user_id(number % USERS), "source": "backend-http-import", "inserted_at": at(number)}
+def whose(number: int, users: int) -> int:
+    """The number of the line's user: they come in no order, and all of them in lines of each kind."""
+    return (number * 48_271 + number // 10) % users
+
+
+def known(number: int, user: int) -> Properties:
+    """Properties of a user as each line of some tools has them: most often the same ones as in the line before."""
+    return {**profile(user), "seats": number // 20_000}
+
+
+def import_row(number: int, user: int) -> dict[str, Any]:
+    row = {"user_id": user_id(user), "source": "backend-http-import", "inserted_at": at(number)}
     if number % 10 == 0:
         return {
             "event_type": "identify_user",
-            "company_id": f"company_{number % 50}",
+            "company_id": f"company_{user % 50}",
             **row,
             "metadata": profile(number),
         }
@@ -50,7 +63,7 @@ def import_row(number: int) -> dict[str, Any]:
     return {"event_type": "track", "event_name": EVENT, **row, "metadata": event(number)}
 
 
-def segment_call(number: int) -> dict[str, Any]:
+def segment_call(number: int, user: int) -> dict[str, Any]:
     page = {
         "path": "/reports",
         "referrer": "",
@@ -59,7 +72,7 @@ def segment_call(number: int) -> dict[str, Any]:
         "url": "https://app.example.com/reports",
     }
     call = {
-        "anonymousId": f"anonymous-{number % USERS:08}",
+        "anonymousId": f"anonymous-{user:08}",
         "context": {"ip": "192.0.2.1", "locale": "en-US", "library": {"name": "analytics.js", "version": "2.11.1"},
                     "page": page, "userAgent": AGENT, "screen": {"width": 1440, "height": 900}},
         "integrations": {"All": True},
@@ -68,7 +81,7 @@ def segment_call(number: int) -> dict[str, Any]:
         "receivedAt": at(number + 1),
         "sentAt": at(number),
         "timestamp": at(number),
-        "userId": user_id(number % USERS),
+        "userId": user_id(user),
         "version": 2,
     }  # fmt: skip
     if number % 10 == 0:
@@ -78,8 +91,8 @@ def segment_call(number: int) -> dict[str, Any]:
     return {**call, "type": "track", "event": EVENT, "properties": event(number)}
 
 
-def posthog_event(number: int) -> dict[str, Any]:
-    person = profile(number % USERS)
+def posthog_event(number: int, user: int) -> dict[str, Any]:
+    person = known(number, user)
     collected = {
         "$lib": "web", "$lib_version": "1.337.0", "$insert_id": f"{number:016x}", "$time": 1_733_043_343.22,
         "$os": "Mac OS X", "$os_version": "10.15.7", "$browser": "Chrome", "$browser_version": 129,
@@ -87,10 +100,10 @@ def posthog_event(number: int) -> dict[str, Any]:
         "$current_url": "https://app.example.com/reports", "$pathname": "/reports", "$screen_width": 1440,
         "$screen_height": 900, "$viewport_width": 1440, "$viewport_height": 700, "$referrer": "$direct",
         "$session_id": f"{number:032x}", "$window_id": f"{number:032x}", "$geoip_country_code": "IE",
-        "$groups": {"company": f"company_{number % 50}"}, "token": "phc_benchmark",
+        "$groups": {"company": f"company_{user % 50}"}, "token": "phc_benchmark",
     }  # fmt: skip
     line = {
-        "uuid": f"{number:032x}", "distinct_id": user_id(number % USERS), "person_id": f"{number % USERS:032x}",
+        "uuid": f"{number:032x}", "distinct_id": user_id(user), "person_id": f"{user:032x}",
         "timestamp": at(number).replace("Z", "+00:00"), "created_at": at(number).replace("Z", "+00:00"),
         "elements_chain": "", "person_properties": person,
     }  # fmt: skip
@@ -101,15 +114,15 @@ def posthog_event(number: int) -> dict[str, Any]:
     return {**line, "event": EVENT, "properties": {**collected, **event(number)}}
 
 
-def amplitude_event(number: int) -> dict[str, Any]:
+def amplitude_event(number: int, user: int) -> dict[str, Any]:
     line = {
         "server_received_time": at(number), "app": 123456, "device_carrier": None, "city": "Dublin",
-        "country": "Ireland", "user_id": user_id(number % USERS), "device_id": f"device-{number % USERS:08}",
+        "country": "Ireland", "user_id": user_id(user), "device_id": f"device-{user:08}",
         "uuid": f"{number:032x}", "event_time": at(number)[:-1].replace("T", " "), "event_type": EVENT,
         "platform": "Web", "os_name": "Chrome", "os_version": "129", "device_type": "Mac", "device_family": "Mac OS X",
         "language": "English", "amplitude_id": 900_000_000 + number, "session_id": 1_733_043_343_220, "paying": None,
-        "groups": {"org id": [f"company_{number % 50}"]}, "group_properties": {}, "data": {}, "region": "Leinster",
-        "user_properties": profile(number % USERS), "event_properties": event(number), "ip_address": "192.0.2.1",
+        "groups": {"org id": [f"company_{user % 50}"]}, "group_properties": {}, "data": {}, "region": "Leinster",
+        "user_properties": known(number, user), "event_properties": event(number), "ip_address": "192.0.2.1",
     }  # fmt: skip
     if number % 10 == 1:
         page = {"Domain": "app.example.com", "Location": "https://app.example.com/reports", "Path": "/reports"}
@@ -118,20 +131,20 @@ def amplitude_event(number: int) -> dict[str, Any]:
     return line
 
 
-def mixpanel_event(number: int) -> dict[str, Any]:
+def mixpanel_event(number: int, user: int) -> dict[str, Any]:
     collected = {
-        "time": 1_733_043_343 + number, "distinct_id": user_id(number % USERS), "$browser": "Chrome",
+        "time": 1_733_043_343 + number, "distinct_id": user_id(user), "$browser": "Chrome",
         "$browser_version": 129, "$city": "Dublin", "$current_url": "https://app.example.com/reports",
-        "$device_id": f"device-{number % USERS:08}", "$initial_referrer": "$direct", "$insert_id": f"{number:036x}",
+        "$device_id": f"device-{user:08}", "$initial_referrer": "$direct", "$insert_id": f"{number:036x}",
         "$lib_version": "2.20.0", "$mp_api_endpoint": "api.mixpanel.com", "$os": "Mac OS X", "$region": "Leinster",
         "$screen_height": 900, "$screen_width": 1440, "mp_country_code": "IE", "mp_lib": "web",
-        "mp_processing_time_ms": 1_733_043_343_220, "company_id": f"company_{number % 50}",
+        "mp_processing_time_ms": 1_733_043_343_220, "company_id": f"company_{user % 50}",
     }  # fmt: skip
     name = "$mp_web_page_view" if number % 10 == 1 else EVENT
     return {"event": name, "properties": {**collected, **event(number)}}
 
 
-FILES: dict[str, Callable[[int], dict[str, Any]]] = {
+FILES: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "rows": import_row,
     "segment": segment_call,
     "posthog": posthog_event,
@@ -141,10 +154,10 @@ FILES: dict[str, Callable[[int], dict[str, Any]]] = {
 """As RudderStack's lines are Segment's, they need no file of their own."""
 
 
-def write(path: Path, kind: str, lines: int) -> None:
+def write(path: Path, kind: str, lines: int, users: int = USERS) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number in range(lines):
-            file.write(json.dumps(FILES[kind](number)) + "\n")
+            file.write(json.dumps(FILES[kind](number, whose(number, users))) + "\n")
 
 
 # ── the two ways through a file ──

@@ -344,6 +344,21 @@ def test_rights_that_are_taken_away_meanwhile_stop_callers_in_words_and_lose_not
         assert (0, 1) == (receipt.id, outbox.ledger.pending)
 
 
+def test_a_server_that_may_lose_what_it_has_said_is_committed_is_warned_of(
+    postgres_server: PostgresServer, process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    process(sender=False)
+    before = caplog.text
+    postgres_server.run("ALTER ROLE postgres SET synchronous_commit = off")
+    try:
+        process(sender=False)
+    finally:
+        postgres_server.run("ALTER ROLE postgres RESET synchronous_commit")
+
+    assert "synchronous_commit" not in before
+    assert "may lose the last calls when it crashes: set synchronous_commit on for this role" in caplog.text
+
+
 # ── what another has changed there ──
 
 

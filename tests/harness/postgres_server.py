@@ -69,8 +69,9 @@ def _ordinary() -> tuple[int, int] | None:
 class PostgresServer:
     """A server in `folder`, running inside the `with` block or from `start` to `close`.
 
-    `durable` syncs each commit; otherwise a kill of the machine, but of no process, could lose some. `config` has more
-    settings, as postgresql.conf writes them. `hba` are lines of pg_hba.conf before the one that trusts everybody.
+    `durable` syncs each commit to the disk; otherwise the end of the machine, but of no process, could lose some.
+    `config` has more settings, as postgresql.conf writes them. `hba` are lines of pg_hba.conf before the one that
+    trusts everybody.
     """
 
     def __init__(
@@ -240,7 +241,6 @@ class PostgresServer:
             "listen_addresses": f"'{HOST}'",
             "unix_socket_directories": f"'{self.folder}'",
             "fsync": "on" if self.durable else "off",
-            "synchronous_commit": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",
             "max_connections": "50",
             "shared_buffers": "'16MB'",
@@ -259,12 +259,13 @@ class PostgresServer:
             text=True,
             check=False,
             cwd="/",
-            **self._as(),
+            **self.owner(),
         )
         if done.returncode:
             raise ProgramFailed(f"{name} failed: {done.stdout}{done.stderr}")
 
-    def _as(self) -> dict[str, Any]:
+    def owner(self) -> dict[str, Any]:
+        """How a program is started that refuses to run as root: arguments of `subprocess.Popen`."""
         ids = _ordinary() if os.geteuid() == 0 else None
         return {} if ids is None else {"user": ids[0], "group": ids[1], "extra_groups": []}
 
@@ -283,7 +284,7 @@ class PostgresServer:
                 cwd="/",
                 # Not in our group: Ctrl-C is for the tests, which then end it.
                 start_new_session=True,
-                **self._as(),
+                **self.owner(),
             )
         try:
             self._wait_ready()
@@ -325,6 +326,51 @@ class PostgresServer:
         with suppress(OSError):
             return [int(one) for one in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         return []
+
+
+class PgBouncer:
+    """A PgBouncer in front of a server, in transaction mode: each transaction may get another connection of its."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def url(self, name: str) -> str:
+        """The URL of an outbox of this name, by way of it."""
+        return f"{self._server.url_of(port=self.port)}?name={name}"
+
+    def __enter__(self) -> Self:
+        self.port = _free_port()
+        folder = self._server.folder
+        (folder / "users.txt").write_text(f'"{USER}" ""\n')
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host={HOST} port={self._server.port}\n[pgbouncer]\nlisten_addr = {HOST}\n"
+            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\n"
+            f"pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
+            f"logfile = {folder}/bouncer.log\n"
+        )
+        self._process = subprocess.Popen(
+            [str(program("pgbouncer")), str(folder / "pgbouncer.ini")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            **self._server.owner(),
+        )
+        deadline = time.monotonic() + START_WITHIN
+        while True:
+            with suppress(OSError), socket.create_connection((HOST, self.port), 1.0):
+                return self
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ProgramFailed(f"pgbouncer does not answer on port {self.port}")
+            time.sleep(POLL_EVERY)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_WITHIN)
 
 
 @contextmanager

@@ -60,6 +60,8 @@ encode_text: Callable[[str], str] = encoder.encode_basestring
 
 def checked_id(value: object, field: str, most: int = MAX_VALUE) -> str:
     """A non-blank string of at most so many characters, or `InvalidCall`."""
+    if type(value) is str and 0 < len(value) <= most and value.isascii() and not value.isspace():  # nearly all
+        return value
     if not is_a(value, str):
         raise InvalidCall(field, must_be("str", value))
     text = value if type(value) is str else _own_text(value, field)

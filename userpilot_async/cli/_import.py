@@ -10,7 +10,8 @@ import click
 
 from .._errors.tree import UserpilotError
 from ..imports import CONVERTERS, journal_path
-from ..imports._explaining import explanation_of
+from ..imports._anonymous import ANONYMOUS, Anonymous
+from ..imports._explaining import Explanation, explanations_of
 from ._console import echo, echo_json, stderr
 from ._exits import Failed
 from ._import_explained import as_dict, as_text
@@ -36,6 +37,9 @@ EXISTING = click.Path(exists=True, readable=True, path_type=Path)
               help="FILE is an export of this tool, as JSON lines: convert its events to rows.")  # fmt: skip
 @click.option("--company-group", metavar="NAME",
               help="With --from: the type of groups that are companies. Default: one that is called so.")  # fmt: skip
+@click.option("--anonymous", type=click.Choice(ANONYMOUS), default="keep", show_default=True,
+              help="With --from: rows of people who were not known yet: under their anonymous id, left out, or joined"
+              " with the user whom they became.")  # fmt: skip
 @click.option("--shorten", is_flag=True,
               help="Leave the largest properties out of events over 10 KB, instead of refusing these.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Check all rows of FILE first, and send none of them if one is bad.")
@@ -54,6 +58,7 @@ def import_(
     dry_run_to: Path | None,
     converted_from: str | None,
     company_group: str | None,
+    anonymous: Anonymous,
     shorten: bool,
     strict: bool,
     rejected: Path | None,
@@ -88,7 +93,7 @@ def import_(
     paths = list(dict.fromkeys(files))
     dry_run = dry_run or dry_run_to is not None
     options = ImportOptions(
-        check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected, company_group, shorten
+        check, dry_run, dry_run_to, strict, force, rebind, converted_from, rejected, company_group, shorten, anonymous
     )
     if explain and (check or dry_run or force or rebind):
         raise click.UsageError("--explain sends nothing and checks nothing else: give it without the other ways to run")
@@ -105,10 +110,11 @@ def import_(
 
 def _explain(paths: Sequence[Path], options: ImportOptions, *, as_json: bool) -> None:
     """Print what becomes of the lines of each file; raises `Failed` for one that cannot be read."""
-    found = {}
+    found: dict[Path, Explanation] = {}
+    explanations = explanations_of(paths, options.conversion)
     for path in paths:
         try:
-            found[path] = explanation_of(path, options.conversion)
+            found[path] = next(explanations)
         except (UserpilotError, OSError) as exc:
             raise Failed(f"{path}: {exc}") from exc
     if as_json:
@@ -126,6 +132,8 @@ def _check_usage(paths: Sequence[Path], options: ImportOptions) -> None:
         raise click.UsageError("--check sends nothing, so --force and --rebind have no effect")
     if options.company_group is not None and options.converted_from is None:
         raise click.UsageError("--company-group is of an export: name its tool with --from")
+    if options.anonymous != "keep" and options.converted_from is None:
+        raise click.UsageError("--anonymous is of an export: name its tool with --from")
     if options.force and len(paths) > 1:  # after an interruption, the first ones would be sent a third time
         raise click.UsageError("--force takes one FILE")
     if options.rejected is None:

@@ -24,6 +24,7 @@ from ..imports import (
     import_file,
     lines,
 )
+from ..imports._anonymous import Anonymous
 from ._exits import Exit, Failed, NotPossible, Refused, failure_of, failure_of_listing
 from ._import_text import ImportView, as_dict, as_text, refusals, refused_text, sum_text, summed
 from ._progress import Progress
@@ -54,11 +55,15 @@ class ImportOptions:
     """The type of groups in an export that are companies; ``None``: the likeliest."""
     shorten: bool = False
     """Leave properties out of events that are too large."""
+    anonymous: Anonymous = "keep"
+    """The rows of people who were not known yet are kept, dropped or joined."""
 
     @property
     def conversion(self) -> Conversion:
         """The way from a line to rows."""
-        return Conversion(self.converted_from, company_group=self.company_group, shorten=self.shorten)
+        return Conversion(
+            self.converted_from, company_group=self.company_group, shorten=self.shorten, anonymous=self.anonymous
+        )
 
     @property
     def sends(self) -> bool:
@@ -192,7 +197,7 @@ class Importing:
         if len(self.paths) == 1:
             await self._one_by_one()
             return
-        self._series = await run_sync(Series)
+        self._series = await run_sync(Series, *self.paths)
         try:
             await self._one_by_one()
         finally:
@@ -242,7 +247,7 @@ class Importing:
         return report
 
     def _see(self, path: Path, view: ImportView, progress: ImportProgress) -> None:
-        if view.last is None and progress.uploaded:
+        if (view.last is None or not view.last.read) and progress.uploaded:
             self.progress.print(
                 f"{path}: {progress.uploaded:,} rows are uploaded already; the import goes on from there"
             )

@@ -15,21 +15,22 @@ __all__ = ["TOPICS", "guide", "near", "summary", "title"]
 TOPICS = (
     "fastapi", "aiohttp", "django", "celery", "scripts",
     "calls", "settings", "testing",
-    "durability", "machines", "transactions", "deployment", "logging", "errors", "privacy",
-    "backlog", "imports", "api", "commands", "parcelvoy",
+    "durability", "machines", "postgres", "transactions", "deployment", "logging", "errors", "privacy",
+    "backlog", "imports", "exports", "anonymous", "api", "commands", "parcelvoy",
     "migrating", "versions", "benchmarks", "architecture",
 )  # fmt: skip
 """The names of all guides, in the order in which they are listed."""
 
 ALSO = {
-    "accounts": "settings", "alembic": "transactions", "async": "scripts", "asyncio": "scripts",
-    "blocking": "scripts", "bulk": "api", "cli": "commands", "config": "settings", "configuration": "settings",
-    "delete": "privacy", "disabled": "settings", "docker": "deployment", "emulator": "testing",
-    "environment": "settings", "exceptions": "errors", "flask": "django", "gdpr": "privacy",
+    "accounts": "settings", "alembic": "transactions", "amplitude": "exports", "async": "scripts",
+    "asyncio": "scripts", "blocking": "scripts", "bulk": "api", "cli": "commands", "config": "settings",
+    "configuration": "settings", "delete": "privacy", "disabled": "settings", "docker": "deployment",
+    "emulator": "testing", "environment": "settings", "exceptions": "errors", "flask": "django", "gdpr": "privacy",
     "gunicorn": "deployment", "history": "imports", "identify": "calls", "k8s": "deployment",
     "kubernetes": "deployment", "log": "logging", "metrics": "logging", "migration": "migrating",
-    "outbox": "durability", "pods": "machines", "posthog": "migrating", "promises": "calls", "pytest": "testing",
-    "quart": "aiohttp", "rates": "settings", "reasons": "errors", "receipts": "calls", "redis": "machines",
+    "mixpanel": "exports", "outbox": "durability", "pgbouncer": "postgres", "pods": "machines",
+    "postgresql": "postgres", "posthog": "migrating", "promises": "calls", "pytest": "testing", "quart": "aiohttp",
+    "rates": "settings", "reasons": "errors", "receipts": "calls", "redis": "machines", "rudderstack": "exports",
     "segment": "migrating", "sqlalchemy": "transactions", "sqlite": "durability", "starlette": "fastapi",
     "switch": "settings", "tests": "testing", "threads": "scripts", "track": "calls", "trio": "scripts",
     "uvicorn": "deployment", "within": "transactions", "workers": "machines", "wsgi": "django",

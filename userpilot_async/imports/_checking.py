@@ -86,8 +86,9 @@ class _Check:
                 with self._into.change():
                     found.valid += sum(1 for _ in carry(found, these, self._profiles, refusals, strict=self._strict))
                     self._profiles.write()
-            finally:
+            except BaseException:
                 self._profiles.forget()
+                raise
         found.refused += len(refusals)
         self._errors += [(one.line, one.field, one.reason) for one in refusals[: FIRST_ERRORS - len(self._errors)]]
         self._file.write(found, refusals)

@@ -61,8 +61,9 @@ class Cutter:
                 if all_read:
                     self._journal.seal(now)
                     now.all_read = True
-        finally:
+        except BaseException:
             self._profiles.forget()
+            raise
 
     def digest_of(self, before: str, lines: Sequence[Line]) -> str:
         """The digest that tells these rows, and all ``before`` them, from others, however the lines are cut."""

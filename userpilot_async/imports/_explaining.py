@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ._anonymous import Learning
 from ._carrying import MOST_KINDS, OTHERS, Taken, sort
 from ._conversion import Conversion
+from ._identity_store import IdentityStore
 from ._reading import Line, lines
 
 MOST_EXAMPLES = 10
@@ -45,6 +47,24 @@ class Explanation:
     """A line of each kind, up to ten."""
     table: Sequence[tuple[int, str, str]]
     """(lines, what they are about, outcome), the most frequent first; at most 100 kinds, and the others in one."""
+
+
+def explanations_of(paths: Sequence[Path], conversion: Conversion) -> Iterator[Explanation]:
+    """Each file's explanation; where people are joined, all files say who they became, as in their import.
+
+    Raises `UnreadableFile` and `OSError`.
+    """
+    if conversion.tool is None or conversion.anonymous != "join":
+        yield from (explanation_of(path, conversion) for path in paths)
+        return
+    store = IdentityStore()
+    try:
+        learning = Learning(list(paths), conversion.tool, store)
+        while not learning.step():
+            pass
+        yield from (explanation_of(path, conversion.joined(store)) for path in paths)
+    finally:
+        store.close()
 
 
 def explanation_of(path: Path, conversion: Conversion) -> Explanation:

@@ -28,6 +28,7 @@ Source = Literal[
 
 SOURCES: tuple[Source, ...] = get_args(Source)
 DEFAULT_SOURCE: Source = "backend-http-import"
+_SOURCES: dict[str, Source] = {source: source for source in SOURCES}
 
 _ESCAPED = 6  # bytes of JSON that a character takes at most, where all are ASCII: \u0000
 
@@ -35,10 +36,9 @@ _ESCAPED = 6  # bytes of JSON that a character takes at most, where all are ASCI
 def checked_source(value: object) -> Source:
     """The source that a text names, one of `SOURCES`; raises `InvalidCall` for another."""
     if is_a(value, str):
-        text = str.__str__(value)
-        for source in SOURCES:
-            if text == source:
-                return source
+        source = _SOURCES.get(str.__str__(value))
+        if source is not None:
+            return source
         raise InvalidCall("source", f"must be one of {', '.join(SOURCES)}")
     raise InvalidCall("source", must_be("str", value))
 

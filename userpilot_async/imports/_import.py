@@ -45,7 +45,7 @@ class Import:
         self._journal = journal
         self._rejected = rejected
         self._begun = begun
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._source: Source
         self._failure: Exception | None = None
         self._stop = anyio.Event()
@@ -116,10 +116,10 @@ class Import:
     # ── for the uploader ──
 
     def show_progress(self, job: Job | None = None, waiting_for: str | None = None) -> None:
-        if self._on_progress is None:
+        if self.on_progress is None:
             return
         now = self._journal.progress
-        self._on_progress(
+        self.on_progress(
             ImportProgress(
                 bytes_read=self._source.bytes_read,
                 bytes_total=self._source.bytes_total,

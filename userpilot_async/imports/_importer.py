@@ -24,6 +24,7 @@ from ._import import Import, OnProgress, Writer
 from ._journal import Journal
 from ._journal_access import ROWS, fresh, new_name
 from ._journal_access import opened as opened_journal
+from ._people import People
 from ._reading import lines
 from ._rejected import RejectedFile
 from ._report import AlreadyImported, ImportReport
@@ -129,6 +130,7 @@ class _FileImport:
             source=await fingerprint(self.path),
             converted_from=self.conversion.words,
             series="" if self.series is None else self.series.so_far,
+            people="" if self.series is None else await self.series.people.digest(self.conversion),
         )
         if isinstance(self.to, Path):
             return await run_sync(fresh, about)
@@ -141,29 +143,40 @@ class _FileImport:
 
     async def run(self, opened: Journal, running: Import, refused: RejectedFile, *, strict: bool) -> ImportReport:
         """Read the file into the ``opened`` journal, and upload what is in it; the report, once all is done."""
+        people = People() if self.series is None else self.series.people
+        try:
+            conversion = self.conversion
+            if self.series is not None:
+                await self.series.catch_up()  # in the order of the files, which may say in turn who somebody became
+            if self.series is not None or not opened.progress.all_read:
+                conversion = await people.joined(conversion, self.path, running.on_progress)
+            return await self._run(conversion, opened, running, refused, strict=strict)
+        finally:
+            if self.series is None:
+                with anyio.CancelScope(shield=True):
+                    await run_sync(people.close)
+
+    async def _run(
+        self, conversion: Conversion, opened: Journal, running: Import, refused: RejectedFile, *, strict: bool
+    ) -> ImportReport:
         at_end = None
         before = [] if self.series is None else [self.series.journal]
         if self.series is not None:
-            await self.series.catch_up()
             at_end = partial(self.series.learn, opened, opened.about.source)
         if strict and not opened.progress.all_read:
-            await self._check_rest(opened, before)
-        cutter = Cutter(opened, refused, self.conversion, strict=strict, max_rows=self.max_rows, before=before)
-        source = FileSource(
-            self.path, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.convert is None
-        )
+            await self._check_rest(conversion, opened, before)
+        cutter = Cutter(opened, refused, conversion, strict=strict, max_rows=self.max_rows, before=before)
+        source = FileSource(self.path, cutter, opened, min(BATCH_LINES, self.max_rows), raw=conversion.convert is None)
         if isinstance(self.to, Path):
             return await running.run(source, Writer(self.to, opened), at_end)
         return await running.run(source, Uploader(self.to, opened, running), at_end)
 
-    async def _check_rest(self, opened: Journal, before: Sequence[Journal]) -> None:
+    async def _check_rest(self, conversion: Conversion, opened: Journal, before: Sequence[Journal]) -> None:
         """Check the lines that the journal has not read yet; raises `InvalidRow`."""
         scratch = await run_sync(fresh, opened.about)
         before = [opened, *before]
         try:
-            await checked_lines(
-                self.path, self.conversion, opened.progress.line, into=scratch, before=before, strict=True
-            )
+            await checked_lines(self.path, conversion, opened.progress.line, into=scratch, before=before, strict=True)
         except InvalidCall:
             if opened.created:
                 await run_sync(opened.discard)
@@ -232,13 +245,16 @@ async def check_file(
         _check_apart(file, path, journal_path(path))
     conversion = Conversion.of(converted_from)
     into = await run_sync(fresh, About(name="", source="")) if series is None else series.journal
+    people = People() if series is None else series.people
     try:
+        conversion = await people.joined(conversion, path, on_progress)
         return await checked_lines(
             path, conversion, 0, into=into, strict=strict, rejected=file, on_progress=on_progress
         )
     finally:
         if series is None:
             with anyio.CancelScope(shield=True):
+                await run_sync(people.close)
                 await run_sync(into.close)
 
 

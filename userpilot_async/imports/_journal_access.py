@@ -92,6 +92,11 @@ def _checked(journal: Journal, about: About, source: str) -> About:
             f"the import of {source} was begun behind other files, whose users and companies its rows carry on: "
             "give the same files again, in the same order"
         )
+    if known.people != about.people:
+        raise ImportConflict(
+            f"the import of {source} was begun with other files, which say who its anonymous people became: "
+            "give the same files again, in the same order"
+        )
     return known
 
 

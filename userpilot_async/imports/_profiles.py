@@ -24,10 +24,13 @@ from .._errors.tree import InvalidCall
 from ._fields import DEFAULT_SOURCE
 from ._timestamps import order_of, seconds_between
 
-MAX_HELD = 8 * 1024 * 1024  # bytes of profiles, about, that one transaction holds in memory before it writes them
+MAX_HELD = 8 * 1024 * 1024  # bytes of profiles, about, that are held in memory
 
 _IDS = {"identify_user": "user_id", "identify_company": "company_id"}
 _NO_NAMES: frozenset[str] = frozenset()
+
+Place = tuple[str, str]
+"""The kind of a row, and the id of its user or company."""
 
 
 @attrs.frozen
@@ -60,14 +63,17 @@ class Profile:
 
 
 class Profiles:
-    """Profiles in the journal. `carried` and `write` are called inside of one of its transactions."""
+    """Profiles in the journal. `carried` and `write` are called inside of one of its transactions.
+
+    What one transaction has read or learned is held for the next ones, up to `MAX_HELD`: most users come again soon.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *before: sqlite3.Connection) -> None:
         """``before``: where to search for what is not in the journal, the latest first. They stay as they are."""
         self._connection = connection
         self._places = (connection, *before)
-        self._known: dict[tuple[str, str], Profile] = {}
-        self._changed: set[tuple[str, str]] = set()
+        self._known: dict[Place, Profile] = {}
+        self._changed: set[Place] = set()
         self._held = 0
         self.late = 0
         """Rows of this transaction that came behind younger ones of their user or company."""
@@ -81,7 +87,10 @@ class Profiles:
         give way to known ones. Raises `InvalidCall` if more properties come together than a profile may have; then the
         row has changed nothing.
         """
-        rows = self._in_order(row, once, implied=False)
+        place = _place_of(row)
+        if place is None:
+            return row
+        rows = self._in_order(place, self._profile(place), row, once, implied=False)
         return rows[0]
 
     def carried(
@@ -92,17 +101,16 @@ class Profiles:
         So does a row that comes behind a younger one of its user (company): the second has all that is known now. Of a
         row that is ``implied`` by another nothing is left where it says nothing new.
         """
-        kind = row["event_type"]
-        if kind not in _IDS:
+        place = _place_of(row)
+        if place is None:
             return [row]
-        place = (kind, row[_IDS[kind]])
-        known = self._known.get(place) or self._stored(place)
+        known = self._profile(place)
         if known is None:
-            return self._in_order(row, once, implied=implied)
+            return self._in_order(place, known, row, once, implied=implied)
         if order_of(row["inserted_at"]) < known.at:
             return self._behind(place, known, row, once, implied=implied)
         if None not in row["metadata"].values() or len(_merged(known.properties, row["metadata"])) <= MAX_PROPERTIES:
-            return self._in_order(row, once, implied=implied)
+            return self._in_order(place, known, row, once, implied=implied)
         removed = {
             name: None
             for name, value in row["metadata"].items()
@@ -112,55 +120,45 @@ class Profiles:
         return [self.carry({**row, "metadata": part}, once) for part in (removed, kept)]
 
     def write(self) -> None:
-        """Put into the journal what has changed, and hold nothing."""
-        self._connection.executemany(
-            "INSERT INTO profiles VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET known = excluded.known",
-            [(*place, self._known[place].as_json()) for place in sorted(self._changed)],
-        )
-        self._known.clear()
-        self._changed.clear()
-        self._held = 0
+        """Put into the journal what has changed: the transaction is at its end."""
+        self._put()
+        self.late, self.late_by = 0, 0.0
 
     def forget(self) -> None:
-        """The transaction has come to nothing, or to its end: hold nothing."""
+        """The transaction has come to nothing: hold nothing."""
         self._known.clear()
         self._changed.clear()
         self._held, self.late, self.late_by = 0, 0, 0.0
 
-    def _in_order(self, row: dict[str, Any], once: Collection[str], *, implied: bool) -> list[dict[str, Any]]:
-        kind = row["event_type"]
-        if kind not in _IDS:
-            return [row]
-        if self._held > MAX_HELD:
-            self.write()
-        place = (kind, row[_IDS[kind]])
-        company = row.get("company_id") if kind == "identify_user" else None
+    def _in_order(
+        self, place: Place, before: Profile | None, row: dict[str, Any], once: Collection[str], *, implied: bool
+    ) -> list[dict[str, Any]]:
+        company = row.get("company_id") if place[0] == "identify_user" else None
         at, said = order_of(row["inserted_at"]), row["metadata"]
-        before = self._known.get(place) or self._stored(place)
         if before is None:
-            self._learn(
-                place, Profile(company, said, at, at if company else "", {}, frozenset(once).intersection(said))
-            )
+            firsts = frozenset(once).intersection(said) if once else _NO_NAMES
+            self._learn(place, Profile(company, said, at, at if company else "", {}, firsts))
             return [row]
         if once:
             said = {n: value for n, value in said.items() if n not in once or before.properties.get(n) is None}
         properties = _merged(before.properties, said)
         now = _later(before, properties, said, company, at, once)
-        if now != before:
+        if properties == before.properties:
+            if now != before:
+                self._learn(place, now, grown=False)
+            if implied and now.company == before.company:
+                return []
+        else:
             self._learn(place, now)
-        if implied and properties == before.properties and now.company == before.company:
-            return []
         carried = {**row, "metadata": properties}
-        if now.company is not None and kind == "identify_user":
+        if now.company is not None and place[0] == "identify_user":
             carried["company_id"] = now.company
         return [carried]
 
     def _behind(
-        self, place: tuple[str, str], known: Profile, row: dict[str, Any], once: Collection[str], *, implied: bool
+        self, place: Place, known: Profile, row: dict[str, Any], once: Collection[str], *, implied: bool
     ) -> list[dict[str, Any]]:
         """The rows for one that comes behind a younger one: with what was known by then, and with what is known now."""
-        if self._held > MAX_HELD:
-            self.write()
         at = order_of(row["inserted_at"])
         by_then = {name: value for name, value in known.properties.items() if known.said(name) <= at}
         said = {n: value for n, value in row["metadata"].items() if n not in once or by_then.get(n) is None}
@@ -193,12 +191,21 @@ class Profiles:
             latest["company_id"] = now.company
         return [late, latest]
 
-    def _learn(self, place: tuple[str, str], known: Profile) -> None:
+    def _learn(self, place: Place, known: Profile, *, grown: bool = True) -> None:
         self._known[place] = known
         self._changed.add(place)
-        self._held += size_of(known.properties)
+        if grown:
+            self._held += size_of(known.properties)
 
-    def _stored(self, place: tuple[str, str]) -> Profile | None:
+    def _profile(self, place: Place) -> Profile | None:
+        """The profile as it is known by now; makes room first, if too much is held."""
+        if self._held > MAX_HELD:
+            self._put()
+            self._known.clear()
+            self._held = 0
+        return self._known.get(place) or self._stored(place)
+
+    def _stored(self, place: Place) -> Profile | None:
         for connection in self._places:
             found = connection.execute("SELECT known FROM profiles WHERE kind = ? AND key = ?", place).fetchone()
             if found is not None:
@@ -207,6 +214,18 @@ class Profiles:
                 return known
         return None
 
+    def _put(self) -> None:
+        self._connection.executemany(
+            "INSERT INTO profiles VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET known = excluded.known",
+            [(*place, self._known[place].as_json()) for place in sorted(self._changed)],
+        )
+        self._changed.clear()
+
+
+def _place_of(row: dict[str, Any]) -> Place | None:
+    kind = row["event_type"]
+    return (kind, row[_IDS[kind]]) if kind in _IDS else None
+
 
 def _later(
     before: Profile, properties: dict[str, Value], said: dict[str, Value], company: str | None, at: str,
@@ -214,7 +233,9 @@ def _later(
 ) -> Profile:  # fmt: skip
     """All that is known after a row that is no older than those before it."""
     older = before.older
-    if at != before.at:
+    if len(said) == len(properties):  # it said all of them
+        older = {}
+    elif at != before.at:
         older = {name: older.get(name, before.at) for name in before.properties if name not in said}
     elif older:
         older = {name: when for name, when in older.items() if name not in said}
@@ -231,8 +252,10 @@ def _counts(name: str, only_once: bool, known: Profile, at: str) -> bool:
 
 def _merged(before: dict[str, Value], changes: dict[str, Value]) -> dict[str, Value]:
     properties = {**before, **changes}
-    if len(properties) > MAX_PROPERTIES:  # what was removed by an earlier row need not be removed again
-        properties = {name: value for name, value in properties.items() if value is not None or name in changes}
+    if len(properties) <= MAX_PROPERTIES:
+        return properties
+    # What was removed by an earlier row need not be removed again.
+    properties = {name: value for name, value in properties.items() if value is not None or name in changes}
     if (count := sum(value is not None for value in properties.values())) > MAX_PROPERTIES:
         raise InvalidCall(
             "metadata",

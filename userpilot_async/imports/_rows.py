@@ -25,12 +25,14 @@ from .._errors.foreign import is_a, items_of, raised
 from .._errors.tree import InvalidCall
 from ._fields import DEFAULT_SOURCE, Source, checked_source, event_properties, pixels_check, text_check, user_properties
 from ._timestamps import moment_text
+from .converters._rows import Converted
 
 _TEXTS = (
     "hostname", "pathname", "url", "country_code", "operating_system", "browser", "browser_language", "user_agent",
     "device_type",
 )  # fmt: skip
 _PIXELS = ("screen_width", "screen_height")
+_OWN_MAPPINGS = (dict, Converted)  # whose length and items are those of a dict
 
 
 # ── a row out of a file ──
@@ -92,7 +94,7 @@ def checked(fields: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidCall("event_type", f"must be one of {', '.join(_RULES)}")
         checks = rules.checks
         row: dict[str, Any] = {}
-        for given, value in fields.items() if type(fields) is dict else items_of(fields):
+        for given, value in fields.items() if type(fields) in _OWN_MAPPINGS else items_of(fields):
             kind = type(value)
             if value is None or (not value if kind is str else issubclass(kind, str) and not str.__str__(value)):
                 continue

@@ -48,6 +48,8 @@ class About:
     """The fingerprint of the API key."""
     series: str = ""
     """The fingerprint of the files before this one, whose profiles its rows carry on; empty if there are none."""
+    people: str = ""
+    """The fingerprint of all files that say who its anonymous people became; empty if it is this one alone."""
 
 
 @attrs.define(kw_only=True)

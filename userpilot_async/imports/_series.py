@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from os import PathLike
 from pathlib import Path
 
 from anyio.to_thread import run_sync
@@ -10,6 +11,7 @@ from anyio.to_thread import run_sync
 from ._checking import checked_lines
 from ._conversion import Conversion
 from ._journal import Journal
+from ._people import People
 from ._schema import About
 
 
@@ -18,20 +20,25 @@ class Series:
 
     What it knows lies in a file without a name, and goes with the process or with `close`. A file that an earlier run
     imported to its end is not sent, but read again before the next one goes. Not for two imports at once.
+
+    A conversion that joins anonymous people learns from all files of the series who they became, before the first one
+    goes, if it was given the ``paths`` of them all; else from each file, and from those before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *paths: str | PathLike[str]) -> None:
         self.journal: Journal = Journal(None)
         self.journal.begin(About(name="series", source="series"), 0)
         self.so_far: str = ""
         """A digest that distinguishes the files so far from others."""
+        self.people: People = People([Path(path) for path in paths])
+        """Who the anonymous ids of its files became."""
         self._unread: list[tuple[Path, Conversion]] = []
 
     async def catch_up(self) -> None:
         """Read the files that were passed over."""
         while self._unread:
             path, conversion = self._unread[0]
-            await checked_lines(path, conversion, 0, into=self.journal)
+            await checked_lines(path, await self.people.joined(conversion, path), 0, into=self.journal)
             del self._unread[0]
 
     def pass_over(self, path: Path, conversion: Conversion, source: str) -> None:
@@ -46,6 +53,7 @@ class Series:
 
     def close(self) -> None:
         """Forget all profiles of the series."""
+        self.people.close()
         self.journal.close()
 
     def _learn(self, journal: Journal) -> None:

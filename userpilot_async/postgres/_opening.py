@@ -42,11 +42,14 @@ class Opener:
         self._rebind = claim.rebind
         self._known: Owner | None = None  # that has proved to be this client's account
         self._checked = False
+        self.may_lose_commits = False
+        """The server says that a transaction is committed before that is on its disk."""
 
     def open(self, access: ClientState, learn: Callable[[Sequence[Pair]], object]) -> Opened:
         """Open what is there, by a new connection. Raises `OutboxError` if it is not the claimant's, or no outbox."""
         if not self._checked:
             check_server(access.connection, self._place)
+            self.may_lose_commits = access.connection.run(b"SHOW synchronous_commit")[0][0] == "off"
             self._checked = True
         check_tables(access.connection, access.names, self._place)
         self._bind(access)

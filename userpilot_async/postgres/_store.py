@@ -115,6 +115,10 @@ class PostgresStore:
         """Be connected, and know what is there. Raises what `Connection.run` raises."""
         self.access.connection.connect()
         opened = self._opener.open(self.access, self._outbox.learn_pairs)
+        if self._opener.may_lose_commits:
+            self.warn(
+                f"{self._outbox.place} may lose the last calls when it crashes: set synchronous_commit on for this role"
+            )
         if opened.before:
             self._notify(self._outbox.set_back, opened.now, opened.lost_from, opened.before)
             self.lease.lose()

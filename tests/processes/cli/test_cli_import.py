@@ -157,6 +157,26 @@ def test_a_file_is_explained_before_anything_is_sent(run: Run, received: Receive
     assert Exit.USAGE == run(*command, "--check", str(path)).returncode
 
 
+def test_a_later_file_says_who_the_anonymous_people_of_an_earlier_one_became(
+    run: Run, received: Received, tmp_path: Path
+) -> None:
+    call = {"type": "track", "anonymousId": "a1", "event": "Opened", "timestamp": AT}
+    first = written(tmp_path / "day1", [call, {**call, "anonymousId": "a2"}])
+    second = written(tmp_path / "day2", [{**call, "type": "identify", "userId": "u1"}])
+    command = ("import", "--from", "segment", "--anonymous")
+
+    joined = run(*command, "join", str(first), str(second))
+    explained = run(*command, "join", "--explain", str(first), str(second))
+
+    assert Exit.FINE == joined.returncode, joined.stderr
+    assert ["u1", "a2"] == [one["user_id"] for one in received("events")]
+    assert "  1 × joined: " in joined.stdout
+    assert "  1 × anonymous: " in joined.stdout
+    assert '"user_id": "u1"' in explained.stdout.partition("day2")[0]
+    assert "2 skipped" in run(*command, "drop", "--check", str(first)).stdout
+    assert Exit.USAGE == run("import", "--anonymous", "join", "--check", str(first)).returncode
+
+
 def test_a_file_of_which_no_line_gives_a_row_is_exit_code_1(run: Run, path: Path) -> None:
     written(path, [{"event": "$autocapture", "distinct_id": "u1", "timestamp": AT, "properties": {}}])
 

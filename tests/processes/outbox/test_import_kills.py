@@ -95,6 +95,39 @@ def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
     assert CYCLES == kills, "too few: little was tested"
 
 
+def calls(count: int) -> Iterator[str]:
+    """Events of anonymous ids, each with a number of its own; who the ids became is said at the very end."""
+    for number in range(count):
+        call = {"type": "track", "anonymousId": f"a{number % 50}", "event": "opened", "properties": {"number": number}}
+        yield json.dumps({**call, "timestamp": AT})
+    for number in range(40):
+        yield json.dumps({"type": "identify", "anonymousId": f"a{number}", "userId": f"u{number}", "timestamp": AT})
+
+
+def test_people_are_joined_the_same_by_whoever_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """Killed while it learns who is who, and again while it converts and uploads."""
+    count = 8_000
+    path = tmp_path / "calls.ndjson"
+    path.write_text("".join(f"{line}\n" for line in calls(count)))
+    with emulator_thread("--speed", "10000", "--latency", "0.05", "--rate-limit", "6000") as url:
+        arguments = ("-m", "tests.processes.programs.import_worker", url, str(path), "2000")
+        for backend, instant in zip(BACKENDS, ("SAID waiting .*anonymous", "SAID uploaded [1-9]"), strict=True):
+            with python(*arguments, backend, "segment") as worker:
+                worker.wait_for_line(instant)
+                worker.kill()
+                worker.wait()
+            assert bool(applied(url)) is ("uploaded" in instant)
+        with python(*arguments, "asyncio", "segment") as worker:
+            assert 0 == worker.wait(120), worker.output
+        rows = [entry["payload"] for entry in applied(url)]
+
+    events = {row["metadata"]["number"]: row["user_id"] for row in rows if row["event_type"] == "track"}
+    assert count + 40 == len(rows), "each once"
+    assert events == {
+        number: f"u{number % 50}" if number % 50 < 40 else f"a{number % 50}" for number in range(count)
+    }  # fmt: skip
+
+
 def assert_profiles_complete(entries: list[dict[str, Any]]) -> None:
     """Each identify row has all that earlier ones of its user or company had."""
     known: dict[tuple[str, str], set[str]] = {}

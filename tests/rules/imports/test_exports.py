@@ -5,91 +5,16 @@ The shapes are those of the vendors' own samples and of public repositories; the
 
 from __future__ import annotations
 
-import json
-from copy import deepcopy
-
-import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.harness.examples.strategies import json_values
-from userpilot_async._calls.values import encode_json
+from tests.harness.examples.exports import AT, CREATED, amplitude, imported, mixpanel, posthog, segment
 from userpilot_async._errors.tree import InvalidCall
 from userpilot_async.emulator._import_rows import import_row_errors
-from userpilot_async.imports._carrying import MOST_KINDS, OTHERS, SHORTENED, carry, sort
+from userpilot_async.imports._carrying import MOST_KINDS, OTHERS, SHORTENED
 from userpilot_async.imports._conversion import Conversion
-from userpilot_async.imports._journal import Journal
-from userpilot_async.imports._profiles import Profiles
-from userpilot_async.imports._reading import Line
-from userpilot_async.imports._schema import About, Progress
 from userpilot_async.imports.converters._convert import CONVERTERS
 
-AT = "2021-01-03T17:02:53.193Z"
-
-
-@attrs.frozen
-class Outcome:
-    """The rows of some lines as they are uploaded, and what was counted and refused."""
-
-    rows: list
-    counts: Progress
-    refused: list
-
-    def of(self, *fields, kind=None):
-        return [tuple(row.get(name) for name in fields) for row in self.rows if kind in (None, row["event_type"])]
-
-    def users(self):
-        return [row["metadata"] for row in self.rows if row["event_type"] == "identify_user"]
-
-    def companies(self):
-        return [(row["company_id"], row["metadata"]) for row in self.rows if row["event_type"] == "identify_company"]
-
-    def events(self):
-        return [row["metadata"] for row in self.rows if row["event_type"] in ("track", "page_view")]
-
-
-def imported(tool, *lines, company_group=None, shorten=False):
-    """What an import of these lines sends and reports."""
-    journal = Journal(None)
-    journal.begin(About(name="n", source="s"), 1_000)
-    numbered = [Line(number, deepcopy(line), None, json.dumps(line)) for number, line in enumerate(lines, 1)]
-    counts, refusals = Progress(max_bytes=0), []
-    with journal.change():
-        these = sort(numbered, Conversion(tool, company_group=company_group, shorten=shorten), strict=False)
-        rows = [row for _, row in carry(counts, these, Profiles(journal.connection), refusals, strict=False)]
-    journal.close()
-    return Outcome(rows, counts, [(one.line, one.field, one.reason) for one in refusals])
-
-
-def segment(kind, /, **fields):
-    return {"type": kind, "userId": "u1", "timestamp": AT, **fields}
-
-
-def posthog(event, /, person=None, **properties):
-    return {
-        "uuid": "018f", "event": event, "distinct_id": "u1", "person_id": "p-1", "elements_chain": "",
-        "timestamp": "2024-12-01T08:55:43.220000+00:00", "_inserted_at": "2024-12-01T10:00:00+00:00",
-        "person_properties": person or {}, "properties": properties,
-    }  # fmt: skip
-
-
-def amplitude(event, /, at="2022-01-11 10:02:23.085000", **fields):
-    return {
-        "$insert_id": "i", "amplitude_id": 1, "event_type": event, "event_time": at, "user_id": "3762",
-        "device_id": "d-1", "platform": "Web", "os_name": "Chrome", "device_family": None, "device_type": None,
-        "country": None, "language": None, "event_properties": {}, "user_properties": {}, "group_properties": {},
-        "groups": {}, **fields,
-    }  # fmt: skip
-
-
-def mixpanel(event, /, **properties):
-    return {"event": event, "properties": {"time": 1602611311, "distinct_id": "u1", "mp_lib": "web", **properties}}
-
-
 # ── reserved properties ──
-
-CREATED = "2019-10-17T08:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -390,6 +315,12 @@ def test_a_fault_of_all_rows_is_one_refusal():
     assert (0, 0, 1) == (found.counts.with_rows, found.counts.skipped, found.counts.lines_refused)
 
 
+def test_a_line_with_several_faults_is_one_line():
+    found = imported("amplitude", amplitude("a", user_properties={"n" * 300: {"a": 1}}, event_properties=TOO_LARGE))
+
+    assert (2, 1) == (len(found.refused), found.counts.lines_refused)
+
+
 @pytest.mark.parametrize("tool", [None, "amplitude"])
 def test_an_event_can_be_shortened_by_its_largest_properties(tool):
     properties = {"large": "x" * 9_000, "middle": "y" * 8_000, "small": 1}
@@ -444,76 +375,6 @@ def test_kinds_are_not_without_end():
 
     assert 5 == found.counts.skipped_by_kind[OTHERS]
     assert MOST_KINDS + 1 == len(found.counts.skipped_by_kind)
-
-
-# ── whatever a line looks like ──
-
-SHAPES = {
-    "segment": [
-        segment(
-            "identify", traits={"createdAt": CREATED, "company": {"id": "c", "n": 1}}, context={"traits": {"a": 1}}
-        ),
-        segment("group", groupId="g", traits={"name": "G"}),
-        segment("track", event="e", properties={"a": {"b": [1]}}),
-        segment("alias", previousId="a"),
-        segment("page", properties={"url": "https://example.com/"}),
-    ],
-    "rudderstack": [{"payload": segment("track", event="e"), "createdAt": AT}, segment("screen", name="Home")],
-    "posthog": [
-        posthog("$pageview", {"email": "a"}, **{"$current_url": "https://example.com/"}),
-        posthog("$groupidentify", **{"$group_type": "company", "$group_key": "w", "$group_set": {"n": 1}}),
-        posthog("survey sent", **{"$survey_response": "x", "$set": {"a": 1}, "$groups": {"org": "x"}}),
-        posthog("$rageclick"),
-        {"distinct_id": "u1", "properties": {"a": 1}, "created_at": AT, "is_deleted": False},
-    ],
-    "amplitude": [
-        amplitude("a", groups={"org": ["x"]}, group_properties={"org": {"x": {"a": 1}}}, user_properties={"p": 1}),
-        amplitude("$identify", user_properties={"$setOnce": {"a": 1}, "$add": {"b": 1}}),
-        amplitude("session_start", user_creation_time=AT),
-        amplitude("[Amplitude] Page Viewed", event_properties={"[Amplitude] Page URL": "https://example.com/"}),
-    ],
-    "mixpanel": [
-        mixpanel("e", **{"$email": "a@example.com", "company_id": "c"}),
-        mixpanel("$mp_web_page_view", current_domain="example.com", current_url_path="/"),
-        mixpanel("$identify"),
-        {"results": [{"$distinct_id": "u", "$properties": {"$email": "a"}}]},
-        {"$group_key": "company", "$group_id": "red", "$properties": {"n": 1}},
-    ],
-}
-
-
-@st.composite
-def mutated(draw, tool):
-    """A line in a real shape, in which some members, at any depth, are something else, or gone."""
-    line = deepcopy(draw(st.sampled_from(SHAPES[tool])))
-    for _ in range(draw(st.integers(0, 3))):
-        place = line
-        while inner := [value for value in place.values() if isinstance(value, dict) and value]:
-            if not draw(st.booleans()):
-                break
-            place = draw(st.sampled_from(inner))
-        if not place:
-            continue
-        name = draw(st.sampled_from(sorted(place)))
-        if draw(st.booleans()):
-            del place[name]
-        else:
-            place[name] = draw(json_values | st.sampled_from(["$identify", "$x", "identify", AT, ["a"], {"a": None}]))
-    return line
-
-
-@pytest.mark.parametrize("tool", list(CONVERTERS))
-@given(st.data())
-def test_every_line_gives_rows_or_is_skipped_or_refused(tool, data):
-    lines = data.draw(st.lists(mutated(tool), max_size=6))
-    found = imported(tool, *lines)
-    counts = found.counts
-
-    assert len(lines) == counts.read == counts.with_rows + counts.skipped + counts.lines_refused
-    assert counts.skipped == sum(counts.skipped_by_kind.values())
-    assert all(counts.notes.values()) and all(times <= counts.with_rows for times in counts.notes.values())
-    for row in found.rows:
-        assert [] == import_row_errors(json.loads(encode_json(row).encode()))
 
 
 def test_a_tool_that_is_not_known_is_named():

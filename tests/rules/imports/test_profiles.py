@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,13 @@ from hypothesis import strategies as st
 from tests.scenes.imports.conftest import company, track, user
 from userpilot_async import InvalidCall
 from userpilot_async.imports import _profiles
+from userpilot_async.imports._conversion import Conversion
+from userpilot_async.imports._cutting import Cutter
 from userpilot_async.imports._journal import Journal
 from userpilot_async.imports._profiles import Profiles
+from userpilot_async.imports._reading import Line
+from userpilot_async.imports._rejected import RejectedFile
+from userpilot_async.imports._report import InvalidRow
 from userpilot_async.imports._schema import About
 
 
@@ -120,6 +126,18 @@ def test_what_a_transaction_that_failed_has_taught_is_forgotten(journal):
     assert [{"c": 1}] == [row["metadata"] for row in carried(journal, [user("u1", {"c": 1})])]
 
 
+def test_a_transaction_of_the_cutter_that_failed_has_taught_nothing(journal):
+    cutter = Cutter(journal, RejectedFile(None), Conversion(), strict=True, max_rows=10)
+    good, again = (Line(n, user("u1", {f"a{n}": n}), None, "") for n in (1, 2))
+    with pytest.raises(InvalidRow):
+        cutter.take([good, Line(2, {"event_type": "none"}, None, "")], all_read=False)
+    cutter.take([again], all_read=True)
+
+    part = journal.first_part()
+    assert part is not None
+    assert {"a2": 2} == json.loads(journal.content(part))["metadata"]
+
+
 def test_what_is_held_in_memory_is_bounded(journal, monkeypatch):
     monkeypatch.setattr(_profiles, "MAX_HELD", 10_000)
     profiles = Profiles(journal.connection)
@@ -144,8 +162,9 @@ ROWS = st.one_of(
 )
 
 
+@pytest.mark.parametrize("most", [-1, _profiles.MAX_HELD], ids=["read anew for each row", "held"])
 @given(st.lists(st.lists(ROWS, max_size=5), max_size=6))
-def test_it_is_what_merging_all_rows_in_memory_gives(chunks):
+def test_it_is_what_merging_all_rows_in_memory_gives(most, chunks):
     known: dict[Any, tuple[Any, dict[str, Any]]] = {}
     expected = []
     for row in [row for chunk in chunks for row in chunk]:
@@ -157,7 +176,9 @@ def test_it_is_what_merging_all_rows_in_memory_gives(chunks):
 
     journal = Journal(None)
     journal.begin(About(name="n", source="s"), 1_000)
-    rows = carried(journal, *chunks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_profiles, "MAX_HELD", most)
+        rows = carried(journal, *chunks)
     journal.close()
 
     assert expected == [(row.get("company_id"), row["metadata"]) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from userpilot_async import Rejected
 from userpilot_async.emulator import Fault
 from userpilot_async.imports import (
     AlreadyImported,
+    Conversion,
     ImportConflict,
     ImportReport,
     InvalidRow,
@@ -22,6 +24,8 @@ from userpilot_async.imports import (
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
+
+JOINED = Conversion("segment", anonymous="join")
 
 
 @pytest.fixture
@@ -110,6 +114,84 @@ async def test_a_file_that_was_begun_behind_others_is_not_gone_on_with_without_t
         await run(*days[1:])
     with pytest.raises(ImportConflict, match="begun behind other files"):
         await run(days[2])
+
+
+def call(minute: int, who: str, kind: str = "track", **ids: str) -> dict[str, Any]:
+    """A call of an anonymous id, as Segment has it."""
+    return {"type": kind, "anonymousId": who, "event": "e", "timestamp": f"2024-12-01T08:{minute:02}:00Z", **ids}
+
+
+@pytest.fixture
+def calls(written) -> list[Path]:
+    return [
+        written([call(1, "a1"), call(2, "a2"), call(3, "a3")], "calls1"),
+        written([call(4, "a1", "identify", userId="u1"), call(5, "a2")], "calls2"),
+        written([call(6, "a2", "identify", userId="u2")], "calls3"),
+    ]
+
+
+@pytest.fixture
+def run_twice(new_api, emulator) -> Callable[..., Any]:
+    """A run that the answer to one upload ends, and one that goes on."""
+
+    async def run_twice(paths: list[Path], *, at: int, told: bool) -> None:
+        emulator.faults.add(Fault(name="end", path="/v1/imports", status=401, skip=at))
+        for _ in range(2):
+            series = Series(*paths if told else ())
+            try:
+                async with new_api() as api:
+                    for path in paths:
+                        with suppress(AlreadyImported):
+                            await import_file(api, path, series=series, converted_from=JOINED, max_rows=1)
+            except Rejected:
+                continue
+            finally:
+                series.close()
+        emulator.advance()
+        assert 1 == emulator.faults.fired("end")
+
+    return run_twice
+
+
+@pytest.mark.parametrize("at", range(6))
+async def test_people_are_joined_over_files_whatever_ended_a_run(run_twice, calls, emulator, at):
+    """Each run learns again who is who, also of files that were imported before."""
+    await run_twice(calls, at=at, told=True)
+
+    assert ["u1", "u2", "a3", "u2"] == [event.user_id for event in emulator.store.events]
+    assert {"u1", "u2"} == set(emulator.store.users)
+
+
+@pytest.mark.parametrize("at", range(4))
+async def test_a_series_that_was_not_told_its_files_knows_what_those_before_said(run_twice, written, emulator, at):
+    """Also of a file that the run before has read, or has sent to its end."""
+    named = written([call(1, "a1", "identify", userId="u1"), call(2, "a2")], "named")
+    last = written([*(call(minute, f"a{minute}") for minute in range(3, 9)), call(9, "a1")], "last")
+    await run_twice([named, last], at=at, told=False)
+
+    assert ["a2", "a3", "a4", "a5", "a6", "a7", "a8", "u1"] == [event.user_id for event in emulator.store.events]
+
+
+async def test_an_import_that_joins_goes_on_with_the_same_files_only(new_api, calls, emulator):
+    """Other files could say otherwise who somebody became, and half of a person's rows are sent."""
+    emulator.faults.add(Fault(path="/v1/imports", status=401, skip=1))
+
+    async def run(*paths: Path) -> None:
+        series = Series(*paths)
+        try:
+            async with new_api() as api:
+                await import_file(api, paths[0], series=series, converted_from=JOINED, max_rows=1)
+        finally:
+            series.close()
+
+    with pytest.raises(Rejected):
+        await run(*calls)
+    with pytest.raises(ImportConflict, match="begun with other files, which say who its anonymous people became"):
+        await run(*calls[:2])
+    await run(*calls)
+
+    emulator.advance()
+    assert 3 == len(emulator.store.events)
 
 
 async def test_a_check_of_several_files_sees_what_they_make_together(written, new_series):

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib
 import io
+import itertools
 import logging
 import os
 import re
@@ -28,14 +29,14 @@ from userpilot_async.cli import cli
 
 KEY = "key-of-the-guides"
 LOGGERS = ("", "httpx", "userpilot_async")
-IN_REDIS = "redis://"  # in `test_documents.py`, with a server
+ON_A_SERVER = ("redis://", "postgresql://")  # in `test_documents.py`, with one
 APPS = ROOT / "tests" / "processes" / "apps"
 SOURCES = {  # applications that other tests run under their servers, or by their own runners
     "fastapi.md": APPS / "fastapi_app.py",
     "README.md": APPS / "fastapi_app.py",
     "aiohttp.md": APPS / "aiohttp_app.py",
 }
-LANGUAGES = {"python", "console", "bash", "json", "yaml", "dockerfile", "sql", "text", ""}
+LANGUAGES = {"python", "console", "bash", "csv", "json", "yaml", "dockerfile", "sql", "text", ""}
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_every_other_script_runs_as_written(guided: str) -> None:
     failed: dict[str, str] = {}
     tested = [script(*place) for place in (*SAID, *TESTED)]
     for block in SCRIPTS:
-        if block in tested or IN_REDIS in block.code:
+        if block in tested or any(one in block.code for one in ON_A_SERVER):
             continue
         try:
             output = run(block)
@@ -301,11 +302,12 @@ def test_every_command_in_a_console_runs_as_written(
     guided: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs: dict[str, str] = {}
+    job_id = ""
     for page in ALL:
         (folder := tmp_path / page.name.removesuffix(".md")).mkdir()
         monkeypatch.chdir(folder)
         for block in page.blocks:
-            if block.language == "json":
+            if block.language in ("json", "csv"):
                 (folder / block.name).write_text(block.code, encoding="utf-8")
         commands = [line for line in page.commands if " emulate" not in line and not line.startswith("export ")]
         if any("userpilot.db" in command for command in commands):
@@ -324,6 +326,27 @@ def test_every_command_in_a_console_runs_as_written(
     assert "5 rows uploaded in 1 file" in outputs["userpilot-async import history.ndjson"]
     assert 1 == len(list((tmp_path / "imports" / "segment.ndjson.upload").iterdir()))
     assert "globex" == at(guided, "users/u2")["company_id"]
+
+
+@pytest.mark.parametrize("topic", ["exports", "anonymous"])
+def test_what_a_command_is_said_to_print_is_what_it_prints(
+    topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a command's output stands below it: with the lines of the page, and without a server."""
+    monkeypatch.chdir(tmp_path)
+    blocks = PAGES[topic].blocks
+    for block in blocks:
+        if block.name:
+            (tmp_path / block.name).write_text(block.code, encoding="utf-8")
+    pairs = [
+        (block, after) for block, after in itertools.pairwise(blocks)
+        if block.language == "console" and after.language == "text"
+    ]  # fmt: skip
+
+    assert 2 <= len(pairs)
+    for block, after in pairs:
+        printed = invoke(block.code.removeprefix("$ ").strip())
+        assert re.sub(r"in \d+ s\b", "in 0 s", printed) == after.code, block.place
 
 
 def test_every_command_in_a_shell_is_one_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +390,7 @@ def test_no_block_is_left_out() -> None:
     left = [one for one in applications if one not in run_here and one.code not in elsewhere]
 
     assert ["BackgroundTasks" in one.code for one in left] == [True]
-    assert {"json"} == {block.language for block in BLOCKS if block.name and block.language != "python"}
+    assert {"csv", "json"} == {block.language for block in BLOCKS if block.name and block.language != "python"}
     assert set() == {block.language for block in BLOCKS} - LANGUAGES
 
 

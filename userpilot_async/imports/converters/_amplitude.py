@@ -72,8 +72,8 @@ def from_amplitude(event: Exported, company_group: str | None = None) -> Rows:
     _company(rows, event, company_group, company_id, at)
     happens = not name.startswith(_NOT_OF_USERS) and name not in _SESSIONS
     viewed = name.removeprefix(*_OWN).lower() == _PAGE_VIEW
-    _user(rows, event, person, company_group, name=name, dated=happens or viewed)
     words = _in_words(event)
+    _user(rows, event, person, company_group, words, name=name, dated=happens or viewed)
     if viewed:
         seen = _place(properties, _PAGE)
         metadata = attempt(lambda: {**words, **flat(_given(properties, rows), _PAGE, _OWN, rows)})
@@ -95,8 +95,9 @@ def _company(rows: Rows, event: Exported, kind: str | None, company_id: str | No
 
 
 def _user(
-    rows: Rows, event: Exported, person: dict[str, Any], company_group: str | None, *, name: str, dated: bool
-) -> None:
+    rows: Rows, event: Exported, person: dict[str, Any], company_group: str | None, words: dict[str, str], *,
+    name: str, dated: bool,
+) -> None:  # fmt: skip
     """The user, if the event knows something of one; a user's creation alone is known only from what happens."""
     try:
         found, once = _operated(members(event, "user_properties"), rows, without=(company_group or "",))
@@ -108,7 +109,7 @@ def _user(
         return
     if created and "created_at" not in found:
         found, once = {**found, "created_at": iso(created)}, once | {"created_at"}
-    for word, value in _in_words(event).items():
+    for word, value in words.items():
         found.setdefault(word, value)
     rows.append(row("identify_user", once, implied=name != "$identify", **person, metadata=found))
 
@@ -170,6 +171,8 @@ def _operated(
 
     What adds to a value that is not in the export cannot be done.
     """
+    if not properties:
+        return {}, frozenset()
     operations = [name for name in properties if name.startswith("$")]
     plain = {name: value for name, value in properties.items() if name not in operations}
     set_, once = members(properties, "$set"), members(properties, "$setOnce")

@@ -25,6 +25,7 @@ COMPANY_GROUPS = ("company", "organization", "organisation", "org", "account", "
 
 COLLECTED = "properties that the tool itself collects, and for which rows have no field"
 NO_EVENT = "no page, not an event of a person"
+JOINS_NOBODY = "Userpilot joins no users"
 
 _PLAIN = frozenset({str, float, bool, type(None)})  # not int: one may be too large
 _LONGEST_TYPE = 64  # characters of a type of groups
@@ -82,6 +83,11 @@ def identity(*candidates: object) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
     return None
+
+
+def is_device(user_id: str) -> bool:
+    """Whether it is an id that Mixpanel has given to a device, of which nobody is known yet."""
+    return user_id.startswith("$device:")
 
 
 def one_of(value: object) -> str | None:

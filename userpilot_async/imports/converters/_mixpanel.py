@@ -12,6 +12,7 @@ from typing import Any
 from ..._errors.tree import InvalidCall
 from .._timestamps import epoch_text
 from ._common import (
+    JOINS_NOBODY,
     NO_EVENT,
     Exported,
     attempt,
@@ -21,6 +22,7 @@ from ._common import (
     flat,
     identity,
     is_company,
+    is_device,
     members,
     named,
     one_of,
@@ -36,9 +38,7 @@ from ._rows import Rows
 
 _OWN = ("$", "mp_")
 _OF_THE_EVENT = ("distinct_id", "time", "token")
-_DEVICE = "$device:"
 _JOINING = ("$identify", "$create_alias", "$merge")
-_JOINS = "Userpilot joins no users"
 _PAGE_VIEW = "$mp_web_page_view"
 _OF_PROFILES = {
     "$name": "name", "$first_name": "first_name", "$last_name": "last_name", "$email": "email", "$phone": "phone",
@@ -72,7 +72,7 @@ def from_mixpanel(line: Exported, company_group: str | None = None) -> Rows:
     properties = members(line, "properties")
     time = first(properties, "time", "$time")
     person = {
-        "user_id": _user_of(properties),
+        "user_id": user_of(properties),
         "company_id": one_of(properties.get(group)),
         "inserted_at": None if time is None else epoch_text(time),
         **_page_of(properties, name),
@@ -83,7 +83,7 @@ def from_mixpanel(line: Exported, company_group: str | None = None) -> Rows:
     if known:
         rows.append(row("identify_user", once, implied=True, **person, metadata=attempt(lambda: flat(known))))
     if name.startswith(_OWN) and name != _PAGE_VIEW:
-        return rows.skip(short(name), _JOINS if name in _JOINING else NO_EVENT)
+        return rows.skip(short(name), JOINS_NOBODY if name in _JOINING else NO_EVENT)
     place = country_name(properties.get("mp_country_code"))
     without = {*_OF_THE_EVENT, group, *_OF_PROFILES}
     metadata = attempt(lambda: {**place, **flat(properties, without, _OWN, rows)})
@@ -132,10 +132,10 @@ def _group_profile(
     rows.append(row("identify_company", company_id=company_id, inserted_at=at, metadata=metadata))
 
 
-def _user_of(properties: dict[str, Any]) -> str | None:
+def user_of(properties: dict[str, Any]) -> str | None:
     """The id that the application knows, where one of them is such; a device's is one of the last resort."""
     ids = [identity(properties.get(name)) for name in ("$user_id", "distinct_id", "$distinct_id_before_identity")]
-    ours = next((one for one in ids if one is not None and not one.startswith(_DEVICE)), None)
+    ours = next((one for one in ids if one is not None and not is_device(one)), None)
     return ours or identity(properties.get("distinct_id"), properties.get("$device_id"))
 
 

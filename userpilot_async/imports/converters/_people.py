@@ -15,6 +15,7 @@ from ._common import text
 
 _CREATED = "createdAt"
 _FIRST, _LAST = ("firstName", "first_name"), ("lastName", "last_name")
+_HALVES = frozenset((*_FIRST, *_LAST))
 
 
 def reserved(properties: Mapping[str, Any], once: Collection[str] = ()) -> tuple[dict[str, Any], frozenset[str]]:
@@ -31,12 +32,12 @@ def reserved(properties: Mapping[str, Any], once: Collection[str] = ()) -> tuple
             if _CREATED in gives_way:
                 gives_way.add("created_at")
         gives_way.discard(_CREATED)
-    if "name" not in result:
+    if "name" not in result and not _HALVES.isdisjoint(result):
         parts = [text(*(result.get(name) for name in names)) for names in (_FIRST, _LAST)]
         known = [part for part in parts if part is not None]
         if known:
             result["name"] = " ".join(known)
-            if len(known) < len(parts) or not gives_way.isdisjoint((*_FIRST, *_LAST)):
+            if len(known) < len(parts) or not gives_way.isdisjoint(_HALVES):
                 gives_way.add("name")
     return result, frozenset(gives_way)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._common import (
+    JOINS_NOBODY,
     NO_EVENT,
     Exported,
     attempt,
@@ -41,7 +42,6 @@ _OF_THE_CALL = ("distinct_id", "token")
 _SURVEY = "$survey_"
 _COUNTRY = "$geoip_country_name"
 _ALIASES = ("$create_alias", "$merge_dangerously")
-_JOINS = "Userpilot joins no users"
 
 
 def from_posthog(event: Exported, company_group: str | None = None) -> Rows:
@@ -80,7 +80,7 @@ def from_posthog(event: Exported, company_group: str | None = None) -> Rows:
     elif not name.startswith("$"):
         rows.append(row("track", **person, event_name=name, metadata=metadata))
     elif name not in _IDENTIFIES:
-        rows.skip(short(name), _JOINS if name in _ALIASES else NO_EVENT)
+        rows.skip(short(name), JOINS_NOBODY if name in _ALIASES else NO_EVENT)
     return rows
 
 
@@ -128,8 +128,9 @@ def _user(
 
 
 def _of_event(properties: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    said = flat(properties, _OF_THE_CALL, _OWN, rows)
     answers = {name: value for name, value in properties.items() if name.startswith(_SURVEY)}
-    return {**flat(properties, _OF_THE_CALL, _OWN, rows), **flat(answers)}
+    return {**said, **flat(answers)} if answers else said
 
 
 def _place(properties: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from ..._errors.tree import InvalidCall
 from .._fields import Source
 from ._common import (
+    JOINS_NOBODY,
     Converter,
     Exported,
     attempt,
@@ -33,7 +34,7 @@ from ._common import (
 from ._people import reserved
 from ._rows import Rows
 
-_CLOCKS = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+CLOCKS = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 
 
 def _converted(call: Exported, source: Source, company_group: str | None = None) -> Rows:
@@ -44,7 +45,7 @@ def _converted(call: Exported, source: Source, company_group: str | None = None)
     tools have corrected; the others stand in for it. A call may lie in an envelope, as in RudderStack's archive.
     """
     if "type" not in call and (payload := members(call, "payload")):
-        call = {"timestamp": first(payload, *_CLOCKS) or call.get("createdAt"), **payload}
+        call = _taken_out(call, payload)
     kind = named(call, "type")
     make = _CALLS.get(kind)
     if make is None:
@@ -63,10 +64,19 @@ def _converted(call: Exported, source: Source, company_group: str | None = None)
         "user_agent": text(context.get("userAgent")),
         "device_type": text(inner(context, "device").get("type")),
     }
-    of_all = {"source": source, "inserted_at": first(call, *_CLOCKS)}
+    of_all = {"source": source, "inserted_at": first(call, *CLOCKS)}
     rows = Rows()
     make(rows, call, of_user, of_all)
     return rows
+
+
+def unwrapped(call: Exported) -> Exported:
+    """The call, also one that lies in an envelope; an envelope that cannot be read as it is."""
+    return _taken_out(call, payload) if "type" not in call and (payload := inner(call, "payload")) else call
+
+
+def _taken_out(envelope: Exported, payload: Exported) -> Exported:
+    return {"timestamp": first(payload, *CLOCKS) or envelope.get("createdAt"), **payload}
 
 
 def _identify(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
@@ -124,7 +134,7 @@ def _track(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str
 
 
 def _alias(rows: Rows, call: Exported, of_user: dict[str, Any], of_all: dict[str, Any]) -> None:
-    rows.skip("alias", "Userpilot joins no users")
+    rows.skip("alias", JOINS_NOBODY)
 
 
 def _country(call: Exported) -> dict[str, str]:
