@@ -114,8 +114,8 @@ def in_turn() -> str:
 
 
 def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> None:
-    """Run these tests at this length. Three workers keep two cores busy: many tests wait for other programs."""
-    session.run("pytest", "-n", "3", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
+    """Run these tests at this length. Four workers keep two cores busy: many tests wait for other programs."""
+    session.run("pytest", "-n", "4", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
 
 
 @nox.session
