@@ -205,7 +205,7 @@ def test_a_short_time_is_no_longer_for_the_long_one_of_another_call(timed: tuple
     assert [True, False] == [put(outbox, name).is_duplicate for name in ("order-1", "order-2")]
 
 
-@those(in_redis=True)
+@those(server="redis")
 def test_a_key_in_redis_expires_by_itself_when_its_time_is_over(new_outbox: NewOutbox) -> None:
     outbox = new_outbox()
     assert isinstance(outbox, InlineRedisOutbox)
@@ -222,7 +222,7 @@ def test_a_key_in_redis_expires_by_itself_when_its_time_is_over(new_outbox: NewO
     assert not put(outbox, "order-1").is_duplicate
 
 
-@those(in_redis=True)
+@those(server="redis")
 @pytest.mark.parametrize("seconds", [0.0001, 1e300])
 def test_no_time_is_too_short_or_too_long_for_redis(new_outbox: NewOutbox, seconds: float) -> None:
     outbox = new_outbox()
@@ -386,7 +386,7 @@ def spoil(outbox: Process, junk: str) -> None:
             db.execute("UPDATE accepted_keys SET at = ?, outcome = ?", (junk, junk))
 
 
-@those(in_redis=True)
+@those(server="redis")
 def test_a_list_in_the_place_of_a_key_is_replaced(outbox: Outbox) -> None:
     assert isinstance(outbox, InlineRedisOutbox)
     put(outbox, "order-1")
