@@ -126,6 +126,7 @@ class DeliveryClient(Startable):
             destination=f"{self._destination.name} at {self._connection.base_url}", tasks=tasks,
             fingerprint=keys.fingerprint, old_fingerprint=keys.old_fingerprint, changed=weakly(self._outbox_changed),
             failed=weakly(self._outbox_failed), learn_pairs=self._destination.learn_pairs,
+            call_of=self._destination.call_of,
         )  # fmt: skip
         await self._outbox.open(opening)
         if self._state is not DeliveryState.NEW:  # closed while the outbox was being opened

@@ -45,6 +45,10 @@ class Opening:
     """To be called with keys that calls have named together, in the order of acceptance, as soon as that is known: of
     all processes, also of those that have ended. Called in a thread of the outbox's own.
     """
+    call_of: Callable[[Kind, Key, Payload], object] = lambda *call: None
+    """Makes the call as its caller would. Raises `UserpilotError`, or whatever, if no client can have put it. Called in
+    a thread of the outbox's own.
+    """
     old_fingerprint: Callable[[bytes], str] = lambda salt: ""
     """As earlier versions made it: an outbox of theirs is opened, and gets the other one."""
 

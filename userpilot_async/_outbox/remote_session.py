@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .._calls.outcome import Outcome
+from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import OutboxError
 from .._runtime.clocks import steady
 from .batch import Batch
@@ -21,6 +22,13 @@ class RemoteListener(Listener, Protocol):
 
     def takes_refusal(self, error: OutboxError) -> bool:
         """Note why the outbox cannot be opened; false if it is open already. Called in the writer's thread."""
+        ...
+
+    def check_call(self, kind: Kind, key: Key, payload: Payload) -> None:
+        """See that a call is one that this client could have put. Called in the writer's thread.
+
+        Raises `UserpilotError`, or whatever, if it is not.
+        """
         ...
 
     def began_away(self) -> None:
@@ -115,6 +123,10 @@ class RemoteSession(Session):
                 return False
             self.refusal = error
             return True
+
+    def check_call(self, kind: Kind, key: Key, payload: Payload) -> None:
+        """See that a call is one that this client could have put; raises whatever making it raises, if it is not."""
+        self.opening.call_of(kind, key, payload)
 
     # ── what the thread reports ──
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .._calls.payload import Kind
+from .._calls.payload import Key, Kind, Payload
 from .._calls.stored import UNREADABLE, Stored
 from .._calls.values import encode_json
+from .._errors.tree import UserpilotError
 from .._outbox.window import Found, Read, Reading
 from ._connection import Connection
 from ._schema import Names
 
 IDENTIFIES = ("user", "company")
-KINDS = (*IDENTIFIES, "track", "delete_user", "delete_company", "alias", "device", "person")
-"""Kinds of calls that clients put; the last three are those of Parcelvoy."""
+FOREIGN = (*IDENTIFIES, "track")
+"""Kinds of calls that an application's transactions put; a role that may do no more than that deletes nobody."""
+Check = Callable[[Kind, Key, Payload], None]
 EPOCH = "extract(epoch FROM {})::float8"
 
 
@@ -26,9 +28,9 @@ class Reader:
         self._connection = connection
         self._names = names
 
-    def read(self, reading: Reading, oldest: int, sent_below: int) -> tuple[Read, list[int]]:
+    def read(self, reading: Reading, oldest: int, sent_below: int, check: Check) -> tuple[Read, list[int]]:
         """The calls that are asked for, and ids of such as cannot be read. None is held below ``oldest``,
-        and those ``sent_below`` this may have been sent before.
+        and those ``sent_below`` this may have been sent before. ``check`` raises for one that no client could have put.
         """
         start = max(reading.start, oldest)
         values: list[object] = [start]
@@ -52,9 +54,9 @@ class Reader:
                 continue
             try:
                 if not checked:
-                    check_foreign(stored)
+                    check_foreign(stored, check)
                 found.append(Found((call_id, at, *stored.call(parts.get(call_id, ()))), sent or call_id < sent_below))
-            except UNREADABLE:
+            except (UserpilotError, *UNREADABLE):
                 damaged.append(call_id)
         return Read(found, rows[-1][0] + 1, len(rows) == reading.limit), damaged
 
@@ -72,12 +74,16 @@ def stored_in(fields: Sequence[Any]) -> Stored:
     return Stored(kind, key, body.encode(), moment)
 
 
-def check_foreign(stored: Stored) -> None:
+def check_foreign(stored: Stored, check: Check) -> None:
     """See that a call which anybody's SQL has put is one that a client could have put, in its form.
 
-    Raises one of `UNREADABLE` if it is not: it would end the sending as a bug of ours does.
+    Raises one of `UNREADABLE`, or what ``check`` raises, if it is not: it would end the sending as a bug of ours does,
+    at the latest when the server refuses it, and its caller is to be shown it.
     """
     says = json.loads(stored.body)
     encode_json([json.loads(stored.key), says]).encode()  # half a character can be read, and not be sent
-    if not isinstance(says, list if stored.kind in IDENTIFIES else dict) or stored.kind not in KINDS:
+    if not isinstance(says, list if stored.kind in IDENTIFIES else dict) or stored.kind not in FOREIGN:
         raise ValueError("no call of a client's")
+    if isinstance(says, list) and (other := says[3]) is not None and (stored.kind, other[0]) != IDENTIFIES:
+        raise ValueError("an identify says something of another that is no company")
+    check(*stored.call())

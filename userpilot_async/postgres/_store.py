@@ -280,7 +280,7 @@ class PostgresStore:
         access = self.access
         with self._there():
             with access.connection.transaction(frozen=True):
-                read, damaged = access.reader.read(reading, access.oldest, access.sent_below)
+                read, damaged = access.reader.read(reading, access.oldest, access.sent_below, self._outbox.check_call)
             aside = access.set_aside(self.lease.token, damaged) if damaged else 0
         if aside:
             self._report_lost(aside, f"what {self._outbox.place} has of them cannot be read, and was set aside")

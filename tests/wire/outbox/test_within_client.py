@@ -235,3 +235,29 @@ async def test_a_blocking_client_puts_within_transactions(postgres_url: str, pos
 
     assert "pending" == await asyncio.to_thread(in_a_view)
     assert [("track", '"u1"')] == postgres_server.run(f"SELECT kind, key FROM {name}_inbox")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "body"),
+    [
+        ("user", '""', "[{},null,2,null]"), ("user", '"u1"', '[{"a":{"b":[1]}},null,2,null]'),
+        ("user", '"u1"', '[{},{"company_id":7},2,null]'), ("user", '"u1"', '[{},null,2,["track","c",{},2]]'),
+        ("alias", '"u1"', '{"user_id":"u1"}'), ("delete_user", '"u1"', '{"users":["u1"]}'),
+        ("track", '"u1"', '{"user_id":"","event_name":"paid"}'),
+    ],
+)  # fmt: skip
+async def test_what_no_client_could_have_put_is_set_aside_and_does_not_end_the_sending(
+    postgres_url: str, kind: str, key: str, body: str
+) -> None:
+    """Any role that may insert into the inbox could stop everybody's calls otherwise, and delete people."""
+    emulator = an_emulator()
+    with psycopg.connect(plain(postgres_url)) as connection:
+        insert = f"INSERT INTO {postgres_url.rpartition('=')[2]}_inbox (kind, key, body, size) VALUES (%s, %s, %s, 2)"
+        connection.execute(insert, (kind, key, body))  # type: ignore[call-overload]  # a test's own words
+    async with a_client(postgres_url, emulator) as client:
+        receipt = await client.track("u2", "paid")
+        await client.flush(timeout=WITHIN)
+        lost = client.statistics().lost_by_reason
+
+    assert {"damaged": 1} == dict(lost)
+    assert "delivered" == receipt.status
