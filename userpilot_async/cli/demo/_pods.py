@@ -141,7 +141,7 @@ def given(url: str) -> Given:
     seen = admin.inspect()
     if seen.account.accepted or seen.inbox or seen.destination is not None:
         raise NotPossible(
-            f"{admin.place} has been in use; the demo needs an outbox of its own: ?name=demo, for example"
+            f"{admin.place} has been in use; the demo needs a new outbox: end the URL with another ?name=…"
         )
     return Given(url)
 
