@@ -93,7 +93,7 @@ def demo(as_json: bool, crash: bool, pods: int | None, outbox: str | None, trans
 
 
 class _Report(Protocol):
-    """What each of the other demonstrations ends with."""
+    """The result of one of the other demonstrations."""
 
     @property
     def exit_code(self) -> Exit: ...

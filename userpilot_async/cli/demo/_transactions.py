@@ -83,9 +83,9 @@ class Comparison:
     orders: int
     events: int
     missing: int
-    """Orders without an event."""
+    """Number of orders without an event."""
     unfounded: int
-    """Events without an order: of transactions that were rolled back, or cut off."""
+    """Number of events without an order: of transactions that were rolled back, or cut off."""
     twice: int
     untrue: int
     """Orders that are there though they were rolled back, or are not there though they were committed."""
