@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
-from anyio import create_task_group
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from ._account.losses import counted
+from ._calls.dedupe import checked_dedupe
 from ._calls.payload import size_of_identify
 from ._calls.values import (
     Convertible,
@@ -28,9 +27,10 @@ from ._delivery.arguments import checked_settings, outbox_given
 from ._delivery.blocking import Backend, Blocking, handed_in, without_await
 from ._delivery.client import Checked, DeliveryClient
 from ._delivery.credentials import Key, Transport, hidden
+from ._delivery.together import as_checked, hand_in_all
 from ._errors.foreign import is_a, must_be
 from ._errors.secret import Hidden
-from ._errors.tree import InvalidCall, UserpilotError
+from ._errors.tree import InvalidCall
 from ._outbox.receipt import Receipt
 from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
@@ -60,9 +60,9 @@ else:  # so that `typing.get_type_hints` finds the names, and `imports` need not
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
+Dedupe = str | None
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
-TOGETHER = 200  # deletions that are held at once: about a millisecond of the loop, and one commit of a durable outbox
 
 
 class UserpilotClient(DeliveryClient):
@@ -135,53 +135,63 @@ class UserpilotClient(DeliveryClient):
     # ── calls ──
 
     async def track(
-        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
-    ) -> Receipt:
+        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None,
+        dedupe: Dedupe = None,
+    ) -> Receipt:  # fmt: skip
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
         ``user_id`` says whose it is, ``event_name`` what happened, ``metadata`` more about it: a flat mapping, with
         values that JSON has, and dates, decimals, UUIDs and enums. ``occurred_at`` (aware) is kept with the call; the
-        realtime endpoint has no field for it and dates events on arrival, an import has (`Settings.imports`). A full
-        queue is met as `Settings.when_full` says. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
+        realtime endpoint has no field for it and dates events on arrival, an import has (`Settings.imports`).
+        ``dedupe`` says which fact this is, a text such as a webhook's id: another call with it, of whatever kind, is
+        none for `Settings.dedupe_for` seconds, and its receipt shows what became of the first. A full queue is met as
+        `Settings.when_full` says. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
         another event loop, and `QueueFull` only if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
+        if dedupe is not None:
+            return await self._hand_in(dedupe, self._tracked, user_id, event_name, metadata, occurred_at)
         checked = self._tracked(user_id, event_name, metadata, occurred_at)
         if isinstance(checked, Receipt):
             return checked
         return self._accept(*checked) or await self._take(*checked)
 
     def track_nowait(
-        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
-    ) -> Receipt:
+        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None,
+        dedupe: Dedupe = None,
+    ) -> Receipt:  # fmt: skip
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at)
+        return self._hand_in_nowait(dedupe, self._tracked, user_id, event_name, metadata, occurred_at)
 
-    async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
+    async def identify(
+        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
+    ) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
 
         ``user_id`` says who it is; ``metadata`` is a flat mapping of properties, as for `track`. ``company`` needs its
         ``id`` (or ``company_id``), may have the company's own properties beside it, and moves the user to that company.
-        Pending identifies of one user merge. Raises as `track` does.
+        ``dedupe`` is as for `track`. Pending identifies of one user merge. Raises as `track` does.
         """
-        return await self._hand_in(self._identified, user_id, metadata, company)
+        return await self._hand_in(dedupe, self._identified, user_id, metadata, company)
 
-    def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
+    def identify_nowait(
+        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
+    ) -> Receipt:
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._identified, user_id, metadata, company)
+        return self._hand_in_nowait(dedupe, self._identified, user_id, metadata, company)
 
-    async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
+    async def identify_company(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """Accept what is known of a company: ``company_id``, and ``metadata`` as a flat mapping; else as `identify`."""
-        return await self._hand_in(self._company_identified, company_id, metadata)
+        return await self._hand_in(dedupe, self._company_identified, company_id, metadata)
 
-    def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
+    def identify_company_nowait(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._company_identified, company_id, metadata)
+        return self._hand_in_nowait(dedupe, self._company_identified, company_id, metadata)
 
     async def delete_users(self, user_ids: Iterable[str]) -> list[Receipt]:
         """Delete users, and what is known of them, events among it: the right to be forgotten. A receipt for each id.
@@ -193,12 +203,12 @@ class UserpilotClient(DeliveryClient):
         ``merged``. Raises as `track` does; if an id is invalid, before any of them is accepted. Source: "Delete Users
         and Companies", read 2026-11.
         """
-        return await self._delete(self._user_deleted, list(each_id(user_ids, "user_ids")))
+        return await hand_in_all(self, self._user_deleted, list(each_id(user_ids, "user_ids")))
 
     def delete_users_nowait(self, user_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_users`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
-        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, as_checked, one) for one in checked]
 
     async def delete_companies(self, company_ids: Iterable[str]) -> list[Receipt]:
         """Delete companies; else as `delete_users`.
@@ -206,25 +216,26 @@ class UserpilotClient(DeliveryClient):
         What waits of users stays; it names a company no more that was deleted after it. Their calls do not wait for
         the job: those that name the company before its end may lose it again.
         """
-        return await self._delete(self._company_deleted, list(each_id(company_ids, "company_ids")))
+        return await hand_in_all(self, self._company_deleted, list(each_id(company_ids, "company_ids")))
 
     def delete_companies_nowait(self, company_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_companies`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
-        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, as_checked, one) for one in checked]
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if is_a(call, Track):
-            return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
+            given = call.user_id, call.event_name, call.metadata
+            return await self.track(*given, occurred_at=call.occurred_at, dedupe=call.dedupe)
         if is_a(call, Identify):
-            return await self.identify(call.user_id, call.metadata, company=call.company)
+            return await self.identify(call.user_id, call.metadata, company=call.company, dedupe=call.dedupe)
         if is_a(call, IdentifyCompany):
-            return await self.identify_company(call.company_id, call.metadata)
+            return await self.identify_company(call.company_id, call.metadata, dedupe=call.dedupe)
         if is_a(call, DeleteUser):
-            return await self._hand_in(self._user_deleted, call.user_id)
+            return await self._hand_in(None, self._user_deleted, call.user_id)
         if is_a(call, DeleteCompany):
-            return await self._hand_in(self._company_deleted, call.company_id)
+            return await self._hand_in(None, self._company_deleted, call.company_id)
         raise InvalidCall("call", must_be("a call (Track, Identify, …)", call))
 
     def within(self, connection: object) -> Within:
@@ -265,17 +276,20 @@ class UserpilotClient(DeliveryClient):
     # ── checking ──
 
     def _tracked(
-        self, user_id: str, event_name: str, metadata: Metadata = None, occurred_at: datetime | None = None
-    ) -> Checked | Receipt:
+        self, user_id: str, event_name: str, metadata: Metadata = None, occurred_at: datetime | None = None,
+        dedupe: Dedupe = None,
+    ) -> Checked | Receipt:  # fmt: skip
         try:
             # A str that is an Enum has a hash of its own.
             key = user_id if type(user_id) is str else checked_user_id(user_id)
             name = event_name if type(event_name) is str else checked_event_name(event_name)
             body = track_body(key, name, metadata)
             payload = body if occurred_at is None else (body, checked_moment(occurred_at))
+            if dedupe is not None:
+                checked_dedupe(dedupe)
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
-            return self._invalid(error, given)
+            return self._invalid(error, {**given, "dedupe": dedupe})
         if name not in self._event_names.known:
             self._new_event_name(name)
         return "track", key, payload, len(body)
@@ -287,21 +301,30 @@ class UserpilotClient(DeliveryClient):
             message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
             self._log.warn("event_names", message)
 
-    def _identified(self, user_id: str, metadata: Metadata = None, company: Metadata = None) -> Checked | Receipt:
+    def _identified(
+        self, user_id: str, metadata: Metadata = None, company: Metadata = None, dedupe: Dedupe = None
+    ) -> Checked | Receipt:
         try:
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
             self._reserved.check(properties)
             return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
-            return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
+            given = {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}
+            return self._invalid(error, given)
 
-    def _company_identified(self, company_id: str, metadata: Metadata = None) -> Checked | Receipt:
+    def _company_identified(
+        self, company_id: str, metadata: Metadata = None, dedupe: Dedupe = None
+    ) -> Checked | Receipt:
         try:
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, (properties, size) = checked_company_id(company_id), measured(metadata)
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
-            return self._invalid(error, {"company_id": company_id, "metadata": metadata})
+            return self._invalid(error, {"company_id": company_id, "metadata": metadata, "dedupe": dedupe})
 
     def _user_deleted(self, user_id: str) -> Checked | Receipt:
         try:
@@ -319,32 +342,6 @@ class UserpilotClient(DeliveryClient):
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id})
 
-    async def _delete(self, check: Callable[[str], Checked | Receipt], ids: Sequence[str]) -> list[Receipt]:
-        """Hold the deletions of these ids; the loop goes on meanwhile, and a durable outbox commits many at once."""
-        checked: list[Checked | Receipt] = []
-        for start in range(0, len(ids), TOGETHER):
-            checked += map(check, ids[start : start + TOGETHER])
-            await checkpoint()
-        receipts: dict[int, Receipt] = {}
-        failed: list[UserpilotError] = []
-
-        async def hand_in(at: int) -> None:
-            try:
-                receipts[at] = await self._hand_in(_as_checked, checked[at])
-            except UserpilotError as error:  # as itself, not in a group
-                failed.append(error)
-
-        for start in range(0, len(ids), TOGETHER):
-            async with create_task_group() as tasks:
-                for at in range(start, min(start + TOGETHER, len(ids))):
-                    if self._outbox.durable:
-                        tasks.start_soon(hand_in, at)
-                    else:
-                        await hand_in(at)
-            if failed:
-                raise failed[0]
-        return [receipts[at] for at in range(len(ids))]
-
     def _warn_of_waiting(self, kind: Literal["user", "company"], ids: Collection[str]) -> None:
         """Warn if calls wait of what is about to be deleted past the queue."""
         waiting = self._sender.schedule.waiting(kind, ids) if self._opened else 0
@@ -359,10 +356,7 @@ class UserpilotClient(DeliveryClient):
 
 
 class BlockingClient(Blocking[UserpilotClient]):
-    """A `UserpilotClient` for code without an event loop: ``with blocking(UserpilotClient()) as userpilot:``.
-
-    The calls are those of `UserpilotClient`, without ``await``, in any thread.
-    """
+    """The calls of `UserpilotClient` without ``await``, in any thread: ``with blocking(UserpilotClient()) as u:``."""
 
     def __init__(self, client: UserpilotClient, backend: Backend) -> None:
         super().__init__(client, backend)
@@ -381,10 +375,6 @@ class BlockingClient(Blocking[UserpilotClient]):
     def within(self, connection: object) -> Within:
         """As `UserpilotClient.within`, in any thread: connections that are not awaited need its ``_nowait`` calls."""
         return self._subject.within(connection)
-
-
-def _as_checked(checked: Checked | Receipt) -> Checked | Receipt:
-    return checked
 
 
 def _imports() -> Any:

@@ -85,10 +85,10 @@ IMPLEMENTATIONS = {
 }
 
 
-def those(**what: bool) -> pytest.MarkDecorator:
+def those(**what: bool | str) -> pytest.MarkDecorator:
     """A claim for those implementations only of which this is so."""
     names = [
-        name for name, one in IMPLEMENTATIONS.items() if all(getattr(one, each) is so for each, so in what.items())
+        name for name, one in IMPLEMENTATIONS.items() if all(getattr(one, each) == so for each, so in what.items())
     ]
     return pytest.mark.parametrize("new_outbox", names, indirect=True)
 

@@ -359,6 +359,31 @@ def test_a_server_that_may_lose_what_it_has_said_is_committed_is_warned_of(
     assert "may lose the last calls when it crashes: set synchronous_commit on for this role" in caplog.text
 
 
+def test_the_lowest_id_that_is_held_is_noted_exactly(process: NewProcess) -> None:
+    """Calls are read from there on, and polling for the oldest walks over nothing that was deleted before it."""
+    outbox = process()
+    noted: list[tuple[int, int]] = []
+
+    def look() -> None:
+        noted.extend(outbox.run("SELECT oldest, coalesce((SELECT min(id) FROM {0}_calls), -1) FROM {0}_state"))
+
+    ids = ids_of(put(outbox, 5))
+    outbox.take(5)
+    look()
+    outbox.settle(Settlement(ids[1:2], (), DELIVERED, 2, None))
+    look()
+    outbox.settle(Settlement(ids[:1], (), DELIVERED, 2, None))
+    look()
+    outbox.settle(Settlement(ids[2:], (), DELIVERED, 6, None))
+    look()
+    outbox.refuse(NO_ROOM)
+    look()
+    put(outbox)
+    look()
+
+    assert [(0, 0), (0, 0), (2, 2), (5, -1), (6, -1), (6, 6)] == noted
+
+
 # ── what another has changed there ──
 
 

@@ -11,7 +11,9 @@ import pytest
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async import OutboxError
 
-pytest.importorskip("psycopg")
+pytest.importorskip("psycopg", exc_type=ImportError)
+
+from psycopg import sql
 
 from userpilot_async.postgres._address import address_of
 from userpilot_async.postgres._connection import Connection
@@ -98,6 +100,14 @@ def test_two_that_make_them_at_the_same_time_both_end_well(postgres_server: Post
 
     assert [] == failed
     assert len(TABLES) == len(tables(postgres_server, name))
+
+
+def test_a_transaction_whose_beginning_fails_is_over(connection: Connection) -> None:
+    """Or the next one would be a part of it, which the server refuses."""
+    with pytest.raises(OutboxError, match="division by zero"):
+        connection.begin(sql.SQL("SELECT 1 / 0"))
+
+    assert [(1,)] == connection.run_alone(sql.SQL("SELECT {}").format(1))
 
 
 def test_a_database_that_does_not_hold_any_text_is_refused(postgres_server: PostgresServer) -> None:

@@ -116,7 +116,9 @@ def test_one_that_was_away_hears_of_it_later_and_it_is_counted_once(process: New
     assert (outbox.ledger.accepted, outbox.ledger.pending) == (away.ledger.accepted, away.ledger.pending)
 
 
-def test_one_that_has_seen_nothing_of_what_is_gone_loses_nothing(process: NewProcess) -> None:
+def test_one_that_has_seen_nothing_of_what_is_gone_loses_nothing(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     outbox, other = process(), process(sender=False)
     kept = put(other, b"1")
     outbox.store._still = 0
@@ -125,10 +127,11 @@ def test_one_that_has_seen_nothing_of_what_is_gone_loses_nothing(process: NewPro
     put(outbox, b"2")
     set_back(outbox)
     poll(outbox)
+    caplog.clear()
     poll(other)
 
     assert [("pending", None)] == statuses(kept)
-    assert not other.away
+    assert ("", False) == (caplog.text, other.away)
 
 
 def test_tables_that_were_made_anew_are_another_outbox_and_what_was_in_them_is_gone(

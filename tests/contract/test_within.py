@@ -257,6 +257,16 @@ async def test_the_other_form_is_refused_before_anything_is_written(place: Place
     assert [] == place.rows
 
 
+async def test_the_key_of_a_call_is_that_of_its_row(place: Place) -> None:
+    async with FORMS["psycopg"](place.url) as held:
+        put(held.connection, Track("u1", "paid", dedupe="stripe:evt_1"), name=place.name)
+        put(held.connection, Track("u1", "paid", dedupe="stripe:evt_1"), name=place.name, dedupe="stripe:evt_2")
+        held.commit()
+
+    keys = [DedupeKey.of(f"stripe:evt_{number}", 0.0).digest for number in (1, 2)]
+    assert keys == [bytes(row[7]) for row in place.rows]
+
+
 async def test_what_is_no_call_or_no_name_is_refused(place: Place) -> None:
     async with FORMS["psycopg"](place.url) as held:
         with pytest.raises(InvalidCall, match="call must be Track, Identify or IdentifyCompany, not dict"):

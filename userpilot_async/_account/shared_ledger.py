@@ -37,6 +37,10 @@ class Account:
     """Lost calls that are not even kept any more."""
     resets: int = 0
     """How often an unknown number of calls went missing."""
+    duplicates: int = 0
+    """Calls that were not accepted, as an earlier one has the same key."""
+    keys: int = 0
+    """Keys of ``dedupe=`` that are kept, where that is counted."""
 
     @property
     def waiting(self) -> int:
@@ -156,6 +160,7 @@ class SharedLedger(Ledger):
             del self.pages.by_number[number]
         self.accepted = account.accepted + self._refused.total()
         self.delivered, self.ambiguous = account.delivered, account.ambiguous
+        self.duplicates = account.duplicates
         self.resets = max(self.resets, account.resets)  # one that this process has met is recorded a moment later
         if account.by != self.by:
             self.by = Counter(account.by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
 import attrs
 
@@ -30,3 +31,13 @@ class DedupeKey:
 def checked_dedupe(value: object) -> str:
     """A non-blank string of at most 255 characters, or `InvalidCall` with the field ``dedupe``."""
     return checked_id(value, "dedupe", MAX_NAME)
+
+
+def with_dedupe(line: dict[str, Any], dedupe: str | None) -> dict[str, Any]:
+    """The same line of NDJSON, with the key of its call if that has one."""
+    return line if dedupe is None else {**line, "dedupe": dedupe}
+
+
+def checked_dedupe_or_none(value: object) -> str | None:
+    """The same, where a call need not have a key."""
+    return None if value is None else checked_dedupe(value)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._calls.dedupe import DedupeKey
-from .._errors.tree import InvalidCall
 from .._outbox.receipt import Receipt
 from .._outbox.transactions import puts_within
 from .client import Checked, DeliveryClient
@@ -34,7 +32,7 @@ class CallsWithin:
             return found
         checked, digest = found
         if self._puts is None:
-            return self._client._hand_in_nowait(lambda: checked)
+            return self._client._hand_in_nowait(dedupe, lambda *key: checked)
         receipt = self._puts.put(*checked, digest)
         self._show(checked)
         return receipt
@@ -46,7 +44,7 @@ class CallsWithin:
             return found
         checked, digest = found
         if self._puts is None:
-            return self._client._hand_in_nowait(lambda: checked)
+            return self._client._hand_in_nowait(dedupe, lambda *key: checked)
         receipt = await self._puts.hold(*checked, digest)
         self._show(checked)
         return receipt
@@ -55,14 +53,11 @@ class CallsWithin:
         self, check: Check, arguments: tuple[Any, ...], dedupe: str | None
     ) -> tuple[Checked, bytes | None] | Receipt:
         _check_open(self._client)
-        checked = check(*arguments)
+        checked = check(*arguments) if dedupe is None else check(*arguments, dedupe)
         if isinstance(checked, Receipt):
             return checked
-        try:
-            digest = None if dedupe is None else DedupeKey.of(dedupe, 0.0).digest
-        except InvalidCall as error:
-            return self._client._invalid(error, {"dedupe": dedupe})
-        return checked, digest
+        key = self._client._key_of(dedupe)
+        return checked, None if key is None else key.digest
 
     def _show(self, checked: Checked) -> None:
         """Show a call to the test that has captured the client: whether it is committed, only the database knows."""

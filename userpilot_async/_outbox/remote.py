@@ -6,6 +6,7 @@ from typing import Literal
 
 import anyio
 
+from .._calls.dedupe import DedupeKey
 from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import ConfigurationError, OutboxError
 from .batch import Batch, Put
@@ -76,12 +77,13 @@ class RemoteOutbox(DurableOutbox):
         return True
 
     async def hold(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None,
+        dedupe: DedupeKey | None = None,
+    ) -> Receipt | None:  # fmt: skip
         """As for every outbox; but with ``fallback``, while the place is away, a call is held in memory."""
         if self.away and self._fallback is not None:
-            return self.put(kind, key, payload, size, now)
-        return await super().hold(kind, key, payload, size, now, max_wait)
+            return self.put(kind, key, payload, size, now, dedupe)
+        return await super().hold(kind, key, payload, size, now, max_wait, dedupe)
 
     def _is_worth_waiting_for(self, batch: Batch) -> bool:
         """While the place is away, not so calls that found no room, and whose callers know that."""

@@ -42,6 +42,8 @@ def send(
     {"type": "identify_company", "company_id": "acme", "metadata": {"seats": 20}}
     {"type": "track", "user_id": "u1", "event_name": "Report Exported", "metadata": {"format": "csv"}}
 
+    Each may have a "dedupe", such as a webhook's id: a later line with the same one is no call, for seven days.
+
     With --to parcelvoy, where a person has an external_id, an anonymous_id, or both:
 
     \b

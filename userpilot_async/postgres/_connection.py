@@ -40,11 +40,10 @@ class Connection:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._busy_since: float | None = None
         milliseconds = round(deadline * 1_000)
-        self._begin = (
-            f"SET LOCAL statement_timeout = {milliseconds}; "
-            f"SET LOCAL lock_timeout = {round(milliseconds * LOCK_SHARE)}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {2 * milliseconds}"
-        )
+        self._limits = sql.SQL(
+            "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; "
+            "SET LOCAL idle_in_transaction_session_timeout = {}"
+        ).format(milliseconds, round(milliseconds * LOCK_SHARE), 2 * milliseconds)
 
     @property
     def is_connected(self) -> bool:
@@ -105,7 +104,7 @@ class Connection:
     def begin(self, *first: sql.Composable, frozen: bool = False) -> Sequence[Rows]:
         """Begin a transaction with its time-outs, and with its ``first`` statements, in one round trip; their rows."""
         level = "REPEATABLE READ READ ONLY" if frozen else "READ COMMITTED"
-        begin = sql.SQL("BEGIN ISOLATION LEVEL {}; {}").format(sql.SQL(level), sql.SQL(self._begin))
+        begin = sql.SQL("BEGIN ISOLATION LEVEL {}; {}").format(sql.SQL(level), self._limits)
         try:
             answers = self.run_all(sql.SQL("; ").join([begin, *first]))
         except BaseException:

@@ -27,9 +27,10 @@ class Inbox:
         """
         if not state.has_inbox:
             return False, ()
-        if self._by_commit is None:
-            self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
-        calls, admitted = self._tables.admit(state, by_commit=self._by_commit)
+        by_commit = self._by_commit
+        if by_commit is None:
+            by_commit = self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
+        calls, admitted = self._tables.admit(state, by_commit=by_commit)
         self._tables.announce(state, admitted)
         return calls >= AT_ONCE, admitted
 

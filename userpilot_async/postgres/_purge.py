@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, LiteralString
 
 from .._calls.pairs import unsealed_pair
 from .._calls.payload import identify_in
@@ -15,7 +15,7 @@ from ._pages import call_in
 from ._state import State
 from ._tables import conclude
 
-PLACES = {"inbox": "seq", "calls": "id", "lost": "id"}
+PLACES: Mapping[LiteralString, LiteralString] = {"inbox": "seq", "calls": "id", "lost": "id"}
 """Tables with calls, and the columns that name a row in each."""
 _HAS = "EXISTS (SELECT 1 FROM unnest(%s::text[]) AS one WHERE strpos(key, one) > 0 OR strpos(body, one) > 0)"
 

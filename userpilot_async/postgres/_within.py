@@ -77,7 +77,8 @@ async def aput(
 def _row(call: Track | Identify | IdentifyCompany, dedupe: str | None) -> Row:
     if not any(is_a(call, kind) for kind in (Track, Identify, IdentifyCompany)):
         raise InvalidCall("call", must_be("Track, Identify or IdentifyCompany", call))
-    digest = None if dedupe is None else DedupeKey.of(dedupe, 0.0).digest
+    dedupe = call.dedupe if dedupe is None else dedupe
+    digest = None if dedupe is None else DedupeKey.of(dedupe, 0.0).digest  # for how long, the sender says
     return row_of(*as_put(call), digest, None)
 
 

@@ -30,7 +30,7 @@ from ._sentinels import Sentinels
 from ._topology import Node, OneServer, Topology, ask, packed
 
 KEYS = ("about", "account", "log", "news", "lease", "requests", "spent", "files", "sent", "again", "parts", "lost",
-        "pairs")  # fmt: skip
+        "pairs", "dedupe")  # fmt: skip
 SCRIPTS = (
     "open", "write", "note", "resolve", "poll", "lease", "release", "inherit", "read", "aside", "reconcile", "forget",
     "finish", "explain", "reset", "pairs",

@@ -200,6 +200,7 @@ LINES = {
     "_outbox/bug.py:meet": " met a bug of this library (",
     "_outbox/durable.py:_warn": PASSED_ON,
     "_outbox/memory.py:open": "the client is switched off (",
+    "_outbox/memory.py:_forgets_keys": " keys of dedupe= are not kept in memory; ",
     "_outbox/writer.py:_tried": PASSED_ON,
     "_outbox/writer.py:work": " answers again",
     "_outbox/writer.py:_write": PASSED_ON,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("psycopg")
+pytest.importorskip("psycopg", exc_type=ImportError)
 
 from urllib.parse import quote
 
