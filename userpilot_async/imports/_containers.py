@@ -1,4 +1,4 @@
-"""Files as they come: plain, packed with gzip, in a zip or tar archive, or many of them in a folder, as one stream.
+"""Files as they come: plain, packed with gzip, in a zip or tar archive, or many of them in a folder.
 
 What a file is, its first bytes say, whatever its name. The files of an archive or a folder are read one after the
 other, each unpacked if it is gzip, as if they were one: their lines have one numbering, and their rows share uploads.
@@ -40,24 +40,25 @@ class Position(Protocol):
         ...
 
 
+Streams = Iterator[tuple[str, io.BufferedReader]]
+"""The names of files within an archive or a folder, and their contents; a plain file is one without a name."""
+
+
 @contextmanager
-def opened(path: Path) -> Generator[tuple[Position, io.BufferedReader]]:
+def opened(path: Path) -> Generator[tuple[Position, Streams]]:
     """The position in the file or folder, and what is in it, unpacked and without byte order marks.
 
     Raises `UnreadableFile` for what cannot be read as text, or breaks off, and `OSError`.
     """
     if path.is_dir():
-        members = _Members(((name, one.open) for name, one in files_in(path)), path)
-        with io.BufferedReader(cast("Any", members), _BUFFER) as stream, _broken_off():
-            yield members, stream
+        with _Members(((name, one.open) for name, one in files_in(path)), path) as members, _broken_off():
+            yield members, members.streams()
         return
     with path.open("rb", buffering=0) as file:
         if not file.seekable():
             raise UnreadableFile("it must be a file that can be read again, not a pipe")
-        with _broken_off(), _unpacked(file, path) as stream:
-            if stream.peek(len(_BOM)).startswith(_BOM):
-                stream.read(len(_BOM))
-            yield file, stream
+        with _broken_off(), _unpacked(file, path) as found:
+            yield found
 
 
 def files_in(folder: Path) -> list[tuple[str, Path]]:
@@ -99,7 +100,7 @@ def _broken_off() -> Generator[None]:
 
 
 @contextmanager
-def _unpacked(file: io.FileIO, path: Path) -> Generator[io.BufferedReader]:
+def _unpacked(file: io.FileIO, path: Path) -> Generator[tuple[Position, Streams]]:
     begins = file.read(len(_ZIP))
     tar = _is_tar(file)
     file.seek(0)
@@ -110,14 +111,26 @@ def _unpacked(file: io.FileIO, path: Path) -> Generator[io.BufferedReader]:
         with zipfile.ZipFile(cast("IO[bytes]", file)) as archive:
             found = [one for one in archive.infolist() if not one.is_dir()]  # of one name there may be several
             found.sort(key=lambda one: _natural(one.filename))
-            yield io.BufferedReader(_Members(((one.filename, _in_zip(archive, one)) for one in found), path), _BUFFER)
+            with _Members(((one.filename, _in_zip(archive, one)) for one in found), path) as members:
+                yield file, members.streams()
     elif tar:
-        with tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as archive:
-            yield io.BufferedReader(_Members(_in_tar(archive), path), _BUFFER)
+        with (
+            tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as archive,
+            _Members(_in_tar(archive), path) as members,
+        ):
+            yield file, members.streams()
     else:
         # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
         inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if begins.startswith(_GZIP) else file
-        yield io.BufferedReader(inner, _BUFFER)
+        with io.BufferedReader(inner, _BUFFER) as stream:
+            yield file, iter([("", without_mark(stream))])
+
+
+def without_mark(stream: io.BufferedReader) -> io.BufferedReader:
+    """The stream behind its byte order mark, if it begins with one."""
+    if stream.peek(len(_BOM)).startswith(_BOM):
+        stream.read(len(_BOM))
+    return stream
 
 
 def _is_tar(file: io.FileIO) -> bool:
@@ -157,44 +170,28 @@ def _natural(name: str) -> tuple[str, str]:
     return _numbers_in(lambda number: number[0].zfill(20), name), name
 
 
-class _Members(io.RawIOBase):
-    """The files of an archive or a folder as one stream; each ends with a line end."""
+class _Members:
+    """The files of an archive or a folder, one open at a time."""
 
     def __init__(self, members: Iterator[tuple[str, Callable[[str], Any]]], container: Path) -> None:
         self._members = ((name, open_) for name, open_ in members if _is_data(name))
         self._container = container
         self._present: io.BufferedReader | None = None
         self._file: IO[bytes] | None = None
-        self._ends_open = False
         self._passed = 0
 
+    def __enter__(self) -> _Members:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close_present()
+
     def tell(self) -> int:
+        """Bytes of a folder's files as they lie on the disk, up to the place where reading stands."""
         return self._passed + (0 if self._file is None or self._file.closed else self._file.tell())
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        while True:
-            if self._present is None and not self._next():
-                return 0
-            present = cast("io.BufferedReader", self._present)
-            taken = present.readinto(view)
-            if taken:
-                self._ends_open = view[taken - 1] != ord("\n")
-                return taken
-            self._close_present()
-            if self._ends_open:
-                view[0], self._ends_open = ord("\n"), False
-                return 1
-
-    def close(self) -> None:
-        if not self.closed:
-            self._close_present()
-        super().close()
-
-    def _next(self) -> bool:
+    def streams(self) -> Streams:
+        """Each name, and the stream of what is in that file: closed when the next one is asked for."""
         for name, open_ in self._members:
             self._file = open_("rb")
             stream = io.BufferedReader(cast("Any", self._file), _BUFFER)
@@ -204,11 +201,9 @@ class _Members(io.RawIOBase):
                 raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
             if begins.startswith(_GZIP):
                 stream = io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=stream, mode="rb")), _BUFFER)
-            if stream.peek(len(_BOM)).startswith(_BOM):
-                stream.read(len(_BOM))
-            self._present = stream
-            return True
-        return False
+            self._present = without_mark(stream)
+            yield name, self._present
+            self._close_present()
 
     def _close_present(self) -> None:
         if self._file is not None and not self._file.closed:
