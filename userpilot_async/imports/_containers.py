@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from ._files import Files, Location
 from ._physical_lines import UnreadableFile
 
 _BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
@@ -74,8 +75,10 @@ def files_in(folder: Path) -> list[tuple[str, Path]]:
     return [(name, found[name]) for name in sorted(filter(_is_data, found), key=_natural)]
 
 
-def size_of(path: Path) -> int:
-    """Bytes of the file, or of all files of a folder, as they lie on the disk."""
+def size_of(path: Location) -> int:
+    """Bytes of the file, or of all of several or of a folder, as they lie on the disk."""
+    if isinstance(path, Files):
+        return sum(map(size_of, path.paths))
     return sum(one.stat().st_size for _, one in files_in(path)) if path.is_dir() else path.stat().st_size
 
 

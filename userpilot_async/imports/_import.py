@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 
 from .._protocol.jobs import Job
 from .._runtime.private_files import make_folders, rewrite
+from ._file_list import located_in
 from ._journal import Journal
 from ._journal_access import report_of
 from ._rejected import RejectedFile
@@ -147,12 +148,13 @@ class Import:
         self.check()
 
     async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
-        line = await run_sync(self._journal.line_of, part)
-        raw, sent = await self._source.raw(line), (await run_sync(self._journal.content, part)).decode().rstrip("\n")
+        number = await run_sync(self._journal.line_of, part)
+        file, line = await run_sync(located_in, self._journal, number)
+        raw, sent = await self._source.raw(number), (await run_sync(self._journal.content, part)).decode().rstrip("\n")
         if raw is None:
-            return Refusal(line, "row", reason, sent, words)
+            return Refusal(line, "row", reason, sent, words, file=file)
         carried = json.loads(sent)["event_type"].startswith("identify")
-        return Refusal(line, "row", reason, raw, words, sent if carried else "")
+        return Refusal(line, "row", reason, raw, words, sent if carried else "", file)
 
     async def refuse(self, part: Part, refusal: Refusal) -> None:
         await run_sync(self._journal.refuse, part, refusal, self._rejected.write)

@@ -70,6 +70,7 @@ def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
         possible_duplicates=now.possible_duplicates,
         rejected=Path(now.rejected) if now.rejected else None,
         first_errors=journal.errors(),
+        first_errors_in=journal.error_files(),
         elapsed=elapsed,
         complete=bool(now.finished),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from .._runtime.database_files import MAGIC, DatabaseFile
 from .._runtime.private_files import create_private, is_there
 from ._report import ImportConflict, JournalError
-from ._schema import APPLICATION_ID, SCHEMA, VERSION
+from ._schema import APPLICATION_ID, SCHEMA, SINCE_VERSION_2, VERSION
 
 _PATIENCE = 0.5  # seconds; without, of two that open it at the same moment both could be refused
 _LARGEST_LOG = 8 * 1024 * 1024  # bytes that SQLite's log keeps of its size after a larger transaction
@@ -144,8 +144,8 @@ class JournalFile:
                 raise ImportConflict(f"{self.name} is of version {version}, which a newer userpilot_async wrote")
             if programs:
                 raise ImportConflict(f"{self.name} has views, triggers or virtual tables, as no journal has")
-            if not version:
-                for statement in filter(str.strip, SCHEMA.split(";")):
+            if version < VERSION:
+                for statement in filter(str.strip, (SINCE_VERSION_2 if version else SCHEMA + SINCE_VERSION_2).split(";")):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

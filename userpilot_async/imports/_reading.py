@@ -21,6 +21,7 @@ from .._calls.ndjson import object_on
 from .._errors.tree import InvalidCall
 from ._containers import Position, Streams, is_container, opened
 from ._csv_records import Columns, Records, cells_of, check_header, tool_of
+from ._files import Start
 from ._physical_lines import (
     MAX_LINE,
     REST,
@@ -50,17 +51,6 @@ class Line:
     error: InvalidCall | None
     raw: str = attrs.field(repr=False)
     """The text without its line end, bytes that are no UTF-8 as ``\\xff``. Of a line over 1 MiB only how it begins."""
-
-
-@attrs.frozen
-class Start:
-    """The place at which a file begins, among the lines of an archive, a folder, or several files."""
-
-    before: int
-    """Lines before it."""
-    name: str
-    file: int = 0
-    """Its number among several files, from 0; that of the archive or folder that it is in."""
 
 
 class Lines(Iterator[Line]):
@@ -178,18 +168,19 @@ class Lines(Iterator[Line]):
                 yield Line(number, fields, error, records.raw())
 
 
-def lines(path: File, *, skip: int = 0, format: Format | None = None) -> Lines:
+def lines(path: File, *, skip: int = 0, format: Format | None = None, before: int = 0) -> Lines:
     """The lines of an import file, bad ones included, blank ones left out.
 
     What is no import file is refused here, before the first line: `UnreadableFile`. So is one whose gzip breaks off,
     when that is reached. ``skip``: lines up to and including this number are passed over. ``format``: by the first
-    line, unless given. A file that is not there is an `OSError`.
+    line, unless given. ``before``: lines of other files that are counted before those of this one. A file that is not
+    there is an `OSError`.
 
     A CSV file's header names the fields. A cell of ``metadata`` holds a JSON object, one of ``metadata.plan`` the
     property ``plan``, as text. An empty cell is no value.
     """
     file = Path(path)
-    return Lines(file, skip, _delimiter_of(file, format))
+    return Lines(file, skip, _delimiter_of(file, format), before)
 
 
 def _delimiter_of(path: Path, format: Format | None) -> str | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from anyio.to_thread import run_sync
 
 from ._checking import checked_lines
 from ._conversion import Conversion
+from ._files import Location
 from ._journal import Journal
 from ._schema import About
 
@@ -25,7 +25,7 @@ class Series:
         self.journal.begin(About(name="series", source="series"), 0)
         self.so_far: str = ""
         """A digest that distinguishes the files so far from others."""
-        self._unread: list[tuple[Path, Conversion]] = []
+        self._unread: list[tuple[Location, Conversion]] = []
 
     async def catch_up(self) -> None:
         """Read the files that were passed over."""
@@ -34,7 +34,7 @@ class Series:
             await checked_lines(path, conversion, 0, into=self.journal)
             del self._unread[0]
 
-    def pass_over(self, path: Path, conversion: Conversion, source: str) -> None:
+    def pass_over(self, path: Location, conversion: Conversion, source: str) -> None:
         """A file that has been imported before."""
         self._unread.append((path, conversion))
         self._note(source)

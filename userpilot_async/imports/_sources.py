@@ -15,8 +15,11 @@ from .._errors.foreign import items_of, must_be, raised
 from .._errors.tree import InvalidCall
 from ._containers import files_in, size_of
 from ._cutting import Cutter
+from ._file_list import starts_of
+from ._files import Files, ListedFile, Location
 from ._journal import Journal
-from ._reading import Line, Lines, lines
+from ._reading import Line, Lines
+from ._reading_several import lines_of
 from ._report import ImportConflict
 from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent
 
@@ -51,6 +54,11 @@ class Source(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def fingerprints(files: Files) -> list[ListedFile]:
+    """Each of several files with its fingerprint, by its own place on the disk; raises `OSError`."""
+    return [ListedFile(os.path.realpath(path), await fingerprint(path)) for path in files.paths]
 
 
 async def fingerprint(path: Path) -> str:
@@ -105,9 +113,9 @@ def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
 
 
 class FileSource:
-    """The lines of a file."""
+    """The lines of a file, or of several as if they were one."""
 
-    def __init__(self, path: Path, cutter: Cutter, journal: Journal, batch: int, *, raw: bool) -> None:
+    def __init__(self, path: Location, cutter: Cutter, journal: Journal, batch: int, *, raw: bool) -> None:
         self._path = path
         self._cutter = cutter
         self._journal = journal
@@ -129,10 +137,11 @@ class FileSource:
     def _step(self) -> None:
         with self._busy:
             if self._reading is None:
-                self._reading = lines(self._path, skip=self._journal.progress.line)
+                known = starts_of(self._journal)
+                self._reading = lines_of(self._path, skip=self._journal.progress.line, known=known)
             batch, last = batch_of(self._reading, self._batch)
             self.bytes_read = self._reading.bytes_read
-            self._cutter.take(batch, all_read=last)
+            self._cutter.take(batch, all_read=last, starts=self._reading.starts)
 
     async def raw(self, line: int) -> str | None:
         """Not of another tool's export: one line of that may have made several rows, of which only one is meant.
@@ -152,12 +161,13 @@ class FileSource:
                 passed = self._sought if self._found is None else max(self._sought, self._found.number)
                 if self._again is None or line < passed:
                     self._close_again()
-                    self._again = lines(self._path)
+                    known = starts_of(self._journal) if isinstance(self._path, Files) else ()
+                    self._again = lines_of(self._path, known=known)
                 self._again.skip(line - 1)
                 self._sought = line
                 try:
                     found = self._again.next_or_rest()
-                except StopIteration:
+                except (StopIteration, FileNotFoundError):  # of several, one that was read need not be there any more
                     self._close_again()
                     return True, None
                 if found is None:

@@ -1,0 +1,114 @@
+"""Several files that are imported together: named, and compared with those that a journal knows."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import attrs
+
+SEVERAL = ".and-more"  # behind the first one's name, in the names of what lies beside the files
+_NAMED = 3  # files that a sentence names
+
+
+@attrs.frozen
+class Files:
+    """Files whose rows share uploads, in the order in which they are read."""
+
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        first, *others = self.paths
+        return f"{first} and {len(others):,} more" if others else str(first)
+
+
+Location = Path | Files
+"""The origin of an import's lines on the disk."""
+
+
+def beside(location: Location, suffix: str) -> Path:
+    """The path of what lies beside a file, or beside the first of several."""
+    path = location.paths[0] if isinstance(location, Files) else location
+    several = SEVERAL if isinstance(location, Files) else ""
+    return path.with_name(f"{path.name}{several}{suffix}")
+
+
+@attrs.frozen
+class Start:
+    """The place at which a file begins, among the lines of an archive, a folder, or several files."""
+
+    before: int
+    """Lines before it."""
+    name: str
+    file: int = 0
+    """Its number among several files, from 0; that of the archive or folder that it is in."""
+
+
+def located(starts: Sequence[Start], number: int) -> tuple[str, int]:
+    """The name of the file that a line is in, and its number there; no name where there is one file only."""
+    place = bisect_left(starts, number, key=lambda start: start.before) - 1
+    return (starts[place].name, number - starts[place].before) if place >= 0 else ("", number)
+
+
+@attrs.frozen
+class ListedFile:
+    """A file of a list, as it was given or as a journal knows it."""
+
+    name: str
+    fingerprint: str
+    imported: str = ""
+    """When its import came to an end, for people; empty if it has not."""
+
+
+@attrs.frozen
+class Difference:
+    """The differences of two lists of files, as places in these."""
+
+    same: tuple[tuple[int, int], ...]
+    """(place in the known list, place in the given one), in the order of the known one."""
+    changed: tuple[tuple[int, int], ...]
+    """The same for files of one name whose bytes are others."""
+    gone: tuple[int, ...]
+    """Places in the known list of files that were not given."""
+    added: tuple[int, ...]
+    """Places in the given list of files that are not known."""
+
+
+def difference(known: Sequence[ListedFile], given: Sequence[ListedFile]) -> Difference:
+    """Which files are known, whatever their names are now, and which are not; each is counted once."""
+    by_both: dict[tuple[str, str], list[int]] = {}
+    for place, file in enumerate(given):
+        by_both.setdefault((file.name, file.fingerprint), []).append(place)
+    there: dict[int, int] = {}
+    for place, file in enumerate(known):
+        if found := by_both.get((file.name, file.fingerprint)):
+            there[place] = found.pop(0)
+    _match([file.fingerprint for file in known], [file.fingerprint for file in given], there)
+    same = tuple(sorted(there.items()))
+    _match([file.name for file in known], [file.name for file in given], there)
+    return Difference(
+        same,
+        tuple(sorted(there.items() - set(same))),
+        tuple(place for place in range(len(known)) if place not in there),
+        tuple(sorted(set(range(len(given))) - set(there.values()))),
+    )
+
+
+def _match(known: Sequence[str], given: Sequence[str], there: dict[int, int]) -> None:
+    """Put into ``there`` what is equal and was not there yet, the first with the first."""
+    taken = set(there.values())
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(given):
+        if place not in taken:
+            places.setdefault(text, []).append(place)
+    for place, text in enumerate(known):
+        if place not in there and places.get(text):
+            there[place] = places[text].pop(0)
+
+
+def named(files: Iterable[str]) -> str:
+    """The names of the first few files, and how many others there are."""
+    names = [Path(file).name for file in files]
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
