@@ -40,7 +40,8 @@ async def checked_lines(
     """Check the lines behind ``skip``; what is wrong with them is in the report, and in the file if there is one.
 
     The profiles go ``into`` a journal that is no import's; those that it begins with may be in others, ``before``.
-    ``known``: where files begin, as far as they were read. Raises `InvalidRow` for the first bad line, if it is to be ``strict``, and `UnreadableFile`.
+    ``known``: where files begin, as far as they were read. Raises `UnreadableFile`, and `InvalidRow` for the first bad
+    line, if it is to be ``strict``.
     """
     begun = anyio.current_time()
     total = await run_sync(size_of, path)

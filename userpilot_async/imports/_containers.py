@@ -78,7 +78,7 @@ def files_in(folder: Path) -> list[tuple[str, Path]]:
 def size_of(path: Location) -> int:
     """Bytes of the file, or of all of several or of a folder, as they lie on the disk."""
     if isinstance(path, Files):
-        return sum(map(size_of, path.paths))
+        return sum(size_of(one) for one in path.paths if one.exists())  # those that were read may be gone
     return sum(one.stat().st_size for _, one in files_in(path)) if path.is_dir() else path.stat().st_size
 
 
@@ -118,8 +118,8 @@ def _unpacked(file: io.FileIO, path: Path) -> Generator[tuple[Position, Streams]
                 yield file, members.streams()
     elif tar:
         with (
-            tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as archive,
-            _Members(_in_tar(archive), path) as members,
+            tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as tape,
+            _Members(_in_tar(tape), path) as members,
         ):
             yield file, members.streams()
     else:

@@ -43,9 +43,7 @@ class Cutter:
         self._max_rows = max_rows
         self._profiles = Profiles(journal.connection, *(one.connection for one in before))
 
-    def take(
-        self, lines: Sequence[Line], *, all_read: bool, digest: str = "", starts: Sequence[Start] = ()
-    ) -> None:
+    def take(self, lines: Sequence[Line], *, all_read: bool, digest: str = "", starts: Sequence[Start] = ()) -> None:
         """Put their rows into the part being filled, and what is wrong with others into the rejected file.
 
         With ``all_read`` they are the last ones. ``starts``: where files have begun so far, if several are read as one.

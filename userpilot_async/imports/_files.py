@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,20 @@ class Files:
 
 Location = Path | Files
 """The origin of an import's lines on the disk."""
+
+
+AnyLocation = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A path, or a list of them."""
+
+
+def location_of(given: AnyLocation) -> Location:
+    """The file or the files that a caller has named; raises `ValueError` for none."""
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    paths = tuple(dict.fromkeys(map(Path, given)))
+    if not paths:
+        raise ValueError("path must name a file: the list is empty")
+    return Files(paths) if len(paths) > 1 else paths[0]
 
 
 def beside(location: Location, suffix: str) -> Path:

@@ -16,40 +16,42 @@ import attrs
 from anyio.to_thread import run_sync
 
 from .._errors.tree import InvalidCall
+from .._runtime.private_files import is_there
 from .._userpilot.api import UserpilotAPI
 from ._checking import checked_lines
 from ._conversion import Conversion
 from ._cutting import Cutter
+from ._file_list import starts_of
+from ._files import AnyLocation, Files, Location, beside, location_of
 from ._import import Import, OnProgress, Writer
 from ._journal import Journal
-from ._journal_access import ROWS, fresh, new_name
+from ._journal_access import ROWS, SEVERAL_FILES, fresh, new_name
 from ._journal_access import opened as opened_journal
-from ._reading import lines
+from ._journal_of_several import OpenedJournal, check_alone, opened_for_several
+from ._reading_several import check_kinds
 from ._rejected import RejectedFile
 from ._report import AlreadyImported, ImportReport
 from ._schema import About
 from ._series import Series
-from ._sources import BATCH_LINES, BATCH_ROWS, AnyRow, FileSource, PathLike, RowsSource, fingerprint
+from ._sources import BATCH_LINES, BATCH_ROWS, AnyRow, FileSource, PathLike, RowsSource, fingerprint, fingerprints
 from ._uploading import Uploader
 
 MAX_ROWS = 100_000  # a file: what the vendor allows in bulk files is a tenth of that; of imports it names no limit
 
 
-def journal_path(path: PathLike) -> Path:
-    """Where the journal of a file's import is by default: ``<file>.import``."""
-    path = Path(path)
-    return path.with_name(path.name + ".import")
+def journal_path(path: AnyLocation) -> Path:
+    """Where the journal of a file's import is by default: ``<file>.import``; ``<first>.and-more.import`` of several."""
+    return beside(location_of(path), ".import")
 
 
-def rejected_path(path: PathLike) -> Path:
-    """Where the refused rows of a file go by default: ``<file>.rejected.ndjson``."""
-    path = Path(path)
-    return path.with_name(path.name + ".rejected.ndjson")
+def rejected_path(path: AnyLocation) -> Path:
+    """Where the refused rows of a file go by default: ``<file>.rejected.ndjson``; ``<first>.and-more.…`` of several."""
+    return beside(location_of(path), ".rejected.ndjson")
 
 
 async def import_file(
     api: UserpilotAPI | None,
-    path: PathLike,
+    path: AnyLocation,
     *,
     converted_from: str | Conversion | None = None,
     strict: bool = False,
@@ -62,7 +64,7 @@ async def import_file(
     max_rows: int = MAX_ROWS,
     series: Series | None = None,
 ) -> ImportReport:
-    """Import an NDJSON or CSV file, packed or not; the report, once every job is over.
+    """Import an NDJSON or CSV file, packed or not, or a list of them; the report, once every job is over.
 
     Whatever ends it (a crash, ``kill -9``, a cancellation), the same call goes on where it stopped: a journal beside
     the file (``<file>.import``, or ``journal``) knows. An outage costs time, not data; ``on_progress`` is called. The
@@ -75,7 +77,9 @@ async def import_file(
     journal is kept, no rejected file written unless ``rejected`` is given, and ``api`` may be ``None``. No upload file
     has more than ``max_rows`` rows, or 50 MB.
 
-    Properties are carried forward within the file, and from those before it that were given the same ``series``.
+    Properties are carried forward within the file, and from those before it that were given the same ``series``. The
+    rows of a list, the oldest file first, share uploads and one journal; files of it that were imported before are not
+    sent again, and ``report.remarks`` says which were added, or taken away, since the import began.
 
     Raises `UnreadableFile`, `ImportConflict` (`AlreadyImported`), `JournalError`; `Rejected` as soon as the server
     takes no imports from this account (401, 402, 403), or takes none of a thousand files in a row; `JobFailed` if a
@@ -84,85 +88,108 @@ async def import_file(
     to = api if dry_run is None else Path(dry_run)
     if to is None:
         raise ValueError("api is missing: only a dry run needs none")
+    location = location_of(path)
     work = _FileImport(
-        Path(path),
+        location,
         to,
         conversion=Conversion.of(converted_from),
-        rejected=Path(rejected) if rejected is not None else rejected_path(path),
-        journal=Path(journal) if journal is not None else journal_path(path),
+        rejected=Path(rejected) if rejected is not None else beside(location, ".rejected.ndjson"),
+        journal=None if journal is None else Path(journal),
         max_rows=max_rows,
         series=series,
     )
-    _check_apart(work.rejected, work.path, work.journal)
+    _check_apart(work.rejected, location, work.journal)
     _check_max_rows(max_rows)
     begun = anyio.current_time()
-    await run_sync(lambda: lines(work.path).close())
+    await run_sync(check_kinds, location)
     if dry_run is None:
         _raise_if_off(api)
     refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
     await run_sync(refused.check)
     opened = await work.open_journal(force=force, rebind=rebind)
+    own = Series() if opened.before and series is None else None
     try:
-        return await work.run(opened, Import(opened, refused, begun, on_progress), refused, strict=strict)
+        running = Import(opened.journal, refused, begun, on_progress)
+        report = await work.run(opened, running, refused, series or own, strict=strict)
+        return attrs.evolve(report, remarks=tuple(opened.remarks))
     finally:
         with anyio.CancelScope(shield=True):
-            await run_sync(opened.close)
+            await run_sync(opened.journal.close)
+            if own is not None:
+                await run_sync(own.close)
 
 
 @attrs.frozen
 class _FileImport:
-    """The import of one file, as it was asked for."""
+    """The import of one file, or of several as one, as it was asked for."""
 
-    path: Path
+    path: Location
     to: UserpilotAPI | Path
     """The server, or the directory for upload files that are not sent."""
     conversion: Conversion = attrs.field(kw_only=True)
     rejected: Path = attrs.field(kw_only=True)
-    journal: Path = attrs.field(kw_only=True)
+    journal: Path | None = attrs.field(kw_only=True)
+    """The place that the caller has named for it."""
     max_rows: int = attrs.field(kw_only=True)
     series: Series | None = attrs.field(kw_only=True)
 
-    async def open_journal(self, *, force: bool, rebind: bool) -> Journal:
-        """The file's journal, begun or gone on with; raises `ImportConflict` and `JournalError`."""
+    async def open_journal(self, *, force: bool, rebind: bool) -> OpenedJournal:
+        """The journal, begun or gone on with; raises `ImportConflict` and `JournalError`."""
+        files = self.path if isinstance(self.path, Files) else Files((self.path,))
         about = About(
-            name=new_name(self.path.name),
-            source=await fingerprint(self.path),
+            name=new_name(files.paths[0].name),
+            source=SEVERAL_FILES if self.path is files else await fingerprint(files.paths[0]),
             converted_from=self.conversion.words,
             series="" if self.series is None else self.series.so_far,
         )
         if isinstance(self.to, Path):
-            return await run_sync(fresh, about)
+            return OpenedJournal(await run_sync(fresh, about), files)
         try:
-            return await opened_journal(self.to, self.journal, about, str(self.path), force=force, rebind=rebind)
+            if self.path is files:
+                listed = await fingerprints(files)
+                return await opened_for_several(self.to, self.journal, about, files, listed, force=force, rebind=rebind)
+            return OpenedJournal(await self._journal_of_one(self.to, files.paths[0], about, force, rebind), files)
         except AlreadyImported:
             if self.series is not None:
                 self.series.pass_over(self.path, self.conversion, about.source)
             raise
 
-    async def run(self, opened: Journal, running: Import, refused: RejectedFile, *, strict: bool) -> ImportReport:
-        """Read the file into the ``opened`` journal, and upload what is in it; the report, once all is done."""
-        at_end = None
-        before = [] if self.series is None else [self.series.journal]
-        if self.series is not None:
-            await self.series.catch_up()
-            at_end = partial(self.series.learn, opened, opened.about.source)
+    async def _journal_of_one(self, api: UserpilotAPI, path: Path, about: About, force: bool, rebind: bool) -> Journal:
+        place = self.journal or beside(path, ".import")
+        if self.journal is None and not force and not await run_sync(is_there, place):
+            await run_sync(check_alone, path, about.source, api.reserve(0).keys, api.base_url)
+        return await opened_journal(api, place, about, str(path), force=force, rebind=rebind)
+
+    async def run(
+        self, found: OpenedJournal, running: Import, refused: RejectedFile, series: Series | None, *, strict: bool
+    ) -> ImportReport:
+        """Read the file into the journal that was ``found``, and upload what is in it; the report, once all is done."""
+        at_end, opened = None, found.journal
+        before = [] if series is None else [series.journal]
+        if series is not None:
+            for path, known in found.before:
+                series.pass_over(path, self.conversion, known)
+            await series.catch_up()
+            at_end = partial(series.learn, opened, opened.about.source)
+        location = found.files if isinstance(self.path, Files) else self.path
         if strict and not opened.progress.all_read:
-            await self._check_rest(opened, before)
+            await self._check_rest(location, opened, before)
         cutter = Cutter(opened, refused, self.conversion, strict=strict, max_rows=self.max_rows, before=before)
         source = FileSource(
-            self.path, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.convert is None
+            location, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.convert is None
         )
         if isinstance(self.to, Path):
             return await running.run(source, Writer(self.to, opened), at_end)
         return await running.run(source, Uploader(self.to, opened, running), at_end)
 
-    async def _check_rest(self, opened: Journal, before: Sequence[Journal]) -> None:
+    async def _check_rest(self, location: Location, opened: Journal, before: Sequence[Journal]) -> None:
         """Check the lines that the journal has not read yet; raises `InvalidRow`."""
         scratch = await run_sync(fresh, opened.about)
         before = [opened, *before]
         try:
+            known = await run_sync(starts_of, opened)
             await checked_lines(
-                self.path, self.conversion, opened.progress.line, into=scratch, before=before, strict=True
+                location, self.conversion, opened.progress.line, known=known, into=scratch, before=before, strict=True
             )
         except InvalidCall:
             if opened.created:
@@ -215,7 +242,7 @@ async def import_rows(
 
 
 async def check_file(
-    path: PathLike,
+    path: AnyLocation,
     *,
     converted_from: str | Conversion | None = None,
     strict: bool = False,
@@ -223,18 +250,19 @@ async def check_file(
     on_progress: OnProgress | None = None,
     series: Series | None = None,
 ) -> ImportReport:
-    """Report what an import of the file would find wrong; nothing is sent, and no journal written.
+    """Report what an import of the file, or of a list of them, would find wrong; nothing is sent, no journal written.
 
     The bad rows are written to ``rejected`` if it is given. Raises `UnreadableFile`, and `InvalidRow` if ``strict``.
     """
-    path, file = Path(path), None if rejected is None else Path(rejected)
+    location, file = location_of(path), None if rejected is None else Path(rejected)
     if file is not None:
-        _check_apart(file, path, journal_path(path))
+        _check_apart(file, location, None)
+    await run_sync(check_kinds, location)
     conversion = Conversion.of(converted_from)
     into = await run_sync(fresh, About(name="", source="")) if series is None else series.journal
     try:
         return await checked_lines(
-            path, conversion, 0, into=into, strict=strict, rejected=file, on_progress=on_progress
+            location, conversion, 0, into=into, strict=strict, rejected=file, on_progress=on_progress
         )
     finally:
         if series is None:
@@ -248,8 +276,10 @@ def _raise_if_off(api: UserpilotAPI | None) -> None:
         api.switch()
 
 
-def _check_apart(rejected: Path, path: Path, journal: Path) -> None:
-    if os.path.realpath(rejected) in {os.path.realpath(own) for own in (path, journal, f"{journal}-wal")}:
+def _check_apart(rejected: Path, location: Location, journal: Path | None) -> None:
+    journal = journal or beside(location, ".import")
+    own = [*(location.paths if isinstance(location, Files) else (location,)), journal, Path(f"{journal}-wal")]
+    if os.path.realpath(rejected) in set(map(os.path.realpath, own)):
         raise ValueError("rejected must be another file than the one to import, and than its journal")
 
 

@@ -145,7 +145,9 @@ class JournalFile:
             if programs:
                 raise ImportConflict(f"{self.name} has views, triggers or virtual tables, as no journal has")
             if version < VERSION:
-                for statement in filter(str.strip, (SINCE_VERSION_2 if version else SCHEMA + SINCE_VERSION_2).split(";")):
+                for statement in filter(
+                    str.strip, (SINCE_VERSION_2 if version else SCHEMA + SINCE_VERSION_2).split(";")
+                ):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

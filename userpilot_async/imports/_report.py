@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,14 @@ class ImportReport:
         if not self.complete:
             parts.append("not complete")
         return ", ".join(parts)
+
+
+def together(reports: Sequence[ImportReport]) -> ImportReport:
+    """The counts of several imports as those of one."""
+    names = ("read", "valid", "refused", "with_rows", "skipped", "lines_refused", "uploaded", "completed",
+             "unconfirmed", "files", "possible_duplicates")  # fmt: skip
+    counts = {name: sum(getattr(one, name) for one in reports) for name in names}
+    return ImportReport(**counts, complete=all(one.complete for one in reports))
 
 
 @attrs.frozen(kw_only=True)

@@ -58,7 +58,8 @@ class Source(Protocol):
 
 async def fingerprints(files: Files) -> list[ListedFile]:
     """Each of several files with its fingerprint, by its own place on the disk; raises `OSError`."""
-    return [ListedFile(os.path.realpath(path), await fingerprint(path)) for path in files.paths]
+    names = await run_sync(lambda: [os.path.realpath(path) for path in files.paths])
+    return [ListedFile(name, await fingerprint(path)) for name, path in zip(names, files.paths, strict=True)]
 
 
 async def fingerprint(path: Path) -> str:
