@@ -31,6 +31,7 @@ from ._conversion import Conversion
 from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
+from ._importing_streams import check_stream, import_stream
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
@@ -61,9 +62,11 @@ __all__ = [
     "TrackEvent",
     "UnreadableFile",
     "check_file",
+    "check_stream",
     "checked",
     "import_file",
     "import_rows",
+    "import_stream",
     "journal_path",
     "lines",
     "rejected_path",

@@ -26,7 +26,7 @@ from ._sources import BATCH_LINES, batch_of
 
 
 async def checked_lines(
-    path: Location,
+    path: Location | Lines,
     conversion: Conversion,
     skip: int,
     *,
@@ -44,12 +44,12 @@ async def checked_lines(
     line, if it is to be ``strict``.
     """
     begun = anyio.current_time()
-    total = await run_sync(size_of, path)
+    total = None if isinstance(path, Lines) else await run_sync(size_of, path)
     found = Progress(max_bytes=0)
     file = RejectedFile(rejected)
     await run_sync(file.clear, found)
     profiles = Profiles(into.connection, *(journal.connection for journal in before))
-    reading = await run_sync(lambda: lines_of(path, skip=skip, known=known))
+    reading = path if isinstance(path, Lines) else await run_sync(lambda: lines_of(path, skip=skip, known=known))
     check = _Check(reading, conversion, strict, found, file, into, profiles)
     try:
         while True:
@@ -105,8 +105,8 @@ class _Check:
         with self._busy:
             self._reading.close()
 
-    def progress(self, total: int, elapsed: float) -> ImportProgress:
-        """How far the check is, of ``total`` bytes, after so many seconds."""
+    def progress(self, total: int | None, elapsed: float) -> ImportProgress:
+        """How far the check is, of ``total`` bytes if these are known, after so many seconds."""
         found = self._found
         return ImportProgress(
             bytes_read=self._reading.bytes_read, bytes_total=total, read=found.read, valid=found.valid,

@@ -24,7 +24,7 @@ from ._physical_lines import UnreadableFile
 
 _BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
 _BOM = b"\xef\xbb\xbf"
-_GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 _USTAR, _USTAR_AT = b"ustar", 257  # in the header of a tar file's first member
 _OURS = (".import", ".import-wal", ".import-shm", ".rejected.ndjson")  # what an import leaves beside a file
 _NOT_DATA = ("__MACOSX/",)
@@ -52,13 +52,13 @@ def opened(path: Path) -> Generator[tuple[Position, Streams]]:
     Raises `UnreadableFile` for what cannot be read as text, or breaks off, and `OSError`.
     """
     if path.is_dir():
-        with _Members(((name, one.open) for name, one in files_in(path)), path) as members, _broken_off():
+        with _Members(((name, one.open) for name, one in files_in(path)), path) as members, broken_off():
             yield members, members.streams()
         return
     with path.open("rb", buffering=0) as file:
         if not file.seekable():
             raise UnreadableFile("it must be a file that can be read again, not a pipe")
-        with _broken_off(), _unpacked(file, path) as found:
+        with broken_off(), _unpacked(file, path) as found:
             yield found
 
 
@@ -87,11 +87,12 @@ def is_container(path: Path) -> bool:
     if path.is_dir():
         return True
     with path.open("rb", buffering=0) as file:
-        return file.read(len(_ZIP)) == _ZIP or _is_tar(file)
+        return file.read(len(ZIP)) == ZIP or _is_tar(file)
 
 
 @contextmanager
-def _broken_off() -> Generator[None]:
+def broken_off() -> Generator[None]:
+    """Raise what is wrong with a packed file, or an archive, as `UnreadableFile`."""
     try:
         yield
     except _BROKEN as exc:
@@ -104,10 +105,10 @@ def _broken_off() -> Generator[None]:
 
 @contextmanager
 def _unpacked(file: io.FileIO, path: Path) -> Generator[tuple[Position, Streams]]:
-    begins = file.read(len(_ZIP))
+    begins = file.read(len(ZIP))
     tar = _is_tar(file)
     file.seek(0)
-    if begins == _ZIP:
+    if begins == ZIP:
         if not zipfile.is_zipfile(cast("IO[bytes]", file)):
             raise UnreadableFile("the file is not text (it has zero bytes), but a zip archive that breaks off")
         file.seek(0)
@@ -124,7 +125,7 @@ def _unpacked(file: io.FileIO, path: Path) -> Generator[tuple[Position, Streams]
             yield file, members.streams()
     else:
         # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
-        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if begins.startswith(_GZIP) else file
+        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if begins.startswith(GZIP) else file
         with io.BufferedReader(inner, _BUFFER) as stream:
             yield file, iter([("", without_mark(stream))])
 
@@ -139,7 +140,7 @@ def without_mark(stream: io.BufferedReader) -> io.BufferedReader:
 def _is_tar(file: io.FileIO) -> bool:
     """Whether it begins as a tar file, packed or not; moves the position."""
     file.seek(0)
-    packed = file.read(len(_GZIP)) == _GZIP
+    packed = file.read(len(GZIP)) == GZIP
     file.seek(0)
     inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
     try:
@@ -198,11 +199,11 @@ class _Members:
         for name, open_ in self._members:
             self._file = open_("rb")
             stream = io.BufferedReader(cast("Any", self._file), _BUFFER)
-            begins = stream.peek(len(_PARQUET))
-            if begins.startswith((_ZIP, _PARQUET)):
-                kind = "an archive" if begins.startswith(_ZIP) else "a Parquet file"
+            begins = stream.peek(len(PARQUET))
+            if begins.startswith((ZIP, PARQUET)):
+                kind = "an archive" if begins.startswith(ZIP) else "a Parquet file"
                 raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
-            if begins.startswith(_GZIP):
+            if begins.startswith(GZIP):
                 stream = io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=stream, mode="rb")), _BUFFER)
             self._present = without_mark(stream)
             yield name, self._present

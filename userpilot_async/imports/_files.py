@@ -25,8 +25,7 @@ class Files:
 
 
 Location = Path | Files
-"""The origin of an import's lines on the disk."""
-
+"""The origin of an import's lines: a file, an archive, a folder, or several of these."""
 
 AnyLocation = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A path, or a list of them."""
@@ -40,6 +39,12 @@ def location_of(given: AnyLocation) -> Location:
     if not paths:
         raise ValueError("path must name a file: the list is empty")
     return Files(paths) if len(paths) > 1 else paths[0]
+
+
+def check_max_rows(max_rows: object) -> None:
+    """Raise `ValueError` for what is no number of rows that an upload may have."""
+    if type(max_rows) is not int or max_rows < 1:
+        raise ValueError("max_rows must be an int above 0")
 
 
 def beside(location: Location, suffix: str) -> Path:

@@ -22,7 +22,7 @@ from ._checking import checked_lines
 from ._conversion import Conversion
 from ._cutting import Cutter
 from ._file_list import starts_of
-from ._files import AnyLocation, Files, Location, beside, location_of
+from ._files import AnyLocation, Files, Location, beside, check_max_rows, location_of
 from ._import import Import, OnProgress, Writer
 from ._journal import Journal
 from ._journal_access import ROWS, SEVERAL_FILES, fresh, new_name
@@ -99,7 +99,7 @@ async def import_file(
         series=series,
     )
     _check_apart(work.rejected, location, work.journal)
-    _check_max_rows(max_rows)
+    check_max_rows(max_rows)
     begun = anyio.current_time()
     await run_sync(check_kinds, location)
     if dry_run is None:
@@ -222,7 +222,7 @@ async def import_rows(
     """
     if isinstance(rows, (str, bytes, os.PathLike)):
         raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}: a path is for import_file")
-    _check_max_rows(max_rows)
+    check_max_rows(max_rows)
     _raise_if_off(api)
     begun = anyio.current_time()
     about = About(name=new_name("rows"), source=ROWS)
@@ -281,8 +281,3 @@ def _check_apart(rejected: Path, location: Location, journal: Path | None) -> No
     own = [*(location.paths if isinstance(location, Files) else (location,)), journal, Path(f"{journal}-wal")]
     if os.path.realpath(rejected) in set(map(os.path.realpath, own)):
         raise ValueError("rejected must be another file than the one to import, and than its journal")
-
-
-def _check_max_rows(max_rows: object) -> None:
-    if type(max_rows) is not int or max_rows < 1:
-        raise ValueError("max_rows must be an int above 0")

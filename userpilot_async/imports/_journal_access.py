@@ -18,6 +18,7 @@ from ._report import AlreadyImported, ImportConflict, ImportReport
 from ._schema import About, counts_of
 
 ROWS = "rows"  # the source that is no file; these are known by what is in them
+STREAM = "a stream"  # which is known by a digest of its lines
 SEVERAL_FILES = "several files"  # the source whose files are listed in the journal
 MAX_BYTES = 50_000_000  # of a file: "50 MB" in the vendor's page on bulk files, if its M is the smaller one
 

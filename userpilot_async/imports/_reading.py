@@ -186,13 +186,22 @@ def lines(path: File, *, skip: int = 0, format: Format | None = None, before: in
 def _delimiter_of(path: Path, format: Format | None) -> str | None:
     """The character between cells, for CSV; ``None`` for NDJSON. Raises `UnreadableFile` for neither."""
     with opened(path) as (_, streams):
-        first, blank = b"", 0
-        for first in chain.from_iterable(physical_lines(stream) for _, stream in streams):
-            if first and not first.isspace():
-                break
-            first, blank = b"", blank + (len(first) or REST)
-            if blank > MOST_BLANK:
-                raise UnreadableFile(f"the file begins with more than {MOST_BLANK:,} bytes of blank lines")
+        physical = chain.from_iterable(physical_lines(stream) for _, stream in streams)
+        delimiter = delimiter_in(physical, format)
+    if delimiter is not None and is_container(path):
+        raise UnreadableFile("CSV files in an archive or a folder are not read: unpack it, and name each file")
+    return delimiter
+
+
+def delimiter_in(physical: Iterator[bytes], format: Format | None = None) -> str | None:
+    """As `_delimiter_of`, of the lines of a file."""
+    first, blank = b"", 0
+    for first in physical:
+        if first and not first.isspace():
+            break
+        first, blank = b"", blank + (len(first) or REST)
+        if blank > MOST_BLANK:
+            raise UnreadableFile(f"the file begins with more than {MOST_BLANK:,} bytes of blank lines")
     if not first:
         raise UnreadableFile("the file is empty")
     if b"\0" in first:
@@ -214,8 +223,6 @@ def _delimiter_of(path: Path, format: Format | None) -> str | None:
                     f"the file looks like a CSV export of {tool}: only exports as JSON lines are converted, and a CSV "
                     "file of import rows has a column event_type"
                 )
-            if "event_type" in columns and is_container(path):
-                raise UnreadableFile("CSV files in an archive or a folder are not read: unpack it, and name each file")
             if "event_type" in columns:
                 check_header(columns, cut=len(first) > MAX_LINE)
                 return delimiter

@@ -96,8 +96,8 @@ async def _hash(path: Path, digest: hashlib._Hash) -> int:
     return size
 
 
-def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
-    """The next lines, and whether they are the last."""
+def batch_of(reading: Lines, most: int, up_to: int | None = None) -> tuple[list[Line], bool]:
+    """The next lines, not beyond the one whose number is ``up_to``, and whether they are the last."""
     batch: list[Line] = []
     size = 0
     while True:
@@ -109,7 +109,7 @@ def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
             return batch, False
         batch.append(line)
         size += len(line.raw)
-        if len(batch) >= most or size >= BATCH_CHARACTERS:
+        if len(batch) >= most or line.number == up_to or size >= BATCH_CHARACTERS:
             return batch, False
 
 
