@@ -32,6 +32,8 @@ from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
 from ._importing_streams import check_stream, import_stream
+from ._mapping import PropertyRules, RowMapping
+from ._mapping_file import InvalidMapping, mapping_from, mapping_of
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
@@ -50,13 +52,16 @@ __all__ = [
     "ImportConflict",
     "ImportProgress",
     "ImportReport",
+    "InvalidMapping",
     "InvalidRow",
     "JournalError",
     "Line",
     "Lines",
     "OnProgress",
     "PageView",
+    "PropertyRules",
     "Row",
+    "RowMapping",
     "Series",
     "Source",
     "TrackEvent",
@@ -69,6 +74,8 @@ __all__ = [
     "import_stream",
     "journal_path",
     "lines",
+    "mapping_from",
+    "mapping_of",
     "rejected_path",
     "write_csv",
     "write_ndjson",

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ._mapping import RowMapping
 from .converters._convert import converter
 from .converters._rows import Rows
 
@@ -19,12 +20,14 @@ class Conversion:
 
     ``tool`` is one of `CONVERTERS`; ``None`` for a file of rows. ``company_group`` is the type of the tool's groups
     that are companies, instead of the likeliest one. With ``shorten``, properties are left out of an event over 10 KB,
-    the largest first, and the report says of how many events. Raises `ValueError` for a tool that is not known.
+    the largest first, and the report says of how many events. ``mapping`` changes the rows that come out; `mapping_of`
+    reads one from a file. Raises `ValueError` for a tool that is not known.
     """
 
     tool: str | None = None
     company_group: str | None = attrs.field(default=None, kw_only=True)
     shorten: bool = attrs.field(default=False, kw_only=True)
+    mapping: RowMapping | None = attrs.field(default=None, kw_only=True)
     convert: Convert | None = attrs.field(init=False, repr=False, eq=False)
     """The function for each line; ``None`` if a line is a row."""
 
@@ -32,7 +35,7 @@ class Conversion:
         if self.tool is None and self.company_group is not None:
             raise ValueError("company_group is of another tool's export: name the tool, too")
         convert = None if self.tool is None else converter(self.tool, self.company_group)
-        object.__setattr__(self, "convert", convert)
+        object.__setattr__(self, "convert", convert if self.mapping is None else self.mapping.around(convert))
 
     @classmethod
     def of(cls, given: str | Conversion | None) -> Conversion:
@@ -42,7 +45,10 @@ class Conversion:
     @property
     def words(self) -> str | None:
         """The words for it in a journal: an import must go on as it was begun. ``None`` for rows as they are."""
+        more = ", shortened" if self.shorten else ""
+        if self.mapping is not None:
+            more += f", mapped by {self.mapping.digest}"
         if self.tool is None:
-            return "import rows, shortened" if self.shorten else None
+            return f"import rows{more}" if more else None
         named = "" if self.company_group is None else f" with the company group {self.company_group!r}"
-        return f"{self.tool}{named}{', shortened' if self.shorten else ''}"
+        return f"{self.tool}{named}{more}"

@@ -175,9 +175,7 @@ class _FileImport:
         if strict and not opened.progress.all_read:
             await self._check_rest(location, opened, before)
         cutter = Cutter(opened, refused, self.conversion, strict=strict, max_rows=self.max_rows, before=before)
-        source = FileSource(
-            location, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.convert is None
-        )
+        source = FileSource(location, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.tool is None)
         if isinstance(self.to, Path):
             return await running.run(source, Writer(self.to, opened), at_end)
         return await running.run(source, Uploader(self.to, opened, running), at_end)

@@ -92,7 +92,7 @@ async def test_a_csv_header_is_part_of_what_must_be_the_same(run, emulator):
 
 @pytest.mark.parametrize("other", [ndjson(ROWS[:-1]), ndjson([*ROWS, track(99)])], ids=["less", "more"])
 async def test_after_its_end_other_bytes_are_no_import_that_was_done(run, emulator, other):
-    """A pipeline that uses one journal for all of its days would lose all but the first, and be told that all is well."""
+    """A pipeline that uses one journal for all days would lose all but the first, and be told that all is well."""
     await run(ndjson(ROWS))
     with pytest.raises(ImportConflict, match="is the journal of a stream that was imported on") as e:
         await run(other)
