@@ -14,13 +14,13 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from ._files import Files, Location
+from ._files import File, Files, Location
 from ._physical_lines import UnreadableFile
+from ._remote import RemoteFile
 
 _BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
 _BOM = b"\xef\xbb\xbf"
@@ -46,7 +46,7 @@ Streams = Iterator[tuple[str, io.BufferedReader]]
 
 
 @contextmanager
-def opened(path: Path) -> Generator[tuple[Position, Streams]]:
+def opened(path: File) -> Generator[tuple[Position, Streams]]:
     """The position in the file or folder, and what is in it, unpacked and without byte order marks.
 
     Raises `UnreadableFile` for what cannot be read as text, or breaks off, and `OSError`.
@@ -62,11 +62,15 @@ def opened(path: Path) -> Generator[tuple[Position, Streams]]:
             yield found
 
 
-def files_in(folder: Path) -> list[tuple[str, Path]]:
+def files_in(folder: File) -> Sequence[tuple[str, File]]:
     """The files of a folder and those below it, by their names within it, in the order in which they are read.
 
     Hidden ones are left out, and what an import or a dry run has left there.
     """
+    found: Mapping[str, File]
+    if isinstance(folder, RemoteFile):
+        found = folder.files()
+        return [(name, found[name]) for name in sorted(filter(_is_data, found), key=_natural)]
     found = {
         one.relative_to(folder).as_posix(): one
         for one in folder.rglob("*")
@@ -79,10 +83,12 @@ def size_of(path: Location) -> int:
     """Bytes of the file, or of all of several or of a folder, as they lie on the disk."""
     if isinstance(path, Files):
         return sum(size_of(one) for one in path.paths if one.exists())  # those that were read may be gone
-    return sum(one.stat().st_size for _, one in files_in(path)) if path.is_dir() else path.stat().st_size
+    if path.is_dir():
+        return sum(size_of(one) for _, one in files_in(path))
+    return path.size() if isinstance(path, RemoteFile) else path.stat().st_size
 
 
-def is_container(path: Path) -> bool:
+def is_container(path: File) -> bool:
     """Whether it may have several files in it, whose lines are read as those of one."""
     if path.is_dir():
         return True
@@ -104,7 +110,7 @@ def broken_off() -> Generator[None]:
 
 
 @contextmanager
-def _unpacked(file: io.FileIO, path: Path) -> Generator[tuple[Position, Streams]]:
+def _unpacked(file: io.RawIOBase, path: File) -> Generator[tuple[Position, Streams]]:
     begins = file.read(len(ZIP))
     tar = _is_tar(file)
     file.seek(0)
@@ -125,7 +131,7 @@ def _unpacked(file: io.FileIO, path: Path) -> Generator[tuple[Position, Streams]
             yield file, members.streams()
     else:
         # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
-        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if begins.startswith(GZIP) else file
+        inner: Any = gzip.GzipFile(fileobj=cast("Any", file), mode="rb") if begins.startswith(GZIP) else file
         with io.BufferedReader(inner, _BUFFER) as stream:
             yield file, iter([("", without_mark(stream))])
 
@@ -137,12 +143,12 @@ def without_mark(stream: io.BufferedReader) -> io.BufferedReader:
     return stream
 
 
-def _is_tar(file: io.FileIO) -> bool:
+def _is_tar(file: io.RawIOBase) -> bool:
     """Whether it begins as a tar file, packed or not; moves the position."""
     file.seek(0)
     packed = file.read(len(GZIP)) == GZIP
     file.seek(0)
-    inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
+    inner: Any = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb") if packed else file
     try:
         return bool(inner.read(_USTAR_AT + len(_USTAR))[_USTAR_AT:] == _USTAR)
     except _BROKEN:
@@ -177,7 +183,7 @@ def _natural(name: str) -> tuple[str, str]:
 class _Members:
     """The files of an archive or a folder, one open at a time."""
 
-    def __init__(self, members: Iterator[tuple[str, Callable[[str], Any]]], container: Path) -> None:
+    def __init__(self, members: Iterator[tuple[str, Callable[[str], Any]]], container: File) -> None:
         self._members = ((name, open_) for name, open_ in members if _is_data(name))
         self._container = container
         self._present: io.BufferedReader | None = None

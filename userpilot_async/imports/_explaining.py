@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ._carrying import MOST_KINDS, OTHERS, Taken, sort
 from ._conversion import Conversion
-from ._reading import Line, lines
+from ._files import File
+from ._reading import Line, Lines, lines
 
 MOST_EXAMPLES = 10
 MOST_LINES = 100_000  # that are read: a file begins as it goes on, and people wait
@@ -47,12 +47,12 @@ class Explanation:
     """(lines, what they are about, outcome), the most frequent first; at most 100 kinds, and the others in one."""
 
 
-def explanation_of(path: Path, conversion: Conversion) -> Explanation:
+def explanation_of(origin: File | Lines, conversion: Conversion) -> Explanation:
     """The first lines of a file with their rows; raises `UnreadableFile` and `OSError`."""
     counts: dict[tuple[str, str], int] = {}
     examples: list[Example] = []
     read = 0
-    reading = lines(path)
+    reading = origin if isinstance(origin, Lines) else lines(origin)
     try:
         while batch := _batch(reading, min(_AT_ONCE, MOST_LINES + 1 - read)):
             for taken in sort(batch, conversion, strict=False):

@@ -9,36 +9,54 @@ from pathlib import Path
 
 import attrs
 
+from ._remote import RemoteFile, is_remote
+
 SEVERAL = ".and-more"  # behind the first one's name, in the names of what lies beside the files
 _NAMED = 3  # files that a sentence names
+
+
+File = Path | RemoteFile
+"""A file, an archive or a folder, on this machine or in a bucket."""
 
 
 @attrs.frozen
 class Files:
     """Files whose rows share uploads, in the order in which they are read."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[File, ...]
 
     def __str__(self) -> str:
         first, *others = self.paths
         return f"{first} and {len(others):,} more" if others else str(first)
 
 
-Location = Path | Files
+Location = File | Files
 """The origin of an import's lines: a file, an archive, a folder, or several of these."""
 
-AnyLocation = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+AnyLocation = str | os.PathLike[str] | RemoteFile | Sequence[str | os.PathLike[str] | RemoteFile]
 """A path, or a list of them."""
 
 
 def location_of(given: AnyLocation) -> Location:
     """The file or the files that a caller has named; raises `ValueError` for none."""
-    if isinstance(given, (str, os.PathLike)):
-        return Path(given)
-    paths = tuple(dict.fromkeys(map(Path, given)))
+    if isinstance(given, (str, os.PathLike, RemoteFile)):
+        return file_of(given)
+    paths = tuple(dict.fromkeys(map(file_of, given)))
     if not paths:
         raise ValueError("path must name a file: the list is empty")
     return Files(paths) if len(paths) > 1 else paths[0]
+
+
+def file_of(given: str | os.PathLike[str] | RemoteFile) -> File:
+    """The file that a name is of, ``s3://`` and ``gs://`` ones included; raises `UnreadableFile` for other schemes."""
+    if isinstance(given, (Path, RemoteFile)):
+        return given
+    return RemoteFile(given) if isinstance(given, str) and is_remote(given) else Path(given)
+
+
+def is_local(location: Location) -> bool:
+    """Whether something can lie beside it."""
+    return isinstance(location.paths[0] if isinstance(location, Files) else location, Path)
 
 
 def check_max_rows(max_rows: object) -> None:
@@ -50,6 +68,8 @@ def check_max_rows(max_rows: object) -> None:
 def beside(location: Location, suffix: str) -> Path:
     """The path of what lies beside a file, or beside the first of several."""
     path = location.paths[0] if isinstance(location, Files) else location
+    if not isinstance(path, Path):
+        raise ValueError(f"journal is missing: nothing lies beside {path}, so name a place for it on this machine")
     several = SEVERAL if isinstance(location, Files) else ""
     return path.with_name(f"{path.name}{several}{suffix}")
 

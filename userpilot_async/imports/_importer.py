@@ -22,7 +22,7 @@ from ._checking import checked_lines
 from ._conversion import Conversion
 from ._cutting import Cutter
 from ._file_list import starts_of
-from ._files import AnyLocation, Files, Location, beside, check_max_rows, location_of
+from ._files import AnyLocation, File, Files, Location, beside, check_max_rows, is_local, location_of
 from ._import import Import, OnProgress, Writer
 from ._journal import Journal
 from ._journal_access import ROWS, SEVERAL_FILES, fresh, new_name
@@ -93,7 +93,7 @@ async def import_file(
         location,
         to,
         conversion=Conversion.of(converted_from),
-        rejected=Path(rejected) if rejected is not None else beside(location, ".rejected.ndjson"),
+        rejected=Path(rejected) if rejected is not None else _rejected_beside(location, journal, dry_run),
         journal=None if journal is None else Path(journal),
         max_rows=max_rows,
         series=series,
@@ -154,9 +154,9 @@ class _FileImport:
                 self.series.pass_over(self.path, self.conversion, about.source)
             raise
 
-    async def _journal_of_one(self, api: UserpilotAPI, path: Path, about: About, force: bool, rebind: bool) -> Journal:
+    async def _journal_of_one(self, api: UserpilotAPI, path: File, about: About, force: bool, rebind: bool) -> Journal:
         place = self.journal or beside(path, ".import")
-        if self.journal is None and not force and not await run_sync(is_there, place):
+        if self.journal is None and isinstance(path, Path) and not force and not await run_sync(is_there, place):
             await run_sync(check_alone, path, about.source, api.reserve(0).keys, api.base_url)
         return await opened_journal(api, place, about, str(path), force=force, rebind=rebind)
 
@@ -268,6 +268,16 @@ async def check_file(
                 await run_sync(into.close)
 
 
+def _rejected_beside(location: Location, journal: PathLike | None, dry_run: PathLike | None) -> Path:
+    """Where refused rows go by default: beside the file, or beside the journal of what is in a bucket."""
+    if is_local(location):
+        return beside(location, ".rejected.ndjson")
+    place = journal or dry_run
+    if place is None:
+        raise ValueError(f"journal is missing: nothing lies beside {location}, so name a place for it on this machine")
+    return Path(place).with_name(f"{Path(place).name}.rejected.ndjson")
+
+
 def _raise_if_off(api: UserpilotAPI | None) -> None:
     """An outage is waited out; a client that is switched off would be waited for without end."""
     if api is not None and api.switch is not None:
@@ -275,7 +285,9 @@ def _raise_if_off(api: UserpilotAPI | None) -> None:
 
 
 def _check_apart(rejected: Path, location: Location, journal: Path | None) -> None:
-    journal = journal or beside(location, ".import")
-    own = [*(location.paths if isinstance(location, Files) else (location,)), journal, Path(f"{journal}-wal")]
+    journal = journal or (beside(location, ".import") if is_local(location) else None)
+    files = location.paths if isinstance(location, Files) else (location,)
+    own = [file for file in files if isinstance(file, Path)]
+    own += [] if journal is None else [journal, Path(f"{journal}-wal")]
     if os.path.realpath(rejected) in set(map(os.path.realpath, own)):
         raise ValueError("rejected must be another file than the one to import, and than its journal")

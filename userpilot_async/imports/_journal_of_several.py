@@ -19,7 +19,7 @@ from .._delivery.credentials import KeyRing
 from .._runtime.private_files import is_there
 from .._userpilot.api import UserpilotAPI
 from ._file_list import add_files, files_of, starts_of
-from ._files import SEVERAL, Difference, Files, ListedFile, beside, difference, named
+from ._files import SEVERAL, Difference, File, Files, ListedFile, beside, difference, file_of, is_local, named
 from ._journal import Journal
 from ._journal_access import MAX_BYTES, SEVERAL_FILES, bind, bound, checked, done, report_of
 from ._report import AlreadyImported, ImportConflict, ImportReport, together
@@ -35,7 +35,7 @@ class OpenedJournal:
     journal: Journal
     files: Files
     """The files of this import, in the order in which they are read."""
-    before: Sequence[tuple[Path, str]] = ()
+    before: Sequence[tuple[File, str]] = ()
     """(path, fingerprint) of given files that were imported before: their profiles are carried on."""
     remarks: Sequence[str] = ()
     """Sentences on files that were added, taken away or imported before."""
@@ -89,8 +89,8 @@ class _Opening:
     def note_imported_alone(self, places: Iterable[int]) -> None:
         """Note which of the files at these places have a journal of their own; raises `ImportConflict`."""
         for place in places:
-            path, own = self.given.paths[place], beside(self.given.paths[place], _SUFFIX)
-            if not is_there(own):
+            path = self.given.paths[place]
+            if not is_local(path) or not is_there(own := beside(path, _SUFFIX)):
                 continue
             with _read(own) as journal:
                 if journal is None:
@@ -129,7 +129,7 @@ class _Opening:
             add_files(journal, [self.listed[place] for place in new])
             remarks.append(f"added since the import began, and read behind the others: {self._named(new)}")
         there = dict(found.same)
-        paths = [self.given.paths[there[p]] if p in there else Path(known[p].name) for p in present]
+        paths = [self.given.paths[there[p]] if p in there else file_of(known[p].name) for p in present]
         return self._opened(journal, [*paths, *(self.given.paths[place] for place in new)], remarks)
 
     def begin(self, journal: Journal, about: About, new: Sequence[int]) -> OpenedJournal:
@@ -137,7 +137,7 @@ class _Opening:
         journal.begin(bound(about, self.keys, self.server), MAX_BYTES, [self.listed[place] for place in new])
         return self._opened(journal, [self.given.paths[place] for place in new], [])
 
-    def _opened(self, journal: Journal, paths: Sequence[Path], remarks: list[str]) -> OpenedJournal:
+    def _opened(self, journal: Journal, paths: Sequence[File], remarks: list[str]) -> OpenedJournal:
         places = sorted(self.before)
         if places:
             remarks = [*remarks, f"imported before, and not sent again: {self._named(places)}"]
@@ -215,8 +215,8 @@ def check_alone(path: Path, fingerprint: str, keys: KeyRing, server: str) -> Non
                 raise done(journal, About(name="", source=source), str(path), keys, server)
 
 
-def _journals_beside(paths: Iterable[Path]) -> Iterator[Path]:
-    for folder in dict.fromkeys(path.parent for path in paths):
+def _journals_beside(paths: Iterable[File]) -> Iterator[Path]:
+    for folder in dict.fromkeys(path.parent for path in paths if isinstance(path, Path)):
         yield from sorted(folder.glob(f"*{SEVERAL}{_SUFFIX}"))
 
 

@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -21,7 +20,8 @@ from .._calls.ndjson import object_on
 from .._errors.tree import InvalidCall
 from ._containers import Position, Streams, is_container, opened
 from ._csv_records import Columns, Records, cells_of, check_header, tool_of
-from ._files import Start
+from ._files import File as OneFile
+from ._files import Start, file_of
 from ._physical_lines import (
     MAX_LINE,
     REST,
@@ -56,7 +56,7 @@ class Line:
 class Lines(Iterator[Line]):
     """The lines of a file, which is closed after the last of them, or by `close`."""
 
-    def __init__(self, path: Path, skip: int, delimiter: str | None, before: int = 0) -> None:
+    def __init__(self, path: OneFile, skip: int, delimiter: str | None, before: int = 0) -> None:
         """``before``: how many lines of other files are counted before those of this one."""
         self._path = path
         self._file: Position | None = None
@@ -168,7 +168,7 @@ class Lines(Iterator[Line]):
                 yield Line(number, fields, error, records.raw())
 
 
-def lines(path: File, *, skip: int = 0, format: Format | None = None, before: int = 0) -> Lines:
+def lines(path: File | OneFile, *, skip: int = 0, format: Format | None = None, before: int = 0) -> Lines:
     """The lines of an import file, bad ones included, blank ones left out.
 
     What is no import file is refused here, before the first line: `UnreadableFile`. So is one whose gzip breaks off,
@@ -179,11 +179,11 @@ def lines(path: File, *, skip: int = 0, format: Format | None = None, before: in
     A CSV file's header names the fields. A cell of ``metadata`` holds a JSON object, one of ``metadata.plan`` the
     property ``plan``, as text. An empty cell is no value.
     """
-    file = Path(path)
+    file = file_of(path)
     return Lines(file, skip, _delimiter_of(file, format), before)
 
 
-def _delimiter_of(path: Path, format: Format | None) -> str | None:
+def _delimiter_of(path: OneFile, format: Format | None) -> str | None:
     """The character between cells, for CSV; ``None`` for NDJSON. Raises `UnreadableFile` for neither."""
     with opened(path) as (_, streams):
         physical = chain.from_iterable(physical_lines(stream) for _, stream in streams)

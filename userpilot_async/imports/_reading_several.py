@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
-from pathlib import Path
 
 from ._containers import size_of
-from ._files import Files, Location, Start
+from ._files import File, Files, Location, Start
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
 
@@ -55,7 +54,7 @@ class LinesOfSeveral(Lines):
             except UnreadableFile as exc:
                 raise UnreadableFile(f"{path}: {exc}") from exc
 
-    def _of(self, place: int, path: Path) -> Generator[Line | None]:
+    def _of(self, place: int, path: File) -> Generator[Line | None]:
         with closing(lines(path, skip=self._skip, before=self.passed)) as reading:
             self._present, members = reading, 0
             try:

@@ -16,10 +16,11 @@ from .._errors.tree import InvalidCall
 from ._containers import files_in, size_of
 from ._cutting import Cutter
 from ._file_list import starts_of
-from ._files import Files, ListedFile, Location
+from ._files import File, Files, ListedFile, Location
 from ._journal import Journal
 from ._reading import Line, Lines
 from ._reading_several import lines_of
+from ._remote import RemoteFile
 from ._report import ImportConflict
 from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent
 
@@ -58,11 +59,15 @@ class Source(Protocol):
 
 async def fingerprints(files: Files) -> list[ListedFile]:
     """Each of several files with its fingerprint, by its own place on the disk; raises `OSError`."""
-    names = await run_sync(lambda: [os.path.realpath(path) for path in files.paths])
+
+    def name_of(path: File) -> str:
+        return os.path.realpath(path) if isinstance(path, Path) else str(path)
+
+    names = await run_sync(lambda: [name_of(path) for path in files.paths])
     return [ListedFile(name, await fingerprint(path)) for name, path in zip(names, files.paths, strict=True)]
 
 
-async def fingerprint(path: Path) -> str:
+async def fingerprint(path: File) -> str:
     """A text that tells a file or folder from others, and from itself when it has changed: of all its bytes.
 
     Raises `OSError`.
@@ -80,8 +85,11 @@ async def fingerprint(path: Path) -> str:
     return f"{size} bytes, {digest.hexdigest()}"
 
 
-async def _hash(path: Path, digest: hashlib._Hash) -> int:
+async def _hash(path: File, digest: hashlib._Hash) -> int:
     """Feed a file to the digest, some megabytes a time; gives its size in bytes."""
+    if isinstance(path, RemoteFile) and (known := await run_sync(path.digest)) is not None:
+        digest.update(known.encode())
+        return await run_sync(path.size)
     size = 0
 
     def step() -> int:
