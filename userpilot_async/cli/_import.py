@@ -112,8 +112,7 @@ def import_(
 
     A server that cannot be reached at the start ends the command. Later, the command waits for the end of an outage.
     """  # noqa: E501  # a line that is to be copied stays one
-    paths = list(dict.fromkeys(files))
-    dry_run = dry_run or dry_run_to is not None
+    paths, dry_run = list(dict.fromkeys(files)), dry_run or dry_run_to is not None
     options = ImportOptions(
         check=check, dry_run=dry_run, dry_run_to=dry_run_to, strict=strict, force=force, rebind=rebind,
         converted_from=converted_from, rejected=rejected, company_group=company_group, shorten=shorten,

@@ -102,7 +102,7 @@ class Importing:
     done_before: ImportReport | None = attrs.field(default=None, init=False)
     """The report of an earlier import, if all had been imported already and was skipped."""
     view: ImportView | None = attrs.field(default=None, init=False)
-    """The latest state."""
+    """The latest state of the import."""
     trouble: Failed | None = attrs.field(default=None, init=False)
     """The reason for which the run ended early, if that was no signal."""
     elapsed: float = attrs.field(default=0.0, init=False)
@@ -156,7 +156,7 @@ class Importing:
 
     def _named(self) -> dict[str, Any]:
         several = self.origin.paths if isinstance(self.origin, Files) else ()
-        return {"file": str(self.origin), **({"files": [str(path) for path in several]} if several else {})}
+        return {"file": str(self.origin), **({"paths": [str(path) for path in several]} if several else {})}
 
     @property
     def _ended_early(self) -> bool:

@@ -32,7 +32,7 @@ from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
 from ._importing_streams import check_stream, import_stream
-from ._mapping import PropertyRules, RowMapping
+from ._mapping import RowMapping
 from ._mapping_file import InvalidMapping, mapping_from, mapping_of
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
@@ -59,7 +59,6 @@ __all__ = [
     "Lines",
     "OnProgress",
     "PageView",
-    "PropertyRules",
     "Row",
     "RowMapping",
     "Series",

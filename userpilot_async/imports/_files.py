@@ -79,7 +79,7 @@ class Start:
     """The place at which a file begins, among the lines of an archive, a folder, or several files."""
 
     before: int
-    """Lines before it."""
+    """Number of the lines before it."""
     name: str
     file: int = 0
     """Its number among several files, from 0; that of the archive or folder that it is in."""

@@ -23,7 +23,7 @@ from ._conversion import Conversion
 from ._cutting import Cutter
 from ._file_list import starts_of
 from ._files import AnyLocation, File, Files, Location, beside, check_max_rows, is_local, location_of
-from ._import import Import, OnProgress, Writer
+from ._import import Import, OnProgress, Writer, destination, raise_if_off
 from ._journal import Journal
 from ._journal_access import ROWS, SEVERAL_FILES, fresh, new_name
 from ._journal_access import opened as opened_journal
@@ -85,25 +85,15 @@ async def import_file(
     takes no imports from this account (401, 402, 403), or takes none of a thousand files in a row; `JobFailed` if a
     hundred jobs in a row fail. The journal stays. A client that is switched off raises `Unavailable`, and makes none.
     """
-    to = api if dry_run is None else Path(dry_run)
-    if to is None:
-        raise ValueError("api is missing: only a dry run needs none")
-    location = location_of(path)
+    location, begun = location_of(path), anyio.current_time()
     work = _FileImport(
-        location,
-        to,
-        conversion=Conversion.of(converted_from),
+        location, destination(api, dry_run), conversion=Conversion.of(converted_from),
         rejected=Path(rejected) if rejected is not None else _rejected_beside(location, journal, dry_run),
-        journal=None if journal is None else Path(journal),
-        max_rows=max_rows,
-        series=series,
-    )
+        journal=None if journal is None else Path(journal), max_rows=max_rows, series=series,
+    )  # fmt: skip
     _check_apart(work.rejected, location, work.journal)
-    check_max_rows(max_rows)
-    begun = anyio.current_time()
     await run_sync(check_kinds, location)
-    if dry_run is None:
-        _raise_if_off(api)
+    raise_if_off(work.to)
     refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
     await run_sync(refused.check)
     opened = await work.open_journal(force=force, rebind=rebind)
@@ -130,7 +120,7 @@ class _FileImport:
     rejected: Path = attrs.field(kw_only=True)
     journal: Path | None = attrs.field(kw_only=True)
     """The place that the caller has named for it."""
-    max_rows: int = attrs.field(kw_only=True)
+    max_rows: int = attrs.field(kw_only=True, validator=lambda _, __, value: check_max_rows(value))
     series: Series | None = attrs.field(kw_only=True)
 
     async def open_journal(self, *, force: bool, rebind: bool) -> OpenedJournal:
@@ -221,7 +211,7 @@ async def import_rows(
     if isinstance(rows, (str, bytes, os.PathLike)):
         raise TypeError(f"rows must be an iterable of rows, not {type(rows).__name__}: a path is for import_file")
     check_max_rows(max_rows)
-    _raise_if_off(api)
+    raise_if_off(api)
     begun = anyio.current_time()
     about = About(name=new_name("rows"), source=ROWS)
     if journal is None:
@@ -276,12 +266,6 @@ def _rejected_beside(location: Location, journal: PathLike | None, dry_run: Path
     if place is None:
         raise ValueError(f"journal is missing: nothing lies beside {location}, so name a place for it on this machine")
     return Path(place).with_name(f"{Path(place).name}.rejected.ndjson")
-
-
-def _raise_if_off(api: UserpilotAPI | None) -> None:
-    """An outage is waited out; a client that is switched off would be waited for without end."""
-    if api is not None and api.switch is not None:
-        api.switch()
 
 
 def _check_apart(rejected: Path, location: Location, journal: Path | None) -> None:

@@ -13,7 +13,7 @@ from ._checking import checked_lines
 from ._conversion import Conversion
 from ._cutting import Cutter
 from ._files import check_max_rows
-from ._import import Import, OnProgress, Writer
+from ._import import Import, OnProgress, Writer, destination, raise_if_off
 from ._journal import Journal
 from ._journal_access import STREAM, fresh, new_name, opened
 from ._rejected import RejectedFile
@@ -47,13 +47,10 @@ async def import_stream(
     The stream is left open.
     """
     check_max_rows(max_rows)
-    to = api if dry_run is None else Path(dry_run)
-    if to is None:
-        raise ValueError("api is missing: only a dry run needs none")
+    to = destination(api, dry_run)
     if journal is None and dry_run is None:
         raise ValueError("journal is missing: without one, nothing could go on after an interruption")
-    if isinstance(to, UserpilotAPI) and to.switch is not None:
-        to.switch()
+    raise_if_off(to)
     begun = anyio.current_time()
     conversion = Conversion.of(converted_from)
     place = None if dry_run is not None or journal is None else Path(journal)

@@ -148,7 +148,7 @@ class _Opening:
         return named(str(self.given.paths[place]) for place in places)
 
     def carried_on(self, about: About) -> About:
-        """What is asked for, with the files whose profiles are carried on."""
+        """The import that is asked for, with a digest of the files whose profiles it carries on."""
         series = about.series
         for place in sorted(self.before):
             series = hashlib.sha256(f"{series}\n{self.listed[place].fingerprint}".encode()).hexdigest()

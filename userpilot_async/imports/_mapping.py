@@ -35,7 +35,7 @@ class PropertyRules:
     constant: Mapping[str, str | int | float | bool] = attrs.field(factory=dict)
 
     def with_more(self, more: PropertyRules) -> PropertyRules:
-        """These rules and more of them, which must not contradict."""
+        """All rules of both; the others must not contradict these."""
         return PropertyRules(
             rename={**self.rename, **more.rename}, drop=self.drop | more.drop,
             constant={**self.constant, **more.constant},

@@ -83,7 +83,7 @@ class RemoteFile:
         return int(self._details()["size"] or 0)
 
     def digest(self) -> str | None:
-        """What the bucket says of the file's bytes; ``None`` if it says nothing, and they must be read for it."""
+        """The bucket's word on the file's bytes; ``None`` if it has none, and they must be read for it."""
         details = self._details()
         known = [f"{name} {details[name]}" for name in _DIGESTS if details.get(name)]
         return known[0] if known else None

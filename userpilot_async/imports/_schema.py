@@ -145,7 +145,7 @@ class Refusal:
     """A row that is not uploaded."""
 
     line: int
-    """Its number in the file that it is in."""
+    """The number of the line in its file."""
     field: str
     reason: str
     raw: str = attrs.field(repr=False)

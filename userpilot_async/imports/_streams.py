@@ -157,7 +157,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Joined(io.RawIOBase):
-    """What was read already, and then the rest."""
+    """Bytes that were read already, and then the rest of the stream."""
 
     def __init__(self, head: bytes, rest: Any) -> None:
         self._head = head

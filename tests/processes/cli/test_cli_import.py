@@ -174,7 +174,7 @@ def test_the_report_as_json_is_all_that_stdout_has(run: Run, tmp_path: Path) -> 
     assert Exit.LOST == result.returncode == report["exit_code"]
     assert (3, 2, 1, 2, 2) == tuple(report[name] for name in ("read", "valid", "refused", "uploaded", "completed"))
     (one,) = report["reports"]
-    assert (f"{first} and 1 more", [str(first), str(second)]) == (one["file"], one["files"])
+    assert (f"{first} and 1 more", [str(first), str(second)]) == (one["file"], one["paths"])
     assert f"{first}.and-more.rejected.ndjson" == one["rejected"]
     assert {"field": "user_id", "line": 2, "file": str(second)}.items() <= one["first_errors"][0].items()
     assert 1 == len(one["jobs"])
@@ -421,7 +421,7 @@ def test_the_same_command_goes_on_where_a_signal_ended_it(path: Path, tmp_path: 
         report = json.loads(first.output[first.output.index("{") : first.output.rindex("}") + 1])
         assert (Exit.INTERRUPTED, True, None) == (report["exit_code"], report["interrupted"], report["error"])
         counts = {"read": 453, "valid": 453, "refused": 0, "uploaded": 453, "files": 1}
-        assert {"file": f"{paths[0]} and 2 more", "files": paths, **counts} == report["broken_off"]
+        assert {"file": f"{paths[0]} and 2 more", "paths": paths, **counts} == report["broken_off"]
     assert [0] + [1] * 151 + [2] * 301 == sent
     assert f"{paths[0]} and 2 more: 453 rows are uploaded already; the import goes on from there" in second.output
 
