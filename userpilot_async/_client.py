@@ -258,7 +258,7 @@ class UserpilotClient(DeliveryClient):
         max_rows: int = 100_000,
         series: Series | None = None,
     ) -> ImportReport:
-        """Import a file of such rows, or a list of them; after a crash it goes on: `userpilot_async.imports.import_file`."""
+        """Import a file of such rows, or a list; after a crash it goes on: `userpilot_async.imports.import_file`."""
         report: ImportReport = await _imports().import_file(
             self.api,
             path,

@@ -118,14 +118,12 @@ def import_(
         converted_from=converted_from, rejected=rejected, company_group=company_group, shorten=shorten,
         mapping=_mapping(mapping), journal=journal,
     )  # fmt: skip
-    if explain and (check or dry_run or force or rebind):
-        raise click.UsageError("--explain sends nothing and checks nothing else: give it without the other ways to run")
-    _check_usage(paths, options, sends=options.sends and not explain)
+    _check_usage(paths, options, explain=explain)
     if explain:
         _explain(paths, options, as_json=as_json)
         return
-    progress = Progress(stderr(), PAUSE, only_news=True)
-    importing = Importing(server.api() if options.sends else None, location_of(paths), options, progress)
+    api, progress = server.api() if options.sends else None, Progress(stderr(), PAUSE, only_news=True)
+    importing = Importing(api, location_of(paths), options, progress)
     run_command(
         importing, as_json=as_json, text=importing.as_text, fields=importing.as_dict, farewell=importing.farewell
     )
@@ -155,8 +153,10 @@ def _explain(paths: Sequence[Path | RemoteFile], options: ImportOptions, *, as_j
             echo(*as_text(name, one))
 
 
-def _check_usage(paths: Sequence[Path | RemoteFile], options: ImportOptions, *, sends: bool) -> None:
+def _check_usage(paths: Sequence[Path | RemoteFile], options: ImportOptions, *, explain: bool) -> None:
     """Raise `click.UsageError` for options that contradict each other, or the files."""
+    if explain and (options.check or options.dry_run or options.force or options.rebind):
+        raise click.UsageError("--explain sends nothing and checks nothing else: give it without the other ways to run")
     if options.check and options.dry_run:
         raise click.UsageError("--check and --dry-run exclude each other: a dry run checks all rows, too")
     if options.check and (options.force or options.rebind):
@@ -168,7 +168,7 @@ def _check_usage(paths: Sequence[Path | RemoteFile], options: ImportOptions, *, 
     if STANDARD_INPUT in paths and options.strict and not options.check:
         raise click.UsageError("--strict reads FILE twice, and standard input can be read once: save it as a file")
     nowhere = [path for path in paths if path is STANDARD_INPUT or not isinstance(path, Path)]
-    if nowhere and sends and options.journal is None:
+    if nowhere and options.sends and not explain and options.journal is None:
         what = "standard input" if nowhere[0] is STANDARD_INPUT else str(nowhere[0])
         raise click.UsageError(
             f"name a file of this machine for the progress with --journal: nothing can lie beside {what}, and without "

@@ -184,7 +184,7 @@ class Importing:
     # ── the work ──
 
     async def _work(self) -> None:
-        self.trouble = await run_sync(self._opens)  # before anything is sent
+        self.trouble = await self._opens()
         if self.trouble is not None:
             return
         if self.api is None:
@@ -195,15 +195,18 @@ class Importing:
             if self.trouble is None:
                 await self._import()
 
-    def _opens(self) -> Failed | None:
-        """The reason for which a file cannot be imported, as far as its first line shows; else ``None``."""
+    async def _opens(self) -> Failed | None:
+        """The reason for which a file cannot be imported, as far as its first line shows; else ``None``.
+
+        Of several files the import looks at each, before anything is sent.
+        """
         folder = self.options.uploads(self.origin)
         try:
             if self.origin is STANDARD_INPUT and sys.stdin is None:
                 return Failed(CLOSED)
-            if self.origin is not STANDARD_INPUT:
-                check_kinds(self.origin)  # raises if it is of no kind that can be read
-            if folder is not None and folder.is_dir() and any(folder.iterdir()):
+            if self.origin is not STANDARD_INPUT and not isinstance(self.origin, Files):
+                await check_kinds(self.origin)
+            if folder is not None and await run_sync(_has_files, folder):
                 return NotPossible(f"{folder} is not empty: remove it, or name another one with --dry-run-to")
         except (UserpilotError, OSError) as exc:
             return Failed(f"{self.origin}: {exc}")
@@ -252,6 +255,10 @@ class Importing:
                 f"{self.origin}: {progress.uploaded:,} rows are uploaded already; the import goes on from there"
             )
         view.see(progress)
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def standard_input() -> BinaryIO:

@@ -82,7 +82,7 @@ class Start:
     """Number of the lines before it."""
     name: str
     file: int = 0
-    """Its number among several files, from 0; that of the archive or folder that it is in."""
+    """The place, among several files, of this one or of the archive or folder that has it, from 0."""
 
 
 def located(starts: Sequence[Start], number: int) -> tuple[str, int]:
@@ -116,7 +116,7 @@ class Difference:
 
 
 def difference(known: Sequence[ListedFile], given: Sequence[ListedFile]) -> Difference:
-    """Which files are known, whatever their names are now, and which are not; each is counted once."""
+    """The files that are known, whatever their names are now, and the others; each is counted once."""
     by_both: dict[tuple[str, str], list[int]] = {}
     for place, file in enumerate(given):
         by_both.setdefault((file.name, file.fingerprint), []).append(place)

@@ -92,7 +92,7 @@ async def import_file(
         journal=None if journal is None else Path(journal), max_rows=max_rows, series=series,
     )  # fmt: skip
     _check_apart(work.rejected, location, work.journal)
-    await run_sync(check_kinds, location)
+    await check_kinds(location)
     raise_if_off(work.to)
     refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
     await run_sync(refused.check)
@@ -245,7 +245,7 @@ async def check_file(
     location, file = location_of(path), None if rejected is None else Path(rejected)
     if file is not None:
         _check_apart(file, location, None)
-    await run_sync(check_kinds, location)
+    await check_kinds(location)
     conversion = Conversion.of(converted_from)
     into = await run_sync(fresh, About(name="", source="")) if series is None else series.journal
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 
+from anyio.to_thread import run_sync
+
 from ._containers import size_of
 from ._files import File, Files, Location, Start
 from ._physical_lines import UnreadableFile
@@ -79,13 +81,17 @@ def lines_of(location: Location, *, skip: int = 0, known: Sequence[Start] = ()) 
     return LinesOfSeveral(location, skip, known) if isinstance(location, Files) else lines(location, skip=skip)
 
 
-def check_kinds(location: Location) -> None:
-    """Raise `UnreadableFile` for what is no import file, as far as first lines show, and `OSError`."""
+async def check_kinds(location: Location) -> None:
+    """Raise `UnreadableFile` for what is no import file, as far as first lines show, and `OSError`; one file a step."""
     if not isinstance(location, Files):
-        lines(location).close()
+        await run_sync(_check_kind, location)
         return
     for path in location.paths:
         try:
-            lines(path).close()
+            await run_sync(_check_kind, path)
         except UnreadableFile as exc:
             raise UnreadableFile(f"{path}: {exc}") from exc
+
+
+def _check_kind(path: File) -> None:
+    lines(path).close()
