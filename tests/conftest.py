@@ -114,6 +114,16 @@ def _beyond_the_share(items: list[pytest.Item]) -> set[pytest.Item]:
     return left_out
 
 
+def pytest_collection_finish() -> None:
+    """Take what was collected out of the sight of the garbage collector, and with it all modules.
+
+    With 12,000 tests in a worker a full collection takes 0.6 s, and those about what a client leaves behind make
+    several.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
     """Show which tests are going to run."""
     counts = Counter(item.path.relative_to(HERE).parts[0] for item in items if item.path.is_relative_to(HERE))
