@@ -10,6 +10,7 @@ import anyio
 import attrs
 from anyio.to_thread import run_sync
 
+from .._runtime.event_loop import in_thread
 from ._carrying import carry, sort
 from ._containers import size_of
 from ._conversion import Conversion
@@ -53,7 +54,7 @@ async def checked_lines(
     check = _Check(reading, conversion, strict, found, file, into, profiles)
     try:
         while True:
-            last = await run_sync(check.step)
+            last = await (in_thread(check.step) if isinstance(path, Lines) else run_sync(check.step))
             if on_progress is not None:
                 on_progress(check.progress(total, anyio.current_time() - begun))
             if last:

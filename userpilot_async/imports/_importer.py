@@ -19,6 +19,7 @@ from .._errors.tree import InvalidCall
 from .._runtime.private_files import is_there
 from .._userpilot.api import UserpilotAPI
 from ._checking import checked_lines
+from ._containers import size_of
 from ._conversion import Conversion
 from ._cutting import Cutter
 from ._file_list import starts_of
@@ -165,7 +166,8 @@ class _FileImport:
         if strict and not opened.progress.all_read:
             await self._check_rest(location, opened, before)
         cutter = Cutter(opened, refused, self.conversion, strict=strict, max_rows=self.max_rows, before=before)
-        source = FileSource(location, cutter, opened, min(BATCH_LINES, self.max_rows), raw=self.conversion.tool is None)
+        batch, total = min(BATCH_LINES, self.max_rows), await run_sync(size_of, location)
+        source = FileSource(location, cutter, opened, batch, raw=self.conversion.tool is None, total=total)
         if isinstance(self.to, Path):
             return await running.run(source, Writer(self.to, opened), at_end)
         return await running.run(source, Uploader(self.to, opened, running), at_end)

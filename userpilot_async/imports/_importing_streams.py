@@ -8,6 +8,7 @@ from typing import BinaryIO
 import anyio
 from anyio.to_thread import run_sync
 
+from .._runtime.event_loop import in_thread
 from .._userpilot.api import UserpilotAPI
 from ._checking import checked_lines
 from ._conversion import Conversion
@@ -57,7 +58,7 @@ async def import_stream(
     file = Path(rejected) if rejected is not None else place and place.with_name(f"{place.name}.rejected.ndjson")
     refused = RejectedFile(file)
     await run_sync(refused.check)
-    reading = await run_sync(LinesOfStream, stream, abandon_on_cancel=True)
+    reading = await in_thread(lambda: LinesOfStream(stream))
     into = await _opened(to, place, reading, conversion, force=force, rebind=rebind)
     try:
         running = Import(into, refused, begun, on_progress)
@@ -79,7 +80,7 @@ async def check_stream(
     on_progress: OnProgress | None = None,
 ) -> ImportReport:
     """Report what an import of the stream would find wrong, as `check_file` does of a file."""
-    reading = await run_sync(LinesOfStream, stream, abandon_on_cancel=True)
+    reading = await in_thread(lambda: LinesOfStream(stream))
     into = await run_sync(fresh, About(name="", source=""))
     try:
         return await checked_lines(

@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 
 from .._errors.foreign import items_of, must_be, raised
 from .._errors.tree import InvalidCall
-from ._containers import files_in, size_of
+from ._containers import files_in
 from ._cutting import Cutter
 from ._file_list import starts_of
 from ._files import File, Files, ListedFile, Location
@@ -124,7 +124,10 @@ def batch_of(reading: Lines, most: int, up_to: int | None = None) -> tuple[list[
 class FileSource:
     """The lines of a file, or of several as if they were one."""
 
-    def __init__(self, path: Location, cutter: Cutter, journal: Journal, batch: int, *, raw: bool) -> None:
+    def __init__(
+        self, path: Location, cutter: Cutter, journal: Journal, batch: int, *, raw: bool, total: int = 0
+    ) -> None:
+        """``total`` is the size in bytes; with ``raw``, a line as it was can be looked up."""
         self._path = path
         self._cutter = cutter
         self._journal = journal
@@ -135,7 +138,7 @@ class FileSource:
         self._sought = 0
         self._found: Line | None = None
         self._busy = threading.Lock()  # a cancelled task does not wait for its thread
-        self.bytes_total: int | None = size_of(path)
+        self.bytes_total: int | None = total
         self.bytes_read = self.bytes_total if journal.progress.all_read else 0
 
     async def begin(self) -> None: ...

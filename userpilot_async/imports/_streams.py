@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from anyio.to_thread import run_sync
 
+from .._runtime.event_loop import in_thread
 from ._containers import GZIP, PARQUET, ZIP, Streams, broken_off, without_mark
 from ._cutting import Cutter
 from ._journal import Journal
@@ -123,7 +124,7 @@ async def _batch_of(reading: LinesOfStream, most: int, up_to: int | None = None)
     def step() -> tuple[list[Line], bool]:
         return batch_of(reading, most, up_to)
 
-    return await run_sync(step, abandon_on_cancel=True)  # or a terminal that is silent could not be interrupted
+    return await in_thread(step)  # which nobody waits for: a pipe may be silent for ever, and Ctrl-C ends this
 
 
 def _digest_of(before: str, lines: Sequence[Line]) -> str:

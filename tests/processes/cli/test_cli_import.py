@@ -426,6 +426,24 @@ def test_the_same_command_goes_on_where_a_signal_ended_it(path: Path, tmp_path: 
     assert f"{paths[0]} and 2 more: 453 rows are uploaded already; the import goes on from there" in second.output
 
 
+SILENT = """
+import os, sys
+os.dup2(os.pipe()[0], 0)
+from userpilot_async.__main__ import main
+main()
+"""
+
+
+def test_a_silent_standard_input_can_be_interrupted(tmp_path: Path) -> None:
+    """A thread that waits for its next bytes is not waited for."""
+    with emulator_thread("--api-key", KEY) as url:
+        env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
+        with python("-c", SILENT, "import", "-", "--journal", str(tmp_path / "j"), env=env) as one:
+            wait_until(lambda: items(url, "requests"))  # the server was asked for its jobs: what follows is read
+            one.send_signal(signal.SIGINT)
+            assert Exit.INTERRUPTED == one.wait(30.0), one.output
+
+
 def items(url: str, what: str) -> list[dict[str, Any]]:
     answer = httpx.get(f"{url}/__emulator__/{what}", params={"limit": 100_000}, trust_env=False)
     found: list[dict[str, Any]] = answer.json()["items"]
