@@ -26,7 +26,6 @@ from ._errors.tree import (
     WrongLoop,
 )
 from ._outbox.memory import MemoryOutbox
-from ._outbox.protocol import Outbox
 from ._outbox.receipt import Receipt
 from ._protocol.jobs import Job, JobStatus
 from ._runtime.version import __version__ as __version__
@@ -53,7 +52,6 @@ __all__ = [
     "MemoryOutbox",
     "Metadata",
     "OnDead",
-    "Outbox",
     "OutboxError",
     "Outcome",
     "QueueFull",

@@ -69,9 +69,9 @@ class UserpilotClient(DeliveryClient):
 
     ``async with UserpilotClient("API_KEY") as userpilot:`` opens it and, on leaving, drains it for up to
     ``settings.close_timeout`` seconds (`Settings`). Without arguments it reads ``USERPILOT_API_KEY``,
-    ``USERPILOT_REGION``, ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is an
-    `Outbox`, a URL, or the path of a file for a `SQLiteOutbox`. ``api_key`` may be a callable, asked before each
-    request, so that a key can be rotated.
+    ``USERPILOT_REGION``, ``USERPILOT_BASE_URL`` and ``USERPILOT_OUTBOX``; an empty variable is unset. ``outbox`` is a
+    `MemoryOutbox`, `SQLiteOutbox` or `RedisOutbox`, a URL, or the path of a file for a `SQLiteOutbox`. ``api_key`` may
+    be a callable, asked before each request, so that a key can be rotated.
 
     ``disabled=True``, or ``USERPILOT_DISABLED=1`` if ``disabled`` is ``None``, switches the client off: it needs no
     key, makes no request and opens no outbox. Calls are checked as ever, and counted as ``dropped``, reason
@@ -117,7 +117,7 @@ class UserpilotClient(DeliveryClient):
         )
         """Every endpoint as one awaitable method, without the queue."""
         self.api.before_deletion = weakly(self._warn_of_waiting)
-        self._reserved = self.api._reserved  # each warning comes once, whichever way the call goes
+        self._reserved = self.api.reserved_properties  # each warning comes once, whichever way the call goes
         self._event_names, self._naming = EventNames(), Lock()
         made = outbox_given(where, "USERPILOT_OUTBOX", switch)
         super().__init__(userpilot(settings), self.api.reserve(settings.concurrency), settings, made, on_dead, switch)

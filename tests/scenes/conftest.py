@@ -45,8 +45,11 @@ class Cable(httpx.AsyncBaseTransport):
 
 @pytest.fixture
 def emulator() -> Emulator:
-    """An emulator whose minutes and jobs go by the loop's clock, which a `virtual` test makes jump."""
-    return Emulator(clock=lambda: MINUTE_BEGINS + anyio.current_time(), seed=1)
+    """An emulator whose minutes and jobs go by the loop's clock, which a `virtual` test makes jump.
+
+    A key and its successor find one account.
+    """
+    return Emulator(clock=lambda: MINUTE_BEGINS + anyio.current_time(), seed=1, account_per_key=False)
 
 
 @pytest.fixture

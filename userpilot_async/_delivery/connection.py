@@ -109,8 +109,8 @@ class Connection:
         self.base_url = base_url
         self.requests: dict[str, int] = {}
         """Requests made, by endpoint."""
-        self.keys = keys
-        self.time = stand_in.LoopTime()
+        self.keys: KeyRing = keys
+        self.time: stand_in.LoopTime = stand_in.LoopTime()
         """The time that those pause by who make requests one after the other."""
         self.met: stand_in.StandIn | None = None
         """The stand-in for the server that was there at the opening, in a test."""

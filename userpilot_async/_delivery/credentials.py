@@ -60,7 +60,7 @@ class KeyRing:
     def __init__(self, key: Key | Hidden[Any] | SwitchedOff | None, variable: str) -> None:
         self.switch: SwitchedOff | None = key if isinstance(key, SwitchedOff) else None
         """What switched the client off, so that there is no key, or ``None``."""
-        self.missing = ""
+        self.missing: str = ""
         """The error for opening a client that was made in a test without a key, where nothing stands in; else empty."""
         given, called = hidden(key), "api_key"
         del key  # no frame that an exception leaves shows it

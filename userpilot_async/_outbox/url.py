@@ -33,7 +33,7 @@ _URL = re.compile(
 _WORD = re.compile(r"[\w.+-]{1,20}")
 _METHODS = ("open", "put", "hold", "take", "settle", "aclose")  # of an `Outbox`: what else has all of these?
 AnyPlace = Outbox | str | os.PathLike[str]
-"""An outbox, its URL, or the path of its file."""
+"""An outbox, its URL, or the path of its file. The protocol is our own: nothing promises it to others."""
 
 T = TypeVar("T")
 
@@ -108,7 +108,8 @@ def _outbox_at(place: AnyPlace | None, called: str) -> Outbox:
         return made
     if not isinstance(place, str):
         if isinstance(place, type) or not all(callable(getattr(place, name, None)) for name in _METHODS):
-            raise ConfigurationError(f"{called} {must_be('an Outbox, a URL, or the path of a file', place)}")
+            kinds = "a MemoryOutbox, SQLiteOutbox or RedisOutbox, a URL, or a Path"
+            raise ConfigurationError(f"{called} {must_be(kinds, place)}")
         return place
     scheme, is_url, _ = place.partition("://")
     if ":memory:" in place:
@@ -117,7 +118,7 @@ def _outbox_at(place: AnyPlace | None, called: str) -> Outbox:
         )
     if not is_url:
         file = place if place.isprintable() and not may_be_url(place) else "path"
-        raise ConfigurationError(f"{called} must be an Outbox or a URL; a file is sqlite:///{file}")
+        raise ConfigurationError(f"{called} must be a URL; a file is sqlite:///{file}")
     if scheme not in _SCHEMES:
         known = ", ".join(f"{name}://…" for name in ("memory", *_SCHEMES))
         what = f"is {scheme}://…" if _SCHEME.fullmatch(scheme) else "is no URL"

@@ -265,9 +265,7 @@ class Completion:
         submitted = {id(row) for row in running}
         for queue in list(self._queues):
             queue.restore()
-            head = queue.calls[0] if queue.calls else None
-            stays = id(head) in submitted or (isinstance(head, Deletion) and head.submitted)
-            staying = queue.take_head() if stays else None
+            staying = queue.take_submitted(submitted)
             while queue.calls:
                 self.head(queue, outcome)
             if staying is not None:

@@ -22,7 +22,7 @@ Only the methods of `KeyQueue` write to it. What stands beside the calls is ``No
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import attrs
 
@@ -79,6 +79,12 @@ class KeyQueue(QueueView):
         before.ids, before.accepted_at = before.ids + deletion.ids, deletion.accepted_at
         del self.calls[at]
         return before
+
+    def take_submitted(self, rows: Container[int]) -> QueuedCall | None:
+        """Take out the head if the server has it in a job: one of these ``rows``, by `id`, or a deletion."""
+        head = self.calls[0] if self.calls else None
+        submitted = head.submitted if isinstance(head, Deletion) else id(head) in rows
+        return self.take_head() if submitted else None
 
     def send(self) -> QueuedCall:
         """A request carries the head now; the head. `Queues.send` also takes the queue out of its line."""

@@ -127,7 +127,8 @@ class UserpilotAPI(Startable):
         self._attempts = attempts
         self._own_connections = connections
         self._tasks = RequestTasks()
-        self._reserved = ReservedProperties(partial(log, logging.WARNING))
+        self.reserved_properties: ReservedProperties = ReservedProperties(partial(log, logging.WARNING))
+        """Warns once of each property that Userpilot keeps itself; a client's queue asks the same one."""
 
     def __repr__(self) -> str:
         return f"<UserpilotAPI {self.base_url}>"
@@ -170,7 +171,7 @@ class UserpilotAPI(Startable):
     ) -> None:
         """Create or update a user. 600 requests a minute. Source: "Identify user API", read 2026-10."""
         call = Identify(user_id, metadata, company)
-        self._reserved.check(call.metadata)
+        self.reserved_properties.check(call.metadata)
         body: dict[str, object] = {"user_id": call.user_id, "metadata": call.metadata}
         if call.company is not None:
             body["company"] = {**call.company, "company_id": call.company["id"]}
@@ -194,7 +195,9 @@ class UserpilotAPI(Startable):
         One bulk job at a time for one key: `Rejected` with status 409 otherwise. The rows go as an NDJSON file,
         so that the job can be found by its ``filename``. Source: "Users - Bulk Identify and Update", read 2026-10.
         """
-        lines = [user_line(row, number, self._reserved.check) for number, row in enumerate(each(rows, "rows"), 1)]
+        lines = [
+            user_line(row, number, self.reserved_properties.check) for number, row in enumerate(each(rows, "rows"), 1)
+        ]
         return await self._upload("bulk_users", "/v1/users/bulk_identify", lines, filename)
 
     async def bulk_identify_companies(self, rows: Iterable[Mapping[str, Any]], *, filename: str | None = None) -> Job:

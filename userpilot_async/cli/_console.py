@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -18,6 +19,14 @@ from rich.text import Text
 
 from .._errors.printable import printable
 
+_PLAIN = (
+    (re.compile(r"is not a valid integer( range)?"), "is no whole number"),
+    (re.compile(r"is not a valid float( range)?"), "is no number"),
+    (re.compile(r"is not in the range (\S+)<=x<=(\S+)\."), r"is not from \1 to \2."),
+    (re.compile(r"is not in the range x>=(\S+)\."), r"is less than \1."),
+    (re.compile(r"is not in the range x>(\S+)\."), r"is not more than \1."),
+    (re.compile(r"\s*\n\s*"), " "),  # the choices of a parameter stand on lines of their own
+)  # what click says, and how people say it, on one line
 _NOT_ASCII = re.compile("[^ -~]")  # DEL, too
 
 WIDE = 200  # characters; a narrower terminal breaks the lines itself, so that an id can be copied whole
@@ -62,12 +71,32 @@ def stderr() -> Console:
 
 @contextmanager
 def printable_errors() -> Iterator[None]:
-    """Make error messages printable: they quote options, paths, and texts of a server or a file."""
+    """Make error messages printable: they quote options, paths, and texts of a server or a file.
+
+    Those of wrong usage become one line.
+    """
     try:
         yield
-    except click.MissingParameter:
-        raise  # our own names, and lists of them, on several lines
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # shows the help
     except click.ClickException as error:
         words = error.format_message
         error.format_message = lambda: printable(words())  # type: ignore[method-assign]  # of this one alone
+        if isinstance(error, click.UsageError):
+            error.show = partial(_show_wrong_usage, error, words)  # type: ignore[method-assign]  # of this one alone
         raise
+
+
+def _show_wrong_usage(error: click.UsageError, words: Callable[[], str], file: object = None) -> None:
+    """Print what is wrong, and where to read what is right, as one line on stderr, where click prints four."""
+    sentence = printable(_in_plain_words(words()))
+    if error.ctx is not None:
+        stop = "" if sentence.endswith((".", "?", "!")) else "."
+        sentence = f"{sentence}{stop} See: {error.ctx.command_path} --help"
+    click.echo(f"Error: {sentence}", err=True)
+
+
+def _in_plain_words(words: str) -> str:
+    for of_click, plain in _PLAIN:
+        words = of_click.sub(plain, words)
+    return words.strip()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CALL_OF: Mapping[str, Callable[..., Any]] = {"userpilot": destination.call_of, "parcelvoy": parcelvoy.call_of}
 """By kind of server, as outboxes have it."""
 
+_CALL_NAMES = {"user": "identify", "company": "identify_company", "device": "register_device"}
+"""Calls by what outboxes have for them, where that differs."""
+
 REDIS_FILES = "files of Redis (AOF, snapshots) have it until it writes them anew"
 SWEPT: Mapping[tuple[str, bool], Sequence[str]] = {
     ("sqlite", True): ["free pages and the log: cleared"],
@@ -124,6 +127,11 @@ def line_of_call(server: str, call: Call | None) -> str | None:
         return None
 
 
+def call_name(kind: str) -> str:
+    """The name of a call as people write it: in Python, and, but for a device, in a file for `send`."""
+    return _CALL_NAMES.get(kind, kind)
+
+
 def table(lost: Sequence[DeadLetter]) -> Table:
     """Oldest first; calls that went together (an identify, and those merged into it) in one line."""
     shown = Table(box=None, pad_edge=False)
@@ -135,7 +143,7 @@ def table(lost: Sequence[DeadLetter]) -> Table:
         last = others[-1] if others else first
         ids = f"{first.id}" if last is first else f"{first.id}…{last.id}"
         whose, when = first.key, (_moment(last.at), _moment(last.lost_at))
-        cells = (ids, f"{1 + len(others)}", *when, last.kind, whose, last.status, last.reason, last.detail)
+        cells = (ids, f"{1 + len(others)}", *when, call_name(last.kind), whose, last.status, last.reason, last.detail)
         shown.add_row(*map(cell, cells))
     return shown
 

@@ -15,6 +15,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 
 from userpilot_async.emulator._command import CannotListen, arguments, made, run
+from userpilot_async.emulator._summary import plain
 
 __all__ = ["arguments", "made", "main"]
 
@@ -28,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotListen as exc:
         exc.show()
         return CANNOT_LISTEN
+    except click.UsageError as exc:
+        sentence = exc.format_message().rstrip(".")
+        click.echo(f"Error: {plain(sentence)}. See: python -m userpilot_async.emulator --help", err=True)
+        return exc.exit_code
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code

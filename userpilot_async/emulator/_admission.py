@@ -104,7 +104,7 @@ class Admission:
             request.query,
             content,
         )
-        store = self._accounts.open(account, api.scheme)
+        store = self._accounts.open(account, api.kind_of(request.key))
         return fault.disguise(request.route.endpoint(store, call), api)
 
     def _check_key(self, request: RawRequest) -> None:

@@ -44,8 +44,8 @@ class CannotListen(click.ClickException):
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
               help="Speed of jobs, as a multiple of the vendor's.")  # fmt: skip
 @click.option("--api-key", multiple=True, metavar="KEY", help="Accept this key only; may be repeated. Default: any.")
-@click.option("--account-per-key", is_flag=True,
-              help="Give each key an account of its own. Default: one for all keys.")  # fmt: skip
+@click.option("--account-per-key/--one-account", default=True, show_default=True,
+              help="Give each key an account of its own, or let all keys share one.")  # fmt: skip
 @click.option("--rate-limit", type=click.IntRange(min=1), default=600, show_default=True,
               help="A key's identify calls, and its track calls, a minute.")  # fmt: skip
 @click.option("--latency", type=click.FloatRange(min=0), default=0.0, show_default=True,

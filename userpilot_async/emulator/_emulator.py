@@ -44,10 +44,6 @@ class Emulator:
     `ASGITransport`, starlette's `TestClient`) every host is its own.
     """
 
-    store: Store
-    """Everything that was received. Call `advance` first to see the jobs' rows up to now. With `account_per_key`, what
-    came with the first key of each API; the rest is in `accounts`."""
-
     accounts: Accounts
     """The stores by the fingerprint of a key."""
 
@@ -74,7 +70,7 @@ class Emulator:
         seed: int | None = None,
         allow_hosts: Iterable[str] = (),
         strict: bool = False,
-        account_per_key: bool = False,
+        account_per_key: bool = True,
         on_exchange: Callable[[Exchange], object] | None = None,
     ) -> None:
         """Start with an empty account on either side.
@@ -86,9 +82,9 @@ class Emulator:
         to see the rest: "page" takes `?page=2`, "links" puts an object with a link to the next page around the list,
         "hidden" knows no way. `seed` makes the faults' probabilities repeatable. `allow_hosts`: names, without ports,
         by which others reach it, such as the service's name in a Compose file. `strict` refuses with 422, and the
-        reason, the calls that a Parcelvoy server answers with 204 and loses. With `account_per_key` each key has an
-        account of its own; by default keys share one, as those do that are rotated. `on_exchange` is called with each
-        request that was answered, in the event loop, and must neither wait nor raise.
+        reason, the calls that a Parcelvoy server answers with 204 and loses. Each key has an account of its own; with
+        `account_per_key=False` all share one, as a key and its successor do. `on_exchange` is called with each request
+        that was answered, in the event loop, and must neither wait nor raise.
         """
         if speed <= 0:
             raise ValueError("speed must be more than 0")
@@ -118,13 +114,24 @@ class Emulator:
     def reset(self) -> None:
         """An empty account again: a new `store`, fresh rate windows, no faults."""
         self.accounts = Accounts(self._empty_store, per_key=self._account_per_key)
-        self.store = self.accounts.first
         self.faults = Faults(self._chance)
         self.windows = Windows(self.rate_limit)
         self.traffic = Traffic(self._on_exchange)
         self._admission = Admission(
             self.accounts, self.windows, api_keys=self._api_keys, imports_enabled=self._imports_enabled
         )
+
+    @property
+    def store(self) -> Store:
+        """Everything that was received. Call `advance` first to see the jobs' rows up to now.
+
+        Raises LookupError if several keys have accounts: `store_of` has each. A key of either API share one.
+        """
+        return self.accounts.only()
+
+    def store_of(self, key: str) -> Store:
+        """Everything that was received with this key; raises LookupError if no call with it was accepted."""
+        return self.accounts.of_key(key)
 
     def _empty_store(self) -> Store:
         return Store(self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict)

@@ -74,11 +74,11 @@ class Page:
         return HTMLResponse(document(), headers={"cache-control": "no-cache"})
 
     async def state(self, request: Request) -> Response:
-        """How the emulator was started, its accounts, and how long each list is."""
+        """How the emulator was started, the keys of each account, and how long each list is."""
         now = self._emulator.advance()
         store = chosen_store(self._emulator.accounts, request)
-        names = [account for account, _ in self._emulator.accounts] if self._emulator.accounts.per_key else []
-        return Json({**self._told(store, now), "settings": self._emulator.settings(), "accounts": names})
+        keys = self._emulator.accounts.keys()
+        return Json({**self._told(store, now), "settings": self._emulator.settings(), "accounts": keys})
 
     async def changes(self, request: Request) -> Response:
         """A stream of server-sent events: each has the names of the lists that changed, and their lengths."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import anyio
 import attrs
 
+from userpilot_async.emulator._accounts import SeveralAccounts
 from userpilot_async.emulator._saved import Saved
 
 FORMAT, VERSION = "userpilot_async.emulator", 1
@@ -62,6 +63,9 @@ class StateFile:
             raise Unusable(f"{self.path} cannot be read: {exc.strerror or exc}") from exc
         try:
             emulator.restore(_checked(self.path, content))
+        except SeveralAccounts as exc:
+            way_out = "leave out --one-account, or use another file"
+            raise Unusable(f"{self.path} has an account for each key: {way_out}") from exc
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as exc:
             raise Unusable(f"{self.path} is damaged, or no state of an emulator: move it away to begin anew") from exc
         self._written = emulator.revision()

@@ -1,4 +1,4 @@
-"""Serving an emulator on a socket, by uvicorn and h11."""
+"""Serving on a socket of this machine, by uvicorn and h11: an emulator, or another app that people look at."""
 
 from __future__ import annotations
 
@@ -8,13 +8,28 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from userpilot_async.emulator._cut import CuttableProtocol
 from userpilot_async.emulator._emulator import Emulator
 
 GRACE = 1  # seconds that running requests have left after a signal: an emulated outage is not waited for
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on this address; port 0 takes a free one. Raises OSError if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def url_of(listener: socket.socket, host: str) -> str:
+    """The URL of what listens there, without a slash at its end."""
+    shown_host = f"[{host}]" if ":" in host else host
+    return f"http://{shown_host}:{listener.getsockname()[1]}"
 
 
 async def serve(
@@ -36,42 +51,52 @@ async def serve(
             emulator.allow_host(host)
         except ValueError:
             raise OSError(errno.EINVAL, "that is no host's name or address") from None
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
-        config = uvicorn.Config(
-            emulator,
-            http=CuttableProtocol,
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,  # X-Forwarded-Proto is what a client says, and part of the origin
-            date_header=False,  # the emulator dates its answers by its own clock
-            server_header=False,
-            access_log=verbose,
-            log_config=None,
-            log_level="info" if verbose else "critical",
-            timeout_graceful_shutdown=GRACE,
-        )
-        shown_host = f"[{host}]" if ":" in host else host
-        url = f"http://{shown_host}:{listener.getsockname()[1]}"
-        server = _Server(config, url, on_ready)
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            server.drop()
+    with listen(host, port) as listener:
+        url = url_of(listener, host)
+        ready = partial(on_ready, url) if on_ready is not None else None
+        # The emulator dates its answers by its own clock.
+        await serve_app(emulator, listener, ready, verbose=verbose, http=CuttableProtocol, date_header=False)
+
+
+async def serve_app(
+    app: ASGIApp,
+    listener: socket.socket,
+    on_ready: Callable[[], object] | None = None,
+    *,
+    verbose: bool = False,
+    **options: Any,  # of uvicorn's Config
+) -> None:
+    """Serve any app until SIGINT or SIGTERM, or until cancelled; returns normally, and leaves no connection open."""
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,  # X-Forwarded-Proto is what a client says, and part of the origin
+        server_header=False,
+        access_log=verbose,
+        log_config=None,
+        log_level="info" if verbose else "critical",
+        timeout_graceful_shutdown=GRACE,
+        **options,
+    )
+    server = _Server(config, on_ready)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        server.drop()
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it is ready and leaves quietly."""
 
-    def __init__(self, config: uvicorn.Config, url: str, on_ready: Callable[[str], object] | None) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object] | None) -> None:
         super().__init__(config)
-        self._url = url
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and self._on_ready is not None:
-            self._on_ready(self._url)
+            self._on_ready()
 
     def drop(self) -> None:
         """Hang up on everybody who is still there, as after a cancellation: nothing stays for the garbage collector."""
@@ -88,7 +113,7 @@ class _Server(uvicorn.Server):
         """Stop on a signal like uvicorn, but do not raise it again afterwards.
 
         uvicorn does, so that the process seems to have died of the signal: -15, or a traceback. To be told to stop is
-        how an emulator's run ends well.
+        how a run ends well.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -53,7 +53,7 @@ class Store:
         self.page_views: list[PageView] = []
         self.requests: list[Requested] = []
         self.jobs: Jobs = Jobs(speed)
-        self.log = AppliedLog()
+        self.log: AppliedLog = AppliedLog()
         self.applied: list[Applied] = self.log.entries
         self.parcelvoy: parcelvoy.Store = parcelvoy.Store(self.log, strict=strict)
         self._requests: Counter[tuple[str, str]] = Counter()

@@ -68,7 +68,7 @@ class Traffic:
     """The last `KEPT` exchanges, oldest first, and counts of the last `MINUTES` minutes by outcome."""
 
     def __init__(self, on_exchange: Callable[[Exchange], object] | None = None) -> None:
-        self.total = 0
+        self.total: int = 0
         """Requests since the start or the last reset; also the number of the last exchange."""
         self.kept: deque[Exchange] = deque(maxlen=KEPT)
         """Read it freely; only `add` should change it."""

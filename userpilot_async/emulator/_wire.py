@@ -110,6 +110,7 @@ class Api:
     common_headers: Mapping[str, str] = attrs.field(factory=dict)  # of every answer
     numbered: bool = False  # every answer has an id, and the three headers of the rate limit
     scheme_in_any_case: bool = True
+    prefixes: tuple[str, ...] = ()  # of keys of several kinds; one of each belongs to the same account
     read: Callable[[str, Mapping[str, str], Body], Any] | None = None
     """Reads a body by the request's method and headers, or refuses it, before the key is looked at. The endpoint gets
     the result (`Any`: whatever it wants) as `Call.content`. None: the endpoint reads the body."""
@@ -119,6 +120,10 @@ class Api:
         scheme, _, key = headers.get("authorization", "").partition(" ")
         same = scheme.lower() == self.scheme.lower() if self.scheme_in_any_case else scheme == self.scheme
         return key.strip() if same else ""
+
+    def kind_of(self, key: str) -> str:
+        """The kind of a key: its API, and its prefix if that tells kinds apart."""
+        return self.scheme + next((prefix for prefix in self.prefixes if key.startswith(prefix)), "")
 
     def complain(self, errors: Sequence[WireError]) -> Answer:
         """The answer to a refused call; its status is that of the first error."""

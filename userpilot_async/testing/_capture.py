@@ -37,6 +37,7 @@ def capture() -> Iterator[Capture]:
     try:
         yield made
     except BaseException as error:
+        made._shown(error)
         if lost := made.lost():
             error.add_note(_text.losses(lost))
         raise
@@ -56,7 +57,7 @@ class Capture:
     def __init__(self) -> None:
         from ..emulator import Emulator  # starlette and uvicorn, which plugins of pytest need not wait for
 
-        self.emulator: Emulator = Emulator(speed=FAST, rate_limit=NO_LIMIT, strict=True)
+        self.emulator: Emulator = Emulator(speed=FAST, rate_limit=NO_LIMIT, strict=True, account_per_key=False)
         """The server in its entirety: `userpilot_async.emulator.Emulator`."""
         self._calls: list[Any] = []
         self._clients: list[WatchedClient] = []
@@ -243,6 +244,14 @@ class Capture:
         found = [one for client in self._open_clients() for one in client.lost(at_end=at_end)]
         allowed = self._allowed
         return [] if allowed is None else [one for one in found if one.reason not in {ASKED_FOR, *allowed}]
+
+    def _shown(self, error: BaseException) -> None:
+        """Count the invalid calls no more whose error the test has raised, by itself or with ``error``."""
+        from ._clients import all_in
+
+        errors = all_in(error)
+        for client in self._open_clients():
+            client.is_known(errors)
 
     def _flush_what_can_be(self, timeout: float = 10.0) -> None:
         """Flush the clients whose loop is not the one this is called in; `check` finds what waits still."""

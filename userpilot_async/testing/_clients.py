@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import Context
 from functools import partial
 from threading import get_ident
@@ -34,7 +34,7 @@ class WatchedClient:
         self._ledger = client._outbox.ledger
         self._durable = client._outbox.durable
         self._home = client._admission.home
-        self._invalid: list[Lost] = []
+        self._invalid: list[tuple[Lost, weakref.ref[Exception]]] = []  # an error's traceback would keep the client
         self._letters: list[Lost] = []
         self._before: Mapping[str, int] = dict(self._ledger.losses())
 
@@ -46,7 +46,7 @@ class WatchedClient:
 
     def invalid(self, error: Exception, arguments: Any) -> None:
         """Note a call that was refused with this error."""
-        self._invalid.append(Lost("invalid", arguments=dict(arguments), detail=str(error)))
+        self._invalid.append((Lost("invalid", arguments=dict(arguments), detail=str(error)), weakref.ref(error)))
 
     def on_dead(self, on_dead: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         """Give a callback that notes each lost call, and then calls the application's own."""
@@ -66,9 +66,14 @@ class WatchedClient:
         self._invalid.clear()
         self._letters.clear()
 
+    def is_known(self, errors: Iterable[BaseException]) -> None:
+        """Forget the invalid calls of these ``errors``, which the test has shown by itself."""
+        known = {id(error) for error in errors}
+        self._invalid = [(lost, error) for lost, error in self._invalid if id(error()) not in known]
+
     def lost(self, *, at_end: bool = False) -> list[Lost]:
         """Give the calls that are lost; ``at_end`` also those that wait still, and are not kept for later."""
-        found = [*self._invalid, *self._letters]
+        found = [*(lost for lost, _ in self._invalid), *self._letters]
         counted = Counter(self._ledger.losses()) - Counter(self._before) - Counter(one.reason for one in self._letters)
         found += [Lost(reason, count=number) for reason, number in counted.items()]
         if at_end and not self._durable and self._ledger.pending:
@@ -111,6 +116,18 @@ class WatchedClient:
         """Flush where this is not the client's own loop, as far as it can be done in time."""
         if not self._home.runs_here():
             self.flush_blocking(timeout)
+
+
+def all_in(error: BaseException) -> list[BaseException]:
+    """Give an error and all that a traceback shows with it: causes, what it came up in, members of a group."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is not None and not any(one is other for other in found):
+            found.append(one)
+            todo += [one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
+    return found
 
 
 async def _flush(client: DeliveryClient, timeout: float) -> bool:

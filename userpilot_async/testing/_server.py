@@ -32,9 +32,9 @@ class EmulatorServer:
 
         if emulator is not None and options:
             raise TypeError("an emulator that is given has its options already")
-        self.emulator = Emulator(**options) if emulator is None else emulator
+        self.emulator: Emulator = Emulator(**options) if emulator is None else emulator
         """The emulator that is served, in this process."""
-        self.url = ""
+        self.url: str = ""
         """The base URL for clients, without a slash at its end; empty before the start."""
         self._host, self._port = host, port
         self._thread: Thread | None = None
@@ -45,9 +45,17 @@ class EmulatorServer:
 
     @property
     def store(self) -> Store:
-        """All that the server has, jobs up to now."""
+        """All that the server has, jobs up to now; raises `LookupError` if several keys have accounts: `store_of`."""
         self.emulator.advance()
         return self.emulator.store
+
+    def store_of(self, key: str) -> Store:
+        """All that came with this key, jobs up to now, where several keys have accounts of their own.
+
+        Raises `LookupError` if no call with it was accepted.
+        """
+        self.emulator.advance()
+        return self.emulator.store_of(key)
 
     @property
     def faults(self) -> Faults:

@@ -73,6 +73,15 @@ def _scope_of(item: pytest.Item, name: str, *, ours: bool = False) -> str | None
     return scope
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Leave an invalid call whose error a test has raised to the report of the test: the fixture repeats none."""
+    yield  # other plugins put the errors of their tests into the call: unittest's
+    capture_now = stand_in.current()
+    if call.excinfo is not None and isinstance(capture_now, Capture):
+        capture_now._shown(call.excinfo.value)
+
+
 @pytest.fixture(scope="session")
 def userpilot_session() -> Iterator[Capture]:
     """A `Capture` for the whole session, for clients that are opened by fixtures of a wider scope than a test's."""

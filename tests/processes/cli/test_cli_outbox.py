@@ -300,7 +300,7 @@ def test_the_dead_are_listed_with_whose_they_are_and_not_what_they_say(invoke: I
 
     header, *lines = text.splitlines()
     assert ["id", "calls", "accepted", "lost", "kind", "whose", "status", "reason", "detail"] == header.split()
-    assert [("0…1", "2", "user", "u1"), ("2", "1", "track", "u2")] == sorted(
+    assert [("0…1", "2", "identify", "u1"), ("2", "1", "track", "u2")] == sorted(
         (words[0], words[1], words[6], words[7]) for words in map(str.split, lines)
     )
     assert "expired" in text

@@ -177,6 +177,27 @@ def new_page() -> Iterator[Any]:
 
 
 @pytest.mark.night
+def test_a_browser_names_calls_as_they_are_written_and_says_why_ids_are_hidden(tmp_path: Path) -> None:
+    fill(tmp_path / "events.db", [identify("u1", plan="pro")])
+    with console(tmp_path / "events.db") as (_, printed), new_page() as page:
+        page.goto(printed["url"])
+        call = page.inner_text("#waiting tbody td[data-label=call]")
+        note = page.inner_text("#hidden-note")
+        page.wait_for_function("old => document.querySelector('#waiting [data-at]').textContent !== old",
+                               arg=page.inner_text("#waiting [data-at]"))  # fmt: skip
+        page.goto("about:blank")
+    with console(tmp_path / "events.db", "--show-data") as (_, printed), new_page() as page:
+        page.goto(printed["url"])
+        page.wait_for_selector("#waiting tbody tr")
+        assert not page.is_visible("#hidden-note")
+        page.goto("about:blank")
+
+    assert "identify" == call
+    assert "people\u2019s data" in note
+    assert "--show-data" in note
+
+
+@pytest.mark.night
 def test_a_browser_shows_what_waits_and_puts_back_what_was_lost(tmp_path: Path) -> None:
     place = tmp_path / "events.db"
     lose(place, [track(HOSTILE)])

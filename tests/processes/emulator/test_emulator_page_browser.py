@@ -26,7 +26,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
 ]  # fmt: skip
-HEADERS = {"Authorization": "Token KEY", "X-API-Version": "2020-09-22"}
+HEADERS = {"Authorization": "Token anything", "X-API-Version": "2020-09-22"}
 TRACK = {"user_id": "u1", "event_name": "opened"}
 HOSTILE = {
     "user_id": "<img src=x onerror=\"alert('id')\">'\"&amp;",
@@ -108,6 +108,24 @@ def test_from_the_command_to_an_event_that_is_seen_found_and_made_to_fail(page):
         page.locator("#rows tr", has_text="1 of 1").wait_for()
         page.goto("about:blank")  # or it would complain that the emulator ends
         emulating.wait_for_line(r"\d\d:\d\d:\d\d  503  POST   /v1/track +u1  opened  scripted fault fault-1")
+
+
+def test_another_key_has_an_account_which_is_chosen_above(url, page):
+    send(url)
+    page.goto(url)
+    rows(page).first.wait_for()
+    choice = page.get_by_label("Account")
+    assert not choice.is_visible()
+
+    other = {**HEADERS, "Authorization": "Token another"}
+    httpx.post(f"{url}/v1/track", json={**TRACK, "user_id": "of another key"}, headers=other, trust_env=False)
+    choice.wait_for()
+    assert 1 == rows(page).count()
+    choice.select_option(index=1)
+    page.locator("#rows tr", has_text="of another key").wait_for()
+    choice.select_option(index=0)
+    page.locator("#rows tr", has_text="u1").wait_for()
+    assert 1 == rows(page).count()
 
 
 @pytest.mark.night

@@ -46,6 +46,42 @@ def test_help_fits_into_80_columns_but_for_what_is_to_be_copied(path: tuple[str,
     assert "..." not in result.output.partition("Commands:")[2]
 
 
+# ── wrong usage ──
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "userpilot-async")
+def test_a_mistyped_option_is_one_line_that_names_the_help_of_the_command(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli, [*path, "--no-such-option"], prog_name="userpilot-async")
+
+    command = " ".join(["userpilot-async", *path])
+    assert 2 == result.exit_code
+    assert f"Error: No such option '--no-such-option'. See: {command} --help\n" == result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("sned", "No such command 'sned'. Did you mean 'send'? See: userpilot-async --help"),
+        ("send", "Missing argument 'FILE'. See: userpilot-async send --help"),
+        ("completion", "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish. See: "),
+        ("send --timeout x -", "Invalid value for '--timeout': 'x' is no number. See: userpilot-async send --help"),
+        ("ui --port x", "Invalid value for '--port': 'x' is no whole number. See: userpilot-async ui --help"),
+        ("ui --port 70000", "Invalid value for '--port': 70000 is not from 0 to 65535. See: userpilot-async ui --help"),
+        ("send \x1b[31m", "Invalid value for 'FILE': File '\\x1b[31m' does not exist. See: "),
+        ("ui --host 1.2.3.4 pyproject.toml", "--host must be a loopback address; from another machine, come by"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_sentence(words: str, sentence: str) -> None:
+    result = CliRunner().invoke(cli, words.split(), prog_name="userpilot-async")
+
+    assert (2, 1) == (result.exit_code, len(result.stderr.splitlines()))
+    assert result.stderr.startswith(f"Error: {sentence}")
+
+
+def test_without_any_word_the_help_is_shown() -> None:
+    assert "Commands:" in CliRunner().invoke(cli, []).output
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_a_script_that_it_can_read(shell: str) -> None:
     result = CliRunner().invoke(cli, ["completion", shell], prog_name="userpilot-async")

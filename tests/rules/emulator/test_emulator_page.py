@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from userpilot_async.emulator import Emulator, Fault
+from userpilot_async.emulator.__main__ import arguments, made, main
+from userpilot_async.emulator._accounts import fingerprint
 from userpilot_async.emulator._changes import changed, look, message
 from userpilot_async.emulator._page import document, policy
 from userpilot_async.emulator._stream import ALIVE, INTERVAL, SILENCE, STUCK, Stream
@@ -318,9 +320,9 @@ async def test_a_stream_tells_each_interval_at_most_once_says_that_it_is_alive_a
 # ── accounts ──
 
 
-async def test_keys_share_an_account_unless_each_is_to_have_one(connect, clock):
-    for per_key in (False, True):
-        emulator = Emulator(clock=clock, account_per_key=per_key)
+async def test_each_key_has_an_account_unless_all_are_to_share_one(connect, clock):
+    for per_key in (True, False):
+        emulator = Emulator(clock=clock) if per_key else Emulator(clock=clock, account_per_key=False)
         control = httpx.AsyncClient(transport=httpx.ASGITransport(emulator), base_url="https://emulator")
         for key in ("A", "B"):
             answer = await connect(emulator, key=key).post("/v1/identify", json={"user_id": f"of {key}"})
@@ -332,20 +334,59 @@ async def test_keys_share_an_account_unless_each_is_to_have_one(connect, clock):
         assert (["of A"] if per_key else ["of A", "of B"]) == [user["user_id"] for user in first]
         assert (["of B"] if per_key else ["of A", "of B"]) == [user["user_id"] for user in of_b]
         assert 404 == (await control.get(f"{ROUTE}/users", params={"key": "never seen"})).status_code
+        choices = (await control.get(f"{ROUTE}/state")).json()["accounts"]
+        a, b = fingerprint("A"), fingerprint("B")
+        assert ([[a], [b]] if per_key else [[a, b]]) == choices
 
 
-async def test_the_first_key_of_either_api_finds_the_first_account(connect, connect_parcelvoy, clock):
-    emulator = Emulator(clock=clock, account_per_key=True)
+@pytest.mark.parametrize(
+    ("words", "per_key"), [([], True), (["--one-account"], False), (["--account-per-key"], True)], ids=str
+)
+def test_the_command_takes_both_choices_by_name(words, per_key):
+    options = arguments(words)
+
+    assert per_key == options.account_per_key == made(options).accounts.per_key
+
+
+def test_wrong_usage_of_the_program_is_one_line(capsys):
+    assert 2 == main(["--port", "x"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: Invalid value for '--port'")
+    assert line.endswith(". See: python -m userpilot_async.emulator --help")
+
+
+async def test_the_store_is_that_of_the_only_key_and_of_several_each_is_asked_for(connect, clock):
+    emulator = Emulator(clock=clock)
+    await connect(emulator, key="A").post("/v1/identify", json={"user_id": "of A"})
+    only = emulator.store
+    await connect(emulator, key="B").post("/v1/identify", json={"user_id": "of B"})
+
+    assert [["of A"], ["of B"]] == [list(emulator.store_of(key).users) for key in ("A", "B")]
+    assert only is emulator.store_of("A")
+    with pytest.raises(LookupError, match=r"2 keys have 2 accounts: take `store_of\(key\)`, or"):
+        _ = emulator.store
+    with pytest.raises(LookupError, match="no call with this key was accepted"):
+        emulator.store_of("C")
+    emulator.reset()
+    assert {} == emulator.store.users
+
+
+async def test_the_first_key_of_each_kind_finds_the_first_account(connect, connect_parcelvoy, clock):
+    """An application has a key of either API, and of Parcelvoy's a secret one besides."""
+    emulator = Emulator(clock=clock)
     await connect(emulator, key="A").post("/v1/track", json={"user_id": "u1", "event_name": "opened"})
-    for key in ("pk_A", "pk_B"):
-        await connect_parcelvoy(emulator, key=key).post("/events", json=[{"external_id": key, "name": "x"}])
+    for key in ("pk_A", "sk_A"):
+        answer = await connect_parcelvoy(emulator, key=key).post("/events", json=[{"external_id": key, "name": "x"}])
+        assert 204 == answer.status_code
+    assert (1, 2) == (len(emulator.store.events), len(emulator.store.parcelvoy.events))
+    await connect_parcelvoy(emulator, key="pk_B").post("/events", json=[{"external_id": "of B", "name": "x"}])
 
-    assert (1, 1) == (len(emulator.store.events), len(emulator.store.parcelvoy.events))
     assert 2 == len(emulator.accounts.stores())
+    assert ["of B"] == [event.external_id for event in emulator.store_of("pk_B").parcelvoy.events]
 
 
 async def test_jobs_and_ids_of_an_account_are_unknown_to_another(connect, clock):
-    emulator = Emulator(clock=clock, account_per_key=True)
+    emulator = Emulator(clock=clock)
     a, b = connect(emulator, key="A"), connect(emulator, key="B")
     job = (await a.post("/v1/users/bulk_identify", json={"users": [{"user_id": "u1"}]})).json()
     await b.post("/v1/track", json={"user_id": "u1", "event_name": "opened"})
@@ -354,13 +395,13 @@ async def test_jobs_and_ids_of_an_account_are_unknown_to_another(connect, clock)
 
     assert [200, 404] == [(await client.get(job["links"])).status_code for client in (a, b)]
     assert [] == (await b.get("/v1/background_jobs")).json()
-    assert ["u1"] == list(emulator.store.users)
-    (event,) = emulator.accounts.stores()[1].events
+    assert ["u1"] == list(emulator.store_of("A").users)
+    (event,) = emulator.store_of("B").events
     assert not event.user_known
 
 
 async def test_a_key_that_is_refused_gets_no_account(connect, clock):
-    emulator = Emulator(clock=clock, account_per_key=True, api_keys=["A"])
+    emulator = Emulator(clock=clock, api_keys=["A"])
     assert 401 == (await connect(emulator, key="B").post("/v1/track", json={})).status_code
 
     assert [] == list(emulator.accounts)

@@ -20,6 +20,11 @@ AT = {"source": "backend-http-import", "inserted_at": "2024-12-01T08:55:43"}
 
 
 @pytest.fixture
+def emulator(clock) -> Emulator:
+    return Emulator(clock=clock, seed=1, account_per_key=False)
+
+
+@pytest.fixture
 def busy(client, parcelvoy, emulator, clock, file_of):
     """Give the emulator something of everything; one job is half-way."""
 
@@ -64,7 +69,7 @@ async def test_everything_is_there_again_and_goes_on_where_it_was(
     await busy()
     file = tmp_path / "state.json"
     StateFile(file).save(emulator)
-    again = Emulator(clock=clock, seed=1)
+    again = Emulator(clock=clock, seed=1, account_per_key=False)
     assert StateFile(file).load(again)
 
     before = await shown(emulator)
@@ -96,8 +101,21 @@ async def test_accounts_by_key_are_kept_apart_in_the_file_too(clock, tmp_path, c
     await connect(again, key="B").post("/v1/identify", json={"user_id": "later"})
 
     assert [["of A"], ["of B", "later"]] == [list(store.users) for store in again.accounts.stores()]
-    with pytest.raises(Unusable):
+    with pytest.raises(Unusable, match="has an account for each key: leave out --one-account"):
         StateFile(tmp_path / "state").load(shared)
+
+
+async def test_keys_that_shared_an_account_in_the_file_share_it_still(clock, tmp_path, connect):
+    """A file of `--one-account` goes on by default: what was received is not lost, and a new key begins anew."""
+    shared, again = Emulator(clock=clock, account_per_key=False), Emulator(clock=clock)
+    for key in ("A", "B"):
+        await connect(shared, key=key).post("/v1/identify", json={"user_id": f"of {key}"})
+    StateFile(tmp_path / "state").save(shared)
+    StateFile(tmp_path / "state").load(again)
+    for key in ("B", "C"):
+        await connect(again, key=key).post("/v1/identify", json={"user_id": f"later, of {key}"})
+
+    assert [["of A", "of B", "later, of B"], ["later, of C"]] == [list(one.users) for one in again.accounts.stores()]
 
 
 async def test_a_file_that_is_damaged_is_refused_and_leaves_the_emulator_empty(emulator, busy, clock, tmp_path):

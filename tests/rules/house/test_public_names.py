@@ -47,7 +47,7 @@ from userpilot_async.testing import Capture
 PUBLIC = {
     "Call", "ClientClosed", "ClientNotOpen", "ConfigurationError", "DeadCall", "DeleteCompany", "DeleteUser",
     "DeliveryError", "Identify", "IdentifyCompany", "InvalidCall", "Job", "JobFailed", "JobStatus",
-    "MemoryOutbox", "Metadata", "OnDead", "Outbox", "OutboxError", "Outcome", "QueueFull", "Receipt",
+    "MemoryOutbox", "Metadata", "OnDead", "OutboxError", "Outcome", "QueueFull", "Receipt",
     "Rejected", "Report", "Settings", "Statistics", "Track", "Unavailable", "UserpilotAPI", "UserpilotClient",
     "UserpilotError", "WrongLoop", "blocking",
 }  # fmt: skip

@@ -219,6 +219,16 @@ async def test_an_alias_stands_for_the_same_person_wherever_it_is(outbox: Outbox
 # ── what is shown ──
 
 
+async def test_calls_have_the_names_by_which_they_are_made(outbox: Outbox) -> None:
+    for kind in ("user", "company"):
+        outbox.put(kind, "x", ({"plan": "pro"}, None, 20, None), 20, 0.0)
+    outbox.call("u1")
+    async with browser(outbox) as client:
+        named = [one["kind"] for one in await all_calls(client, "/api/waiting")]
+
+    assert ["identify", "identify_company", "track"] == named
+
+
 async def test_all_that_waits_is_shown_in_pages_once_and_in_order(outbox: Outbox) -> None:
     ids = [outbox.call(f"u{n % 7}") for n in range(2 * _app.PAGE + 3)]
     async with browser(outbox) as client:

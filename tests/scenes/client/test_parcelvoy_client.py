@@ -75,7 +75,7 @@ def base_url_of(*arguments: Any, **options: Any) -> str:
             {"outbox": "ftp://host/0"},
             r"^outbox is ftp://…, and this version knows memory://…, sqlite://…, redis://…, .*, redis\+sentinel://…, ",
         ),
-        ((SECRET, URL), {"outbox": "a.db"}, r"^outbox must be an Outbox or a URL; a file is sqlite:///a.db$"),
+        ((SECRET, URL), {"outbox": "a.db"}, r"^outbox must be a URL; a file is sqlite:///a.db$"),
     ],
 )
 def test_what_cannot_be_right_is_refused_without_showing_the_key(arguments, options, message):

@@ -136,6 +136,19 @@ async def test_calls_are_there_at_once_and_in_order_and_the_server_has_them_afte
         assert Track("u1", "paid", {"amount": 49}) == userpilot.assert_tracked("u1", "paid")
 
 
+async def test_all_keys_share_the_account_of_a_test() -> None:
+    """Also those of programs that are none of our clients, and bring a key of their own to the emulator."""
+    with capture() as userpilot:
+        async with UserpilotClient("A") as client:
+            await client.track("u1", "by A")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(userpilot.emulator)) as foreign:
+            headers = {"Authorization": "Token B", "X-API-Version": "2020-09-22"}
+            call = {"user_id": "u1", "event_name": "by B"}
+            assert 202 == (await foreign.post("https://emulator/v1/track", json=call, headers=headers)).status_code
+
+        assert ["by A", "by B"] == [event.event_name for event in userpilot.events]
+
+
 async def test_calls_of_many_threads_are_each_there_once() -> None:
     with capture() as userpilot:
         async with UserpilotClient() as client:
@@ -362,6 +375,22 @@ async def test_an_error_of_the_test_is_not_covered_by_its_losses() -> None:
         raise ZeroDivisionError
 
     assert "1 call was lost" in caught.value.__notes__[0]
+
+
+async def test_an_invalid_call_that_is_raised_here_is_not_told_again() -> None:
+    with pytest.raises(InvalidCall) as caught, capture():
+        async with UserpilotClient("KEY") as client:
+            await client.track("u1", "")
+    assert [] == getattr(caught.value, "__notes__", [])
+
+    async def several() -> None:
+        async with UserpilotClient("KEY") as client, anyio.create_task_group() as group:
+            group.start_soon(client.track, "u1", "")
+            group.start_soon(client.track, "", "paid")
+
+    with pytest.raises(BaseExceptionGroup) as raised, capture():
+        await several()
+    assert [] == getattr(raised.value, "__notes__", [])
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

@@ -147,6 +147,67 @@ def test_that_means_it(userpilot):
     ])  # fmt: skip
 
 
+def test_an_invalid_call_is_reported_once_by_the_test_that_raises_it_and_else_by_the_fixture(run: Run) -> None:
+    result = run(
+        HEAD
+        + """
+import unittest
+
+def invalid(name=""):
+    with blocking(UserpilotClient()) as client:
+        client.track("u1", name)
+
+def test_that_raises_it(userpilot):
+    invalid()
+
+def test_that_raises_another_because_of_it(userpilot):
+    try:
+        invalid()
+    except InvalidCall as error:
+        reason = error
+    raise RuntimeError("no payment") from reason
+
+@pytest.mark.xfail(raises=InvalidCall)
+def test_that_is_expected_to_raise_it(userpilot):
+    invalid()
+
+@pytest.mark.usefixtures("userpilot")
+class TestOfUnittest(unittest.TestCase):
+    def test_that_raises_it(self):
+        invalid()
+
+@pytest.fixture
+def wrong(userpilot):
+    invalid()
+
+def test_whose_fixture_raises_it(wrong):
+    pass
+"""
+    )
+
+    result.assert_outcomes(failed=3, errors=1, xfailed=1)
+    assert "was lost" not in said(result)
+
+
+def test_an_invalid_call_that_the_application_hid_is_reported_also_where_the_test_fails_of_another(run: Run) -> None:
+    result = run(
+        HEAD
+        + """
+def test_that_fails(userpilot):
+    with blocking(UserpilotClient()) as client:
+        for user_id in ("hidden", "raised"):
+            try:
+                client.track(user_id, "")
+            except InvalidCall:
+                if user_id == "raised":
+                    raise
+"""
+    )
+
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.re_match_lines_random([r"E +AssertionError: 1 call was lost, invalid: a call with user_id='hidden'"])
+
+
 # ── the guard ──
 
 

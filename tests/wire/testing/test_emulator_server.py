@@ -30,6 +30,17 @@ async def test_a_client_reaches_it_by_its_url_and_its_store_is_here() -> None:
         httpx.get(server.url)
 
 
+async def test_each_key_has_a_store_of_its_own() -> None:
+    async with EmulatorServer() as server:
+        for key in ("A", "B"):
+            async with UserpilotClient(key, base_url=server.url) as client:
+                await client.track(f"of {key}", "paid")
+
+        assert [["of A"], ["of B"]] == [[one.user_id for one in server.store_of(key).events] for key in ("A", "B")]
+        with pytest.raises(LookupError, match="store_of"):
+            _ = server.store
+
+
 def test_it_starts_and_stops_without_a_block_and_starts_again() -> None:
     server = EmulatorServer(emulator := Emulator())
     first = server.start().url

@@ -1,7 +1,7 @@
 """`userpilot-async ui`: a console for one outbox, as a web page on this machine.
 
-    _ui         the command: its options, all that may be wrong before it starts, and how it ends
-    _serve      uvicorn on a loopback address, until a signal
+    _ui         the command: its options, all that may be wrong before it starts, and how it ends; `emulator/_serve` has
+                uvicorn on a loopback address, until a signal
     _app        the routes, and what a failure looks like
     _guard      the requests that are answered: by host, origin and token; and the headers of every answer
     _visits     the outbox, asked in a thread, one question at a time

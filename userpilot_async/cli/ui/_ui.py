@@ -63,7 +63,7 @@ def ui(given: OutboxAdmin | None, host: str, port: int, show_data: bool, opens: 
             Thread(target=_open, args=(url,), daemon=True).start()  # some browsers are waited for to their end
 
     with listener:
-        asyncio.run(serving.serve(console.app, listener, announce))
+        asyncio.run(serving.serve_app(console.app, listener, announce))
 
 
 def _open(url: str) -> None:
@@ -74,7 +74,8 @@ def _open(url: str) -> None:
 def _modules() -> tuple[ModuleType, ModuleType]:
     """The app, and what serves it; ends the command if what they need is missing."""
     try:
-        from . import _app, _serve
+        from ...emulator import _serve
+        from . import _app
     except ModuleNotFoundError as exc:
         package = (exc.name or "").partition(".")[0]
         if package == "userpilot_async":

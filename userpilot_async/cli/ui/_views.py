@@ -9,7 +9,7 @@ import attrs
 from ..._outbox.admin import Call, DeadLetter, Holder, Inspection, PurgeReport, Retried, server_of
 from ..._outbox.pages import Page, WaitingCall
 from ..._settings import Settings
-from .._outbox_text import as_dict, erased_text, line_of_call
+from .._outbox_text import as_dict, call_name, erased_text, line_of_call
 from ._aliases import Aliases
 
 MOST_SHOWN = 4_000  # characters of one call's JSON: more of it is in the export
@@ -85,7 +85,7 @@ class Views:
         return {
             "id": one.id,
             "at": one.at,
-            "kind": one.kind,
+            "kind": call_name(one.kind),
             "alias": self._alias(one, call),
             "whose": self._whose(one),
             "is_damaged": call is None,

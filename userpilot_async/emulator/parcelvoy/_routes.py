@@ -78,7 +78,9 @@ def error_body(errors: Sequence[WireError]) -> Payload:
 
 
 # No version header and no rate limit is documented.
-PARCELVOY = Api("Bearer", error_body, key_errors, scheme_in_any_case=False, read=read_content)
+PARCELVOY = Api(
+    "Bearer", error_body, key_errors, scheme_in_any_case=False, prefixes=(PUBLIC, SECRET), read=read_content
+)
 
 
 def _route(method: str, family: Family, endpoint: Callable[[Store, Call], Answer]) -> dict[str, Route]:
