@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ._files import ListedFile, Start, located
 from ._journal import Journal
+from ._journal_file import insert_files
 
 
 def files_of(journal: Journal) -> list[ListedFile]:
@@ -28,7 +29,7 @@ def add_files(journal: Journal, files: Sequence[ListedFile]) -> None:
     """Have these read, too, behind the others."""
     with journal.change() as now:
         now.all_read = False
-        journal.insert_files(files)
+        insert_files(journal.connection, files)
 
 
 def note_starts(connection: sqlite3.Connection, starts: Sequence[Start]) -> None:

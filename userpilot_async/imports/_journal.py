@@ -26,7 +26,7 @@ from typing import Any
 import attrs
 
 from ._files import ListedFile
-from ._journal_file import JournalFile
+from ._journal_file import JournalFile, replace_files
 from ._pieces import content_of, first_half, line_of
 from ._report import FIRST_ERRORS, JournalError
 from ._schema import TABLES, About, Part, Progress, Refusal
@@ -54,21 +54,11 @@ class Journal:
         with self._lock, self._file.translated("written"), self._transaction():
             for table in TABLES:
                 self._connection.execute(f"DELETE FROM {table}")
-            self._connection.execute("DELETE FROM files WHERE imported = ''")
-            self._connection.executemany(
-                "DELETE FROM files WHERE name = ? AND fingerprint = ?", [(one.name, one.fingerprint) for one in files]
-            )
-            self.insert_files(files)
+            replace_files(self._connection, files)
             progress = Progress(max_bytes=max_bytes)
             self._connection.execute("INSERT INTO about VALUES (1, ?)", (json.dumps(attrs.asdict(about)),))
             self._connection.execute("INSERT INTO progress VALUES (1, ?)", (json.dumps(attrs.asdict(progress)),))
         self.about, self.progress = about, progress
-
-    def insert_files(self, files: Sequence[ListedFile]) -> None:
-        """Put files behind those that there are; inside of a transaction."""
-        self._connection.executemany(
-            "INSERT INTO files (name, fingerprint) VALUES (?, ?)", [(one.name, one.fingerprint) for one in files]
-        )
 
     def load(self) -> None:
         """Read where the import stands."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._runtime.database_files import MAGIC, DatabaseFile
 from .._runtime.private_files import create_private, is_there
+from ._files import ListedFile
 from ._report import ImportConflict, JournalError
 from ._schema import APPLICATION_ID, SCHEMA, SINCE_VERSION_2, VERSION
 
@@ -160,3 +161,17 @@ class JournalFile:
                 raise ImportConflict(f"{self.name} is no journal of an import") from error
             raise
         return new
+
+
+def replace_files(connection: sqlite3.Connection, files: Sequence[ListedFile]) -> None:
+    """Make these the files of a new import; of earlier imports, others stay known. Inside of a transaction."""
+    connection.execute("DELETE FROM files WHERE imported = ''")
+    known = [(one.name, one.fingerprint) for one in files]
+    connection.executemany("DELETE FROM files WHERE name = ? AND fingerprint = ?", known)
+    insert_files(connection, files)
+
+
+def insert_files(connection: sqlite3.Connection, files: Sequence[ListedFile]) -> None:
+    """Put files behind those that there are. Inside of a transaction."""
+    known = [(one.name, one.fingerprint) for one in files]
+    connection.executemany("INSERT INTO files (name, fingerprint) VALUES (?, ?)", known)
