@@ -41,10 +41,10 @@ def location_of(given: AnyLocation) -> Location:
     """The file or the files that a caller has named; raises `ValueError` for none."""
     if isinstance(given, (str, os.PathLike, RemoteFile)):
         return file_of(given)
-    paths = tuple(dict.fromkeys(map(file_of, given)))
+    paths = list(dict.fromkeys(map(file_of, given)))
     if not paths:
         raise ValueError("path must name a file: the list is empty")
-    return Files(paths) if len(paths) > 1 else paths[0]
+    return Files(tuple(paths)) if len(paths) > 1 else paths[0]
 
 
 def file_of(given: str | os.PathLike[str] | RemoteFile) -> File:

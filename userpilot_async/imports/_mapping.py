@@ -129,7 +129,7 @@ class RowMapping:
         if rules is None or not isinstance(properties, Mapping):  # it is refused for what it is
             return row
         changes: dict[str, Any] = {}
-        if self.company_key in properties and event_type != "identify_company":
+        if self.company_key is not None and self.company_key in properties and event_type != "identify_company":
             properties = dict(properties)
             company = properties.pop(self.company_key)
             if company is not None and company != "":

@@ -38,7 +38,7 @@ class RemoteFile:
     """
 
     url: str
-    _found: Any = attrs.field(default=None, repr=False, eq=False)
+    _found: Any = attrs.field(default=None, alias="found", repr=False, eq=False)
     """The details of a file of a folder, as its list has them."""
     _system: Any = attrs.field(init=False, repr=False, eq=False)
 

@@ -134,7 +134,7 @@ def together(reports: Sequence[ImportReport]) -> ImportReport:
     """The counts of several imports as those of one."""
     names = ("read", "valid", "refused", "with_rows", "skipped", "lines_refused", "uploaded", "completed",
              "unconfirmed", "files", "possible_duplicates")  # fmt: skip
-    counts = {name: sum(getattr(one, name) for one in reports) for name in names}
+    counts: dict[str, Any] = {name: sum(getattr(one, name) for one in reports) for name in names}
     return ImportReport(**counts, complete=all(one.complete for one in reports))
 
 
