@@ -246,7 +246,7 @@ class UserpilotClient(DeliveryClient):
 
     async def import_file(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         converted_from: str | Conversion | None = None,
         strict: bool = False,
@@ -258,7 +258,7 @@ class UserpilotClient(DeliveryClient):
         max_rows: int = 100_000,
         series: Series | None = None,
     ) -> ImportReport:
-        """Import a file of such rows; after a crash it goes on: `userpilot_async.imports.import_file`."""
+        """Import a file of such rows, or a list; after a crash it goes on: `userpilot_async.imports.import_file`."""
         report: ImportReport = await _imports().import_file(
             self.api,
             path,

@@ -31,6 +31,9 @@ from ._conversion import Conversion
 from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
+from ._importing_streams import check_stream, import_stream
+from ._mapping import RowMapping
+from ._mapping_file import InvalidMapping, mapping_from, mapping_of
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
@@ -49,6 +52,7 @@ __all__ = [
     "ImportConflict",
     "ImportProgress",
     "ImportReport",
+    "InvalidMapping",
     "InvalidRow",
     "JournalError",
     "Line",
@@ -56,16 +60,21 @@ __all__ = [
     "OnProgress",
     "PageView",
     "Row",
+    "RowMapping",
     "Series",
     "Source",
     "TrackEvent",
     "UnreadableFile",
     "check_file",
+    "check_stream",
     "checked",
     "import_file",
     "import_rows",
+    "import_stream",
     "journal_path",
     "lines",
+    "mapping_from",
+    "mapping_of",
     "rejected_path",
     "write_csv",
     "write_ndjson",

@@ -8,12 +8,12 @@ goes on after a crash gives the rows that the first one would have given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from .._errors.tree import InvalidCall
 from ._containers import size_of
+from ._files import File
 from ._identity_store import IdentityStore
 from ._physical_lines import UnreadableFile
 from ._reading import Lines, lines
@@ -82,7 +82,7 @@ def joining(convert: Convert, tool: str, store: IdentityStore) -> Convert:
 class Learning:
     """The first pass over some files, a batch of lines at a time; `step` may be called in any thread."""
 
-    def __init__(self, paths: list[Path], tool: str, store: IdentityStore) -> None:
+    def __init__(self, paths: Sequence[File], tool: str, store: IdentityStore) -> None:
         self._paths = list(paths)
         self._several = len(paths) > 1
         self._identify = IDENTITIES[tool]
@@ -110,7 +110,7 @@ class Learning:
             except UnreadableFile as error:
                 if not self._several:
                     raise
-                raise UnreadableFile(f"{self._paths[0].name}: {error}") from error
+                raise UnreadableFile(f"{self._paths[0]}: {error}") from error
             self._store.learn(links)
             if not more:
                 self._done_with += size_of(self._paths.pop(0))
