@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 
 from .._delivery.credentials import KeyRing
 from .._userpilot.api import UserpilotAPI
+from ._file_list import files_of
 from ._journal import Journal
 from ._report import AlreadyImported, ImportConflict, ImportReport
 from ._schema import About, counts_of
@@ -78,6 +79,12 @@ def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
     )
 
 
+def untouched(journal: Journal) -> bool:
+    """Whether the import has taken no line yet, as one that ended while it learnt, or checked its files first."""
+    now = journal.progress
+    return not (now.line or now.all_read or now.finished)
+
+
 def checked(journal: Journal, about: About, source: str) -> About:
     """The journal's own word on its source; raises `ImportConflict` if that is another one than ``about`` says."""
     known = journal.about
@@ -133,7 +140,7 @@ def _is_old(known: About, keys: KeyRing) -> bool:
 
 def done(journal: Journal, about: About, source: str, keys: KeyRing, server: str) -> ImportConflict:
     """The error for a source that was imported to its end: `AlreadyImported`, if it is the same, and this account's."""
-    when = journal.progress.finished
+    when = journal.progress.finished or max((one.imported for one in files_of(journal)), default="")
     if not _is_of(journal.about, keys, server):
         return ImportConflict(
             f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "

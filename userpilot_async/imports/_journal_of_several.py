@@ -21,7 +21,7 @@ from .._userpilot.api import UserpilotAPI
 from ._file_list import add_files, files_of, starts_of
 from ._files import SEVERAL, Difference, File, Files, ListedFile, beside, difference, file_of, is_local, named
 from ._journal import Journal
-from ._journal_access import MAX_BYTES, SEVERAL_FILES, bind, bound, checked, done, report_of
+from ._journal_access import MAX_BYTES, SEVERAL_FILES, bind, bound, checked, done, report_of, untouched
 from ._report import AlreadyImported, ImportConflict, ImportReport, together
 from ._schema import About
 
@@ -60,9 +60,9 @@ class _Opening:
             with _read(path) as journal:
                 if journal is None:
                     continue
-                found = difference(files_of(journal), self.listed)
+                found = difference(_known(journal), self.listed)
                 if found.same or found.changed:
-                    (finished if journal.progress.finished else unfinished).append(path)
+                    (finished if journal.progress.finished or untouched(journal) else unfinished).append(path)
         if len(unfinished) > 1:
             raise ImportConflict(
                 f"{unfinished[0]} and {unfinished[1]} are the journals of imports that are not complete, and each has "
@@ -78,7 +78,7 @@ class _Opening:
 
     def _note_imported(self, journal: Journal) -> None:
         """Note which of the files another journal has imported; raises `ImportConflict` if they have changed since."""
-        found = difference(files_of(journal), self.listed)
+        found = difference(_known(journal), self.listed)
         for _, place in found.changed + found.same:
             same = SEVERAL_FILES if (_, place) in found.same else "changed"
             known = done(journal, About(name="", source=same), str(self.given.paths[place]), self.keys, self.server)
@@ -125,7 +125,7 @@ class _Opening:
                 f"{journal.path} is the journal of an import of {len(present):,} files that is not complete, and of "
                 f"these were since then {' and '.join(since)}: give it the files as they were, or take the journal "
                 f"away to begin anew ({journal.progress.uploaded:,} of their rows are uploaded, and would be there "
-                "twice)"
+                f"twice{_and_of(len(known) - len(present))})"
             )
 
     def go_on(self, journal: Journal, known: Sequence[ListedFile], found: Difference, new: list[int]) -> OpenedJournal:
@@ -176,9 +176,10 @@ async def opened_for_several(
         known: list[ListedFile] = []
         if not journal.created:
             await run_sync(journal.load)
-            known = await run_sync(files_of, journal)
+            known = await run_sync(_known, journal)
         found = difference(known, listed)
-        goes_on = not journal.created and not journal.progress.finished
+        empty = journal.created or untouched(journal)
+        goes_on = not empty and not journal.progress.finished
         if force and not goes_on:
             opening.before.clear()
             return await run_sync(opening.begin, journal, about, range(len(listed)))
@@ -193,7 +194,7 @@ async def opened_for_several(
                 about = attrs.evolve(about, people=journal.about.people)
             await bind(journal, checked(journal, about, str(given)), keys, api.base_url, str(given), rebind=rebind)
             return await run_sync(opening.go_on, journal, known, found, new)
-        if not journal.created:
+        if not empty or found.changed:
             source = "changed" if found.changed else SEVERAL_FILES
             over = await run_sync(done, journal, attrs.evolve(about, source=source), str(given), keys, api.base_url)
             if not isinstance(over, AlreadyImported) or not new:
@@ -214,7 +215,7 @@ def check_alone(path: Path, fingerprint: str, keys: KeyRing, server: str) -> Non
         with _read(place) as journal:
             if journal is None:
                 continue
-            known = files_of(journal)
+            known = _known(journal)
             found = difference(known, [ListedFile(str(path.resolve()), fingerprint)])
             for number, _ in found.same + found.changed:
                 if not known[number].imported:
@@ -224,6 +225,15 @@ def check_alone(path: Path, fingerprint: str, keys: KeyRing, server: str) -> Non
                     )
                 source = SEVERAL_FILES if found.same else "changed"
                 raise done(journal, About(name="", source=source), str(path), keys, server)
+
+
+def _known(journal: Journal) -> list[ListedFile]:
+    """The files of a journal; if its last import has taken no line, only those of the ones before it."""
+    return [one for one in files_of(journal) if one.imported or not untouched(journal)]
+
+
+def _and_of(before: int) -> str:
+    return f", as would those of {before:,} files that it knows as imported before" if before else ""
 
 
 def _present(known: Sequence[ListedFile]) -> list[int]:

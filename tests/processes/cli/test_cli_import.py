@@ -167,13 +167,15 @@ def test_a_later_file_says_who_the_anonymous_people_of_an_earlier_one_became(
     command = ("import", "--from", "segment", "--anonymous")
 
     joined = run(*command, "join", str(first), str(second))
-    explained = run(*command, "join", "--explain", str(first), str(second))
+    rules = tmp_path / "map.toml"
+    rules.write_text('[events]\nrename = {Opened = "opened"}\n')
+    explained = run(*command, "join", "--map", str(rules), "--explain", str(first), str(second))
 
     assert Exit.FINE == joined.returncode, joined.stderr
     assert ["u1", "a2"] == [one["user_id"] for one in received("events")]
     assert "  1 × joined: " in joined.stdout
     assert "  1 × anonymous: " in joined.stdout
-    assert '"user_id": "u1"' in explained.stdout.partition("day2")[0]
+    assert '"user_id": "u1", "event_name": "opened"' in explained.stdout.partition("day2")[0]
     assert "2 skipped" in run(*command, "drop", "--check", str(first)).stdout
     assert Exit.USAGE == run("import", "--anonymous", "join", "--check", str(first)).returncode
 
@@ -322,6 +324,16 @@ def test_a_file_that_was_imported_is_passed_over_unless_forced(run: Run, serials
     assert [1, 1] == serials()
 
 
+def test_several_files_that_were_imported_are_sent_again_if_forced(run: Run, serials: Serials, path: Path) -> None:
+    files = [str(written(path.with_name(f"{number}.ndjson"), [event(number)])) for number in range(3)]
+
+    results = [run("import", *files), run("import", *files), run("import", "--force", *files)]
+
+    assert [Exit.FINE] * 3 == [result.returncode for result in results]
+    assert f"{files[0]} and 2 more was imported on" in results[1].stderr
+    assert [0, 1, 2] * 2 == serials()
+
+
 def test_a_rehearsal_elsewhere_is_no_import_here(run: Run, serials: Serials, path: Path) -> None:
     """After a try with the emulator, the account itself would get nothing, and the command would call that fine."""
     written(path, [event(1)])
@@ -369,6 +381,15 @@ def test_standard_input_is_imported_once(run: Run, serials: Serials, tmp_path: P
     assert "is the journal of a stream that was imported on" not in results[1].stderr
     assert [1, 2] == serials()
     assert "--journal" in run("import", "-", stdin=content).stderr
+
+
+@pytest.mark.parametrize("more", [("--explain",), ("--check",), ("--journal", "j")])
+def test_people_on_standard_input_are_not_joined(run: Run, more: tuple[str, ...]) -> None:
+    result = run("import", "-", "--from", "segment", "--anonymous", "join", *more, stdin="{}\n")
+
+    assert Exit.USAGE == result.returncode
+    words = "--anonymous join reads FILE twice, and standard input can be read once: save it as a file"
+    assert words in " ".join(result.stderr.split())
 
 
 def test_standard_input_is_explained_checked_and_written(run: Run, tmp_path: Path) -> None:

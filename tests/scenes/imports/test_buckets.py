@@ -17,12 +17,14 @@ from userpilot_async import Rejected
 from userpilot_async.emulator import Fault
 from userpilot_async.imports import (
     AlreadyImported,
+    Conversion,
     ImportConflict,
     ImportReport,
     UnreadableFile,
     check_file,
     import_file,
 )
+from userpilot_async.imports._anonymous import JOINED
 from userpilot_async.imports._remote import RemoteFile
 
 fsspec = pytest.importorskip("fsspec")
@@ -146,3 +148,13 @@ async def test_what_the_bucket_says_of_the_bytes_is_enough_to_tell_a_file():
     object.__setattr__(found, "_found", {"size": 3, "ETag": '"abc"', "type": "file"})
 
     assert ('ETag "abc"', 3, False) == (found.digest(), found.size(), found.is_dir())
+
+
+async def test_people_are_learnt_from_all_that_is_in_a_bucket(run, bucket, written):
+    call = {"type": "track", "anonymousId": "a1", "event": "e", "timestamp": "2024-12-01T08:00:00Z"}
+    bucket.pipe("/exports/2024/1.json", json.dumps(call).encode())
+    bucket.pipe("/exports/2024/2.json", json.dumps({**call, "userId": "u1"}).encode())
+    join = Conversion("segment", anonymous="join")
+
+    assert {JOINED: 1} == (await run("s3://exports/2024/", converted_from=join)).notes
+    assert {JOINED: 2} == (await check_file([written([call]), "s3://exports/2024/"], converted_from=join)).notes

@@ -225,3 +225,63 @@ async def test_a_dry_run_of_several_files_writes_few(hours, tmp_path, emulator):
     assert [50, 10] == [len(one.read_text().splitlines()) for one in sorted((tmp_path / "out").iterdir())]
     assert (2, 60) == (report.files, report.valid)
     assert {"out"} == {one.name for one in tmp_path.iterdir()} - {path.name for path in hours}
+
+
+async def test_a_list_is_sent_again_as_a_whole_if_it_is_forced_and_once_after_an_end(run, hours, emulator):
+    """One file of it was imported alone, too: forced, it is sent as well."""
+    await run(hours[1])
+    await run(hours[:3])
+    emulator.advance()
+    emulator.store.events.clear()
+    end_at(emulator, 2)
+    with pytest.raises(Rejected):
+        await run(hours[:3], force=True, max_rows=4)
+    await run(hours[:3], force=True, max_rows=4)
+
+    assert list(range(15)) == marks(emulator)
+    with pytest.raises(AlreadyImported):
+        await run(hours[:3])
+
+
+async def test_what_is_lost_with_a_journal_of_two_imports_is_said(run, hours, written, emulator):
+    await run(hours[:2])
+    end_at(emulator, 0)
+    with pytest.raises(Rejected):
+        await run(hours[:4])
+    written([track(99)], hours[3].name)
+
+    with pytest.raises(ImportConflict, match=r"would be there twice, as would those of 2 files that it knows as impo"):
+        await run(hours[:4])
+
+
+async def test_a_new_file_with_a_bad_row_may_be_corrected_and_given_again_with_those_that_were_imported(
+    run, hours, written, emulator
+):
+    await run(hours[:2])
+    bad = written([track(10), {"event_type": "track"}], "new")
+    with pytest.raises(InvalidRow, match=r"/new: line 2"):
+        await run([*hours[:2], bad], strict=True)
+    written([track(10), track(11)], "new")
+    report = await run([*hours[:2], bad], strict=True)
+
+    assert 2 == report.completed
+    assert list(range(12)) == marks(emulator)
+
+    written([track(0)], hours[0].name)
+    with pytest.raises(ImportConflict, match=r"was imported on 20.* and has changed since"):
+        await run([*hours[:2], bad])
+
+
+async def test_an_import_that_has_taken_no_line_is_of_no_files(run, hours, written, emulator):
+    """It was ended while it learnt, or checked, and keeps nobody from naming other files."""
+    await run(hours[:1])
+    await run(hours[1:3])
+    bad = written([track(10), {"event_type": "track"}], "new")
+    with pytest.raises(InvalidRow):
+        await run([*hours[1:3], bad], strict=True)
+    with pytest.raises(AlreadyImported):
+        await run(hours[1:3])
+    await run(hours[1:4])
+    await run(bad)
+
+    assert [*range(20), 10] == marks(emulator)
