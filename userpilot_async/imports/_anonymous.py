@@ -15,7 +15,7 @@ from .._errors.tree import InvalidCall
 from ._containers import size_of
 from ._files import File
 from ._identity_store import IdentityStore
-from ._physical_lines import UnreadableFile
+from ._physical_lines import EmptyFile, UnreadableFile
 from ._reading import Lines, lines
 from ._timestamps import moment_text, order_of
 from .converters._common import JOINS_NOBODY, is_device
@@ -103,10 +103,10 @@ class Learning:
             if not self._paths:
                 return True
             try:
-                if self._reading is None:
-                    self._reading = lines(self._paths[0])
                 links: list[Link] = []
-                more = self._take(self._reading, links)
+                more = self._take(links)
+            except EmptyFile:
+                more = False
             except UnreadableFile as error:
                 if not self._several:
                     raise
@@ -123,9 +123,10 @@ class Learning:
             if self._reading is not None:
                 self._reading.close()
 
-    def _take(self, reading: Lines, links: list[Link]) -> bool:
+    def _take(self, links: list[Link]) -> bool:
         """Add what the next lines say; false if they were the last of the file."""
         size = 0
+        reading = self._reading = lines(self._paths[0]) if self._reading is None else self._reading
         for _ in range(_BATCH_LINES):
             try:
                 line = reading.next_or_rest()

@@ -205,12 +205,12 @@ class _Members:
         for name, open_ in self._members:
             self._file = open_("rb")
             stream = io.BufferedReader(cast("Any", self._file), _BUFFER)
-            begins = stream.peek(len(PARQUET))
-            if begins.startswith((ZIP, PARQUET)):
-                kind = "an archive" if begins.startswith(ZIP) else "a Parquet file"
-                raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
-            if begins.startswith(GZIP):
+            if stream.peek(len(GZIP)).startswith(GZIP):
                 stream = io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=stream, mode="rb")), _BUFFER)
+            begins = stream.peek(_USTAR_AT + len(_USTAR))
+            if begins.startswith((ZIP, PARQUET)) or begins[_USTAR_AT:].startswith(_USTAR):
+                kind = "a Parquet file" if begins.startswith(PARQUET) else "an archive"
+                raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
             self._present = without_mark(stream)
             yield name, self._present
             self._close_present()

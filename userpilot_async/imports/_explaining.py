@@ -12,7 +12,7 @@ from ._carrying import MOST_KINDS, OTHERS, Taken, sort
 from ._conversion import Conversion
 from ._files import File
 from ._identity_store import IdentityStore
-from ._physical_lines import UnreadableFile
+from ._physical_lines import EmptyFile, UnreadableFile
 from ._reading import Line, Lines, lines
 
 MOST_EXAMPLES = 10
@@ -72,6 +72,10 @@ def _each(origins: Sequence[File | Lines], conversion: Conversion) -> Iterator[E
     for origin in origins:
         try:
             yield explanation_of(origin, conversion)
+        except EmptyFile:
+            if len(origins) == 1:
+                raise
+            yield Explanation(0, True, (), ())
         except UnreadableFile as exc:
             raise (UnreadableFile(f"{origin}: {exc}") if len(origins) > 1 else exc) from exc
 

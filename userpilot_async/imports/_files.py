@@ -38,13 +38,21 @@ AnyLocation = str | os.PathLike[str] | RemoteFile | Sequence[str | os.PathLike[s
 
 
 def location_of(given: AnyLocation) -> Location:
-    """The file or the files that a caller has named; raises `ValueError` for none."""
+    """The file or the files that a caller has named, each once; raises `ValueError` for none."""
     if isinstance(given, (str, os.PathLike, RemoteFile)):
         return file_of(given)
-    paths = list(dict.fromkeys(map(file_of, given)))
+    found: dict[str | RemoteFile, File] = {}
+    for path in map(file_of, given):
+        found.setdefault(_place_of(path), path)
+    paths = list(found.values())
     if not paths:
         raise ValueError("path must name a file: the list is empty")
     return Files(tuple(paths)) if len(paths) > 1 else paths[0]
+
+
+def _place_of(path: File) -> str | RemoteFile:
+    """The file by its place on the disk, also if it is given by a link."""
+    return os.path.realpath(path) if isinstance(path, Path) else path
 
 
 def file_of(given: str | os.PathLike[str] | RemoteFile) -> File:

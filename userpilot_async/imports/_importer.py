@@ -88,7 +88,7 @@ async def import_file(
         journal=None if journal is None else Path(journal), max_rows=max_rows, series=series,
     )  # fmt: skip
     _check_apart(work.rejected, location, work.journal)
-    await check_kinds(location)
+    remarks = await check_kinds(location)
     raise_if_off(work.to)
     refused = RejectedFile(None if dry_run is not None and rejected is None else work.rejected)
     await run_sync(refused.check)
@@ -97,7 +97,7 @@ async def import_file(
     try:
         running = Import(opened.journal, refused, begun, on_progress)
         report = await work.run(opened, running, refused, series or own, strict=strict)
-        return attrs.evolve(report, remarks=tuple(opened.remarks))
+        return attrs.evolve(report, remarks=(*remarks, *opened.remarks))
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(opened.journal.close)
@@ -162,15 +162,16 @@ async def check_file(
     location, file = location_of(path), None if rejected is None else Path(rejected)
     if file is not None:
         _check_apart(file, location, None)
-    await check_kinds(location)
+    remarks = await check_kinds(location)
     conversion = Conversion.of(converted_from)
     into = await run_sync(fresh, About(name="", source="")) if series is None else series.journal
     people = People() if series is None else series.people
     try:
         conversion = await people.joined(conversion, location, on_progress)
-        return await checked_lines(
+        report = await checked_lines(
             location, conversion, 0, into=into, strict=strict, rejected=file, on_progress=on_progress
         )
+        return attrs.evolve(report, remarks=tuple(remarks))
     finally:
         if series is None:
             with anyio.CancelScope(shield=True):

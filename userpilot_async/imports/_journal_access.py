@@ -21,6 +21,7 @@ from ._schema import About, counts_of
 ROWS = "rows"  # the source that is no file; these are known by what is in them
 STREAM = "a stream"  # which is known by a digest of its lines
 SEVERAL_FILES = "several files"  # the source whose files are listed in the journal
+CHANGED = "changed"  # the source whose bytes are others than those that a journal knows
 MAX_BYTES = 50_000_000  # of a file: "50 MB" in the vendor's page on bulk files, if its M is the smaller one
 
 
@@ -151,9 +152,14 @@ def done(journal: Journal, about: About, source: str, keys: KeyRing, server: str
     if about.source == journal.about.source == ROWS:
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))
-    if journal.about.source == about.source:
+    if about.source in (journal.about.source, *(one.fingerprint for one in files_of(journal))):
         message = f"{source} was imported on {when}: force=True would import it again, and double its events"
         return AlreadyImported(message, report_of(journal))
+    if (journal.about.source == SEVERAL_FILES) != (about.source in (SEVERAL_FILES, CHANGED)):
+        return ImportConflict(
+            f"{journal.path} is the journal of another source, which was imported on {when}: name another journal, "
+            "or say force=True"
+        )
     return ImportConflict(
         f"{source} was imported on {when}, and has changed since: force=True imports all of it, and doubles the events "
         "that it had then; put new rows, and corrected ones, into a file of their own"

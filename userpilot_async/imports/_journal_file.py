@@ -15,7 +15,7 @@ from pathlib import Path
 from .._runtime.database_files import MAGIC, DatabaseFile
 from .._runtime.private_files import create_private, is_there
 from ._files import ListedFile
-from ._report import ImportConflict, JournalError
+from ._report import ImportConflict, JournalError, JournalInUse
 from ._schema import APPLICATION_ID, SCHEMA, SINCE_VERSION_2, VERSION
 
 _PATIENCE = 0.5  # seconds; without, of two that open it at the same moment both could be refused
@@ -48,7 +48,7 @@ class JournalFile:
             yield
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise ImportConflict(f"{self.name} is in use: another process works on this import") from error
+                raise JournalInUse(f"{self.name} is in use: another process works on this import") from error
             raise JournalError(f"{self.name} cannot be {done}: {error}") from error
         except sqlite3.Error as error:
             raise JournalError(f"{self.name} cannot be {done}: {error}") from error

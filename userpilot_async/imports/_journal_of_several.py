@@ -21,8 +21,8 @@ from .._userpilot.api import UserpilotAPI
 from ._file_list import add_files, files_of, starts_of
 from ._files import SEVERAL, Difference, File, Files, ListedFile, beside, difference, file_of, is_local, named
 from ._journal import Journal
-from ._journal_access import MAX_BYTES, SEVERAL_FILES, bind, bound, checked, done, report_of, untouched
-from ._report import AlreadyImported, ImportConflict, ImportReport, together
+from ._journal_access import CHANGED, MAX_BYTES, SEVERAL_FILES, bind, bound, checked, done, report_of, untouched
+from ._report import AlreadyImported, ImportConflict, ImportReport, JournalInUse, together
 from ._schema import About
 
 _SUFFIX = ".import"
@@ -80,7 +80,7 @@ class _Opening:
         """Note which of the files another journal has imported; raises `ImportConflict` if they have changed since."""
         found = difference(_known(journal), self.listed)
         for _, place in found.changed + found.same:
-            same = SEVERAL_FILES if (_, place) in found.same else "changed"
+            same = SEVERAL_FILES if (_, place) in found.same else CHANGED
             known = done(journal, About(name="", source=same), str(self.given.paths[place]), self.keys, self.server)
             if not isinstance(known, AlreadyImported):
                 raise known
@@ -195,8 +195,10 @@ async def opened_for_several(
             await bind(journal, checked(journal, about, str(given)), keys, api.base_url, str(given), rebind=rebind)
             return await run_sync(opening.go_on, journal, known, found, new)
         if not empty or found.changed:
-            source = "changed" if found.changed else SEVERAL_FILES
-            over = await run_sync(done, journal, attrs.evolve(about, source=source), str(given), keys, api.base_url)
+            source = CHANGED if found.changed else SEVERAL_FILES
+            changed = named(listed[place].name for _, place in found.changed)
+            what = f"{given} (changed: {changed})" if changed else str(given)
+            over = await run_sync(done, journal, attrs.evolve(about, source=source), what, keys, api.base_url)
             if not isinstance(over, AlreadyImported) or not new:
                 raise over
         elif not new:
@@ -223,7 +225,7 @@ def check_alone(path: Path, fingerprint: str, keys: KeyRing, server: str) -> Non
                         f"{path} is one of the files of an import that is not complete, {place}: give it with the "
                         "others, as before"
                     )
-                source = SEVERAL_FILES if found.same else "changed"
+                source = SEVERAL_FILES if found.same else CHANGED
                 raise done(journal, About(name="", source=source), str(path), keys, server)
 
 
@@ -249,7 +251,13 @@ def _journals_beside(paths: Iterable[File]) -> Iterator[Path]:
 @contextmanager
 def _read(path: Path) -> Iterator[Journal | None]:
     """The journal at a path, for as long as it is looked at; ``None`` if no import's is there."""
-    journal = Journal(path)
+    try:
+        journal = Journal(path)
+    except JournalInUse as error:
+        raise JournalInUse(
+            f"{path} is in use: another process imports several files that lie here, and these may be among them; "
+            "give the command again when it has ended"
+        ) from error
     try:
         if journal.created:
             yield None

@@ -26,6 +26,7 @@ from ._physical_lines import (
     MAX_LINE,
     REST,
     SHOWN,
+    EmptyFile,
     UnreadableFile,
     not_utf8,
     physical_lines,
@@ -203,7 +204,7 @@ def delimiter_in(physical: Iterator[bytes], format: Format | None = None) -> str
         if blank > MOST_BLANK:
             raise UnreadableFile(f"the file begins with more than {MOST_BLANK:,} bytes of blank lines")
     if not first:
-        raise UnreadableFile("the file is empty")
+        raise EmptyFile("the file is empty")
     if b"\0" in first:
         raise UnreadableFile("the file is not text in UTF-8: it has zero bytes, as binary files and UTF-16 have")
     try:

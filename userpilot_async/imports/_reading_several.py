@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 from anyio.to_thread import run_sync
 
 from ._containers import size_of
-from ._files import File, Files, Location, Start
-from ._physical_lines import UnreadableFile
+from ._files import File, Files, Location, Start, named
+from ._physical_lines import EmptyFile, UnreadableFile
 from ._reading import Line, Lines, lines
 
 
@@ -53,6 +53,8 @@ class LinesOfSeveral(Lines):
             self.starts.append(Start(self.passed, str(path), place))
             try:
                 yield from self._of(place, path)
+            except EmptyFile:
+                continue
             except UnreadableFile as exc:
                 raise UnreadableFile(f"{path}: {exc}") from exc
 
@@ -81,16 +83,25 @@ def lines_of(location: Location, *, skip: int = 0, known: Sequence[Start] = ()) 
     return LinesOfSeveral(location, skip, known) if isinstance(location, Files) else lines(location, skip=skip)
 
 
-async def check_kinds(location: Location) -> None:
-    """Raise `UnreadableFile` for what is no import file, as far as first lines show, and `OSError`; one file a step."""
+async def check_kinds(location: Location) -> list[str]:
+    """Raise `UnreadableFile` for what is no import file, as far as first lines show, and `OSError`; one file a step.
+
+    Gives sentences on files that are passed over, because they are empty and there are others.
+    """
     if not isinstance(location, Files):
         await run_sync(_check_kind, location)
-        return
+        return []
+    empty: list[str] = []
     for path in location.paths:
         try:
             await run_sync(_check_kind, path)
+        except EmptyFile:
+            empty.append(str(path))
         except UnreadableFile as exc:
             raise UnreadableFile(f"{path}: {exc}") from exc
+    if len(empty) == len(location.paths):
+        raise UnreadableFile("the files are all empty")
+    return [f"empty, and passed over: {named(empty)}"] if empty else []
 
 
 def _check_kind(path: File) -> None:

@@ -29,6 +29,10 @@ class ImportConflict(JournalError):
     """
 
 
+class JournalInUse(ImportConflict):
+    """Another process has the journal open."""
+
+
 class AlreadyImported(ImportConflict):
     """The very same file was imported before; ``report`` says what came of it. ``force=True`` imports it again."""
 

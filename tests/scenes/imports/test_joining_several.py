@@ -93,13 +93,14 @@ def as_zip(files: list[Path]) -> Path:
 
 def as_list_with_tar(files: list[Path]) -> list[Path]:
     with tarfile.open(files[0].with_name("last.tar"), "w") as archive:
-        for file in files[2:]:
+        for file in files[3:]:
             archive.add(file, file.name)
-    return [*files[:2], files[0].with_name("last.tar")]
+    return [*files[:3], files[0].with_name("last.tar")]
 
 
 @pytest.mark.parametrize("given", [as_list, as_folder, as_zip, as_list_with_tar])
-async def test_the_last_file_says_who_the_people_of_the_first_became(run, days, emulator, given):
+async def test_the_last_file_says_who_the_people_of_the_first_became(run, days, written, emulator, given):
+    days[1:1] = [written([], "empty")]
     report = await run(given(days))
 
     assert WHOLE == people(emulator)

@@ -24,6 +24,7 @@ from userpilot_async.imports import (
     import_file,
     write_csv,
 )
+from userpilot_async.imports._journal import Journal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual]
 
@@ -285,3 +286,55 @@ async def test_an_import_that_has_taken_no_line_is_of_no_files(run, hours, writt
     await run(bad)
 
     assert [*range(20), 10] == marks(emulator)
+
+
+async def test_empty_files_among_others_are_passed_over_and_named(run, hours, written, emulator):
+    empty = [written(["", " "], f"empty{n}") for n in range(2)]
+    empty[1].write_bytes(gzip.compress(b""))
+    files = [empty[0], hours[0], empty[1], written([track(60), "{"], "bad")]
+    end_at(emulator, 1)
+    with pytest.raises(Rejected):
+        await run(files, max_rows=3)
+    report = await run(files, max_rows=3)
+
+    assert ("empty, and passed over: empty0, empty1",) == report.remarks == (await check_file(files)).remarks
+    assert (2, str(files[3])) == (report.first_errors[0][0], report.first_errors_in[0])
+    assert [*range(5), 60] == marks(emulator)
+    with pytest.raises(UnreadableFile, match="the files are all empty"):
+        await run(empty)
+
+
+async def test_a_file_that_is_named_twice_is_read_once(run, hours, emulator, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(hours[0])
+    await run([hours[0], link, tmp_path / "." / hours[0].name, hours[1]])
+
+    assert list(range(10)) == marks(emulator)
+
+
+async def test_a_file_that_changed_is_named_and_so_is_a_journal_of_others(run, hours, written, tmp_path):
+    journal = tmp_path / "journal"
+    await run(hours[:2], journal=journal)
+    with pytest.raises(AlreadyImported, match=r"hour00\.ndjson was imported on"):
+        await run(hours[0], journal=journal)
+    with pytest.raises(ImportConflict, match="is the journal of another source, which was imported on"):
+        await run(hours[2], journal=journal)
+    written([track(1)], hours[1].name)
+    with pytest.raises(ImportConflict, match=r"hour00\.ndjson and 1 more \(changed: hour01\.ndjson\) was imported on"):
+        await run(hours[:2], journal=journal)
+
+    alone = tmp_path / "alone"
+    await run(hours[3], journal=alone)
+    with pytest.raises(ImportConflict, match="is the journal of another source"):
+        await run(hours[3:5], journal=alone)
+
+
+async def test_files_beside_an_import_that_is_under_way_wait_for_its_end(run, hours, new_api):
+    """Nobody else can see which files it has."""
+    journal = Journal(Path(f"{hours[0]}.and-more.import"))
+    try:
+        for other in (hours[5], hours[5:7]):
+            with pytest.raises(ImportConflict, match="imports several files that lie here, and these may be among"):
+                await run(other)
+    finally:
+        journal.close()
