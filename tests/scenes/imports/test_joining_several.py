@@ -125,20 +125,20 @@ async def test_the_same_files_are_gone_on_with_wherever_it_ended(run, days, emul
 
 async def test_an_import_that_was_begun_takes_no_files_more_nor_fewer(run, days, emulator):
     """Those would say who people became whose rows are sent already, or not say it any more."""
-    end_at(emulator, 1)
+    end_at(emulator, 5)
     with pytest.raises(Rejected):
-        await run(days[1:3], max_rows=1)
+        await run(days[:3], max_rows=1)
     with pytest.raises(ImportConflict, match="begun with other files, which say who its anonymous people became"):
-        await run(days[1:], max_rows=1)
-    kept = days[1].read_bytes()
-    days[1].unlink()  # its lines are in the journal
-    with pytest.raises(ImportConflict, match=r"of these were since then 1 taken away \(day1\)"):
-        await run([days[2], days[3]], max_rows=1)
+        await run(days, max_rows=1)
+    kept = days[0].read_bytes()
+    days[0].unlink()  # its lines are in the journal
+    with pytest.raises(ImportConflict, match=r"of these were since then 1 taken away \(day0\)"):
+        await run(days[1:3], max_rows=1)
 
-    days[1].write_bytes(kept)
-    await run(days[1:3], max_rows=1)
+    days[0].write_bytes(kept)
+    await run(days[:3], max_rows=1)
     assert {} == doubled(emulator)
-    assert {mark: f"a{mark % 3}" for mark in range(3, 9)} == people(emulator)
+    assert {mark: f"a{mark % 3}" for mark in range(9)} == people(emulator)
 
 
 async def test_files_of_which_all_was_read_may_go(run, days, emulator):
@@ -156,6 +156,18 @@ async def test_files_that_were_imported_before_say_it_too_and_stay_as_they_were_
     await run([days[3], *days[:3]])
 
     assert WHOLE == people(emulator)
+
+
+async def test_what_new_files_say_of_people_is_known_of_profiles_that_were_sent_before(run, written, emulator):
+    def who(minute: int, traits: dict[str, Any], **ids: str) -> dict[str, Any]:
+        return {**call(minute, "a0", **ids), "type": "identify", "traits": traits}
+
+    first = [written([who(1, {"plan": "pro"})], "first"), written([call(2, "a0")], "second")]
+    await run(first)
+    await run([*first, written([who(3, {"seats": 3}, userId="u0")], "third")])
+
+    emulator.advance()
+    assert {"plan": "pro", "seats": 3} == emulator.store.users["u0"].properties
 
 
 async def test_what_is_new_does_not_move_what_was_sent(run, days, emulator):
