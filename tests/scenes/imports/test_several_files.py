@@ -282,6 +282,11 @@ async def test_an_import_that_has_taken_no_line_is_of_no_files(run, hours, writt
         await run([*hours[1:3], bad], strict=True)
     with pytest.raises(AlreadyImported):
         await run(hours[1:3])
+    kept = hours[1].read_bytes()
+    written([track(0)], hours[1].name)
+    with pytest.raises(ImportConflict, match=r"\(changed: hour01\.ndjson\) was imported on 20.* and has changed since"):
+        await run(hours[1:4])
+    hours[1].write_bytes(kept)
     await run(hours[1:4])
     await run(bad)
 
