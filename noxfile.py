@@ -42,13 +42,18 @@ def browser() -> list[str]:
     return group("browser") if any(map(shutil.which, names)) else []
 
 
+def extras_of(requirement: Requirement) -> str:
+    """Its own extras, as they are written: psycopg brings no libpq without."""
+    return f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+
+
 def lower_bounds() -> list[str]:
     """The package's own requirements and those of its extras, each at exactly its lower bound."""
     project = PROJECT["project"]
     texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
     requirements = [requirement for text in texts if (requirement := Requirement(text)).name != project["name"]]
     return [
-        f"{requirement.name}=={specifier.version}"
+        f"{requirement.name}{extras_of(requirement)}=={specifier.version}"
         for requirement in requirements
         for specifier in requirement.specifier
         if specifier.operator == ">="
@@ -114,8 +119,8 @@ def in_turn() -> str:
 
 
 def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> None:
-    """Run these tests at this length. Three workers keep two cores busy: many tests wait for other programs."""
-    session.run("pytest", "-n", "3", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
+    """Run these tests at this length. Four workers keep two cores busy: many tests wait for other programs."""
+    session.run("pytest", "-n", "4", "--dist", "worksteal", *chosen, *session.posargs, env={"LENGTH": length, **env})
 
 
 @nox.session

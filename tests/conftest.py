@@ -25,6 +25,7 @@ import pytest
 
 from tests.contract.inline import bury_the_dead
 from tests.harness import clock, length, loops
+from tests.harness import postgres_server as postgres
 from tests.harness.emulator_thread import emulator_thread
 from tests.harness.processes import emptied
 from tests.harness.redis_server import RedisServer, missing, temporary
@@ -239,3 +240,27 @@ def own_redis() -> Iterator[Callable[..., Any]]:
         pytest.skip(reason)
     with ExitStack() as stack:
         yield lambda *kind, **options: stack.enter_context(temporary(*kind, **options))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.PostgresServer]:
+    """A server for all tests of this worker, that none may kill, stop or configure: see `own_postgres`."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with postgres.temporary() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.PostgresServer) -> str:
+    """The URL of an outbox of a new name, whose tables are made, on the worker's server."""
+    return postgres_server.new_outbox()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Callable[..., postgres.PostgresServer]]:
+    """Starts servers for this test alone: `own_postgres(durable=True)`."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(postgres.temporary(**options))

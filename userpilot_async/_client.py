@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ._account.losses import counted
+from ._calls.dedupe import checked_dedupe
 from ._calls.payload import size_of_identify
 from ._calls.values import (
     Convertible,
@@ -59,6 +60,7 @@ else:  # so that `typing.get_type_hints` finds the names, and `imports` need not
 
 OnDead = Callable[[DeadCall], Awaitable[None] | None]
 Metadata = Mapping[str, Convertible] | None
+Dedupe = str | None
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
 TOGETHER = 200  # deletions that are held at once: about a millisecond of the loop, and one commit of a durable outbox
@@ -134,53 +136,63 @@ class UserpilotClient(DeliveryClient):
     # ── calls ──
 
     async def track(
-        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
-    ) -> Receipt:
+        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None,
+        dedupe: Dedupe = None,
+    ) -> Receipt:  # fmt: skip
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
         ``user_id`` says whose it is, ``event_name`` what happened, ``metadata`` more about it: a flat mapping, with
         values that JSON has, and dates, decimals, UUIDs and enums. ``occurred_at`` (aware) is kept with the call; the
-        realtime endpoint has no field for it and dates events on arrival, an import has (`Settings.imports`). A full
-        queue is met as `Settings.when_full` says. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
+        realtime endpoint has no field for it and dates events on arrival, an import has (`Settings.imports`).
+        ``dedupe`` says which fact this is, a text such as a webhook's id: another call with it, of whatever kind, is
+        none for `Settings.dedupe_for` seconds, and its receipt shows what became of the first. A full queue is met as
+        `Settings.when_full` says. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
         another event loop, and `QueueFull` only if the settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
+        if dedupe is not None:
+            return await self._hand_in(dedupe, self._tracked, user_id, event_name, metadata, occurred_at)
         checked = self._tracked(user_id, event_name, metadata, occurred_at)
         if isinstance(checked, Receipt):
             return checked
         return self._accept(*checked) or await self._take(*checked)
 
     def track_nowait(
-        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None
-    ) -> Receipt:
+        self, user_id: str, event_name: str, metadata: Metadata = None, *, occurred_at: datetime | None = None,
+        dedupe: Dedupe = None,
+    ) -> Receipt:  # fmt: skip
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        return self._hand_in_nowait(self._tracked, user_id, event_name, metadata, occurred_at)
+        return self._hand_in_nowait(dedupe, self._tracked, user_id, event_name, metadata, occurred_at)
 
-    async def identify(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
+    async def identify(
+        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
+    ) -> Receipt:
         """Accept what is known of a user: properties that changed, ``None`` for those to remove.
 
         ``user_id`` says who it is; ``metadata`` is a flat mapping of properties, as for `track`. ``company`` needs its
         ``id`` (or ``company_id``), may have the company's own properties beside it, and moves the user to that company.
-        Pending identifies of one user merge. Raises as `track` does.
+        ``dedupe`` is as for `track`. Pending identifies of one user merge. Raises as `track` does.
         """
-        return await self._hand_in(self._identified, user_id, metadata, company)
+        return await self._hand_in(dedupe, self._identified, user_id, metadata, company)
 
-    def identify_nowait(self, user_id: str, metadata: Metadata = None, *, company: Metadata = None) -> Receipt:
+    def identify_nowait(
+        self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
+    ) -> Receipt:
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._identified, user_id, metadata, company)
+        return self._hand_in_nowait(dedupe, self._identified, user_id, metadata, company)
 
-    async def identify_company(self, company_id: str, metadata: Metadata = None) -> Receipt:
+    async def identify_company(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """Accept what is known of a company: ``company_id``, and ``metadata`` as a flat mapping; else as `identify`."""
-        return await self._hand_in(self._company_identified, company_id, metadata)
+        return await self._hand_in(dedupe, self._company_identified, company_id, metadata)
 
-    def identify_company_nowait(self, company_id: str, metadata: Metadata = None) -> Receipt:
+    def identify_company_nowait(self, company_id: str, metadata: Metadata = None, *, dedupe: Dedupe = None) -> Receipt:
         """As `identify_company`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._company_identified, company_id, metadata)
+        return self._hand_in_nowait(dedupe, self._company_identified, company_id, metadata)
 
     async def delete_users(self, user_ids: Iterable[str]) -> list[Receipt]:
         """Delete users, and what is known of them, events among it: the right to be forgotten. A receipt for each id.
@@ -197,7 +209,7 @@ class UserpilotClient(DeliveryClient):
     def delete_users_nowait(self, user_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_users`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
-        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, _as_checked, one) for one in checked]
 
     async def delete_companies(self, company_ids: Iterable[str]) -> list[Receipt]:
         """Delete companies; else as `delete_users`.
@@ -210,34 +222,30 @@ class UserpilotClient(DeliveryClient):
     def delete_companies_nowait(self, company_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_companies`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
-        return [self._hand_in_nowait(_as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, _as_checked, one) for one in checked]
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if is_a(call, Track):
-            return await self.track(call.user_id, call.event_name, call.metadata, occurred_at=call.occurred_at)
+            given = call.user_id, call.event_name, call.metadata
+            return await self.track(*given, occurred_at=call.occurred_at, dedupe=call.dedupe)
         if is_a(call, Identify):
-            return await self.identify(call.user_id, call.metadata, company=call.company)
+            return await self.identify(call.user_id, call.metadata, company=call.company, dedupe=call.dedupe)
         if is_a(call, IdentifyCompany):
-            return await self.identify_company(call.company_id, call.metadata)
+            return await self.identify_company(call.company_id, call.metadata, dedupe=call.dedupe)
         if is_a(call, DeleteUser):
-            return await self._hand_in(self._user_deleted, call.user_id)
+            return await self._hand_in(None, self._user_deleted, call.user_id)
         if is_a(call, DeleteCompany):
-            return await self._hand_in(self._company_deleted, call.company_id)
+            return await self._hand_in(None, self._company_deleted, call.company_id)
         raise InvalidCall("call", must_be("a call (Track, Identify, …)", call))
 
     # ── history ──
 
     async def import_rows(
-        self,
-        rows: Iterable[Row | Mapping[str, Any]] | AsyncIterable[Row | Mapping[str, Any]],
-        *,
-        strict: bool = False,
-        journal: str | os.PathLike[str] | None = None,
-        rebind: bool = False,
-        on_progress: OnProgress | None = None,
-        max_rows: int = 100_000,
-    ) -> ImportReport:
+        self, rows: Iterable[Row | Mapping[str, Any]] | AsyncIterable[Row | Mapping[str, Any]], *,
+        strict: bool = False, journal: str | os.PathLike[str] | None = None, rebind: bool = False,
+        on_progress: OnProgress | None = None, max_rows: int = 100_000,
+    ) -> ImportReport:  # fmt: skip
         """Import rows with the time at which they happened, past the queue: `userpilot_async.imports.import_rows`."""
         report: ImportReport = await _imports().import_rows(
             self.api, rows, strict=strict, journal=journal, rebind=rebind, on_progress=on_progress, max_rows=max_rows
@@ -245,49 +253,36 @@ class UserpilotClient(DeliveryClient):
         return report
 
     async def import_file(
-        self,
-        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        *,
-        converted_from: str | Conversion | None = None,
-        strict: bool = False,
-        journal: str | os.PathLike[str] | None = None,
-        rejected: str | os.PathLike[str] | None = None,
-        force: bool = False,
-        rebind: bool = False,
-        on_progress: OnProgress | None = None,
-        max_rows: int = 100_000,
+        self, path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
+        converted_from: str | Conversion | None = None, strict: bool = False,
+        journal: str | os.PathLike[str] | None = None, rejected: str | os.PathLike[str] | None = None,
+        force: bool = False, rebind: bool = False, on_progress: OnProgress | None = None, max_rows: int = 100_000,
         series: Series | None = None,
-    ) -> ImportReport:
+    ) -> ImportReport:  # fmt: skip
         """Import a file of such rows, or a list; after a crash it goes on: `userpilot_async.imports.import_file`."""
         report: ImportReport = await _imports().import_file(
-            self.api,
-            path,
-            converted_from=converted_from,
-            strict=strict,
-            journal=journal,
-            rejected=rejected,
-            force=force,
-            rebind=rebind,
-            on_progress=on_progress,
-            max_rows=max_rows,
-            series=series,
-        )
+            self.api, path, converted_from=converted_from, strict=strict, journal=journal, rejected=rejected,
+            force=force, rebind=rebind, on_progress=on_progress, max_rows=max_rows, series=series,
+        )  # fmt: skip
         return report
 
     # ── checking ──
 
     def _tracked(
-        self, user_id: str, event_name: str, metadata: Metadata = None, occurred_at: datetime | None = None
-    ) -> Checked | Receipt:
+        self, user_id: str, event_name: str, metadata: Metadata = None, occurred_at: datetime | None = None,
+        dedupe: Dedupe = None,
+    ) -> Checked | Receipt:  # fmt: skip
         try:
             # A str that is an Enum has a hash of its own.
             key = user_id if type(user_id) is str else checked_user_id(user_id)
             name = event_name if type(event_name) is str else checked_event_name(event_name)
             body = track_body(key, name, metadata)
             payload = body if occurred_at is None else (body, checked_moment(occurred_at))
+            if dedupe is not None:
+                checked_dedupe(dedupe)
         except InvalidCall as error:
             given = {"user_id": user_id, "event_name": event_name, "metadata": metadata, "occurred_at": occurred_at}
-            return self._invalid(error, given)
+            return self._invalid(error, {**given, "dedupe": dedupe})
         if name not in self._event_names.known:
             self._new_event_name(name)
         return "track", key, payload, len(body)
@@ -299,21 +294,30 @@ class UserpilotClient(DeliveryClient):
             message = "event names take more than 512 KB together, the vendor's limit; put what varies into metadata"
             self._log.warn("event_names", message)
 
-    def _identified(self, user_id: str, metadata: Metadata = None, company: Metadata = None) -> Checked | Receipt:
+    def _identified(
+        self, user_id: str, metadata: Metadata = None, company: Metadata = None, dedupe: Dedupe = None
+    ) -> Checked | Receipt:
         try:
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
             facts = facts_of(properties, checked_company(company), size)
             self._reserved.check(properties)
             return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
-            return self._invalid(error, {"user_id": user_id, "metadata": metadata, "company": company})
+            given = {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}
+            return self._invalid(error, given)
 
-    def _company_identified(self, company_id: str, metadata: Metadata = None) -> Checked | Receipt:
+    def _company_identified(
+        self, company_id: str, metadata: Metadata = None, dedupe: Dedupe = None
+    ) -> Checked | Receipt:
         try:
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, (properties, size) = checked_company_id(company_id), measured(metadata)
             return "company", key, (properties, None, size, None), size
         except InvalidCall as error:
-            return self._invalid(error, {"company_id": company_id, "metadata": metadata})
+            return self._invalid(error, {"company_id": company_id, "metadata": metadata, "dedupe": dedupe})
 
     def _user_deleted(self, user_id: str) -> Checked | Receipt:
         try:
@@ -342,7 +346,7 @@ class UserpilotClient(DeliveryClient):
 
         async def hand_in(at: int) -> None:
             try:
-                receipts[at] = await self._hand_in(_as_checked, checked[at])
+                receipts[at] = await self._hand_in(None, _as_checked, checked[at])
             except UserpilotError as error:  # as itself, not in a group
                 failed.append(error)
 
@@ -371,10 +375,7 @@ class UserpilotClient(DeliveryClient):
 
 
 class BlockingClient(Blocking[UserpilotClient]):
-    """A `UserpilotClient` for code without an event loop: ``with blocking(UserpilotClient()) as userpilot:``.
-
-    The calls are those of `UserpilotClient`, without ``await``, in any thread.
-    """
+    """The calls of `UserpilotClient` without ``await``, in any thread: ``with blocking(UserpilotClient()) as u:``."""
 
     def __init__(self, client: UserpilotClient, backend: Backend) -> None:
         super().__init__(client, backend)

@@ -100,6 +100,11 @@ class DeliverySettings:
     concurrency: int = count(8)
     """Requests in flight at once, and connections in the pool."""
 
+    dedupe_for: float = _number(7 * 86_400.0)
+    """For how long a call's ``dedupe`` counts, from its acceptance on: the same again is no call meanwhile. Seven days:
+    senders of webhooks give up after one to three.
+    """
+
     on_invalid: Literal["raise", "dead"] = attrs.field(default="raise", validator=_one_of("raise", "dead"))
     """``"dead"`` hands an invalid call to `on_dead` instead of raising into a request handler."""
 

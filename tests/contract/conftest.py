@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from tests.contract.inline import Client, InlineOutbox, at_once, bury_the_dead, open_now
+from tests.contract.inline_postgres import InlinePostgresOutbox
 from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async import MemoryOutbox
 from userpilot_async._outbox.protocol import Outbox
@@ -37,14 +38,24 @@ def _from_redis(url: object, max_bytes: int) -> InlineRedisOutbox:
     return outbox
 
 
+def _in_postgres(url: object, max_bytes: int) -> InlinePostgresOutbox:
+    return InlinePostgresOutbox(str(url), max_bytes=max_bytes)
+
+
+def _from_postgres(url: object, max_bytes: int) -> InlinePostgresOutbox:
+    outbox = _in_postgres(url, max_bytes)
+    outbox.passes_on = False
+    return outbox
+
+
 @attrs.frozen
 class Implementation:
     """How to make one, and where it differs from the others on purpose."""
 
     made: Callable[[Any, int], Outbox]
     """Of a path where nothing is, and a limit of bytes; not open yet."""
-    in_redis: bool = attrs.field(default=False, kw_only=True)
-    """Not of a path, but of the URL of a server, with a name where nothing is."""
+    server: str = attrs.field(default="", kw_only=True)
+    """Not of a path, but of the URL of a server of this kind, with a name where nothing is."""
     counts_calls: bool
     """The place has a limit of calls, too. A file has none: its calls cost no memory."""
     merging_frees: bool
@@ -61,17 +72,23 @@ IMPLEMENTATIONS = {
     ),
     "sqlite": Implementation(_in_file, counts_calls=False, merging_frees=False, keeps_time=True),
     "sqlite, read back": Implementation(_from_file, counts_calls=False, merging_frees=False, keeps_time=False),
-    "redis": Implementation(_in_redis, counts_calls=False, merging_frees=False, keeps_time=True, in_redis=True),
+    "redis": Implementation(_in_redis, counts_calls=False, merging_frees=False, keeps_time=True, server="redis"),
     "redis, read back": Implementation(
-        _from_redis, counts_calls=False, merging_frees=False, keeps_time=False, in_redis=True
+        _from_redis, counts_calls=False, merging_frees=False, keeps_time=False, server="redis"
+    ),
+    "postgres": Implementation(
+        _in_postgres, counts_calls=False, merging_frees=False, keeps_time=True, server="postgres"
+    ),
+    "postgres, read back": Implementation(
+        _from_postgres, counts_calls=False, merging_frees=False, keeps_time=False, server="postgres"
     ),
 }
 
 
-def those(**what: bool) -> pytest.MarkDecorator:
+def those(**what: bool | str) -> pytest.MarkDecorator:
     """A claim for those implementations only of which this is so."""
     names = [
-        name for name, one in IMPLEMENTATIONS.items() if all(getattr(one, each) is so for each, so in what.items())
+        name for name, one in IMPLEMENTATIONS.items() if all(getattr(one, each) == so for each, so in what.items())
     ]
     return pytest.mark.parametrize("new_outbox", names, indirect=True)
 
@@ -79,17 +96,17 @@ def those(**what: bool) -> pytest.MarkDecorator:
 class NewOutbox:
     """Makes new, empty outboxes of one implementation, open or not, and closes them in the end."""
 
-    def __init__(self, implementation: Implementation, folder: Path, server: str = "") -> None:
+    def __init__(self, implementation: Implementation, folder: Path, new_url: Callable[[str], str] | None) -> None:
         self.is_like = implementation
         self._folder = folder
-        self._server = server
+        self._new_url = new_url
         self._numbers = count()
         self._made: list[Outbox] = []
 
     def unopened(self, max_bytes: int = 10**12) -> Outbox:
         """A new outbox, not open yet."""
         name = f"outbox-{next(self._numbers)}"
-        place = self._folder / name / "events.db" if not self._server else f"{self._server}?name={name}"
+        place = self._folder / name / "events.db" if self._new_url is None else self._new_url(name)
         outbox = self.is_like.made(place, max_bytes)
         self._made.append(outbox)
         return outbox
@@ -113,8 +130,14 @@ class NewOutbox:
 def new_outbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewOutbox]:
     """Make outboxes of one implementation: a test runs once for each."""
     implementation = IMPLEMENTATIONS[request.param]
-    server = request.getfixturevalue("redis_url") if implementation.in_redis else ""
-    made = NewOutbox(implementation, tmp_path, server)
+    new_url: Callable[[str], str] | None = None
+    if implementation.server == "redis":
+        url = request.getfixturevalue("redis_url")
+        new_url = lambda name: f"{url}?name={name}"  # noqa: E731
+    elif implementation.server == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        new_url = lambda name: server.new_outbox()  # noqa: E731
+    made = NewOutbox(implementation, tmp_path, new_url)
     yield made
     made.clean_up()
 
@@ -127,7 +150,7 @@ def outbox(new_outbox: NewOutbox) -> Outbox:
 
 # ── the same outbox, for one process after the other ──
 
-Process = InlineOutbox | InlineRedisOutbox
+Process = InlineOutbox | InlineRedisOutbox | InlinePostgresOutbox
 NewProcess = Callable[..., Process]
 
 
@@ -137,18 +160,20 @@ def new_client() -> Callable[[], Client]:
     return Client
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
 def process(request: pytest.FixtureRequest, tmp_path: Path, new_client: Callable[[], Client]) -> Iterator[NewProcess]:
-    """Opens the same file, or the same outbox in Redis, with each call, as another process would.
+    """Opens the same file, or the same outbox on a server, with each call, as another process would.
 
     With ``reads``, all that is taken was read from there; otherwise calls may be passed on.
     """
     made: list[Process] = []
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    url = request.getfixturevalue(f"{request.param}_url") if request.param != "sqlite" else ""
 
     def process(client: Client | None = None, *, reads: bool | None = None, **options: Any) -> Process:
-        if url:
-            outbox: Process = InlineRedisOutbox(url, **options)
+        if request.param == "postgres":
+            outbox: Process = InlinePostgresOutbox(url, **options)
+        elif request.param == "redis":
+            outbox = InlineRedisOutbox(url, **options)
         else:
             outbox = InlineOutbox(tmp_path / "host" / "events.db", durability="process", **options)
         if reads is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import NewProcess, Process
+from tests.contract.inline_postgres import InlinePostgresOutbox
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.rules.schedule.simulation import Simulation
 from userpilot_async import DeleteUser, Identify, Receipt, Track
@@ -49,6 +50,9 @@ def held_by(outbox: Process) -> dict[str, list[Any]]:
                 b"hash": lambda key: [*redis.hgetall(key).items()], b"none": lambda key: [],
             }[kind](key)  # fmt: skip
         return found
+    if isinstance(outbox, InlinePostgresOutbox):
+        tables = ("calls", "lost", "parts", "files")
+        return {table: outbox.run(f"SELECT * FROM {{}}_{table}") for table in tables}
     db = sqlite3.connect(outbox.path)
     try:
         tables = ("calls", "lost", "parts", "damaged", "files")

@@ -15,6 +15,7 @@ import pytest
 
 from tests.contract.conftest import NewProcess, Process
 from tests.contract.inline import Client, at_once
+from tests.contract.inline_postgres import InlinePostgresOutbox
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.contract.puts import PUTS
 from userpilot_async import OutboxError
@@ -527,6 +528,13 @@ def _purge(outbox: Process, ids: list[int]) -> None:
         token = b" ".join(outbox.redis.get("{userpilot_async}:lease").split(b" ")[:2])
         notes = SenderNotes(settled=[("dropped", "purged", runs(ids), [], "")]).as_json()
         errands.access.run("note", errands.access.next_step(), "", token, 0, notes, "")
+        return
+    if isinstance(outbox, InlinePostgresOutbox):
+        access = outbox.store.access
+        with access.row.locked() as state:
+            news = access.tables.settle(state, Settled(Outcome("dropped", "purged"), ids, []))
+            access.tables.write_news(state, news)
+            access.row.write(state)
         return
     batch = Batch()
     batch.lost.append(Settled(Outcome("dropped", "purged"), ids, []))

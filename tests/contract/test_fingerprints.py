@@ -66,7 +66,8 @@ class OnDisk:
                 said = unsealed(db.execute(f"SELECT said FROM {table}").fetchone()[0])
                 said = sealed({**said, "salt": SALT.hex(), "fingerprint": OLD})
                 db.execute(f"UPDATE {table} SET said = ?", (said,))
-            db.execute("DROP TABLE pairs")  # of a later version
+            for table in ("pairs", "accepted_keys"):  # of later versions
+                db.execute(f"DROP TABLE {table}")
             db.execute("PRAGMA user_version = 1")
 
         self._run(change)
@@ -159,7 +160,7 @@ async def test_a_version_that_does_not_know_these_fingerprints_says_that_the_out
     await open_once(place)
     if isinstance(place, OnDisk):
         db = sqlite3.connect(place.path)
-        with pytest.raises(OutboxError, match="is of version 3, which a newer userpilot_async wrote; this one knows 1"):
+        with pytest.raises(OutboxError, match="is of version 4, which a newer userpilot_async wrote; this one knows 1"):
             version_of(db, 1)
         db.close()
     else:

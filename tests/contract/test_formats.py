@@ -3,7 +3,8 @@
 What lies in ``before/`` was written on 2026-11-29: one call of each kind (`PUTS`), then six tracks of `u1`. One of
 those was delivered, one is in a request under way, two were lost with one merged into them; then one more found no
 room. A file of rows had been submitted. A change of a format adds another such pair, and changes none:
-since 2026-11-30 the keys that calls name together are kept, too.
+since 2026-11-30 the keys that calls name together are kept, too, and those of ``dedupe=`` (three tracks, of which one
+waits, one was delivered, and one is dead).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import pytest
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.contract.puts import PUTS
+from userpilot_async._calls.dedupe import DedupeKey
+from userpilot_async._calls.outcome import DELIVERED, Outcome
 
 BEFORE = Path(__file__).parent / "before"
 DESCRIBES = list(PUTS).index("userpilot identify that describes a company")
@@ -119,3 +122,16 @@ def test_pairs_of_before_are_heard_and_new_ones_are_kept_behind_them(
 
     assert pairs == heard
     assert [*pairs, ("a:2", "e:bob")] == client.pairs
+
+
+@pytest.mark.parametrize("found", ["events-4.db.gz", "redis-keys.json"], indirect=True)
+def test_facts_of_before_are_known(found: Callable[[], Process]) -> None:
+    outbox = found()
+    receipts = [outbox.put("track", "u1", b"{}", 2, 0.0, DedupeKey.of(f"evt_{n}", 60.0)) for n in range(4)]
+    dead = Outcome("dead", "invalid")
+
+    assert [True, True, True, False] == [one.is_duplicate for one in receipts]
+    assert [Outcome("merged", None, DELIVERED), Outcome("merged", "invalid", dead)] == [
+        at_once(one.outcome()) for one in receipts[1:3]
+    ]
+    assert [0, receipts[3].id] == [ticket[0] for ticket in outbox.take(10)]

@@ -11,12 +11,14 @@ import pytest
 
 from tests.contract.conftest import NewProcess, Process
 from tests.contract.inline import at_once
+from tests.contract.inline_postgres import InlinePostgresOutbox
 from tests.contract.inline_redis import InlineRedisOutbox
 from tests.contract.puts import PUTS
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.pages import Page, UnfinishedUpload
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
+from userpilot_async.postgres import _pages as postgres_pages
 from userpilot_async.redis import _pages as redis_pages
 from userpilot_async.sqlite import _pages as sqlite_pages
 
@@ -44,7 +46,7 @@ def ids_in(found: Iterator[Page[Any]]) -> list[int]:
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page looks at ten entries only."""
-    for room in (sqlite_pages, redis_pages):
+    for room in (sqlite_pages, redis_pages, postgres_pages):
         monkeypatch.setattr(room, "MOST_READ", 10)
     monkeypatch.setattr(redis_pages, "AT_ONCE", 5)
 
@@ -142,6 +144,9 @@ def _spoil(outbox: Process) -> None:
         outbox.redis.delete(name)
         for entry, content in ((first, {**fields, b"c": b"nonsense"}), *rest):
             outbox.redis.xadd(name, content, id=entry)
+        return
+    if isinstance(outbox, InlinePostgresOutbox):
+        outbox.run("UPDATE {0}_calls SET body = 'nonsense', moment = '' WHERE id = (SELECT min(id) FROM {0}_calls)")
         return
     with sqlite3.connect(outbox.path) as db:
         db.execute("UPDATE calls SET said = 'nonsense' WHERE id = (SELECT min(id) FROM calls)")

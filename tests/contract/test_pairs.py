@@ -16,12 +16,14 @@ import pytest
 
 from tests.contract.conftest import NewProcess, Process
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline_postgres import InlinePostgresOutbox
 from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async._calls.outcome import DELIVERED
 from userpilot_async._calls.pairs import MOST_PAIRS
 from userpilot_async._outbox.admin import Subject
 from userpilot_async._outbox.owner import Claim
 from userpilot_async._schedule.settlement import Settlement
+from userpilot_async.postgres import _tables as postgres_tables
 from userpilot_async.redis import _access
 from userpilot_async.sqlite import _salvage, _tables
 from userpilot_async.sqlite._tables import DAMAGED
@@ -100,6 +102,8 @@ def test_what_becomes_the_sender_has_heard_all_that_was_put_before(process: NewP
     first.die()
     heard: list[list[tuple[str, str]]] = []
     second._session.leads = lambda lead: heard.append(list(client.pairs))  # type: ignore[method-assign]
+    if isinstance(second, InlinePostgresOutbox):
+        second.store.access.lease_free_at = 0.0  # as a poll would say, which would hear of pairs, too
     second.writer.worker._lead()
 
     assert [[("a:1", "e:ann")]] == heard
@@ -113,6 +117,7 @@ def test_a_pair_that_is_named_often_is_kept_once_and_where_it_was_named_first(pr
 
 
 def test_of_too_many_pairs_the_oldest_are_forgotten(process: NewProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_tables, "MOST_PAIRS", 10)
     monkeypatch.setattr(_tables, "MOST_PAIRS", 10)  # the script has a number of its own, and is shown that many
     monkeypatch.setattr(_access, "PAIRS_AT_ONCE", 3)
     outbox = process()
@@ -179,6 +184,10 @@ def test_what_another_program_has_put_among_pairs_is_passed_over(process: NewPro
     junk = ["junk", '["a:1","e:mallory"]#00000000', '["a"]', "7", "\0"]
     if isinstance(outbox, InlineRedisOutbox):
         outbox.redis.zadd(f"{{{outbox.name}}}:pairs", dict.fromkeys(junk, 0.5))
+    elif isinstance(outbox, InlinePostgresOutbox):
+        for n, one in enumerate(junk[:-1], 2):  # none of its texts has a zero in it
+            outbox.run("INSERT INTO {}_pairs (id, body) VALUES (%s, %s)", n, one)
+        outbox.run("UPDATE {}_state SET pairs = 6")
     else:
         with closing(sqlite3.connect(outbox.path)) as db, db:
             db.executemany("INSERT INTO pairs (said) VALUES (?)", [(one,) for one in junk])

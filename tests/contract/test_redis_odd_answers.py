@@ -85,7 +85,7 @@ def put(outbox: InlineRedisOutbox, count: int = 1) -> list[Receipt]:
 
 def poll(outbox: InlineRedisOutbox) -> None:
     """At once, though it would have waited for a while."""
-    outbox.store._retry_at = 0.0
+    outbox.store.reach.retry_at = 0.0
     outbox.store.lease.renew_at = 0.0
     outbox.poll()
 

@@ -12,11 +12,13 @@ from redis import Redis
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
+from userpilot_async._outbox import lease
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._outbox.store import Lead
+from userpilot_async._runtime.clocks import steady
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
-from userpilot_async.redis import _access, _lease
+from userpilot_async.redis import _lease
 from userpilot_async.redis._link import Away
 
 NO_ROOM = Outcome("dropped", "queue_full")
@@ -100,8 +102,8 @@ def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody
     outbox = process()
     ids = ids_of(put(outbox))
     outbox.take(1)
-    later = _access.steady() + 8.0
-    monkeypatch.setattr("userpilot_async.redis._session.steady", lambda: later)
+    later = steady() + 8.0
+    monkeypatch.setattr("userpilot_async._outbox.remote_session.steady", lambda: later)
 
     assert not at_once(outbox.send_log.sending(RequestNote("track", ids)))
 
@@ -139,11 +141,11 @@ def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
     process: NewProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, other = process(), process()
-    later = _access.steady() + 61.0
+    later = steady() + 61.0
     errands = stuck.store
     errands.lease.valid_until = later + 5.0
     with monkeypatch.context() as patched:
-        patched.setattr(_lease, "steady", lambda: later)
+        patched.setattr(lease, "steady", lambda: later)
         errands.lease.keep()
     other.poll()
 
@@ -190,7 +192,7 @@ def test_calls_are_refused_when_redis_is_out_of_memory_and_deliveries_are_noted_
     if outbox.store.access.link.unbound:  # from Redis 7 on; before, it is noted when there is room again
         assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     redis_of(outbox).config_set("maxmemory", "0")
-    outbox.store._retry_at = 0.0
+    outbox.store.reach.retry_at = 0.0
     outbox.poll()
     outbox.writer.wake()
     assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
@@ -241,7 +243,7 @@ def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewPr
     for key, value in keys.items():
         redis.restore(key, 0, value, replace=True)
     for _ in range(3):
-        outbox.store._retry_at = 0.0
+        outbox.store.reach.retry_at = 0.0
         outbox.poll()
 
     assert ["pending"] * 2 + ["dropped"] * 3 == [receipt.status for receipt in [*kept, *gone]]
@@ -254,16 +256,16 @@ def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewPr
 def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
     redis_url: str, process: NewProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = _lease.Lease.keep
+    keep = _lease.RedisLease.keep
     emptied: list[bool] = []
 
-    def empty_first(lease: _lease.Lease) -> Lead | None:
+    def empty_first(lease: _lease.RedisLease) -> Lead | None:
         if not emptied:
             with closing(Redis.from_url(redis_url)) as client:
                 emptied.append(client.flushall())
         return keep(lease)
 
-    monkeypatch.setattr(_lease.Lease, "keep", empty_first)
+    monkeypatch.setattr(_lease.RedisLease, "keep", empty_first)
     outbox = process()
     outbox.poll()
 
@@ -354,7 +356,7 @@ def test_the_last_sender_need_not_wait_for_tokens_after_a_restart_in_which_nothi
     server.restart(keep=True)
     outbox.end_lease_of(server)
     for _ in range(3):
-        outbox.store._retry_at = 0.0
+        outbox.store.reach.retry_at = 0.0
         outbox.store.lease.valid_until = 0.0
         outbox.poll()
 
@@ -511,7 +513,7 @@ def test_a_step_whose_answer_got_lost_is_made_once(process: NewProcess, reached:
     errands.access.link.run = lose
     outbox.writer.wake()
     in_doubt = (receipt.id, outbox.unheld)
-    errands._retry_at = 0.0
+    errands.reach.retry_at = 0.0
     outbox.poll()
 
     assert (-1, 1) == in_doubt
@@ -532,7 +534,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
 
 def again(outbox: InlineRedisOutbox) -> None:
     """The next try, without the pause before it."""
-    outbox.store._retry_at = 0.0
+    outbox.store.reach.retry_at = 0.0
     outbox.poll()
 
 

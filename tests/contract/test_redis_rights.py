@@ -13,6 +13,7 @@ from tests.contract.inline_redis import InlineRedisOutbox
 from tests.harness.documents import redis_user
 from tests.harness.redis_server import ClusterNode, RedisServer
 from userpilot_async import OutboxError
+from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.admin import Subject
 from userpilot_async._outbox.owner import Claim
@@ -45,7 +46,8 @@ def lives(url: str) -> None:
     outbox = InlineRedisOutbox(url)
     client = Client()
     open_now(outbox, client.opening())
-    ids = [outbox.put("track", f"u{n}", b"{}", 2, 0.0).id for n in range(4)]
+    ids = [outbox.put("track", f"u{n}", b"{}", 2, 0.0, DedupeKey.of(f"evt_{n}", 60.0)).id for n in range(4)]
+    assert outbox.put("track", "u1", b"{}", 2, 0.0, DedupeKey.of("evt_1", 60.0)).is_duplicate
     outbox.take(4)
     assert at_once(
         outbox.send_log.sending(RequestNote("track", ids, filename="file-1", kind="user", last_calls=ids[:1]))

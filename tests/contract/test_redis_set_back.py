@@ -17,10 +17,10 @@ from tests.contract.inline_redis import InlineRedisOutbox, processes
 from tests.harness import length
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._calls.payload import Ticket
+from userpilot_async._outbox.away import Away
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
-from userpilot_async.redis._failures import Away
 
 redis = pytest.importorskip("redis")
 
@@ -39,7 +39,7 @@ class Process:
         self.term = 0
 
     def poll(self) -> None:
-        self.outbox.store._retry_at = 0.0
+        self.outbox.store.reach.retry_at = 0.0
         self.outbox.poll()
 
     def begin_anew(self) -> None:

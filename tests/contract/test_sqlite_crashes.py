@@ -104,6 +104,8 @@ class Model:
             "bytes": sum(PUTS[name][3] for name, _ in self.held.values()),
             "next_id": self.next_id,
             "forgotten": 0,
+            "duplicates": 0,
+            "keys": 0,
             "resets": 0,
             "ambiguous": self.ambiguous,
         }

@@ -30,6 +30,8 @@ class Ledger(ABC):
         """From which call on calls were lost, each time that happened: their ids may be given again."""
         self.resets: int = 0
         """How often the outbox has lost an unknown number of calls."""
+        self.duplicates: int = 0
+        """Calls that were not accepted, as an earlier one has the same key: they are in no other number."""
         self.dead: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
 

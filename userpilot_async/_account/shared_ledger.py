@@ -37,6 +37,10 @@ class Account:
     """Lost calls that are not even kept any more."""
     resets: int = 0
     """How often an unknown number of calls went missing."""
+    duplicates: int = 0
+    """Calls that were not accepted, as an earlier one has the same key."""
+    keys: int = 0
+    """Keys of ``dedupe=`` that are kept, where that is counted."""
 
     @property
     def waiting(self) -> int:
@@ -74,6 +78,19 @@ class Account:
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Account))
+
+
+def sound_account(value: Any) -> Account | None:
+    """The counts as they were written; ``None`` if they are damaged. `Any`: that may be anything."""
+    if not isinstance(value, dict):
+        return None
+    account = Account.of(value)
+    counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
+    for labelled in (account.by, account.dead, account.dropped):
+        if not isinstance(labelled, dict):
+            return None
+        counts += labelled.values()
+    return account if all(type(count) is int for count in counts) else None
 
 
 class SharedLedger(Ledger):
@@ -143,6 +160,7 @@ class SharedLedger(Ledger):
             del self.pages.by_number[number]
         self.accepted = account.accepted + self._refused.total()
         self.delivered, self.ambiguous = account.delivered, account.ambiguous
+        self.duplicates = account.duplicates
         self.resets = max(self.resets, account.resets)  # one that this process has met is recorded a moment later
         if account.by != self.by:
             self.by = Counter(account.by)

@@ -74,6 +74,10 @@ class Statistics:
     ``fallback="memory"``, in memory until it is back: a crash loses them, and the account has them as soon as they are
     held.
     """
+    duplicates_refused: int = 0
+    """Calls that told a fact once more: an earlier one has the same ``dedupe``. They were not accepted, and are in no
+    other number; of a durable outbox, those of all that ever used it.
+    """
     outbox_resets: int = 0
     """How often the outbox came back without calls that it had held: how many those were in all is unknown, and they
     are in no other number.
@@ -106,6 +110,7 @@ class Statistics:
             lost_by_reason=dict(ledger.losses()),
             routes=dict(ledger.routes()),
             waiting_bytes=waiting_bytes,
+            duplicates_refused=ledger.duplicates,
             outbox_resets=ledger.resets,
             **rest,
         )
@@ -139,6 +144,8 @@ class Report:
             parts.append(f"lost: {lost}" + (f" (and {s.merged_lost:,} merged into them)" if s.merged_lost else ""))
         if s.unpersisted:
             parts.append(f"{s.unpersisted:,} more not held yet")
+        if s.duplicates_refused:
+            parts.append(f"{s.duplicates_refused:,} duplicates refused")
         if s.outbox_resets:
             times = f"{s.outbox_resets} time{'s' if s.outbox_resets > 1 else ''}"
             parts.append(f"and an unknown number that the outbox has lost, {times}")

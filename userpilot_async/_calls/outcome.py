@@ -55,6 +55,13 @@ DELETED = Outcome("dropped", "deleted")
 """The end of what waited of a person or company when its deletion came."""
 
 
+def merged_into(row: Outcome) -> Outcome:
+    """The outcome of a call that went into one with this outcome."""
+    if row.status == "merged":
+        return row
+    return MERGED if row.status in ("pending", "submitted") else Outcome("merged", row.reason, row)
+
+
 @attrs.frozen
 class Words:
     """The words of a server beside the status: for people, and for the vendor's support."""

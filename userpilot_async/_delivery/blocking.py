@@ -221,12 +221,13 @@ class Blocking(Runner[C]):
         checked = check(client, *args, **kwargs)
         if isinstance(checked, Receipt):
             return checked
-        receipt = client._threads.put_if_held(*checked)
+        dedupe = kwargs.get("dedupe")
+        receipt = client._threads.put_if_held(*checked, client._key_of(dedupe))
         if receipt is not None:
             return receipt
         if threading.get_ident() == client._thread:  # `on_dead` calls its client, and must not stop its loop
-            return client._put_nowait(*checked)
-        return self._run(client._hold_in_turn, *checked)
+            return client._holding.put_nowait(*checked, client._key_of(dedupe))
+        return self._run(client._hold_in_turn, checked, dedupe)
 
     def _run(self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
         client, portal = self._subject, self._portal

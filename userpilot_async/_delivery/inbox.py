@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
 from .._account.pages import Pages
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._outbox.receipt import Receipt
@@ -26,8 +27,8 @@ SLICE = 100  # calls taken in one go: a quarter of a millisecond of the loop, be
 MOST_REFUSED = 10_000  # refused calls kept until the loop accounts for them, as `dead_letters.MAX_LETTERS`
 FULL = Outcome("dropped", "queue_full")
 
-Call = tuple[Kind, Key, Payload, int, float, Receipt]
-"""As `client.Checked`, with the loop's time at which it was made, and the receipt that its caller has."""
+Call = tuple[Kind, Key, Payload, int, float, DedupeKey | None, Receipt]
+"""As `client.Checked`, with the loop's time at which it was made, its key, and the receipt that its caller has."""
 Refused = tuple[Outcome, DeadLetter, Receipt]
 """A call that is not to be held, what `on_dead` gets of it, and the receipt that its caller has."""
 
@@ -99,8 +100,9 @@ class Inbox:
     # ── in any thread ──
 
     def put(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, *, displaces: bool = False
-    ) -> Receipt | None:
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None = None, *,
+        displaces: bool = False,
+    ) -> Receipt | None:  # fmt: skip
         """Hand in a call; `None` if there is no room for it. Raises `Shut`.
 
         ``displaces``: the oldest calls here make room for it, and the loop makes room where it takes it.
@@ -108,7 +110,7 @@ class Inbox:
         if not self._open:
             raise Shut
         receipt = Receipt(self._pages)
-        call = (kind, key, payload, size, now, receipt)
+        call = (kind, key, payload, size, now, dedupe, receipt)
         with self._lock:
             if not self._open:
                 raise Shut
@@ -176,7 +178,7 @@ class Inbox:
         """Refuse the oldest calls here until one more of ``size`` bytes is within the limits."""
         while self.came - self.gone >= self._max_calls or self._waiting_bytes + size > self._max_bytes:
             try:
-                kind, key, payload, displaced, _, receipt = self.calls.popleft()
+                kind, key, payload, displaced, _, _, receipt = self.calls.popleft()
             except IndexError:  # a large one, into an empty queue
                 return
             self._displaced += 1
@@ -197,7 +199,7 @@ class Inbox:
             if call not in self.calls:  # taken in the loop's last moment
                 return
             self.calls.remove(call)
-            _, _, _, size, _, _ = call
+            _, _, _, size, *_ = call
             self._displaced += 1
             self._displaced_bytes += size
         raise Shut
@@ -216,7 +218,7 @@ class Inbox:
                 call = self.calls.popleft()
             except IndexError:
                 return
-            _, _, _, size, _, _ = call
+            _, _, _, size, *_ = call
             try:
                 yield call
             finally:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio.lowlevel
 
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import UserpilotError
@@ -69,30 +70,32 @@ class ThreadCalls:
 
     # ── in any thread ──
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None = None) -> Receipt:
         """Hand in a call of a ``_nowait`` method; a full queue is met as the settings say. Raises as `refuse` does."""
         displaces = self._settings.when_full == "drop_oldest"
         try:
-            receipt = self._inbox.put(kind, key, payload, size, self._now(), displaces=displaces)
+            receipt = self._inbox.put(kind, key, payload, size, self._now(), dedupe, displaces=displaces)
         except Shut:
             raise self._shut_out() from None
         if receipt is not None:
-            if self.noted is not None:
+            if self.noted is not None and dedupe is None:
                 self.noted(kind, key, payload)
             return receipt
         if self._settings.when_full == "raise":
             raise self._admission.full()
         return self.refuse(FULL, self._refusals.dead_letter_of(kind, key, payload, FULL))
 
-    def put_if_held(self, kind: Kind, key: Key, payload: Payload, size: int) -> Receipt | None:
+    def put_if_held(
+        self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None = None
+    ) -> Receipt | None:
         """Hand in a call if it is held by that; ``None`` if there is something to wait for. Raises as `refuse` does."""
         if self._outbox.durable:
             return None
         try:
-            receipt = self._inbox.put(kind, key, payload, size, self._now())
+            receipt = self._inbox.put(kind, key, payload, size, self._now(), dedupe)
         except Shut:
             raise self._shut_out() from None
-        if receipt is not None and self.noted is not None:
+        if receipt is not None and self.noted is not None and dedupe is None:
             self.noted(kind, key, payload)
         return receipt
 
@@ -120,10 +123,10 @@ class ThreadCalls:
                 refused = self._refusals.refuse(outcome, dead_letter)
             if receipt is not None:
                 receipt.follow(refused)
-        for kind, key, payload, size, now, receipt in self._inbox.next_calls(SLICE):
+        for kind, key, payload, size, now, dedupe, receipt in self._inbox.next_calls(SLICE):
             try:
                 with marked(receipt.from_on_dead):
-                    receipt.follow(self._take_one(kind, key, payload, size, now))
+                    receipt.follow(self._take_one(kind, key, payload, size, now, dedupe))
             except Exception as bug:  # of ours, or a store's: raised out of here it would end an application on trio
                 message = f"a call from a thread was not held: {type(bug).__name__}"
                 self._log.warn("inbox", message, level=logging.ERROR)
@@ -131,15 +134,22 @@ class ThreadCalls:
                 receipt.follow(self._outbox.refuse(lost))
                 self._refusals.count_lost(lost)
 
-    def _take_one(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
+    def _take_one(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None
+    ) -> Receipt:
         """Hold a call that another thread has put. In memory, room was kept for it, except among the oldest."""
+        known = self._outbox.known_under(dedupe) if dedupe is not None else None
+        if known is not None:
+            return known
+        if dedupe is not None and self.noted is not None:
+            self.noted(kind, key, payload)
         displaces = self._settings.when_full == "drop_oldest"
         is_full = (displaces or self._outbox.durable) and not self._outbox.has_room(size)
         if is_full and not (displaces and self._backpressure.displace(size)):
             return self._refusals.no_room(kind, key, payload)
         if self._sender.asleep:
             self._sender.wake()
-        return self._outbox.put(kind, key, payload, size, now)
+        return self._outbox.put(kind, key, payload, size, now, dedupe)
 
     def close(self, *, delivers: bool) -> None:
         """Refuse calls from now on, and put all that came before into the account: nothing is sent any more.
@@ -159,8 +169,8 @@ class ThreadCalls:
                     self._refusals.report_lost(outcome, dead_letter)
                 else:
                     self._refusals.count_lost(outcome)
-            for kind, key, payload, size, now, receipt in self._inbox.next_calls(SLICE):
-                receipt.follow(self._outbox.put(kind, key, payload, size, now))
+            for kind, key, payload, size, now, dedupe, receipt in self._inbox.next_calls(SLICE):
+                receipt.follow(self._outbox.put(kind, key, payload, size, now, dedupe))
 
     def take_last(self) -> None:
         """Take all there is: the sender ends, and the client was not closed; its loop may be about to end."""

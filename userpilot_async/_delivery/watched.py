@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from .._calls.dedupe import DedupeKey
 from .._calls.payload import Key, Kind, Payload
 from .._outbox.protocol import Outbox
 from .._outbox.receipt import Receipt
@@ -37,17 +38,21 @@ class NotedOutbox:
         """Give what is not here and the outbox has: all but `put` and `hold`."""
         return getattr(self._outbox, name)
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
-        """Hold the call, as the outbox does, and note it."""
-        receipt = self._outbox.put(kind, key, payload, size, now)
-        self._noted(kind, key, payload)
+    def put(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None = None
+    ) -> Receipt:
+        """Hold the call, as the outbox does, and note it; not a duplicate, as far as that is known at once."""
+        receipt = self._outbox.put(kind, key, payload, size, now, dedupe)
+        if not receipt.is_duplicate:
+            self._noted(kind, key, payload)
         return receipt
 
     async def hold(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None,
+        dedupe: DedupeKey | None = None,
+    ) -> Receipt | None:  # fmt: skip
         """Hold the call, as the outbox does, and note it if that has held it."""
-        receipt = await self._outbox.hold(kind, key, payload, size, now, max_wait)
-        if receipt is not None:
+        receipt = await self._outbox.hold(kind, key, payload, size, now, max_wait, dedupe)
+        if receipt is not None and not receipt.is_duplicate:
             self._noted(kind, key, payload)
         return receipt

@@ -16,10 +16,13 @@ Who does what in a durable one, from the client down:
     writer       the thread, and its work for any store: write, read, poll, lead
     store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
 
+One across a network adds, in the same order, `remote`, `remote_session`, `remote_send_log`; and in the thread `away`,
+which says whether it is there, and the sender's `lease`.
+
 Nothing here blocks the event loop, and no cancellation breaks off a write. A batch is written whole, or step by
 step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.
 
 `owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, who see its calls in `pages`.
 `receipt` says what became of a call, `url` makes an outbox of a URL. A new kind of outbox is a `Store`, an
-`OutboxAdmin` and a subclass of `DurableOutbox`; `sqlite` and `redis` are two.
+`OutboxAdmin` and a subclass of `DurableOutbox`, or of `RemoteOutbox`; `sqlite`, `redis` and `postgres` are three.
 """

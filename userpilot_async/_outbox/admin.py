@@ -43,7 +43,7 @@ class OutboxAdmin(Protocol):
         ...
 
     @property
-    def kind(self) -> Literal["sqlite", "redis"]:
+    def kind(self) -> Literal["sqlite", "redis", "postgres"]:
         """The room that keeps the outbox: its purge leaves traces of other kinds."""
         ...
 
@@ -162,6 +162,9 @@ class Inspection:
     """Rows that a file has set aside."""
     quarantined: Sequence[str] = ()
     """Names of damaged files that lie beside it."""
+    inbox: int = 0
+    """Calls that transactions of the application's have put, and no sender has accepted yet."""
+    inbox_bytes: int = 0
     spent: Mapping[str, int] = attrs.field(factory=dict)
     """Tokens that are not back yet, by the budget of the sender's requests."""
     uploads: Sequence[UnfinishedUpload] = ()

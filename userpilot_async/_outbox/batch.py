@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._calls.rows import Row
@@ -53,6 +54,8 @@ class Put:
     """A caller waits for it, and gets the error if it fails."""
     withdrawn: bool = False
     """The call was taken back while its batch waited for another try."""
+    dedupe: DedupeKey | None = attrs.field(default=None, repr=False)
+    """The place keeps this beside the call, and takes no other call with it for so long."""
 
 
 @attrs.define(eq=False, slots=True)

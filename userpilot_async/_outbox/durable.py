@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from .._account.shared_ledger import SharedLedger
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, Ticket
 from .._errors.tree import ConfigurationError, OutboxError
@@ -214,24 +215,31 @@ class DurableOutbox:
             return False
         return session.waiting_bytes + size <= self._max_bytes or not session.waiting_bytes
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
+    def put(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None = None
+    ) -> Receipt:
         """Hold a call as soon as can be. After a bug it is dropped, and accounted for."""
         session = self._session
         if session.bug.met is not None:
             put = Put(kind, key, payload, size, now, now, Receipt(session.ledger.pages), awaited=False)
             session.incoming.refuse(put, session.bug.error())
             return put.receipt
-        return session.incoming.put(kind, key, payload, size, now, awaited=False)[0].receipt
+        return session.incoming.put(kind, key, payload, size, now, False, dedupe)[0].receipt
 
     async def hold(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None,
+        dedupe: DedupeKey | None = None,
+    ) -> Receipt | None:  # fmt: skip
         """Hold a call: it is when this returns. Raises `OutboxError`; ``None``, and cancelled: see `Incoming.hold`."""
         session = self._session
         if session.bug.met is not None:
             raise session.bug.error()
-        put, batch = session.incoming.put(kind, key, payload, size, now, awaited=True)
+        put, batch = session.incoming.put(kind, key, payload, size, now, True, dedupe)
         return await session.incoming.hold(put, batch, max_wait, self._may_leave)
+
+    def known_under(self, dedupe: DedupeKey) -> Receipt | None:
+        """Say nothing: only the place itself knows which keys were accepted."""
+        return None
 
     def _may_leave(self, put: Put, waited: bool) -> bool:
         """The place is away, or it takes too long: need the caller not wait for it?"""

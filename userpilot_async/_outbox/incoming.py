@@ -7,11 +7,12 @@ It ends *held*, *failed*, or *withdrawn* by its caller, who may take it back unt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
 from .._account.shared_ledger import SharedLedger
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import OutboxError
@@ -23,6 +24,7 @@ from .write_queue import WriteQueue
 
 SLOW = 0.5  # seconds after which callers check how long they have been waiting
 NOT_HELD = Outcome("dropped", "outbox")
+NO_DUPLICATES: Mapping[int, tuple[bytearray, Outcome | None]] = {}
 
 Lost = Callable[[Kind, Key, Payload, OutboxError], object]
 """To be called with a call that was put, and is lost."""
@@ -47,9 +49,12 @@ class Incoming:
 
     # ── the way in ──
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float, awaited: bool) -> tuple[Put, Batch]:
+    def put(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, awaited: bool,
+        dedupe: DedupeKey | None = None,
+    ) -> tuple[Put, Batch]:  # fmt: skip
         """Have a call written, as soon as can be, with the batch that is given. ``now`` is by the loop's clock."""
-        put = Put(kind, key, payload, size, now, self._steady(), Receipt(self._ledger.pages), awaited)
+        put = Put(kind, key, payload, size, now, self._steady(), Receipt(self._ledger.pages), awaited, dedupe=dedupe)
         self.bytes += size
         self.calls += 1
         batch = self._queue.put(put)
@@ -126,16 +131,26 @@ class Incoming:
 
     # ── its end ──
 
-    def end(self, batch: Batch, ids: Sequence[int], error: OutboxError | None) -> None:
-        """End a batch's calls: they are held under these ids, or there is an ``error``."""
+    def end(
+        self, batch: Batch, ids: Sequence[int], error: OutboxError | None,
+        duplicates: Mapping[int, tuple[bytearray, Outcome | None]] = NO_DUPLICATES,
+    ) -> None:  # fmt: skip
+        """End a batch's calls: they are held under these ids, or there is an ``error``.
+
+        ``duplicates``, by their places in the batch, repeat the calls with these ids: where the ledger writes what
+        becomes of those, and what has, if that is known.
+        """
         batch.error = error
         puts = [put for put in batch.puts if not put.withdrawn]
         self._leave(puts)
         if error is not None:
             self._fail(puts, error)
             return
-        for call_id, put in zip(ids, batch.puts, strict=True):
-            put.receipt.held(call_id, self._ledger.pages.of(call_id))
+        for place, (call_id, put) in enumerate(zip(ids, batch.puts, strict=True)):
+            if place in duplicates:
+                put.receipt.repeats(call_id, *duplicates[place])
+            else:
+                put.receipt.held(call_id, self._ledger.pages.of(call_id))
 
     def give_up(self, error: OutboxError) -> None:
         """Fail the calls that no caller waits for, but those that are just being written."""

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from .._account.memory_ledger import MemoryLedger
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, Ticket
 from .._runtime.disabled import SwitchedOff
-from .._runtime.log import RateLimitedLog
+from .._runtime.log import RateLimitedLog, log
 from .._schedule.settlement import Settlement
 from .._schedule.takeover import RequestNote, Takeover
+from .accepted_keys import MOST_KEYS, AcceptedKeys
 from .protocol import Opening, SendLog
 from .receipt import Receipt
 
@@ -64,6 +66,10 @@ class MemoryOutbox:
         self._max_calls = 0
         self._max_bytes = 0
         self._in_use = False
+        self._keys = AcceptedKeys(forgets=self._forgets_keys)
+        self._has_forgotten_keys = False
+        self._now: Callable[[], float] = lambda: 0.0
+        self._closed_at = 0.0
 
     def __repr__(self) -> str:
         return f"<MemoryOutbox {self.waiting_calls} calls, {self.waiting_bytes} bytes>"
@@ -76,9 +82,13 @@ class MemoryOutbox:
             raise ValueError("this MemoryOutbox still has calls in a background job of a client that was closed")
         self._in_use = True
         self._max_calls, self._max_bytes = opening.max_calls, opening.max_bytes
+        self._now = opening.now
+        self._keys.shift(opening.now() - self._closed_at)
 
     async def aclose(self) -> None:
         """Let another client open this outbox."""
+        if self._in_use:
+            self._closed_at = self._now()
         self._in_use = False
 
     @property
@@ -93,19 +103,39 @@ class MemoryOutbox:
             self.waiting_bytes - self._filed_bytes + size <= self._max_bytes or not calls
         )
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
-        """Hold a call from now on."""
+    def put(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None = None
+    ) -> Receipt:
+        """Hold a call from now on; not one with a key that an earlier call has."""
+        if dedupe is not None:
+            return self.known_under(dedupe) or self._put_first(dedupe, (kind, key, payload, size, now))
         call_id = self.ledger.accept()
         self.waiting_calls += 1
         self.waiting_bytes += size
         self._incoming.append((call_id, now, kind, key, payload))
         return Receipt(self.ledger.pages, call_id)
 
+    def _put_first(self, dedupe: DedupeKey, call: tuple[Kind, Key, Payload, int, float]) -> Receipt:
+        receipt = self.put(*call)
+        self._keys.add(dedupe, self._now(), receipt.id, self.ledger.pages.newest)
+        return receipt
+
     async def hold(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None,
+        dedupe: DedupeKey | None = None,
+    ) -> Receipt | None:  # fmt: skip
         """Hold a call from now on, without waiting."""
-        return self.put(kind, key, payload, size, now)
+        return self.put(kind, key, payload, size, now, dedupe)
+
+    def known_under(self, dedupe: DedupeKey) -> Receipt | None:
+        """The receipt of a duplicate, if an earlier call has this key: it is counted, and needs no room."""
+        first = self._keys.find(dedupe, self._now())
+        if first is None:
+            return None
+        self.ledger.duplicates += 1
+        receipt = Receipt(self.ledger.pages)
+        receipt.repeats(*first)
+        return receipt
 
     def take(self, limit: int) -> Sequence[Ticket]:
         """The next calls, in order, that were not taken yet."""
@@ -158,6 +188,12 @@ class MemoryOutbox:
     def abandon(self) -> None:
         """Do nothing: all that this holds is gone with the client."""
 
+    def _forgets_keys(self) -> None:
+        if not self._has_forgotten_keys:
+            self._has_forgotten_keys = True
+            remedy = "use an outbox in a file or in Redis, or a shorter dedupe_for"
+            log(logging.WARNING, f"more than {MOST_KEYS:,} keys of dedupe= are not kept in memory; {remedy}")
+
     def _free(self, size: int) -> None:
         self.waiting_bytes -= size
         if self.when_room is not None:
@@ -187,6 +223,8 @@ class DisabledOutbox(MemoryOutbox):
         """True for every call: nothing is held."""
         return True
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
+    def put(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None = None
+    ) -> Receipt:
         """Count the call as dropped."""
         return self.refuse(DISABLED)

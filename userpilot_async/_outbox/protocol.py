@@ -9,6 +9,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from .._account.ledger import Ledger
+from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.pairs import Pair
 from .._calls.payload import Key, Kind, Payload, Ticket
@@ -147,17 +148,31 @@ class Outbox(Protocol):
         """A call of so many bytes may be put."""
         ...
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, now: float) -> Receipt:
-        """Hold a call from now on, or, if that takes a moment, as soon as can be."""
+    def put(
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, dedupe: DedupeKey | None = None
+    ) -> Receipt:
+        """Hold a call from now on, or, if that takes a moment, as soon as can be.
+
+        One whose ``dedupe`` key an earlier call has is not held: the receipt shows what becomes of that one, as of one
+        that is merged into it. It is in no number of the account but `Ledger.duplicates`.
+        """
         ...
 
     async def hold(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
-        """Hold a call: it is when this returns. Raises `OutboxError`.
+        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None,
+        dedupe: DedupeKey | None = None,
+    ) -> Receipt | None:  # fmt: skip
+        """Hold a call: it is when this returns, or an earlier one is with its key. Raises `OutboxError`.
 
         ``None`` if that was not possible within ``max_wait`` seconds. Cancelled while it waits, the call is not held;
         or it is held, and this returns as if nothing had happened.
+        """
+        ...
+
+    def known_under(self, dedupe: DedupeKey) -> Receipt | None:
+        """The receipt for a call with a key that an earlier one has: it needs no room. It is counted as a duplicate.
+
+        ``None`` if there is no such call, or that is not known here: then `put` finds out.
         """
         ...
 

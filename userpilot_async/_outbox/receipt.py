@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import anyio
 
+from .._account.duplicates import DuplicatePages
 from .._account.pages import Pages
-from .._calls.outcome import PENDING, DeliveryRoute, Outcome, Status
+from .._calls.outcome import PENDING, DeliveryRoute, Outcome, Status, merged_into
 from .._errors.tree import ClientClosed, WrongLoop
 from .._runtime.event_loop import HomeLoop
 from .._runtime.reentry import in_on_dead
@@ -23,7 +24,7 @@ class Receipt:
     __slots__ = ("_listeners", "_outcome", "_page", "_pages", "from_on_dead", "id")
 
     def __init__(self, pages: Pages, call_id: int = -1) -> None:
-        self._pages = pages
+        self._pages: Pages | DuplicatePages = pages
         self._page = pages.newest if call_id >= 0 else _NO_PAGE
         self._outcome: Outcome | None = None
         self._listeners: list[Callable[[], object]] | None = None
@@ -50,12 +51,18 @@ class Receipt:
         """By which way it was delivered: ``realtime``, or by a ``bulk`` or ``import`` job; ``None`` while it is not."""
         return self._known().route
 
+    @property
+    def is_duplicate(self) -> bool:
+        """A call with the same ``dedupe`` was accepted before: this shows what became of that one, and its `id`."""
+        return isinstance(self._pages, DuplicatePages)
+
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait for what became of the call in the end. Raises `TimeoutError` after ``timeout`` seconds.
 
-        For a merged call this waits for the row that took it in: ``outcome.row`` is what became of that. After the
-        client was closed, or can send no more, it is what is known, perhaps ``pending``. In another event loop than the
-        client's it raises `WrongLoop`, and `ClientClosed` if the client's loop has ended without a close: use `wait`.
+        For a merged call this waits for the row that took it in, for a duplicate for the first call: ``outcome.row`` is
+        what became of that. After the client was closed, or can send no more, it is what is known, perhaps ``pending``.
+        In another event loop than the client's it raises `WrongLoop`, and `ClientClosed` if the client's loop has ended
+        without a close: use `wait`.
         """
         home, known = self._home_elsewhere(), self._known()
         if home is not None:
@@ -141,6 +148,17 @@ class Receipt:
         self.id = call_id
         self._notify()
 
+    def repeats(self, call_id: int, page: bytearray, outcome: Outcome | None = None) -> None:
+        """Note that the call is not held, as an earlier one has the same key: it is merged into that.
+
+        ``outcome`` is what became of the earlier one, if that is known, and is not written to its ``page``.
+        """
+        if isinstance(self._pages, Pages):
+            self._pages = DuplicatePages(self._pages)
+        if outcome is not None:
+            self._outcome = merged_into(outcome)
+        self.held(call_id, page)
+
     def failed(self, outcome: Outcome) -> None:
         """Note that the call is not held, and what became of it."""
         self._outcome = outcome
@@ -148,6 +166,7 @@ class Receipt:
 
     def follow(self, other: Receipt) -> None:
         """Show what ``other`` shows, which is a later receipt for the same call."""
+        self._pages = other._pages
         if other._outcome is not None:
             self.failed(other._outcome)
         if other.id < 0:

@@ -194,11 +194,13 @@ class Session:
         if records_refusals:
             batch.refusals_recorded = True
             self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
+        # Before the account is heard, which may write there what this batch has settled, and forget the page.
+        duplicates = {place: (self._page_of(now, place), outcome) for place, outcome in now.duplicates.items()}
         self._learn(now)
         first_refused = now.first_put
         if not batch.done.past:
             ids = now.ids if now.ids is not None else range(now.first_put, now.first_put + len(batch.puts))
-            self.incoming.end(batch, ids, now.puts_failed)
+            self.incoming.end(batch, ids, now.puts_failed, duplicates)
             if now.puts_failed is None:
                 first_refused += len(batch.puts)
                 self._pass_on(batch, now)
@@ -215,6 +217,10 @@ class Session:
         self.ask()
         if self.sends or now.heard:
             self._changed()
+
+    def _page_of(self, now: Committed, place: int) -> bytearray:
+        """The page of the call that a duplicate at this place repeats: perhaps of one from before the opening."""
+        return self.ledger.pages.of(now.ids[place]) if now.ids is not None else bytearray()
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""

@@ -5,12 +5,13 @@ A kind of outbox implements `Store`, and is done: the thread, the batches and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
 from .._account.shared_ledger import Account
+from .._calls.outcome import Outcome
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
 from .._errors.tree import OutboxError
@@ -45,7 +46,11 @@ class Committed:
     complete: bool = False
     """All that is known of outcomes is here: calls before the oldest that is held, without an outcome, are gone."""
     ids: Sequence[int] | None = None
-    """The ids of the puts, if they are not all in a row."""
+    """The ids of the puts, if they are not all in a row: of a duplicate, that of the first call with its key."""
+    duplicates: Mapping[int, Outcome | None] = attrs.field(factory=dict)
+    """Puts that were not written, by their places among all, as an earlier call has their `Put.dedupe`; and the outcome
+    of that call: ``None`` if it is held, or was when the batch was begun.
+    """
     first_refused: int | None = None
     """The id of the first that was refused, if those are not behind the puts."""
     noted: bool = True
@@ -67,6 +72,10 @@ class Store(Protocol):
 
     The last `MOST_PAIRS` pairs of keys that calls have named together are kept beside the calls, and outlive them. New
     ones are reported by `Listener.learn_pairs`: when the place is opened, by `poll`, and before a lease is taken.
+
+    The key of a put (`Put.dedupe`) is kept with the id of its call, in the same transaction, for as many seconds as it
+    says, and outlives the call. Meanwhile a put with that key, of whatever process, is none: see
+    `Committed.duplicates`. So many are counted in `Account.duplicates`, and in no other number.
     """
 
     @property

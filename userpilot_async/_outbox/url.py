@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from .admin import OutboxAdmin  # which clients need not load
 
 # By scheme: a module, and what in it makes an outbox of a URL. By name, so that nothing is loaded without need.
-_REDIS = ("redis", "RedisOutbox")
+_REDIS, _POSTGRES = ("redis", "RedisOutbox"), ("postgres", "PostgresOutbox")
 _SCHEMES = {
     "sqlite": ("sqlite", "SQLiteOutbox"), "redis": _REDIS, "rediss": _REDIS, "unix": _REDIS,
     "redis+sentinel": _REDIS, "rediss+sentinel": _REDIS, "redis+cluster": _REDIS, "rediss+cluster": _REDIS,
+    "postgresql": _POSTGRES, "postgres": _POSTGRES,
 }  # fmt: skip
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 _OURS = "|".join(map(re.escape, _SCHEMES))
@@ -75,7 +76,8 @@ def number_in_url(kind: Callable[[str], T]) -> Callable[[str, str], T]:
 
 
 def outbox_at(place: AnyPlace | None, called: str = "outbox") -> Outbox:
-    """The outbox itself, or the one at a URL (``memory://``, ``sqlite:///events.db``, ``redis://host/0``) or path.
+    """The outbox itself, or the one at a URL (``memory://``, ``sqlite:///events.db``, ``redis://host/0``,
+    ``postgresql://host/database``) or path.
 
     Raises `ConfigurationError`, in which the place is ``called`` so; `ImportError` where an extra is not installed.
     Neither has the URL in its words, or in the locals of a frame of ours.

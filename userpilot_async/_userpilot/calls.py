@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from .._calls.dedupe import checked_dedupe_or_none, with_dedupe
 from .._calls.ndjson import call_of, line_of, object_on
 from .._calls.values import (
     MAX_EVENT_METADATA,
@@ -39,7 +40,7 @@ from .._errors.foreign import raised
 
 @attrs.frozen
 class Track:
-    """Something a user did. Never merged, never de-duplicated.
+    """Something a user did. Never merged, and de-duplicated only by ``dedupe``: another call with that is none.
 
     ``occurred_at`` is aware; the realtime endpoint has no time field and dates the event on arrival.
     """
@@ -48,6 +49,7 @@ class Track:
     event_name: str = attrs.field(converter=checked_event_name)
     metadata: Mapping[str, Value] = attrs.field(default=None, converter=checked_event_metadata)
     occurred_at: datetime | None = attrs.field(default=None, converter=checked_time)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
         """The call as one line of an NDJSON file that ``userpilot-async send`` reads."""
@@ -55,7 +57,7 @@ class Track:
         line["metadata"] = dict(self.metadata)
         if self.occurred_at is not None:
             line["occurred_at"] = iso_utc(self.occurred_at)
-        return line
+        return with_dedupe(line, self.dedupe)
 
 
 @attrs.frozen
@@ -68,13 +70,14 @@ class Identify:
     user_id: str = attrs.field(converter=checked_user_id)
     metadata: Mapping[str, Value] = attrs.field(default=None, converter=checked_metadata)
     company: Mapping[str, Value] | None = attrs.field(default=None, converter=checked_company)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
         """The call as one line of an NDJSON file that ``userpilot-async send`` reads."""
         line: dict[str, Any] = {"type": "identify", "user_id": self.user_id, "metadata": dict(self.metadata)}
         if self.company is not None:
             line["company"] = dict(self.company)
-        return line
+        return with_dedupe(line, self.dedupe)
 
 
 @attrs.frozen
@@ -83,10 +86,13 @@ class IdentifyCompany:
 
     company_id: str = attrs.field(converter=checked_company_id)
     metadata: Mapping[str, Value] = attrs.field(default=None, converter=checked_metadata)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
         """The call as one line of an NDJSON file that ``userpilot-async send`` reads."""
-        return {"type": "identify_company", "company_id": self.company_id, "metadata": dict(self.metadata)}
+        line: dict[str, Any] = {"type": "identify_company", "company_id": self.company_id}
+        line["metadata"] = dict(self.metadata)
+        return with_dedupe(line, self.dedupe)
 
 
 @attrs.frozen

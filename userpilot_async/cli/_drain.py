@@ -26,7 +26,7 @@ from ._server import Server, json_option, late_option, talks_to_server, to_optio
 from ._source import Rejections
 
 if TYPE_CHECKING:
-    from ..redis import RedisOutbox
+    from .._outbox.remote import RemoteOutbox
 
 PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this log is written for weeks
 
@@ -36,7 +36,7 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
     "--outbox",
     "place",
     metavar="OUTBOX",
-    help="A path, sqlite:///path, or redis://host:6379/0. [USERPILOT_OUTBOX, PARCELVOY_OUTBOX]",
+    help="A path, sqlite:///path, redis://host/0 or postgresql://host/db. [USERPILOT_OUTBOX, PARCELVOY_OUTBOX]",
 )
 @to_option
 @click.option("--once", is_flag=True, help="End when nothing is left. Default: go on until SIGTERM or Ctrl-C.")
@@ -44,10 +44,10 @@ PAUSE = 10.0  # seconds between two plain lines, and only if there is news: this
 @json_option
 @talks_to_server
 def drain(server: Server, place: str | None, to: str, once: bool, late_after: float | None, as_json: bool) -> None:
-    """Send the calls that wait in an outbox on disk or in Redis, and those that others put into it meanwhile.
+    """Send the calls that wait in an outbox on disk, in Redis or PostgreSQL, and those that others put there.
 
     One process at a time sends from an outbox. While another one sends, this one stands by; it takes over when that one
-    ends. It also sends if the URL has sender=false, which is for processes that only put calls. While Redis does not
+    ends. It also sends if the URL has sender=false, which is for processes that only put calls. While a server does not
     answer, it waits and says so.
 
     SIGTERM or Ctrl-C ends it with exit code 0, after up to 10 seconds of sending; the rest waits in the outbox. With
@@ -56,13 +56,14 @@ def drain(server: Server, place: str | None, to: str, once: bool, late_after: fl
     place, called = given(place or None, "--outbox", VARIABLES[to])
     outbox = outbox_there(place, called)
     if outbox is None or not outbox.durable:
-        raise click.UsageError("--outbox is missing: give the file to drain, or a URL (sqlite:///path, redis://host/0)")
+        forms = "sqlite:///path, redis://host/0, postgresql://host/database"
+        raise click.UsageError(f"--outbox is missing: give the file to drain, or a URL ({forms})")
     # The environment may have the URL of those that only put.
     outbox = cast("Deployed", outbox).that_sends()
     if isinstance(outbox, SQLiteOutbox) and not outbox.path.exists():
         echo(f"{outbox.path} does not exist yet and is created now: check the name", err=True)
     if not isinstance(outbox, SQLiteOutbox):
-        _probe(cast("RedisOutbox", outbox))
+        _probe(cast("RemoteOutbox", outbox))
     progress = Progress(stderr(), PAUSE, only_news=True)
     delivery = Delivery(recipient_at(server, to, outbox, late_after), None, progress, Rejections(), endless=not once)
     run_command(delivery, as_json=as_json, text=partial(as_text, delivery), fields=partial(as_dict, delivery))
@@ -76,7 +77,7 @@ class Deployed(Outbox, Protocol):
         ...
 
 
-def _probe(outbox: RedisOutbox) -> None:
+def _probe(outbox: RemoteOutbox) -> None:
     """Warn about an outbox that cannot be inspected: a wrong name would be taken for a new, empty one."""
     try:
         outbox.admin().inspect()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import click
 
@@ -44,9 +46,10 @@ reason_option = click.option("--reason", "reasons", multiple=True, metavar="REAS
 def outbox() -> None:
     """Show how many calls wait in an OUTBOX, since when, and which process sends them.
 
-    OUTBOX is a path or sqlite:///path for one on disk, or the URL of one in Redis: redis://host:6379/0?name=x. The
-    default is USERPILOT_OUTBOX or PARCELVOY_OUTBOX, which is better for a URL with a password, since `ps` shows
-    arguments. The commands work while other processes use the outbox, and without any.
+    OUTBOX is a path or sqlite:///path for one on disk, or the URL of one in Redis, redis://host:6379/0?name=x, or in
+    PostgreSQL, postgresql://host/database?name=x. The default is USERPILOT_OUTBOX or PARCELVOY_OUTBOX, which is better
+    for a URL with a password, since `ps` shows arguments. The commands work while other processes use the outbox, and
+    without any.
     """
 
 
@@ -141,7 +144,8 @@ def purge(given: OutboxAdmin | None, user: str | None, company: str | None, yes:
     processes that use a file wait meanwhile: some seconds if it is large.
 
     Calls in Redis cannot be changed: identifies of users that name the company stay as they are, and are counted.
-    Erased data stays in AOF, snapshots and replicas' files until Redis writes those anew.
+    Erased data stays in AOF, snapshots and replicas' files until Redis writes those anew; in PostgreSQL, until it
+    vacuums, and in its log, replicas and backups.
     """
     if (user is None) == (company is None):
         raise click.UsageError("name one of them: --user ID or --company ID")
@@ -187,3 +191,29 @@ def rebind(server: Server, given: OutboxAdmin | None, to: str, as_json: bool) ->
     else:
         before = done.before or "no server"
         echo(f"{place.place}: {waiting_text(done.waiting)} for {destination} now, before for {before}")
+
+
+# ── migrate ──
+
+
+@outbox.command(short_help="Make its tables in PostgreSQL.")
+@outbox_argument
+@click.option("--sql", "only_shown", is_flag=True, help="Print the statements, and run none of them.")
+def migrate(given: OutboxAdmin | None, only_shown: bool) -> None:
+    """Make the tables of OUTBOX in PostgreSQL, or bring them to this version: once, before any client opens it.
+
+    The role of the URL needs the right to create tables. Clients need none but SELECT, INSERT, UPDATE and DELETE on
+    these afterwards; roles that only put calls in their own transactions, INSERT on the one that ends in _inbox.
+    """
+    place: Any = place_given(given)  # of these, only PostgreSQL's has tables to be made
+    if place.kind != "postgres":
+        raise click.UsageError(
+            "only an outbox in PostgreSQL has to be made: a file, or Redis, is one when it is opened"
+        )
+    if only_shown:
+        statements = place.plan()
+        whole = "".join(f"{one};\n" for one in ("BEGIN", *statements, "COMMIT")) if statements else "-- nothing to do"
+        echo(*whole.splitlines())  # a line at a time: what would break one is escaped
+        return
+    made = place.migrate()
+    echo(f"{place.place}: {'the tables are made' if made else 'nothing to do, the tables are of this version'}")

@@ -14,12 +14,12 @@ from .._runtime.environment import variable
 from ._exits import NotPossible
 
 VARIABLES = {"userpilot": "USERPILOT_OUTBOX", "parcelvoy": "PARCELVOY_OUTBOX"}
-NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS) or sqlite:///"
+NO_FILE = "this is no file; a URL begins with redis://, rediss:// (TLS), postgresql:// or sqlite:///"
 """Message about a place that may be a URL with a password, and is therefore not quoted."""
 
 
 class OutboxPlace(click.Path):
-    """An outbox on disk that exists, as a path or a URL; or one in Redis, as a URL."""
+    """An outbox on disk that exists, as a path or a URL; or one on a server, as a URL."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, dir_okay=False, path_type=Path)

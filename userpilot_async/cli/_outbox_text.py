@@ -34,6 +34,10 @@ SWEPT: Mapping[tuple[str, bool], Sequence[str]] = {
         "is also cleared when the calls beside it are",
         REDIS_FILES,
     ],
+    ("postgres", False): [
+        "dead rows are cleared when PostgreSQL vacuums the tables; its log, replicas and backups have them until those "
+        "are replaced"
+    ],
 }
 """Traces that an erased call leaves, by kind of outbox and by whether its memory was cleared."""
 
@@ -46,6 +50,8 @@ def as_text(seen: Inspection) -> Iterator[str]:
     yield f"sender       {sender_text(seen.sender)}" + _under_way(seen)
     oldest = f"; the oldest for {_age(seen.now - seen.oldest)}" if seen.oldest is not None else ""
     yield f"waiting      {calls_text(account.waiting)}, {account.bytes:,} bytes{oldest}"
+    if seen.inbox:
+        yield f"inbox        {calls_text(seen.inbox)}, {seen.inbox_bytes:,} bytes, which a sender has still to accept"
     yield f"account      {account_text(account_counts(seen.account))}"
     reasons = ", ".join(f"{count:,} {name}" for name, count in sorted(_reasons(seen).items())) or "none"
     place = "URL" if seen.bytes_on_disk is None else seen.place  # which may have a password, and is not all of it
@@ -85,6 +91,7 @@ def as_dict(seen: Inspection) -> dict[str, Any]:
             "oldest_accepted_at": None if seen.oldest is None else _moment(seen.oldest),
             "oldest_age": None if seen.oldest is None else round(max(0.0, seen.now - seen.oldest), 3),
         },
+        "inbox": {"calls": seen.inbox, "bytes": seen.inbox_bytes},
         "account": account_counts(seen.account),
         "lost_by_reason": {"dead": seen.account.dead, "dropped": seen.account.dropped},
         "merged_lost": seen.account.merged_lost,

@@ -15,19 +15,17 @@ from ._exits import NotPossible
 from ._progress import Progress
 from ._recipients import recipient_at
 from ._run import run_command
-from ._server import Server, json_option, late_option, talks_to_server, to_option
+from ._server import Seconds, Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections, Source, Unreadable
 
 
 @click.command(short_help="Send calls from a file or stdin.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @to_option
-@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, sqlite:///path, or redis://host/0) in which"
+@click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, or a URL of any kind) in which"
               " the calls wait, and undelivered ones stay. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; the lines before it are delivered.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limit of the whole run. Default: none."
-)
+@click.option("--timeout", type=Seconds(min=0), metavar="SECONDS", help="Limit of the whole run. Default: none.")
 @late_option
 @json_option
 @talks_to_server
@@ -41,6 +39,8 @@ def send(
     {"type": "identify", "user_id": "u1", "metadata": {"plan": "pro"}, "company": {"id": "acme"}}
     {"type": "identify_company", "company_id": "acme", "metadata": {"seats": 20}}
     {"type": "track", "user_id": "u1", "event_name": "Report Exported", "metadata": {"format": "csv"}}
+
+    Each may have a "dedupe", such as a webhook's id: a later line with the same one is no call, for seven days.
 
     With --to parcelvoy, where a person has an external_id, an anonymous_id, or both:
 

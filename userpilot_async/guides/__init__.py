@@ -15,7 +15,7 @@ __all__ = ["TOPICS", "guide", "near", "summary", "title"]
 TOPICS = (
     "fastapi", "aiohttp", "django", "celery", "scripts",
     "calls", "settings", "testing",
-    "durability", "machines", "deployment", "logging", "errors", "privacy",
+    "durability", "machines", "postgres", "deployment", "logging", "errors", "privacy",
     "backlog", "imports", "exports", "anonymous", "api", "commands", "parcelvoy",
     "migrating", "versions", "benchmarks", "architecture",
 )  # fmt: skip
@@ -27,8 +27,9 @@ ALSO = {
     "disabled": "settings", "docker": "deployment", "emulator": "testing", "environment": "settings",
     "exceptions": "errors", "flask": "django", "gdpr": "privacy", "gunicorn": "deployment", "history": "imports",
     "identify": "calls", "k8s": "deployment", "kubernetes": "deployment", "log": "logging", "metrics": "logging",
-    "migration": "migrating", "mixpanel": "exports", "outbox": "durability", "pods": "machines", "posthog": "migrating",
-    "promises": "calls", "pytest": "testing", "quart": "aiohttp", "rates": "settings", "reasons": "errors",
+    "migration": "migrating", "mixpanel": "exports", "outbox": "durability",
+    "pgbouncer": "postgres", "pods": "machines", "posthog": "migrating", "postgresql": "postgres", "promises": "calls",
+    "pytest": "testing", "quart": "aiohttp", "rates": "settings", "reasons": "errors",
     "receipts": "calls", "redis": "machines", "rudderstack": "exports", "segment": "migrating", "sqlite": "durability",
     "starlette": "fastapi", "switch": "settings", "tests": "testing", "threads": "scripts", "track": "calls",
     "trio": "scripts", "uvicorn": "deployment", "workers": "machines", "wsgi": "django",

@@ -7,9 +7,10 @@ Lines are read (`_reading`), converted from other tools' exports (`_conversion`,
 people whom anonymous ones became, learnt from all lines before (`_anonymous`, `_people`), changed by a map
 (`_mapping`), checked (`_rows`), carried forward with what earlier rows said of their user (`_profiles`), each counted
 as what became of it (`_carrying`), and cut into files (`_cutting`). The lines of several files are those of one import
-(`_reading_several`, `_journal_of_several`). All that there is to know of an import is in its journal, one SQLite file (`_journal`,
-`_pieces`): where it stands, what is still to upload, and what was asked of the server. Each step is one transaction, so
-that a process that was killed between any two instructions leaves a journal that the next one goes on with.
+(`_reading_several`, `_journal_of_several`). All that there is to know of an import is in its journal, one SQLite file
+(`_journal`, `_pieces`): where it stands, what is still to upload, and what was asked of the server. Each step is one
+transaction, so that a process that was killed between any two instructions leaves a journal that the next one goes on
+with.
 
 A part of the journal is one upload file. Its life is a `FileJob`; the uploader (`_uploading`) writes each turn of it
 down before it acts on it:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from .._calls.dedupe import checked_dedupe_or_none, with_dedupe
 from .._calls.ndjson import call_of, object_on
 from .._calls.values import checked_id, checked_time, iso_utc
 from .._errors.foreign import is_a
@@ -130,6 +131,7 @@ class Identify(_Person):
     timezone: Field = attrs.field(default=None, validator=_time_zone, kw_only=True)
     locale: Field = attrs.field(default=None, validator=_field, kw_only=True)
     data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data, kw_only=True)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def fields(self) -> dict[str, Any]:
         """Give all fields that were given, but for ``data``; one that is to be cleared is ``None``."""
@@ -138,7 +140,7 @@ class Identify(_Person):
 
     def as_dict(self) -> dict[str, Any]:
         """Give the call as one line of an NDJSON file that ``userpilot-async send --to parcelvoy`` reads."""
-        return {"type": "identify", **self.fields(), "data": dict(self.data)}
+        return with_dedupe({"type": "identify", **self.fields(), "data": dict(self.data)}, self.dedupe)
 
 
 @attrs.frozen
@@ -147,10 +149,12 @@ class Alias:
 
     anonymous_id: str = attrs.field(validator=_name)
     external_id: str = attrs.field(validator=_name)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Give the call as one line of NDJSON, as `Identify.as_dict`."""
-        return {"type": "alias", "anonymous_id": self.anonymous_id, "external_id": self.external_id}
+        line = {"type": "alias", "anonymous_id": self.anonymous_id, "external_id": self.external_id}
+        return with_dedupe(line, self.dedupe)
 
 
 @attrs.frozen
@@ -166,14 +170,15 @@ class Device(_Person):
     app_version: str = attrs.field(validator=_name, kw_only=True)
     token: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
     os_version: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def body(self) -> dict[str, Any]:
         """Give the fields that go over the wire."""
-        return attrs.asdict(self, filter=lambda _, value: value is not None)
+        return attrs.asdict(self, filter=lambda field, value: value is not None and field.name != "dedupe")
 
     def as_dict(self) -> dict[str, Any]:
         """Give the call as one line of NDJSON, as `Identify.as_dict`."""
-        return {"type": "device", **self.body()}
+        return with_dedupe({"type": "device", **self.body()}, self.dedupe)
 
 
 @attrs.frozen
@@ -185,11 +190,13 @@ class Track(_Person):
     anonymous_id: str | None = attrs.field(default=None, validator=_name_or_none, kw_only=True)
     data: Mapping[str, Any] = attrs.field(default=None, converter=checked_data, kw_only=True)
     occurred_at: datetime | None = attrs.field(default=None, converter=checked_time, kw_only=True)
+    dedupe: str | None = attrs.field(default=None, converter=checked_dedupe_or_none, kw_only=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Give the call as one line of NDJSON, as `Identify.as_dict`."""
         line: dict[str, Any] = {"type": "track", "name": self.name, **self._ids(), "data": dict(self.data)}
-        return line if self.occurred_at is None else line | {"occurred_at": iso_utc(self.occurred_at)}
+        line = line if self.occurred_at is None else line | {"occurred_at": iso_utc(self.occurred_at)}
+        return with_dedupe(line, self.dedupe)
 
 
 def with_clear(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from .._calls.dedupe import checked_dedupe
 from .._delivery.arguments import checked_settings, outbox_given
 from .._delivery.blocking import Backend, Blocking, handed_in, without_await
 from .._delivery.client import Checked, DeliveryClient
@@ -92,17 +93,21 @@ class ParcelvoyClient(DeliveryClient):
 
     async def track(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
-        occurred_at: datetime | None = None,
+        occurred_at: datetime | None = None, dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """Accept an event: checked, encoded and held when this returns. It never waits for the network.
 
         ``name`` is what happened, ``external_id`` or ``anonymous_id`` whose event it is: one of them is required.
         ``data`` may be nested; ``occurred_at`` is aware. The server ignores it, unless it goes into ``data``, too: see
-        `ParcelvoySettings.occurred_at_key`. Raises `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in
-        another event loop, and `QueueFull` only if the settings ask for it.
+        `ParcelvoySettings.occurred_at_key`. ``dedupe`` says which fact this is: another call with it, of whatever kind,
+        is none for `ParcelvoySettings.dedupe_for` seconds, and its receipt shows what became of the first. Raises
+        `InvalidCall`, `ClientNotOpen`, `ClientClosed`, `WrongLoop` in another event loop, and `QueueFull` only if the
+        settings ask for it.
         """
         if get_ident() != self._thread:
             raise self._refusal()
+        if dedupe is not None:
+            return await self._hand_in(dedupe, self._tracked, name, external_id, anonymous_id, data, occurred_at)
         checked = self._tracked(name, external_id, anonymous_id, data, occurred_at)
         if isinstance(checked, Receipt):
             return checked
@@ -110,70 +115,74 @@ class ParcelvoyClient(DeliveryClient):
 
     def track_nowait(
         self, name: str, *, external_id: str | None = None, anonymous_id: str | None = None, data: Data = None,
-        occurred_at: datetime | None = None,
+        occurred_at: datetime | None = None, dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """As `track`, for code that cannot await, in any thread; a full queue never makes it wait: the call is dropped.
 
         From another thread than the client's it is on its way to the loop when this returns, and counted in
         `Statistics.unpersisted` until it is there; `Receipt.wait` waits there for what becomes of it.
         """
-        return self._hand_in_nowait(self._tracked, name, external_id, anonymous_id, data, occurred_at)
+        return self._hand_in_nowait(dedupe, self._tracked, name, external_id, anonymous_id, data, occurred_at)
 
     async def identify(
         self, external_id: str | None = None, *, anonymous_id: str | None = None, email: Field = None,
         phone: Field = None, timezone: Field = None, locale: Field = None, data: Data = None,
+        dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """Accept what is known of a person: what changed. Pending identifies of one person merge, ``data`` key by key.
 
         ``external_id`` or ``anonymous_id`` says who it is; with both, what waits under either goes first. ``email``,
         ``phone``, ``timezone`` (an IANA name) and ``locale`` are Parcelvoy's own fields; `CLEAR` takes one back.
-        ``data`` may be nested. Raises as `track` does.
+        ``data`` may be nested. ``dedupe`` is as for `track`. Raises as `track` does.
         """
-        return await self._hand_in(self._made, Identify, locals())
+        return await self._hand_in(dedupe, self._made, Identify, locals())
 
     def identify_nowait(
         self, external_id: str | None = None, *, anonymous_id: str | None = None, email: Field = None,
         phone: Field = None, timezone: Field = None, locale: Field = None, data: Data = None,
+        dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """As `identify`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._made, Identify, locals())
+        return self._hand_in_nowait(dedupe, self._made, Identify, locals())
 
-    async def alias(self, anonymous_id: str, external_id: str) -> Receipt:
+    async def alias(self, anonymous_id: str, external_id: str, *, dedupe: str | None = None) -> Receipt:
         """Accept that two ids are one person's. What waits under either goes first, and what comes later waits for it.
 
         ``anonymous_id`` is from before you knew the person, ``external_id`` the id in your system. The server does this
         once: the same alias again is not sent, and shares the first one's outcome; unless the server may have met the
         anonymous id only after that, for then it has done nothing.
         """
-        return await self._hand_in(self._made, Alias, locals())
+        return await self._hand_in(dedupe, self._made, Alias, locals())
 
-    def alias_nowait(self, anonymous_id: str, external_id: str) -> Receipt:
+    def alias_nowait(self, anonymous_id: str, external_id: str, *, dedupe: str | None = None) -> Receipt:
         """As `alias`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._made, Alias, locals())
+        return self._hand_in_nowait(dedupe, self._made, Alias, locals())
 
     async def register_device(
         self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
         app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
+        dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """Accept a device of a person's; ``token`` is its address for push notifications. Raises as `track` does.
 
         ``external_id`` or ``anonymous_id`` says whose it is; ``device_id``, ``os``, ``model``, ``app_build``,
         ``app_version`` and ``os_version`` describe it, each a text.
         """
-        return await self._hand_in(self._made, Device, locals())
+        return await self._hand_in(dedupe, self._made, Device, locals())
 
     def register_device_nowait(
         self, device_id: str, *, external_id: str | None = None, anonymous_id: str | None = None, os: str, model: str,
         app_build: str, app_version: str, token: str | None = None, os_version: str | None = None,
+        dedupe: str | None = None,
     ) -> Receipt:  # fmt: skip
         """As `register_device`, for code that cannot await, in any thread; a full queue never makes it wait."""
-        return self._hand_in_nowait(self._made, Device, locals())
+        return self._hand_in_nowait(dedupe, self._made, Device, locals())
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
         if not any(is_a(call, kind) for kind in (Identify, Alias, Device, Track)):
             raise InvalidCall("call", must_be("Identify, Alias, Device or Track", call))
-        return await self._hand_in(self._copied, call)
+        return await self._hand_in(call.dedupe, self._copied, call)
 
     # ── checking ──
 
@@ -184,17 +193,20 @@ class ParcelvoyClient(DeliveryClient):
         anonymous_id: str | None = None,
         data: Data = None,
         occurred_at: datetime | None = None,
+        dedupe: str | None = None,
     ) -> Checked | Receipt:
         try:
+            if dedupe is not None:
+                checked_dedupe(dedupe)
             key, body = checked_event(name, external_id, anonymous_id, data, occurred_at, self.settings.occurred_at_key)
             self._pairs.check(key)
         except InvalidCall as error:
             given = {"name": name, "external_id": external_id, "anonymous_id": anonymous_id, "data": data}
-            return self._invalid(error, {**given, "occurred_at": occurred_at})
+            return self._invalid(error, {**given, "occurred_at": occurred_at, "dedupe": dedupe})
         self._like_ids.see(external_id, anonymous_id)
         return "track", key, body, len(body)
 
-    def _made(self, make: type[Call], arguments: dict[str, Any]) -> Checked | Receipt:
+    def _made(self, make: type[Call], arguments: dict[str, Any], _dedupe: str | None = None) -> Checked | Receipt:
         """Check a call made of ``arguments``: the `locals` of a method whose parameters are the call's fields."""
         del arguments["self"]
         try:
@@ -202,7 +214,7 @@ class ParcelvoyClient(DeliveryClient):
         except InvalidCall as error:
             return self._invalid(error, arguments)
 
-    def _copied(self, call: Call) -> Checked | Receipt:
+    def _copied(self, call: Call, _dedupe: str | None = None) -> Checked | Receipt:
         """Check a copy of a call: a mapping within a frozen value is not frozen."""
         try:
             return self._checked(attrs.evolve(call))

@@ -2,10 +2,10 @@
 
     UserpilotClient("API_KEY", outbox="redis://host:6379/0")
 
-`_outbox` has the options, `_session` is one opening as the loop sees it, `_store` is the `Store`: reconnecting,
-polling, and the pieces of work. Every change is one script (`scripts/`), whole or not at all; `_link` runs them, and
-`_topology` finds the server, with `_sentinels` and `_cluster`. `_answers`, `_codec` and `_shapes` take nothing on trust
-that comes back; `_failures` says what a failure means, and shows no password.
+`_outbox` has the options, `_store` is the `Store`: reconnecting, polling, and the pieces of work. Every change is one
+script (`scripts/`), whole or not at all; `_link` runs them, and `_topology` finds the server, with `_sentinels` and
+`_cluster`. `_answers`, `_codec` and `_shapes` take nothing on trust that comes back; `_failures` says what a failure
+means, and shows no password.
 
 A network can lose an answer, so each step has a number, and one in doubt is asked after before it is made again
 (`_steps`). The sender's lease (`_lease`) ends by the server's clock; a process that loses it begins another *term*, and

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 
 from .._calls.pairs import Pair, unsealed_pair
 from .._outbox.store import Committed
+from .._runtime.clocks import steady
 from ._answers import pairs_of
 from ._codec import State
 from ._failures import OtherGeneration
 from ._link import Answer, Connection, Step
 
-
-def steady() -> float:
-    """Seconds that go on while this machine sleeps, where there is such a clock."""
-    return time.clock_gettime(_STEADY)
-
-
 REMEMBERED = 6 * 86_400.0  # seconds in which Redis has a client's last step for certain: the scripts say 7 days
 PAIRS_AT_ONCE = 5_000  # in one answer: half a megabyte
 MOST_GENERATIONS = 20  # remembered: as many starts of the server as a backup may reach back
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class ClientState:

@@ -10,10 +10,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 
 import attrs
 
-from .._calls.stored import UNREADABLE
+from .._calls.outcome import Outcome
+from .._calls.stored import UNREADABLE, Concluded
 from .._outbox.owner import Owner
 from ._codec import Entry, State, entry_of
 from ._failures import OddAnswer
@@ -95,24 +97,40 @@ class Made:
     first_refused: int
     fenced: bool
     """But for the sender's notes: another process has the lease."""
+    repeated: Mapping[int, tuple[int, Outcome | None]]
+    """Calls, by their places in the step, with the key of an earlier one: its id, and its outcome if it is settled."""
+
+    def ids(self, puts: int) -> list[int]:
+        """The ids of so many calls that were in the step."""
+        fresh = count(self.first_put)
+        return [self.repeated[place][0] if place in self.repeated else next(fresh) for place in range(puts)]
 
 
 def written_of(answer: object) -> tuple[Made, bool, State] | None:
     """Of ``write`` and ``note``: with whether lost calls were forgotten; ``None`` if the step came late."""
     if answer is None:
         return None
-    *made, forgotten, state = listed(answer, 5)
-    return _made_of(made), bool(number(forgotten)), State(state)
+    *numbers, forgotten, state, repeated = listed(answer, 6)
+    return _made_of([*numbers, repeated]), bool(number(forgotten)), State(state)
 
 
 def resolved_of(answer: object) -> Made | None:
     """Of ``resolve``: ``None`` if the step was not made, and never will be."""
-    return None if answer is None else _made_of(listed(answer, 3))
+    return None if answer is None else _made_of(listed(answer, 4))
 
 
 def _made_of(step: Sequence[object]) -> Made:
-    first_put, first_refused, fenced = (number(one) for one in step)
-    return Made(first_put, first_refused, bool(fenced))
+    *numbers, repeated = step
+    first_put, first_refused, fenced = (number(one) for one in numbers)
+    return Made(first_put, first_refused, bool(fenced), dict(_repeated_of(one) for one in listed(repeated)))
+
+
+def _repeated_of(answer: object) -> tuple[int, tuple[int, Outcome | None]]:
+    place, first_id, ending = listed(answer, 3)
+    status, _, label = text(ending).partition(" ")
+    with suppress(*UNREADABLE):  # "", of one that is held; or another program wrote the note
+        return number(place), (number(first_id), Concluded.read((status, label or None, [], [])).outcome)
+    return number(place), (number(first_id), None)
 
 
 @attrs.frozen

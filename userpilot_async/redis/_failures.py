@@ -37,6 +37,7 @@ from redis.exceptions import (
 
 from .._errors.printable import printable
 from .._errors.tree import OutboxError
+from .._outbox.away import Away
 from ._address import Address
 
 SERVER_ERRORS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
@@ -68,20 +69,6 @@ MOST_CLIENTS = "max number of clients reached"  # the server's words, for which 
 MOST_WORDS = 200  # characters of an error's text: what Redis itself says is shorter, and a log line stays readable
 ECHO = "with args"  # "ERR unknown command 'AUTH', with args beginning with: 'secret'": behind this is what was sent
 LOGIN = re.compile(r"\b\w+://\S*")  # not from within a word: what is searched may have megabytes
-
-
-class Away(Exception):
-    """Redis does not answer, or not now. A step that was under way may have been done.
-
-    ``does`` is what is said of it, before the words in brackets.
-    """
-
-    does = "does not answer"
-
-    def __init__(self, words: str = "", does: str | None = None) -> None:
-        super().__init__(words)
-        if does is not None:
-            self.does = does
 
 
 class OddAnswer(Away):

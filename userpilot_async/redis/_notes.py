@@ -33,6 +33,8 @@ class SenderNotes:
     """Of the calls that are put with this, so many may have been put, and sent, before."""
     pairs: list[str] = attrs.field(factory=list)
     """Of keys that the calls name together which are put with this, as they are kept."""
+    keys: list[tuple[int, str, int]] = attrs.field(factory=list)
+    """Of ``dedupe=``: the place of the call that is put with this, a hash, and for how many ms it counts."""
 
     @property
     def needs_lease(self) -> bool:

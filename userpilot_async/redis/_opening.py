@@ -10,7 +10,7 @@ from .._outbox.owner import Claim, Owner, rebinding
 from ._access import ClientState
 from ._answers import Opened, opened_of
 from ._failures import OddAnswer
-from ._lease import Lease
+from ._lease import RedisLease
 from ._link import Step
 
 VERSION = 2  # of keys, scripts, and the fingerprint
@@ -26,7 +26,7 @@ class Opener:
         self._rebind = claim.rebind
         self._known: Owner | None = None  # that has proved to be this client's account
 
-    def open(self, access: ClientState, lease: Lease, run_id: str) -> Opened:
+    def open(self, access: ClientState, lease: RedisLease, run_id: str) -> Opened:
         """Open what is there, in this run of the server. Raises `OutboxError` if it is not the claimant's."""
 
         def ask(owner: Owner, instead: str) -> Opened | None:
@@ -48,7 +48,7 @@ class Opener:
         self._known = self._claim.owner()
         return self._known
 
-    def _ask(self, access: ClientState, lease: Lease, run_id: str, owner: Owner, instead: str) -> Opened | None:
+    def _ask(self, access: ClientState, lease: RedisLease, run_id: str, owner: Owner, instead: str) -> Opened | None:
         """``instead``: as the script has it. ``None`` if the owner has to have a fingerprint."""
         step = Step(
             "open", access.generation, access.sure, lease.last_token, run_id, uuid4().hex, VERSION,

@@ -6,19 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-import anyio
-
-from .._calls.payload import Key, Kind, Payload
 from .._errors.foreign import must_be
-from .._errors.tree import ConfigurationError, OutboxError
-from .._outbox.batch import Batch, Put
-from .._outbox.durable import DurableOutbox
-from .._outbox.protocol import Opening
-from .._outbox.receipt import Receipt
+from .._errors.tree import ConfigurationError
+from .._outbox.remote import RemoteOutbox
 from .._outbox.url import flag_in_url, number_in_url, word_in_url
 from ._address import address_of
 from ._link import Connection, warn_if_overheard
-from ._session import RedisSession
 from ._store import RedisStore
 
 if TYPE_CHECKING:
@@ -28,7 +21,6 @@ MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
 KEEP_LOST = 7 * 86_400.0  # seconds
 SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread polls, every quarter of a second
-PATIENCE = 2  # deadlines; then a command that trickles on is broken off from outside
 
 _IN_URL: Mapping[str, Callable[[str, str], Any]] = {
     "name": word_in_url,
@@ -43,7 +35,7 @@ _IN_URL: Mapping[str, Callable[[str, str], Any]] = {
 }
 
 
-class RedisOutbox(DurableOutbox):
+class RedisOutbox(RemoteOutbox):
     """A stream in Redis (6.2 or newer, or Valkey) in which accepted calls wait.
 
     When `track` returns, Redis has the call; with ``replicas``, so many replicas of it, too. Any number of processes on
@@ -62,7 +54,6 @@ class RedisOutbox(DurableOutbox):
     """
 
     most_at_once: float = 1024 * 1024
-    _session: RedisSession
 
     def __init__(
         self,
@@ -90,11 +81,12 @@ class RedisOutbox(DurableOutbox):
         get = self._options.get
         self.name: str = get("name", "userpilot_async")
         self.place: str = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
-        self._fallback = get("fallback")
-        super().__init__(sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind)
+        super().__init__(
+            sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind, fallback=get("fallback")
+        )
         self._max_calls: int = get("max_calls", MAX_CALLS)
         self._lease_ttl: float = get("lease_ttl", 10.0)
-        self._timeout: float = get("timeout", 2.0)
+        self._timeout = get("timeout", 2.0)
         self._replicas: int = get("replicas", 0)
         self._keep_lost: float = get("keep_lost", KEEP_LOST)
         self._check()
@@ -119,8 +111,6 @@ class RedisOutbox(DurableOutbox):
                 raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
         if type(self._replicas) is not int or self._replicas < 0:
             raise ConfigurationError("replicas must be an int, 0 or more")
-        if self._fallback not in (None, "memory"):
-            raise ConfigurationError('fallback must be None or "memory"')
 
     @classmethod
     def from_url(cls, url: str) -> RedisOutbox:
@@ -145,9 +135,6 @@ class RedisOutbox(DurableOutbox):
 
     # ── opening ──
 
-    def _new_session(self) -> RedisSession:
-        return RedisSession(self.place, self.most_at_once, fallback=self._fallback is not None)
-
     def _new_store(self) -> RedisStore:
         client, session = uuid4().hex, self._session
         store = RedisStore(
@@ -157,42 +144,11 @@ class RedisOutbox(DurableOutbox):
         session.use(store)
         return store
 
-    @property
-    def away(self) -> bool:
-        """Redis does not answer at present."""
-        return self._session.away
-
     def admin(self) -> RedisAdmin:
         """The outbox from outside, for people, whether this is open or not."""
         from ._admin import RedisAdmin  # which clients do not need
 
         return RedisAdmin(self.link, self.place)
-
-    async def open(self, opening: Opening) -> None:
-        """Start the thread, and wait until Redis has answered, or does not. Raises as the class says."""
-        opening.tasks.start_soon(self._watch_commands)
-        await super().open(opening)
-
-    async def _watch_commands(self) -> None:
-        """A socket's deadline starts anew with each byte that comes, and a name server has none."""
-        await anyio.sleep(PATIENCE * self._timeout)
-        session = self._session
-        if not session.is_open.past:
-            session.began_away()
-        while self._in_use:
-            await anyio.sleep(self._timeout / 2)
-            if session.store is not None:
-                session.store.access.link.break_off_if_older(PATIENCE * self._timeout)
-
-    async def aclose(self) -> None:
-        """Write what is left, let another process send, end the thread.
-
-        Where Redis is away, what is not held is lost, and that must be known in time: a caller that waits knows it by
-        the end of the wait.
-        """
-        if self._in_use and self.away:
-            self._session.incoming.give_up(OutboxError(f"{self.place} does not answer"))
-        await super().aclose()
 
     # ── calls ──
 
@@ -202,23 +158,3 @@ class RedisOutbox(DurableOutbox):
             return True
         waiting = self.ledger.waiting + self.unheld - self._session.outgoing.calls
         return waiting < self._max_calls and super().has_room(size)
-
-    def _may_leave(self, put: Put, waited: bool) -> bool:
-        """Redis is away, or too slow: need the caller not wait?"""
-        if self._fallback is None or not (waited or self.away):
-            return False
-        put.awaited = False
-        return True
-
-    async def hold(
-        self, kind: Kind, key: Key, payload: Payload, size: int, now: float, max_wait: float | None = None
-    ) -> Receipt | None:
-        """As for every outbox; but with ``fallback``, while Redis is away, a call is held in memory."""
-        if self.away and self._fallback is not None:
-            return self.put(kind, key, payload, size, now)
-        return await super().hold(kind, key, payload, size, now, max_wait)
-
-    def _is_worth_waiting_for(self, batch: Batch) -> bool:
-        """While Redis is away, not so calls that found no room, and whose callers know that."""
-        notes = batch.term == self.send_log.term and batch.has_senders_notes()
-        return not self.away or any(not put.withdrawn for put in batch.puts) or notes

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 
 from .._calls.pairs import pairs_in, sealed_pair
 from .._errors.tree import OutboxError
+from .._outbox.away import Away
 from .._outbox.batch import Batch, Put
 from .._outbox.store import Committed
-from ._access import ClientState, steady
+from .._runtime.clocks import steady
+from ._access import ClientState
 from ._answers import Made, resolved_of, written_of
 from ._codec import encoded
-from ._failures import Away, Full
-from ._lease import Lease
+from ._failures import Full
+from ._lease import RedisLease
 from ._notes import SenderNotes, calls_in, may_be_twice, notes_of, refusals_of
+
+LONGEST_KEPT = 1e10  # seconds; Redis takes no longer time for a key
 
 
 @attrs.define
@@ -43,7 +48,7 @@ class WriteSteps:
     """The steps of one batch at a time. ``place`` is for messages; lost calls are kept for ``keep_lost`` seconds."""
 
     def __init__(
-        self, access: ClientState, lease: Lease, place: str, warn: Callable[[str], None], keep_lost: float
+        self, access: ClientState, lease: RedisLease, place: str, warn: Callable[[str], None], keep_lost: float
     ) -> None:
         self._access = access
         self._lease = lease
@@ -86,7 +91,12 @@ class WriteSteps:
         first = attempt.notes[0] if attempt.notes else SenderNotes()
         first.again = sum(1 for put in puts if may_be_twice(put.payload)) if attempt.again else 0
         first.pairs = list({sealed_pair(pair): None for put in puts for pair in pairs_in(put.key)})
-        notes = first.as_json() if attempt.notes or first.again or first.pairs else ""
+        first.keys = [
+            (place, put.dedupe.digest.hex(), round(min(max(0.001, put.dedupe.seconds), LONGEST_KEPT) * 1_000))
+            for place, put in enumerate(puts)
+            if put.dedupe is not None
+        ]
+        notes = first.as_json() if attempt.notes or first.again or first.pairs or first.keys else ""
         attempt.seq, attempt.generation = self._access.next_step(), self._access.generation
         now = steady()
         calls = [one for put in puts for one in (put.size, encoded(put, max(0.0, now - put.at)))]
@@ -146,10 +156,8 @@ class WriteSteps:
                 self._lease.made.add(self._access.last_step, calls_in(notes))
         if not attempt.held:
             attempt.held = True
-            ids = range(made.first_put, made.first_put + len(attempt.puts))
-            if len(attempt.puts) > len(attempt.batch.puts):
-                now = attrs.evolve(now, ids=[one for one, put in zip(ids, attempt.puts, strict=True)
-                                             if not put.withdrawn])  # fmt: skip
+            if len(attempt.puts) > len(attempt.batch.puts) or made.repeated:
+                now = attrs.evolve(now, **_ids_of(attempt.puts, made))
             else:
                 now = attrs.evolve(now, first_put=made.first_put)
         if attempt.term != self._lease.term:
@@ -169,3 +177,10 @@ class WriteSteps:
         refused = OutboxError(f"{self._place} takes no calls: {error}")
         self._warn(str(refused))
         return attrs.evolve(now, puts_failed=refused, noted=not attempt.notes)
+
+
+def _ids_of(puts: Sequence[Put], made: Made) -> dict[str, Any]:
+    """The ids of a step's calls, and which of them were none: without those that were taken back."""
+    stayed = [(place, call_id) for place, call_id in enumerate(made.ids(len(puts))) if not puts[place].withdrawn]
+    repeated = {n: made.repeated[place][1] for n, (place, _) in enumerate(stayed) if place in made.repeated}
+    return {"ids": [call_id for _, call_id in stayed], "duplicates": repeated}

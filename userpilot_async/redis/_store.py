@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
-import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
-from .._account.losses import counted, lost_calls_line
 from .._errors.tree import OutboxError
+from .._outbox.away import Reach
 from .._outbox.batch import Batch
 from .._outbox.owner import Claim
+from .._outbox.remote_session import RemoteListener
 from .._outbox.store import Committed, Lead, Notify, NotNow
 from .._outbox.window import Read, Reading
+from .._runtime.clocks import steady
 from .._runtime.log import RateLimitedLog
-from ._access import ClientState, steady
+from ._access import ClientState
 from ._answers import reconciled_of
 from ._codec import State, asked_for, read_of
-from ._failures import FAILURES, Away, OtherGeneration
-from ._lease import Lease
+from ._failures import FAILURES, OtherGeneration
+from ._lease import RedisLease
 from ._link import Connection
-from ._listener import RedisListener
 from ._made import sliced
 from ._notes import MOST_IDS
 from ._opening import Opener
@@ -31,7 +29,8 @@ from ._shapes import number
 from ._steps import WriteSteps
 
 FORGET_EVERY = 60.0  # seconds between two searches for lost calls that were kept for long enough
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
+
+REMEDY = "have Redis keep what it has (appendonly yes), and flush no such database"
 
 
 class RedisStore:
@@ -45,19 +44,17 @@ class RedisStore:
     _opener: Opener
 
     def __init__(
-        self, link: Connection, client: str, outbox: RedisListener, notify: Notify, log: RateLimitedLog, *,
+        self, link: Connection, client: str, outbox: RemoteListener, notify: Notify, log: RateLimitedLog, *,
         may_send: bool, lease_ttl: float, keep_lost: float,
     ) -> None:  # fmt: skip
         self.access = ClientState(link, client)
-        self.lease = Lease(self.access, outbox, notify, self.warn, may_send=may_send, ttl=lease_ttl)
+        self.lease = RedisLease(self.access, outbox, notify, self.warn, may_send=may_send, ttl=lease_ttl)
         self._steps = WriteSteps(self.access, self.lease, outbox.place, self.warn, keep_lost)
         self._outbox = outbox
         self._notify = notify
         self._log = log
         self._keep_lost = keep_lost
-        self._away = False
-        self._retry_at = 0.0
-        self._pause = FIRST_PAUSE
+        self.reach = Reach("Redis", outbox, notify, log)
         self._forget_at = 0.0
         self._resets: deque[str] = deque()  # generations in which calls were held that are gone, to be counted
 
@@ -66,6 +63,15 @@ class RedisStore:
         """The lease is ours, as far as is known."""
         return self.lease.leading
 
+    @property
+    def offset(self) -> float:
+        """Seconds from the steady clock to the server's, as far as is known."""
+        return self.access.offset
+
+    def break_off_if_older(self, seconds: float) -> None:
+        """From any thread: end a command that has been under way for so long."""
+        self.access.link.break_off_if_older(seconds)
+
     # ── the log ──
 
     def warn(self, message: str) -> None:
@@ -73,24 +79,10 @@ class RedisStore:
         self._log.warn(message, message)
 
     def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
-        """Log what it has cost that calls held in this generation are not all there any more. In any thread.
-
-        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
-        ones were is unknown).
-        """
-        place, remedy = self._outbox.place, "have Redis keep what it has (appendonly yes), and flush no such database"
+        """Log what it has cost that calls held in this generation are not all there any more. In any thread."""
         if lost or under_way:
             self._resets.append(generation)
-        if lost:
-            words = partial(lost_calls_line, place, under_way, remedy)
-            self._log.count("lost calls", lost, words=lambda: words, level=logging.ERROR)
-            return
-        cost = "no call that waited is lost, as far as this process knows"
-        if under_way:
-            cost = f"{counted(under_way)} that {'was' if under_way == 1 else 'were'} just being sent may have arrived"
-        again = "what was sent, and is not noted there, is sent again and counted in possible_duplicates"
-        message = f"{place} came back with older data, or was emptied: {cost}; {again}; {remedy}"
-        self._log.warn("set back", message)
+        self.reach.report_set_back(REMEDY, lost, under_way)
 
     def _report_lost(self, calls: int, why: str) -> None:
         """Calls are lost that can be counted: the log's numbers add up to the account's."""
@@ -137,7 +129,7 @@ class RedisStore:
             if access.link.replicas:  # what was read may be such steps: that is not sent before it is there
                 lease.lose()
             self._notify(self._outbox.started_again, opened.lost_from)
-        self._away, self._pause = False, FIRST_PAUSE
+        self.reach.found()
         access.hear_pairs(self._outbox.learn_pairs)
         return now
 
@@ -169,21 +161,9 @@ class RedisStore:
         """Redis is not to be had at present."""
         self.access.link.close()
         if isinstance(error, OtherGeneration):
-            self._away, self._retry_at = True, 0.0
+            self.reach.again()
             return
-        if isinstance(error, OutboxError):
-            message = f"calls wait, and cannot be put: {error}; see to the rights and the settings of Redis"
-            self._log.state(logging.ERROR, "unusable", message, str(error))
-        else:
-            does = error.does if isinstance(error, Away) else Away.does
-            why = str(error) or type(error).__name__
-            message = f"{self._outbox.place} {does} ({why}); calls wait meanwhile; see whether Redis is up"
-            self._log.state(logging.WARNING, "away", message)
-        if not self._away:
-            self._notify(self._outbox.is_away)
-        self._away = True
-        self._retry_at = steady() + self._pause * (0.5 + random.random() / 2)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self.reach.lost(error)
         self.lease.lapse()
 
     @contextmanager
@@ -198,7 +178,7 @@ class RedisStore:
     @contextmanager
     def _there(self) -> Iterator[None]:
         """Raises `NotNow` while Redis is away, and when it has just gone."""
-        if self._away:
+        if self.reach.away:
             raise NotNow
         with self._trying():
             yield
@@ -208,16 +188,16 @@ class RedisStore:
     def poll(self) -> Committed | None:
         """All that others have done; or see whether Redis is back. Raises `NotNow`."""
         self.lease.lapse()
-        if self._away and steady() < self._retry_at:
+        if self.reach.away and not self.reach.is_time:
             raise NotNow
         with self._trying():
             try:
-                if self._away:
+                if self.reach.away:
                     self._reconnect()
                 return self._poll()
             except OtherGeneration:
                 self.access.link.close()
-                self._away, self._retry_at = True, 0.0
+                self.reach.again()
                 self._reconnect()
                 return None
 
@@ -253,7 +233,7 @@ class RedisStore:
 
     def ready(self) -> bool:
         """Commands may be made now; false while Redis is away."""
-        if self._away:
+        if self.reach.away:
             return False
         self.lease.lapse()
         try:
@@ -291,7 +271,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Let another one send, and let go of the connection."""
-        if not self._away:
+        if not self.reach.away:
             try:
                 self.lease.release()
             except FAILURES as error:

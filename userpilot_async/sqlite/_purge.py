@@ -133,6 +133,8 @@ class Search:
             self._db.executemany(f"UPDATE {table} SET said = ?, size = ?, crc = ? WHERE id = ?", rows)
         if waiting:
             tables = self._file.tables
+            for call_id in waiting:
+                tables.keys.settle((call_id, call_id), PURGED)
             tables.write_news([conclude(account, PURGED, waiting, [])], tables.newest_news())
         account.bytes = self._file.tables.total_size()
         self._file.tables.write_account(account)

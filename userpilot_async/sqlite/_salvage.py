@@ -18,6 +18,7 @@ from .._calls.pairs import unsealed_pair
 from .._calls.stored import UNREADABLE, Stored, sealed
 from .._runtime.database_files import MAGIC
 from .._runtime.private_files import create_private, open_private
+from ._keys import is_key
 from ._quarantine import beside, clear, copy_private, free_name, keep, sync_folder
 from ._schema import prepare
 from ._sealed import account_in
@@ -151,6 +152,14 @@ def _pairs_in(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
                 yield number, text
 
 
+def _keys_in(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Keys of ``dedupe=`` that are whole, as `_pairs_in`."""
+    with suppress(sqlite3.Error):
+        for row in db.execute("SELECT * FROM accepted_keys ORDER BY id"):
+            if is_key(row):
+                yield row
+
+
 def _backwards(db: sqlite3.Connection, table: str, before: int, after: int) -> Iterator[tuple[Any, ...]]:
     with suppress(sqlite3.DatabaseError):
         yield from db.execute(f"SELECT * FROM {table} WHERE id < ? AND id > ? ORDER BY id DESC", (before, after))
@@ -227,6 +236,8 @@ class _Restoring:
                         self._insert(table, row)
             for row in _pairs_in(old):
                 self._insert("pairs", row)
+            for row in _keys_in(old):
+                self._insert("accepted_keys", row)
             for row in _by_id(old, "lost"):
                 self._insert("lost", row)
             for row in _by_id(old, "calls"):
@@ -262,6 +273,7 @@ class _Restoring:
         account.conclude(self.damaged, lost, 0)
         account.accepted += max(0, self.calls - account.waiting)  # of an account that was older than the calls
         account.bytes = self.bytes
+        account.keys = self.db.execute("SELECT count(*) FROM accepted_keys").fetchone()[0]
         account.next_id = max(account.next_id, self.given.next_id, self.highest + 1) + MARGIN
         self.db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
         # All who listen hear of what comes after this.

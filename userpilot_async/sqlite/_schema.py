@@ -42,7 +42,15 @@ _SECOND = ""  # the fingerprint in `about` is slow to make: versions that make t
 _THIRD = "CREATE TABLE pairs (id INTEGER PRIMARY KEY, said TEXT UNIQUE);"
 # pairs: keys that calls have named together, in the order of their acceptance; NULL for a person who was erased.
 
-MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+CREATE TABLE accepted_keys (
+    id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, at REAL NOT NULL, seconds REAL NOT NULL, outcome TEXT
+);
+"""
+# accepted_keys: hashes of what callers gave as `dedupe=`, by the id of the call that has it; when that was accepted,
+# for how long the key counts from then on, and what became of the call, once it is settled.
+
+MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Statements that make version n + 1 of version n; the first one makes an empty file version 1."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .._account.shared_ledger import Account
+from .._account.shared_ledger import Account, sound_account
 from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Runs, Stored, stretches_in, unsealed
 
@@ -25,16 +25,7 @@ def checked(
 
 def account_in(sealed_text: Any) -> Account | None:
     """The counts as they are kept; ``None`` if they are damaged."""
-    value = unsealed(sealed_text)
-    if not isinstance(value, dict):
-        return None
-    account = Account.of(value)
-    counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
-    for labelled in (account.by, account.dead, account.dropped):
-        if not isinstance(labelled, dict):
-            return None
-        counts += labelled.values()
-    return account if all(type(count) is int for count in counts) else None
+    return sound_account(unsealed(sealed_text))
 
 
 def owner_in(sealed_text: Any) -> dict[str, str] | None:

@@ -30,6 +30,7 @@ from . import _quarantine, _salvage
 from ._binding import About, bind
 from ._failures import FAILURES, is_full, why
 from ._file import File, data_version
+from ._keys import MOST_KEYS, NOTHING_PUT
 from ._tables import DAMAGED
 
 T = TypeVar("T")
@@ -219,11 +220,12 @@ class SQLiteStore:
                 raise OutboxError(f"{self.file.path} was replaced by an older file")
             offset = self._notice(account.next_id, known=known)
             first_put = account.next_id
-            names_pairs = False
+            names_pairs, chosen = False, NOTHING_PUT
             if batch.puts and puts_failed is None:
-                tables.put(batch.puts, account, offset)
-                names_pairs = tables.put_pairs(batch.puts)
-                oldest = first_put if oldest is None else oldest
+                chosen = tables.keys.choose(batch.puts, account, self.file.wall())
+                tables.put(chosen.puts, account, offset)
+                names_pairs = tables.put_pairs(chosen.puts)
+                oldest = first_put if oldest is None and chosen.puts else oldest
             settled: list[Concluded] = []
             if batch.has_notes():
                 # Under the turn: who has a lease of their own meanwhile has not begun, or sees what is noted here.
@@ -236,10 +238,15 @@ class SQLiteStore:
         self._heard, self._next_id = heard_to, account.next_id
         self._hear(pairs)
         tables.last, tables.version = (account, oldest), version
+        if chosen.forgotten:
+            self.file.warn(f"{self.file.path} keeps no more keys of dedupe= than {MOST_KEYS:,}, and forgets the oldest")
         if forgotten:
             remedy = "take them out by `userpilot-async outbox dead` or `retry`"
             self.file.warn(f"{self.file.path} keeps no more lost calls than this, and forgets the oldest; {remedy}")
-        return Committed(account, oldest, heard, settled, first_put, puts_failed)
+        return Committed(
+            account, oldest, heard, settled, first_put, puts_failed, ids=chosen.ids, duplicates=chosen.duplicates,
+            first_refused=first_put + len(chosen.puts),
+        )  # fmt: skip
 
     def _why_no_calls(self) -> OutboxError | None:
         """The reason that keeps new calls from being written; ``None`` if nothing does."""
@@ -361,6 +368,7 @@ class SQLiteStore:
         with self._changing() as account:
             self._notice(account.next_id)
             inheritance = self.file.tables.send_log.inherit(account)
+            self.file.tables.keys.forget(account, self.file.wall())
         return inheritance, self._read_account()
 
     # ── damage ──

@@ -17,6 +17,7 @@ from .._calls.values import encode_json
 from .._outbox.batch import Batch, Put, Settled
 from .._outbox.window import Found, Read, Reading
 from ._dates import Dates
+from ._keys import Keys
 from ._sealed import account_in, checked, owner_in
 from ._send_log import SendLog
 
@@ -36,6 +37,7 @@ class Tables:
         self.send_log = SendLog(db, wall)
         self.dates = Dates()
         """As they were last read."""
+        self.keys = Keys(db, lambda call_id, at: self.dates.corrected(call_id, at))
         self.last: tuple[Account, int | None] | None = None
         """What the file held when that was last read or written by this connection, and the oldest call in it."""
         self.heard_pairs = 0
@@ -165,6 +167,8 @@ class Tables:
                 self._db.execute(f"INSERT OR REPLACE INTO lost SELECT {ROW}, ?, ?, ?, ? FROM calls {within}", values)
             self._db.execute(f"DELETE FROM calls {within}", stretch)
             self._db.execute(f"DELETE FROM parts {within}", stretch)
+            if account.keys:
+                self.keys.settle(stretch, settled.outcome)
             account.bytes -= int(size)
         if missing:
             carriers, merged = ([one for one in ids if one not in missing] for ids in (carriers, merged))

@@ -98,6 +98,16 @@ class Books:
         with self.server.client(decode_responses=True) as redis:
             return redis.get(self.key("lease")) or ""
 
+    def holder(self) -> int | None:
+        """The process that has it."""
+        lease = self.lease()
+        return int(json.loads(lease.split(" ", 2)[2])["pid"]) if lease else None
+
+    def fence(self) -> int:
+        """How many leases there were."""
+        with self.server.client(decode_responses=True) as redis:
+            return int(redis.hget(self.key("about"), "fence") or 0)
+
     def everything(self) -> dict[str, str]:
         """Each key, and all that is in it, as text."""
         found = {}

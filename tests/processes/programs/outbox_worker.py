@@ -124,6 +124,7 @@ class Worker:
                 say("left", report.remaining)
             say("account", account(userpilot))
             say("reasons", dict(userpilot.statistics().lost_by_reason))
+            say("twice", userpilot.statistics().possible_duplicates)
             tasks.cancel_scope.cancel()
 
     async def listen(self) -> None:

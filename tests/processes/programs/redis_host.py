@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections import Counter
@@ -18,20 +17,18 @@ from tests.harness.stage.redis_scenes import Books
 from tests.processes.programs.outbox_host import Host, Worker, _number, job_spans, marks_of, stamps_of, told_by
 
 
-class RedisHost(Host):
-    """The processes of one outbox."""
+class RemoteHost(Host):
+    """The processes of one outbox on a server, into which there are ``books``."""
 
-    runs = "redis_worker"
-
-    def __init__(self, folder: Path, url: str, server: RedisServer, place: str, **orders: Any) -> None:
+    def __init__(self, folder: Path, url: str, books: Any, place: str, **orders: Any) -> None:
         super().__init__(folder, url, **orders)
-        self.books = Books(server)
+        self.books = books
         self.place = place
         self.holders_stopped = 0
 
     def holder(self) -> int | None:
-        lease = self.books.lease()
-        return int(json.loads(lease.split(" ", 2)[2])["pid"]) if lease else None
+        held: int | None = self.books.holder()
+        return held
 
     def holding(self) -> Worker | None:
         """The one that has the lease, if it lives and it is one of ours."""
@@ -60,6 +57,15 @@ class RedisHost(Host):
             worker.program.send_signal(signal.SIGCONT)
 
 
+class RedisHost(RemoteHost):
+    """The processes of one outbox in Redis."""
+
+    runs = "redis_worker"
+
+    def __init__(self, folder: Path, url: str, server: RedisServer, place: str, **orders: Any) -> None:
+        super().__init__(folder, url, Books(server), place, **orders)
+
+
 @contextmanager
 def redis_host(folder: Path, url: str, server: RedisServer, place: str = "", **orders: Any) -> Iterator[RedisHost]:
     """Processes that all have ended when the block does. ``orders`` are for each of them."""
@@ -70,10 +76,10 @@ def redis_host(folder: Path, url: str, server: RedisServer, place: str = "", **o
         one.end()
 
 
-def judge_machines(one: RedisHost, *, limit: int = 600, may_reset: bool = False) -> dict[str, Any]:
+def judge_machines(one: RemoteHost, *, limit: int = 600, may_reset: bool = False) -> dict[str, Any]:
     """What must hold when nothing is left to send, whoever was stopped or killed; how often what happened.
 
-    With ``may_reset`` Redis may have lost what nobody was told that it has.
+    With ``may_reset`` the place may have lost what nobody was told that it has.
     """
     applied, requests = told_by(one.url, "applied"), told_by(one.url, "requests")
     accepted, tried = one.accepted(), one.tried()
@@ -105,15 +111,13 @@ def judge_machines(one: RedisHost, *, limit: int = 600, may_reset: bool = False)
     judge.conflicts(request["stamp"] for request in requests if request["status"] == 409)
     judge.no_canary({"output": one.output(), **one.books.everything()}, [KEY])
     assert "Traceback" not in one.output(), one.output()
-    with one.books.server.client(decode_responses=True) as redis:
-        fence = int(redis.hget(one.books.key("about"), "fence") or 0)
     return {
         "accepted": len(accepted),
         "unacknowledged": account["accepted"] - len(accepted),
         "merged": account["merged"],
         "duplicates": doubles,
         "ambiguous": account["ambiguous"],
-        "leases": fence,
+        "leases": one.books.fence(),
         "jobs": len(job_spans(one.url)),
         "holders killed": one.holders_killed,
         "holders stopped": one.holders_stopped,

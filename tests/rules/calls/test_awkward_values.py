@@ -284,7 +284,7 @@ def test_only_invalid_calls_leave_a_client_and_what_is_taken_can_be_sent(seed):
             await anyio.lowlevel.checkpoint()
         for letter in letters:
             if letter.reason == "invalid":
-                assert set(letter.arguments) == {"user_id", "event_name", "metadata", "occurred_at"}
+                assert set(letter.arguments) == {"user_id", "event_name", "metadata", "occurred_at", "dedupe"}
             else:
                 json.dumps(letter.call.as_dict())
 

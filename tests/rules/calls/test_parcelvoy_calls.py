@@ -42,12 +42,24 @@ def refusal(make: Any, *arguments: Any, **fields: Any) -> tuple[str, str]:
 
 # ── texts ──
 
-IDENTIFY_TEXTS = {"external_id": 255, "anonymous_id": 255, "email": 255, "phone": 64, "locale": 255}
-ALIAS_TEXTS = {"external_id": 255, "anonymous_id": 255}
+IDENTIFY_TEXTS = {"external_id": 255, "anonymous_id": 255, "email": 255, "phone": 64, "locale": 255, "dedupe": 255}
+ALIAS_TEXTS = {"external_id": 255, "anonymous_id": 255, "dedupe": 255}
 DEVICE_TEXTS = dict.fromkeys(
-    ["device_id", "external_id", "anonymous_id", "os", "model", "app_build", "app_version", "token", "os_version"], 255
+    [
+        "device_id",
+        "external_id",
+        "anonymous_id",
+        "os",
+        "model",
+        "app_build",
+        "app_version",
+        "token",
+        "os_version",
+        "dedupe",
+    ],
+    255,
 )
-TRACK_TEXTS = dict.fromkeys(["name", "external_id", "anonymous_id"], 255)
+TRACK_TEXTS = dict.fromkeys(["name", "external_id", "anonymous_id", "dedupe"], 255)
 
 MAY_BE_EMPTY = {"token", "os_version"}
 MAY_BE_CLEARED = {"email", "phone", "locale", "timezone"}

@@ -19,9 +19,9 @@ DECIDES = ["_errors", "_settings", "_calls", "_protocol", "_account", "_schedule
 ACTS = ["_runtime", "_outbox", "_delivery", "_userpilot", "_client"]
 # Nobody inside imports them, but for a method's types; each knows those inside, and of the other rooms these.
 ROOMS: dict[str, set[str]] = {
-    "parcelvoy": set(), "sqlite": set(), "redis": set(), "imports": set(), "emulator": {"emulator"}, "guides": set(),
-    "testing": {"emulator"},
-    "cli": {"parcelvoy", "sqlite", "redis", "imports", "emulator", "guides"},
+    "parcelvoy": set(), "sqlite": set(), "redis": set(), "postgres": set(), "imports": set(), "emulator": {"emulator"},
+    "guides": set(), "testing": {"emulator"},
+    "cli": {"parcelvoy", "sqlite", "redis", "postgres", "imports", "emulator", "guides"},
 }  # fmt: skip
 FOLDERS = [*DECIDES, *ACTS]
 # Userpilot's alone: nobody else, so what both destinations share knows neither.

@@ -52,7 +52,7 @@ def test_only_the_budget_may_be_none(name):
 WRONG = {
     "flush_interval": -1, "max_queue_calls": 0, "max_queue_bytes": 0, "when_full": "block", "max_wait": -1,
     "max_age": 0, "close_timeout": -1, "request_timeout": 0, "concurrency": 0,
-    "on_invalid": "ignore", "on_ambiguous": "retry",
+    "on_invalid": "ignore", "on_ambiguous": "retry", "dedupe_for": 0,
 }  # fmt: skip
 
 

@@ -108,19 +108,19 @@ def test_all_is_sorted_and_everything_in_it_exists(module):
 
 def test_nothing_else_looks_public():
     # There once they are imported.
-    modules = {"emulator", "cli", "testing", "sqlite", "redis", "imports", "parcelvoy", "guides"}
+    modules = {"emulator", "cli", "testing", "sqlite", "redis", "postgres", "imports", "parcelvoy", "guides"}
     visible = {name for name in vars(userpilot_async) if not name.startswith(("_", "@"))}  # pytest's: @
 
     assert PUBLIC == visible - modules
 
 
 CLIENT = {
-    "track": "async (self, user_id, event_name, metadata=None, *, occurred_at=None)",
-    "track_nowait": "(self, user_id, event_name, metadata=None, *, occurred_at=None)",
-    "identify": "async (self, user_id, metadata=None, *, company=None)",
-    "identify_nowait": "(self, user_id, metadata=None, *, company=None)",
-    "identify_company": "async (self, company_id, metadata=None)",
-    "identify_company_nowait": "(self, company_id, metadata=None)",
+    "track": "async (self, user_id, event_name, metadata=None, *, occurred_at=None, dedupe=None)",
+    "track_nowait": "(self, user_id, event_name, metadata=None, *, occurred_at=None, dedupe=None)",
+    "identify": "async (self, user_id, metadata=None, *, company=None, dedupe=None)",
+    "identify_nowait": "(self, user_id, metadata=None, *, company=None, dedupe=None)",
+    "identify_company": "async (self, company_id, metadata=None, *, dedupe=None)",
+    "identify_company_nowait": "(self, company_id, metadata=None, *, dedupe=None)",
     "delete_users": "async (self, user_ids)",
     "delete_users_nowait": "(self, user_ids)",
     "delete_companies": "async (self, company_ids)",
@@ -135,12 +135,12 @@ CLIENT = {
     "statistics": "(self)",
 }
 PARCELVOY = {
-    "track": "async (self, name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None)",
+    "track": "async (self, name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None, dedupe=None)",
     "identify": "async (self, external_id=None, *, anonymous_id=None, email=None, phone=None, timezone=None,"
-    " locale=None, data=None)",
-    "alias": "async (self, anonymous_id, external_id)",
+    " locale=None, data=None, dedupe=None)",
+    "alias": "async (self, anonymous_id, external_id, *, dedupe=None)",
     "register_device": "async (self, device_id, *, external_id=None, anonymous_id=None, os, model, app_build,"
-    " app_version, token=None, os_version=None)",
+    " app_version, token=None, os_version=None, dedupe=None)",
     "enqueue": "async (self, call)",
     "flush": "async (self, timeout=None)",
     "aclose": "async (self, timeout=None)",
@@ -208,19 +208,20 @@ def test_the_api_has_no_other_methods():
             "(api_key=None, *, region=None, base_url=None, transport=None, request_timeout=15.0, upload_timeout=120.0,"
             " attempts=3, connections=8, allow_http=None)",
         ),
-        (Track, "(user_id, event_name, metadata=None, occurred_at=None)"),
-        (Identify, "(user_id, metadata=None, company=None)"),
-        (IdentifyCompany, "(company_id, metadata=None)"),
-        (parcelvoy.Track, "(name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None)"),
+        (Track, "(user_id, event_name, metadata=None, occurred_at=None, *, dedupe=None)"),
+        (Identify, "(user_id, metadata=None, company=None, *, dedupe=None)"),
+        (IdentifyCompany, "(company_id, metadata=None, *, dedupe=None)"),
+        (parcelvoy.Track, "(name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None, dedupe=None)"),
         (
             parcelvoy.Identify,
-            "(external_id=None, *, anonymous_id=None, email=None, phone=None, timezone=None, locale=None, data=None)",
+            "(external_id=None, *, anonymous_id=None, email=None, phone=None, timezone=None, locale=None, data=None,"
+            " dedupe=None)",
         ),
-        (parcelvoy.Alias, "(anonymous_id, external_id)"),
+        (parcelvoy.Alias, "(anonymous_id, external_id, *, dedupe=None)"),
         (
             parcelvoy.Device,
             "(device_id, *, external_id=None, anonymous_id=None, os, model, app_build, app_version, token=None,"
-            " os_version=None)",
+            " os_version=None, dedupe=None)",
         ),
         (parcelvoy.from_line, "(line)"),
         (MemoryOutbox, "()"),

@@ -10,7 +10,7 @@ from userpilot_async import Settings
 COUNTS = [
     "track_per_minute", "identify_per_minute", "burst", "max_queue_calls", "max_queue_bytes", "concurrency",
 ]  # fmt: skip
-ABOVE_0 = ["max_age", "late_after", "request_timeout", "upload_timeout", "job_timeout"]
+ABOVE_0 = ["max_age", "dedupe_for", "late_after", "request_timeout", "upload_timeout", "job_timeout"]
 FROM_0 = ["flush_interval", "bulk_threshold"]
 OR_NONE = ["max_wait", "close_timeout"]
 CHOICES = {
@@ -85,6 +85,7 @@ def test_a_script_may_wait_for_room_for_ever():
         ("close_timeout", 10.0),
         ("request_timeout", 15.0),
         ("concurrency", 8),
+        ("dedupe_for", 7 * 86_400.0),
         ("on_invalid", "raise"),
         ("on_ambiguous", "send"),
     ],

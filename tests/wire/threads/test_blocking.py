@@ -505,3 +505,16 @@ def test_row_49_a_forked_child_is_told_to_open_one_of_its_own(backend: Any, emul
         assert "worker_process_init" in told[name]
     assert ["parent", "child's own"] == markers_at(emulator_url)
     assert 1 == judge.conservation(Account(**told["account"]))
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["in memory", "in a file"])
+def test_a_fact_is_told_once_from_any_thread(backend: Any, durable: bool, tmp_path: Path) -> None:
+    emulator, receipts = Emulator(seed=1), list[Receipt]()
+    outbox = tmp_path / "events.db" if durable else None
+    with blocking(client_of(emulator, outbox=outbox), backend) as userpilot:
+        together(8, lambda n: receipts.append(userpilot.track("u1", "paid", {"n": n}, dedupe="evt_1")))
+        receipts.append(userpilot.enqueue(Identify("u1", dedupe="evt_1")))
+        outcomes = [one.wait(10.0) for one in receipts]
+
+    assert ["delivered", *["merged"] * 8] == sorted(one.status for one in outcomes)
+    assert 1 == len(markers(emulator))

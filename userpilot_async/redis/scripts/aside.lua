@@ -10,7 +10,7 @@ local said, stretches = {}, {}
 for i = 3, #ARGV do
   stretches[i - 2] = {tonumber(ARGV[i]), tonumber(ARGV[i])}
 end
-local there, count = erase(stretches, bury('dead', 'damaged', ''))
+local there, count = erase(stretches, bury('dead', 'damaged', ''), 'dead damaged')
 conclude(said, 'dead', 'damaged', there, count, {}, 0)
 publish(said)
 return count

@@ -1,7 +1,7 @@
 -- Every script begins with this: the names of the keys, and what several of them do. A script is one step for all
 -- others: none sees half of it. Ids of calls are numbers; call 7 is the entry 7-1 of the log.
 local asked = table.remove(ARGV) -- the number of the question, which the answer says again
-local about, account, log, news, lease, requests, spent, files, sent, again, parts, lost, paired, client = unpack(KEYS)
+local about, account, log, news, lease, requests, spent, files, sent, again, parts, lost, paired, dedupe, client = unpack(KEYS)
 
 local KEPT_NEWS = 20000 -- steps with settled calls that are remembered for the others
 local MAX_NEWS_BYTES = 32 * 1024 * 1024
@@ -151,9 +151,29 @@ local function publish(said)
   end
 end
 
+-- Keys of `dedupe=` (hashes) expire by themselves: '{name}:dedupe:hash' is the id of the call that has it, 'id+' once another
+-- caller was told of that call, and 'id status label' once it is settled. An entry of the log names its hash as 'd'.
+-- Gives the id and the rest; nothing where no call has it, or another program has put something else there.
+local function accepted_with(digest)
+  local value = redis.pcall('GET', dedupe .. ':' .. digest)
+  local id, rest = string.match(type(value) == 'string' and value or '', '^(%d+)(.*)$')
+  return tonumber(id), rest
+end
+
+-- Note something about the call with this key, for as long as the key is there.
+local function note_of_key(digest, id, rest)
+  if accepted_with(digest) == id then -- or it has expired, and another call may have it
+    redis.call('SET', dedupe .. ':' .. digest, string.format('%.0f', id) .. rest, 'KEEPTTL')
+  end
+end
+
+local function digest_in(fields)
+  return fields[7] == 'd' and fields[8] or nil
+end
+
 -- Take calls out of the log, those that are there: which (a number, or the first and the last of a stretch), how many, how
--- many bytes. `keep` is shown each of them.
-local function erase(stretches, keep)
+-- many bytes. `keep` is shown each of them. `ending` (a status and a label) is noted of those that have a key.
+local function erase(stretches, keep, ending)
   local there, count, size = {}, 0, 0
   for _, stretch in ipairs(stretches) do
     local from, last = string.format('%.0f', stretch[1]), string.format('%.0f', stretch[2])
@@ -173,6 +193,9 @@ local function erase(stretches, keep)
         end
         if keep then
           keep(id, one[2])
+        end
+        if ending and digest_in(one[2]) then
+          note_of_key(digest_in(one[2]), id, ' ' .. ending)
         end
       end
       if #names > 0 then

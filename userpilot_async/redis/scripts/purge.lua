@@ -6,7 +6,7 @@ if is_other(ARGV[1]) then
 end
 if ARGV[2] == 'log' then
   local said = {}
-  local there, count = erase(cjson.decode(ARGV[3]))
+  local there, count = erase(cjson.decode(ARGV[3]), nil, 'dropped purged')
   conclude(said, 'dropped', 'purged', there, count, {}, 0)
   if count > 0 then
     publish(said)

@@ -36,8 +36,9 @@ if ARGV[6] ~= '' then
       if status ~= 'delivered' then
         keep = label ~= 'deleted' and bury(status, label, one[5])
       end
-      local carriers, of_carriers = erase(one[3], keep)
-      local merged, of_merged = erase(one[4], keep)
+      local ending = status .. ' ' .. (label == cjson.null and '' or label)
+      local carriers, of_carriers = erase(one[3], keep, ending)
+      local merged, of_merged = erase(one[4], keep, ending)
       conclude(said, status, label, carriers, of_carriers, merged, of_merged)
       if keep then
         forgotten = forgotten + forget(ARGV[5])
@@ -75,12 +76,37 @@ if ARGV[6] ~= '' then
 end
 
 keep_pairs(notes.pairs or {})
-local count, bytes, at = 0, 0, string.format('%.6f', now())
+local count, bytes, at, keys, repeated = 0, 0, string.format('%.6f', now()), {}, {}
+for _, one in ipairs(notes.keys or {}) do
+  keys[8 + 2 * one[1]] = one
+end
 for i = 8, #ARGV, 2 do
-  redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)
-  count, bytes = count + 1, bytes + tonumber(ARGV[i])
+  local key, known, rest = keys[i], nil, nil
+  if key then
+    known, rest = accepted_with(key[2])
+  end
+  if known then -- an earlier call tells the same: this one is none
+    if string.sub(rest, 1, 1) == ' ' then
+      rest = string.sub(rest, 2)
+    elseif #redis.call('XRANGE', log, entry(known), entry(known)) > 0 then
+      note_of_key(key[2], known, '+')
+      rest = ''
+    else
+      rest = 'dropped unknown'
+    end
+    repeated[#repeated + 1] = {key[1], known, rest}
+  else
+    if key then
+      redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at, 'd', key[2])
+      redis.call('SET', dedupe .. ':' .. key[2], string.format('%.0f', first + count), 'PX', key[3])
+    else
+      redis.call('XADD', log, entry(first + count), 'c', ARGV[i + 1], 's', ARGV[i], 't', at)
+    end
+    count, bytes = count + 1, bytes + tonumber(ARGV[i])
+  end
 end
 add('bytes', bytes)
+add('duplicates', #repeated)
 if redis.call('HGET', about, 'lost_in') or number(about, 'doubt') >= number(about, 'begun_at') then
   add('ambiguous', notes.again or 0) -- unless this data is known to have all that was ever held
 end
@@ -94,6 +120,7 @@ redis.call('HSET', account, 'next_id', string.format('%.0f', first + count))
 add('accepted', count)
 publish(said)
 redis.call('HSET', client, 'seq', ARGV[2], 'put', string.format('%.0f', first),
-           'refused', string.format('%.0f', refused), 'fenced', fenced)
+           'refused', string.format('%.0f', refused), 'fenced', fenced,
+           'repeated', #repeated > 0 and cjson.encode(repeated) or '[]')
 redis.call('EXPIRE', client, CLIENT)
-return {first, refused, fenced, forgotten, ARGV[3] ~= '' and state(ARGV[3])}
+return {first, refused, fenced, forgotten, ARGV[3] ~= '' and state(ARGV[3]), repeated}

@@ -1,15 +1,15 @@
-"""The sender's notes in Redis, which it may go on without: a lease ends, and data is set back, while it waits."""
+"""The sender's notes across a network, which it may go on without: a lease ends, and data is set back, meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._outbox.send_log import DurableSendLog
-from .._outbox.write_queue import WriteQueue
 from .._schedule.takeover import RequestNote
+from .send_log import DurableSendLog
+from .write_queue import WriteQueue
 
 
-class RedisSendLog(DurableSendLog):
+class RemoteSendLog(DurableSendLog):
     """As any other, and remembers what is under way. ``is_valid``: no other process has the lease, for certain."""
 
     def __init__(

@@ -1,36 +1,106 @@
-"""An outbox in Redis during one opening: it may be away, come back with older data, or have another sender."""
+"""An outbox across a network during one opening: it may be away, come back with older data, or have another sender."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from .._calls.outcome import Outcome
 from .._errors.tree import OutboxError
-from .._outbox.batch import Batch
-from .._outbox.session import Session
-from .._outbox.store import Committed, Lead
-from .._outbox.window import Window
-from ._access import steady
-from ._send_log import RedisSendLog
-from ._store import RedisStore
+from .._runtime.clocks import steady
+from .batch import Batch
+from .remote_send_log import RemoteSendLog
+from .session import Session
+from .store import Committed, Lead, Listener
+from .window import Window
 
 
-class RedisSession(Session):
-    """As any other; with a ``fallback`` callers need not wait while Redis is away."""
+class RemoteListener(Listener, Protocol):
+    """The reports that only an outbox across a network gets, besides those of every `Listener`: it can lose an answer.
 
-    send_log: RedisSendLog
-    store: RedisStore | None = None
+    Each is called by `Notify`, in the outbox's own loop, but for those that say otherwise."""
+
+    def takes_refusal(self, error: OutboxError) -> bool:
+        """Note why the outbox cannot be opened; false if it is open already. Called in the writer's thread."""
+        ...
+
+    def began_away(self) -> None:
+        """The place does not answer yet; the client is open all the same."""
+        ...
+
+    def is_away(self) -> None:
+        """The place does not answer any more."""
+        ...
+
+    def is_back(self, now: Committed) -> None:
+        """The place answers again, and holds this."""
+        ...
+
+    def started_again(self, first: int) -> None:
+        """The place was restarted with all it had: ids from this one to the end of their page are left out."""
+        ...
+
+    def set_back(self, now: Committed, first: int, generation: str) -> None:
+        """The place has older data, or none: calls from this id on, held in this generation, are gone."""
+        ...
+
+    def deposed(self, term: int) -> None:
+        """Stop sending: another process may have the lease. ``term``: how often ours has been lost."""
+        ...
+
+
+class LeaseTimes(Protocol):
+    """The times of a lease that the loop has to do with."""
+
+    valid_until: float
+    """By the steady clock: until then no other process has it, for certain."""
+    heard_from_loop: float
+    """When the loop last did what it was asked."""
+
+
+class RemoteStore(Protocol):
+    """A `Store` across a network, as far as its session asks more of it. Any thread may."""
+
+    @property
+    def lease(self) -> LeaseTimes:
+        """The sender's lease, ours or not."""
+        ...
+
+    @property
+    def offset(self) -> float:
+        """Seconds from the steady clock to the server's, as far as is known."""
+        ...
+
+    def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
+        """Log what it has cost that calls held in this generation are not all there any more.
+
+        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
+        ones were is unknown).
+        """
+        ...
+
+    def break_off_if_older(self, seconds: float) -> None:
+        """End a question that has been under way for so long."""
+        ...
+
+
+class RemoteSession(Session):
+    """As any other; with a ``fallback`` callers need not wait while the place is away."""
+
+    send_log: RemoteSendLog
+    store: RemoteStore | None = None
 
     def __init__(self, place: str, most_at_once: float, *, fallback: bool) -> None:
         super().__init__(place, most_at_once)
         self.away = False
-        """Redis does not answer at present."""
+        """The place does not answer at present."""
         self.steady = steady  # the server's clock is not known before it has answered: how long ago that was, is
-        self.send_log = RedisSendLog(self.queue, self.wake, lambda: self.sends, self._lease_is_valid)
+        self.send_log = RemoteSendLog(self.queue, self.wake, lambda: self.sends, self._lease_is_valid)
         self._fallback = fallback
 
-    def use(self, store: RedisStore) -> None:
+    def use(self, store: RemoteStore) -> None:
         """Use this store, with its lease and its clock."""
         self.store = store
-        self.wall = lambda: steady() + store.access.offset
+        self.wall = lambda: steady() + store.offset
 
     def _lease_is_valid(self) -> bool:
         """True if no other process has the lease at this moment, for certain."""
@@ -54,14 +124,14 @@ class RedisSession(Session):
         super().began(now)
 
     def began_away(self) -> None:
-        """Redis does not answer yet: the client is open all the same."""
+        """The place does not answer yet: the client is open all the same."""
         with self.queue.lock:
             if self.refusal is None:
                 self.away = True
                 self.is_open.come()
 
     def is_away(self) -> None:
-        """Redis does not answer any more."""
+        """The place does not answer any more."""
         self.away = True
         if self._fallback:
             for batch in self.queue.batches():
@@ -69,7 +139,7 @@ class RedisSession(Session):
         self.opening.changed()
 
     def is_back(self, now: Committed) -> None:
-        """Redis answers again, and holds this."""
+        """The place answers again, and holds this."""
         self.away = False
         self._hear(now)
 
@@ -94,11 +164,11 @@ class RedisSession(Session):
         super().leads(lead)
 
     def started_again(self, first: int) -> None:
-        """Redis was restarted with all it had: ids go on further up."""
+        """The place was restarted with all it had: ids go on further up."""
         self.ledger.skip(first)
 
     def set_back(self, now: Committed, first: int, generation: str) -> None:
-        """Redis has older data, or none: calls from this one on are not there any more, which it had until then."""
+        """The place has older data, or none: calls from this one on are not there any more, which it had until then."""
         for settled in (one for batch in self.queue.batches() for one in (*batch.delivered.values(), *batch.lost)):
             # It is not recorded, and will not be; yet it is so.
             merged = Outcome("merged", settled.outcome.reason, settled.outcome)

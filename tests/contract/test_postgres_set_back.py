@@ -1,0 +1,169 @@
+"""PostgreSQL comes back with older data: a replica that lagged, last night's dump, tables that were made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, processes
+from tests.harness.postgres_server import PostgresServer
+from userpilot_async._calls.outcome import DELIVERED
+from userpilot_async._outbox.receipt import Receipt
+from userpilot_async._schedule.settlement import Settlement
+from userpilot_async.postgres._schema import TABLES
+
+
+@pytest.fixture
+def process(postgres_url: str) -> Iterator[NewProcess]:
+    """Opens the same outbox with each call, as another process would."""
+    with processes(postgres_url) as process:
+        yield process
+
+
+def put(outbox: InlinePostgresOutbox, *bodies: bytes) -> list[Receipt]:
+    return [outbox.put("track", "u1", body, len(body), 0.0) for body in bodies]
+
+
+def tickets(outbox: InlinePostgresOutbox) -> list[Any]:
+    found: list[Any] = []
+    while some := outbox.take(100):
+        found += some
+    return found
+
+
+def save(outbox: InlinePostgresOutbox) -> None:
+    """What a backup, or a replica that lags, has from now on."""
+    for table in TABLES:
+        outbox.run(f"CREATE TABLE {{0}}_saved_{table} AS SELECT * FROM {{0}}_{table}")
+
+
+def set_back(outbox: InlinePostgresOutbox) -> None:
+    """As a restored dump, or a failover to that replica, leaves it."""
+    for table in TABLES:
+        columns = "*"
+        if table == "inbox":
+            columns = "seq, at, kind, key, body, moment, size, dedupe"
+        outbox.run(f"TRUNCATE {{0}}_{table}")
+        outbox.run(f"INSERT INTO {{0}}_{table} OVERRIDING SYSTEM VALUE SELECT {columns} FROM {{0}}_saved_{table}")
+
+
+def poll(*outboxes: InlinePostgresOutbox) -> None:
+    for _ in range(3):
+        for outbox in outboxes:
+            outbox.store.reach.retry_at = 0.0
+            outbox.store._still = 0
+            outbox.poll()
+
+
+def statuses(receipts: list[Receipt]) -> list[tuple[str, str | None]]:
+    return [(receipt.status, receipt.reason) for receipt in receipts]
+
+
+def test_calls_that_are_gone_are_said_to_be_and_those_that_are_there_are_sent(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, other = process(), process(sender=False)
+    kept = put(outbox, b"1", b"2")
+    save(outbox)
+    gone = [*put(outbox, b"3"), *put(other, b"4")]
+    set_back(outbox)
+    poll(outbox, other)
+    new = put(outbox, b"5")
+
+    assert [("pending", None)] * 2 + [("dropped", "unknown")] * 2 == statuses([*kept, *gone])
+    assert (1, 1) == (outbox.ledger.resets, other.ledger.resets)
+    assert [b"1", b"2", b"5"] == [one[4] for one in tickets(outbox)]
+    assert new[0].id not in [receipt.id for receipt in gone]
+    assert "has lost calls: " in caplog.text
+    left = outbox.send_log.inherited()
+    assert left is not None
+    assert 80.0 < left.unknown <= 90.0
+
+
+def test_what_may_have_been_sent_before_counts_as_sent(process: NewProcess) -> None:
+    """Requests that were noted in what is gone are not known any more: each call that waits may have been in one."""
+    outbox = process()
+    ids = [receipt.id for receipt in put(outbox, b"1", b"2")]
+    save(outbox)
+    outbox.take(2)
+    outbox.settle(Settlement(ids[:1], (), DELIVERED, 1, None))
+    set_back(outbox)
+    poll(outbox)
+    again = [one[0] for one in tickets(outbox)]
+    (new,) = put(outbox, b"3")
+    tickets(outbox)
+
+    assert ids == again
+    assert [True, True, False] == [outbox.send_log.was_sent(one) for one in [*ids, new.id]]
+
+
+def test_one_that_was_away_hears_of_it_later_and_it_is_counted_once(process: NewProcess) -> None:
+    outbox, away = process(), process(sender=False)
+    put(outbox, b"1")
+    save(outbox)
+    gone = put(away, b"2")
+    outbox.store._still = 0
+    outbox.poll()
+    set_back(outbox)
+    poll(outbox)
+    put(outbox, *(b"%d" % n for n in range(9)))  # the revision is beyond what the other one has seen
+    poll(away, outbox)
+
+    assert [("dropped", "unknown")] == statuses(gone)
+    assert (1, 1) == (outbox.ledger.resets, away.ledger.resets)
+    assert (outbox.ledger.accepted, outbox.ledger.pending) == (away.ledger.accepted, away.ledger.pending)
+
+
+def test_one_that_has_seen_nothing_of_what_is_gone_loses_nothing(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, other = process(), process(sender=False)
+    kept = put(other, b"1")
+    outbox.store._still = 0
+    outbox.poll()
+    save(outbox)
+    put(outbox, b"2")
+    set_back(outbox)
+    poll(outbox)
+    caplog.clear()
+    poll(other)
+
+    assert [("pending", None)] == statuses(kept)
+    assert ("", False) == (caplog.text, other.away)
+
+
+def test_tables_that_were_made_anew_are_another_outbox_and_what_was_in_them_is_gone(
+    process: NewProcess, postgres_server: PostgresServer
+) -> None:
+    outbox, other = process(), process(sender=False)
+    gone = [*put(outbox, b"1"), *put(other, b"2")]
+    for table in TABLES:
+        outbox.run(f"DROP TABLE {{0}}_{table}")
+    poll(outbox)
+    waited = put(outbox, b"3")
+    away = outbox.away
+    postgres_server.migrate(outbox.name)
+    poll(outbox, other)
+
+    assert away
+    assert [("dropped", "unknown")] * 2 == statuses(gone)
+    assert [b"3"] == [one[4] for one in tickets(outbox)]
+    assert ("pending", None) == statuses(waited)[0]
+    assert (1, 1) == (outbox.ledger.resets, other.ledger.resets)
+    assert waited[0].id not in [receipt.id for receipt in gone]
+
+
+def test_what_was_in_doubt_when_it_was_set_back_is_put_again(process: NewProcess) -> None:
+    outbox = process()
+    put(outbox, b"1")
+    save(outbox)
+    outbox.writer.runs = False
+    (receipt,) = put(outbox, b"2")
+    set_back(outbox)
+    outbox.writer.runs = True
+    poll(outbox)
+
+    assert ("pending", None) == statuses([receipt])[0]
+    assert [b"1", b"2"] == [one[4] for one in tickets(outbox)]

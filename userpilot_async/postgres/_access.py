@@ -1,0 +1,129 @@
+"""A process's knowledge of the outbox in PostgreSQL, and its ways to the tables there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .._calls.pairs import Pair
+from .._calls.stored import Concluded
+from .._outbox.owner import Owner
+from .._outbox.store import Committed
+from .._runtime.clocks import steady
+from ._connection import Connection
+from ._failures import OtherGeneration
+from ._inbox import Inbox
+from ._reading import Reader
+from ._schema import Names
+from ._send_log import SendLog
+from ._state import State, StateRow
+from ._tables import AT_ONCE, Tables
+
+REMEMBERED = 7 * 86_400.0  # seconds in which a client's last step is kept; it asks after it within its next ones
+
+
+class ClientState:
+    """``client`` is the name of who uses the outbox, ``place`` the outbox's in messages."""
+
+    def __init__(self, connection: Connection, names: Names, client: str, place: str) -> None:
+        self.connection = connection
+        self.names = names
+        self.client = client
+        self.row = StateRow(connection, names, place)
+        self.tables = Tables(connection, names)
+        self.reader = Reader(connection, names)
+        self.send_log = SendLog(connection, names)
+        self.inbox = Inbox(connection, names, self.row, self.tables)
+        self.generation = ""
+        """The one that is known; "" before the first contact."""
+        self.revision = 0
+        """The last revision that is known."""
+        self.oldest = 0
+        """No call has a lower id, as far as is known."""
+        self.sent_below = 0
+        """Calls below this id may have been sent before, as what was noted of that is gone."""
+        self.next_id = 0
+        """The next id, as far as is known."""
+        self.offset = 0.0
+        """From the steady clock to the server's."""
+        self.lease_free_at = -math.inf
+        """When the lease ends that somebody has, by the steady clock, as far as is known."""
+        self._heard = 0
+        self._knows = False
+        self._pairs = self._pairs_heard = 0
+        self._steps = 0
+
+    def next_step(self) -> int:
+        """The number of the next step of this client."""
+        self._steps += 1
+        return self._steps
+
+    def check(self, state: State) -> None:
+        """See that this is what is known, or newer. Raises `OtherGeneration` if it is not: calls may be gone."""
+        if self.generation and (state.generation != self.generation or state.revision < self.revision):
+            raise OtherGeneration
+
+    def learned(self, state: State, settled: Sequence[Concluded] = (), *, heard: Sequence[Concluded] = ()) -> Committed:
+        """Learn what there is, and what became of calls since the last time; what the loop hears of it."""
+        self.revision, self.oldest, self.next_id = state.revision, state.oldest, state.account.next_id
+        self.sent_below = state.sent_below
+        self.saw(state.now, state.lease_until if state.lease else None)
+        self._heard, self._knows, self._pairs = state.news, True, state.pairs
+        return Committed(state.account, state.oldest_held, heard, settled, complete=True)
+
+    def saw(self, now: float, lease_until: float | None) -> None:
+        """Note the server's clock, and until when somebody has the lease; ``None`` if nobody has."""
+        here = steady()
+        self.offset = now - here
+        self.lease_free_at = -math.inf if lease_until is None else here + (lease_until - now)
+
+    def news(self, state: State) -> list[Concluded]:
+        """News that others have written since the last time, within a transaction; none, before anything is known."""
+        if not self._knows or state.news == self._heard:
+            return []
+        return self.tables.news_since(self._heard)
+
+    def hear_pairs(self, state: State, learn: Callable[[Sequence[Pair]], object]) -> None:
+        """Have it learnt which keys calls have named together since the last time, within a transaction."""
+        if self._pairs_heard < state.pairs:
+            learn(self.tables.pairs_since(self._pairs_heard))
+            self._pairs_heard = state.pairs
+
+    @property
+    def has_unheard_pairs(self) -> bool:
+        """Keys were named together since the last time, perhaps by this process."""
+        return self._pairs_heard < self._pairs
+
+    def give_to(self, state: State, owner: Owner) -> None:
+        """Give the outbox its owner, within a transaction that has the row locked; pairs are of one server's people."""
+        self.row.write_owner(owner)
+        if state.owner is not None and state.owner.destination != owner.destination:
+            self.tables.forget_pairs()
+        self.row.write(state)
+
+    def forget(self, keep_lost: float) -> bool:
+        """Forget lost calls for their age, in seconds, or their number; true if there were any. And old clients."""
+        with self.row.locked() as state:
+            self.check(state)
+            query = "DELETE FROM {clients} WHERE seen < clock_timestamp() - %s * interval '1 second'"
+            self.connection.run(self.names.sql(query), (REMEMBERED,))
+            forgotten = self.tables.forget_lost(state, state.now - keep_lost)
+            if self.tables.keys.forget(state, AT_ONCE) or forgotten:
+                self.row.write(state)
+        return bool(forgotten)
+
+    def set_aside(self, token: str, damaged: Sequence[int]) -> int:
+        """Keep calls that cannot be read as lost ones, for the holder of the lease of this token; how many."""
+        with self.row.locked() as state:
+            self.check(state)
+            if state.lease != token:
+                return 0
+            self.tables.write_news(state, self.tables.set_aside(state, damaged))
+            self.row.write(state)
+        return len(damaged)
+
+    def begins(self, generation: str) -> None:
+        """Go on in this generation from now on, of which nothing is known yet."""
+        self.generation, self.revision, self.oldest = generation, 0, 0
+        self._pairs = self._pairs_heard = 0
+        self._knows = False

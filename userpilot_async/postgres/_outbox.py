@@ -1,0 +1,142 @@
+"""PostgresOutbox: calls wait in PostgreSQL, beside an application's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+from .._errors.foreign import must_be
+from .._errors.tree import ConfigurationError
+from .._outbox.remote import RemoteOutbox
+from .._outbox.url import flag_in_url, number_in_url, word_in_url
+from ._access import ClientState
+from ._address import address_of
+from ._connection import Connection, warn_if_overheard
+from ._schema import DEFAULT_NAME, Names, checked_name, checked_schema
+from ._store import PostgresStore
+
+if TYPE_CHECKING:
+    from ._admin import PostgresAdmin
+
+MAX_BYTES = 1024**3
+KEEP_LOST = 7 * 86_400.0  # seconds
+SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread polls, every quarter of a second
+
+_IN_URL: Mapping[str, Callable[[str, str], Any]] = {
+    "name": word_in_url,
+    "schema": word_in_url,
+    "sender": flag_in_url,
+    "max_bytes": number_in_url(int),
+    "lease_ttl": number_in_url(float),
+    "timeout": number_in_url(float),
+    "fallback": word_in_url,
+    "keep_lost": number_in_url(float),
+}
+
+
+class PostgresOutbox(RemoteOutbox):
+    """Tables in PostgreSQL (13 or newer) in which accepted calls wait.
+
+    When `track` returns, the call is committed. Any number of processes on any number of machines put; one of them, who
+    has the lease, sends. It renews the lease; when it ends, is stopped, or cannot reach PostgreSQL, another one sends
+    after ``lease_ttl`` seconds at most. With ``sender=False`` this process only puts. The tables are made by
+    ``userpilot-async outbox migrate``; afterwards a role that may select, insert, update and delete is enough.
+
+    ``dsn`` is a URL, or what libpq takes. ``name`` tells several outboxes in one ``schema`` apart (by default, the
+    first of the search path). ``max_bytes`` of encoded calls wait at most; then `Settings.when_full` decides. No
+    statement takes longer than ``timeout`` seconds. While PostgreSQL is away, a call waits up to `Settings.max_wait`,
+    and is dropped (reason ``outbox``); with ``fallback="memory"`` it is taken at once, waits in this process (up to
+    `Settings.max_queue_bytes`), and is put when PostgreSQL is back.
+
+    Dead and dropped calls are kept for ``keep_lost`` seconds. ``rebind`` gives the outbox to the account and the server
+    of the client that opens it. Opening raises `OutboxError` if PostgreSQL refuses us, or has no such tables; one that
+    does not answer is waited for.
+    """
+
+    most_at_once: float = 4 * 1024 * 1024
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str | None = None,
+        schema: str | None = None,
+        sender: bool | None = None,
+        max_bytes: int | None = None,
+        lease_ttl: float | None = None,
+        timeout: float | None = None,
+        fallback: Literal["memory"] | None = None,
+        keep_lost: float | None = None,
+        rebind: bool = False,
+    ) -> None:
+        self._dsn = dsn
+        del dsn  # it may have a password, and what is raised from here on shows the locals of its frames
+        self._address, in_url = address_of(self._dsn, _IN_URL)
+        given = {
+            "name": name, "schema": schema, "sender": sender, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
+            "timeout": timeout, "fallback": fallback, "keep_lost": keep_lost,
+        }  # fmt: skip
+        self._options = {**in_url, **{key: value for key, value in given.items() if value is not None}}
+        get = self._options.get
+        self.name: str = checked_name(get("name", DEFAULT_NAME))
+        self.schema: str | None = checked_schema(get("schema"))
+        self.place: str = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        super().__init__(
+            sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind, fallback=get("fallback")
+        )
+        self._lease_ttl: float = get("lease_ttl", 10.0)
+        self._timeout = get("timeout", 3.0)
+        self._keep_lost: float = get("keep_lost", KEEP_LOST)
+        self._check()
+        self._timeout = min(self._timeout, self._lease_ttl / 3)  # one that is late must not cost the lease
+        warn_if_overheard(self._address)
+
+    def _check(self) -> None:
+        for name, flag in (("sender", self._may_send), ("rebind", self._rebind)):
+            if type(flag) is not bool:
+                raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
+        for name, value, least, most in (
+            ("lease_ttl", self._lease_ttl, SHORTEST_LEASE, 86_400.0),
+            ("timeout", self._timeout, 0.01, 60.0),
+            ("keep_lost", self._keep_lost, 0.0, 1e9),
+        ):
+            if type(value) not in (int, float) or not least <= value <= most:
+                raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
+
+    @classmethod
+    def from_url(cls, url: str) -> PostgresOutbox:
+        """``postgresql://user:password@host:5432/database``, or ``postgres://…``, as libpq takes them.
+
+        Our options are written as ``?name=shop&sender=false&lease_ttl=5``; all others are libpq's, as ``sslmode``.
+        Raises `ConfigurationError`.
+        """
+        try:
+            return cls(url)
+        finally:
+            del url  # as above
+
+    def that_sends(self) -> PostgresOutbox:
+        """The same, not open, for a process that may send, too."""
+        return type(self)(self._dsn, **{**self._options, "sender": True}, rebind=self._rebind)
+
+    def _connection(self, timeout: float) -> Connection:
+        """A connection of its own, not connected yet."""
+        return Connection(self._address, self.name, deadline=timeout)
+
+    def _new_store(self) -> PostgresStore:
+        session = self._session
+        names = Names(self.name, self.schema)
+        access = ClientState(self._connection(self._timeout), names, uuid4().hex, self.place)
+        store = PostgresStore(
+            access, session, session.notify, self._log,
+            may_send=self._may_send, lease_ttl=self._lease_ttl, keep_lost=self._keep_lost,
+        )  # fmt: skip
+        session.use(store)
+        return store
+
+    def admin(self) -> PostgresAdmin:
+        """The outbox from outside, for people, whether this is open or not."""
+        from ._admin import PostgresAdmin  # which clients do not need
+
+        return PostgresAdmin(self._connection, Names(self.name, self.schema), self.place)
