@@ -15,6 +15,7 @@ import pytest
 
 from tests.contract.conftest import NewOutbox, NewProcess, Process, those
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
+from tests.contract.inline_postgres import InlinePostgresOutbox
 from tests.contract.inline_redis import InlineRedisOutbox
 from userpilot_async import MemoryOutbox
 from userpilot_async._calls.dedupe import DedupeKey
@@ -24,6 +25,7 @@ from userpilot_async._outbox.admin import Subject
 from userpilot_async._outbox.protocol import Outbox
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.settlement import Settlement
+from userpilot_async.postgres._schema import TABLES
 from userpilot_async.redis._outbox import RedisOutbox
 from userpilot_async.sqlite import _keys, _salvage, _tables
 
@@ -346,6 +348,8 @@ def test_nothing_that_a_caller_has_given_as_a_key_is_kept(process: NewProcess, t
     put(outbox, "ann@example.com")
     if isinstance(outbox, RedisOutbox):
         kept = repr([(name, outbox.redis.dump(name)) for name in outbox.redis.keys(f"{{{outbox.name}}}*")])
+    elif isinstance(outbox, InlinePostgresOutbox):
+        kept = repr([outbox.run(f"SELECT * FROM {{}}_{table}") for table in TABLES])
     else:
         kept = repr([one.read_bytes() for one in (tmp_path / "host").iterdir()])
 
@@ -357,6 +361,8 @@ def test_a_call_that_is_gone_without_a_word_is_not_waited_for(process: NewProces
     put(first, "order-1")
     if isinstance(first, InlineRedisOutbox):
         first.redis.delete(f"{{{first.name}}}:log")
+    elif isinstance(first, InlinePostgresOutbox):
+        first.run("DELETE FROM {}_calls")
     else:
         with closing(sqlite3.connect(first.path)) as db, db:
             db.execute("DELETE FROM calls")
@@ -381,6 +387,8 @@ def spoil(outbox: Process, junk: str) -> None:
     if isinstance(outbox, InlineRedisOutbox):
         (name,) = outbox.redis.keys(f"{{{outbox.name}}}:dedupe:*")
         outbox.redis.set(name, junk, keepttl=True)
+    elif isinstance(outbox, InlinePostgresOutbox):
+        outbox.run("UPDATE {}_keys SET outcome = %s, id = 99", junk)
     else:
         with closing(sqlite3.connect(outbox.path)) as db, db:
             db.execute("UPDATE accepted_keys SET at = ?, outcome = ?", (junk, junk))

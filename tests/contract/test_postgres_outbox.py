@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg
@@ -16,6 +16,7 @@ from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, pro
 from tests.harness import length
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async import OutboxError
+from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
 from userpilot_async._outbox import lease
 from userpilot_async._outbox.away import Away
@@ -24,10 +25,12 @@ from userpilot_async._runtime.clocks import steady
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.postgres import _connection, _inbox, _tables
+from userpilot_async.postgres._address import address_of
 
 NO_ROOM = Outcome("dropped", "queue_full")
 EXPIRED = Outcome("dead", "expired")
 ANN = ("e:ann", "a:1")
+ORDER = DedupeKey.of("order-1", 3_600.0)
 
 
 @pytest.fixture
@@ -63,8 +66,21 @@ def balance(outbox: InlinePostgresOutbox) -> int:
 
 def put_in_inbox(outbox: InlinePostgresOutbox, *bodies: str, key: str = '"u1"', kind: str = "track") -> None:
     """What a transaction of the application's does."""
-    for body in bodies:
+    for mark in bodies:
+        body = mark if mark.startswith("{") else f'{{"mark":"{mark}"}}'
         outbox.run("INSERT INTO {}_inbox (kind, key, body, size) VALUES (%s, %s, %s, %s)", kind, key, body, len(body))
+
+
+def insert_slowly(theirs: Any, outbox: InlinePostgresOutbox, mark: str) -> None:
+    """Put a call in a transaction that is not committed yet."""
+    insert = f"INSERT INTO {outbox.name}_inbox (kind, key, body, size) VALUES ('track', %s, %s, 1)"
+    theirs.execute(insert, ('"u1"', f'{{"mark":"{mark}"}}'))
+
+
+def mark_of(ticket: Any) -> bytes:
+    """What a call says; of one that `put_in_inbox` has wrapped, its mark."""
+    said: bytes = ticket[4]
+    return said[9:-2] if said.startswith(b'{"mark":') else said
 
 
 def recover(outbox: InlinePostgresOutbox) -> None:
@@ -99,16 +115,15 @@ def test_calls_of_a_transaction_that_is_not_committed_are_not_seen_and_later_one
 ) -> None:
     sender = process()
     with psycopg.connect(**sender._address.parameters(5.0)) as slow:  # type: ignore[arg-type]
-        insert = f"INSERT INTO {sender.name}_inbox (kind, key, body, size) VALUES ('track', '\"u1\"', '1', 1)"
-        slow.execute(insert)  # type: ignore[call-overload]
+        insert_slowly(slow, sender, "1")
         put_in_inbox(sender, "2")
         sender.poll()
-        first = [one[4] for one in tickets(sender)]
+        first = [mark_of(one) for one in tickets(sender)]
         slow.commit()
     sender.poll()
 
     assert [b"2"] == first
-    assert [b"1"] == [one[4] for one in tickets(sender)]
+    assert [b"1"] == [mark_of(one) for one in tickets(sender)]
 
 
 def test_what_was_committed_before_a_put_is_accepted_before_it(process: NewProcess) -> None:
@@ -119,7 +134,7 @@ def test_what_was_committed_before_a_put_is_accepted_before_it(process: NewProce
     sender.poll()
 
     assert 1 == second.id
-    assert [b"1", b"2"] == [one[4] for one in tickets(sender)]
+    assert [b"1", b"2"] == [mark_of(one) for one in tickets(sender)]
 
 
 def test_more_than_is_accepted_at_once_is_accepted_in_order(
@@ -131,7 +146,7 @@ def test_more_than_is_accepted_at_once_is_accepted_in_order(
     put_in_inbox(sender, *map(str, range(8)))
     sender.poll()
 
-    assert [b"%d" % n for n in range(8)] == [one[4] for one in tickets(sender)]
+    assert [b"%d" % n for n in range(8)] == [mark_of(one) for one in tickets(sender)]
 
 
 def test_who_takes_the_lease_takes_the_inbox_too(process: NewProcess) -> None:
@@ -153,14 +168,20 @@ def test_pairs_that_transactions_have_named_are_heard_by_all(process: NewProcess
 
 
 @pytest.mark.parametrize(
-    ("key", "body", "size"),
-    [("nonsense", "{}", 2), ('["u1"', "{}", 2), ("[1]", "{}", 2), ('"u1"', "[1]", 2), ("[]", "{}", -5), ("7", "", 2)],
-)
+    ("key", "body", "size", "kind"),
+    [
+        ("nonsense", "{}", 2, "track"), ('["u1"', "{}", 2, "track"), ("[1]", "{}", 2, "track"),
+        ('"u1"', "[1]", 2, "track"), ("[]", "{}", -5, "track"), ("7", "", 2, "track"), ('"u1"', "no JSON", 2, "track"),
+        ('"u1"', "7", 2, "track"), ('"u1"', "{}", 2, "Track"), ('"u1"', "{}", 2, "user"),
+        ('"u1"', "[{},null]", 2, "user"),
+        ('"u1"', "[{},null,2,null]", 2, "alias"), ('"u1"', "[" * 100_000, 2, "track"),
+    ],
+)  # fmt: skip
 def test_what_another_program_has_put_and_nobody_can_read_is_set_aside_and_stops_nothing(
-    process: NewProcess, key: str, body: str, size: int
+    process: NewProcess, key: str, body: str, size: int, kind: str
 ) -> None:
     sender = process()
-    sender.run("INSERT INTO {}_inbox (kind, key, body, size) VALUES ('track', %s, %s, %s)", key, body, size)
+    sender.run("INSERT INTO {}_inbox (kind, key, body, size) VALUES (%s, %s, %s, %s)", kind, key, body, size)
     put_in_inbox(sender, "{}")
     sender.poll()
     found = taken(sender)
@@ -168,7 +189,7 @@ def test_what_another_program_has_put_and_nobody_can_read_is_set_aside_and_stops
 
     assert [1] == found
     assert ({"damaged": 1}, 2, 2) == (dict(sender.ledger.dead), sender.ledger.accepted, balance(sender))
-    assert [None] == [one.call for one in sender.admin().dead_letters().kept]
+    assert ["damaged"] == [one.reason for one in sender.admin().dead_letters().kept]
 
 
 def test_calls_are_accepted_in_the_order_of_their_commits_where_the_server_notes_those(own_postgres: Any) -> None:
@@ -176,12 +197,41 @@ def test_calls_are_accepted_in_the_order_of_their_commits_where_the_server_notes
     with processes(server.new_outbox()) as process:
         sender = process()
         with psycopg.connect(server.url) as slow:
-            slow.execute(f"INSERT INTO {sender.name}_inbox (kind, key, body, size) VALUES ('track', '\"u1\"', '2', 1)")  # type: ignore[call-overload]
+            insert_slowly(slow, sender, "2")
             put_in_inbox(sender, "1")
             slow.commit()
         sender.poll()
 
-        assert [b"1", b"2"] == [one[4] for one in tickets(sender)]
+        assert [b"1", b"2"] == [mark_of(one) for one in tickets(sender)]
+
+
+def test_a_fact_that_transactions_have_told_with_a_key_is_accepted_once(process: NewProcess) -> None:
+    sender = process()
+    known = DedupeKey.of("order-0", 3_600.0)
+    sender.put("track", "u1", b"{}", 2, 0.0, known)
+    for mark, key in (("1", ORDER), ("2", ORDER), ("3", known), ("4", None)):
+        sender.run(
+            "INSERT INTO {}_inbox (kind, key, body, size, dedupe) VALUES ('track', %s, %s, 1, %s)",
+            '"u1"', f'{{"mark":"{mark}"}}', key and key.digest,
+        )  # fmt: skip
+    sender.poll()
+    again = sender.put("track", "u1", b"5", 1, 0.0, ORDER)
+
+    assert [b"{}", b"1", b"4"] == [mark_of(one) for one in tickets(sender)]
+    assert (3, 3, 1) == (sender.ledger.accepted, sender.ledger.duplicates, again.id)
+    assert again.is_duplicate
+    assert [(0,)] == sender.run("SELECT count(*) FROM {}_inbox")
+
+
+def test_keys_are_forgotten_when_their_time_is_over(process: NewProcess) -> None:
+    outbox = process()
+    outbox.put("track", "u1", b"{}", 2, 0.0, ORDER)
+    outbox.run("UPDATE {}_keys SET until = clock_timestamp()")
+    outbox.store._forget_at = 0.0
+    outbox.poll()
+
+    assert [(0,)] == outbox.run("SELECT count(*) FROM {}_keys")
+    assert not outbox.put("track", "u1", b"{}", 2, 0.0, ORDER).is_duplicate
 
 
 # ── the lease ──
@@ -239,23 +289,32 @@ def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
     assert (False, True) == (stuck.sends, other.sends)
 
 
-def test_a_standby_does_not_touch_the_row_while_somebody_has_the_lease(process: NewProcess) -> None:
-    process()
-    standby = process()
-    before = standby.run("SELECT xmin::text, xmax::text FROM {}_state")
+def counted(outbox: InlinePostgresOutbox, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The short transactions that it makes from now on."""
+    asked: list[object] = []
+    connection = outbox.store.access.connection
+    run_alone = connection.run_alone
+    monkeypatch.setattr(connection, "run_alone", lambda *some: asked.append(some) or run_alone(*some))
+    return asked
+
+
+def test_a_standby_does_not_ask_for_a_lease_that_somebody_has(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, standby = process(), process()
+    asked = counted(standby, monkeypatch)
     for _ in range(5):
         standby.poll()
+    before = len(asked)
+    at_once(sender.aclose())
+    standby.poll()
 
-    assert before == standby.run("SELECT xmin::text, xmax::text FROM {}_state")
+    assert (5, 7, True) == (before, len(asked), standby.sends)
 
 
 def test_one_that_is_idle_asks_the_server_less_often(process: NewProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = process(sender=False)
-    asked: list[object] = []
-    run_alone = outbox.store.access.connection.run_alone
-    monkeypatch.setattr(
-        outbox.store.access.connection, "run_alone", lambda *some: asked.append(some) or run_alone(*some)
-    )
+    asked = counted(outbox, monkeypatch)
     for _ in range(40):
         outbox.poll()
     busy = len(asked)
@@ -464,6 +523,8 @@ class Faulty:
 def work(outbox: InlinePostgresOutbox) -> tuple[list[Receipt], list[Any]]:
     """Do a bit of everything: receipts of what was put, and calls that are in hand then."""
     put = [outbox.put("track", ANN, body, 1, 0.0) for body in (b"1", b"2", b"3")]
+    put.append(outbox.put("track", ANN, b"5", 1, 0.0, ORDER))
+    outbox.put("track", ANN, b"6", 1, 0.0, ORDER)  # the same fact
     put_in_inbox(outbox, "4")
     outbox.poll()
     outbox.refuse(NO_ROOM)
@@ -497,14 +558,15 @@ def test_whatever_statement_is_broken_off_each_call_is_there_once(
             arrived = Counter({b"1": outbox.ledger.delivered})
             while found := tickets(outbox) + (hand if not outbox.send_log.term else []):
                 hand = []
-                arrived.update(one[4] for one in found)
+                arrived.update(mark_of(one) for one in found)
                 outbox.settle(Settlement([one[0] for one in found], (), DELIVERED, len(found), None))
             other.store._still = 0
             other.poll()
 
-            assert {b"1": 1, b"2": 1, b"3": 1, b"4": 1} == arrived, f"{how} statement {number}"
-            assert (5, 4, 0, {"queue_full": 1}) == (
-                outbox.ledger.accepted, outbox.ledger.delivered, outbox.ledger.pending, outbox.ledger.losses()
+            assert {b"1": 1, b"2": 1, b"3": 1, b"4": 1, b"5": 1} == arrived, f"{how} statement {number}"
+            assert (6, 5, 0, 1, {"queue_full": 1}) == (
+                outbox.ledger.accepted, outbox.ledger.delivered, outbox.ledger.pending, outbox.ledger.duplicates,
+                outbox.ledger.losses(),
             ), f"{how} statement {number}"  # fmt: skip
             assert outbox.ledger.accepted == other.ledger.accepted
             assert {"delivered"} == {receipt.status for receipt in receipts}
@@ -530,7 +592,7 @@ def test_calls_that_were_taken_back_while_it_was_in_doubt_whether_they_are_there
 
     assert [(4,)] == there  # the doubt was real
     assert [True, True] == withdrawn
-    assert [b"1", b"3"] == [one[4] for one in tickets(outbox)]
+    assert [b"1", b"3"] == [mark_of(one) for one in tickets(outbox)]
     assert [1, 3] == [receipts[n].id for n in (1, 3)]
     assert (2, 2, 2) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.waiting_bytes)
 
@@ -641,6 +703,16 @@ def test_no_password_is_in_any_message(
     at_once(outbox.aclose())
 
     assert "hunter2" not in (said + caplog.text).replace("/hunter2", "")
+
+
+def test_what_the_server_says_is_quoted_without_a_secret_or_a_url(postgres_server: PostgresServer) -> None:
+    address, _ = address_of(postgres_server.url_of(password="hunter2"), {})
+    with closing(_connection.Connection(address, "shop", deadline=5.0)) as connection:
+        connection.connect()
+        with pytest.raises(OutboxError) as said:
+            connection.run(b"DO $$ BEGIN RAISE 'not hunter2, postgresql://u:other@h or password=third'; END $$")
+
+    assert str(said.value).endswith(": not (secret), (…) or (…)")
 
 
 def test_a_password_that_may_be_overheard_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

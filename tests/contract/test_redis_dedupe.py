@@ -53,7 +53,7 @@ def lose_answer(outbox: InlineRedisOutbox, *, reached: bool, meanwhile: Callable
 
 
 def go_on(outbox: InlineRedisOutbox) -> None:
-    outbox.store._retry_at = 0.0
+    outbox.store.reach.retry_at = 0.0
     outbox.poll()
 
 

@@ -19,6 +19,7 @@ from userpilot_async import ConfigurationError, Identify, IdentifyCompany, Inval
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.stored import Stored
+from userpilot_async._outbox.store import Admitted
 from userpilot_async._userpilot.destination import as_put, call_of
 from userpilot_async.postgres import aput, put
 from userpilot_async.postgres._insert import Insert
@@ -43,7 +44,7 @@ class Place:
         self.url = server.url_of(database)
         self.tickets = Tickets(SharedLedger().pages)
 
-    async def put(self, held: Held, call: Any, dedupe: bytes | None = None, *, name: str = "shop") -> Receipt:
+    async def put(self, held: Held, call: Any, dedupe: DedupeKey | None = None, *, name: str = "shop") -> Receipt:
         puts = ConnectionPuts(held.connection, Insert(Names(name)), self.tickets)
         checked = (*as_put(call), dedupe)
         return await puts.hold(*checked) if held.awaits else puts.put(*checked)
@@ -129,14 +130,15 @@ async def test_a_savepoint_that_is_rolled_back_takes_its_calls_and_no_others(pla
 
 @every_form
 async def test_a_row_has_the_size_the_digest_and_the_ticket(place: Place, form: str) -> None:
-    digest = DedupeKey.of("stripe:evt_1", 0.0).digest
+    fact = DedupeKey.of("stripe:evt_1", 60.0)
     async with FORMS[form](place.url) as held:
-        receipt = await place.put(held, paid(), digest)
+        receipt = await place.put(held, paid(), fact)
         await held.do(held.commit)
-    ((_, _, kind, key, _, moment, size, dedupe, ticket),) = place.rows
-    place.tickets.admitted(ticket, 7)
+    ((_, _, kind, key, _, moment, size, digest, seconds, ticket),) = place.rows
+    place.tickets.admitted(Admitted(ticket, 7))
 
-    assert ("track", '"u1"', None, len(as_put(paid())[2]), digest) == (kind, key, moment, size, bytes(dedupe))
+    assert ("track", '"u1"', None, len(as_put(paid())[2])) == (kind, key, moment, size)
+    assert fact == DedupeKey(bytes(digest), seconds)
     assert 7 == receipt.id
 
 
@@ -222,7 +224,8 @@ async def test_a_call_is_put_without_a_client(place: Place, form: str) -> None:
         await held.do(held.commit)
 
     assert [paid()] == place.calls
-    assert [(DedupeKey.of("stripe:evt_1", 0.0).digest, None)] == [(bytes(row[7]), row[8]) for row in place.rows]
+    week = DedupeKey.of("stripe:evt_1", 7 * 86_400.0)
+    assert [(week, None)] == [(DedupeKey(bytes(row[7]), row[8]), row[9]) for row in place.rows]
 
 
 @pytest.mark.parametrize("form", ["psycopg", "asyncpg", "session, psycopg", "session, asyncpg", "django"])

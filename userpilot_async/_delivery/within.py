@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._calls.dedupe import DedupeKey
 from .._outbox.receipt import Receipt
 from .._outbox.transactions import puts_within
 from .client import Checked, DeliveryClient
@@ -30,10 +31,10 @@ class CallsWithin:
         found = self._checked(check, arguments, dedupe)
         if isinstance(found, Receipt):
             return found
-        checked, digest = found
+        checked, key = found
         if self._puts is None:
             return self._client._hand_in_nowait(dedupe, lambda *key: checked)
-        receipt = self._puts.put(*checked, digest)
+        receipt = self._puts.put(*checked, key)
         self._show(checked)
         return receipt
 
@@ -42,22 +43,21 @@ class CallsWithin:
         found = self._checked(check, arguments, dedupe)
         if isinstance(found, Receipt):
             return found
-        checked, digest = found
+        checked, key = found
         if self._puts is None:
             return self._client._hand_in_nowait(dedupe, lambda *key: checked)
-        receipt = await self._puts.hold(*checked, digest)
+        receipt = await self._puts.hold(*checked, key)
         self._show(checked)
         return receipt
 
     def _checked(
         self, check: Check, arguments: tuple[Any, ...], dedupe: str | None
-    ) -> tuple[Checked, bytes | None] | Receipt:
+    ) -> tuple[Checked, DedupeKey | None] | Receipt:
         _check_open(self._client)
         checked = check(*arguments) if dedupe is None else check(*arguments, dedupe)
         if isinstance(checked, Receipt):
             return checked
-        key = self._client._key_of(dedupe)
-        return checked, None if key is None else key.digest
+        return checked, self._client._key_of(dedupe)
 
     def _show(self, checked: Checked) -> None:
         """Show a call to the test that has captured the client: whether it is committed, only the database knows."""

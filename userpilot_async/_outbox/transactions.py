@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .._calls.dedupe import DedupeKey
 from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import ConfigurationError
 from .protocol import Outbox
@@ -17,11 +18,11 @@ class PutsWithin(Protocol):
     driver's are raised as they are.
     """
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: bytes | None) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:
         """Put a call right now, in this thread. Raises `ConfigurationError` for a connection that must be awaited."""
         ...
 
-    async def hold(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: bytes | None) -> Receipt:
+    async def hold(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:
         """Put a call. Raises `ConfigurationError` for a connection that cannot be awaited."""
         ...
 

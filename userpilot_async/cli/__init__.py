@@ -30,7 +30,7 @@ from .._outbox.url import may_be_url
 from .._runtime.version import __version__
 from ._check import check
 from ._completion import completion
-from ._console import echo, printable_errors
+from ._console import echo, full_outputs, printable_errors
 from ._docs import docs
 from ._drain import drain
 from ._emulate import emulate
@@ -58,13 +58,13 @@ class Commands(click.Group):
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
         """Make the context as click does, and keep the words of the command line for error messages."""
         words = tuple(args)  # click takes them off one by one
-        with printable_errors(), _without_urls(words):
+        with printable_errors(), _without_urls(words), full_outputs():
             ctx = super().make_context(info_name, args, *rest, **more)
         ctx.meta[WORDS] = words
         return ctx
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as click's own
-        with printable_errors(), _without_urls(ctx.meta[WORDS]):
+        with printable_errors(), _without_urls(ctx.meta[WORDS]), full_outputs():
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:

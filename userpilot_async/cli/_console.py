@@ -5,6 +5,7 @@ Results go to stdout, all else to stderr. JSON says exactly what there is: in AS
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._errors.printable import printable
+from ._exits import Failed
 
 _PLAIN = (
     (re.compile(r"is not a valid integer( range)?"), "is no whole number"),
@@ -28,6 +30,9 @@ _PLAIN = (
     (re.compile(r"\s*\n\s*"), " "),  # the choices of a parameter stand on lines of their own
 )  # what click says, and how people say it, on one line
 _NOT_ASCII = re.compile("[^ -~]")  # DEL, too
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Errors of a stdout that takes no more, such as a file on a full disk; click knows a closed pipe (EPIPE) itself."""
 
 WIDE = 200  # characters; a narrower terminal breaks the lines itself, so that an id can be copied whole
 
@@ -85,6 +90,17 @@ def printable_errors() -> Iterator[None]:
         if isinstance(error, click.UsageError):
             error.show = partial(_show_wrong_usage, error, words)  # type: ignore[method-assign]  # of this one alone
         raise
+
+
+@contextmanager
+def full_outputs() -> Iterator[None]:
+    """End the command with 1 and a sentence where stdout takes no more. What names a file of its own is passed on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        raise Failed(f"the output cannot be written: {error.strerror}") from error
 
 
 def _show_wrong_usage(error: click.UsageError, words: Callable[[], str], file: object = None) -> None:

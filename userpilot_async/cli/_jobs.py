@@ -13,7 +13,7 @@ from rich.table import Table
 from .._protocol.jobs import Job, usable_job_id
 from .._userpilot.api import UserpilotAPI
 from ._console import cell, echo, echo_json, echo_table, stderr
-from ._server import Server, ask, json_option, talks_to_server
+from ._server import Seconds, Server, ask, json_option, talks_to_server
 from ._text import job_text
 
 
@@ -37,7 +37,7 @@ def jobs(ctx: click.Context, server: Server, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up waiting. Default: never.")
+@click.option("--timeout", type=Seconds(min=0), metavar="SECONDS", help="Give up waiting. Default: never.")
 @json_option
 @talks_to_server
 @click.pass_obj

@@ -15,7 +15,7 @@ from ._exits import NotPossible
 from ._progress import Progress
 from ._recipients import recipient_at
 from ._run import run_command
-from ._server import Server, json_option, late_option, talks_to_server, to_option
+from ._server import Seconds, Server, json_option, late_option, talks_to_server, to_option
 from ._source import Rejections, Source, Unreadable
 
 
@@ -25,9 +25,7 @@ from ._source import Rejections, Source, Unreadable
 @click.option("--outbox", "place", metavar="FILE", help="An outbox (a path, or a URL of any kind) in which"
               " the calls wait, and undelivered ones stay. Default: memory. [USERPILOT_OUTBOX]")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Stop at the first bad line; the lines before it are delivered.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Limit of the whole run. Default: none."
-)
+@click.option("--timeout", type=Seconds(min=0), metavar="SECONDS", help="Limit of the whole run. Default: none.")
 @late_option
 @json_option
 @talks_to_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,17 @@ from ._exits import failure_of
 
 T = TypeVar("T")
 Command = Callable[..., None]
+
+
+class Seconds(click.FloatRange):
+    """A duration in seconds. "nan" and "inf" are no numbers here: a clock can wait for neither."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # Any: as click's
+        """The number in the words of an option; a usage error if there is none in it."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
 
 
 @attrs.frozen
@@ -130,7 +142,7 @@ def talks_to_server(command: Command) -> Command:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 late_option = click.option(
     "--late-after",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="Import events that are later than this, with their own times (a paid feature). Default: never.",
 )

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from errno import EADDRINUSE
+from errno import EADDRINUSE, ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,12 +73,14 @@ def emulate(**options: Any) -> None:  # Any: as click hands them over
 
 def run(options: SimpleNamespace) -> None:
     """Serve until a signal. Raises click's UsageError for what cannot be, and CannotListen."""
-    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colours = sys.stdout is not None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     with printing() as printer:
 
         def print_line(exchange: Exchange) -> None:
             printer.print(request_line(exchange, colours=colours))
 
+        if not options.host:  # "" is every address of this machine: nobody who leaves it empty means that
+            raise click.UsageError("--host must not be empty; every address of this machine is 0.0.0.0")
         try:
             emulator = made(options, on_exchange=print_line if options.verbose else None)
         except ValueError as exc:
@@ -89,6 +91,8 @@ def run(options: SimpleNamespace) -> None:
         except Unusable as exc:
             raise StateUnusable(plain(str(exc))) from exc
         except OSError as exc:
+            if exc.errno == ENOSPC:  # of stdout, where the address is printed: no socket needs space
+                raise
             where = f"{plain(options.host)}:{options.port}"
             why = "the port is in use; choose another with --port" if exc.errno == EADDRINUSE else exc.strerror or exc
             raise CannotListen(f"cannot listen on {where}: {why}") from exc
@@ -153,6 +157,9 @@ class _Echo:
 @contextmanager
 def printing() -> Iterator[LinePrinter | _Echo]:
     """A printer to stdout, which is closed at the end."""
+    if sys.stdout is None:  # it was closed before the start, as by `>&-`
+        yield _Echo()
+        return
     try:
         descriptor = sys.stdout.fileno()
     except OSError:  # what is captured has no descriptor: io.UnsupportedOperation

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable
+from fnmatch import fnmatchcase
 from threading import Lock
 from typing import Any
 
@@ -21,7 +24,7 @@ from userpilot_async.emulator._cut import cut_connection
 from userpilot_async.emulator._faults import Fault, Faults
 from userpilot_async.emulator._guard import SAFE_METHODS, Guard, guarded
 from userpilot_async.emulator._page import Page, asks_for_page, policy, send_to_page
-from userpilot_async.emulator._routes import find_route
+from userpilot_async.emulator._routes import endpoints, find_route
 from userpilot_async.emulator._saved import Saved
 from userpilot_async.emulator._store import JOBS_PER_PAGE, Paging, Store
 from userpilot_async.emulator._traffic import SHOWN, Exchange, Traffic
@@ -86,14 +89,18 @@ class Emulator:
         `account_per_key=False` all share one, as a key and its successor do. `on_exchange` is called with each request
         that was answered, in the event loop, and must neither wait nor raise.
         """
-        if speed <= 0:
-            raise ValueError("speed must be more than 0")
+        if not 0 < speed < math.inf:
+            raise ValueError("speed must be a number, more than 0")
+        if not 0 <= latency < math.inf:
+            raise ValueError("latency must be a number of seconds, 0 or more")
         if jobs_per_page < 1:
             raise ValueError("jobs_per_page must be 1 or more")
         if jobs_paging not in ("page", "links", "hidden"):
             raise ValueError('jobs_paging must be "page", "links" or "hidden"')
         if isinstance(api_keys, str):
             raise TypeError("api_keys must be a collection of keys, not one key")
+        if api_keys is not None and "" in api_keys:
+            raise ValueError("an API key must not be empty")
         self.clock = clock
         self.latency = latency
         self.rate_limit = rate_limit
@@ -132,6 +139,12 @@ class Emulator:
     def store_of(self, key: str) -> Store:
         """Everything that was received with this key; raises LookupError if no call with it was accepted."""
         return self.accounts.of_key(key)
+
+    def check_path(self, path: str) -> None:
+        """Raise ValueError unless a call to one of the endpoints can have this path, which may be a glob."""
+        known = endpoints()
+        if not any(fnmatchcase(one, path) or fnmatchcase(path, re.sub("{.+?}", "*", one)) for one in known):
+            raise ValueError(f"no endpoint has a path like {path!r}: there are {', '.join(known)}")
 
     def _empty_store(self) -> Store:
         return Store(self._speed, jobs_per_page=self._jobs_per_page, jobs_paging=self._jobs_paging, strict=self._strict)

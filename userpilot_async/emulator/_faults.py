@@ -194,9 +194,10 @@ class Fault:
         """Build one from its JSON object, whose keys are the fields; ValueError says what is wrong with it."""
         if not isinstance(spec, dict):
             raise ValueError("a fault must be a JSON object")
-        unknown = set(spec) - {field.name for field in attrs.fields(cls)}
+        fields = [field.name for field in attrs.fields(cls)]
+        unknown = sorted(map(repr, set(spec).difference(fields)))
         if unknown:
-            raise ValueError(f"a fault has no {', '.join(sorted(map(str, unknown)))}")
+            raise ValueError(f"a fault has no {', '.join(unknown)}; its fields are {', '.join(fields)}")
         try:
             return cls(**spec)
         except TypeError as exc:

@@ -34,6 +34,11 @@ def find_route(method: str, path: str) -> Route:
     return methods.get(method) or Route("other", wrong_method, max_body=SMALL)
 
 
+def endpoints() -> list[str]:
+    """The paths of all endpoints of both APIs; the id of a job, in that of one, stands for any."""
+    return [*("/" + "/".join(segments) for segments in ROUTES), *parcelvoy.endpoints()]
+
+
 def identify(store: Store, call: Call) -> Answer:
     """Source: HTTP API page, "Identify user API": 202; company id required if a company is given."""
     payload = _json_body(call)

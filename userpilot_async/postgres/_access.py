@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
 from .._outbox.owner import Owner
-from .._outbox.store import Committed
+from .._outbox.store import Admitted, Committed
 from .._runtime.clocks import steady
 from ._connection import Connection
 from ._failures import OtherGeneration
@@ -17,7 +17,7 @@ from ._reading import Reader
 from ._schema import Names
 from ._send_log import SendLog
 from ._state import State, StateRow
-from ._tables import Admitted, Tables
+from ._tables import AT_ONCE, Tables
 
 REMEMBERED = 7 * 86_400.0  # seconds in which a client's last step is kept; it asks after it within its next ones
 
@@ -121,7 +121,7 @@ class ClientState:
             query = "DELETE FROM {clients} WHERE seen < clock_timestamp() - %s * interval '1 second'"
             self.connection.run(self.names.sql(query), (REMEMBERED,))
             forgotten = self.tables.forget_lost(state, state.now - keep_lost)
-            if forgotten:
+            if self.tables.keys.forget(state, AT_ONCE) or forgotten:
                 self.row.write(state)
         return bool(forgotten)
 

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
+import attrs
+from psycopg import sql
+
+from .._calls.pairs import Pair, pairs_in
+from .._calls.stored import UNREADABLE
+from .._outbox.store import Admitted
 from ._connection import Connection
+from ._keys import WEEK
 from ._schema import Names
 from ._state import State, StateRow
-from ._tables import AT_ONCE, Admitted, Tables
+from ._tables import AT_ONCE, CALL, Tables
+
+_COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
+
+
+@attrs.frozen
+class _Arrival:
+    """A row of the inbox: its number, the key of its fact and for how many seconds that counts, and its ticket."""
+
+    seq: int
+    digest: bytes | None
+    seconds: float
+    ticket: int | None
 
 
 class Inbox:
@@ -30,9 +50,72 @@ class Inbox:
         by_commit = self._by_commit
         if by_commit is None:
             by_commit = self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
-        calls, admitted = self._tables.admit(state, by_commit=by_commit)
+        arrivals = self._arrivals()
+        admitted = self._accept(state, arrivals, by_commit=by_commit)
         self._tables.announce(state, admitted)
-        return calls >= AT_ONCE, admitted
+        return len(arrivals) >= AT_ONCE, admitted
+
+    def _arrivals(self) -> list[_Arrival]:
+        """The next rows of the inbox, by their numbers. These become visible in any order: no place is read on from."""
+        query = "SELECT seq, dedupe, dedupe_for, ticket FROM {inbox} ORDER BY seq LIMIT %s"
+        rows = self._connection.run(self._names.sql(query), (AT_ONCE,))
+        return [
+            _Arrival(seq, None if digest is None else bytes(digest), seconds if seconds is not None else WEEK, ticket)
+            for seq, digest, seconds, ticket in rows
+        ]
+
+    def _accept(self, state: State, arrivals: Sequence[_Arrival], *, by_commit: bool) -> list[Admitted]:
+        """Accept calls, but none whose fact an earlier one tells; those with tickets are given."""
+        keyed = [one for one in arrivals if one.digest is not None]
+        keys = self._tables.keys
+        known = keys.known(state, [one.digest for one in keyed if one.digest is not None]) if keyed else {}
+        firsts: dict[bytes, _Arrival] = {}
+        for one in keyed:
+            if one.digest is not None and one.digest not in known:
+                firsts.setdefault(one.digest, one)
+        repeating = [one for one in keyed if one.digest in known or firsts[one.digest or b""] is not one]
+        taken_out = {one.seq for one in repeating}
+        ids = self._number(state, [one.seq for one in arrivals if one.seq not in taken_out], by_commit=by_commit)
+        keys.add(state, [(ids[one.seq], digest, one.seconds) for digest, one in firsts.items()])
+        admitted = [Admitted(one.ticket, ids[one.seq]) for one in arrivals if one.ticket is not None and one.seq in ids]
+        if repeating:
+            query = "DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[])"
+            self._connection.run(self._names.sql(query), (sorted(taken_out),))
+            known |= {digest: ids[one.seq] for digest, one in firsts.items()}
+            repeats = {one.seq: known[one.digest or b""] for one in repeating}
+            outcomes = keys.refuse(state, repeats, state.account.next_id)
+            admitted += [
+                Admitted(one.ticket, repeats[one.seq], repeats=True, outcome=outcomes[one.seq])
+                for one in repeating
+                if one.ticket is not None
+            ]
+        return admitted
+
+    def _number(self, state: State, seqs: Sequence[int], *, by_commit: bool) -> dict[int, int]:
+        """Accept these calls under the next ids; the ids of those that have a key or a ticket, by their numbers here.
+
+        They are in the order of their commits (``by_commit``), where the server notes those, else of their numbers.
+        """
+        rows = self._connection.run(
+            self._names.sql(
+                "WITH taken AS (DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[]) "
+                "RETURNING seq, at, kind, key, body, moment, size, dedupe, ticket, {committed} AS committed), "
+                "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
+                "), "
+                f"put AS (INSERT INTO {{calls}} (id, at, {CALL}) "
+                "SELECT id, at, kind, key, body, moment, greatest(size, 0), dedupe, false FROM numbered) "
+                "SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint, "
+                "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%'), "
+                "array_agg(seq ORDER BY id) FILTER (WHERE num_nonnulls(dedupe, ticket) > 0), "
+                "array_agg(id ORDER BY id) FILTER (WHERE num_nonnulls(dedupe, ticket) > 0) FROM numbered",
+                committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
+            ),
+            (list(seqs), state.account.next_id - 1),
+        )
+        calls, size, keys, numbers, ids = rows[0]
+        self._tables.accepted(state, calls, size)
+        self._tables.put_pairs(state, [pair for key in keys or () for pair in _pairs_of(key)])
+        return dict(zip(numbers or (), ids or (), strict=True))
 
     def admit_for(self, token: str, check: Callable[[State], object]) -> tuple[bool, bool]:
         """Accept the next calls in a transaction of its own, for the holder of the lease of this token.
@@ -41,15 +124,24 @@ class Inbox:
         """
         with self._row.locked() as state:
             check(state)
-            before = state.account.next_id
+            account = state.account
+            before = account.next_id, account.duplicates
             more = state.lease == token and self.admit(state)[0]
-            admitted = state.account.next_id > before
-            if admitted:
+            any_there = before != (account.next_id, account.duplicates)
+            if any_there:
                 self._row.write(state)
-        return admitted, more
+        return any_there, more
 
     def count(self) -> tuple[int, int]:
         """How many calls are there, and their bytes."""
         query = self._names.sql("SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint FROM {inbox}")
         calls, size = self._connection.run(query)[0]
         return calls, size
+
+
+def _pairs_of(key: str) -> list[Pair]:
+    try:
+        known = json.loads(key)
+        return pairs_in(tuple(known)) if all(isinstance(one, str) for one in known) else []
+    except UNREADABLE:  # another program's: the call is set aside when it is read
+        return []

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from .._calls.dedupe import DedupeKey
 from .._calls.payload import Key, Kind, Payload
 from .._calls.stored import Stored
 from ._schema import Names
 
-COLUMNS = ("kind", "key", "body", "moment", "size", "dedupe", "ticket")
+COLUMNS = ("kind", "key", "body", "moment", "size", "dedupe", "dedupe_for", "ticket")
 
-Row = tuple[str, str, str, str | None, int, bytes | None, int | None]
+Row = tuple[str, str, str, str | None, int, bytes | None, float | None, int | None]
 """The values of these columns."""
 
 
-def row_of(kind: Kind, key: Key, payload: Payload, size: int, dedupe: bytes | None, ticket: int | None) -> Row:
+def row_of(kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None, ticket: int | None) -> Row:
     """A call that has been checked. The body is JSON, and so ASCII but for UTF-8, without a NUL."""
     stored = Stored.of(kind, key, payload)
-    return stored.kind, stored.key, stored.body.decode(), stored.moment, size, dedupe, ticket
+    digest, seconds = (None, None) if dedupe is None else (dedupe.digest, dedupe.seconds)
+    return stored.kind, stored.key, stored.body.decode(), stored.moment, size, digest, seconds, ticket
 
 
 class Insert:

@@ -106,6 +106,7 @@ class Search:
             query = "DELETE FROM {parts} WHERE kind = 'company' AND key = %s"
             self._connection.run(self._names.sql(query), (self._whose.id,))
         if waiting:
+            self._tables.keys.settle(waiting, PURGED)
             self._tables.write_news(state, [conclude(state.account, PURGED, waiting, [])])
             self._tables.find_oldest(state)
         query = "SELECT coalesce(sum(size), 0)::bigint FROM {calls}"

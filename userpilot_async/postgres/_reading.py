@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from .._outbox.window import Found, Read, Reading
 from ._connection import Connection
 from ._schema import Names
 
+IDENTIFIES = ("user", "company")
+KINDS = (*IDENTIFIES, "track", "delete_user", "delete_company", "alias", "device", "person")
+"""Kinds of calls that clients put; the last three are those of Parcelvoy."""
 EPOCH = "extract(epoch FROM {})::float8"
 
 
@@ -32,7 +36,7 @@ class Reader:
         if reading.only is not None:
             where += " AND key = %s AND id < %s"
             values += [encode_json(reading.only), reading.end]
-        query = f"SELECT id, {EPOCH.format('at')}, sent, kind, key, body, moment FROM {{calls}} WHERE {where}"
+        query = f"SELECT id, {EPOCH.format('at')}, sent, checked, kind, key, body, moment FROM {{calls}} WHERE {where}"
         rows = self._connection.run(
             self._names.sql(query + " ORDER BY id LIMIT %s"),
             (*values, reading.limit),
@@ -42,11 +46,13 @@ class Reader:
         without = {encode_json(key) for key in reading.without}
         parts = self._parts(rows[0][0], rows[-1][0])
         found, damaged = [], []
-        for call_id, at, sent, *fields in rows:
+        for call_id, at, sent, checked, *fields in rows:
             stored = stored_in(fields)
             if stored.key in without and not stored.has_companion():
                 continue
             try:
+                if not checked:
+                    check_foreign(stored)
                 found.append(Found((call_id, at, *stored.call(parts.get(call_id, ()))), sent or call_id < sent_below))
             except UNREADABLE:
                 damaged.append(call_id)
@@ -64,3 +70,13 @@ def stored_in(fields: Sequence[Any]) -> Stored:
     """The call in the columns kind, key, body, moment."""
     kind, key, body, moment = fields
     return Stored(kind, key, body.encode(), moment)
+
+
+def check_foreign(stored: Stored) -> None:
+    """See that a call which anybody's SQL has put is one that a client could have put, in its form.
+
+    Raises one of `UNREADABLE` if it is not: it would end the sending as a bug of ours does.
+    """
+    says = json.loads(stored.body)
+    if not isinstance(says, list if stored.kind in IDENTIFIES else dict) or stored.kind not in KINDS:
+        raise ValueError("no call of a client's")

@@ -27,17 +27,18 @@ CREATE TABLE {inbox} (
     moment text,
     size integer NOT NULL,
     dedupe bytea,
+    dedupe_for double precision,
     ticket bigint
 ) WITH ({churned});
 CREATE TABLE {calls} (
     id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, key text NOT NULL, body text NOT NULL,
-    moment text, size integer NOT NULL, dedupe bytea, sent boolean NOT NULL DEFAULT false
+    moment text, size integer NOT NULL, dedupe bytea, checked boolean NOT NULL, sent boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 90, {churned});
 CREATE TABLE {parts} (call_id bigint NOT NULL, kind text NOT NULL, key text NOT NULL) WITH ({churned});
 CREATE INDEX {parts_call_id} ON {parts} (call_id);
 CREATE TABLE {lost} (
     id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, key text NOT NULL, body text NOT NULL,
-    moment text, size integer NOT NULL, dedupe bytea,
+    moment text, size integer NOT NULL, dedupe bytea, checked boolean NOT NULL,
     lost_at timestamptz NOT NULL, status text NOT NULL, reason text NOT NULL, detail text NOT NULL
 );
 CREATE TABLE {news} (id bigint PRIMARY KEY, body text NOT NULL) WITH ({churned});
@@ -46,9 +47,13 @@ CREATE TABLE {requests} (
 ) WITH (fillfactor = 50, {churned});
 CREATE TABLE {files} (filename text PRIMARY KEY, kind text NOT NULL, last_calls text NOT NULL) WITH ({churned});
 CREATE TABLE {pairs} (id bigint PRIMARY KEY, digest bytea UNIQUE, body text);
+CREATE TABLE {keys} (
+    id bigint PRIMARY KEY, digest bytea NOT NULL UNIQUE, until timestamptz NOT NULL, outcome text,
+    told boolean NOT NULL DEFAULT false
+) WITH ({churned});
 CREATE TABLE {clients} (
     client text PRIMARY KEY, step bigint NOT NULL, first_put bigint NOT NULL, first_refused bigint NOT NULL,
-    fenced boolean NOT NULL, seen timestamptz NOT NULL
+    repeats text NOT NULL, fenced boolean NOT NULL, seen timestamptz NOT NULL
 ) WITH (fillfactor = 50, {churned});
 CREATE TABLE {state} (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -73,12 +78,13 @@ CREATE TABLE {state} (
 INSERT INTO {state} (version) VALUES (1);
 """
 # inbox: calls that were put in transactions of the application's, not accepted yet; by a ticket its client learns a
-# call's id. calls: what waits, by its id.
+# call's id. calls: what waits, by its id; `checked`, if a client of ours has put it, and not anybody's SQL.
 # parts: what the server has already of what a call says. lost: dead and dropped calls. news: what became of calls, for
 # all who have the outbox open. requests: of the last minutes. files: of rows, that the server may have. pairs: keys
 # that calls have named together; no body, for a person who was erased. clients: the last step of each, for one whose
-# answer got lost. state: one row, locked by whoever changes anything; the account, the owner, the lease. oldest: no
-# call has a lower id. sent_below: calls below this may have been sent, and what was noted of that is gone. origins: the
+# answer got lost. keys: of `dedupe=`; told, if the caller of another call knows that this one has it. state: one row,
+# locked by whoever changes anything; the account, the owner, the lease. oldest: no call has a lower id. sent_below:
+# calls below this may have been sent, and what was noted of that is gone. origins: the
 # generations before this one, and how much of each is in this.
 
 # Rows come and go by the thousand: dead ones are to be cleared by their number, and not by their share of the table.
@@ -87,7 +93,7 @@ _CHURNED = "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50
 MIGRATIONS: Sequence[LiteralString] = (_FIRST,)
 """Statements that make version n + 1 of version n; the first one makes version 1 where nothing is."""
 VERSION = len(MIGRATIONS)
-TABLES = ("inbox", "calls", "parts", "lost", "news", "requests", "files", "pairs", "clients", "state")
+TABLES = ("inbox", "calls", "parts", "lost", "news", "requests", "files", "pairs", "keys", "clients", "state")
 
 
 def checked_name(name: str) -> str:

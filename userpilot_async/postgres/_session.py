@@ -15,6 +15,6 @@ class PostgresSession(RemoteSession):
         self.tickets = Tickets(self.ledger.pages)
 
     def _learn(self, now: Committed) -> None:
-        for ticket, call_id in now.admitted:  # before the ledger hears what became of them, and forgets their page
-            self.tickets.admitted(ticket, call_id)
+        for one in now.admitted:  # before the ledger hears what became of them, and forgets their page
+            self.tickets.admitted(one)
         super()._learn(now)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from itertools import count
 
 import attrs
 from psycopg import sql
 
+from .._calls.outcome import Outcome
 from .._calls.stored import Concluded
+from .._calls.values import encode_json
 from .._errors.tree import OutboxError
 from .._outbox.away import Away
 from .._outbox.batch import Batch, Put
@@ -15,14 +19,16 @@ from .._outbox.store import Committed
 from .._runtime.clocks import steady
 from ._access import ClientState
 from ._failures import Full, TryAgain
+from ._keys import Repeats
 from ._lease import PostgresLease
 from ._state import State
 
 TRIES = 3  # of a transaction that was undone for another's sake
 _STEP = """
-INSERT INTO {clients} VALUES ({client}, {step}, {first_put}, {first_refused}, {fenced}, clock_timestamp())
+INSERT INTO {clients} VALUES ({client}, {step}, {first_put}, {first_refused}, {repeats}, {fenced}, clock_timestamp())
 ON CONFLICT (client) DO UPDATE SET step = EXCLUDED.step, first_put = EXCLUDED.first_put,
-    first_refused = EXCLUDED.first_refused, fenced = EXCLUDED.fenced, seen = EXCLUDED.seen"""
+    first_refused = EXCLUDED.first_refused, repeats = EXCLUDED.repeats, fenced = EXCLUDED.fenced,
+    seen = EXCLUDED.seen"""
 
 
 @attrs.define
@@ -50,8 +56,15 @@ class Made:
 
     first_put: int
     first_refused: int
+    repeats: Repeats
+    """Calls that are not there, as earlier ones have their keys."""
     fenced: bool
     """The sender's own notes were left out: it had lost the lease."""
+
+    def ids(self, puts: int) -> list[int]:
+        """The ids of so many puts: of one that repeats another call, that call's."""
+        there = count(self.first_put)
+        return [self.repeats[place] if place in self.repeats else next(there) for place in range(puts)]
 
 
 class WriteSteps:
@@ -113,14 +126,17 @@ class WriteSteps:
             heard = access.news(state)
             made = self._made(step) if step.in_doubt else None
             settled: list[Concluded] = []
-            gone: list[int] = []
+            duplicates: Mapping[int, Outcome | None] = {}
             if made is not None:
-                gone = [made.first_put + n for n, put in enumerate(step.puts) if put.withdrawn]
-                access.tables.take_back(state, gone)
+                withdrawn = {place for place, put in enumerate(step.puts) if put.withdrawn}
+                state.account.duplicates -= len(withdrawn.intersection(made.repeats))
+                ids = made.ids(len(step.puts))
+                access.tables.take_back(state, [ids[one] for one in withdrawn.difference(made.repeats)])
                 access.tables.find_oldest(state)
+                duplicates = access.tables.keys.outcomes(made.repeats, state.account.next_id) if made.repeats else {}
             else:
                 step.in_doubt = True
-                made = self._make(step, state, settled)
+                made, duplicates = self._make(step, state, settled)
             self._finish(step, state, made)
         # What is raised by the end of the transaction above leaves the step in doubt; from here on there is none.
         if made.fenced and step.is_ours and step.term == self._lease.term:
@@ -128,9 +144,11 @@ class WriteSteps:
             self._drop_notes(step)
         elif self._lease.leading and state.lease == self._lease.token:
             self._lease.renewed(began)
-        return self._done(step, access.learned(state, settled, heard=heard), made)
+        return self._done(step, access.learned(state, settled, heard=heard), made, duplicates)
 
-    def _make(self, step: WriteStep, state: State, settled: list[Concluded]) -> Made:
+    def _make(
+        self, step: WriteStep, state: State, settled: list[Concluded]
+    ) -> tuple[Made, Mapping[int, Outcome | None]]:
         """Write all of it into the tables; what has been settled is added to ``settled``."""
         access, batch, tables = self._access, step.batch, self._access.tables
         step.puts = [] if step.held else [put for put in batch.puts if not put.withdrawn]
@@ -138,9 +156,10 @@ class WriteSteps:
         if step.puts:  # what an application's transaction has put before is accepted before
             access.admit(state)
         first_put = state.account.next_id
-        if step.puts:
+        chosen = tables.keys.choose(state, step.puts)
+        if chosen.puts:
             now = steady()
-            tables.put(state, step.puts, [max(0.0, now - put.at) for put in step.puts])
+            tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
         first_refused = state.account.next_id
         was_empty = state.oldest_held is None
         settled += tables.refuse(state, [outcome for outcome, _ in batch.refused])
@@ -154,7 +173,7 @@ class WriteSteps:
         elif batch.delivered or batch.lost:
             tables.find_oldest(state)
         tables.write_news(state, settled)
-        return Made(first_put, first_refused, fenced)
+        return Made(first_put, first_refused, chosen.repeats, fenced), chosen.duplicates
 
     def _finish(self, step: WriteStep, state: State, made: Made) -> None:
         """Write the state, and the transaction's note of itself; a sender's lease is renewed by it."""
@@ -164,6 +183,7 @@ class WriteSteps:
             step=sql.Literal(step.number),
             first_put=sql.Literal(made.first_put),
             first_refused=sql.Literal(made.first_refused),
+            repeats=sql.Literal(encode_json(list(made.repeats.items()))),
             fenced=sql.Literal(made.fenced),
         )
         renews = self._lease.leading and state.lease == self._lease.token
@@ -176,17 +196,23 @@ class WriteSteps:
         """
         access = self._access
         query = access.names.sql(
-            "SELECT first_put, first_refused, fenced FROM {clients} WHERE client = %s AND step = %s"
+            "SELECT first_put, first_refused, repeats, fenced FROM {clients} WHERE client = %s AND step = %s"
         )
         rows = access.connection.run(query, (access.client, step.number))
-        return Made(*rows[0]) if rows else None
+        if not rows:
+            return None
+        first_put, first_refused, repeats, fenced = rows[0]
+        return Made(first_put, first_refused, dict(json.loads(repeats)), fenced)
 
-    def _done(self, step: WriteStep, now: Committed, made: Made) -> Committed:
+    def _done(self, step: WriteStep, now: Committed, made: Made, duplicates: Mapping[int, Outcome | None]) -> Committed:
         now = attrs.evolve(now, first_put=made.first_put, first_refused=made.first_refused)
-        if not step.held and len(step.puts) > len(step.batch.puts):  # some were withdrawn while it was in doubt
-            ids = [made.first_put + n for n, put in enumerate(step.puts) if not put.withdrawn]
-            now = attrs.evolve(now, ids=ids)
-        return now
+        some_left = len(step.puts) > len(step.batch.puts)  # withdrawn, while it was in doubt
+        if step.held or not (made.repeats or some_left):
+            return now
+        ids = made.ids(len(step.puts))
+        left = [place for place, put in enumerate(step.puts) if not (some_left and put.withdrawn)]
+        repeating = {n: duplicates[place] for n, place in enumerate(left) if place in duplicates}
+        return attrs.evolve(now, ids=[ids[place] for place in left], duplicates=repeating)
 
     def _fail_puts(self, step: WriteStep, error: Full) -> Committed:
         """There is no room for calls; notes, which make room, must not wait behind them."""

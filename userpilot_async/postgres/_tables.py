@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from psycopg import sql
 
@@ -19,7 +20,9 @@ from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
+from .._outbox.store import Admitted
 from ._connection import Connection
+from ._keys import Keys, outcome_in, text_of
 from ._schema import Names
 from ._state import State
 
@@ -27,11 +30,8 @@ NEWS = 20_000  # transactions with settled calls that are remembered for the oth
 MAX_LOST = 100_000  # dead and dropped calls kept: the newest
 AT_ONCE = 5_000  # calls settled, or admitted, by one statement: some hundredths of a second
 ADMITTED = "admitted"  # of news: calls that were put with tickets, and their ids
-Admitted = tuple[int, int]
-"""The ticket of a call, and its id."""
 DAMAGED = Outcome("dead", "damaged")
-CALL = "kind, key, body, moment, size, dedupe"
-_COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
+CALL = "kind, key, body, moment, size, dedupe, checked"
 
 
 class Tables:
@@ -40,6 +40,7 @@ class Tables:
     def __init__(self, connection: Connection, names: Names) -> None:
         self._connection = connection
         self._names = names
+        self.keys = Keys(connection, names)
 
     # ── calls come in ──
 
@@ -48,8 +49,8 @@ class Tables:
         stored = [Stored.of(put.kind, put.key, put.payload) for put in puts]
         self._connection.run(
             self._names.sql(
-                "INSERT INTO {calls} (id, at, kind, key, body, moment, size) "
-                "SELECT %s + row, to_timestamp(%s - age), kind, key, body, moment, size FROM "
+                "INSERT INTO {calls} (id, at, kind, key, body, moment, size, checked) "
+                "SELECT %s + row, to_timestamp(%s - age), kind, key, body, moment, size, true FROM "
                 "unnest(%s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) WITH ORDINALITY "
                 "AS put (age, kind, key, body, moment, size, row)"
             ),
@@ -61,33 +62,6 @@ class Tables:
         )  # fmt: skip
         self.accepted(state, len(puts), sum(put.size for put in puts))
         self.put_pairs(state, [pair for put in puts for pair in pairs_in(put.key)])
-
-    def admit(self, state: State, *, by_commit: bool) -> tuple[int, list[Admitted]]:
-        """Accept the next calls that transactions of the application's have put; how many, and those with tickets.
-
-        Their numbers in the inbox become visible in any order, so it is emptied, and not read on from a place. Each
-        time's calls are in the order of their commits (``by_commit``), where the server notes those, else of numbers.
-        """
-        rows = self._connection.run(
-            self._names.sql(
-                "WITH taken AS (DELETE FROM {inbox} WHERE seq IN (SELECT seq FROM {inbox} ORDER BY seq LIMIT %s) "
-                f"RETURNING seq, at, {CALL}, ticket, {{committed}} AS committed), "
-                "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
-                "), "
-                f"put AS (INSERT INTO {{calls}} (id, at, {CALL}) "
-                "SELECT id, at, kind, key, body, moment, greatest(size, 0), dedupe FROM numbered) "
-                "SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint, "
-                "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%'), "
-                "array_agg(ticket ORDER BY id) FILTER (WHERE ticket IS NOT NULL), "
-                "array_agg(id ORDER BY id) FILTER (WHERE ticket IS NOT NULL) FROM numbered",
-                committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
-            ),
-            (AT_ONCE, state.account.next_id - 1),
-        )
-        calls, size, keys, tickets, ids = rows[0]
-        self.accepted(state, calls, size)
-        self.put_pairs(state, [pair for key in keys or () for pair in _pairs_of(key)])
-        return calls, list(zip(tickets or (), ids or (), strict=True))
 
     def accepted(self, state: State, calls: int, size: int) -> None:
         """Account for so many calls under the next ids, and their bytes."""
@@ -121,6 +95,7 @@ class Tables:
     def _take_out(self, state: State, stretches: Runs, settled: Settled) -> list[int]:
         outcome = settled.outcome
         kept: sql.Composable = sql.SQL("")
+        noted = text_of(outcome)
         values = [[first for first, _ in stretches], [last for _, last in stretches]]
         whys: list[object] = []
         if outcome.keeps_call:
@@ -135,11 +110,13 @@ class Tables:
                 "WITH gone AS (DELETE FROM {calls} USING unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
                 "WHERE id BETWEEN first AND last RETURNING {calls}.*), "
                 "said AS (DELETE FROM {parts} USING unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
-                "WHERE call_id BETWEEN first AND last) {kept} "
+                "WHERE call_id BETWEEN first AND last), "
+                "noted AS (UPDATE {keys} SET outcome = %s FROM unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
+                "WHERE id BETWEEN first AND last AND outcome IS NULL) {kept} "
                 "SELECT array_agg(id), coalesce(sum(size), 0)::bigint FROM gone",
                 kept=kept,
             ),
-            (*values, *values, *whys),
+            (*values, *values, noted, *values, *whys),
         )
         ids, size = rows[0]
         state.account.bytes -= size
@@ -155,9 +132,10 @@ class Tables:
 
     def take_back(self, state: State, ids: Sequence[int]) -> None:
         """Take calls out as if they had never been put: their callers do not wait for them any more."""
-        if ids:
+        back = self.keys.may_be_taken_back(state, ids)
+        if back:
             rows = self._connection.run(
-                self._names.sql("DELETE FROM {calls} WHERE id = ANY(%s) RETURNING size"), (list(ids),)
+                self._names.sql("DELETE FROM {calls} WHERE id = ANY(%s) RETURNING size"), (back,)
             )
             state.account.accepted -= len(rows)
             state.account.bytes -= sum(size for (size,) in rows)
@@ -206,7 +184,7 @@ class Tables:
     def announce(self, state: State, admitted: Sequence[Admitted]) -> None:
         """For those who have a receipt for one of these calls, by its ticket."""
         if admitted:
-            self._write_news(state, {ADMITTED: admitted})
+            self._write_news(state, {ADMITTED: [_announced(one) for one in admitted]})
 
     def _write_news(self, state: State, news: object) -> None:
         state.news += 1
@@ -224,7 +202,7 @@ class Tables:
             with suppress(*UNREADABLE):  # another program's: what became of those calls is not known
                 news = json.loads(body)
                 if isinstance(news, dict):
-                    admitted += [(int(ticket), int(call_id)) for ticket, call_id in news[ADMITTED]]
+                    admitted += [_admitted_in(one) for one in news[ADMITTED]]
                 else:
                     heard += [Concluded.read(one) for one in news]
         return heard, admitted
@@ -266,14 +244,6 @@ def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged
     return Concluded.of(outcome, carriers, merged)
 
 
-def _pairs_of(key: str) -> list[Pair]:
-    try:
-        known = json.loads(key)
-        return pairs_in(tuple(known)) if all(isinstance(one, str) for one in known) else []
-    except UNREADABLE:  # another program's: the call is set aside when it is read
-        return []
-
-
 def _slices(stretches: Runs) -> Iterator[Runs]:
     """The stretches, cut into lists of `AT_ONCE` calls at most."""
     some: Runs = []
@@ -289,3 +259,17 @@ def _slices(stretches: Runs) -> Iterator[Runs]:
                 some, room = [], AT_ONCE
     if some:
         yield some
+
+
+def _announced(call: Admitted) -> list[object]:
+    """A call of the inbox as news have it: its ticket and id; if it repeats another, also that one's outcome."""
+    if not call.repeats:
+        return [call.ticket, call.id]
+    return [call.ticket, call.id, None if call.outcome is None else text_of(call.outcome)]
+
+
+def _admitted_in(news: Sequence[Any]) -> Admitted:
+    """A call that was `_announced`. Raises one of `UNREADABLE` if that is damaged."""
+    ticket, call_id, *repeated = news
+    outcome = outcome_in(repeated[0]) if repeated else None
+    return Admitted(int(ticket), int(call_id), repeats=bool(repeated), outcome=outcome)

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from .._account.pages import Pages
 from .._outbox.receipt import Receipt
+from .._outbox.store import Admitted
 
 BITS = 63  # of a bigint that is not negative: two of a million tickets are alike once in 18 million times
 
@@ -39,9 +40,14 @@ class Tickets:
             self._receipts[ticket] = receipt
         return ticket, receipt
 
-    def admitted(self, ticket: int, call_id: int) -> None:
-        """The call with this ticket was accepted under this id; one that is not ours is another process's."""
+    def admitted(self, call: Admitted) -> None:
+        """The call with this ticket was accepted, or repeats one that was. Other processes have other tickets."""
         with self._turn:
-            receipt = self._receipts.pop(ticket, None)
-        if receipt is not None:
-            receipt.held(call_id, self._pages.of(call_id))
+            receipt = self._receipts.pop(call.ticket, None)
+        if receipt is None:
+            return
+        page = self._pages.of(call.id)
+        if call.repeats:
+            receipt.repeats(call.id, page, call.outcome)
+        else:
+            receipt.held(call.id, page)

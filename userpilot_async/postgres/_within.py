@@ -16,6 +16,7 @@ from .._userpilot.calls import Identify, IdentifyCompany, Track
 from .._userpilot.destination import as_put
 from ._connections import Way, way_of
 from ._insert import Insert, Row, row_of
+from ._keys import WEEK
 from ._schema import DEFAULT_NAME, Names, checked_name, checked_schema
 from ._tickets import Tickets
 
@@ -33,14 +34,14 @@ class ConnectionPuts:
         self._insert = insert
         self._tickets = tickets
 
-    def put(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: bytes | None) -> Receipt:
+    def put(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:
         """Put a call right now, in this thread. Raises `ConfigurationError`, and what the driver raises."""
         _check_form(self._way, awaits=False, here="track_nowait()", there="await track()")
         ticket, receipt = self._tickets.issue()
         _put(self._way, self._connection, self._insert, row_of(kind, key, payload, size, dedupe, ticket))
         return receipt
 
-    async def hold(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: bytes | None) -> Receipt:
+    async def hold(self, kind: Kind, key: Key, payload: Payload, size: int, dedupe: DedupeKey | None) -> Receipt:
         """Put a call. Raises `ConfigurationError`, and what the driver raises."""
         _check_form(self._way, awaits=True, here="await track()", there="track_nowait()")
         ticket, receipt = self._tickets.issue()
@@ -56,8 +57,8 @@ def put(
 
     ``connection`` is one that is not awaited: psycopg's, SQLAlchemy's (or a ``Session``), Django's; `aput` is for the
     others. ``name`` and ``schema`` are those of the outbox, whose tables are there (``userpilot-async outbox
-    migrate``). ``dedupe`` says which fact this is: of several calls with it the sender takes one. Raises `InvalidCall`,
-    `ConfigurationError`, and whatever the driver raises.
+    migrate``). ``dedupe`` says which fact this is: of several calls with it within seven days, the sender takes one.
+    Raises `InvalidCall`, `ConfigurationError`, and whatever the driver raises.
     """
     way = way_of(connection)
     _check_form(way, awaits=False, here="put()", there="await aput()")
@@ -78,8 +79,8 @@ def _row(call: Track | Identify | IdentifyCompany, dedupe: str | None) -> Row:
     if not any(is_a(call, kind) for kind in (Track, Identify, IdentifyCompany)):
         raise InvalidCall("call", must_be("Track, Identify or IdentifyCompany", call))
     dedupe = call.dedupe if dedupe is None else dedupe
-    digest = None if dedupe is None else DedupeKey.of(dedupe, 0.0).digest  # for how long, the sender says
-    return row_of(*as_put(call), digest, None)
+    key = None if dedupe is None else DedupeKey.of(dedupe, WEEK)
+    return row_of(*as_put(call), key, None)
 
 
 def _insert_into(name: str, schema: str | None) -> Insert:

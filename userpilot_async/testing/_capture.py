@@ -214,10 +214,11 @@ class Capture:
         ``fault`` are the fields of `userpilot_async.emulator.Fault`: ``status``, ``times`` (``None``: for ever),
         ``skip``, ``user_id``, ``headers``, ``cut="after"`` (done, and the answer is lost) or ``"before"``, ``delay``
         and ``latency`` in seconds of real time, ``job="failed"``, … Pauses between a client's tries take no time.
-        Raises `ValueError` for what cannot be.
+        Raises `ValueError` for what cannot be, and for a path that no request can have.
         """
         from ..emulator import Fault
 
+        self.emulator.check_path(path)
         if not any(name in fault for name in EFFECTS):
             fault["status"] = 503
         return self.emulator.faults.add(Fault.from_json({"path": path, **fault}))

@@ -55,20 +55,20 @@ def test_whoever_is_killed_and_however_often_postgresql_crashes_nothing_is_lost(
     server = own_postgres(durable=True)
     with (
         emulator_thread("--latency", "0.03", "--speed", "20") as url,
-        postgres_host(tmp_path, url, server, users=2, pause=0.1, settings=REALLY, outbox={"lease_ttl": TTL}) as one,
+        postgres_host(tmp_path, url, server, users=2, pause=0.6, settings=REALLY, outbox={"lease_ttl": TTL}) as one,
     ):
         for number in range(2):
             one.start(f"candidate{number}", users=0, backend=("asyncio", "trio")[number])
             one.start(f"producer{number}", sender=False, people=8 * number, backend=("asyncio", "trio")[number])
         one.ready(*one.workers)
         one.application.start()
-        for blow in BLOWS * length.of(4):
+        for blow in BLOWS * length.of(3):
             time.sleep(chance.uniform(0.3, 1.2))  # the instant
             strike(one, server, blow, chance)
             struck[blow] += 1
         time.sleep(0.5)  # some more calls after the last blow
         one.application.stop()
-        one.finish(120.0, settings=REALLY)
+        one.finish(170.0, settings=REALLY)
         seen = judge_machines(one)
         arrived = {mark for write in told_by(url, "applied") for mark in marks_of(write)}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from psycopg import sql
 
 from tests.harness import free_of_leaks, judge
 from tests.harness.postgres_server import PgBouncer, PostgresServer, program
@@ -17,6 +18,8 @@ from tests.harness.stage.postgres_scenes import Books, with_postgres
 from tests.harness.stage.redis_scenes import ON_ASYNCIO, Log, in_order, marks_judged
 from tests.processes.redis.test_redis_outages import collect, track_while
 from userpilot_async import Receipt
+from userpilot_async.postgres._address import address_of
+from userpilot_async.postgres._connection import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -153,10 +156,9 @@ async def test_a_sender_that_is_stopped_in_the_middle_of_a_transaction_holds_nob
     name = url.partition("name=")[2]
     async with with_postgres(url, emulator, max_wait=None, timeout=0.5) as userpilot:
         await put(userpilot, range(3))
-        stopped = server.connection()
-        stopped.execute(  # as `Connection.begin` does, and then nothing more comes
-            f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = 1000; SELECT * FROM {name}_state FOR UPDATE"
-        )  # type: ignore[call-overload]
+        stopped = Connection(address_of(server.url, {})[0], name, deadline=0.5)
+        stopped.connect()
+        stopped.begin(sql.SQL("SELECT * FROM {} FOR UPDATE").format(sql.Identifier(f"{name}_state")))  # and no more
         begun = time.monotonic()
         await put(userpilot, range(3, 6))
         judge.within_bound(time.monotonic() - begun, 5.0)

@@ -83,7 +83,7 @@ class PostgresHost(RemoteHost):
     def __init__(self, folder: Path, url: str, server: PostgresServer, place: str, **orders: Any) -> None:
         name = place.partition("name=")[2]
         super().__init__(folder, url, Books(server, name), place, **orders)
-        self.application = Application(server.url, name, 2, 0.05)
+        self.application = Application(server.url, name, 2, 0.3)
 
     def tried(self) -> set[str]:
         return super().tried() | self.application.tried

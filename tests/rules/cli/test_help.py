@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from userpilot_async.cli import cli
+from userpilot_async.cli._console import full_outputs
+from userpilot_async.emulator._command import StateUnusable, arguments, run
 
 WIDTH = 80
 
@@ -65,6 +72,14 @@ def test_a_mistyped_option_is_one_line_that_names_the_help_of_the_command(path: 
         ("send", "Missing argument 'FILE'. See: userpilot-async send --help"),
         ("completion", "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish. See: "),
         ("send --timeout x -", "Invalid value for '--timeout': 'x' is no number. See: userpilot-async send --help"),
+        ("send --timeout nan -", "Invalid value for '--timeout': 'nan' is no number. See: userpilot-async send --help"),
+        ("send --late-after inf -", "Invalid value for '--late-after': 'inf' is no number. See: userpilot-async send"),
+        ("drain --late-after nan", "Invalid value for '--late-after': 'nan' is no number. See: userpilot-async drain"),
+        ("jobs watch x --timeout nan", "Invalid value for '--timeout': 'nan' is no number. See: userpilot-async jobs"),
+        ("emulate --speed inf", "speed must be a number, more than 0. See: userpilot-async emulate --help"),
+        ("emulate --latency nan", "latency must be a number of seconds, 0 or more. See: userpilot-async emulate"),
+        ("emulate --api-key=", "an API key must not be empty. See: userpilot-async emulate --help"),
+        ("emulate --host=", "--host must not be empty; every address of this machine is 0.0.0.0. See: userpilot-async"),
         ("ui --port x", "Invalid value for '--port': 'x' is no whole number. See: userpilot-async ui --help"),
         ("ui --port 70000", "Invalid value for '--port': 70000 is not from 0 to 65535. See: userpilot-async ui --help"),
         ("send \x1b[31m", "Invalid value for 'FILE': File '\\x1b[31m' does not exist. See: "),
@@ -76,6 +91,39 @@ def test_wrong_usage_is_one_sentence(words: str, sentence: str) -> None:
 
     assert (2, 1) == (result.exit_code, len(result.stderr.splitlines()))
     assert result.stderr.startswith(f"Error: {sentence}")
+
+
+class Full(io.StringIO):
+    """A stdout on a full disk."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("words", ["docs", "completion zsh", "--version", "--help", "emulate --port 0"])
+def test_a_stdout_that_takes_no_more_ends_a_command_with_a_sentence(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(SystemExit) as ended:
+        cli(words.split(), prog_name="userpilot-async")
+
+    assert 1 == ended.value.code
+    assert "Error: the output cannot be written: No space left on device\n" == capsys.readouterr().err
+
+
+def test_the_emulator_needs_no_stdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was closed before the start, as by `>&-`, and the command got as far as its file."""
+    monkeypatch.setattr(sys, "stdout", None)
+    (tmp_path / "state").write_text("no state")
+
+    with pytest.raises(StateUnusable):
+        run(arguments(["--persist", str(tmp_path / "state")]))
+
+
+def test_an_error_of_a_named_file_is_not_one_of_stdout() -> None:
+    with pytest.raises(OSError, match="elsewhere"), full_outputs():
+        raise OSError(errno.ENOSPC, "full", "elsewhere")
 
 
 def test_without_any_word_the_help_is_shown() -> None:

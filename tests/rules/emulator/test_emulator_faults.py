@@ -278,3 +278,8 @@ async def test_a_submit_whose_answer_is_lost_is_found_by_its_filename(client, em
 def test_a_fault_that_makes_no_sense_is_refused_and_says_which_field(wrong, named):
     with pytest.raises(ValueError, match=named):
         Fault.from_json(wrong)
+
+
+def test_a_field_that_a_fault_does_not_have_is_answered_with_those_that_it_has():
+    with pytest.raises(ValueError, match=r"^a fault has no 'code', 'xtimes'; its fields are name, .*, status, "):
+        Fault.from_json({"path": "/v1/track", "code": 503, "xtimes": 2})

@@ -13,6 +13,8 @@ pytest.importorskip("psycopg")
 
 from userpilot_async import ConfigurationError, postgres
 from userpilot_async._account.shared_ledger import SharedLedger
+from userpilot_async._calls.outcome import Outcome
+from userpilot_async._outbox.store import Admitted
 from userpilot_async.postgres._connections import WAYS, way_of
 from userpilot_async.postgres._insert import COLUMNS, Insert
 from userpilot_async.postgres._schema import Names
@@ -84,9 +86,9 @@ def test_the_statement_has_as_many_places_as_columns_in_each_form() -> None:
     insert = Insert(Names("shop", "app"))
     begin = f'INSERT INTO "app"."shop_inbox" ({", ".join(COLUMNS)}) VALUES '
 
-    assert f"{begin}(%s, %s, %s, %s, %s, %s, %s)" == insert.formatted
-    assert f"{begin}($1, $2, $3, $4, $5, $6, $7)" == insert.numbered
-    assert f"{begin}(:kind, :key, :body, :moment, :size, :dedupe, :ticket)" == insert.named
+    assert f"{begin}(%s, %s, %s, %s, %s, %s, %s, %s)" == insert.formatted
+    assert f"{begin}($1, $2, $3, $4, $5, $6, $7, $8)" == insert.numbered
+    assert f"{begin}(:kind, :key, :body, :moment, :size, :dedupe, :dedupe_for, :ticket)" == insert.named
 
 
 def test_put_and_aput_take_the_same() -> None:
@@ -146,16 +148,16 @@ def test_a_ticket_is_given_up_with_its_receipt() -> None:
     gc.collect()
 
     assert (1, "pending", -1) == (len(tickets), kept[1].status, kept[1].id)
-    tickets.admitted(kept[0], 70_000)
+    tickets.admitted(Admitted(kept[0], 70_000))
     assert (0, 70_000, "pending") == (len(tickets), kept[1].id, kept[1].status)
 
 
 def test_a_ticket_of_another_process_or_one_that_comes_again_is_nothing() -> None:
     tickets = Tickets(SharedLedger().pages)
     ticket, receipt = tickets.issue()
-    tickets.admitted(ticket, 3)
-    tickets.admitted(ticket, 4)
-    tickets.admitted(ticket + 1, 5)
+    tickets.admitted(Admitted(ticket, 3))
+    tickets.admitted(Admitted(ticket, 4))
+    tickets.admitted(Admitted(ticket + 1, 5))
 
     assert 3 == receipt.id
 
@@ -165,3 +167,15 @@ def test_tickets_fit_into_a_column() -> None:
 
     assert all(0 <= ticket < 2**63 for ticket in issued)
     assert 2**61 < max(issued)
+
+
+def test_a_ticket_of_a_call_that_repeats_another_shows_what_became_of_that() -> None:
+    tickets = Tickets(SharedLedger().pages)
+    (first, waits), (second, past) = tickets.issue(), tickets.issue()
+    tickets.admitted(Admitted(first, 3, repeats=True))
+    tickets.admitted(Admitted(second, 4, repeats=True, outcome=Outcome("delivered", by="realtime")))
+
+    assert [(3, True, "merged", None), (4, True, "merged", "delivered")] == [
+        (one.id, one.is_duplicate, one.status, row and row.status)
+        for one, row in ((waits, waits._known().row), (past, past._known().row))
+    ]

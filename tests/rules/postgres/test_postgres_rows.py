@@ -11,6 +11,7 @@ pytest.importorskip("psycopg")
 
 from tests.harness.examples.strategies import calls
 from userpilot_async import Identify, IdentifyCompany, Track, UserpilotClient
+from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.stored import Stored
 from userpilot_async._userpilot.destination import as_put, call_of
 from userpilot_async.postgres._insert import COLUMNS, row_of
@@ -34,10 +35,10 @@ def test_a_call_as_a_value_is_put_as_a_client_puts_it(call: Track | Identify | I
 @given(calls)
 def test_a_row_is_read_as_the_call_it_was(call: Track | Identify | IdentifyCompany) -> None:
     put = as_put(call)
-    row = dict(zip(COLUMNS, row_of(*put, b"digest", 7), strict=True))
+    row = dict(zip(COLUMNS, row_of(*put, DedupeKey(b"digest", 60.0), 7), strict=True))
     texts = [value for value in row.values() if isinstance(value, str)]
     stored = Stored(str(row["kind"]), str(row["key"]), str(row["body"]).encode(), row["moment"])  # type: ignore[arg-type]
 
     assert call == call_of(*stored.call())
-    assert (put[3], b"digest", 7) == (row["size"], row["dedupe"], row["ticket"])
+    assert (put[3], b"digest", 60.0, 7) == (row["size"], row["dedupe"], row["dedupe_for"], row["ticket"])
     assert not any("\0" in text for text in texts), "PostgreSQL's text has no NUL"

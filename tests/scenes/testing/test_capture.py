@@ -436,6 +436,15 @@ def test_a_fault_that_cannot_be_is_refused() -> None:
         userpilot.fail(status=99)
 
 
+def test_a_fault_that_no_request_can_meet_is_refused() -> None:
+    with capture() as userpilot:
+        for path in ("/v1/trac", "v1/track", "/api/client/event"):
+            with pytest.raises(ValueError, match=r"no endpoint has a path like .*: there are /v1/identify, "):
+                userpilot.fail(path)
+        for path in ("*", "/v1/*/bulk_identify", "/v1/background_jobs/abc", "/v1/background_jobs/*", "/api/client/*"):
+            userpilot.fail(path)
+
+
 # ── the seam ──
 
 

@@ -36,7 +36,7 @@ SOURCES = {  # applications that other tests run under their servers, or by thei
     "README.md": APPS / "fastapi_app.py",
     "aiohttp.md": APPS / "aiohttp_app.py",
 }
-LANGUAGES = {"python", "console", "bash", "csv", "json", "yaml", "dockerfile", "sql", "text", ""}
+LANGUAGES = {"python", "console", "bash", "csv", "json", "toml", "yaml", "dockerfile", "sql", "text", ""}
 
 
 @pytest.fixture
@@ -89,13 +89,14 @@ SAID = {
     ("parcelvoy", "ParcelvoyClient"): "5 accepted = 5 delivered",
     ("logging", "metrics"): "userpilot_delivered_total 1",
     ("testing", "Emulator()", "asyncio.run("): "['report_exported']",
+    ("durability", "sqlite:///webhooks.db"): "True 2",
     ("api", "bulk_identify_users"): "100 rows completed\n404",
 }
 """What is printed by scripts of guides; each is found by words in it."""
 TESTED = [
     ("imports", "import_file"),
     ("backlog", "when_late"),
-    ("durability", "sqlite:///"),
+    ("durability", "sqlite:///userpilot.db"),
     ("privacy", "delete_users"),
 ]
 
@@ -150,7 +151,7 @@ def test_the_script_with_a_late_event_imports_it(guided: str) -> None:
 
 
 def test_the_script_with_a_file_goes_on_where_the_last_one_stopped(guided: str) -> None:
-    outputs = [run(script("durability", "sqlite:///")) for _ in range(2)]
+    outputs = [run(script("durability", "sqlite:///userpilot.db")) for _ in range(2)]
 
     assert ["1 accepted = 1 delivered", "2 accepted = 2 delivered"] == [output[:24] for output in outputs]
 
@@ -307,11 +308,11 @@ def test_every_command_in_a_console_runs_as_written(
         (folder := tmp_path / page.name.removesuffix(".md")).mkdir()
         monkeypatch.chdir(folder)
         for block in page.blocks:
-            if block.language in ("json", "csv"):
+            if block.language in ("json", "csv", "toml"):
                 (folder / block.name).write_text(block.code, encoding="utf-8")
         commands = [line for line in page.commands if " emulate" not in line and not line.startswith("export ")]
         if any("userpilot.db" in command for command in commands):
-            run(script("durability", "sqlite:///"))
+            run(script("durability", "sqlite:///userpilot.db"))
         headers = {"Authorization": f"Token {KEY}", "X-API-Version": "2020-09-22"}
         rows = {"users": [{"user_id": "u7"}]}
         if any("JOB_ID" in command for command in commands):
@@ -390,7 +391,7 @@ def test_no_block_is_left_out() -> None:
     left = [one for one in applications if one not in run_here and one.code not in elsewhere]
 
     assert ["BackgroundTasks" in one.code for one in left] == [True]
-    assert {"csv", "json"} == {block.language for block in BLOCKS if block.name and block.language != "python"}
+    assert {"csv", "json", "toml"} == {block.language for block in BLOCKS if block.name and block.language != "python"}
     assert set() == {block.language for block in BLOCKS} - LANGUAGES
 
 

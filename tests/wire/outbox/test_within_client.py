@@ -184,6 +184,31 @@ async def test_the_other_calls_are_put_too_in_another_loop_and_thread(postgres_u
     assert ({"plan": "free"}, {"size": 3}) == (users["u2"].properties, companies["acme"].properties)
 
 
+async def test_a_fact_that_is_told_again_is_one_call_and_its_receipts_show_that(postgres_url: str) -> None:
+    emulator = an_emulator()
+    async with a_client(postgres_url, emulator) as client, a_client(postgres_url, emulator) as other:
+        with psycopg.connect(plain(postgres_url)) as connection:
+            told = [client.within(connection).track_nowait("u1", "paid", dedupe="evt_1") for _ in range(2)]
+        await told[0].outcome(WITHIN)
+        with psycopg.connect(plain(postgres_url)) as connection:
+            told += [one.within(connection).track_nowait("u1", "paid", dedupe="evt_1") for one in (client, other)]
+        with suppress(RolledBack), psycopg.connect(plain(postgres_url)) as connection:
+            client.within(connection).track_nowait("u1", "gone", dedupe="evt_2")
+            raise RolledBack
+        with psycopg.connect(plain(postgres_url)) as connection:
+            given_back = client.within(connection).track_nowait("u1", "again", dedupe="evt_2")
+        outcomes = [await one.outcome(WITHIN) for one in (*told, given_back)]
+        directly = await client.track("u1", "paid", dedupe="evt_1")
+        statistics = client.statistics()
+
+    assert ["delivered", *["merged"] * 3, "delivered"] == [one.status for one in outcomes]
+    assert ["delivered"] * 3 == [one.row.status for one in outcomes[1:4] if one.row is not None]
+    assert [False, True, True, True] == [one.is_duplicate for one in told]
+    assert {told[0].id} == {one.id for one in told}
+    assert (directly.is_duplicate, statistics.duplicates_refused) == (True, 4)
+    assert ["paid", "again"] == [event.event_name for event in emulator.store.events]
+
+
 async def test_a_capture_shows_calls_at_once_and_the_server_has_what_was_committed(postgres_url: str) -> None:
     with capture() as userpilot:
         async with UserpilotClient(outbox=postgres_url) as client:

@@ -31,6 +31,11 @@ def find_route(method: str, path: str) -> Route:
     return methods.get(method) or _keyless(405, allow=methods, silent=method == "HEAD")
 
 
+def endpoints() -> list[str]:
+    """The paths of all endpoints."""
+    return [f"/api/client/{name}" for name in ROUTES]
+
+
 def identify(store: Store, call: Call) -> Answer:
     """Source: Parcelvoy's page "Client API", "Identify User": 204."""
     return _take(store, call, "identify", [_object(call, rules.identify_errors)])
