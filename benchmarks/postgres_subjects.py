@@ -9,7 +9,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import Any
 
 import attrs
 
@@ -69,14 +68,14 @@ async def each(url: str, statement: str, values: Callable[[int], tuple[str, ...]
     """The usual code: a connection out of a pool, one statement, a commit."""
     import psycopg
 
-    pool: asyncio.Queue[Any] = asyncio.Queue()
-    for _ in range(CONNECTIONS):
-        pool.put_nowait(await psycopg.AsyncConnection.connect(url, autocommit=True))
+    pool = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(CONNECTIONS)]
+    one_by_one = asyncio.Semaphore(CONNECTIONS)  # whoever has waited longest is next, as in a pool
 
     async def put(number: int) -> None:
-        connection = await pool.get()
-        await connection.execute(statement, values(number))
-        pool.put_nowait(connection)
+        async with one_by_one:
+            connection = pool.pop()
+            await connection.execute(statement.encode(), values(number))
+            pool.append(connection)
 
     return Queue(put, table)
 

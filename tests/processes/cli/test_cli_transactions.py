@@ -15,8 +15,9 @@ import pytest
 from tests.harness.postgres_server import missing
 from tests.harness.raw_server import RefusedPort
 from tests.processes.cli.conftest import userpilot
-from userpilot_async.cli._exits import Exit
+from userpilot_async.cli._exits import Exit, Unreachable
 from userpilot_async.cli.demo import _postgres_server
+from userpilot_async.cli.demo._postgres_server import Programs
 from userpilot_async.cli.demo._transactions import Comparison, Death, ShopReport, Told, compare
 
 Invoke = Callable[..., click.testing.Result]
@@ -71,6 +72,18 @@ def test_on_debian_the_newest_postgresql_is_found_off_the_path(monkeypatch: pyte
     assert str(tmp_path / "15/bin/initdb") == found.initdb
     assert str(tmp_path / "15/bin/postgres") == found.postgres
     assert (os.geteuid() == 0) == ("user" in found.owner), "PostgreSQL refuses to run as root"
+
+
+@pytest.mark.anyio
+async def test_why_no_server_can_be_made_is_told_in_the_words_of_initdb(tmp_path: Path) -> None:
+    initdb = tmp_path / "initdb"
+    initdb.write_text("#!/bin/sh\necho 'The files belong to nobody.'\necho 'initdb: error: no room' >&2\nexit 1\n")
+    initdb.chmod(0o755)
+    programs = Programs(str(initdb), "/nowhere/postgres", {})
+
+    with pytest.raises(Unreachable, match=r"^PostgreSQL cannot be set up here: initdb: error: no room$"):
+        async with _postgres_server.postgres_process(programs):
+            pass
 
 
 # ── the verdict ──

@@ -30,10 +30,10 @@ BURST = 300  # no other process spends from this limit; 550 events would take 45
 NEXT = (
     "",
     "Next:",
-    "  userpilot-async demo --crash   the sender is killed four times, and nothing is lost",
+    "  userpilot-async demo --crash          the sender is killed four times, and nothing is lost",
     "  userpilot-async demo --transactions   events commit with orders in PostgreSQL",
-    "  userpilot-async emulate        an emulator to develop against",
-    "  userpilot-async docs fastapi   how to use it in an application",
+    "  userpilot-async emulate               an emulator to develop against",
+    "  userpilot-async docs fastapi          how to use it in an application",
 )
 PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
 

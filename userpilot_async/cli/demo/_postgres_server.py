@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, STDOUT
+from subprocess import DEVNULL, STDOUT
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ import anyio
 import attrs
 from anyio import to_thread
 
-from .._children import environment_of_a_child, start
+from .._children import start
 from .._emulate import FAREWELL, START
 from .._exits import NotPossible, Unreachable
 
@@ -100,13 +100,14 @@ async def postgres_process(programs: Programs) -> AsyncIterator[str]:
 
 async def _make(programs: Programs, data: str) -> None:
     """Make the files of an empty server. Raises `Unreachable` with what `initdb` says."""
-    done = await anyio.run_process(
-        [programs.initdb, "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-        stdout=PIPE, stderr=STDOUT, check=False, env=environment_of_a_child(), **programs.owner,
-    )  # fmt: skip
-    if done.returncode:
-        said = done.stdout.decode(errors="replace").strip().splitlines()
-        raise Unreachable(f"PostgreSQL cannot be set up here; initdb says: {said[-1] if said else 'nothing'}")
+    options = ("-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    initdb = await start([programs.initdb, *options], listened_to=True, stderr=STDOUT, **programs.owner)
+    assert initdb.stdout is not None
+    async with initdb:
+        said = b"".join([chunk async for chunk in initdb.stdout]).decode(errors="replace").splitlines()
+    if initdb.returncode:
+        why = next((line for line in said if line.startswith("initdb: ")), "it does not say why")
+        raise Unreachable(f"PostgreSQL cannot be set up here: {why}")
 
 
 async def _wait_ready(process: anyio.abc.Process, url: str) -> None:
