@@ -102,8 +102,8 @@ class Learning:
         with self._busy:
             if not self._paths:
                 return True
+            links: list[Link] = []
             try:
-                links: list[Link] = []
                 more = self._take(links)
             except EmptyFile:
                 more = False
