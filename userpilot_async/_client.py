@@ -9,9 +9,7 @@ from importlib import import_module
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
-from anyio import create_task_group
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from ._account.losses import counted
 from ._calls.dedupe import checked_dedupe
@@ -29,9 +27,10 @@ from ._delivery.arguments import checked_settings, outbox_given
 from ._delivery.blocking import Backend, Blocking, handed_in, without_await
 from ._delivery.client import Checked, DeliveryClient
 from ._delivery.credentials import Key, Transport, hidden
+from ._delivery.together import as_checked, hand_in_all
 from ._errors.foreign import is_a, must_be
 from ._errors.secret import Hidden
-from ._errors.tree import InvalidCall, UserpilotError
+from ._errors.tree import InvalidCall
 from ._outbox.receipt import Receipt
 from ._outbox.url import AnyPlace
 from ._runtime.disabled import switched_off
@@ -52,6 +51,7 @@ from ._userpilot.calls import (
 from ._userpilot.destination import DeadCall, facts_of, userpilot
 from ._userpilot.event_names import EventNames
 from ._userpilot.file_rows import each_id
+from ._userpilot.within import Within
 
 if TYPE_CHECKING:
     from .imports import Conversion, ImportReport, OnProgress, Row, Series
@@ -63,7 +63,6 @@ Metadata = Mapping[str, Convertible] | None
 Dedupe = str | None
 
 API_CONNECTIONS = 4  # of the pool, beside the sender's, for `client.api`
-TOGETHER = 200  # deletions that are held at once: about a millisecond of the loop, and one commit of a durable outbox
 
 
 class UserpilotClient(DeliveryClient):
@@ -204,12 +203,12 @@ class UserpilotClient(DeliveryClient):
         ``merged``. Raises as `track` does; if an id is invalid, before any of them is accepted. Source: "Delete Users
         and Companies", read 2026-11.
         """
-        return await self._delete(self._user_deleted, list(each_id(user_ids, "user_ids")))
+        return await hand_in_all(self, self._user_deleted, list(each_id(user_ids, "user_ids")))
 
     def delete_users_nowait(self, user_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_users`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._user_deleted(user_id) for user_id in each_id(user_ids, "user_ids")]
-        return [self._hand_in_nowait(None, _as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, as_checked, one) for one in checked]
 
     async def delete_companies(self, company_ids: Iterable[str]) -> list[Receipt]:
         """Delete companies; else as `delete_users`.
@@ -217,12 +216,12 @@ class UserpilotClient(DeliveryClient):
         What waits of users stays; it names a company no more that was deleted after it. Their calls do not wait for
         the job: those that name the company before its end may lose it again.
         """
-        return await self._delete(self._company_deleted, list(each_id(company_ids, "company_ids")))
+        return await hand_in_all(self, self._company_deleted, list(each_id(company_ids, "company_ids")))
 
     def delete_companies_nowait(self, company_ids: Iterable[str]) -> list[Receipt]:
         """As `delete_companies`, for code that cannot await, in any thread; a full queue never makes it wait."""
         checked = [self._company_deleted(company_id) for company_id in each_id(company_ids, "company_ids")]
-        return [self._hand_in_nowait(None, _as_checked, one) for one in checked]
+        return [self._hand_in_nowait(None, as_checked, one) for one in checked]
 
     async def enqueue(self, call: Call) -> Receipt:
         """Accept a ``call`` that exists as a value: from a file, or from `on_dead`. Raises as `track` does."""
@@ -238,6 +237,15 @@ class UserpilotClient(DeliveryClient):
         if is_a(call, DeleteCompany):
             return await self._hand_in(None, self._company_deleted, call.company_id)
         raise InvalidCall("call", must_be("a call (Track, Identify, …)", call))
+
+    def within(self, connection: object) -> Within:
+        """The calls that commit with the transaction on this ``connection``: see `Within`.
+
+        ``connection`` is psycopg 3's, asyncpg's, SQLAlchemy's (or a session) or Django's, to the PostgreSQL in which
+        the client's outbox is. Raises `ConfigurationError` for any other, or for any other outbox, `ClientNotOpen` and
+        `ClientClosed`. Of a client that is switched off the connection is not used.
+        """
+        return Within(self, connection, self._tracked, self._identified, self._company_identified)
 
     # ── history ──
 
@@ -335,32 +343,6 @@ class UserpilotClient(DeliveryClient):
         except InvalidCall as error:
             return self._invalid(error, {"company_id": company_id})
 
-    async def _delete(self, check: Callable[[str], Checked | Receipt], ids: Sequence[str]) -> list[Receipt]:
-        """Hold the deletions of these ids; the loop goes on meanwhile, and a durable outbox commits many at once."""
-        checked: list[Checked | Receipt] = []
-        for start in range(0, len(ids), TOGETHER):
-            checked += map(check, ids[start : start + TOGETHER])
-            await checkpoint()
-        receipts: dict[int, Receipt] = {}
-        failed: list[UserpilotError] = []
-
-        async def hand_in(at: int) -> None:
-            try:
-                receipts[at] = await self._hand_in(None, _as_checked, checked[at])
-            except UserpilotError as error:  # as itself, not in a group
-                failed.append(error)
-
-        for start in range(0, len(ids), TOGETHER):
-            async with create_task_group() as tasks:
-                for at in range(start, min(start + TOGETHER, len(ids))):
-                    if self._outbox.durable:
-                        tasks.start_soon(hand_in, at)
-                    else:
-                        await hand_in(at)
-            if failed:
-                raise failed[0]
-        return [receipts[at] for at in range(len(ids))]
-
     def _warn_of_waiting(self, kind: Literal["user", "company"], ids: Collection[str]) -> None:
         """Warn if calls wait of what is about to be deleted past the queue."""
         waiting = self._sender.schedule.waiting(kind, ids) if self._opened else 0
@@ -391,9 +373,9 @@ class BlockingClient(Blocking[UserpilotClient]):
     import_rows = without_await(UserpilotClient.import_rows)
     import_file = without_await(UserpilotClient.import_file)
 
-
-def _as_checked(checked: Checked | Receipt) -> Checked | Receipt:
-    return checked
+    def within(self, connection: object) -> Within:
+        """As `UserpilotClient.within`, in any thread: connections that are not awaited need its ``_nowait`` calls."""
+        return self._subject.within(connection)
 
 
 def _imports() -> Any:

@@ -144,6 +144,16 @@ async def use_the_client(user: dict[str, str], row: Mapping[str, int], loose: di
         userpilot.track_nowait("u1", "exported", timeout=1)  # type: ignore[call-arg]
 
 
+async def commit_with_a_transaction(userpilot: UserpilotClient, connection: object) -> None:
+    calls = userpilot.within(connection)
+    assert_type(await calls.track("u1", "paid", {"amount": 49}, dedupe="stripe:evt_1"), Receipt)
+    assert_type(calls.identify_nowait("u1", {"plan": Plan.FREE}, company={"id": "acme"}), Receipt)
+    assert_type(await calls.identify_company("acme"), Receipt)
+
+    await calls.track("u1")  # type: ignore[call-arg]
+    calls.track_nowait("u1", "paid", dedupe=7)  # type: ignore[arg-type]
+
+
 async def follow_a_call(receipt: Receipt) -> None:
     assert_type(receipt.id, int)
     assert_type(receipt.status, Literal["pending", "submitted", "delivered", "dead", "dropped", "merged"])

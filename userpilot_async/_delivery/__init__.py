@@ -15,6 +15,8 @@ is made of parts, none of which knows the client:
     shutdown      drain, land, stop, end: a close returns in time, whatever a server does
     snapshots     statistics and reports;  processes  forks, and the interpreter's end
     blocking      the same client for code without an event loop
+    together      many calls that are handed in at once
+    within        the calls that commit with a transaction of the application's
     watched       an open client as a test sees it, which has put something in the server's place: `_runtime.stand_in`
 
 The path of a call: ``track`` checks it and asks `DeliveryClient._accept`, which puts it into the outbox and wakes the

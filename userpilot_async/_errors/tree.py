@@ -71,7 +71,8 @@ class WrongLoop(UserpilotError):
 class ConfigurationError(UserpilotError, ValueError):
     """A key, a URL, a setting or an environment variable cannot be right; raised at construction.
 
-    The message names the argument or the variable, and shows no secret. Also a `ValueError`.
+    Or the connection that `UserpilotClient.within` is given cannot be. The message names the argument or the variable,
+    and shows no secret. Also a `ValueError`.
     """
 
 

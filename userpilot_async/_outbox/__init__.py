@@ -23,6 +23,7 @@ Nothing here blocks the event loop, and no cancellation breaks off a write. A ba
 step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.
 
 `owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, who see its calls in `pages`.
-`receipt` says what became of a call, `url` makes an outbox of a URL. A new kind of outbox is a `Store`, an
+`receipt` says what became of a call, `url` makes an outbox of a URL. `transactions` is what a client asks of an outbox
+that takes calls on connections of the application's. A new kind of outbox is a `Store`, an
 `OutboxAdmin` and a subclass of `DurableOutbox`, or of `RemoteOutbox`; `sqlite`, `redis` and `postgres` are three.
 """

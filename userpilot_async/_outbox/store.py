@@ -29,6 +29,19 @@ class NotNow(Exception):
 
 
 @attrs.frozen
+class Admitted:
+    """A call of a transaction of the application's, which has committed."""
+
+    ticket: int
+    """The number by which the receipt of its caller is found."""
+    id: int
+    repeats: bool = False
+    """True if the call was not accepted, as the one with this id has the same key."""
+    outcome: Outcome | None = None
+    """The outcome of that call, if it is known, and not held any more."""
+
+
+@attrs.frozen
 class Committed:
     """All that the outbox holds after a batch was written, or when the place was polled."""
 
@@ -53,6 +66,8 @@ class Committed:
     """
     first_refused: int | None = None
     """The id of the first that was refused, if those are not behind the puts."""
+    admitted: Sequence[Admitted] = ()
+    """Calls of transactions of the application's that were accepted, or not for their key, since the last time."""
     noted: bool = True
     """All of the batch is recorded; if not, more of it is by the next `Store.commit`."""
 

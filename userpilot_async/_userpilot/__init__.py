@@ -9,5 +9,7 @@ again where that is safe; `answers` makes a job, or an error, of what came back.
 (`request_tasks`), so that a native cancellation of the caller cannot break the pool of connections. `blocking_api` has
 the same endpoints without ``await``. `file_rows` makes the lines of files from what callers give.
 
+`within` has the calls that commit with a transaction of the application's.
+
 `_client` puts the queue before it; the importer and the command line use the API as it is.
 """

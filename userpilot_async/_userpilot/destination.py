@@ -22,14 +22,15 @@ from .._calls.payload import (
     fields_of,
     occurred_at,
     properties_of,
+    size_of_identify,
 )
 from .._calls.rows import Row, RowState
-from .._calls.values import MAX_PROPERTIES, Value, encode_json, size_of
+from .._calls.values import MAX_PROPERTIES, Value, encode_json, measured, size_of
 from .._errors.tree import InvalidCall  # noqa: F401  # as Literal
 from .._protocol.verdict import Promise
 from .._schedule.destination import Deletions, Destination, Endpoint, Events, Files, Imports, LostCall
 from .._settings import Settings
-from .calls import Call, Identify, IdentifyCompany, deletion_from_body, track_from_body
+from .calls import Call, Identify, IdentifyCompany, Track, deletion_from_body, track_body, track_from_body
 
 
 @attrs.frozen(kw_only=True)
@@ -201,6 +202,18 @@ def call_of(kind: Kind, key: Key, payload: Payload) -> Call:
         return IdentifyCompany(str(key), metadata)
     company = {"id": fields["company_id"], **(companion_properties(companion) if companion else {})} if fields else None
     return Identify(str(key), metadata, company)
+
+
+def as_put(call: Track | Identify | IdentifyCompany) -> tuple[Kind, Key, Payload, int]:
+    """The kind, key, payload and size of a call, as a client puts it: the other way round than `call_of`."""
+    if isinstance(call, Track):
+        body = track_body(call.user_id, call.event_name, call.metadata)
+        return "track", call.user_id, body if call.occurred_at is None else (body, call.occurred_at), len(body)
+    properties, size = measured(call.metadata)
+    if isinstance(call, IdentifyCompany):
+        return "company", call.company_id, (properties, None, size, None), size
+    facts = facts_of(properties, dict(call.company) if call.company is not None else None, size)
+    return "user", call.user_id, facts, size_of_identify(facts)
 
 
 def row_call(row: Row) -> Identify | IdentifyCompany:

@@ -15,24 +15,25 @@ __all__ = ["TOPICS", "guide", "near", "summary", "title"]
 TOPICS = (
     "fastapi", "aiohttp", "django", "celery", "scripts",
     "calls", "settings", "testing",
-    "durability", "machines", "postgres", "deployment", "logging", "errors", "privacy",
+    "durability", "machines", "postgres", "transactions", "deployment", "logging", "errors", "privacy",
     "backlog", "imports", "exports", "anonymous", "api", "commands", "parcelvoy",
     "migrating", "versions", "benchmarks", "architecture",
 )  # fmt: skip
 """The names of all guides, in the order in which they are listed."""
 
 ALSO = {
-    "accounts": "settings", "amplitude": "exports", "async": "scripts", "asyncio": "scripts", "blocking": "scripts",
-    "bulk": "api", "cli": "commands", "config": "settings", "configuration": "settings", "delete": "privacy",
-    "disabled": "settings", "docker": "deployment", "emulator": "testing", "environment": "settings",
-    "exceptions": "errors", "flask": "django", "gdpr": "privacy", "gunicorn": "deployment", "history": "imports",
-    "identify": "calls", "k8s": "deployment", "kubernetes": "deployment", "log": "logging", "metrics": "logging",
-    "migration": "migrating", "mixpanel": "exports", "outbox": "durability",
-    "pgbouncer": "postgres", "pods": "machines", "posthog": "migrating", "postgresql": "postgres", "promises": "calls",
-    "pytest": "testing", "quart": "aiohttp", "rates": "settings", "reasons": "errors",
-    "receipts": "calls", "redis": "machines", "rudderstack": "exports", "segment": "migrating", "sqlite": "durability",
-    "starlette": "fastapi", "switch": "settings", "tests": "testing", "threads": "scripts", "track": "calls",
-    "trio": "scripts", "uvicorn": "deployment", "workers": "machines", "wsgi": "django",
+    "accounts": "settings", "alembic": "transactions", "amplitude": "exports", "async": "scripts",
+    "asyncio": "scripts", "blocking": "scripts", "bulk": "api", "cli": "commands", "config": "settings",
+    "configuration": "settings", "delete": "privacy", "disabled": "settings", "docker": "deployment",
+    "emulator": "testing", "environment": "settings", "exceptions": "errors", "flask": "django", "gdpr": "privacy",
+    "gunicorn": "deployment", "history": "imports", "identify": "calls", "k8s": "deployment",
+    "kubernetes": "deployment", "log": "logging", "metrics": "logging", "migration": "migrating",
+    "mixpanel": "exports", "outbox": "durability", "pgbouncer": "postgres", "pods": "machines",
+    "postgresql": "postgres", "posthog": "migrating", "promises": "calls", "pytest": "testing", "quart": "aiohttp",
+    "rates": "settings", "reasons": "errors", "receipts": "calls", "redis": "machines", "rudderstack": "exports",
+    "segment": "migrating", "sqlalchemy": "transactions", "sqlite": "durability", "starlette": "fastapi",
+    "switch": "settings", "tests": "testing", "threads": "scripts", "track": "calls", "trio": "scripts",
+    "uvicorn": "deployment", "within": "transactions", "workers": "machines", "wsgi": "django",
 }  # fmt: skip
 """Other words that people look for, and the guide that has them."""
 

@@ -12,6 +12,10 @@ notes, `_reading` what is sent, and `_inbox` what an application's own transacti
 `_access` is what a process knows, and `_opening` sees whether that is still there.
 
 `_admin` is the outbox from outside, for people; `_pages` shows its calls, and `_purge` erases a person from it.
+
+Within transactions of the application's, calls are put into the inbox by one statement (`_insert`) on the
+application's own connections (`_connections` knows their kinds): by a client's `within`, or without a client by `put`
+and `aput` (`_within`). Who has the outbox open admits them (`_inbox`); by `_tickets` their receipts are found then.
 """
 
 try:
@@ -22,5 +26,6 @@ except ImportError:
     ) from None
 
 from ._outbox import PostgresOutbox
+from ._within import aput, put
 
-__all__ = ["PostgresOutbox"]
+__all__ = ["PostgresOutbox", "aput", "put"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
 from .._outbox.owner import Owner
-from .._outbox.store import Committed
+from .._outbox.store import Admitted, Committed
 from .._runtime.clocks import steady
 from ._connection import Connection
 from ._failures import OtherGeneration
@@ -50,6 +50,7 @@ class ClientState:
         """When the lease ends that somebody has, by the steady clock, as far as is known."""
         self._heard = 0
         self._knows = False
+        self._admitted: list[Admitted] = []  # the loop has not heard of these calls
         self._pairs = self._pairs_heard = 0
         self._steps = 0
 
@@ -69,7 +70,8 @@ class ClientState:
         self.sent_below = state.sent_below
         self.saw(state.now, state.lease_until if state.lease else None)
         self._heard, self._knows, self._pairs = state.news, True, state.pairs
-        return Committed(state.account, state.oldest_held, heard, settled, complete=True)
+        admitted, self._admitted = self._admitted, []
+        return Committed(state.account, state.oldest_held, heard, settled, complete=True, admitted=admitted)
 
     def saw(self, now: float, lease_until: float | None) -> None:
         """Note the server's clock, and until when somebody has the lease; ``None`` if nobody has."""
@@ -79,9 +81,20 @@ class ClientState:
 
     def news(self, state: State) -> list[Concluded]:
         """News that others have written since the last time, within a transaction; none, before anything is known."""
+        self._admitted = []  # a transaction before this one may have been undone
         if not self._knows or state.news == self._heard:
             return []
-        return self.tables.news_since(self._heard)
+        heard, self._admitted = self.tables.news_since(self._heard)
+        return heard
+
+    def admit(self, state: State) -> bool:
+        """Accept what transactions of the application's have put; true if there may be more of it.
+
+        Within a transaction that has the row locked, and in which others' news were heard before.
+        """
+        more, admitted = self.inbox.admit(state)
+        self._admitted += admitted
+        return more
 
     def hear_pairs(self, state: State, learn: Callable[[Sequence[Pair]], object]) -> None:
         """Have it learnt which keys calls have named together since the last time, within a transaction."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import attrs
 from psycopg import sql
 
 from .._calls.pairs import Pair, pairs_in
 from .._calls.stored import UNREADABLE
+from .._outbox.store import Admitted
 from ._connection import Connection
 from ._keys import WEEK
 from ._schema import Names
@@ -16,6 +18,16 @@ from ._state import State, StateRow
 from ._tables import AT_ONCE, CALL, Tables
 
 _COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
+
+
+@attrs.frozen
+class _Arrival:
+    """A row of the inbox: its number, the key of its fact and for how many seconds that counts, and its ticket."""
+
+    seq: int
+    digest: bytes | None
+    seconds: float
+    ticket: int | None
 
 
 class Inbox:
@@ -28,66 +40,82 @@ class Inbox:
         self._tables = tables
         self._by_commit: bool | None = None
 
-    def admit(self, state: State) -> bool:
-        """Accept the next calls; true if there may be more of them. Its transaction has the state's row locked."""
+    def admit(self, state: State) -> tuple[bool, Sequence[Admitted]]:
+        """Accept the next calls, and announce those with tickets, which are given; true if there may be more of them.
+
+        Its transaction has the state's row locked.
+        """
         if not state.has_inbox:
-            return False
+            return False, ()
         by_commit = self._by_commit
         if by_commit is None:
             by_commit = self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
-        return self._accept(state, by_commit=by_commit) >= AT_ONCE
+        arrivals = self._arrivals()
+        admitted = self._accept(state, arrivals, by_commit=by_commit)
+        self._tables.announce(state, admitted)
+        return len(arrivals) >= AT_ONCE, admitted
 
-    def _accept(self, state: State, *, by_commit: bool) -> int:
-        """Accept the next calls that transactions of the application's have put; how many.
+    def _arrivals(self) -> list[_Arrival]:
+        """The next rows of the inbox, by their numbers. These become visible in any order: no place is read on from."""
+        query = "SELECT seq, dedupe, dedupe_for, ticket FROM {inbox} ORDER BY seq LIMIT %s"
+        rows = self._connection.run(self._names.sql(query), (AT_ONCE,))
+        return [
+            _Arrival(seq, None if digest is None else bytes(digest), seconds if seconds is not None else WEEK, ticket)
+            for seq, digest, seconds, ticket in rows
+        ]
 
-        Their numbers in the inbox become visible in any order, so it is emptied, and not read on from a place. Each
-        time's calls are in the order of their commits (``by_commit``), where the server notes those, else of numbers.
+    def _accept(self, state: State, arrivals: Sequence[_Arrival], *, by_commit: bool) -> list[Admitted]:
+        """Accept calls, but none whose fact an earlier one tells; those with tickets are given."""
+        keyed = [one for one in arrivals if one.digest is not None]
+        keys = self._tables.keys
+        known = keys.known(state, [one.digest for one in keyed if one.digest is not None]) if keyed else {}
+        firsts: dict[bytes, _Arrival] = {}
+        for one in keyed:
+            if one.digest is not None and one.digest not in known:
+                firsts.setdefault(one.digest, one)
+        repeating = [one for one in keyed if one.digest in known or firsts[one.digest or b""] is not one]
+        taken_out = {one.seq for one in repeating}
+        ids = self._number(state, [one.seq for one in arrivals if one.seq not in taken_out], by_commit=by_commit)
+        keys.add(state, [(ids[one.seq], digest, one.seconds) for digest, one in firsts.items()])
+        admitted = [Admitted(one.ticket, ids[one.seq]) for one in arrivals if one.ticket is not None and one.seq in ids]
+        if repeating:
+            query = "DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[])"
+            self._connection.run(self._names.sql(query), (sorted(taken_out),))
+            known |= {digest: ids[one.seq] for digest, one in firsts.items()}
+            repeats = {one.seq: known[one.digest or b""] for one in repeating}
+            outcomes = keys.refuse(state, repeats, state.account.next_id)
+            admitted += [
+                Admitted(one.ticket, repeats[one.seq], repeats=True, outcome=outcomes[one.seq])
+                for one in repeating
+                if one.ticket is not None
+            ]
+        return admitted
+
+    def _number(self, state: State, seqs: Sequence[int], *, by_commit: bool) -> dict[int, int]:
+        """Accept these calls under the next ids; the ids of those that have a key or a ticket, by their numbers here.
+
+        They are in the order of their commits (``by_commit``), where the server notes those, else of their numbers.
         """
-        seqs, keyed = self._next_of_inbox(state)
         rows = self._connection.run(
             self._names.sql(
                 "WITH taken AS (DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[]) "
-                "RETURNING seq, at, kind, key, body, moment, size, dedupe, {committed} AS committed), "
+                "RETURNING seq, at, kind, key, body, moment, size, dedupe, ticket, {committed} AS committed), "
                 "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
                 "), "
                 f"put AS (INSERT INTO {{calls}} (id, at, {CALL}) "
                 "SELECT id, at, kind, key, body, moment, greatest(size, 0), dedupe, false FROM numbered) "
                 "SELECT count(*), coalesce(sum(greatest(size, 0)), 0)::bigint, "
-                "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%') FROM numbered",
+                "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%'), "
+                "array_agg(seq ORDER BY id) FILTER (WHERE num_nonnulls(dedupe, ticket) > 0), "
+                "array_agg(id ORDER BY id) FILTER (WHERE num_nonnulls(dedupe, ticket) > 0) FROM numbered",
                 committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
             ),
-            (seqs, state.account.next_id - 1),
+            (list(seqs), state.account.next_id - 1),
         )
-        calls, size, keys = rows[0]
+        calls, size, keys, numbers, ids = rows[0]
         self._tables.accepted(state, calls, size)
         self._tables.put_pairs(state, [pair for key in keys or () for pair in _pairs_of(key)])
-        if keyed:
-            query = "SELECT id, dedupe FROM {calls} WHERE id >= %s AND dedupe = ANY(%s::bytea[])"
-            new = self._connection.run(self._names.sql(query), (state.account.next_id - calls, keyed))
-            self._tables.keys.add(state, [(call_id, bytes(digest), WEEK) for call_id, digest in new])
-        return int(calls)
-
-    def _next_of_inbox(self, state: State) -> tuple[list[int], list[bytes]]:
-        """The numbers of the next calls of the inbox, and the keys of those; such as repeat others are taken out."""
-        query = "SELECT seq, dedupe FROM {inbox} ORDER BY seq LIMIT %s"
-        rows = self._connection.run(self._names.sql(query), (AT_ONCE,))
-        digests = [bytes(digest) for _, digest in rows if digest is not None]
-        known = self._tables.keys.known(state, digests) if digests else {}
-        seqs, repeated, new = list[int](), dict[int, int](), dict[bytes, int]()
-        for seq, digest in rows:
-            if digest is not None and bytes(digest) in known:
-                repeated[seq] = known[bytes(digest)]
-            elif digest is not None and bytes(digest) in new:
-                repeated[seq] = -1  # of a call that is about to be accepted
-            else:
-                seqs.append(seq)
-                if digest is not None:
-                    new[bytes(digest)] = seq
-        if repeated:
-            query = "DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[])"
-            self._connection.run(self._names.sql(query), (list(repeated),))
-            self._tables.keys.refuse(state, repeated, state.account.next_id)
-        return seqs, list(new)
+        return dict(zip(numbers or (), ids or (), strict=True))
 
     def admit_for(self, token: str, check: Callable[[State], object]) -> tuple[bool, bool]:
         """Accept the next calls in a transaction of its own, for the holder of the lease of this token.
@@ -96,12 +124,13 @@ class Inbox:
         """
         with self._row.locked() as state:
             check(state)
-            before = state.account.next_id
-            more = state.lease == token and self.admit(state)
-            admitted = state.account.next_id > before
-            if admitted:
+            account = state.account
+            before = account.next_id, account.duplicates
+            more = state.lease == token and self.admit(state)[0]
+            any_there = before != (account.next_id, account.duplicates)
+            if any_there:
                 self._row.write(state)
-        return admitted, more
+        return any_there, more
 
     def count(self) -> tuple[int, int]:
         """How many calls are there, and their bytes."""

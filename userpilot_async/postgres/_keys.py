@@ -106,7 +106,7 @@ class Keys:
         )
         found: dict[int, Outcome | None] = {}
         for call_id, text, held in self._connection.run(self._names.sql(query), (list(set(repeats.values())),)):
-            outcome = _outcome_in(text)
+            outcome = outcome_in(text)
             found[call_id] = GONE if outcome is None and not held and call_id < end else outcome
         return {place: found.get(call_id, GONE) for place, call_id in repeats.items()}
 
@@ -143,7 +143,7 @@ def text_of(outcome: Outcome) -> str:
     return encode_json(Concluded.of(outcome, [], []).as_list())
 
 
-def _outcome_in(text: str | None) -> Outcome | None:
+def outcome_in(text: str | None) -> Outcome | None:
     """The outcome that `text_of` has written; ``None`` if there is none, or another program's text."""
     try:
         return None if text is None else Concluded.read(json.loads(text)).outcome

@@ -77,7 +77,7 @@ class PostgresLease(Lease):
                 return None
             heard = access.news(state)
             takeover = access.send_log.inherit(state)
-            access.inbox.admit(state)  # or who sends what there is, and ends, would end without it
+            access.admit(state)  # or who sends what there is, and ends, would end without it
             access.hear_pairs(state, self._learn)  # those of calls that the one before has settled
             access.row.write(state)
         self.token = self.last_token = token

@@ -13,8 +13,11 @@ from .._outbox.url import flag_in_url, number_in_url, word_in_url
 from ._access import ClientState
 from ._address import address_of
 from ._connection import Connection, warn_if_overheard
+from ._insert import Insert
 from ._schema import DEFAULT_NAME, Names, checked_name, checked_schema
+from ._session import PostgresSession
 from ._store import PostgresStore
+from ._within import ConnectionPuts
 
 if TYPE_CHECKING:
     from ._admin import PostgresAdmin
@@ -81,6 +84,7 @@ class PostgresOutbox(RemoteOutbox):
         get = self._options.get
         self.name: str = checked_name(get("name", DEFAULT_NAME))
         self.schema: str | None = checked_schema(get("schema"))
+        self._insert = Insert(Names(self.name, self.schema))
         self.place: str = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
         super().__init__(
             sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind, fallback=get("fallback")
@@ -119,6 +123,18 @@ class PostgresOutbox(RemoteOutbox):
     def that_sends(self) -> PostgresOutbox:
         """The same, not open, for a process that may send, too."""
         return type(self)(self._dsn, **{**self._options, "sender": True}, rebind=self._rebind)
+
+    def within(self, connection: object) -> ConnectionPuts:
+        """The way to put calls on a ``connection`` of the application's, for `UserpilotClient.within`.
+
+        Raises `ConfigurationError` if it is of no kind that is known.
+        """
+        return ConnectionPuts(connection, self._insert, self._tickets)
+
+    def _new_session(self) -> PostgresSession:
+        session = PostgresSession(self.place, self.most_at_once, fallback=self._fallback is not None)
+        self._tickets = session.tickets  # of this opening: what was put before it is heard of no more
+        return session
 
     def _connection(self, timeout: float) -> Connection:
         """A connection of its own, not connected yet."""

@@ -26,7 +26,9 @@ CREATE TABLE {inbox} (
     body text NOT NULL,
     moment text,
     size integer NOT NULL,
-    dedupe bytea
+    dedupe bytea,
+    dedupe_for double precision,
+    ticket bigint
 ) WITH ({churned});
 CREATE TABLE {calls} (
     id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, key text NOT NULL, body text NOT NULL,
@@ -75,8 +77,8 @@ CREATE TABLE {state} (
 ) WITH (fillfactor = 10, {churned});
 INSERT INTO {state} (version) VALUES (1);
 """
-# inbox: calls that were put in transactions of the application's, not accepted yet. calls: what waits, by its id;
-# `checked`, if a client of ours has put it, and not anybody's SQL.
+# inbox: calls that were put in transactions of the application's, not accepted yet; by a ticket its client learns a
+# call's id. calls: what waits, by its id; `checked`, if a client of ours has put it, and not anybody's SQL.
 # parts: what the server has already of what a call says. lost: dead and dropped calls. news: what became of calls, for
 # all who have the outbox open. requests: of the last minutes. files: of rows, that the server may have. pairs: keys
 # that calls have named together; no body, for a person who was erased. clients: the last step of each, for one whose

@@ -154,7 +154,7 @@ class WriteSteps:
         step.puts = [] if step.held else [put for put in batch.puts if not put.withdrawn]
         fenced = step.is_ours and state.lease != self._lease.token
         if step.puts:  # what an application's transaction has put before is accepted before
-            access.inbox.admit(state)
+            access.admit(state)
         first_put = state.account.next_id
         chosen = tables.keys.choose(state, step.puts)
         if chosen.puts:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from psycopg import sql
 
@@ -19,14 +20,16 @@ from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
+from .._outbox.store import Admitted
 from ._connection import Connection
-from ._keys import Keys, text_of
+from ._keys import Keys, outcome_in, text_of
 from ._schema import Names
 from ._state import State
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST = 100_000  # dead and dropped calls kept: the newest
 AT_ONCE = 5_000  # calls settled, or admitted, by one statement: some hundredths of a second
+ADMITTED = "admitted"  # of news: calls that were put with tickets, and their ids
 DAMAGED = Outcome("dead", "damaged")
 CALL = "kind, key, body, moment, size, dedupe, checked"
 
@@ -175,22 +178,34 @@ class Tables:
 
     def write_news(self, state: State, news: Sequence[Concluded]) -> None:
         """For all who have the outbox open; the oldest are forgotten."""
-        if not news:
-            return
+        if news:
+            self._write_news(state, [one.as_list() for one in news])
+
+    def announce(self, state: State, admitted: Sequence[Admitted]) -> None:
+        """For those who have a receipt for one of these calls, by its ticket."""
+        if admitted:
+            self._write_news(state, {ADMITTED: [_announced(one) for one in admitted]})
+
+    def _write_news(self, state: State, news: object) -> None:
         state.news += 1
-        body = encode_json([one.as_list() for one in news])
+        body = encode_json(news)
         self._connection.run(self._names.sql("INSERT INTO {news} VALUES (%s, %s)"), (state.news, body))
         if not state.news % 1_000:
             self._connection.run(self._names.sql("DELETE FROM {news} WHERE id <= %s"), (state.news - NEWS,))
 
-    def news_since(self, number: int) -> list[Concluded]:
-        """All news of calls behind this number."""
+    def news_since(self, number: int) -> tuple[list[Concluded], list[Admitted]]:
+        """All news of calls behind this number: what became of them, and which were admitted with tickets."""
         heard: list[Concluded] = []
+        admitted: list[Admitted] = []
         rows = self._connection.run(self._names.sql("SELECT body FROM {news} WHERE id > %s ORDER BY id"), (number,))
         for (body,) in rows:
             with suppress(*UNREADABLE):  # another program's: what became of those calls is not known
-                heard += [Concluded.read(one) for one in json.loads(body)]
-        return heard
+                news = json.loads(body)
+                if isinstance(news, dict):
+                    admitted += [_admitted_in(one) for one in news[ADMITTED]]
+                else:
+                    heard += [Concluded.read(one) for one in news]
+        return heard, admitted
 
     # ── pairs ──
 
@@ -244,3 +259,17 @@ def _slices(stretches: Runs) -> Iterator[Runs]:
                 some, room = [], AT_ONCE
     if some:
         yield some
+
+
+def _announced(call: Admitted) -> list[object]:
+    """A call of the inbox as news have it: its ticket and id; if it repeats another, also that one's outcome."""
+    if not call.repeats:
+        return [call.ticket, call.id]
+    return [call.ticket, call.id, None if call.outcome is None else text_of(call.outcome)]
+
+
+def _admitted_in(news: Sequence[Any]) -> Admitted:
+    """A call that was `_announced`. Raises one of `UNREADABLE` if that is damaged."""
+    ticket, call_id, *repeated = news
+    outcome = outcome_in(repeated[0]) if repeated else None
+    return Admitted(int(ticket), int(call_id), repeats=bool(repeated), outcome=outcome)

@@ -160,6 +160,12 @@ def test_what_is_not_installed_with_the_library_is_not_imported_by_it(package):
     assert [] == owners(package, INSIDE)
 
 
+@pytest.mark.parametrize("package", ["asyncpg", "sqlalchemy", "django", "psycopg2"])
+def test_an_applications_database_library_is_imported_nowhere(package):
+    """Its connections are known by the modules that the application has loaded."""
+    assert [] == owners(package)
+
+
 def test_the_emulator_knows_nobody():
     assert set() == set().union(*(folders(file) for file in FILES if folder_of(file) == "emulator"))
 

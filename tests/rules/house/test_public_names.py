@@ -41,6 +41,7 @@ from userpilot_async import (
     sqlite,
     testing,
 )
+from userpilot_async._userpilot.within import Within
 from userpilot_async.parcelvoy import ParcelvoyClient, ParcelvoySettings
 from userpilot_async.testing import Capture
 
@@ -126,6 +127,7 @@ CLIENT = {
     "delete_companies": "async (self, company_ids)",
     "delete_companies_nowait": "(self, company_ids)",
     "enqueue": "async (self, call)",
+    "within": "(self, connection)",
     "import_rows": "async (self, rows, *, strict=False, journal=None, rebind=False, on_progress=None, max_rows=100000)",
     "import_file": "async (self, path, *, converted_from=None, strict=False, journal=None, rejected=None, force=False,"
     " rebind=False, on_progress=None, max_rows=100000, series=None)",
@@ -134,6 +136,12 @@ CLIENT = {
     "start": "async (self)",
     "statistics": "(self)",
 }
+WITHIN = {
+    "track": "async (self, user_id, event_name, metadata=None, *, occurred_at=None, dedupe=None)",
+    "identify": "async (self, user_id, metadata=None, *, company=None, dedupe=None)",
+    "identify_company": "async (self, company_id, metadata=None, *, dedupe=None)",
+}
+WITHIN |= {f"{name}_nowait": parameters.removeprefix("async ") for name, parameters in list(WITHIN.items())}
 PARCELVOY = {
     "track": "async (self, name, *, external_id=None, anonymous_id=None, data=None, occurred_at=None, dedupe=None)",
     "identify": "async (self, external_id=None, *, anonymous_id=None, email=None, phone=None, timezone=None,"
@@ -171,6 +179,11 @@ def test_a_method_of_the_client_takes(name, parameters):
     assert parameters == shape(getattr(UserpilotClient, name))
 
 
+@pytest.mark.parametrize(("name", "parameters"), WITHIN.items())
+def test_a_method_of_what_within_gives_takes(name, parameters):
+    assert parameters == shape(getattr(Within, name))
+
+
 @pytest.mark.parametrize(("name", "parameters"), PARCELVOY.items())
 def test_a_method_of_parcelvoys_client_takes(name, parameters):
     assert parameters == shape(getattr(ParcelvoyClient, name))
@@ -183,6 +196,7 @@ def test_a_method_of_the_api_takes(name, parameters):
 
 def test_the_client_has_no_other_methods():
     assert set(CLIENT) == public_methods(UserpilotClient)
+    assert set(WITHIN) == public_methods(Within)
     assert set(PARCELVOY) == public_methods(ParcelvoyClient)
 
 

@@ -36,7 +36,7 @@ SOURCES = {  # applications that other tests run under their servers, or by thei
     "README.md": APPS / "fastapi_app.py",
     "aiohttp.md": APPS / "aiohttp_app.py",
 }
-LANGUAGES = {"python", "console", "bash", "csv", "json", "toml", "yaml", "dockerfile", "text", ""}
+LANGUAGES = {"python", "console", "bash", "csv", "json", "toml", "yaml", "dockerfile", "sql", "text", ""}
 
 
 @pytest.fixture
@@ -385,7 +385,8 @@ def parse(command: click.Command, name: str, words: list[str]) -> None:
 def test_no_block_is_left_out() -> None:
     """Each is a script, an application, a file for a command, a command, or a picture."""
     applications = [block for block in BLOCKS if block.language == "python" and not block.is_script]
-    run_here = {*named("django").values(), *named("celery").values(), *named("testing").values()}
+    run_here = {block for page in ("django", "celery", "testing") for block in named(page).values()}
+    run_here |= {*named("transactions").values()}  # with a server, in `test_blocks_transactions.py`, and with Django's
     elsewhere = {path.read_text(encoding="utf-8") for path in SOURCES.values()}
     left = [one for one in applications if one not in run_here and one.code not in elsewhere]
 
