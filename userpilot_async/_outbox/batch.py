@@ -115,9 +115,9 @@ class Batch:
     refusals_recorded: bool = False
     """Calls that were refused are in the account."""
     admits: bool = False
-    """What the application's transactions have put is to be accepted with it, even if nothing else is written."""
+    """Calls that the application's transactions have put are to be accepted with it, even if it has nothing else."""
     leaves_some: bool = False
-    """The place has more of that than goes into one transaction."""
+    """The place has more of such calls than go into one transaction."""
 
     def held(self) -> None:
         """Report that it is known what becomes of the calls to be put."""
