@@ -6,10 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from traceback import walk_tb
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, processes
@@ -521,7 +523,7 @@ class Faulty:
 
 
 def work(outbox: InlinePostgresOutbox) -> tuple[list[Receipt], list[Any]]:
-    """Do a bit of everything: receipts of what was put, and calls that are in hand then."""
+    """Do a bit of everything: receipts of what was put, and the calls that are taken; the first one is settled."""
     put = [outbox.put("track", ANN, body, 1, 0.0) for body in (b"1", b"2", b"3")]
     put.append(outbox.put("track", ANN, b"5", 1, 0.0, ORDER))
     outbox.put("track", ANN, b"6", 1, 0.0, ORDER)  # the same fact
@@ -535,7 +537,7 @@ def work(outbox: InlinePostgresOutbox) -> tuple[list[Receipt], list[Any]]:
             at_once(outbox.send_log.sending(request))
         outbox.settle(Settlement([one[0]], (), DELIVERED, 1, None))
         outbox.send_log.landed(request, answered=True, lost=False)
-    return put, found[1:]
+    return put, found
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
@@ -549,13 +551,14 @@ def test_whatever_statement_is_broken_off_each_call_is_there_once(
             other, outbox = process(sender=False), process()
             faults = Faulty(outbox.store.access.connection, monkeypatch)
             faults.left, faults.how = number, how
-            receipts, hand = work(outbox)
+            receipts, found = work(outbox)
+            settled, hand = found[:1], found[1:]
             reached = faults.left <= 0
             recover(outbox)
             if not outbox.sends:  # the answer of the lease was lost: it ends in ten seconds
                 outbox.end_lease()
                 recover(outbox)
-            arrived = Counter({b"1": outbox.ledger.delivered})
+            arrived = Counter({mark_of(one): outbox.ledger.delivered for one in settled})
             while found := tickets(outbox) + (hand if not outbox.send_log.term else []):
                 hand = []
                 arrived.update(mark_of(one) for one in found)
@@ -595,6 +598,69 @@ def test_calls_that_were_taken_back_while_it_was_in_doubt_whether_they_are_there
     assert [b"1", b"3"] == [mark_of(one) for one in tickets(outbox)]
     assert [1, 3] == [receipts[n].id for n in (1, 3)]
     assert (2, 2, 2) == (outbox.ledger.accepted, outbox.ledger.pending, outbox.waiting_bytes)
+
+
+def test_a_call_that_was_delivered_while_it_was_in_doubt_keeps_its_key(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller has left without an answer, and tells the fact again: it was accepted, and has arrived."""
+    sender, other = process(), process(sender=False)
+    faults = Faulty(other.store.access.connection, monkeypatch)
+    other.writer.runs = False
+    other.put("track", "u1", b"1", 1, 0.0, ORDER)
+    faults.left, faults.how = 6, "after"  # the lock, known keys, an old key, the new one, the calls, the end of it
+    other.writer.runs = True
+    other.writer.wake()
+    (batch,) = [one for one in other._session.queue.batches() if one.puts]
+    sender.poll()
+    (ticket,) = tickets(sender)
+    sender.settle(Settlement([ticket[0]], (), DELIVERED, 1, None))
+    withdrawn = other._session.incoming._withdraw(batch.puts[0], batch)
+    recover(other)
+    again = other.put("track", "u1", b"1", 1, 0.0, ORDER)
+
+    assert withdrawn
+    assert (0, True) == (again.id, again.is_duplicate)
+    assert (1, 1) == (other.ledger.accepted, other.ledger.delivered)
+
+
+def test_old_keys_are_found_without_looking_at_all(process: NewProcess) -> None:
+    """Ten million are looked through once a minute, while nobody else may write."""
+    outbox = process()
+    outbox.run(
+        "INSERT INTO {}_keys (id, digest, until) SELECT n, decode(md5(n::text), 'hex'), "
+        "clock_timestamp() + interval '1 day' FROM generate_series(1, 20000) AS n"
+    )
+    outbox.run("ANALYZE {}_keys")
+    access = outbox.store.access
+    plan: list[str] = []
+    with access.row.locked() as state:
+        run = access.connection.run
+        access.tables.keys._connection = Explaining(run, plan)
+        access.tables.keys.forget(state, 5_000)
+
+    assert [one for one in plan if "_keys_until" in one]
+    assert not [one for one in plan if "Seq Scan" in one]
+
+
+class Explaining:
+    """Has the plans of statements told, beside their rows."""
+
+    def __init__(self, run: Callable[..., Any], plan: list[str]) -> None:
+        self._run = run
+        self._plan = plan
+
+    def run(self, statement: Any, values: Any) -> Any:
+        self._plan += [row[0] for row in self._run(sql.SQL("EXPLAIN ") + statement, values)]
+        return self._run(statement, values)
+
+
+def test_no_statement_is_compiled(process: NewProcess) -> None:
+    """PostgreSQL expects far too many rows of a join with stretches of ids: compiling it takes a hundred times as long
+    as running it."""
+    connection = process().store.access.connection
+    with connection.transaction():
+        assert [("off",)] == connection.run(b"SHOW jit")
 
 
 def test_a_transaction_that_is_undone_for_anothers_sake_is_made_again(
@@ -675,6 +741,10 @@ def test_a_row_that_somebody_has_locked_for_long_is_waited_for_and_then_it_is_aw
 # ── secrets ──
 
 
+def is_psycopgs(frame: Any) -> bool:
+    return "psycopg" in frame.f_code.co_filename.split("/")
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -685,6 +755,8 @@ def test_a_row_that_somebody_has_locked_for_long_is_waited_for_and_then_it_is_aw
         lambda url: url + "&sslmode=require",
         lambda url: url + "&sslrootcert=/hunter2&sslmode=verify-full",
         lambda url: url.replace("name=", "name=x"),
+        lambda url: url + "&sslmode=hunter2",
+        lambda url: url.replace("127.0.0.1", "no..host"),
     ],
 )
 def test_no_password_is_in_any_message(
@@ -698,11 +770,23 @@ def test_no_password_is_in_any_message(
         said += str(outbox.admin().inspect())
     except OutboxError as error:
         said += f"{error!r} {error.__cause__!r} {error.__context__!r}"
+        said += "".join(repr(frame.f_locals) for frame, _ in walk_tb(error.__traceback__) if is_psycopgs(frame))
     with suppress(OutboxError):
         outbox.admin().inspect()
     at_once(outbox.aclose())
 
     assert "hunter2" not in (said + caplog.text).replace("/hunter2", "")
+
+
+@pytest.mark.parametrize("option", ["sslmode=maybe", "connect_timeout=soon", "port=70000", "port=1,2"])
+def test_an_option_that_libpq_does_not_take_is_said_and_not_waited_for(option: str) -> None:
+    with pytest.raises(OutboxError, match="an option of libpq's has a value"):
+        open_now(InlinePostgresOutbox(f"postgresql://127.0.0.1/app?{option}", timeout=1.0))
+
+
+def test_a_host_that_cannot_be_one_is_said_and_not_waited_for() -> None:
+    with pytest.raises(OutboxError, match=r"no\.\.host/app: its host has a name that no host can have"):
+        open_now(InlinePostgresOutbox("postgresql://no..host/app", timeout=1.0))
 
 
 def test_what_the_server_says_is_quoted_without_a_secret_or_a_url(postgres_server: PostgresServer) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from tests.harness.postgres_server import PostgresServer
-from userpilot_async import OutboxError
+from userpilot_async import ConfigurationError, OutboxError
 
 pytest.importorskip("psycopg", exc_type=ImportError)
 
@@ -18,7 +19,7 @@ from psycopg import sql
 from userpilot_async.postgres._address import address_of
 from userpilot_async.postgres._connection import Connection
 from userpilot_async.postgres._migrate import migrate, plan
-from userpilot_async.postgres._schema import TABLES, VERSION, Names
+from userpilot_async.postgres._schema import TABLES, VERSION, Names, checked_schema
 
 
 @pytest.fixture
@@ -64,6 +65,20 @@ def test_tables_may_be_in_a_schema_of_their_own(connection: Connection, postgres
     migrate(connection, Names(name, f"Of {name}"), "here")
 
     assert [(VERSION,)] == postgres_server.run(f'SELECT version FROM "Of {name}".{name}_state')
+
+
+def test_a_schema_that_is_not_there_is_to_be_made_first(
+    connection: Connection, postgres_server: PostgresServer
+) -> None:
+    """And not by the command that has just failed for want of it."""
+    with pytest.raises(OutboxError, match='schema "nowhere" does not exist; make the schema first'):
+        migrate(connection, Names(postgres_server.new_name(), "nowhere"), "here")
+
+
+@pytest.mark.parametrize("schema", ["", "a%sb", "a;\nb", "a\0b", 7])
+def test_a_schema_that_no_statement_can_be_made_with_is_refused(schema: Any) -> None:
+    with pytest.raises(ConfigurationError, match="schema must be"):
+        checked_schema(schema)
 
 
 def test_where_it_fails_nothing_is_made(connection: Connection, postgres_server: PostgresServer) -> None:

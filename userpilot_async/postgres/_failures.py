@@ -54,7 +54,9 @@ def meaning_of(error: psycopg.Error, address: Address, name: str) -> Exception:
     code = error.sqlstate or ""
     if code in AGAIN:
         return TryAgain()
-    if code in (NO_TABLE, NO_SCHEMA, NO_COLUMN):
+    if code == NO_SCHEMA:
+        return OutboxError(f"{address.shown}: {words_of(error, address)}; make the schema first, or name another one")
+    if code in (NO_TABLE, NO_COLUMN):
         return OutboxError(not_migrated(address.shown, name))
     if code == DENIED:
         return OutboxError(f"{address.shown} does not let us do that: {words_of(error, address)}; see its grants")
@@ -103,6 +105,9 @@ _REFUSALS = {
     "is not permitted to log in": "this role may not log in",
     "permission denied for database": "this role may not connect to the database",
 }
+_WRONG_OPTION = re.compile(
+    r"invalid (\w+ value|port number|integer value)|could not match|bad value for|invalid connection option"
+)
 _NO_DATABASE = re.compile(r"(database|role) \"[^\"]*\" does not exist")
 
 
@@ -112,6 +117,8 @@ def meaning_of_no_connection(error: psycopg.Error, address: Address) -> Exceptio
     for says, meant in _REFUSALS.items():
         if says in text:
             return OutboxError(f"{address.shown} does not let us in: {meant}")
+    if _WRONG_OPTION.search(text):
+        return OutboxError(f"{address.shown}: an option of libpq's has a value there that it cannot have")
     missing = _NO_DATABASE.search(text)
     if missing is not None:
         return OutboxError(f"{address.shown} does not let us in: there is no such {missing[1]}")

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 
 import attrs
-from psycopg import sql
 
+from .._calls.dedupe import DIGEST
 from .._calls.pairs import Pair, pairs_in
 from .._calls.stored import UNREADABLE
+from .._calls.values import encode_json
 from .._outbox.store import Admitted
 from ._connection import Connection
 from ._keys import WEEK
@@ -17,7 +18,15 @@ from ._schema import Names
 from ._state import State, StateRow
 from ._tables import AT_ONCE, CALL, Tables
 
-_COMMITTED = "pg_xact_commit_timestamp(xmin)"  # of the transaction that has put a row, where the server notes that
+MOST_BYTES = 16 * 1024 * 1024  # of calls that are accepted at once: a statement has its time, whatever is in the rows
+
+# When the transaction was committed that has put a row; asked each time, as the server may have been restarted since.
+_COMMITTED = "CASE WHEN current_setting('track_commit_timestamp')::bool THEN pg_xact_commit_timestamp(xmin) END"
+# Anybody's SQL may have put any digest there, and an index takes no long one.
+_ARRIVALS = f"""
+SELECT seq, octet_length(key) + octet_length(body), CASE WHEN octet_length(dedupe) = {DIGEST} THEN dedupe END,
+       CASE WHEN dedupe_for >= 0 AND dedupe_for <= 'Infinity' THEN dedupe_for ELSE {WEEK} END, ticket
+FROM {{inbox}} ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED"""
 
 
 @attrs.frozen
@@ -38,7 +47,6 @@ class Inbox:
         self._names = names
         self._row = row
         self._tables = tables
-        self._by_commit: bool | None = None
 
     def admit(self, state: State) -> tuple[bool, Sequence[Admitted]]:
         """Accept the next calls, and announce those with tickets, which are given; true if there may be more of them.
@@ -47,24 +55,28 @@ class Inbox:
         """
         if not state.has_inbox:
             return False, ()
-        by_commit = self._by_commit
-        if by_commit is None:
-            by_commit = self._by_commit = self._connection.run(b"SHOW track_commit_timestamp")[0][0] == "on"
-        arrivals = self._arrivals()
-        admitted = self._accept(state, arrivals, by_commit=by_commit)
+        arrivals, more = self._arrivals()
+        admitted = self._accept(state, arrivals)
         self._tables.announce(state, admitted)
-        return len(arrivals) >= AT_ONCE, admitted
+        return more, admitted
 
-    def _arrivals(self) -> list[_Arrival]:
-        """The next rows of the inbox, by their numbers. These become visible in any order: no place is read on from."""
-        query = "SELECT seq, dedupe, dedupe_for, ticket FROM {inbox} ORDER BY seq LIMIT %s"
-        rows = self._connection.run(self._names.sql(query), (AT_ONCE,))
-        return [
-            _Arrival(seq, None if digest is None else bytes(digest), seconds if seconds is not None else WEEK, ticket)
-            for seq, digest, seconds, ticket in rows
-        ]
+    def _arrivals(self) -> tuple[list[_Arrival], bool]:
+        """The next rows of the inbox, by their numbers, and whether there may be more.
 
-    def _accept(self, state: State, arrivals: Sequence[_Arrival], *, by_commit: bool) -> list[Admitted]:
+        Numbers become visible in any order: no place is read on from. What another program has locked is left for
+        later, as it is not known how long that takes; and nobody can delete a row that was read here.
+        """
+        rows = self._connection.run(self._names.sql(_ARRIVALS), (AT_ONCE,))
+        arrivals: list[_Arrival] = []
+        room = MOST_BYTES
+        for seq, size, digest, seconds, ticket in rows:
+            room -= size
+            if room < 0 and arrivals:
+                break
+            arrivals.append(_Arrival(seq, None if digest is None else bytes(digest), seconds, ticket))
+        return arrivals, len(arrivals) < len(rows) or len(rows) >= AT_ONCE
+
+    def _accept(self, state: State, arrivals: Sequence[_Arrival]) -> list[Admitted]:
         """Accept calls, but none whose fact an earlier one tells; those with tickets are given."""
         keyed = [one for one in arrivals if one.digest is not None]
         keys = self._tables.keys
@@ -75,7 +87,7 @@ class Inbox:
                 firsts.setdefault(one.digest, one)
         repeating = [one for one in keyed if one.digest in known or firsts[one.digest or b""] is not one]
         taken_out = {one.seq for one in repeating}
-        ids = self._number(state, [one.seq for one in arrivals if one.seq not in taken_out], by_commit=by_commit)
+        ids = self._number(state, [one.seq for one in arrivals if one.seq not in taken_out])
         keys.add(state, [(ids[one.seq], digest, one.seconds) for digest, one in firsts.items()])
         admitted = [Admitted(one.ticket, ids[one.seq]) for one in arrivals if one.ticket is not None and one.seq in ids]
         if repeating:
@@ -91,15 +103,15 @@ class Inbox:
             ]
         return admitted
 
-    def _number(self, state: State, seqs: Sequence[int], *, by_commit: bool) -> dict[int, int]:
+    def _number(self, state: State, seqs: Sequence[int]) -> dict[int, int]:
         """Accept these calls under the next ids; the ids of those that have a key or a ticket, by their numbers here.
 
-        They are in the order of their commits (``by_commit``), where the server notes those, else of their numbers.
+        They are in the order of their commits, where the server notes those, else of their numbers.
         """
         rows = self._connection.run(
             self._names.sql(
                 "WITH taken AS (DELETE FROM {inbox} WHERE seq = ANY(%s::bigint[]) "
-                "RETURNING seq, at, kind, key, body, moment, size, dedupe, ticket, {committed} AS committed), "
+                f"RETURNING seq, at, kind, key, body, moment, size, dedupe, ticket, {_COMMITTED} AS committed), "
                 "numbered AS (SELECT %s + row_number() OVER (ORDER BY committed NULLS FIRST, seq) AS id, * FROM taken"
                 "), "
                 f"put AS (INSERT INTO {{calls}} (id, at, {CALL}) "
@@ -108,7 +120,6 @@ class Inbox:
                 "array_agg(key ORDER BY id) FILTER (WHERE key LIKE '[%%'), "
                 "array_agg(seq ORDER BY id) FILTER (WHERE num_nonnulls(dedupe, ticket) > 0), "
                 "array_agg(id ORDER BY id) FILTER (WHERE num_nonnulls(dedupe, ticket) > 0) FROM numbered",
-                committed=sql.SQL(_COMMITTED if by_commit else "NULL::timestamptz"),
             ),
             (list(seqs), state.account.next_id - 1),
         )
@@ -142,6 +153,7 @@ class Inbox:
 def _pairs_of(key: str) -> list[Pair]:
     try:
         known = json.loads(key)
+        encode_json(known).encode()  # half a character is none that could be kept
         return pairs_in(tuple(known)) if all(isinstance(one, str) for one in known) else []
     except UNREADABLE:  # another program's: the call is set aside when it is read
         return []

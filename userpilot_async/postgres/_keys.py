@@ -115,22 +115,25 @@ class Keys:
         query = "UPDATE {keys} SET outcome = %s WHERE id = ANY(%s) AND outcome IS NULL"
         self._connection.run(self._names.sql(query), (text_of(outcome), list(ids)))
 
-    def may_be_taken_back(self, state: State, ids: Sequence[int]) -> list[int]:
-        """Calls among these of which nobody was told that they are accepted; their keys are forgotten."""
+    def may_be_taken_back(self, ids: Sequence[int]) -> list[int]:
+        """Calls among these of which nobody was told that they are accepted."""
         if not ids:
             return []
         told = {one for (one,) in self._connection.run(
             self._names.sql("SELECT id FROM {keys} WHERE id = ANY(%s) AND told"), (list(ids),))}  # fmt: skip
-        back = [one for one in ids if one not in told]
-        gone = self._connection.run(self._names.sql("DELETE FROM {keys} WHERE id = ANY(%s) RETURNING 1"), (back,))
-        state.account.keys -= len(gone)
-        return back
+        return [one for one in ids if one not in told]
+
+    def take_back(self, state: State, ids: Sequence[int]) -> None:
+        """Forget the keys of these calls, as if they had never been put."""
+        query = self._names.sql("DELETE FROM {keys} WHERE id = ANY(%s) RETURNING 1")
+        state.account.keys -= len(self._connection.run(query, (list(ids),)))
 
     def forget(self, state: State, most: int) -> int:
         """Forget keys that are too old, or too many, but no more than ``most``; how many."""
         query = (
             "WITH gone AS (DELETE FROM {keys} WHERE id IN ((SELECT id FROM {keys} WHERE until <= to_timestamp(%s) "
-            "LIMIT %s) UNION (SELECT id FROM {keys} ORDER BY id LIMIT %s)) RETURNING 1) SELECT count(*) FROM gone"
+            "ORDER BY until LIMIT %s) UNION (SELECT id FROM {keys} ORDER BY id LIMIT %s)) RETURNING 1) "
+            "SELECT count(*) FROM gone"
         )
         too_many = min(most, max(0, state.account.keys - MOST_KEYS))
         gone = self._connection.run(self._names.sql(query), (state.now, most, too_many))[0][0]

@@ -50,7 +50,8 @@ CREATE TABLE {pairs} (id bigint PRIMARY KEY, digest bytea UNIQUE, body text);
 CREATE TABLE {keys} (
     id bigint PRIMARY KEY, digest bytea NOT NULL UNIQUE, until timestamptz NOT NULL, outcome text,
     told boolean NOT NULL DEFAULT false
-) WITH ({churned});
+) WITH (fillfactor = 90, {churned});
+CREATE INDEX {keys_until} ON {keys} (until);
 CREATE TABLE {clients} (
     client text PRIMARY KEY, step bigint NOT NULL, first_put bigint NOT NULL, first_refused bigint NOT NULL,
     repeats text NOT NULL, fenced boolean NOT NULL, seen timestamptz NOT NULL
@@ -94,6 +95,7 @@ MIGRATIONS: Sequence[LiteralString] = (_FIRST,)
 """Statements that make version n + 1 of version n; the first one makes version 1 where nothing is."""
 VERSION = len(MIGRATIONS)
 TABLES = ("inbox", "calls", "parts", "lost", "news", "requests", "files", "pairs", "keys", "clients", "state")
+INDEXES = ("parts_call_id", "keys_until")
 
 
 def checked_name(name: str) -> str:
@@ -108,9 +110,11 @@ def checked_name(name: str) -> str:
 
 
 def checked_schema(schema: str | None) -> str | None:
-    """The name of a schema, which may be any. Raises `ConfigurationError` if it is none."""
-    if schema is not None and (not isinstance(schema, str) or not schema or "\0" in schema):
-        raise ConfigurationError("schema must be the name of a schema, or None")
+    """The name of a schema. Raises `ConfigurationError` if it is none, or one that a statement cannot be made with."""
+    if schema is not None and not isinstance(schema, str):
+        raise ConfigurationError(f"schema {must_be('a str or None', schema)}")
+    if schema is not None and (not schema or not schema.isprintable() or "%" in schema):
+        raise ConfigurationError("schema must be the name of a schema: no control characters, and no %")
     return schema
 
 
@@ -121,7 +125,8 @@ class Names:
         self.name = name
         self.schema = schema
         self._known: dict[str, sql.Composable] = {one: self._table(one) for one in TABLES}
-        self._known["parts_call_id"] = sql.Identifier(f"{name}_parts_call_id")  # an index is where its table is
+        for index in INDEXES:
+            self._known[index] = sql.Identifier(f"{name}_{index}")  # which is where its table is
         self._known["churned"] = sql.SQL(_CHURNED)
 
     def _table(self, table: str) -> sql.Identifier:

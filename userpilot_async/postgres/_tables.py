@@ -132,13 +132,15 @@ class Tables:
 
     def take_back(self, state: State, ids: Sequence[int]) -> None:
         """Take calls out as if they had never been put: their callers do not wait for them any more."""
-        back = self.keys.may_be_taken_back(state, ids)
+        back = self.keys.may_be_taken_back(ids)
         if back:
             rows = self._connection.run(
-                self._names.sql("DELETE FROM {calls} WHERE id = ANY(%s) RETURNING size"), (back,)
+                self._names.sql("DELETE FROM {calls} WHERE id = ANY(%s) RETURNING id, size"), (back,)
             )
             state.account.accepted -= len(rows)
-            state.account.bytes -= sum(size for (size,) in rows)
+            state.account.bytes -= sum(size for _, size in rows)
+            # What was delivered meanwhile was accepted, and has its key.
+            self.keys.take_back(state, [call_id for call_id, _ in rows])
 
     def set_aside(self, state: State, ids: Sequence[int]) -> list[Concluded]:
         """Keep calls that cannot be read as lost ones; the news of that."""
