@@ -31,6 +31,9 @@ from benchmarks import (
     merged_cpu,
     pacing,
     parcelvoy_arrays,
+    postgres_calls,
+    postgres_drain,
+    postgres_within,
     redis_calls,
     redis_drain,
     sample_requests,
@@ -45,11 +48,11 @@ from benchmarks.results import HEADINGS, Row
 ROWS: list[ModuleType] = [
     track_cost, threads, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing,
     sample_requests, parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows,
-    import_dry_run, import_memory, backlog, redis_calls, redis_drain,
+    import_dry_run, import_memory, backlog, redis_calls, redis_drain, postgres_within, postgres_calls, postgres_drain,
 ]  # fmt: skip
 PEERS = (
     "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",
-    "persist-queue", "litequeue",
+    "persist-queue", "litequeue", "psycopg", "procrastinate",
 )  # fmt: skip
 
 
@@ -69,7 +72,8 @@ def machine() -> dict[str, str]:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    versions = [f"{name} {metadata.version(name)}" for name in PEERS]
+    installed = {one.name.lower(): one.version for one in metadata.distributions()}
+    versions = [f"{name} {installed.get(name, 'not installed')}" for name in PEERS]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{os.cpu_count()} × {model or platform.machine()}",

@@ -23,6 +23,11 @@ def for_the_measured() -> None:
 
 def for_the_rest() -> None:
     """The last core: servers and load."""
+    if cores := rest():
+        os.sched_setaffinity(0, cores)
+
+
+def rest() -> list[int]:
+    """The last core; none, if there is but one."""
     cores = sorted(_available())
-    if len(cores) > 1:
-        os.sched_setaffinity(0, cores[-1:])
+    return cores[-1:] if len(cores) > 1 else []

@@ -57,17 +57,41 @@ class Row:
 HEADINGS = ("what", "ours", "best peer", "AsyncPosthog", "floor", "goal", "")
 
 
+Rounds = Mapping[str, list[Mapping[str, float]]]
+"""What each round has measured of each subject."""
+
+
 def interleaved(subjects: Iterable[str], rounds: int, once: Callable[[str], Mapping[str, float]]) -> dict[str, Figures]:
-    """Medians by subject and figure. Round by round, so that a slow minute of the machine meets everybody."""
+    """Medians by subject and figure, of `in_rounds`."""
+    return medians(in_rounds(subjects, rounds, once))
+
+
+def in_rounds(subjects: Iterable[str], rounds: int, once: Callable[[str], Mapping[str, float]]) -> Rounds:
+    """All figures. Round by round, so that a slow minute of the machine meets everybody."""
     names = list(subjects)
     seen: dict[str, list[Mapping[str, float]]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
             seen[name].append(once(name))
+    return seen
+
+
+def medians(seen: Rounds) -> dict[str, Figures]:
+    """Medians by subject and figure."""
     return {
         name: {figure: median(round_[figure] for round_ in results) for figure in results[0]}
         for name, results in seen.items()
     }
+
+
+def ratios(seen: Rounds, subject: str, beside: str, figure: str) -> list[float]:
+    """A subject's figure as a share of another one's, in each round; the lowest first."""
+    return sorted(one[figure] / other[figure] for one, other in zip(seen[subject], seen[beside], strict=True))
+
+
+def with_spread(shares: list[float]) -> str:
+    """The median of some ratios, and how far they are apart."""
+    return f"{median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f} in {len(shares)} rounds)"
 
 
 def column(results: Mapping[str, Figures], figure: str) -> Figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from threading import Lock, get_ident
@@ -261,12 +261,13 @@ class UserpilotClient(DeliveryClient):
         return report
 
     async def import_file(
-        self, path: str | os.PathLike[str], *, converted_from: str | Conversion | None = None, strict: bool = False,
+        self, path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
+        converted_from: str | Conversion | None = None, strict: bool = False,
         journal: str | os.PathLike[str] | None = None, rejected: str | os.PathLike[str] | None = None,
         force: bool = False, rebind: bool = False, on_progress: OnProgress | None = None, max_rows: int = 100_000,
         series: Series | None = None,
     ) -> ImportReport:  # fmt: skip
-        """Import a file of such rows; after a crash it goes on: `userpilot_async.imports.import_file`."""
+        """Import a file of such rows, or a list; after a crash it goes on: `userpilot_async.imports.import_file`."""
         report: ImportReport = await _imports().import_file(
             self.api, path, converted_from=converted_from, strict=strict, journal=journal, rejected=rejected,
             force=force, rebind=rebind, on_progress=on_progress, max_rows=max_rows, series=series,

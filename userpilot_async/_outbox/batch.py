@@ -114,6 +114,10 @@ class Batch:
     """Why its puts are not held."""
     refusals_recorded: bool = False
     """Calls that were refused are in the account."""
+    admits: bool = False
+    """Calls that the application's transactions have put are to be accepted with it, even if it has nothing else."""
+    leaves_some: bool = False
+    """The place has more of such calls than go into one transaction."""
 
     def held(self) -> None:
         """Report that it is known what becomes of the calls to be put."""
@@ -142,7 +146,7 @@ class Batch:
 
     def is_empty(self) -> bool:
         """There is nothing to write."""
-        return not (self.puts or self.has_notes())
+        return not (self.puts or self.admits or self.has_notes())
 
     def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
         """Note that the server has these calls, or that a deletion has dropped them."""

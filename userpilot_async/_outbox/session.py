@@ -195,7 +195,8 @@ class Session:
             batch.refusals_recorded = True
             self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
         # Before the account is heard, which may write there what this batch has settled, and forget the page.
-        duplicates = {place: (self._page_of(now, place), outcome) for place, outcome in now.duplicates.items()}
+        pages, of = self.ledger.pages, now.ids or ()
+        duplicates = {place: (pages.of(of[place]), outcome) for place, outcome in now.duplicates.items()}
         self._learn(now)
         first_refused = now.first_put
         if not batch.done.past:
@@ -217,10 +218,6 @@ class Session:
         self.ask()
         if self.sends or now.heard:
             self._changed()
-
-    def _page_of(self, now: Committed, place: int) -> bytearray:
-        """The page of the call that a duplicate at this place repeats: perhaps of one from before the opening."""
-        return self.ledger.pages.of(now.ids[place]) if now.ids is not None else bytearray()
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""

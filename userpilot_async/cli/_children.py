@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from subprocess import DEVNULL, PIPE
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -27,9 +28,14 @@ def environment_of_a_child(of_ours: Mapping[str, str] = os.environ) -> dict[str,
     return {name: of_ours[name] for name in INHERITED if name in of_ours}
 
 
-async def start(command: Sequence[str], *, listened_to: bool, stderr: int | None = None) -> anyio.abc.Process:
-    """A process in a group that a Ctrl-C does not reach; its stdout is there to be read if it is ``listened_to``."""
+async def start(
+    command: Sequence[str], *, listened_to: bool, stderr: int | None = None, **owner: Any
+) -> anyio.abc.Process:
+    """A process in a group that a Ctrl-C does not reach; its stdout is there to be read if it is ``listened_to``.
+
+    ``owner``: the user and the folder that it gets instead of ours, in the words of `subprocess.Popen`.
+    """
     return await anyio.open_process(
         command, stdin=DEVNULL, stdout=PIPE if listened_to else DEVNULL, stderr=stderr,
-        start_new_session=True, env=environment_of_a_child(),
+        start_new_session=True, env=environment_of_a_child(), **owner,
     )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,7 +13,7 @@ from ..imports._explaining import Explanation
 _WIDEST = 400  # characters of a line that are shown
 
 
-def as_text(path: Path, found: Explanation) -> Iterator[str]:
+def as_text(path: str, found: Explanation) -> Iterator[str]:
     """The explanation of a file, line by line."""
     rest = "" if found.complete else ", and more behind them that were not read for this"
     yield f"{path}: {found.read:,} lines{rest}; nothing was sent"
@@ -31,10 +30,10 @@ def as_text(path: Path, found: Explanation) -> Iterator[str]:
     yield from (f"  {count:,} × {about}: {outcome}" for count, about, outcome in found.table)
 
 
-def as_dict(path: Path, found: Explanation) -> dict[str, Any]:
+def as_dict(path: str, found: Explanation) -> dict[str, Any]:
     """The explanation of a file as a JSON object."""
     return {
-        "file": str(path),
+        "file": path,
         "read": found.read,
         "complete": found.complete,
         "examples": [attrs.asdict(example) for example in found.examples],

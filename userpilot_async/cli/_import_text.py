@@ -12,6 +12,7 @@ from rich.table import Table
 
 from .._protocol.jobs import Job
 from ..imports import ImportProgress, ImportReport
+from ..imports._files import Location
 from ._console import cell
 from ._progress import bar
 from ._source import Rejection
@@ -132,20 +133,22 @@ def _bar(done: int, total: float | None) -> RenderableType:
 
 def refusals(report: ImportReport) -> Iterator[str]:
     """The first bad rows, one a line, and where the others are."""
-    for line, field, reason in report.first_errors[:NAMED]:
-        yield str(Rejection(line, field, reason))
+    files = report.first_errors_in or ("",) * len(report.first_errors)
+    for (line, field, reason), file in list(zip(report.first_errors, files, strict=True))[:NAMED]:
+        yield f"{file}: {Rejection(line, field, reason)}" if file else str(Rejection(line, field, reason))
     if (more := report.refused - len(report.first_errors[:NAMED])) > 0:
         kept = f"all of them are in {report.rejected}" if report.rejected else "--rejected FILE keeps them all"
         yield f"and {more:,} more: {kept}"
 
 
-def as_text(path: Path, report: ImportReport, uploads: Path | None) -> Iterator[str]:
+def as_text(path: Location, report: ImportReport, uploads: Path | None) -> Iterator[str]:
     """A report, line by line; ``uploads`` is where a dry run has put its files."""
     counts = f"{report.read:,} lines read, {report.valid:,} rows valid, {report.refused:,} refused"
     if report.skipped:
         counts += f", {report.skipped:,} skipped"
     yield f"{path}: {counts}, in {duration_text(report.elapsed)}"
     yield from _lines_text(report)
+    yield from report.remarks
     if uploads is not None:
         yield f"{files_text(report.files)} written to {uploads}; nothing was sent"
     elif report.jobs:
@@ -178,21 +181,16 @@ def refused_text(report: ImportReport) -> str:
     return were if report.rejected is None else f"{were}: see {report.rejected}"
 
 
-def sum_text(reports: Sequence[ImportReport]) -> str:
-    """The sums of several files in one line."""
-    total = summed(reports)
-    parts = [f"{total['read']:,} lines read", f"{total['valid']:,} rows valid", f"{total['refused']:,} refused"]
-    if total["skipped"]:
-        parts.append(f"{total['skipped']:,} skipped")
-    if any(report.jobs for report in reports):
-        parts.append(f"{total['uploaded']:,} uploaded")
-        parts.append(f"{total['possible_duplicates']:,} possible duplicates")
-    return f"{files_text(len(reports))}: {', '.join(parts)}"
-
-
 def summed(reports: Sequence[ImportReport]) -> dict[str, int]:
     """The counts of all files together."""
     return {name: sum(getattr(report, name) for report in reports) for name in COUNTS}
+
+
+def _errors(report: ImportReport) -> Iterator[dict[str, Any]]:
+    """The first bad rows as JSON objects; a ``file`` is named where several are read as one."""
+    for place, (line, field, reason) in enumerate(report.first_errors):
+        where = {"file": report.first_errors_in[place]} if report.first_errors_in else {}
+        yield {"line": line, "field": field, "reason": reason, **where}
 
 
 def as_dict(report: ImportReport) -> dict[str, Any]:
@@ -204,7 +202,8 @@ def as_dict(report: ImportReport) -> dict[str, Any]:
         "out_of_order_by": round(report.out_of_order_by, 3),
         "jobs": list(report.jobs),
         "rejected": None if report.rejected is None else str(report.rejected),
-        "first_errors": [dict(zip(("line", "field", "reason"), error, strict=True)) for error in report.first_errors],
+        "first_errors": list(_errors(report)),
+        "remarks": list(report.remarks),
         "elapsed": round(report.elapsed, 3),
         "complete": report.complete,
     }

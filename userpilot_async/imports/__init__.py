@@ -4,11 +4,13 @@
     (a thread, one file ahead)                  (one file at a time)
 
 Lines are read (`_reading`), converted from other tools' exports (`_conversion`, `converters`), maybe under the ids of
-people whom anonymous ones became, learnt from all lines before (`_anonymous`, `_people`), checked (`_rows`), carried
-forward with what earlier rows said of their user (`_profiles`), each counted as what became of it (`_carrying`), and
-cut into files (`_cutting`). All that there is to know of an import is in its journal, one SQLite file (`_journal`,
-`_pieces`): where it stands, what is still to upload, and what was asked of the server. Each step is one transaction, so
-that a process that was killed between any two instructions leaves a journal that the next one goes on with.
+people whom anonymous ones became, learnt from all lines before (`_anonymous`, `_people`), changed by a map
+(`_mapping`), checked (`_rows`), carried forward with what earlier rows said of their user (`_profiles`), each counted
+as what became of it (`_carrying`), and cut into files (`_cutting`). The lines of several files are those of one import
+(`_reading_several`, `_journal_of_several`). All that there is to know of an import is in its journal, one SQLite file
+(`_journal`, `_pieces`): where it stands, what is still to upload, and what was asked of the server. Each step is one
+transaction, so that a process that was killed between any two instructions leaves a journal that the next one goes on
+with.
 
 A part of the journal is one upload file. Its life is a `FileJob`; the uploader (`_uploading`) writes each turn of it
 down before it acts on it:
@@ -31,6 +33,9 @@ from ._conversion import Conversion
 from ._fields import SOURCES, Source
 from ._import import OnProgress
 from ._importer import check_file, import_file, import_rows, journal_path, rejected_path
+from ._importing_streams import check_stream, import_stream
+from ._mapping import RowMapping
+from ._mapping_file import InvalidMapping, mapping_from, mapping_of
 from ._physical_lines import UnreadableFile
 from ._reading import Line, Lines, lines
 from ._report import AlreadyImported, ImportConflict, ImportProgress, ImportReport, InvalidRow, JournalError
@@ -49,6 +54,7 @@ __all__ = [
     "ImportConflict",
     "ImportProgress",
     "ImportReport",
+    "InvalidMapping",
     "InvalidRow",
     "JournalError",
     "Line",
@@ -56,16 +62,21 @@ __all__ = [
     "OnProgress",
     "PageView",
     "Row",
+    "RowMapping",
     "Series",
     "Source",
     "TrackEvent",
     "UnreadableFile",
     "check_file",
+    "check_stream",
     "checked",
     "import_file",
     "import_rows",
+    "import_stream",
     "journal_path",
     "lines",
+    "mapping_from",
+    "mapping_of",
     "rejected_path",
     "write_csv",
     "write_ndjson",

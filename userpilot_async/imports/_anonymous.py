@@ -8,14 +8,14 @@ goes on after a crash gives the rows that the first one would have given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from .._errors.tree import InvalidCall
 from ._containers import size_of
+from ._files import File
 from ._identity_store import IdentityStore
-from ._physical_lines import UnreadableFile
+from ._physical_lines import EmptyFile, UnreadableFile
 from ._reading import Lines, lines
 from ._timestamps import moment_text, order_of
 from .converters._common import JOINS_NOBODY, is_device
@@ -82,7 +82,7 @@ def joining(convert: Convert, tool: str, store: IdentityStore) -> Convert:
 class Learning:
     """The first pass over some files, a batch of lines at a time; `step` may be called in any thread."""
 
-    def __init__(self, paths: list[Path], tool: str, store: IdentityStore) -> None:
+    def __init__(self, paths: Sequence[File], tool: str, store: IdentityStore) -> None:
         self._paths = list(paths)
         self._several = len(paths) > 1
         self._identify = IDENTITIES[tool]
@@ -102,15 +102,15 @@ class Learning:
         with self._busy:
             if not self._paths:
                 return True
+            links: list[Link] = []
             try:
-                if self._reading is None:
-                    self._reading = lines(self._paths[0])
-                links: list[Link] = []
-                more = self._take(self._reading, links)
+                more = self._take(links)
+            except EmptyFile:
+                more = False
             except UnreadableFile as error:
                 if not self._several:
                     raise
-                raise UnreadableFile(f"{self._paths[0].name}: {error}") from error
+                raise UnreadableFile(f"{self._paths[0]}: {error}") from error
             self._store.learn(links)
             if not more:
                 self._done_with += size_of(self._paths.pop(0))
@@ -123,9 +123,10 @@ class Learning:
             if self._reading is not None:
                 self._reading.close()
 
-    def _take(self, reading: Lines, links: list[Link]) -> bool:
+    def _take(self, links: list[Link]) -> bool:
         """Add what the next lines say; false if they were the last of the file."""
         size = 0
+        reading = self._reading = lines(self._paths[0]) if self._reading is None else self._reading
         for _ in range(_BATCH_LINES):
             try:
                 line = reading.next_or_rest()

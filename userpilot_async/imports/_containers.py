@@ -1,4 +1,4 @@
-"""Files as they come: plain, packed with gzip, in a zip or tar archive, or many of them in a folder, as one stream.
+"""Files as they come: plain, packed with gzip, in a zip or tar archive, or many of them in a folder.
 
 What a file is, its first bytes say, whatever its name. The files of an archive or a folder are read one after the
 other, each unpacked if it is gzip, as if they were one: their lines have one numbering, and their rows share uploads.
@@ -14,16 +14,17 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from ._files import File, Files, Location
 from ._physical_lines import UnreadableFile
+from ._remote import RemoteFile
 
 _BUFFER = 256 * 1024  # bytes; reads of this size cost a file of a million lines nothing that can be measured
 _BOM = b"\xef\xbb\xbf"
-_GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 _USTAR, _USTAR_AT = b"ustar", 257  # in the header of a tar file's first member
 _OURS = (".import", ".import-wal", ".import-shm", ".rejected.ndjson")  # what an import leaves beside a file
 _NOT_DATA = ("__MACOSX/",)
@@ -40,31 +41,36 @@ class Position(Protocol):
         ...
 
 
+Streams = Iterator[tuple[str, io.BufferedReader]]
+"""The names of files within an archive or a folder, and their contents; a plain file is one without a name."""
+
+
 @contextmanager
-def opened(path: Path) -> Generator[tuple[Position, io.BufferedReader]]:
+def opened(path: File) -> Generator[tuple[Position, Streams]]:
     """The position in the file or folder, and what is in it, unpacked and without byte order marks.
 
     Raises `UnreadableFile` for what cannot be read as text, or breaks off, and `OSError`.
     """
     if path.is_dir():
-        members = _Members(((name, one.open) for name, one in files_in(path)), path)
-        with io.BufferedReader(cast("Any", members), _BUFFER) as stream, _broken_off():
-            yield members, stream
+        with _Members(((name, one.open) for name, one in files_in(path)), path) as members, broken_off():
+            yield members, members.streams()
         return
     with path.open("rb", buffering=0) as file:
         if not file.seekable():
             raise UnreadableFile("it must be a file that can be read again, not a pipe")
-        with _broken_off(), _unpacked(file, path) as stream:
-            if stream.peek(len(_BOM)).startswith(_BOM):
-                stream.read(len(_BOM))
-            yield file, stream
+        with broken_off(), _unpacked(file, path) as found:
+            yield found
 
 
-def files_in(folder: Path) -> list[tuple[str, Path]]:
+def files_in(folder: File) -> Sequence[tuple[str, File]]:
     """The files of a folder and those below it, by their names within it, in the order in which they are read.
 
     Hidden ones are left out, and what an import or a dry run has left there.
     """
+    found: Mapping[str, File]
+    if isinstance(folder, RemoteFile):
+        found = folder.files()
+        return [(name, found[name]) for name in sorted(filter(_is_data, found), key=_natural)]
     found = {
         one.relative_to(folder).as_posix(): one
         for one in folder.rglob("*")
@@ -73,21 +79,26 @@ def files_in(folder: Path) -> list[tuple[str, Path]]:
     return [(name, found[name]) for name in sorted(filter(_is_data, found), key=_natural)]
 
 
-def size_of(path: Path) -> int:
-    """Bytes of the file, or of all files of a folder, as they lie on the disk."""
-    return sum(one.stat().st_size for _, one in files_in(path)) if path.is_dir() else path.stat().st_size
+def size_of(path: Location) -> int:
+    """Bytes of the file, or of all of several or of a folder, as they lie on the disk."""
+    if isinstance(path, Files):
+        return sum(size_of(one) for one in path.paths if one.exists())  # those that were read may be gone
+    if path.is_dir():
+        return sum(size_of(one) for _, one in files_in(path))
+    return path.size() if isinstance(path, RemoteFile) else path.stat().st_size
 
 
-def is_container(path: Path) -> bool:
+def is_container(path: File) -> bool:
     """Whether it may have several files in it, whose lines are read as those of one."""
     if path.is_dir():
         return True
     with path.open("rb", buffering=0) as file:
-        return file.read(len(_ZIP)) == _ZIP or _is_tar(file)
+        return file.read(len(ZIP)) == ZIP or _is_tar(file)
 
 
 @contextmanager
-def _broken_off() -> Generator[None]:
+def broken_off() -> Generator[None]:
+    """Raise what is wrong with a packed file, or an archive, as `UnreadableFile`."""
     try:
         yield
     except _BROKEN as exc:
@@ -99,33 +110,45 @@ def _broken_off() -> Generator[None]:
 
 
 @contextmanager
-def _unpacked(file: io.FileIO, path: Path) -> Generator[io.BufferedReader]:
-    begins = file.read(len(_ZIP))
+def _unpacked(file: io.RawIOBase, path: File) -> Generator[tuple[Position, Streams]]:
+    begins = file.read(len(ZIP))
     tar = _is_tar(file)
     file.seek(0)
-    if begins == _ZIP:
+    if begins == ZIP:
         if not zipfile.is_zipfile(cast("IO[bytes]", file)):
             raise UnreadableFile("the file is not text (it has zero bytes), but a zip archive that breaks off")
         file.seek(0)
         with zipfile.ZipFile(cast("IO[bytes]", file)) as archive:
             found = [one for one in archive.infolist() if not one.is_dir()]  # of one name there may be several
             found.sort(key=lambda one: _natural(one.filename))
-            yield io.BufferedReader(_Members(((one.filename, _in_zip(archive, one)) for one in found), path), _BUFFER)
+            with _Members(((one.filename, _in_zip(archive, one)) for one in found), path) as members:
+                yield file, members.streams()
     elif tar:
-        with tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as archive:
-            yield io.BufferedReader(_Members(_in_tar(archive), path), _BUFFER)
+        with (
+            tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|*") as tape,
+            _Members(_in_tar(tape), path) as members,
+        ):
+            yield file, members.streams()
     else:
         # GzipFile has the reading half of what RawIOBase is, which is all that is asked of it here.
-        inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if begins.startswith(_GZIP) else file
-        yield io.BufferedReader(inner, _BUFFER)
+        inner: Any = gzip.GzipFile(fileobj=cast("Any", file), mode="rb") if begins.startswith(GZIP) else file
+        with io.BufferedReader(inner, _BUFFER) as stream:
+            yield file, iter([("", without_mark(stream))])
 
 
-def _is_tar(file: io.FileIO) -> bool:
+def without_mark(stream: io.BufferedReader) -> io.BufferedReader:
+    """The stream behind its byte order mark, if it begins with one."""
+    if stream.peek(len(_BOM)).startswith(_BOM):
+        stream.read(len(_BOM))
+    return stream
+
+
+def _is_tar(file: io.RawIOBase) -> bool:
     """Whether it begins as a tar file, packed or not; moves the position."""
     file.seek(0)
-    packed = file.read(len(_GZIP)) == _GZIP
+    packed = file.read(len(GZIP)) == GZIP
     file.seek(0)
-    inner: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
+    inner: Any = gzip.GzipFile(fileobj=cast("IO[bytes]", file), mode="rb") if packed else file
     try:
         return bool(inner.read(_USTAR_AT + len(_USTAR))[_USTAR_AT:] == _USTAR)
     except _BROKEN:
@@ -157,58 +180,40 @@ def _natural(name: str) -> tuple[str, str]:
     return _numbers_in(lambda number: number[0].zfill(20), name), name
 
 
-class _Members(io.RawIOBase):
-    """The files of an archive or a folder as one stream; each ends with a line end."""
+class _Members:
+    """The files of an archive or a folder, one open at a time."""
 
-    def __init__(self, members: Iterator[tuple[str, Callable[[str], Any]]], container: Path) -> None:
+    def __init__(self, members: Iterator[tuple[str, Callable[[str], Any]]], container: File) -> None:
         self._members = ((name, open_) for name, open_ in members if _is_data(name))
         self._container = container
         self._present: io.BufferedReader | None = None
         self._file: IO[bytes] | None = None
-        self._ends_open = False
         self._passed = 0
 
+    def __enter__(self) -> _Members:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close_present()
+
     def tell(self) -> int:
+        """Bytes of a folder's files as they lie on the disk, up to the place where reading stands."""
         return self._passed + (0 if self._file is None or self._file.closed else self._file.tell())
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        while True:
-            if self._present is None and not self._next():
-                return 0
-            present = cast("io.BufferedReader", self._present)
-            taken = present.readinto(view)
-            if taken:
-                self._ends_open = view[taken - 1] != ord("\n")
-                return taken
-            self._close_present()
-            if self._ends_open:
-                view[0], self._ends_open = ord("\n"), False
-                return 1
-
-    def close(self) -> None:
-        if not self.closed:
-            self._close_present()
-        super().close()
-
-    def _next(self) -> bool:
+    def streams(self) -> Streams:
+        """Each name, and the stream of what is in that file: closed when the next one is asked for."""
         for name, open_ in self._members:
             self._file = open_("rb")
             stream = io.BufferedReader(cast("Any", self._file), _BUFFER)
-            begins = stream.peek(len(_PARQUET))
-            if begins.startswith((_ZIP, _PARQUET)):
-                kind = "an archive" if begins.startswith(_ZIP) else "a Parquet file"
-                raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
-            if begins.startswith(_GZIP):
+            if stream.peek(len(GZIP)).startswith(GZIP):
                 stream = io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=stream, mode="rb")), _BUFFER)
-            if stream.peek(len(_BOM)).startswith(_BOM):
-                stream.read(len(_BOM))
-            self._present = stream
-            return True
-        return False
+            begins = stream.peek(_USTAR_AT + len(_USTAR))
+            if begins.startswith((ZIP, PARQUET)) or begins[_USTAR_AT:].startswith(_USTAR):
+                kind = "a Parquet file" if begins.startswith(PARQUET) else "an archive"
+                raise UnreadableFile(f"{name}, within {self._container.name}, is {kind}: JSON lines are read")
+            self._present = without_mark(stream)
+            yield name, self._present
+            self._close_present()
 
     def _close_present(self) -> None:
         if self._file is not None and not self._file.closed:

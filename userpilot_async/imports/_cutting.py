@@ -10,10 +10,13 @@ from typing import Any
 from .._calls.values import encode_json
 from ._carrying import carry, sort
 from ._conversion import Conversion
+from ._file_list import note_starts
+from ._files import Start
 from ._journal import Journal
 from ._profiles import Profiles
 from ._reading import Line
-from ._rejected import RejectedFile
+from ._rejected import RejectedFile, in_file, in_files
+from ._report import InvalidRow
 from ._schema import Progress, Refusal
 
 PIECE_BYTES = 8 * 1024 * 1024  # held in memory before it is written, besides what is being read
@@ -40,14 +43,16 @@ class Cutter:
         self._max_rows = max_rows
         self._profiles = Profiles(journal.connection, *(one.connection for one in before))
 
-    def take(self, lines: Sequence[Line], *, all_read: bool, digest: str = "") -> None:
+    def take(self, lines: Sequence[Line], *, all_read: bool, digest: str = "", starts: Sequence[Start] = ()) -> None:
         """Put their rows into the part being filled, and what is wrong with others into the rejected file.
 
-        With ``all_read`` they are the last ones. Raises `InvalidRow`, if it is strict; then none of them was taken.
+        With ``all_read`` they are the last ones. ``starts``: where files have begun so far, if several are read as one.
+        Raises `InvalidRow`, if it is strict; then none of them was taken.
         """
-        these = sort(lines, self._conversion, strict=self._strict)
         try:
+            these = sort(lines, self._conversion, strict=self._strict)
             with self._journal.change() as now:
+                note_starts(self._journal.connection, starts)
                 if lines:
                     now.line = lines[-1].number
                 if digest:
@@ -55,14 +60,17 @@ class Cutter:
                 refusals: list[Refusal] = []
                 self._fill(now, carry(now, these, self._profiles, refusals, strict=self._strict))
                 if refusals:
+                    refusals = in_files(refusals, starts)
                     now.refused += len(refusals)
                     self._journal.note_errors(refusals)
                     self._rejected.write(now, refusals)
                 if all_read:
                     self._journal.seal(now)
                     now.all_read = True
-        except BaseException:
+        except BaseException as error:
             self._profiles.forget()
+            if isinstance(error, InvalidRow):
+                raise in_file(error, starts) from None
             raise
 
     def digest_of(self, before: str, lines: Sequence[Line]) -> str:

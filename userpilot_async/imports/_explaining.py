@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -11,8 +10,10 @@ import attrs
 from ._anonymous import Learning
 from ._carrying import MOST_KINDS, OTHERS, Taken, sort
 from ._conversion import Conversion
+from ._files import File
 from ._identity_store import IdentityStore
-from ._reading import Line, lines
+from ._physical_lines import EmptyFile, UnreadableFile
+from ._reading import Line, Lines, lines
 
 MOST_EXAMPLES = 10
 MOST_LINES = 100_000  # that are read: a file begins as it goes on, and people wait
@@ -49,30 +50,42 @@ class Explanation:
     """(lines, what they are about, outcome), the most frequent first; at most 100 kinds, and the others in one."""
 
 
-def explanations_of(paths: Sequence[Path], conversion: Conversion) -> Iterator[Explanation]:
-    """Each file's explanation; where people are joined, all files say who they became, as in their import.
+def explanations_of(origins: Sequence[File | Lines], conversion: Conversion) -> Iterator[Explanation]:
+    """The explanation of each file; where people are joined, all files say who they became, as in their import.
 
-    Raises `UnreadableFile` and `OSError`.
+    Raises `UnreadableFile`, of several with the file's name, and `OSError`.
     """
     if conversion.tool is None or conversion.anonymous != "join":
-        yield from (explanation_of(path, conversion) for path in paths)
+        yield from _each(origins, conversion)
         return
     store = IdentityStore()
     try:
-        learning = Learning(list(paths), conversion.tool, store)
+        learning = Learning([one for one in origins if not isinstance(one, Lines)], conversion.tool, store)
         while not learning.step():
             pass
-        yield from (explanation_of(path, conversion.joined(store)) for path in paths)
+        yield from _each(origins, conversion.joined(store))
     finally:
         store.close()
 
 
-def explanation_of(path: Path, conversion: Conversion) -> Explanation:
+def _each(origins: Sequence[File | Lines], conversion: Conversion) -> Iterator[Explanation]:
+    for origin in origins:
+        try:
+            yield explanation_of(origin, conversion)
+        except EmptyFile:
+            if len(origins) == 1:
+                raise
+            yield Explanation(0, True, (), ())
+        except UnreadableFile as exc:
+            raise (UnreadableFile(f"{origin}: {exc}") if len(origins) > 1 else exc) from exc
+
+
+def explanation_of(origin: File | Lines, conversion: Conversion) -> Explanation:
     """The first lines of a file with their rows; raises `UnreadableFile` and `OSError`."""
     counts: dict[tuple[str, str], int] = {}
     examples: list[Example] = []
     read = 0
-    reading = lines(path)
+    reading = origin if isinstance(origin, Lines) else lines(origin)
     try:
         while batch := _batch(reading, min(_AT_ONCE, MOST_LINES + 1 - read)):
             for taken in sort(batch, conversion, strict=False):

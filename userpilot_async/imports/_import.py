@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from anyio.to_thread import run_sync
 
 from .._protocol.jobs import Job
 from .._runtime.private_files import make_folders, rewrite
+from .._userpilot.api import UserpilotAPI
+from ._file_list import located_in
 from ._journal import Journal
 from ._journal_access import report_of
 from ._rejected import RejectedFile
@@ -147,15 +150,31 @@ class Import:
         self.check()
 
     async def refusal(self, part: Part, reason: str, words: str = "") -> Refusal:
-        line = await run_sync(self._journal.line_of, part)
-        raw, sent = await self._source.raw(line), (await run_sync(self._journal.content, part)).decode().rstrip("\n")
+        number = await run_sync(self._journal.line_of, part)
+        file, line = await run_sync(located_in, self._journal, number)
+        raw, sent = await self._source.raw(number), (await run_sync(self._journal.content, part)).decode().rstrip("\n")
         if raw is None:
-            return Refusal(line, "row", reason, sent, words)
+            return Refusal(line, "row", reason, sent, words, file=file)
         carried = json.loads(sent)["event_type"].startswith("identify")
-        return Refusal(line, "row", reason, raw, words, sent if carried else "")
+        return Refusal(line, "row", reason, raw, words, sent if carried else "", file)
 
     async def refuse(self, part: Part, refusal: Refusal) -> None:
         await run_sync(self._journal.refuse, part, refusal, self._rejected.write)
+
+
+def destination(api: UserpilotAPI | None, dry_run: str | os.PathLike[str] | None) -> UserpilotAPI | Path:
+    """The server, or the directory of a dry run; raises `ValueError` if neither was named."""
+    if dry_run is not None:
+        return Path(dry_run)
+    if api is None:
+        raise ValueError("api is missing: only a dry run needs none")
+    return api
+
+
+def raise_if_off(to: UserpilotAPI | Path) -> None:
+    """Raise for a client that is switched off: it would be waited for without end, as an outage is waited out."""
+    if not isinstance(to, Path) and to.switch is not None:
+        to.switch()
 
 
 class Writer:

@@ -25,7 +25,8 @@ from typing import Any
 
 import attrs
 
-from ._journal_file import JournalFile
+from ._files import ListedFile
+from ._journal_file import JournalFile, replace_files
 from ._pieces import content_of, first_half, line_of
 from ._report import FIRST_ERRORS, JournalError
 from ._schema import TABLES, About, Part, Progress, Refusal
@@ -45,11 +46,15 @@ class Journal:
         self.created: bool = self._file.created
         """No import's journal was there."""
 
-    def begin(self, about: About, max_bytes: int) -> None:
-        """Make it the journal of a new import, and forget whatever there was."""
+    def begin(self, about: About, max_bytes: int, files: Sequence[ListedFile] = ()) -> None:
+        """Make it the journal of a new import, of ``files`` if it is one of several, and forget whatever there was.
+
+        Of earlier imports only the files are known still, unless they are among these.
+        """
         with self._lock, self._file.translated("written"), self._transaction():
             for table in TABLES:
                 self._connection.execute(f"DELETE FROM {table}")
+            replace_files(self._connection, files)
             progress = Progress(max_bytes=max_bytes)
             self._connection.execute("INSERT INTO about VALUES (1, ?)", (json.dumps(attrs.asdict(about)),))
             self._connection.execute("INSERT INTO progress VALUES (1, ?)", (json.dumps(attrs.asdict(progress)),))
@@ -137,8 +142,8 @@ class Journal:
         there = self._connection.execute("SELECT count(*) FROM errors").fetchone()[0]
         for refusal in refusals[: FIRST_ERRORS - there]:
             self._connection.execute(
-                "INSERT INTO errors (line, field, reason) VALUES (?, ?, ?)",
-                (refusal.line, refusal.field, refusal.reason),
+                "INSERT INTO errors (line, field, reason, file) VALUES (?, ?, ?, ?)",
+                (refusal.line, refusal.field, refusal.reason, refusal.file),
             )
 
     @property
@@ -251,21 +256,28 @@ class Journal:
         """The import is done: what is left of the journal says since ``when``, for people, and is small."""
         with self.change() as now:
             now.finished = when
-            for table in ("parts", "pieces", "profiles"):
+            self._connection.execute("UPDATE files SET imported = ? WHERE imported = ''", (when,))
+            for table in ("parts", "pieces", "profiles", "starts"):
                 self._connection.execute(f"DELETE FROM {table}")
         with self._lock, suppress(sqlite3.Error):  # a full disk: then it is not small
             self._connection.execute("VACUUM")
 
     def jobs(self) -> tuple[str, ...]:
         """The ids of all jobs, in the order of submission."""
-        return tuple(str(row[0]) for row in self._all("SELECT job_id FROM jobs ORDER BY number"))
+        return tuple(str(row[0]) for row in self.rows("SELECT job_id FROM jobs ORDER BY number"))
 
     def errors(self) -> tuple[tuple[int, str, str], ...]:
         """The first few refusals: (line, field, reason)."""
-        found = self._all("SELECT line, field, reason FROM errors ORDER BY number")
+        found = self.rows("SELECT line, field, reason FROM errors ORDER BY number")
         return tuple((int(line), str(field), str(reason)) for line, field, reason in found)
 
-    def _all(self, query: str) -> list[Any]:
+    def error_files(self) -> tuple[str, ...]:
+        """The file of each of them; none at all where there is one only."""
+        found = [str(file) for (file,) in self.rows("SELECT file FROM errors ORDER BY number")]
+        return tuple(found) if any(found) else ()
+
+    def rows(self, query: str) -> list[Any]:
+        """All rows that a query has."""
         with self._lock, self._file.translated("read"):
             return self._connection.execute(query).fetchall()
 

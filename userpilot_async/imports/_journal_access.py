@@ -13,11 +13,15 @@ from anyio.to_thread import run_sync
 
 from .._delivery.credentials import KeyRing
 from .._userpilot.api import UserpilotAPI
+from ._file_list import files_of
 from ._journal import Journal
 from ._report import AlreadyImported, ImportConflict, ImportReport
 from ._schema import About, counts_of
 
 ROWS = "rows"  # the source that is no file; these are known by what is in them
+STREAM = "a stream"  # which is known by a digest of its lines
+SEVERAL_FILES = "several files"  # the source whose files are listed in the journal
+CHANGED = "changed"  # the source whose bytes are others than those that a journal knows
 MAX_BYTES = 50_000_000  # of a file: "50 MB" in the vendor's page on bulk files, if its M is the smaller one
 
 
@@ -43,12 +47,12 @@ async def opened(
         if not journal.created:
             await run_sync(journal.load)
             if not journal.progress.finished:
-                mine = _checked(journal, about, source)
-                await _bind(journal, mine, keys, api.base_url, source, rebind=rebind)
+                mine = checked(journal, about, source)
+                await bind(journal, mine, keys, api.base_url, source, rebind=rebind)
                 return journal
             if not force and journal.progress.uploaded:
-                raise await run_sync(_done, journal, about, source, keys, api.base_url)
-        about = await run_sync(_bound, about, keys, api.base_url)
+                raise await run_sync(done, journal, about, source, keys, api.base_url)
+        about = await run_sync(bound, about, keys, api.base_url)
         await run_sync(journal.begin, about, MAX_BYTES)
     except BaseException:
         with anyio.CancelScope(shield=True):
@@ -70,12 +74,19 @@ def report_of(journal: Journal, elapsed: float = 0.0) -> ImportReport:
         possible_duplicates=now.possible_duplicates,
         rejected=Path(now.rejected) if now.rejected else None,
         first_errors=journal.errors(),
+        first_errors_in=journal.error_files(),
         elapsed=elapsed,
         complete=bool(now.finished),
     )
 
 
-def _checked(journal: Journal, about: About, source: str) -> About:
+def untouched(journal: Journal) -> bool:
+    """Whether the import has taken no line yet, as one that ended while it learnt, or checked its files first."""
+    now = journal.progress
+    return not (now.line or now.all_read or now.finished)
+
+
+def checked(journal: Journal, about: About, source: str) -> About:
     """The journal's own word on its source; raises `ImportConflict` if that is another one than ``about`` says."""
     known = journal.about
     if known.source != about.source:
@@ -100,17 +111,19 @@ def _checked(journal: Journal, about: About, source: str) -> About:
     return known
 
 
-async def _bind(journal: Journal, known: About, keys: KeyRing, server: str, source: str, *, rebind: bool) -> None:
+async def bind(journal: Journal, known: About, keys: KeyRing, server: str, source: str, *, rebind: bool) -> None:
+    """Go on with the journal of this account; raises `ImportConflict` for another one's, unless told to ``rebind``."""
     if not rebind and not await run_sync(_is_of, known, keys, server):
         raise ImportConflict(
             f"the import of {source} was begun with another API key or server; "
             "rebind=True goes on with this one, if it is the same account's"
         )
     if rebind or _is_old(known, keys):
-        await run_sync(journal.bind, await run_sync(_bound, known, keys, server))
+        await run_sync(journal.bind, await run_sync(bound, known, keys, server))
 
 
-def _bound(about: About, keys: KeyRing, server: str) -> About:
+def bound(about: About, keys: KeyRing, server: str) -> About:
+    """The source and the account of a journal, with a fingerprint of the key."""
     salt = secrets.token_bytes(16)
     return attrs.evolve(about, server=server, salt=salt.hex(), key=keys.fingerprint(salt))
 
@@ -126,21 +139,27 @@ def _is_old(known: About, keys: KeyRing) -> bool:
     return known.key == keys.old_fingerprint(bytes.fromhex(known.salt))
 
 
-def _done(journal: Journal, about: About, source: str, keys: KeyRing, server: str) -> ImportConflict:
-    when = journal.progress.finished
+def done(journal: Journal, about: About, source: str, keys: KeyRing, server: str) -> ImportConflict:
+    """The error for a source that was imported to its end: `AlreadyImported`, if it is the same, and this account's."""
+    when = journal.progress.finished or max((one.imported for one in files_of(journal)), default="")
     if not _is_of(journal.about, keys, server):
         return ImportConflict(
             f"{source} was imported on {when} with another API key or at another server, {journal.about.server}: "
             f"if this is another account, take {journal.path} away, or say force=True, and it is imported here, too"
         )
     if _is_old(journal.about, keys):
-        journal.bind(_bound(journal.about, keys, server))
+        journal.bind(bound(journal.about, keys, server))
     if about.source == journal.about.source == ROWS:
         message = f"{journal.path} is the journal of rows that were imported on {when}: others need one of their own"
         return AlreadyImported(message, report_of(journal))
-    if journal.about.source == about.source:
+    if about.source in (journal.about.source, *(one.fingerprint for one in files_of(journal))):
         message = f"{source} was imported on {when}: force=True would import it again, and double its events"
         return AlreadyImported(message, report_of(journal))
+    if (journal.about.source == SEVERAL_FILES) != (about.source in (SEVERAL_FILES, CHANGED)):
+        return ImportConflict(
+            f"{journal.path} is the journal of another source, which was imported on {when}: name another journal, "
+            "or say force=True"
+        )
     return ImportConflict(
         f"{source} was imported on {when}, and has changed since: force=True imports all of it, and doubles the events "
         "that it had then; put new rows, and corrected ones, into a file of their own"

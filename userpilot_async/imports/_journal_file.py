@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._runtime.database_files import MAGIC, DatabaseFile
 from .._runtime.private_files import create_private, is_there
-from ._report import ImportConflict, JournalError
-from ._schema import APPLICATION_ID, SCHEMA, VERSION
+from ._files import ListedFile
+from ._report import ImportConflict, JournalError, JournalInUse
+from ._schema import APPLICATION_ID, SCHEMA, SINCE_VERSION_2, VERSION
 
 _PATIENCE = 0.5  # seconds; without, of two that open it at the same moment both could be refused
 _CACHE = 16 * 1024  # KiB of the file in memory: the profiles of 50,000 users, who come in no order
@@ -47,7 +48,7 @@ class JournalFile:
             yield
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise ImportConflict(f"{self.name} is in use: another process works on this import") from error
+                raise JournalInUse(f"{self.name} is in use: another process works on this import") from error
             raise JournalError(f"{self.name} cannot be {done}: {error}") from error
         except sqlite3.Error as error:
             raise JournalError(f"{self.name} cannot be {done}: {error}") from error
@@ -147,8 +148,10 @@ class JournalFile:
                 raise ImportConflict(f"{self.name} is of version {version}, which a newer userpilot_async wrote")
             if programs:
                 raise ImportConflict(f"{self.name} has views, triggers or virtual tables, as no journal has")
-            if not version:
-                for statement in filter(str.strip, SCHEMA.split(";")):
+            if version < VERSION:
+                for statement in filter(
+                    str.strip, (SINCE_VERSION_2 if version else SCHEMA + SINCE_VERSION_2).split(";")
+                ):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -161,3 +164,17 @@ class JournalFile:
                 raise ImportConflict(f"{self.name} is no journal of an import") from error
             raise
         return new
+
+
+def replace_files(connection: sqlite3.Connection, files: Sequence[ListedFile]) -> None:
+    """Make these the files of a new import; of earlier imports, others stay known. Inside of a transaction."""
+    connection.execute("DELETE FROM files WHERE imported = ''")
+    known = [(one.name, one.fingerprint) for one in files]
+    connection.executemany("DELETE FROM files WHERE name = ? AND fingerprint = ?", known)
+    insert_files(connection, files)
+
+
+def insert_files(connection: sqlite3.Connection, files: Sequence[ListedFile]) -> None:
+    """Put files behind those that there are. Inside of a transaction."""
+    known = [(one.name, one.fingerprint) for one in files]
+    connection.executemany("INSERT INTO files (name, fingerprint) VALUES (?, ?)", known)

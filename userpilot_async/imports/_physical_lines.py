@@ -20,6 +20,10 @@ class UnreadableFile(UserpilotError):
     """No import file at all, or one that breaks off: the text says which."""
 
 
+class EmptyFile(UnreadableFile):
+    """A file without a line that has something on it."""
+
+
 def physical_lines(stream: io.BufferedReader) -> Iterator[bytes]:
     """The lines with their ends; a longer one than `MAX_LINE` is cut off, but still longer than that.
 

@@ -9,9 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import attrs
+
 from .._calls.values import encode_json
 from .._runtime.private_files import make_private, open_or_create, open_own
-from ._report import JournalError
+from ._files import Start, located
+from ._report import InvalidRow, JournalError
 from ._schema import Progress, Refusal
 
 _OURS = re.compile(rb'\{"line": ?\d+, ?"field": ?"')  # how each line begins that is written here
@@ -21,7 +24,7 @@ class RejectedFile:
     """NDJSON: ``{"line", "field", "reason", "row"}``, the row as it was. Made with the first one, for its owner only.
 
     An identify row that the server refused has a ``sent``, too: with what earlier rows had said, which may
-    be why.
+    be why. A line of one file of several, or of an archive or a folder, has a ``file``.
 
     Each `write` is part of a transaction of the journal, which remembers how long the file is then. Whatever is behind
     that when the import goes on was written for nothing, and is cut off. Raises `JournalError`.
@@ -83,9 +86,28 @@ class RejectedFile:
             raise JournalError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def in_files(refusals: Sequence[Refusal], starts: Sequence[Start]) -> list[Refusal]:
+    """Refusals by the files that their lines are in, where several are read as one."""
+    if not starts:
+        return list(refusals)
+    found: list[Refusal] = []
+    for refusal in refusals:
+        name, line = located(starts, refusal.line)
+        found.append(attrs.evolve(refusal, line=line, file=name))
+    return found
+
+
+def in_file(error: InvalidRow, starts: Sequence[Start]) -> InvalidRow:
+    """The error by the file that its line is in, where several are read as one."""
+    name, line = located(starts, error.line)
+    return InvalidRow(line, error.field, error.reason, name)
+
+
 def _line(refusal: Refusal) -> bytes:
     reason = f"{refusal.reason}: {refusal.words}" if refusal.words else refusal.reason
     fields = {"line": refusal.line, "field": refusal.field, "reason": reason, "row": refusal.raw}
     if refusal.sent:
         fields["sent"] = refusal.sent
+    if refusal.file:
+        fields["file"] = refusal.file
     return encode_json(fields).encode("utf-8", "backslashreplace") + b"\n"

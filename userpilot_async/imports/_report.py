@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class ImportConflict(JournalError):
     """
 
 
+class JournalInUse(ImportConflict):
+    """Another process has the journal open."""
+
+
 class AlreadyImported(ImportConflict):
     """The very same file was imported before; ``report`` says what came of it. ``force=True`` imports it again."""
 
@@ -42,16 +46,21 @@ class AlreadyImported(ImportConflict):
 
 
 class InvalidRow(InvalidCall):
-    """The first bad row, with ``strict=True``: its ``line`` (from 1), and why. Never the value."""
+    """The first bad row, with ``strict=True``: its ``line`` (from 1), and why. Never the value.
 
-    def __init__(self, line: int, field: str, reason: str) -> None:
+    Its ``file`` is named where the lines of several are read as those of one.
+    """
+
+    def __init__(self, line: int, field: str, reason: str, file: str = "") -> None:
         super().__init__(field, reason)
-        self.args: tuple[Any, ...] = (line, field, reason)
+        self.args: tuple[Any, ...] = (line, field, reason, file)
         self.line = line
+        self.file = file
 
     def _text(self) -> str:
         what = self.reason if self.field == "line" else f"{self.field} {self.reason}"  # as in: line 2 is not JSON
-        return f"line {self.line}: {what}"
+        where = f"{self.file}: " if self.file else ""
+        return f"{where}line {self.line}: {what}"
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +110,10 @@ class ImportReport:
     """The file with the refused rows, if there are any and they were written."""
     first_errors: tuple[tuple[int, str, str], ...] = ()
     """Up to 20 of the refusals: (line, field, reason)."""
+    first_errors_in: tuple[str, ...] = ()
+    """The file that each of these is in, where several are read as one: an archive, a folder, a list. Else empty."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on the files: which were added or taken away since this import began, or were imported before."""
     elapsed: float = 0.0
     """Seconds that this run took."""
     complete: bool = False
@@ -119,6 +132,14 @@ class ImportReport:
         if not self.complete:
             parts.append("not complete")
         return ", ".join(parts)
+
+
+def together(reports: Sequence[ImportReport]) -> ImportReport:
+    """The counts of several imports as those of one."""
+    names = ("read", "valid", "refused", "with_rows", "skipped", "lines_refused", "uploaded", "completed",
+             "unconfirmed", "files", "possible_duplicates")  # fmt: skip
+    counts: dict[str, Any] = {name: sum(getattr(one, name) for one in reports) for name in names}
+    return ImportReport(**counts, complete=all(one.complete for one in reports))
 
 
 @attrs.frozen(kw_only=True)

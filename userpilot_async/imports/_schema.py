@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 APPLICATION_ID = 0x55705F32  # "Up_2"
-VERSION = 1
+VERSION = 2
 
 # parts: files to upload, or under way; a half's place sorts where the whole one was. pieces: the rows of a part, as
 # they are uploaded, with the number of the line that each is of; halves share them. profiles: what is known of users
@@ -30,7 +30,19 @@ CREATE TABLE profiles (
     kind TEXT NOT NULL, key TEXT NOT NULL, known TEXT NOT NULL, PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 """
-TABLES = ("about", "progress", "parts", "pieces", "jobs", "errors", "profiles")
+# files: those of an import of several, also of earlier ones that this journal was of. starts: where files begin among
+# the lines, those of an archive or a folder as well.
+SINCE_VERSION_2 = """
+CREATE TABLE files (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, fingerprint TEXT NOT NULL, imported TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE starts (
+    number INTEGER PRIMARY KEY, before INTEGER NOT NULL, name TEXT NOT NULL, file INTEGER NOT NULL
+);
+ALTER TABLE errors ADD COLUMN file TEXT NOT NULL DEFAULT '';
+"""
+TABLES = ("about", "progress", "parts", "pieces", "jobs", "errors", "profiles", "starts")
+"""The tables of one import; ``files`` outlives it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -135,6 +147,7 @@ class Refusal:
     """A row that is not uploaded."""
 
     line: int
+    """The number of the line in its file."""
     field: str
     reason: str
     raw: str = attrs.field(repr=False)
@@ -142,3 +155,5 @@ class Refusal:
     """The server's own, which may quote the row: for the rejected file only."""
     sent: str = attrs.field(default="", repr=False)
     """The row as it was sent, with what was carried into it; empty if it is the same."""
+    file: str = ""
+    """The file that the line is in, of several, or within an archive or a folder; empty if there is one only."""

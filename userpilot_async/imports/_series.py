@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from os import PathLike
-from pathlib import Path
 
 from anyio.to_thread import run_sync
 
 from ._checking import checked_lines
 from ._conversion import Conversion
+from ._files import Location, file_of
 from ._journal import Journal
 from ._people import People
+from ._remote import RemoteFile
 from ._schema import About
 
 
@@ -25,14 +26,14 @@ class Series:
     goes, if it was given the ``paths`` of them all; else from each file, and from those before it.
     """
 
-    def __init__(self, *paths: str | PathLike[str]) -> None:
+    def __init__(self, *paths: str | PathLike[str] | RemoteFile) -> None:
         self.journal: Journal = Journal(None)
         self.journal.begin(About(name="series", source="series"), 0)
         self.so_far: str = ""
         """A digest that distinguishes the files so far from others."""
-        self.people: People = People([Path(path) for path in paths])
+        self.people: People = People([file_of(path) for path in paths])
         """Who the anonymous ids of its files became."""
-        self._unread: list[tuple[Path, Conversion]] = []
+        self._unread: list[tuple[Location, Conversion]] = []
 
     async def catch_up(self) -> None:
         """Read the files that were passed over."""
@@ -41,10 +42,14 @@ class Series:
             await checked_lines(path, await self.people.joined(conversion, path), 0, into=self.journal)
             del self._unread[0]
 
-    def pass_over(self, path: Path, conversion: Conversion, source: str) -> None:
+    def pass_over(self, path: Location, conversion: Conversion, source: str) -> None:
         """A file that has been imported before."""
-        self._unread.append((path, conversion))
+        self.read_first(path, conversion)
         self._note(source)
+
+    def read_first(self, path: Location, conversion: Conversion) -> None:
+        """A file of the next import that an earlier one had: its profiles are known to the rest of it."""
+        self._unread.append((path, conversion))
 
     async def learn(self, journal: Journal, source: str) -> None:
         """Take the profiles of a file that has been imported now."""

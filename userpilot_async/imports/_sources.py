@@ -13,10 +13,14 @@ from anyio.to_thread import run_sync
 
 from .._errors.foreign import items_of, must_be, raised
 from .._errors.tree import InvalidCall
-from ._containers import files_in, size_of
+from ._containers import files_in
 from ._cutting import Cutter
+from ._file_list import starts_of
+from ._files import File, Files, ListedFile, Location
 from ._journal import Journal
-from ._reading import Line, Lines, lines
+from ._reading import Line, Lines
+from ._reading_several import lines_of
+from ._remote import RemoteFile
 from ._report import ImportConflict
 from ._rows import IdentifyCompany, IdentifyUser, PageView, Row, TrackEvent
 
@@ -53,7 +57,17 @@ class Source(Protocol):
     async def aclose(self) -> None: ...
 
 
-async def fingerprint(path: Path) -> str:
+async def fingerprints(files: Files) -> list[ListedFile]:
+    """Each of several files with its fingerprint, by its own place on the disk; raises `OSError`."""
+
+    def name_of(path: File) -> str:
+        return os.path.realpath(path) if isinstance(path, Path) else str(path)
+
+    names = await run_sync(lambda: [name_of(path) for path in files.paths])
+    return [ListedFile(name, await fingerprint(path)) for name, path in zip(names, files.paths, strict=True)]
+
+
+async def fingerprint(path: File) -> str:
     """A text that tells a file or folder from others, and from itself when it has changed: of all its bytes.
 
     Raises `OSError`.
@@ -71,8 +85,11 @@ async def fingerprint(path: Path) -> str:
     return f"{size} bytes, {digest.hexdigest()}"
 
 
-async def _hash(path: Path, digest: hashlib._Hash) -> int:
+async def _hash(path: File, digest: hashlib._Hash) -> int:
     """Feed a file to the digest, some megabytes a time; gives its size in bytes."""
+    if isinstance(path, RemoteFile) and (known := await run_sync(path.digest)) is not None:
+        digest.update(known.encode())
+        return await run_sync(path.size)
     size = 0
 
     def step() -> int:
@@ -87,8 +104,8 @@ async def _hash(path: Path, digest: hashlib._Hash) -> int:
     return size
 
 
-def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
-    """The next lines, and whether they are the last."""
+def batch_of(reading: Lines, most: int, up_to: int | None = None) -> tuple[list[Line], bool]:
+    """The next lines, not beyond the one whose number is ``up_to``, and whether they are the last."""
     batch: list[Line] = []
     size = 0
     while True:
@@ -100,14 +117,17 @@ def batch_of(reading: Lines, most: int) -> tuple[list[Line], bool]:
             return batch, False
         batch.append(line)
         size += len(line.raw)
-        if len(batch) >= most or size >= BATCH_CHARACTERS:
+        if len(batch) >= most or line.number == up_to or size >= BATCH_CHARACTERS:
             return batch, False
 
 
 class FileSource:
-    """The lines of a file."""
+    """The lines of a file, or of several as if they were one."""
 
-    def __init__(self, path: Path, cutter: Cutter, journal: Journal, batch: int, *, raw: bool) -> None:
+    def __init__(
+        self, path: Location, cutter: Cutter, journal: Journal, batch: int, *, raw: bool, total: int = 0
+    ) -> None:
+        """``total`` is the size in bytes; with ``raw``, a line as it was can be looked up."""
         self._path = path
         self._cutter = cutter
         self._journal = journal
@@ -118,7 +138,7 @@ class FileSource:
         self._sought = 0
         self._found: Line | None = None
         self._busy = threading.Lock()  # a cancelled task does not wait for its thread
-        self.bytes_total: int | None = size_of(path)
+        self.bytes_total: int | None = total
         self.bytes_read = self.bytes_total if journal.progress.all_read else 0
 
     async def begin(self) -> None: ...
@@ -129,10 +149,11 @@ class FileSource:
     def _step(self) -> None:
         with self._busy:
             if self._reading is None:
-                self._reading = lines(self._path, skip=self._journal.progress.line)
+                known = starts_of(self._journal)
+                self._reading = lines_of(self._path, skip=self._journal.progress.line, known=known)
             batch, last = batch_of(self._reading, self._batch)
             self.bytes_read = self._reading.bytes_read
-            self._cutter.take(batch, all_read=last)
+            self._cutter.take(batch, all_read=last, starts=self._reading.starts)
 
     async def raw(self, line: int) -> str | None:
         """Not of another tool's export: one line of that may have made several rows, of which only one is meant.
@@ -152,12 +173,13 @@ class FileSource:
                 passed = self._sought if self._found is None else max(self._sought, self._found.number)
                 if self._again is None or line < passed:
                     self._close_again()
-                    self._again = lines(self._path)
+                    known = starts_of(self._journal) if isinstance(self._path, Files) else ()
+                    self._again = lines_of(self._path, known=known)
                 self._again.skip(line - 1)
                 self._sought = line
                 try:
                     found = self._again.next_or_rest()
-                except StopIteration:
+                except (StopIteration, FileNotFoundError):  # of several, one that was read need not be there any more
                     self._close_again()
                     return True, None
                 if found is None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
+import anyio
+
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
-from .._outbox.remote import RemoteOutbox
+from .._outbox.remote import PATIENCE, RemoteOutbox
 from .._outbox.url import flag_in_url, number_in_url, word_in_url
 from ._access import ClientState
 from ._address import address_of
@@ -58,6 +60,7 @@ class PostgresOutbox(RemoteOutbox):
     """
 
     most_at_once: float = 4 * 1024 * 1024
+    _session: PostgresSession
 
     def __init__(
         self,
@@ -130,6 +133,19 @@ class PostgresOutbox(RemoteOutbox):
         Raises `ConfigurationError` if it is of no kind that is known.
         """
         return ConnectionPuts(connection, self._insert, self._tickets)
+
+    async def recorded(self) -> None:
+        """Wait as in every outbox; and where calls are sent, those of committed transactions are accepted before.
+
+        The sender would find them at its next poll, and who flushes has committed them already.
+        """
+        more = True
+        while more and self.sends and not self.away:
+            batch, more = self._session.admit(), False
+            with anyio.move_on_after(PATIENCE * self._timeout):
+                await batch.tried.wait()  # once: where PostgreSQL has just gone away, there is nothing to wait for
+                more = batch.leaves_some
+        await super().recorded()
 
     def _new_session(self) -> PostgresSession:
         session = PostgresSession(self.place, self.most_at_once, fallback=self._fallback is not None)

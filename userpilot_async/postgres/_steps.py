@@ -153,8 +153,8 @@ class WriteSteps:
         access, batch, tables = self._access, step.batch, self._access.tables
         step.puts = [] if step.held else [put for put in batch.puts if not put.withdrawn]
         fenced = step.is_ours and state.lease != self._lease.token
-        if step.puts:  # what an application's transaction has put before is accepted before
-            access.admit(state)
+        if step.puts or batch.admits:  # what an application's transaction has put before is accepted before
+            batch.leaves_some = access.admit(state)
         first_put = state.account.next_id
         chosen = tables.keys.choose(state, step.puts)
         if chosen.puts:

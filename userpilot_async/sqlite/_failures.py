@@ -7,6 +7,7 @@ import sqlite3
 
 FAILURES = (OSError, sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError)
 """Errors that disk, file and SQLite raise, whatever is wrong with them. All others are bugs of this library."""
+_OTHER_SCHEMA = ("no such column", "no such table", "has no column named", "values were supplied")
 
 
 def is_full(error: Exception) -> bool:
@@ -14,6 +15,14 @@ def is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "full" in str(error) or "disk I/O" in str(error)
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """A failure for which the file is to blame: it is no database, or a flipped bit has renamed a table or a column.
+
+    No checksum covers the text of the schema, and what it says is read anew by each connection.
+    """
+    return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _OTHER_SCHEMA)
 
 
 def why(error: Exception) -> str:

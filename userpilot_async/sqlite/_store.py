@@ -28,7 +28,7 @@ from .._schedule.calendar import EARLIEST
 from .._schedule.takeover import Takeover
 from . import _quarantine, _salvage
 from ._binding import About, bind
-from ._failures import FAILURES, is_full, why
+from ._failures import FAILURES, is_damage, is_full, why
 from ._file import File, data_version
 from ._keys import MOST_KEYS, NOTHING_PUT
 from ._tables import DAMAGED
@@ -375,7 +375,7 @@ class SQLiteStore:
 
     def _is_damage(self, error: sqlite3.DatabaseError) -> bool:
         """The file is at fault, and was not just repaired; and it was an outbox before, not a file named by mistake."""
-        if type(error) is not sqlite3.DatabaseError or time.monotonic() < self._repair_after:
+        if not is_damage(error) or time.monotonic() < self._repair_after:
             return False
         return self._about is not None or self.file.ballast.exists() or self.file.lease.path.exists()
 

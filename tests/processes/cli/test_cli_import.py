@@ -101,7 +101,8 @@ def test_csv_and_gzip_are_read_as_they_are(run: Run, serials: Serials, tmp_path:
 
     assert Exit.FINE == result.returncode, result.stderr
     assert [7, 8] == serials()
-    assert "2 files: 2 lines read, 2 rows valid, 0 refused, 2 uploaded, 0 possible duplicates" in result.stdout
+    assert f"{table} and 1 more: 2 lines read, 2 rows valid, 0 refused" in result.stdout
+    assert "2 rows uploaded in 1 file, 2 of them completed" in result.stdout
 
 
 def test_another_tools_export_is_converted_on_the_way(run: Run, received: Received, path: Path) -> None:
@@ -166,13 +167,15 @@ def test_a_later_file_says_who_the_anonymous_people_of_an_earlier_one_became(
     command = ("import", "--from", "segment", "--anonymous")
 
     joined = run(*command, "join", str(first), str(second))
-    explained = run(*command, "join", "--explain", str(first), str(second))
+    rules = tmp_path / "map.toml"
+    rules.write_text('[events]\nrename = {Opened = "opened"}\n')
+    explained = run(*command, "join", "--map", str(rules), "--explain", str(first), str(second))
 
     assert Exit.FINE == joined.returncode, joined.stderr
     assert ["u1", "a2"] == [one["user_id"] for one in received("events")]
     assert "  1 × joined: " in joined.stdout
     assert "  1 × anonymous: " in joined.stdout
-    assert '"user_id": "u1"' in explained.stdout.partition("day2")[0]
+    assert '"user_id": "u1", "event_name": "opened"' in explained.stdout.partition("day2")[0]
     assert "2 skipped" in run(*command, "drop", "--check", str(first)).stdout
     assert Exit.USAGE == run("import", "--anonymous", "join", "--check", str(first)).returncode
 
@@ -192,10 +195,11 @@ def test_the_report_as_json_is_all_that_stdout_has(run: Run, tmp_path: Path) -> 
     report = json.loads(result.stdout)
     assert Exit.LOST == result.returncode == report["exit_code"]
     assert (3, 2, 1, 2, 2) == tuple(report[name] for name in ("read", "valid", "refused", "uploaded", "completed"))
-    assert [str(first), str(second)] == [one["file"] for one in report["reports"]]
-    assert [None, f"{second}.rejected.ndjson"] == [one["rejected"] for one in report["reports"]]
-    assert [("user_id", 2)] == [(one["field"], one["line"]) for one in report["reports"][1]["first_errors"]]
-    assert [1, 1] == [len(one["jobs"]) for one in report["reports"]]
+    (one,) = report["reports"]
+    assert (f"{first} and 1 more", [str(first), str(second)]) == (one["file"], one["paths"])
+    assert f"{first}.and-more.rejected.ndjson" == one["rejected"]
+    assert {"field": "user_id", "line": 2, "file": str(second)}.items() <= one["first_errors"][0].items()
+    assert 1 == len(one["jobs"])
     assert (None, False, None, []) == tuple(
         report[name] for name in ("error", "interrupted", "broken_off", "imported_before")
     )
@@ -320,6 +324,16 @@ def test_a_file_that_was_imported_is_passed_over_unless_forced(run: Run, serials
     assert [1, 1] == serials()
 
 
+def test_several_files_that_were_imported_are_sent_again_if_forced(run: Run, serials: Serials, path: Path) -> None:
+    files = [str(written(path.with_name(f"{number}.ndjson"), [event(number)])) for number in range(3)]
+
+    results = [run("import", *files), run("import", *files), run("import", "--force", *files)]
+
+    assert [Exit.FINE] * 3 == [result.returncode for result in results]
+    assert f"{files[0]} and 2 more was imported on" in results[1].stderr
+    assert [0, 1, 2] * 2 == serials()
+
+
 def test_a_rehearsal_elsewhere_is_no_import_here(run: Run, serials: Serials, path: Path) -> None:
     """After a try with the emulator, the account itself would get nothing, and the command would call that fine."""
     written(path, [event(1)])
@@ -344,6 +358,80 @@ def test_several_files_are_one_history(run: Run, received: Received, tmp_path: P
     assert [{"plan": "pro", "seats": 3}] == [one["properties"] for one in received("users")]
 
 
+def test_what_is_new_among_files_that_were_imported_is_said(run: Run, serials: Serials, tmp_path: Path) -> None:
+    files = [written(tmp_path / f"{number}.ndjson", [event(number)]) for number in range(3)]
+
+    run("import", *map(str, files[:2]))
+    result = run("import", *map(str, files))
+
+    assert Exit.FINE == result.returncode
+    assert "imported before, and not sent again: 0.ndjson, 1.ndjson" in result.stdout
+    assert [0, 1, 2] == serials()
+
+
+def test_standard_input_is_imported_once(run: Run, serials: Serials, tmp_path: Path) -> None:
+    content = "".join(json.dumps(row) + "\n" for row in [event(1), bad(), event(2)])
+    command = ("import", "-", "--journal", str(tmp_path / "stdin.import"))
+
+    results = [run(*command, stdin=text) for text in (content, content, f"{content}\n")]
+
+    assert [Exit.LOST] * 3 == [one.returncode for one in results]
+    assert "-: 3 lines read, 2 rows valid, 1 refused" in results[0].stdout
+    assert "the stream was imported on" in results[1].stderr
+    assert "is the journal of a stream that was imported on" not in results[1].stderr
+    assert [1, 2] == serials()
+    assert "--journal" in run("import", "-", stdin=content).stderr
+
+
+@pytest.mark.parametrize("more", [("--explain",), ("--check",), ("--journal", "j")])
+def test_people_on_standard_input_are_not_joined(run: Run, more: tuple[str, ...]) -> None:
+    result = run("import", "-", "--from", "segment", "--anonymous", "join", *more, stdin="{}\n")
+
+    assert Exit.USAGE == result.returncode
+    words = "--anonymous join reads FILE twice, and standard input can be read once: save it as a file"
+    assert words in " ".join(result.stderr.split())
+
+
+def test_standard_input_is_explained_checked_and_written(run: Run, tmp_path: Path) -> None:
+    content = json.dumps(event(1)) + "\n"
+    folder = tmp_path / "out"
+
+    outputs = [run("import", option, "-", stdin=content).stdout for option in ("--explain", "--check")] + [
+        run("import", "--dry-run-to", str(folder), "-", stdin=content).stdout
+    ]
+
+    assert "-: 1 lines; nothing was sent" in outputs[0]
+    assert "-: 1 lines read, 1 rows valid" in outputs[1]
+    assert f"1 file written to {folder}; nothing was sent" in outputs[2]
+
+
+def test_a_map_changes_the_rows_also_those_that_are_explained(run: Run, received: Received, path: Path) -> None:
+    written(path, [event(1, metadata={"serial": 1, "ip": "x", "Plan": "pro"}), event(2, event_name="Beat")])
+    rules = path.with_name("map.toml")
+    rules.write_text('[events]\ndrop = ["Beat"]\n[properties]\ndrop = ["ip"]\nrename = {Plan = "plan"}\n')
+
+    explained = run("import", "--explain", "--map", str(rules), str(path))
+    result = run("import", "--map", str(rules), str(path))
+
+    assert '"metadata": {"serial": 1, "plan": "pro"}' in explained.stdout
+    assert "1 × track: skipped: `Beat`: dropped by the map" in explained.stdout
+    assert Exit.FINE == result.returncode
+    assert "1 × `Beat`: dropped by the map" in result.stdout
+    assert "1 × the property `ip`: dropped by the map" in result.stdout
+    assert [{"serial": 1, "plan": "pro"}] == [one["metadata"] for one in received("events")]
+
+
+def test_a_map_that_is_none_is_wrong_usage_and_says_what_is_allowed(run: Run, path: Path) -> None:
+    written(path, [event(1)])
+    rules = path.with_name("map.toml")
+    rules.write_text("[event]\n")
+
+    result = run("import", "--map", str(rules), str(path))
+
+    assert Exit.USAGE == result.returncode
+    assert "has a key 'event'; allowed are company_key, events, properties" in result.stderr
+
+
 def test_what_the_first_run_refused_is_not_forgotten_by_the_second(run: Run, path: Path) -> None:
     """A script that repeats the command until it ends with 0 would take the second end for a success."""
     written(path, [event(1), bad()])
@@ -356,7 +444,7 @@ def test_what_the_first_run_refused_is_not_forgotten_by_the_second(run: Run, pat
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_same_command_goes_on_where_a_signal_ended_it(path: Path, tmp_path: Path, end: signal.Signals) -> None:
-    """In the second of three files, while its job is worked off."""
+    """In one upload of three files, while its job is worked off."""
     paths = [str(written(tmp_path / f"{number}.ndjson", [event(number)] * (1 + 150 * number))) for number in range(3)]
     with emulator_thread("--speed", "5", "--api-key", KEY) as url:
         env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
@@ -373,11 +461,28 @@ def test_the_same_command_goes_on_where_a_signal_ended_it(path: Path, tmp_path: 
         assert "the same command goes on from there" in first.output
         report = json.loads(first.output[first.output.index("{") : first.output.rindex("}") + 1])
         assert (Exit.INTERRUPTED, True, None) == (report["exit_code"], report["interrupted"], report["error"])
-        counts = {"read": 151, "valid": 151, "refused": 0, "uploaded": 151, "files": 1}
-        assert {"file": paths[1], **counts} == report["broken_off"]
+        counts = {"read": 453, "valid": 453, "refused": 0, "uploaded": 453, "files": 1}
+        assert {"file": f"{paths[0]} and 2 more", "paths": paths, **counts} == report["broken_off"]
     assert [0] + [1] * 151 + [2] * 301 == sent
-    assert f"{paths[0]} was imported on" in second.output
-    assert f"{paths[1]}: 151 rows are uploaded already; the import goes on from there" in second.output
+    assert f"{paths[0]} and 2 more: 453 rows are uploaded already; the import goes on from there" in second.output
+
+
+SILENT = """
+import os, sys
+os.dup2(os.pipe()[0], 0)
+from userpilot_async.__main__ import main
+main()
+"""
+
+
+def test_a_silent_standard_input_can_be_interrupted(tmp_path: Path) -> None:
+    """A thread that waits for its next bytes is not waited for."""
+    with emulator_thread("--api-key", KEY) as url:
+        env = {"USERPILOT_BASE_URL": url, "USERPILOT_API_KEY": KEY}
+        with python("-c", SILENT, "import", "-", "--journal", str(tmp_path / "j"), env=env) as one:
+            wait_until(lambda: items(url, "requests"))  # the server was asked for its jobs: what follows is read
+            one.send_signal(signal.SIGINT)
+            assert Exit.INTERRUPTED == one.wait(30.0), one.output
 
 
 def items(url: str, what: str) -> list[dict[str, Any]]:
@@ -459,8 +564,10 @@ def test_an_import_begun_with_another_key_goes_on_only_if_told_to(
     [
         ("--check", "--dry-run"),
         ("--from", "nobody"),
-        ("--force", "SECOND"),
-        ("--rejected", "x", "SECOND"),
+        ("--rejected", "SECOND", "SECOND"),
+        ("s3://bucket/x",),
+        ("http://example.com/x",),
+        ("--map", "FIRST"),
         ("-",),
         ("--rejected", "FIRST"),
         ("--rejected", "FIRST.import"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 import click.testing
 import pytest
 
+from tests.harness.postgres_server import PostgresServer
 from tests.harness.raw_server import RefusedPort
 from tests.harness.redis_server import missing
-from tests.processes.cli.conftest import userpilot
+from tests.processes.cli.conftest import fill, track, userpilot
+from userpilot_async._outbox.url import admin_at
 from userpilot_async._userpilot.calls import from_dict
 from userpilot_async.cli._exits import Exit
 from userpilot_async.cli.demo import _redis_server
@@ -46,6 +49,22 @@ def test_the_sender_of_three_pods_is_killed_and_another_one_goes_on_without_a_lo
     assert 0 == report["refused_jobs"]
 
 
+@pytest.mark.night
+def test_an_outbox_in_postgresql_is_taken_after_its_tables_are_made(postgres_server: PostgresServer) -> None:
+    name = postgres_server.new_name()
+    url = f"{postgres_server.url}?name={name}"
+
+    refused = userpilot("demo", "--pods", "2", "--outbox", url)
+    postgres_server.migrate(name)
+    result = userpilot("demo", "--pods", "2", "--outbox", url, "--json", timeout=150)
+
+    assert "`userpilot-async outbox migrate` makes them" in refused.stderr
+    report = json.loads(result.stdout)
+    assert result.returncode == Exit.FINE == report["exit_code"], result.stderr
+    assert report["calls"] == report["accepted"] == report["delivered"] + report["merged"]
+    assert report["death"]["waiting"] > 0
+
+
 def test_without_a_redis_server_it_says_how_to_get_one(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_redis_server, "PROGRAM", "no-such-redis-server")
 
@@ -55,7 +74,29 @@ def test_without_a_redis_server_it_says_how_to_get_one(invoke: Invoke, monkeypat
     assert "no no-such-redis-server on PATH: apt-get install redis-server, or brew install redis" in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--crash", "--pods", "3"], ["--pods", "0"], ["--pods", "9"], ["--pods"]])
+def test_an_outbox_of_the_users_is_taken_only_if_nothing_was_ever_in_it(
+    invoke: Invoke, redis_url: str, tmp_path: Path
+) -> None:
+    """Or the demonstration would send invented calls to somebody's emulator, or rebind somebody's outbox."""
+    fill(redis_url, [track()])
+
+    result = invoke("demo", "--pods", "3", "--outbox", redis_url)
+
+    assert Exit.USAGE == result.exit_code
+    assert "has been in use; the demo needs a new outbox" in result.output
+    assert 1 == admin_at(redis_url).inspect().account.accepted
+    (tmp_path / "calls.db").touch()
+    for wrong in (tmp_path / "calls.db", "memory://", "ftp://host/x"):
+        assert Exit.USAGE == invoke("demo", "--pods", "3", "--outbox", wrong).exit_code
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--crash", "--pods", "3"], ["--pods", "0"], ["--pods", "9"], ["--pods"], ["--transactions", "--pods", "3"],
+        ["--transactions", "--crash"], ["--transactions", "--outbox", "redis://host/0"], ["--outbox", "redis://host/0"],
+    ],
+)  # fmt: skip
 def test_wrong_usage_is_told(invoke: Invoke, arguments: list[str]) -> None:
     assert Exit.USAGE == invoke("demo", *arguments).exit_code
 

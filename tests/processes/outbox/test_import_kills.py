@@ -1,4 +1,7 @@
-"""A process that imports a file is killed at random instants; the next one goes on, and each row arrives once.
+"""A process that imports is killed at random instants; the next one goes on, and each row arrives once.
+
+A file has its place in the journal by a line's number; many files by where each begins; a stream, whose rows a map
+changes here, by a digest of its lines.
 
 The instants are new in each run; a failure says which seed brings them back.
 """
@@ -15,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.harness import emulator_thread, length, python
 
 CYCLES = length.of(8, soak=200)
 SEED = int(os.environ.get("KILL_SEED", str(random.randrange(10**9))))
 ROWS_PER_FILE = 400
-FILES = 5 * CYCLES // 2 + 2
+SHORT = length.of(4, soak=40)  # cycles of the others: what they have in common, the first one shows
 LONGEST = 3.0  # seconds that a process lives, of which it takes 0.4 to start, or 2.4 after a doubt; a file takes 1.2
+PART = 60  # lines of each of many files: no multiple of what an upload has
 BAD = 25  # every so many lines there is a bad one
 AT = "2024-12-01T08:55:43.220396"
 BACKENDS = ("asyncio", "trio")
@@ -56,19 +61,44 @@ def applied(url: str) -> list[dict[str, Any]]:
             return entries
 
 
+def cut(path: Path, part: int = PART) -> Path:
+    """The file cut into many, which are left in its place; the first of them."""
+    content = path.read_text().splitlines(keepends=True)
+    for place, first in enumerate(range(0, len(content), part)):
+        path.with_name(f"part{place:04}.ndjson").write_text("".join(content[first : first + part]))
+    path.unlink()
+    return path.with_name("part0000.ndjson")
+
+
 def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
+    survive(tmp_path, "file", CYCLES, "history.ndjson")
+
+
+def test_an_import_of_many_files_survives_kills(tmp_path: Path) -> None:
+    survive(tmp_path, "files", SHORT, "part0000.ndjson.and-more")
+
+
+def test_an_import_of_a_stream_by_a_map_survives_kills(tmp_path: Path) -> None:
+    survive(tmp_path, "stream", SHORT, "stream.import")
+
+
+def survive(tmp_path: Path, how: str, cycles: int, beside: str) -> None:
+    """Kill so many processes at it; what is there at the end is all, once, and in order."""
     chance = random.Random(SEED)
     print(f"KILL_SEED={SEED}")  # shown if it fails
-    count = ROWS_PER_FILE * FILES
+    files = 5 * cycles // 2 + 2
+    count = ROWS_PER_FILE * files
     path = tmp_path / "history.ndjson"
     path.write_text("".join(f"{line}\n" for line in lines(count, chance)))
+    if how == "files":
+        path = cut(path)
     kills = lives = 0
     with emulator_thread("--speed", "10000", "--latency", "0.05", "--rate-limit", "6000") as url:
         while True:
             lives += 1
-            arguments = (url, str(path), str(ROWS_PER_FILE), BACKENDS[lives % 2])
+            arguments = (url, str(path), str(ROWS_PER_FILE), BACKENDS[lives % 2], how)
             with python("-m", "tests.processes.programs.import_worker", *arguments) as worker:
-                if kills < CYCLES:
+                if kills < cycles:
                     time.sleep(chance.uniform(0.2, LONGEST))  # the instant
                     if worker.returncode is None:
                         worker.kill()
@@ -76,7 +106,7 @@ def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
                         kills += 1
                         continue
                 # All that the others have left undone: on a busy machine, nearly all of it.
-                assert 0 == worker.wait(120 + 3 * FILES), worker.output
+                assert 0 == worker.wait(120 + 3 * files), worker.output
                 said = dict(line.split(" ", 2)[1:] for line in worker.output.splitlines() if line.startswith("SAID "))
                 break
         entries = applied(url)
@@ -87,12 +117,14 @@ def test_an_import_survives_kills_at_random_instants(tmp_path: Path) -> None:
     assert {} == {number: times for number, times in Counter(numbers).items() if times > 1}, "there twice"
     assert good == numbers, "all of them, in order"
     assert_profiles_complete(entries)
-    rejected = [json.loads(line) for line in (tmp_path / "history.ndjson.rejected.ndjson").read_text().splitlines()]
-    assert [number + 1 for number in range(count) if number % BAD == BAD - 1] == [one["line"] for one in rejected]
+    rejected = [json.loads(line) for line in (tmp_path / f"{beside}.rejected.ndjson").read_text().splitlines()]
+    there = [one["line"] + PART * int(Path(one.get("file", "part0")).stem[4:]) for one in rejected]
+    assert [number + 1 for number in range(count) if number % BAD == BAD - 1] == there
+    assert how != "stream" or all(entry["payload"]["metadata"]["mapped"] for entry in entries)
     assert (str(count), str(len(good)), str(len(rejected))) == (said["read"], said["valid"], said["refused"])
     assert ("true", str(len(good))) == (said["complete"], said["completed"])
     print(f"{kills} kills, {lives} lives, {len(jobs)} jobs, {said['possible_duplicates']} possible duplicates")
-    assert CYCLES == kills, "too few: little was tested"
+    assert cycles == kills, "too few: little was tested"
 
 
 def calls(count: int) -> Iterator[str]:
@@ -104,20 +136,23 @@ def calls(count: int) -> Iterator[str]:
         yield json.dumps({"type": "identify", "anonymousId": f"a{number}", "userId": f"u{number}", "timestamp": AT})
 
 
-def test_people_are_joined_the_same_by_whoever_goes_on_after_a_kill(tmp_path: Path) -> None:
-    """Killed while it learns who is who, and again while it converts and uploads."""
+@pytest.mark.parametrize("how", ["file", "files"])
+def test_people_are_joined_the_same_by_whoever_goes_on_after_a_kill(tmp_path: Path, how: str) -> None:
+    """Killed while it learns who is who, and again while it converts and uploads; the last of the files names them."""
     count = 8_000
     path = tmp_path / "calls.ndjson"
     path.write_text("".join(f"{line}\n" for line in calls(count)))
+    if how == "files":
+        path = cut(path, count // 4)
     with emulator_thread("--speed", "10000", "--latency", "0.05", "--rate-limit", "6000") as url:
         arguments = ("-m", "tests.processes.programs.import_worker", url, str(path), "2000")
         for backend, instant in zip(BACKENDS, ("SAID waiting .*anonymous", "SAID uploaded [1-9]"), strict=True):
-            with python(*arguments, backend, "segment") as worker:
+            with python(*arguments, backend, how, "segment") as worker:
                 worker.wait_for_line(instant)
                 worker.kill()
                 worker.wait()
             assert bool(applied(url)) is ("uploaded" in instant)
-        with python(*arguments, "asyncio", "segment") as worker:
+        with python(*arguments, "asyncio", how, "segment") as worker:
             assert 0 == worker.wait(120), worker.output
         rows = [entry["payload"] for entry in applied(url)]
 

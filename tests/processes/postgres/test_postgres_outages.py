@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -144,6 +146,42 @@ async def test_behind_pgbouncer_in_transaction_mode_all_is_the_same(own_postgres
 
     assert in_order(emulator) == len(receipts) == Books(server, name).balanced()["delivered"]
     assert [(0,)] == server.run("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'")
+
+
+@ON_ASYNCIO
+@pytest.mark.skipif(program("pgbouncer") is None, reason="no pgbouncer on PATH")
+async def test_transactions_of_the_application_put_calls_behind_pgbouncer_too(own_postgres: Start) -> None:
+    """More often than after how many times psycopg prepares a statement, with other connections in between."""
+    server, emulator = own_postgres(), an_emulator()
+    name = server.new_name()
+    server.migrate(name)
+    with PgBouncer(server) as bouncer:
+        database = bouncer.url(name).partition("?")[0]
+        async with with_postgres(bouncer.url(name), emulator) as userpilot:
+            await wait_until(lambda: userpilot.statistics().is_sender)
+
+            async def awaited(user: str) -> None:
+                async with await psycopg.AsyncConnection.connect(database) as connection:
+                    for n in range(12):
+                        await userpilot.within(connection).track(user, "paid", {"mark": f"{user}.0.{n}"})
+                        await (connection.rollback() if n % 4 == 3 else connection.commit())
+
+            def blocking(user: str) -> None:
+                with psycopg.connect(database) as connection:
+                    for n in range(12):
+                        userpilot.within(connection).track_nowait(user, "paid", {"mark": f"{user}.0.{n}"})
+                        connection.rollback() if n % 4 == 3 else connection.commit()
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(3):
+                    tasks.start_soon(awaited, f"a{number}")
+                    tasks.start_soon(anyio.to_thread.run_sync, blocking, f"b{number}")
+            report = await userpilot.flush(30)
+
+    assert report.complete
+    committed = {f"{kind}{one}.0.{n}" for kind in "ab" for one in range(3) for n in range(12) if n % 4 != 3}
+    assert (committed, len(committed)) == (set(marks_at(emulator)), len(marks_at(emulator)))
+    assert in_order(emulator) == len(committed) == Books(server, name).balanced()["delivered"]
 
 
 @ON_ASYNCIO

@@ -58,6 +58,7 @@ PUBLIC_OF_IMPORTS = {
     "CONVERTERS", "SOURCES", "AlreadyImported", "Conversion", "IdentifyCompany", "IdentifyUser", "ImportConflict",
     "ImportProgress", "ImportReport", "InvalidRow", "JournalError", "Line", "Lines", "OnProgress", "PageView", "Row",
     "Series", "Source", "TrackEvent", "UnreadableFile", "check_file", "checked", "import_file", "import_rows",
+    "InvalidMapping", "RowMapping", "check_stream", "import_stream", "mapping_from", "mapping_of",
     "journal_path", "lines", "rejected_path", "write_csv", "write_ndjson",
 }  # fmt: skip
 PUBLIC_OF_PARCELVOY = {
@@ -256,6 +257,17 @@ def test_the_api_has_no_other_methods():
             imports.check_file,
             "async (path, *, converted_from=None, strict=False, rejected=None, on_progress=None, series=None)",
         ),
+        (
+            imports.import_stream,
+            "async (api, stream, *, journal=None, converted_from=None, rejected=None, force=False, rebind=False,"
+            " dry_run=None, on_progress=None, max_rows=100000)",
+        ),
+        (
+            imports.check_stream,
+            "async (stream, *, converted_from=None, strict=False, rejected=None, on_progress=None)",
+        ),
+        (imports.mapping_of, "(path)"),
+        (imports.mapping_from, "(said)"),
         (testing.capture, "()"),
         (testing.EmulatorServer, "(emulator=None, *, host='127.0.0.1', port=0, **options)"),
         (Capture.flush, "async (self, timeout=30.0)"),

@@ -32,6 +32,7 @@ FILES = {
     "__MACOSX/1/._x.json": b"\x00\x05",
     "1/.DS_Store": b"\x00\x01",
 }
+TAR = b"x.json".ljust(257, b"\0") + b"ustar\x0000"  # as one begins
 IN_ORDER, AS_THEY_LIE = [1, 2, 3, 4, 5], [4, 5, 1, 2, 3]
 
 
@@ -91,9 +92,12 @@ def test_lines_that_were_read_are_passed_over(tmp_path, packed):
     [
         (b"PAR1....", "x.json, within export, is a Parquet file"),
         (b"PK\x03\x04....", "x.json, within export, is an archive"),
+        (gzip.compress(b"PK\x03\x04....", mtime=0), "x.json, within export, is an archive"),
+        (TAR, "x.json, within export, is an archive"),
+        (gzip.compress(TAR, mtime=0), "x.json, within export, is an archive"),
         (b"event_type,user_id\ntrack,u1\n", "CSV files in an archive or a folder are not read"),
         (b"", "the file is empty"),
-        (gzip.compress(line(1) * 10_000)[:-20], "the file breaks off"),
+        (gzip.compress(line(1) * 10_000, mtime=0)[:-20], "the file breaks off"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path, packed, content, words):

@@ -9,7 +9,8 @@ import pytest
 from userpilot_async.imports import _explaining
 from userpilot_async.imports._carrying import MOST_KINDS, OTHERS
 from userpilot_async.imports._conversion import Conversion
-from userpilot_async.imports._explaining import MOST_EXAMPLES, explanation_of
+from userpilot_async.imports._explaining import MOST_EXAMPLES, explanation_of, explanations_of
+from userpilot_async.imports._physical_lines import UnreadableFile
 
 
 @pytest.fixture
@@ -58,3 +59,17 @@ def test_of_a_large_file_the_beginning_is_read_and_that_is_said(explained, monke
     found = explained(*[event("a")] * lines)
 
     assert (3, complete, [(3, "a", "track")]) == (found.read, found.complete, found.table)
+
+
+@pytest.mark.parametrize("anonymous", ["keep", "join"])
+def test_of_several_files_empty_ones_have_nothing_to_explain_and_broken_ones_are_named(tmp_path, anonymous):
+    paths = [tmp_path / name for name in ("a", "empty", "broken")]
+    for path, content in zip(paths, [json.dumps(event("a")), "", "none"], strict=True):
+        path.write_text(content)
+    conversion = Conversion("posthog", anonymous=anonymous)
+
+    assert [1, 0] == [one.read for one in explanations_of(paths[:2], conversion)]
+    with pytest.raises(UnreadableFile, match="/broken: the first line is neither"):
+        list(explanations_of(paths, conversion))
+    with pytest.raises(UnreadableFile, match=r"^the file is empty"):
+        list(explanations_of(paths[1:2], conversion))

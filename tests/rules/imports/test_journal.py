@@ -206,10 +206,10 @@ def test_a_journal_with_somebody_elses_programs_is_refused(new, path, program):
 def test_a_newer_version_is_refused(new, path):
     new().close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
 
-    with pytest.raises(ImportConflict, match="is of version 2, which a newer userpilot_async wrote"):
+    with pytest.raises(ImportConflict, match="is of version 3, which a newer userpilot_async wrote"):
         Journal(path)
 
 
@@ -311,11 +311,11 @@ def test_the_rows_go_with_the_last_of_their_parts(new):
     journal.split(filled(journal, 4))
     counts = []
     while (part := journal.first_part()) is not None:
-        counts.append(journal._all("SELECT count(*) FROM pieces")[0][0])
+        counts.append(journal.rows("SELECT count(*) FROM pieces")[0][0])
         journal.completed(part, part.rows)
 
     assert [1, 1] == counts
-    assert [(0,)] == journal._all("SELECT count(*) FROM pieces")
+    assert [(0,)] == journal.rows("SELECT count(*) FROM pieces")
 
 
 def test_a_file_whose_job_failed_gets_another_name(new):

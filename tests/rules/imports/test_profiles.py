@@ -15,6 +15,7 @@ from userpilot_async import InvalidCall
 from userpilot_async.imports import _profiles
 from userpilot_async.imports._conversion import Conversion
 from userpilot_async.imports._cutting import Cutter
+from userpilot_async.imports._files import Start
 from userpilot_async.imports._journal import Journal
 from userpilot_async.imports._profiles import Profiles
 from userpilot_async.imports._reading import Line
@@ -129,9 +130,12 @@ def test_what_a_transaction_that_failed_has_taught_is_forgotten(journal):
 def test_a_transaction_of_the_cutter_that_failed_has_taught_nothing(journal):
     cutter = Cutter(journal, RejectedFile(None), Conversion(), strict=True, max_rows=10)
     good, again = (Line(n, user("u1", {f"a{n}": n}), None, "") for n in (1, 2))
-    with pytest.raises(InvalidRow):
-        cutter.take([good, Line(2, {"event_type": "none"}, None, "")], all_read=False)
+    bad, starts = Line(2, {"event_type": "none"}, None, ""), [Start(0, "a", 0), Start(1, "b", 1)]
+    with pytest.raises(InvalidRow) as caught:
+        cutter.take([good, bad], all_read=False, starts=starts)
     cutter.take([again], all_read=True)
+
+    assert ("b", 1) == (caught.value.file, caught.value.line)
 
     part = journal.first_part()
     assert part is not None

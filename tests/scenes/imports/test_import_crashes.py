@@ -22,10 +22,10 @@ import pytest
 from tests.harness import length
 from tests.harness.clock import run_virtual
 from tests.scenes.conftest import MINUTE_BEGINS
-from tests.scenes.imports.conftest import Killer, marks, rejected, track, user
+from tests.scenes.imports.conftest import Killer, marks, track, user
 from userpilot_async import UserpilotAPI
 from userpilot_async.emulator import Emulator, Fault
-from userpilot_async.imports import AlreadyImported, ImportReport, import_file, journal_path
+from userpilot_async.imports import AlreadyImported, ImportReport, import_file, journal_path, rejected_path
 from userpilot_async.imports._journal import Journal
 
 BAD = "not json"
@@ -83,12 +83,16 @@ class World:
     """An emulator that lives on, and imports of one file into it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path | list[Path] = path
+        parts = ["\n".join(LINES[first : first + 7]).encode() for first in range(0, len(LINES), 7)]
         if path.suffix == ".zip":
             with zipfile.ZipFile(path, "w") as archive:
-                for hour, first in enumerate(range(0, len(LINES), 7), 4):
-                    part = "\n".join(LINES[first : first + 7]).encode()
-                    archive.writestr(f"1_2024-12-01_{hour}#0.json.gz", gzip.compress(part))
+                for hour, part in enumerate(parts):
+                    archive.writestr(f"{hour}#0.json.gz", gzip.compress(part))
+        elif path.suffix == ".several":
+            self.path = [path.with_name(f"{hour}#0.json") for hour in range(len(parts))]
+            for one, part in zip(self.path, parts, strict=True):
+                one.write_bytes(part)
         else:
             path.write_text("".join(f"{line}\n" for line in LINES))
         self.emulator = Emulator(clock=lambda: MINUTE_BEGINS + anyio.current_time(), seed=1)
@@ -107,7 +111,8 @@ class World:
         """Everything once, and the report says so."""
         assert GOOD == marks(self.emulator)
         assert {"plan": "free", "city": "Rom"} == self.emulator.store.users["u1"].properties
-        assert REJECTED == sorted(one["line"] for one in rejected(self.path))
+        lines = map(json.loads, rejected_path(self.path).read_text().splitlines())
+        assert REJECTED == sorted(one["line"] + 7 * int(Path(one.get("file", "0#")).name[0]) for one in lines)
         assert (26, 23, 4, 1) == (report.read, report.valid, report.refused, report.out_of_order)
         assert (23, 3) == (report.with_rows, report.lines_refused), "the poison gave a row, which the server refused"
         assert (23, 23, True) == (report.uploaded, report.completed, report.complete)
@@ -216,7 +221,7 @@ def test_a_task_that_is_cancelled_natively_leaves_what_the_next_one_goes_on_with
     assert 20 < at < ENOUGH - EVERY
 
 
-@pytest.mark.parametrize("name", ["a.ndjson", "a.zip"])
+@pytest.mark.parametrize("name", ["a.ndjson", "a.zip", "a.several"])
 def test_it_may_die_again_and_again(tmp_path, monkeypatch, name):
     """Three transactions a life, or four: it gets to its end all the same, and nothing is there twice."""
 

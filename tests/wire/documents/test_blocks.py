@@ -36,7 +36,7 @@ SOURCES = {  # applications that other tests run under their servers, or by thei
     "README.md": APPS / "fastapi_app.py",
     "aiohttp.md": APPS / "aiohttp_app.py",
 }
-LANGUAGES = {"python", "console", "bash", "csv", "json", "yaml", "dockerfile", "sql", "text", ""}
+LANGUAGES = {"python", "console", "bash", "csv", "json", "toml", "yaml", "dockerfile", "sql", "text", ""}
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_every_command_in_a_console_runs_as_written(
         (folder := tmp_path / page.name.removesuffix(".md")).mkdir()
         monkeypatch.chdir(folder)
         for block in page.blocks:
-            if block.language in ("json", "csv"):
+            if block.language in ("json", "csv", "toml"):
                 (folder / block.name).write_text(block.code, encoding="utf-8")
         commands = [line for line in page.commands if " emulate" not in line and not line.startswith("export ")]
         if any("userpilot.db" in command for command in commands):
@@ -391,7 +391,7 @@ def test_no_block_is_left_out() -> None:
     left = [one for one in applications if one not in run_here and one.code not in elsewhere]
 
     assert ["BackgroundTasks" in one.code for one in left] == [True]
-    assert {"csv", "json"} == {block.language for block in BLOCKS if block.name and block.language != "python"}
+    assert {"csv", "json", "toml"} == {block.language for block in BLOCKS if block.name and block.language != "python"}
     assert set() == {block.language for block in BLOCKS} - LANGUAGES
 
 

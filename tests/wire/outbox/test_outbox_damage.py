@@ -217,6 +217,22 @@ async def test_row_56_one_flipped_byte_anywhere_costs_few_calls_and_none_is_sent
     assert sum(lost.values()) < FLIPS * CALLS / 4
 
 
+@ON_ASYNCIO
+async def test_row_56_a_flipped_bit_in_the_name_of_a_column_loses_no_call(tmp_path: Path) -> None:
+    original = await a_file(tmp_path / "original", calls=20)
+    names = ("budget", "landed_at", "last_calls", "moment", "said BLOB", "sent INTEGER", "id INTEGER", "filename TEXT")
+    outcomes: dict[str, object] = {}
+    for name in names:
+        file = copy_of(original, tmp_path / name)
+        content, wrong = file.read_bytes(), chr(ord(name[0]) ^ 0x10) + name[1:]
+        assert name.encode() in content
+        file.write_bytes(content.replace(name.encode(), wrong.encode()))
+        after = await salvaged(file)
+        outcomes[name] = len(after.arrived), after.damaged
+
+    assert dict.fromkeys(names, (20, 0)) == outcomes
+
+
 def copy_of(original: Path, folder: Path) -> Path:
     """The file with all that is beside it."""
     shutil.copytree(original.parent, folder / "outbox")

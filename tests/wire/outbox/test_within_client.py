@@ -17,7 +17,7 @@ if missing():
 
 import psycopg
 
-from tests.harness.stage.loops import KEY, InProcess, markers
+from tests.harness.stage.loops import KEY, InProcess, markers, wait_until
 from userpilot_async import (
     ClientClosed,
     ConfigurationError,
@@ -29,7 +29,7 @@ from userpilot_async import (
     blocking,
 )
 from userpilot_async.emulator import Emulator
-from userpilot_async.postgres import PostgresOutbox, put
+from userpilot_async.postgres import PostgresOutbox, _inbox, put
 from userpilot_async.testing import capture
 
 # Real times: SQLAlchemy and asyncpg are asyncio's.
@@ -207,6 +207,36 @@ async def test_a_fact_that_is_told_again_is_one_call_and_its_receipts_show_that(
     assert {told[0].id} == {one.id for one in told}
     assert (directly.is_duplicate, statistics.duplicates_refused) == (True, 4)
     assert ["paid", "again"] == [event.event_name for event in emulator.store.events]
+
+
+@pytest.mark.parametrize("way", ["flush", "aclose"])
+async def test_who_sends_waits_for_what_was_committed_just_before(way: str, postgres_url: str) -> None:
+    emulator, name = an_emulator(), postgres_url.partition("name=")[2]
+    async with a_client(postgres_url, emulator) as client:
+        await wait_until(lambda: client.statistics().is_sender)
+        with psycopg.connect(plain(postgres_url)) as connection:
+            client.within(connection).track_nowait("u1", "paid", {"n": 0})
+            put(connection, Track("u1", "paid", {"n": 1}), name=name)
+        report = await (client.flush if way == "flush" else client.aclose)(WITHIN)
+
+    assert report.complete
+    assert [0, 1] == markers(emulator)
+
+
+async def test_a_flush_waits_for_more_than_is_accepted_in_one_transaction(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_inbox, "AT_ONCE", 3)
+    emulator, name = an_emulator(), postgres_url.partition("name=")[2]
+    async with a_client(postgres_url, emulator) as client:
+        await wait_until(lambda: client.statistics().is_sender)
+        with psycopg.connect(plain(postgres_url)) as connection:
+            for n in range(40):
+                put(connection, Track("u1", "paid", {"n": n}), name=name)
+        report = await client.flush(WITHIN)
+
+    assert report.complete
+    assert list(range(40)) == markers(emulator)
 
 
 async def test_a_capture_shows_calls_at_once_and_the_server_has_what_was_committed(postgres_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import anyio
 import attrs
@@ -21,17 +21,19 @@ from .._progress import Progress
 from .._recipients import Userpilot
 from .._server import Server, json_option
 from .._source import Rejections, Source
-from . import _crash, _pods
+from . import _crash, _pods, _transactions
 from ._oracle import Judgement, expected, judge, shown
+from ._postgres_server import postgres_programs
 from ._redis_server import redis_program
 
 BURST = 300  # no other process spends from this limit; 550 events would take 45 s with the default of 100
 NEXT = (
     "",
     "Next:",
-    "  userpilot-async demo --crash   the sender is killed four times, and nothing is lost",
-    "  userpilot-async emulate        an emulator to develop against",
-    "  userpilot-async docs fastapi   how to use it in an application",
+    "  userpilot-async demo --crash          the sender is killed four times, and nothing is lost",
+    "  userpilot-async demo --transactions   events commit with orders in PostgreSQL",
+    "  userpilot-async emulate               an emulator to develop against",
+    "  userpilot-async docs fastapi          how to use it in an application",
 )
 PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
 
@@ -40,8 +42,10 @@ PATIENCE = 120.0  # seconds: four times what it takes on a slow laptop
 @click.option("--crash", is_flag=True, help="Kill the sender in mid-flight, four times, and lose nothing.")
 @click.option("--pods", type=click.IntRange(1, 8), metavar="N",
               help="Let N processes put calls into Redis; the one that sends is killed.")  # fmt: skip
+@click.option("--outbox", metavar="URL", help="With --pods: this empty outbox in Redis or PostgreSQL, not a new Redis.")
+@click.option("--transactions", is_flag=True, help="Commit events with a shop's orders in PostgreSQL; kill two of it.")
 @json_option
-def demo(as_json: bool, crash: bool, pods: int | None) -> None:
+def demo(as_json: bool, crash: bool, pods: int | None, outbox: str | None, transactions: bool) -> None:
     """Send 20,550 invented calls to an emulator on this machine, and prove that all of them arrived. Half a minute.
 
     20,000 identifies of 2,000 users in 50 companies, 550 events and 12 bad lines, in `sample.ndjson.gz` of this
@@ -52,23 +56,26 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
 
     With --pods 3, three processes put those 1,200 lines into an outbox in Redis, a server started for this; of two
     that may send, one does, and is killed half-way; the other one takes over, with what is left of the rate limit.
+    --outbox URL takes an outbox of yours instead, in which nothing was ever put: redis://… or postgresql://…
+
+    With --transactions, four processes of a shop write orders into a PostgreSQL started for this, each in a transaction
+    with an event about it; a third is rolled back. Two processes are killed, the sender among them. In the end the
+    events at the emulator are compared with the table of orders.
     """
-    if crash and pods:
-        raise click.UsageError("--crash and --pods exclude each other")
+    if [crash, pods is not None, transactions].count(True) > 1:
+        raise click.UsageError("--crash, --pods and --transactions exclude each other")
+    if outbox is not None and pods is None:
+        raise click.UsageError("--outbox needs --pods: all others start what they need")
     emulator_package()
-    program = redis_program() if pods else ""
+    if transactions:
+        programs = postgres_programs()
+        _end_with(anyio.run(_transactions.perform, programs, Progress(stderr())), as_json)
+    place = None if pods is None else _pods.Started(redis_program()) if outbox is None else _pods.given(outbox)
     with resources.as_file(resources.files("userpilot_async.cli") / "sample.ndjson.gz") as sample:
-        if crash or pods:
-            report: _crash.CrashReport | _pods.FailoverReport
-            if pods:
-                report = anyio.run(_pods.perform, sample, pods, program, Progress(stderr()))
-            else:
-                report = anyio.run(_crash.perform, sample, Progress(stderr()))
-            if as_json:
-                echo_json(report.as_dict())
-            else:
-                echo(*report.as_text())
-            click.get_current_context().exit(report.exit_code)
+        if pods is not None and place is not None:
+            _end_with(anyio.run(_pods.perform, sample, pods, place, Progress(stderr())), as_json)
+        if crash:
+            _end_with(anyio.run(_crash.perform, sample, Progress(stderr())), as_json)
         performance = anyio.run(perform, sample)
     delivery, judgement = performance.delivery, performance.judgement
     if as_json:
@@ -83,6 +90,24 @@ def demo(as_json: bool, crash: bool, pods: int | None) -> None:
     if delivery.trouble is not None:
         raise delivery.trouble
     click.get_current_context().exit(performance.exit_code)
+
+
+class _Report(Protocol):
+    """The result of one of the other demonstrations."""
+
+    @property
+    def exit_code(self) -> Exit: ...
+    def as_text(self) -> list[str]: ...
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+def _end_with(report: _Report, as_json: bool) -> NoReturn:
+    """Print a report, and end the command with its verdict."""
+    if as_json:
+        echo_json(report.as_dict())
+    else:
+        echo(*report.as_text())
+    click.get_current_context().exit(report.exit_code)
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """The processes of `demo --pods`: pods, which only put, and senders.
 
-A pod puts its share of the calls into the outbox in Redis. A sender sends what is there, as `drain` does, and prints
+A pod puts its share of the calls into the outbox. A sender sends what is there, as `drain` does, and prints
 its state on stdout until it is killed.
 """
 

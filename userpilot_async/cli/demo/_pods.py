@@ -1,22 +1,24 @@
-"""`userpilot-async demo --pods`: several processes put into Redis, and the one that sends is killed."""
+"""`userpilot-async demo --pods`: several processes put into Redis or PostgreSQL, and the one that sends is killed."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
+import click
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from ..._outbox.admin import Inspection, OutboxAdmin
 from ..._outbox.url import admin_at
 from .._emulate import emulator_process, records
-from .._exits import Exit, Failed
+from .._exits import Exit, Failed, NotPossible
+from .._outbox_place import OutboxPlace
 from .._progress import Progress
 from .._text import account_counts, account_text
 from . import _app, _pod
@@ -103,16 +105,60 @@ class FailoverReport:
         return {"exit_code": int(self.exit_code), **own, **self.account, "calls": self.valid, "emulator": emulator}
 
 
-async def perform(sample: Path, pods: int, program: str, progress: Progress) -> FailoverReport:
-    """Start Redis, the emulator, pods and senders, kill the sender, and compare. Raises `Failed` if one misbehaves."""
+@attrs.frozen
+class Started:
+    """An outbox in a Redis that is started for the demonstration, by this program."""
+
+    program: str
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[tuple[str, str]]:
+        """The URL of the outbox, and whose server it is, in words."""
+        async with redis_process(self.program) as redis:
+            yield f"{redis}?lease_ttl={LEASE}", "a Redis started for this"
+
+
+@attrs.frozen
+class Given:
+    """An outbox of the user's own, at this URL."""
+
+    url: str = attrs.field(repr=False)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[tuple[str, str]]:
+        """The URL of the outbox, and whose server it is, in words."""
+        yield self.url if "lease_ttl=" in self.url else _with_option(self.url, f"lease_ttl={LEASE}"), "yours"
+
+
+def given(url: str) -> Given:
+    """The outbox at this URL, if nothing has ever been in it; ends the command if something has, or it is no outbox."""
+    try:
+        admin = OutboxPlace().convert(url, None, None)
+    except click.BadParameter as error:
+        raise click.UsageError(f"--outbox: {error.message}") from None
+    if admin.kind not in ("redis", "postgres"):
+        raise click.UsageError("--outbox takes an outbox that pods can share: redis://… or postgresql://…")
+    seen = admin.inspect()
+    if seen.account.accepted or seen.inbox or seen.destination is not None:
+        raise NotPossible(
+            f"{admin.place} has been in use; the demo needs a new outbox: end the URL with another ?name=…"
+        )
+    return Given(url)
+
+
+def _with_option(url: str, option: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{option}"
+
+
+async def perform(sample: Path, pods: int, place: Started | Given, progress: Progress) -> FailoverReport:
+    """Start the emulator, pods and senders, kill the sender, and compare. Raises `Failed` if one misbehaves."""
     started = anyio.current_time()
     lines = _app.lines_of(sample)
     should = expected(lines)
     valid = len(lines) - len(should.refused)
-    async with redis_process(program) as redis, emulator_process("--latency", str(LATENCY)) as url:
-        url_of_outbox = f"{redis}?lease_ttl={LEASE}"
+    async with place.running() as (url_of_outbox, whose), emulator_process("--latency", str(LATENCY)) as url:
         admin = admin_at(url_of_outbox)
-        progress.print(f"emulator on {url}; calls wait in {admin.place}, a Redis started for this")
+        progress.print(f"emulator on {url}; calls wait in {admin.place}, {whose}")
         failover = Failover(admin, valid, progress)
         async with AsyncExitStack() as processes:
             for _ in range(SENDERS):

@@ -1,0 +1,95 @@
+"""Accepted calls per second when PostgreSQL has committed each of them before its caller goes on; 200 callers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from array import array
+from itertools import count
+from statistics import median
+from time import perf_counter, perf_counter_ns, process_time
+
+from benchmarks.fresh import measure
+from benchmarks.postgres_server import missing, new_database, running_postgres
+from benchmarks.postgres_subjects import BULK, PEERS, opened
+from benchmarks.results import Figures, Row, column, in_rounds, medians, ratios, with_spread
+from benchmarks.subjects import FLOOR, OURS
+
+NAME = "postgres_calls"
+CALLERS = 200
+WARM_UP = 5  # puts of each caller
+SECONDS, QUICK_SECONDS = 2.0, 1.0
+GOAL = 0.7
+
+
+async def accepted(subject: str, url: str, seconds: float) -> Figures:
+    """Calls a second, and how long one takes."""
+    import psycopg
+
+    queue = await opened(subject, url)
+    numbers = count(0, queue.at_once)
+    taken = array("Q")
+
+    async def caller(end: float, most: int) -> None:
+        while perf_counter() < end and most:
+            most -= 1
+            before = perf_counter_ns()
+            await queue.put(next(numbers))
+            taken.append(perf_counter_ns() - before)
+
+    async def all_callers(end: float, most: int = sys.maxsize) -> None:
+        await asyncio.gather(*(caller(end, most) for _ in range(1 if subject in BULK else CALLERS)))
+
+    await all_callers(perf_counter() + 60, WARM_UP)  # connections, threads, imports
+    warm = len(taken)
+    used, started = process_time(), perf_counter()
+    await all_callers(started + seconds)
+    elapsed, used = perf_counter() - started, process_time() - used
+    with psycopg.connect(url) as connection:
+        found = connection.execute(f"SELECT count(*) FROM {queue.table}".encode()).fetchone()
+    if found is None or found[0] != len(taken) * queue.at_once:
+        raise RuntimeError(f"{subject} has {found} of {len(taken) * queue.at_once} calls in PostgreSQL")
+    ordered = sorted(taken[warm:])
+    calls = len(ordered) * queue.at_once
+    return {
+        "rate": calls / elapsed,
+        "p50": median(ordered) / 1_000,
+        "p99": ordered[int(len(ordered) * 0.99)] / 1_000,
+        "cpu": used / calls * 1_000_000,
+    }
+
+
+def run(quick: bool) -> list[Row]:
+    reason = missing()
+    if reason is not None:
+        print(f"{NAME} is left out: {reason}", file=sys.stderr)
+        return []
+    seconds = QUICK_SECONDS if quick else SECONDS
+    with running_postgres() as server:
+
+        def once(subject: str) -> Figures:
+            return dict(measure(accepted, subject=subject, url=new_database(server), seconds=seconds))
+
+        seen = in_rounds((OURS, *PEERS, *BULK), 3 if quick else 7, once)
+    results = medians(seen)
+    rates = column(results, "rate")
+    fastest = max((name for name, size in BULK.items() if size == CALLERS), key=lambda name: rates[name])
+    return [
+        Row(
+            name=NAME,
+            what=f"calls a second into PostgreSQL, committed and synced, {CALLERS} callers",
+            unit="calls/s",
+            goal=f"≥ {GOAL} of COPY or executemany of {CALLERS}",
+            met=rates[OURS] >= GOAL * rates[fastest],
+            figures={**rates, FLOOR: rates[fastest]},
+            more_is_better=True,
+            notes=(
+                *(f"ours is {with_spread(ratios(seen, OURS, name, 'rate'))} of {name.strip('()')}" for name in rates
+                  if name != OURS),
+                *(f"{name}: {one['rate']:,.0f} a second; p50 {one['p50']:,.0f}, p99 {one['p99']:,.0f} µs of "
+                  f"{'a whole transaction' if name in BULK else 'one call'}; CPU a call {one['cpu']:.1f} µs"
+                  for name, one in results.items()),
+                f"{FLOOR}: {fastest.strip('()')}, by one task that has all of its calls beforehand",
+            ),
+        )
+    ]  # fmt: skip
