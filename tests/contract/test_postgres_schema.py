@@ -16,6 +16,7 @@ pytest.importorskip("psycopg", exc_type=ImportError)
 
 from psycopg import sql
 
+from tests.contract.inline_postgres import processes
 from userpilot_async.postgres._address import address_of
 from userpilot_async.postgres._connection import Connection
 from userpilot_async.postgres._migrate import migrate, plan
@@ -67,6 +68,17 @@ def test_tables_may_be_in_a_schema_of_their_own(connection: Connection, postgres
     assert [(VERSION,)] == postgres_server.run(f'SELECT version FROM "Of {name}".{name}_state')
 
 
+def test_a_schema_may_have_a_name_with_places_for_values_in_it(postgres_server: PostgresServer) -> None:
+    name = postgres_server.new_name()
+    postgres_server.run(f'CREATE SCHEMA "100%s {name}"')
+    postgres_server.migrate(name, schema=f"100%s {name}")
+    with processes(f"{postgres_server.url}?name={name}&schema=100%25s%20{name}") as process:
+        receipt = process().put("track", "u1", b"{}", 2, 0.0)
+
+        assert 0 == receipt.id
+        assert 1 == process().admin().inspect().account.accepted
+
+
 def test_a_schema_that_is_not_there_is_to_be_made_first(
     connection: Connection, postgres_server: PostgresServer
 ) -> None:
@@ -75,7 +87,7 @@ def test_a_schema_that_is_not_there_is_to_be_made_first(
         migrate(connection, Names(postgres_server.new_name(), "nowhere"), "here")
 
 
-@pytest.mark.parametrize("schema", ["", "a%sb", "a;\nb", "a\0b", 7])
+@pytest.mark.parametrize("schema", ["", "a;\nb", "a\0b", 7])
 def test_a_schema_that_no_statement_can_be_made_with_is_refused(schema: Any) -> None:
     with pytest.raises(ConfigurationError, match="schema must be"):
         checked_schema(schema)

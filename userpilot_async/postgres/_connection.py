@@ -81,6 +81,8 @@ class Connection:
 
         Raises `Away`, `TryAgain`, `OutboxError`.
         """
+        if values is not None and isinstance(statement, sql.Composed):
+            statement = _escaped(statement)
         with self._asking(), self._there().cursor() as cursor:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description is not None else []
@@ -174,6 +176,18 @@ class Connection:
         finally:
             self._busy_since = None
         raise without_frames(failure)
+
+
+def _escaped(statement: sql.Composed) -> sql.Composed:
+    """The statement with values to come: a schema's name may have a % in it, which is no place for one."""
+    parts: list[sql.Composable] = []
+    for part in statement:
+        if isinstance(part, sql.Composed):
+            part = _escaped(part)
+        elif isinstance(part, sql.Identifier) and "%" in (name := part.as_string(None)):
+            part = sql.SQL(name.replace("%", "%%"))  # as psycopg has quoted it
+        parts.append(part)
+    return sql.Composed(parts)
 
 
 def warn_if_overheard(address: Address) -> None:

@@ -110,11 +110,11 @@ def checked_name(name: str) -> str:
 
 
 def checked_schema(schema: str | None) -> str | None:
-    """The name of a schema. Raises `ConfigurationError` if it is none, or one that a statement cannot be made with."""
+    """The name of a schema. Raises `ConfigurationError` if it is none, or cannot be shown."""
     if schema is not None and not isinstance(schema, str):
         raise ConfigurationError(f"schema {must_be('a str or None', schema)}")
-    if schema is not None and (not schema or not schema.isprintable() or "%" in schema):
-        raise ConfigurationError("schema must be the name of a schema: no control characters, and no %")
+    if schema is not None and (not schema or not schema.isprintable()):
+        raise ConfigurationError("schema must be the name of a schema, without control characters")
     return schema
 
 
