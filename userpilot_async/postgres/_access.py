@@ -88,16 +88,17 @@ class ClientState:
         heard, self._admitted = self.tables.news_since(self._heard)
         return heard
 
-    def admit(self, state: State) -> None:
+    def admit(self, state: State) -> bool:
         """Accept what transactions of the application's have put, `ADMISSIONS` times as many as at once at most.
 
-        Within a transaction that has the row locked, and in which others' news were heard before.
+        True if there may be more of it. Within a transaction that has the row locked, and in which others' news were heard before.
         """
         for _ in range(ADMISSIONS):
             more, admitted = self.inbox.admit(state)
             self._admitted += admitted
             if not more:
-                return
+                return False
+        return True
 
     def hear_pairs(self, state: State, learn: Callable[[Sequence[Pair]], object]) -> None:
         """Have it learnt which keys calls have named together since the last time, within a transaction."""
