@@ -89,10 +89,10 @@ class ClientState:
         return heard
 
     def admit(self, state: State) -> bool:
-        """Accept what transactions of the application's have put; true if there may be more of it.
+        """Accept what transactions of the application's have put, `ADMISSIONS` times as many as at once at most.
 
-        At most `ADMISSIONS` times as many as at once, within a transaction that has the row locked, and in which
-        others' news were heard before.
+        True if there may be more of it. Within a transaction that has the row locked, and in which others' news were
+        heard before.
         """
         for _ in range(ADMISSIONS):
             more, admitted = self.inbox.admit(state)

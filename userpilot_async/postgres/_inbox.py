@@ -23,10 +23,10 @@ MOST_BYTES = 16 * 1024 * 1024  # of calls that are accepted at once: a statement
 # When the transaction was committed that has put a row; asked each time, as the server may have been restarted since.
 _COMMITTED = "CASE WHEN current_setting('track_commit_timestamp')::bool THEN pg_xact_commit_timestamp(xmin) END"
 # Anybody's SQL may have put any digest there, and an index takes no long one.
-_ARRIVALS = f"""
-SELECT seq, octet_length(key) + octet_length(body), CASE WHEN octet_length(dedupe) = {DIGEST} THEN dedupe END,
-       CASE WHEN dedupe_for >= 0 AND dedupe_for <= 'Infinity' THEN dedupe_for ELSE {WEEK} END, ticket
-FROM {{inbox}} ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED"""
+_ARRIVALS = """
+SELECT seq, octet_length(key) + octet_length(body), CASE WHEN octet_length(dedupe) = %s THEN dedupe END,
+       CASE WHEN dedupe_for >= 0 AND dedupe_for <= 'Infinity' THEN dedupe_for ELSE %s END, ticket
+FROM {inbox} ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED"""
 
 
 @attrs.frozen
@@ -66,7 +66,7 @@ class Inbox:
         Numbers become visible in any order: no place is read on from. What another program has locked is left for
         later, as it is not known how long that takes; and nobody can delete a row that was read here.
         """
-        rows = self._connection.run(self._names.sql(_ARRIVALS), (AT_ONCE,))
+        rows = self._connection.run(self._names.sql(_ARRIVALS), (DIGEST, WEEK, AT_ONCE))
         arrivals: list[_Arrival] = []
         room = MOST_BYTES
         for seq, size, digest, seconds, ticket in rows:

@@ -10,6 +10,7 @@ import anyio
 
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
+from .._outbox.batch import Batch
 from .._outbox.remote import PATIENCE, RemoteOutbox
 from .._outbox.url import flag_in_url, number_in_url, word_in_url
 from ._access import ClientState
@@ -60,7 +61,6 @@ class PostgresOutbox(RemoteOutbox):
     """
 
     most_at_once: float = 4 * 1024 * 1024
-    _session: PostgresSession
 
     def __init__(
         self,
@@ -141,7 +141,8 @@ class PostgresOutbox(RemoteOutbox):
         """
         more = True
         while more and self.sends and not self.away:
-            batch, more = self._session.admit(), False
+            batch, more = self._session.queue.note(_admits), False
+            self._session.wake()
             with anyio.move_on_after(PATIENCE * self._timeout):
                 await batch.tried.wait()  # once: where PostgreSQL has just gone away, there is nothing to wait for
                 more = batch.leaves_some
@@ -172,3 +173,8 @@ class PostgresOutbox(RemoteOutbox):
         from ._admin import PostgresAdmin  # which clients do not need
 
         return PostgresAdmin(self._connection, Names(self.name, self.schema), self.place)
+
+
+def _admits(batch: Batch) -> None:
+    """Have what is committed accepted with this batch, and not at the next poll."""
+    batch.admits = True

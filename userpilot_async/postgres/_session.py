@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .._outbox.batch import Batch
 from .._outbox.remote_session import RemoteSession
 from .._outbox.store import Committed
 from ._tickets import Tickets
@@ -14,12 +13,6 @@ class PostgresSession(RemoteSession):
     def __init__(self, place: str, most_at_once: float, *, fallback: bool) -> None:
         super().__init__(place, most_at_once, fallback=fallback)
         self.tickets = Tickets(self.ledger.pages)
-
-    def admit(self) -> Batch:
-        """Have what is committed now accepted with the next batch, which is given, and not at the next poll."""
-        batch = self.queue.note(lambda collecting: setattr(collecting, "admits", True))
-        self.wake()
-        return batch
 
     def _learn(self, now: Committed) -> None:
         for one in now.admitted:  # before the ledger hears what became of them, and forgets their page

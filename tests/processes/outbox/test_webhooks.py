@@ -58,9 +58,9 @@ class Slot:
         """Wait until the process has answered all, or killed itself; true if it did that."""
         program = self.lives[-1].program
         if self.dies:
-            assert -signal.SIGKILL == program.wait(60), program.output
+            assert -signal.SIGKILL == program.wait(180), program.output
             return True
-        program.wait_for_line("SAID answered", 120)
+        program.wait_for_line("SAID answered", 300)
         return False
 
 
