@@ -1,4 +1,4 @@
-"""What is checked: `nox` runs lint, types and the tests, in about nine minutes on two idle cores.
+"""What is checked: `nox` runs lint, types and the tests, in about eight minutes on two idle cores.
 
 `nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`, `docs`,
 `foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
@@ -126,7 +126,7 @@ def run_tests(session: nox.Session, length: str, *chosen: str, **env: str) -> No
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests on the Python that runs nox, at a fifth of their length; those of the harness wait for the night."""
-    session.log(f"rules, contract, scenes, wire, processes at a fifth of their length, Python {CURRENT}: seven minutes")
+    session.log(f"rules, contract, scenes, wire, processes at a fifth of their length, Python {CURRENT}: six minutes")
     session.install("-e", ".[demo]", *group("test"), *browser())
     run_tests(session, "push", *([] if session.posargs else [f"tests/{tier}" for tier in ON_A_PUSH]))
 

@@ -141,11 +141,12 @@ class PostgresOutbox(RemoteOutbox):
         """
         more = True
         while more and self.sends and not self.away:
-            batch, more = self._session.queue.note(_admits), False
+            batch = self._session.queue.note(_admits)
             self._session.wake()
-            with anyio.move_on_after(PATIENCE * self._timeout):
-                await batch.tried.wait()  # once: where PostgreSQL has just gone away, there is nothing to wait for
-                more = batch.leaves_some
+            if not batch.tried.past:  # once: where PostgreSQL has just gone away, there is nothing to wait for
+                with anyio.move_on_after(PATIENCE * self._timeout):
+                    await batch.tried.wait()
+            more = batch.tried.past and batch.leaves_some
         await super().recorded()
 
     def _new_session(self) -> PostgresSession:

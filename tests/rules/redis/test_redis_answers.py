@@ -40,8 +40,8 @@ READING = Reading(0, 10, 10)
 
 READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "open": (_answers.opened_of, [b"g", b"lost", 3, 1, 7, [b"here", b"00ff", b"f"], b"1", STATE]),
-    "write": (_answers.written_of, [3, 4, 0, 1, STATE]),
-    "resolve": (_answers.resolved_of, [3, 4, 1]),
+    "write": (_answers.written_of, [3, 4, 0, 1, STATE, [[1, 2, b"delivered realtime"]]]),
+    "resolve": (_answers.resolved_of, [3, 4, 1, [[0, 2, b""]]]),
     "poll": (State, STATE),
     "lease": (_shapes.text, b"1 client"),
     "inherit": (_answers.left_of, [[b"c:1 track", b"1700000060.5"], [b"f", b'["user",[1]]'], None, STATE]),
