@@ -413,7 +413,7 @@ def test_row_47_calls_that_a_loop_left_behind_when_it_ended_are_said_and_account
         await anyio.wait_all_tasks_blocked()
 
     client = silent_client()
-    loop = asyncio.new_event_loop()
+    loop = asyncio.SelectorEventLoop()  # on any other, nothing can take away what comes too late
     loop.run_until_complete(opened())
     receipt = in_a_thread(lambda: client.track_nowait("u", "clicked"))
     for task in asyncio.all_tasks(loop):
