@@ -9,7 +9,7 @@ async def userpilot(app):
     async with UserpilotClient() as app[USERPILOT]:  # reads USERPILOT_API_KEY
         yield
         # What became of every call.
-        print("userpilot:", await app[USERPILOT].aclose())
+        print("userpilot:", await app[USERPILOT].aclose(), flush=True)
 
 
 async def export(request):

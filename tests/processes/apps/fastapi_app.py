@@ -10,7 +10,7 @@ async def lifespan(app):
     async with UserpilotClient() as userpilot:  # reads USERPILOT_API_KEY
         yield {"userpilot": userpilot}
         # What became of every call.
-        print("userpilot:", await userpilot.aclose())
+        print("userpilot:", await userpilot.aclose(), flush=True)
 
 
 app = FastAPI(lifespan=lifespan)

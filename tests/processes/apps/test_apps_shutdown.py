@@ -130,7 +130,9 @@ def test_row_39_an_open_stream_ends_after_the_graceful_timeout_and_the_events_ar
 def test_row_39_gunicorns_workers_each_drain_before_they_end(emulator_url: str, tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")
     command = "-m gunicorn tests.processes.apps.fastapi_app:app -w 2 -k uvicorn.workers.UvicornWorker -b 127.0.0.1:0"
-    with python(*command.split(), env=environment(emulator_url, HOME=str(tmp_path))) as program:
+    # Buffered: without, `print` writes its words one by one, and those of two workers mix in a line.
+    env = {**environment(emulator_url, HOME=str(tmp_path)), "PYTHONUNBUFFERED": None}
+    with python(*command.split(), env=env) as program:
         url = program.wait_for_line(r"Listening at: (?P<url>http://\S+)")["url"]
         _wait_for_lines(program, "Application startup complete", 2)
         with visitors_of(url, at_most=WITHIN_BUDGET) as load:
