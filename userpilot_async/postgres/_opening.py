@@ -82,16 +82,18 @@ class Opener:
     def _found(self, access: ClientState) -> tuple[State, str, int]:
         """The state; and if calls are gone that were held, their generation, and the lowest id of theirs."""
         with access.row.locked() as state:
-            before = access.generation
-            if not before or (state.generation == before and state.revision >= access.revision):
+            before, lost_from = access.generation, access.lost_from(state)
+            if not before or (state.generation == before and not access.is_older(state)):
                 access.generation = state.generation
                 return state, "", 0
             if state.generation == before or before not in state.origins:
                 self._begin_generation(access, state)
             origin = state.origins[before]
-            is_whole = access.revision <= origin.revision
+            is_whole = access.revision <= origin.revision and lost_from is None
         access.begins(state.generation)
-        return state, "" if is_whole else before, origin.next_id
+        # Where others had written past what is known before anybody noticed, ids from an earlier one on are theirs.
+        first = origin.next_id if lost_from is None else min(origin.next_id, lost_from)
+        return state, "" if is_whole else before, first
 
     def _begin_generation(self, access: ClientState, state: State) -> None:
         """Calls are gone, and this process is the first to notice. Ids go on where none was given before."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
+from psycopg import sql
 
 from .._errors.tree import OutboxError
 from .._outbox.away import Reach
@@ -31,7 +32,8 @@ REMEDY = "have replicas confirm (synchronous_commit), and restore no older data"
 
 _GLANCE = """
 SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
-       extract(epoch FROM clock_timestamp())::float8, EXISTS (SELECT 1 FROM {inbox}) FROM {state}"""
+       extract(epoch FROM clock_timestamp())::float8, EXISTS (SELECT 1 FROM {inbox}),
+       (SELECT step FROM {clients} WHERE client = {client}) FROM {state}"""
 
 
 class PostgresStore:
@@ -52,7 +54,7 @@ class PostgresStore:
         self.lease = PostgresLease(access, outbox, notify, self.warn, learn, may_send=may_send, ttl=lease_ttl)
         self.reach = Reach("PostgreSQL", outbox, notify, log)
         self._steps = WriteSteps(access, self.lease, outbox.place, self.warn)
-        self._glance = access.names.sql(_GLANCE)
+        self._glance = access.names.sql(_GLANCE, client=sql.Literal(access.client))
         self._outbox = outbox
         self._notify = notify
         self._log = log
@@ -188,8 +190,9 @@ class PostgresStore:
         """The revision that is there, and whether the inbox has calls, in one short statement."""
         access = self.access
         rows = access.connection.run_alone(self._glance)
-        generation, revision, lease, until, now, has_inbox = rows[0] if rows else ("", -1, "", 0.0, 0.0, False)
-        if generation != access.generation or revision < access.revision:
+        generation, revision, lease, until, now, has_inbox, step = rows[0] if rows else ("", -1, "", 0.0, 0.0, False, 0)
+        is_older = revision < access.revision or access.misses_step(step, now)
+        if generation != access.generation or is_older:
             raise OtherGeneration
         access.saw(now, until if lease else None)
         return revision, has_inbox
