@@ -47,6 +47,8 @@ def processes(url: str) -> Iterator[NewProcess]:
         open_now(outbox, (client or Client()).opening())
         return outbox
 
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
+    try:
+        yield process
+    finally:
+        for outbox in made:
+            at_once(outbox.aclose())

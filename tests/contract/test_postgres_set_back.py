@@ -135,6 +135,24 @@ def test_one_that_has_seen_nothing_of_what_is_gone_loses_nothing(
     assert ("", False) == (caplog.text, other.away)
 
 
+def test_ids_that_are_left_out_are_no_calls_that_wait(process: NewProcess) -> None:
+    """For one that has lost nothing, either: it waits for what was accepted before, and no longer."""
+    outbox, other = process(), process(sender=False)
+    put(other, b"1")
+    poll(outbox, other)
+    save(outbox)
+    reached = other.ledger.next_id
+    put(outbox, b"2")
+    set_back(outbox)
+    poll(outbox, other)
+
+    assert (1, 1) == (other.ledger.pending_before(reached), other.ledger.pending)
+    set_back(outbox)
+    poll(outbox, other)
+    assert (1, 1) == (outbox.ledger.pending, other.ledger.pending)
+    assert 1 == other.ledger.pending_before(other.ledger.next_id)
+
+
 def test_tables_that_were_made_anew_are_another_outbox_and_what_was_in_them_is_gone(
     process: NewProcess, postgres_server: PostgresServer
 ) -> None:

@@ -43,6 +43,8 @@ class ClientState:
         """No call has a lower id, as far as is known."""
         self.sent_below = 0
         """Calls below this id may have been sent before, as what was noted of that is gone."""
+        self.ambiguous = 0
+        """How many calls were counted as perhaps sent twice, as far as is known."""
         self.next_id = 0
         """The next id, as far as is known."""
         self.offset = 0.0
@@ -97,7 +99,7 @@ class ClientState:
     def learned(self, state: State, settled: Sequence[Concluded] = (), *, heard: Sequence[Concluded] = ()) -> Committed:
         """Learn what there is, and what became of calls since the last time; what the loop hears of it."""
         self.revision, self.oldest, self.next_id = state.revision, state.oldest, state.account.next_id
-        self.sent_below = state.sent_below
+        self.sent_below, self.ambiguous = state.sent_below, max(self.ambiguous, state.account.ambiguous)
         self.saw(state.now, state.lease_until if state.lease else None)
         self._heard, self._knows, self._pairs = state.news, True, state.pairs
         admitted, self._admitted = self._admitted, []

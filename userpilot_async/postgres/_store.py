@@ -121,9 +121,11 @@ class PostgresStore:
             self.warn(
                 f"{self._outbox.place} may lose the last calls when it crashes: set synchronous_commit on for this role"
             )
-        if opened.before:
-            self._notify(self._outbox.set_back, opened.now, opened.lost_from, opened.before)
+        if opened.first is not None and opened.before:
+            self._notify(self._outbox.set_back, opened.now, opened.first, opened.before)
             self.lease.lose()
+        elif opened.first is not None:
+            self._notify(self._outbox.started_again, opened.first)
         self.reach.found()
         self._still = 0
         return opened.now
