@@ -19,7 +19,7 @@ from .._outbox.window import Read, Reading
 from .._runtime.clocks import steady
 from .._runtime.log import RateLimitedLog
 from ._access import ClientState
-from ._failures import FAILURES, OtherGeneration
+from ._failures import FAILURES, OtherGeneration, TryAgain
 from ._lease import PostgresLease
 from ._opening import Opener
 from ._steps import WriteSteps
@@ -141,9 +141,11 @@ class PostgresStore:
 
     @contextmanager
     def _trying(self) -> Iterator[None]:
-        """Whatever fails meanwhile takes the place away, and is `NotNow`."""
+        """Whatever fails meanwhile is `NotNow`, and takes the place away, unless it was undone for another's sake."""
         try:
             yield
+        except TryAgain:
+            raise NotNow from None
         except FAILURES as error:
             self._leave(error)
             raise NotNow from None
