@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
-from psycopg import sql
 
 from .._errors.tree import OutboxError
 from .._outbox.away import Reach
@@ -30,11 +29,6 @@ IDLE_EVERY = 4  # of these, one asks the server from then on
 ADMISSIONS = 10  # in one poll: the lease is to be kept in between
 REMEDY = "have replicas confirm (synchronous_commit), and restore no older data"
 
-_GLANCE = """
-SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
-       extract(epoch FROM clock_timestamp())::float8, EXISTS (SELECT 1 FROM {inbox}),
-       (SELECT step FROM {clients} WHERE client = {client}) FROM {state}"""
-
 
 class PostgresStore:
     """The outbox behind a connection, which is away until it has been opened, and whenever a transaction fails.
@@ -54,7 +48,6 @@ class PostgresStore:
         self.lease = PostgresLease(access, outbox, notify, self.warn, learn, may_send=may_send, ttl=lease_ttl)
         self.reach = Reach("PostgreSQL", outbox, notify, log)
         self._steps = WriteSteps(access, self.lease, outbox.place, self.warn)
-        self._glance = access.names.sql(_GLANCE, client=sql.Literal(access.client))
         self._outbox = outbox
         self._notify = notify
         self._log = log
@@ -181,7 +174,7 @@ class PostgresStore:
         self._still += 1
         if self._still > IDLE_AFTER and self._still % IDLE_EVERY:
             return None
-        revision, has_inbox = self._look()
+        revision, has_inbox = self.access.look()
         if self.lease.leading:
             admits = has_inbox and self._admit()
             if admits or self._forget():
@@ -189,17 +182,6 @@ class PostgresStore:
         if revision == self.access.revision and not self.access.has_unheard_pairs:
             return None
         return self._read_state()
-
-    def _look(self) -> tuple[int, bool]:
-        """The revision that is there, and whether the inbox has calls, in one short statement."""
-        access = self.access
-        rows = access.connection.run_alone(self._glance)
-        generation, revision, lease, until, now, has_inbox, step = rows[0] if rows else ("", -1, "", 0.0, 0.0, False, 0)
-        is_older = revision < access.revision or access.misses_step(step, now)
-        if generation != access.generation or is_older:
-            raise OtherGeneration
-        access.saw(now, until if lease else None)
-        return revision, has_inbox
 
     def _read_state(self) -> Committed:
         """All that has become of the outbox since the last time."""
