@@ -38,14 +38,6 @@ class TryAgain(Exception):
     """The transaction was undone for another's sake, and may be made again at once."""
 
 
-class OtherGeneration(Exception):
-    """The outbox has older data than this process has seen there, or another line of it."""
-
-
-FAILURES = (Away, OtherGeneration, TryAgain, OutboxError, OSError, MemoryError)
-"""By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
-
-
 def meaning_of(error: psycopg.Error, address: Address, name: str) -> Exception:
     """The meaning of a failure that psycopg has raised: one of those above, or `OutboxError`.
 
