@@ -17,8 +17,8 @@ Who does what in a durable one, from the client down:
     store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
 
 One across a network adds, in the same order, `remote`, `remote_session`, `remote_send_log`; and in the thread
-`remote_store`, with `away`, which says whether it is there, and the sender's `lease`. What it reports besides is in
-`remote_listener`.
+`remote_store`, with `away`, which says whether it is there, the sender's `lease`, and `remote_steps`, which writes one
+batch after the other. What the place reports besides is in `remote_listener`.
 
 Nothing here blocks the event loop, and no cancellation breaks off a write. A batch is written whole, or step by
 step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.

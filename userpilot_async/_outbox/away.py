@@ -28,6 +28,12 @@ class Away(Exception):
             self.does = does
 
 
+class Full(Away):
+    """The server has no room left: nothing that adds to what it has can be written."""
+
+    does = "takes no more calls"
+
+
 class OtherGeneration(Exception):
     """The place has started again, was emptied, or has older data than this process has seen there."""
 

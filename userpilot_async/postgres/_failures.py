@@ -12,7 +12,7 @@ import psycopg
 
 from .._errors.printable import printable
 from .._errors.tree import OutboxError
-from .._outbox.away import Away
+from .._outbox.away import Away, Full
 from ._address import Address
 
 MOST_WORDS = 200  # characters of the server's words: a log line stays readable
@@ -26,12 +26,6 @@ LOGIN_REFUSED = {"28000", "28P01", "3D000"}  # no such role, a wrong password, n
 READ_ONLY = {"25006"}  # a replica, or a primary that is to become one
 FULL = {"53100", "53200", "53400"}  # disk, memory, a limit that is configured
 SLOW = {"57014", "55P03"}  # cancelled for its time, or no lock in time
-
-
-class Full(Away):
-    """The server has no room left: nothing that adds to it can be written."""
-
-    does = "takes no more calls"
 
 
 class TryAgain(Exception):

@@ -37,7 +37,7 @@ from redis.exceptions import (
 
 from .._errors.printable import printable
 from .._errors.tree import OutboxError
-from .._outbox.away import Away, OtherGeneration
+from .._outbox.away import Away, Full, OtherGeneration
 from ._address import Address
 
 SERVER_ERRORS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
@@ -79,12 +79,6 @@ class OddAnswer(Away):
     """
 
     does = "gives an answer that cannot be read"
-
-
-class Full(Away):
-    """Redis has no memory left, or may not use more."""
-
-    does = "takes no more calls"
 
 
 class OtherServer(OtherGeneration):
