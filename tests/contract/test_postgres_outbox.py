@@ -390,7 +390,9 @@ def test_the_lowest_id_that_is_held_is_noted_exactly(process: NewProcess) -> Non
 # ── what another has changed there ──
 
 
-def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
+def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     outbox = process()
     receipts = put(outbox, 3)
     taken(outbox)
@@ -400,6 +402,7 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
         outbox.poll()
 
     assert ({"damaged": 3}, 0) == (dict(outbox.ledger.dead), outbox.ledger.pending)
+    assert "does not have them any more, they were deleted there" in caplog.text
 
 
 def test_words_that_the_server_does_not_take_are_noted(process: NewProcess) -> None:
@@ -622,6 +625,22 @@ def test_a_transaction_that_is_undone_for_anothers_sake_is_made_again(
     (receipt,) = put(outbox)
 
     assert (3, 0, False) == (len(tries), receipt.id, outbox.away)
+
+
+def test_a_poll_that_is_undone_for_anothers_sake_is_made_again(
+    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = process()
+    connection = outbox.store.access.connection
+    deadlock = sql.SQL("DO $$ BEGIN RAISE 'a deadlock' USING ERRCODE = '40P01'; END $$").format()
+    run_alone = connection.run_alone
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "run_alone", lambda *some: run_alone(deadlock))
+        outbox.poll()
+    was_away = outbox.away
+    recover(outbox)
+
+    assert (True, False, True) == (was_away, outbox.away, outbox.sends)
 
 
 def test_a_full_disk_stops_calls_and_not_what_becomes_of_others(

@@ -119,6 +119,7 @@ def test_calls_that_are_not_there_any_more_are_said_to_be_lost_how_many_is_not(p
     left = outbox.send_log.inherited()
     assert left is not None
     assert 80.0 < left.unknown <= 90.0
+    assert 1 == process(sender=False).ledger.resets  # it is in the account, too
 
 
 def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewProcess) -> None:
@@ -164,7 +165,7 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
     "fields", [{"foo": "bar"}, {"c": "garbage", "s": "2", "t": "1.0"}, {"c": "a\nb\nc\nd\n{}", "s": "x", "t": "y"}]
 )
 def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
-    process: NewProcess, fields: dict[str, str]
+    process: NewProcess, fields: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox = process(sender=False)
     before = ids_of(put(outbox, 2))
@@ -176,6 +177,7 @@ def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
     assert min(after) > 7  # the log takes no lower one
     sender.poll()
     assert ({"damaged": 1}, 5, 5) == (dict(sender.ledger.dead), sender.ledger.accepted, balance(sender))
+    assert "of them cannot be read, and was set aside" in caplog.text
 
 
 def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_to(
@@ -189,7 +191,9 @@ def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_
     assert "entries of another program" in caplog.text
 
 
-def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
+def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     outbox = process()
     receipts = put(outbox, 3)
     taken(outbox)
@@ -201,6 +205,7 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
         outbox.poll()
 
     assert ({"damaged": 3}, 0) == (dict(outbox.ledger.dead), outbox.ledger.pending)
+    assert "does not have them any more, they were deleted there" in caplog.text
     assert "pending" not in {receipt.status for receipt in receipts}
 
 
