@@ -644,7 +644,7 @@ def test_a_poll_that_is_undone_for_anothers_sake_is_made_again(
 
 
 def test_a_full_disk_stops_calls_and_not_what_becomes_of_others(
-    process: NewProcess, monkeypatch: pytest.MonkeyPatch
+    process: NewProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client()
     outbox = process(client)
@@ -660,6 +660,7 @@ def test_a_full_disk_stops_calls_and_not_what_becomes_of_others(
 
     assert ("dropped", "outbox") == (refused.status, refused.reason)
     assert ["track"] == [call[0] for call in client.not_held]
+    assert " takes no calls: " in caplog.text
     assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     outbox.run("DROP TRIGGER disk_full ON {}_calls")
     assert "pending" == put(outbox)[0].status
