@@ -14,11 +14,11 @@ from .._outbox.pages import MOST_READ, Page, WaitingCall
 from ._connection import Connection, Rows
 from ._reading import EPOCH, stored_in
 from ._schema import Names
+from ._spans import LAST, end_of_span
 
 CALLS = f"id, {EPOCH.format('at')}, size, kind, key, body, moment"
 LOST = f"{CALLS}, {EPOCH.format('lost_at')}, status, reason, detail"
 AT_ONCE = 1_000  # lost calls read by one statement, or put back by one transaction, for which all others wait
-LAST = 2**63 - 1  # the highest number of a row
 PLACE = re.compile(r"\d{1,18}")  # a row's id
 
 T = TypeVar("T")
@@ -95,22 +95,6 @@ class Pages:
         reached = rows[-1][0] if len(rows) == limit else end
         found = [one for row in rows if (one := shown(row)) is not None]
         return Page(found, None if reached is None else str(reached))
-
-
-def end_of_span(
-    connection: Connection, names: Names, table: LiteralString, column: LiteralString, first: int, rows: int
-) -> int | None:
-    """Where a span of so many rows ends that begins with this number; ``None`` where there are no more than that."""
-    # In the index alone: the rows in between are not read for it.
-    query = f"SELECT {column} FROM {{{table}}} WHERE {column} >= %s ORDER BY {column} OFFSET %s LIMIT 1"
-    beyond = connection.run(names.sql(query), (first, rows))
-    return beyond[0][0] - 1 if beyond else None
-
-
-def cut(found: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """As many at a time as one transaction may change."""
-    for start in range(0, len(found), most):
-        yield found[start : start + most]
 
 
 def waiting_call(row: Sequence[Any]) -> WaitingCall:

@@ -18,14 +18,14 @@ from .._calls.stored import UNREADABLE, Stored
 from .._calls.values import encode_json, size_of
 from .._outbox.admin import DELETIONS, OF_COMPANIES, PURGED, PurgeReport, Subject, keys_in, names_company
 from ._access import ClientState
-from ._pages import LAST, call_in, cut, end_of_span
+from ._pages import call_in
+from ._spans import FIRST, LAST, SPAN, cut, end_of_span
 from ._state import State
 from ._tables import conclude
 
 PLACES: Mapping[LiteralString, LiteralString] = {"inbox": "seq", "calls": "id", "lost": "id"}
 """Tables with calls, and the columns that name a row in each."""
-SPAN = 20_000  # rows looked at by one statement: some hundredths of a second
-ERASED = 1_000  # rows erased in one transaction: likewise, and everybody waits for that
+ERASED = 1_000  # rows erased in one transaction, for which everybody waits: some hundredths of a second
 _HAS = "EXISTS (SELECT 1 FROM unnest(%s::text[]) AS one WHERE strpos(key, one) > 0 OR strpos(body, one) > 0)"
 
 
@@ -87,7 +87,7 @@ class Purge:
 
     # ── calls ──
 
-    def _search(self, place: LiteralString, first: int = 0) -> None:
+    def _search(self, place: LiteralString, first: int = FIRST) -> None:
         """Look at the rows from this number on, a span at a time."""
         column, start = PLACES[place], first
         while True:
@@ -106,16 +106,15 @@ class Purge:
     def _handle(self, place: LiteralString, numbers: Sequence[int]) -> None:
         if not self._really:
             self._decide(place, numbers)
-        elif place == "inbox":
-            # No account has it: nobody need wait while another program has one of these rows locked.
-            with self._connection.transaction():
-                self._erase(place, self._decide(place, numbers, "FOR UPDATE"))
-        else:
+        elif place == "calls":
             with self._erasing() as state:
                 changes = self._decide(place, numbers, "FOR UPDATE")
                 self._erase(place, changes)
-                if place == "calls":
-                    self._account_for(state, changes)
+                self._account_for(state, changes)
+        else:
+            # No account has these: nobody need wait while another program has one of the rows locked.
+            with self._connection.transaction():
+                self._erase(place, self._decide(place, numbers, "FOR UPDATE"))
 
     def _decide(self, place: LiteralString, numbers: Sequence[int], lock: LiteralString = "") -> _Changes:
         """Which of these rows are meant, of those that are still there; they are counted."""

@@ -232,15 +232,24 @@ class PostgresStore:
 
     def reconcile(self, read_to: int) -> int | None:
         """Compare calls and account; the first that is to be read again, if there is one. Raises `NotNow`."""
-        with self._there(), self.access.row.locked() as state:
-            self.access.check(state)
-            if state.lease != self.lease.token:
-                return None
-            missing, first = self.access.tables.reconcile(state, read_to)
-            self.access.row.write(state)
+        access, missing = self.access, 0
+        with self._there():
+            with access.connection.transaction(frozen=True):  # which nobody waits for
+                before = access.row.read()
+                access.check(before)
+                if before.lease != self.lease.token:
+                    return None
+                held = access.tables.held()
+            if held.differs(before):
+                with access.row.locked() as state:
+                    access.check(state)
+                    if state.lease != self.lease.token:
+                        return None
+                    missing = access.tables.correct(state, before, held)
+                    access.row.write(state)
         if missing:
             self._report_lost(missing, f"{self._outbox.place} does not have them any more, they were deleted there")
-        return first
+        return held.first if held.first is not None and held.first < read_to else None
 
     # ── writing and reading ──
 
