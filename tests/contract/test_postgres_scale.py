@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.contract.inline import Client
 from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, processes
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.admin import EVERY_ONE, PurgeReport, Selection, Subject
+from userpilot_async._runtime.clocks import steady
 from userpilot_async._schedule.settlement import Settlement
-from userpilot_async.postgres import _pages, _purge, _tables
+from userpilot_async.postgres import _pages, _purge, _reconcile, _unseen
 from userpilot_async.postgres._schema import Names
 
 EXPIRED, INVALID = Outcome("dead", "expired"), Outcome("dead", "invalid")
@@ -35,7 +37,7 @@ def by_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement looks at two rows, and a transaction changes one."""
     monkeypatch.setattr(_purge, "SPAN", 2)
     monkeypatch.setattr(_purge, "ERASED", 1)
-    monkeypatch.setattr(_tables, "SPAN", 2)
+    monkeypatch.setattr(_reconcile, "SPAN", 2)
     monkeypatch.setattr(_pages, "AT_ONCE", 1)
 
 
@@ -170,11 +172,10 @@ def test_what_is_missing_is_counted_although_others_go_on(process: NewProcess) -
     put(sender, *["ann"] * 7)
     access = sender.store.access
     sender.run("DELETE FROM {}_calls WHERE id IN (0, 4, 5)")
-    with access.connection.transaction(frozen=True):
-        before, found = access.row.read(), access.tables.held()
+    before, found = _reconcile.look(access)
     put(other, "ben")
     with access.row.locked() as state:
-        missing = access.tables.correct(state, before, found)
+        missing = _reconcile.correct(access, state, before, found)
         access.row.write(state)
 
     assert (1, 4, 8) == (found.first, found.calls, found.bytes)
@@ -217,6 +218,94 @@ def test_what_is_lost_while_others_are_put_back_is_not_among_them(process: NewPr
         rest = [row for rows in pages for row in rows]
 
     assert [(0,), (1,), (2,)] == [*first, *rest]
+
+
+# ── the inbox, while a transaction is open elsewhere ──
+
+
+class Explaining:
+    """Has the plans of statements told, beside their rows."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.plan: list[str] = []
+
+    def explain(self, statement: sql.Composable) -> None:
+        explained = sql.SQL("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) ") + statement
+        self.plan += [row[0] for row in self._connection.run(explained)]
+
+    def walked(self) -> list[str]:
+        return [one for one in self.plan if "Seq Scan" in one or "_pkey" in one]
+
+
+@contextmanager
+def open_elsewhere(outbox: InlinePostgresOutbox, *, writes: bool) -> Iterator[Any]:
+    """A transaction that stays open, and sees what is gone."""
+    with psycopg.connect(**outbox._address.parameters(5.0)) as theirs:  # type: ignore[arg-type]
+        theirs.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        theirs.execute("SELECT pg_current_xact_id()" if writes else "SELECT 1")
+        yield theirs
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_no_look_into_the_inbox_walks_over_what_has_gone(process: NewProcess, writes: bool) -> None:
+    """A transaction that is open elsewhere keeps all of it, and each put and each poll would read it."""
+    sender = process()
+    access = sender.store.access
+    with open_elsewhere(sender, writes=writes):
+        for _ in range(4):
+            put_in_inbox(sender, "ann")
+            sender.run("INSERT INTO {0}_inbox (kind, key, body, size) SELECT kind, key, body, size FROM {0}_inbox, "
+                       "generate_series(1, 2000)")  # fmt: skip
+            sender.poll()
+        put_in_inbox(sender, "ann")
+        seen = Explaining(access.connection)
+        with access.connection.transaction():
+            seen.explain(sql.SQL("SELECT {}").format(access.unseen.look()))
+            seen.explain(access.names.sql("SELECT seq FROM {inbox} WHERE {rows}", rows=access.unseen.rows()))
+        sender.poll()
+
+    assert [] == seen.walked()
+    assert [one for one in seen.plan if "_inbox_xact" in one]
+    assert (4 * 2001 + 1, []) == (sender.ledger.accepted, keys_of(sender, "inbox"))
+
+
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_what_was_put_before_others_and_is_committed_after_them_is_found(process: NewProcess, looks: int) -> None:
+    """Numbers of rows, and of transactions, become visible in any order."""
+    sender = process()
+    with open_elsewhere(sender, writes=True) as slow, open_elsewhere(sender, writes=False) as later:
+        insert = f"INSERT INTO {sender.name}_inbox (kind, key, body, size) VALUES ('track', %s, '{{}}', 2)"
+        slow.execute(insert.encode(), ('"slow"',))
+        for _ in range(looks):
+            put_in_inbox(sender, "ann")
+            sender.poll()
+            sender.poll()
+        later.execute(insert.encode(), ('"later"',))
+        for _ in range(looks):
+            sender.poll()
+        slow.commit()
+        put(sender, "ben")
+        later.commit()
+        sender.poll()
+    sender.poll()
+
+    assert [('"slow"',), ('"ben"',), ('"later"',)] == sender.run("SELECT key FROM {}_calls ORDER BY id")[looks:]
+    assert [] == keys_of(sender, "inbox")
+
+
+def test_a_row_of_another_server_is_found_within_a_minute(process: NewProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of transactions are a server's own, and a dump has them."""
+    sender = process()
+    sender.poll()
+    sender.run("INSERT INTO {}_inbox (kind, key, body, size, xact) VALUES ('track', '\"ann\"', '{{}}', 2, 1)")
+    sender.poll()
+    before = sender.ledger.accepted
+    now = steady()
+    monkeypatch.setattr(_unseen, "steady", lambda: now + _unseen.WHOLE_EVERY)
+    sender.poll()
+
+    assert (0, 1) == (before, sender.ledger.accepted)
 
 
 # ── the server's own settings ──

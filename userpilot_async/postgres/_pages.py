@@ -50,12 +50,12 @@ class Pages:
         return self._page("lost", LOST, after, limit, dead_letter, "reason = %s", [reason])
 
     def chosen(self, fields: LiteralString, chosen: Selection) -> Iterator[Sequence[Any]]:
-        """These columns of the chosen lost calls that are kept, by their ids."""
+        """The columns of the chosen lost calls that are kept, by their ids."""
         for rows in self._pages_of(fields, chosen, LAST):
             yield from rows
 
     def each_chosen(self, fields: LiteralString, chosen: Selection, end: int) -> Iterator[Rows]:
-        """These columns of the chosen lost calls below this id: each page is read in a transaction of its own."""
+        """The columns of the chosen lost calls below this id: each page is read in a transaction of its own."""
         pages = self._pages_of(fields, chosen, end - 1)
         while True:
             with self._connection.transaction(frozen=True):
@@ -77,7 +77,7 @@ class Pages:
             rows = self._connection.run(query, (rows[-1][0], last, *values, AT_ONCE))
 
     def kept(self, ids: Collection[int]) -> Sequence[int]:
-        """Those of these ids that lost calls have which are kept."""
+        """The ids among these under which a lost call is kept."""
         query = self._names.sql("SELECT id FROM {lost} WHERE id = ANY(%s::bigint[])")
         return [one for (one,) in self._connection.run(query, (_known(ids),))] if ids else []
 
@@ -118,7 +118,7 @@ def call_in(fields: Sequence[Any]) -> tuple[Kind, Key, Payload] | None:
 
 
 def _known(ids: Collection[int]) -> list[int]:
-    """Those of these ids that a row can have."""
+    """The ids among these that a row can have."""
     return [one for one in ids if one <= LAST]
 
 

@@ -117,7 +117,7 @@ class Purge:
                 self._erase(place, self._decide(place, numbers, "FOR UPDATE"))
 
     def _decide(self, place: LiteralString, numbers: Sequence[int], lock: LiteralString = "") -> _Changes:
-        """Which of these rows are meant, of those that are still there; they are counted."""
+        """Count the rows among these that are meant, and are still there; what is to be done to them."""
         column = PLACES[place]
         rows = self._run(
             f"SELECT {column}, size, kind, key, body, moment FROM {{{place}}} WHERE {column} = ANY(%s) "
@@ -189,7 +189,7 @@ class Purge:
     # ── beside calls ──
 
     def _erase_parts(self) -> None:
-        """What the server has already of calls that stay."""
+        """Parts of calls that stay, which the server has already."""
         if self._whose.kind == "company":
             theirs = "kind = 'company' AND key = %s"
             with self._reading():

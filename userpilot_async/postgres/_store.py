@@ -21,6 +21,7 @@ from ._access import ClientState
 from ._failures import FAILURES, OtherGeneration
 from ._lease import PostgresLease
 from ._opening import Opener
+from ._reconcile import reconcile
 from ._steps import WriteSteps
 
 FORGET_EVERY = 60.0  # seconds between two searches for lost calls that were kept for long enough
@@ -31,7 +32,7 @@ REMEDY = "have replicas confirm (synchronous_commit), and restore no older data"
 
 _GLANCE = """
 SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
-       extract(epoch FROM clock_timestamp())::float8, EXISTS (SELECT 1 FROM {inbox}) FROM {state}"""
+       extract(epoch FROM clock_timestamp())::float8, {look} FROM {state}"""
 
 
 class PostgresStore:
@@ -52,7 +53,6 @@ class PostgresStore:
         self.lease = PostgresLease(access, outbox, notify, self.warn, learn, may_send=may_send, ttl=lease_ttl)
         self.reach = Reach("PostgreSQL", outbox, notify, log)
         self._steps = WriteSteps(access, self.lease, outbox.place, self.warn)
-        self._glance = access.names.sql(_GLANCE)
         self._outbox = outbox
         self._notify = notify
         self._log = log
@@ -114,6 +114,7 @@ class PostgresStore:
     def _connect(self) -> Committed:
         """Be connected, and know what is there. Raises what `Connection.run` raises."""
         self.access.connection.connect()
+        self.access.unseen.forget()
         opened = self._opener.open(self.access, self._outbox.learn_pairs)
         if self._opener.may_lose_commits:
             self.warn(
@@ -187,8 +188,9 @@ class PostgresStore:
     def _look(self) -> tuple[int, bool]:
         """The revision that is there, and whether the inbox has calls, in one short statement."""
         access = self.access
-        rows = access.connection.run_alone(self._glance)
-        generation, revision, lease, until, now, has_inbox = rows[0] if rows else ("", -1, "", 0.0, 0.0, False)
+        rows = access.connection.run_alone(access.names.sql(_GLANCE, look=access.unseen.look()))
+        generation, revision, lease, until, now, *look = rows[0] if rows else ("", -1, "", 0.0, 0.0, True, "")
+        has_inbox = access.unseen.looked(*look)
         if generation != access.generation or revision < access.revision:
             raise OtherGeneration
         access.saw(now, until if lease else None)
@@ -232,24 +234,11 @@ class PostgresStore:
 
     def reconcile(self, read_to: int) -> int | None:
         """Compare calls and account; the first that is to be read again, if there is one. Raises `NotNow`."""
-        access, missing = self.access, 0
         with self._there():
-            with access.connection.transaction(frozen=True):  # which nobody waits for
-                before = access.row.read()
-                access.check(before)
-                if before.lease != self.lease.token:
-                    return None
-                held = access.tables.held()
-            if held.differs(before):
-                with access.row.locked() as state:
-                    access.check(state)
-                    if state.lease != self.lease.token:
-                        return None
-                    missing = access.tables.correct(state, before, held)
-                    access.row.write(state)
+            missing, first = reconcile(self.access, self.lease.token)
         if missing:
             self._report_lost(missing, f"{self._outbox.place} does not have them any more, they were deleted there")
-        return held.first if held.first is not None and held.first < read_to else None
+        return first if first is not None and first < read_to else None
 
     # ── writing and reading ──
 

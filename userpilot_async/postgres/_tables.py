@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-import attrs
 from psycopg import sql
 
 from .._account.shared_ledger import Account
@@ -25,7 +24,6 @@ from .._outbox.store import Admitted
 from ._connection import Connection
 from ._keys import Keys, outcome_in, text_of
 from ._schema import Names
-from ._spans import FIRST, LAST, SPAN, end_of_span
 from ._state import State
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
@@ -34,23 +32,6 @@ AT_ONCE = 5_000  # calls settled, or admitted, by one statement: some hundredths
 ADMITTED = "admitted"  # of news: calls that were put with tickets, and their ids
 DAMAGED = Outcome("dead", "damaged")
 CALL = "kind, key, body, moment, size, dedupe, checked"
-
-
-@attrs.frozen
-class Held:
-    """The first call that is held, how many there are, and their bytes."""
-
-    first: int | None = None
-    calls: int = 0
-    bytes: int = 0
-
-    def missing(self, state: State) -> int:
-        """How many calls that account has, and the table has not."""
-        return max(0, state.account.waiting - self.calls)
-
-    def differs(self, state: State) -> bool:
-        """The state of the same moment says something else."""
-        return bool(self.missing(state)) or (self.bytes, self.first) != (state.account.bytes, state.oldest_held)
 
 
 class Tables:
@@ -183,33 +164,6 @@ class Tables:
         query = self._names.sql("SELECT min(id) FROM {calls} WHERE id >= %s")
         found = self._connection.run(query, (state.oldest,))[0][0]
         state.oldest = state.account.next_id if found is None else found
-
-    def held(self) -> Held:
-        """What is held, looked at a span at a time, within a transaction that sees all of one moment."""
-        held, start = Held(), FIRST
-        query = self._names.sql(
-            "SELECT min(id), count(*), coalesce(sum(size), 0)::bigint FROM {calls} WHERE id BETWEEN %s AND %s"
-        )
-        while True:
-            end = end_of_span(self._connection, self._names, "calls", "id", start, SPAN)
-            first, calls, size = self._connection.run(query, (start, LAST if end is None else end))[0]
-            held = Held(first if held.first is None else held.first, held.calls + calls, held.bytes + size)
-            if end is None:
-                return held
-            start = end + 1
-
-    def correct(self, state: State, before: State, held: Held) -> int:
-        """Have the account say what was held when the state was as ``before``; how many calls were missing.
-
-        What has been changed since has changed calls and account alike.
-        """
-        missing = held.missing(before)
-        state.account.conclude(DAMAGED, missing, 0)
-        state.account.bytes += held.bytes - before.account.bytes
-        if held.first is not None:
-            state.oldest = min(state.oldest, held.first)
-        self.find_oldest(state)
-        return missing
 
     # ── news ──
 
