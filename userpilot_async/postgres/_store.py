@@ -188,7 +188,7 @@ class PostgresStore:
     def _look(self) -> tuple[int, bool]:
         """The revision that is there, and whether the inbox has calls, in one short statement."""
         access = self.access
-        rows = access.connection.run_alone(access.names.sql(_GLANCE, look=access.unseen.look()))
+        rows = access.connection.run_alone(access.names.sql(_GLANCE, look=access.unseen.look(may_take_long=True)))
         generation, revision, lease, until, now, *look = rows[0] if rows else ("", -1, "", 0.0, 0.0, True, "")
         has_inbox = access.unseen.looked(*look)
         if generation != access.generation or revision < access.revision:

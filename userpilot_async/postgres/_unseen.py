@@ -35,9 +35,12 @@ class Unseen:
         """Look at all of it the next time: after a new connection, or where much is waiting."""
         self._next = None
 
-    def look(self) -> sql.Composed:
-        """Two columns: whether there is a call, and which transactions were not seen. They are for `looked`."""
-        self._looks_at_all = self._next is None or steady() >= self._whole_at
+    def look(self, *, may_take_long: bool = False) -> sql.Composed:
+        """Two columns: whether there is a call, and which transactions were not seen. They are for `looked`.
+
+        A look that ``may_take_long``, as nobody waits for it, is one at all of it once a minute.
+        """
+        self._looks_at_all = self._next is None or (may_take_long and steady() >= self._whole_at)
         if self._looks_at_all:
             return self._names.sql("EXISTS (SELECT 1 FROM {inbox}), pg_current_snapshot()::text")
         # In the order of the index, which is then used whatever the statistics say.
@@ -47,7 +50,9 @@ class Unseen:
 
     def looked(self, found: bool, snapshot: str) -> bool:
         """Learn from the answers to `look`; gives whether there is a call."""
-        if not found:
+        if found and self._looks_at_all:
+            self.forget()
+        elif not found:
             with suppress(ValueError):
                 _, following, still_open = snapshot.split(":")
                 self._open = [int(one) for one in still_open.split(",") if one]
