@@ -189,8 +189,10 @@ class PostgresStore:
         """The revision that is there, and whether the inbox has calls, in one short statement."""
         access = self.access
         rows = access.connection.run_alone(access.names.sql(_GLANCE, look=access.unseen.look(may_take_long=True)))
-        generation, revision, lease, until, now, *look = rows[0] if rows else ("", -1, "", 0.0, 0.0, True, "")
-        has_inbox = access.unseen.looked(*look)
+        if not rows:
+            raise OtherGeneration
+        generation, revision, lease, until, now, found, not_seen = rows[0]
+        has_inbox = access.unseen.looked(found, not_seen)
         if generation != access.generation or revision < access.revision:
             raise OtherGeneration
         access.saw(now, until if lease else None)
