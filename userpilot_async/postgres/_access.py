@@ -20,14 +20,15 @@ from ._schema import Names
 from ._send_log import SendLog
 from ._state import LastStep, State, StateRow
 from ._tables import AT_ONCE, Tables
+from ._unseen import Unseen
 
 ADMISSIONS = 4  # in one transaction, for which all others wait: some tenths of a second
 REMEMBERED = 7 * 86_400.0  # seconds in which a client's last step is kept; it asks after it within its next ones
 
 _GLANCE = """
 SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
-       extract(epoch FROM clock_timestamp())::float8, EXISTS (SELECT 1 FROM {inbox}),
-       (SELECT step FROM {clients} WHERE client = {client}) FROM {state}"""
+       extract(epoch FROM clock_timestamp())::float8, (SELECT step FROM {clients} WHERE client = {client}), {look}
+FROM {state}"""
 
 
 class ClientState:
@@ -37,11 +38,12 @@ class ClientState:
         self.connection = connection
         self.names = names
         self.client = client
-        self.row = StateRow(connection, names, client, place)
+        self.unseen = Unseen(names)
+        self.row = StateRow(connection, names, client, place, self.unseen)
         self.tables = Tables(connection, names)
         self.reader = Reader(connection, names)
         self.send_log = SendLog(connection, names)
-        self.inbox = Inbox(connection, names, self.row, self.tables)
+        self.inbox = Inbox(connection, names, self.row, self.tables, self.unseen)
         self.generation = ""
         """The one that is known; "" before the first contact."""
         self.revision = 0
@@ -63,7 +65,6 @@ class ClientState:
         self._admitted: list[Admitted] = []  # the loop has not heard of these calls
         self._pairs = self._pairs_heard = 0
         self._steps = 0
-        self._glance = names.sql(_GLANCE, client=sql.Literal(client))
         self._last_step: LastStep | None = None  # that is known to be there, in this generation
         self._first_id = 0  # of the calls that this client has put in this generation
         self._stepped_at = -math.inf  # by the server's clock
@@ -90,10 +91,13 @@ class ClientState:
 
     def look(self) -> tuple[int, bool]:
         """The revision that is there, and whether the inbox has calls, in one short statement. Raises as `check`."""
-        rows = self.connection.run_alone(self._glance)
-        generation, revision, lease, until, now, has_inbox, step = rows[0] if rows else ("", -1, "", 0.0, 0.0, False, 0)
-        is_older = revision < self.revision or self.misses_step(step, now)
-        if generation != self.generation or is_older:
+        look = self.unseen.look(may_take_long=True)
+        rows = self.connection.run_alone(self.names.sql(_GLANCE, client=sql.Literal(self.client), look=look))
+        if not rows:
+            raise OtherGeneration
+        generation, revision, lease, until, now, step, found, not_seen = rows[0]
+        has_inbox = self.unseen.looked(found, not_seen)
+        if generation != self.generation or revision < self.revision or self.misses_step(step, now):
             raise OtherGeneration
         self.saw(now, until if lease else None)
         return revision, has_inbox

@@ -17,6 +17,7 @@ from .._errors.tree import OutboxError
 from .._outbox.owner import Owner
 from ._connection import Connection, Rows
 from ._schema import VERSION, Names
+from ._unseen import Unseen
 
 _READ = """
 SELECT version, generation::text, revision, account, oldest, news, pairs, destination, salt, fingerprint, lease,
@@ -142,13 +143,13 @@ def _json(text: Any) -> Any:
 class StateRow:
     """The row of one outbox, by one connection of this client; ``place`` is the outbox's name in messages."""
 
-    def __init__(self, connection: Connection, names: Names, client: str, place: str) -> None:
+    def __init__(self, connection: Connection, names: Names, client: str, place: str, unseen: Unseen) -> None:
         self._connection = connection
         self._names = names
         self._place = place
         self._read = names.sql(_READ, client=sql.Literal(client))
         self._lock = names.sql(_READ + " FOR UPDATE", client=sql.Literal(client))
-        self._inbox = names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})")
+        self._unseen = unseen
         self._last: list[sql.Composed] = []  # statements that go with the end of the transaction
 
     @contextmanager
@@ -157,11 +158,13 @@ class StateRow:
 
         Whatever is raised within undoes it. Raises what `Connection.run` raises, and `OutboxError` if the row is none.
         """
-        rows, clock, inbox = self._connection.begin(self._lock, _CLOCK, self._inbox)
+        rows, clock, inbox = self._connection.begin(
+            self._lock, _CLOCK, sql.SQL("SELECT {}").format(self._unseen.look())
+        )
         self._last = []
         try:
             state = state_in(rows, clock, self._place)
-            state.has_inbox = inbox[0][0]
+            state.has_inbox = self._unseen.looked(*inbox[0])
             yield state
             self._connection.run_all(sql.SQL("; ").join([*self._last, sql.SQL("COMMIT")]))
         except BaseException:

@@ -18,6 +18,7 @@ from ._access import ClientState
 from ._failures import TryAgain
 from ._lease import PostgresLease
 from ._opening import Opener
+from ._reconcile import reconcile
 from ._steps import WriteSteps
 
 IDLE_AFTER = 40  # polls in which nothing has happened: ten seconds
@@ -62,6 +63,7 @@ class PostgresStore(RemoteStore):
     def _connect(self) -> Committed:
         """Be connected, and find the outbox. Raises what `Connection.run` raises, as all that follow."""
         self.access.connection.connect()
+        self.access.unseen.forget()
         opened = self._opener.open(self.access, self._outbox.learn_pairs)
         if self._opener.may_lose_commits:
             self.warn(
@@ -119,13 +121,8 @@ class PostgresStore(RemoteStore):
         return forgotten
 
     def _reconcile(self, read_to: int) -> tuple[int, int | None]:
-        with self.access.row.locked() as state:
-            self.access.check(state)
-            if state.lease != self.lease.token:
-                return 0, None
-            found = self.access.tables.reconcile(state, read_to)
-            self.access.row.write(state)
-        return found
+        missing, first = reconcile(self.access, self.lease.token)
+        return missing, first if first is not None and first < read_to else None
 
     def _count_reset(self, generation: str) -> Committed:
         with self.access.row.locked() as state:
