@@ -40,7 +40,7 @@ class Session:
         self.place = place
         self.ledger = SharedLedger()
         self.queue = WriteQueue(most_at_once)
-        self.incoming = Incoming(self.queue, self.ledger, self.wake, lambda: self.steady())
+        self.incoming = Incoming(self.queue, self.ledger, self.wake, self.wake_soon, lambda: self.steady())
         self.outgoing = Outgoing(self.queue, self.wake)
         self.send_log = DurableSendLog(self.queue, self.wake, lambda: self.sends)
         self.window = Window()
@@ -58,6 +58,7 @@ class Session:
         self._soon: Callable[..., object] = lambda run: None
         self._bytes = 0
         self._knows_account = False
+        self._wakes_soon = False
 
     def begin(self, opening: Opening, soon: Callable[..., object]) -> None:
         """Be opened by a client; ``soon`` calls something soon in its loop, from any thread."""
@@ -68,6 +69,20 @@ class Session:
         """Have the thread see what there is to do."""
         if self.writer is not None:
             self.writer.wake()
+
+    def wake_soon(self) -> None:
+        """Have the thread see what there is to do when the tasks have had their turn that are due now.
+
+        While it writes, what comes in goes with the next batch, with the calls of those who wait for this one.
+        """
+        if not self._wakes_soon:
+            self._wakes_soon = True
+            self.notify(self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._wakes_soon = False
+        if not self.queue.is_writing:
+            self.wake()
 
     def abandon(self) -> None:
         """Have the thread end, without waiting: another process must be able to send."""
@@ -213,6 +228,7 @@ class Session:
             self.queue.let_go(batch)
             self.outgoing.recorded(batch)
             batch.come()
+            self._write_next()
         else:
             batch.held()
         self.ask()
@@ -231,6 +247,12 @@ class Session:
         if not batch.done.past:
             self.incoming.end(batch, (), error)
         batch.come()
+        self._write_next()
+
+    def _write_next(self) -> None:
+        """Have what has come in since written, when those have had their turn who waited for the last batch."""
+        if self.queue.has_batch():
+            self.wake_soon()
 
     def tried(self, batch: Batch) -> None:
         """A batch could not be written: who waits for it may take his call back."""

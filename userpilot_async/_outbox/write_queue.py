@@ -40,6 +40,7 @@ class WriteQueue:
                 self._waiting.append(batch)
             batch.puts.append(put)
             batch.size += put.size
+            batch.is_urgent = batch.is_urgent or not put.awaited
         return batch
 
     def note(self, add: Callable[[Batch], object]) -> Batch:
@@ -102,6 +103,11 @@ class WriteQueue:
         """A batch waits with something in it."""
         with self.lock:
             return not all(batch.is_empty() for batch in tuple(self._waiting))  # a copy, as a signal may add one
+
+    def may_grow(self) -> bool:
+        """Nothing waits but calls whose callers wait for them, and there is room for more: the loop has to go on."""
+        with self.lock:
+            return len(self._waiting) == 1 and not (self._waiting[0].is_urgent or self._waiting[0].has_notes())
 
     # ── for the thread ──
 

@@ -21,6 +21,7 @@ from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
 from .._outbox.store import Admitted
+from ._arrays import numbers, texts
 from ._connection import Connection
 from ._keys import Keys, outcome_in, text_of
 from ._schema import Names
@@ -55,9 +56,9 @@ class Tables:
                 "AS put (age, kind, key, body, moment, size, row)"
             ),
             (
-                state.account.next_id - 1, state.now, list(ages), [one.kind for one in stored],
-                [one.key for one in stored], [one.body.decode() for one in stored], [one.moment for one in stored],
-                [put.size for put in puts],
+                state.account.next_id - 1, state.now, numbers(ages), texts(one.kind for one in stored),
+                texts(one.key for one in stored), texts(one.body.decode() for one in stored),
+                texts(one.moment for one in stored), numbers(put.size for put in puts),
             ),
         )  # fmt: skip
         self.accepted(state, len(puts), sum(put.size for put in puts))
