@@ -114,8 +114,6 @@ class Batch:
     """Why its puts are not held."""
     refusals_recorded: bool = False
     """Calls that were refused are in the account."""
-    is_urgent: bool = False
-    """There is something to write that must not wait for the loop, such as calls that no caller waits for."""
     admits: bool = False
     """Calls that the application's transactions have put are to be accepted with it, even if it has nothing else."""
     leaves_some: bool = False

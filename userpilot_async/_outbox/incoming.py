@@ -35,8 +35,8 @@ MayLeave = Callable[[Put, bool], bool]
 class Incoming:
     """The calls of one opening. ``steady`` is the clock by which calls are put.
 
-    ``wake`` wakes the thread; ``wake_soon`` does so when all tasks have had their turn that are due now. Of many callers
-    who were woken together, each awaits another call at once: these go in one batch, and not the first alone.
+    ``wake`` wakes the thread; ``wake_soon`` does so when all tasks that are due have had their turn. Many callers who
+    were woken together may each await another call at once: these go in one batch, and not the first alone.
     """
 
     def __init__(

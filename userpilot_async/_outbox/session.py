@@ -73,7 +73,7 @@ class Session:
     def wake_soon(self) -> None:
         """Have the thread see what there is to do when the tasks have had their turn that are due now.
 
-        While it writes, what comes in goes with the next batch, with the calls of those who wait for this one.
+        While it writes, what comes in goes with the next batch, and so with the calls of those who wait for this one.
         """
         if not self._wakes_soon:
             self._wakes_soon = True
@@ -250,8 +250,11 @@ class Session:
         self._write_next()
 
     def _write_next(self) -> None:
-        """Have what has come in since written, when those have had their turn who waited for the last batch."""
-        if self.queue.has_batch():
+        """Have calls written that came in since, when those who waited for the last batch have had their turn.
+
+        What else there is has woken the thread itself, and a note that was not taken is tried again at the next poll.
+        """
+        if self.queue.has_puts():
             self.wake_soon()
 
     def tried(self, batch: Batch) -> None:

@@ -40,7 +40,6 @@ class WriteQueue:
                 self._waiting.append(batch)
             batch.puts.append(put)
             batch.size += put.size
-            batch.is_urgent = batch.is_urgent or not put.awaited
         return batch
 
     def note(self, add: Callable[[Batch], object]) -> Batch:
@@ -104,12 +103,17 @@ class WriteQueue:
         with self.lock:
             return not all(batch.is_empty() for batch in tuple(self._waiting))  # a copy, as a signal may add one
 
-    def may_grow(self) -> bool:
-        """Nothing waits but calls whose callers wait for them, and there is room for more: the loop has to go on."""
+    def has_puts(self) -> bool:
+        """Calls wait to be taken by the thread."""
         with self.lock:
-            return len(self._waiting) == 1 and not (self._waiting[0].is_urgent or self._waiting[0].has_notes())
+            return any(batch.puts for batch in self._waiting)
 
     # ── for the thread ──
+
+    def has_full_batch(self) -> bool:
+        """A batch waits to which nothing is added any more."""
+        with self.lock:
+            return len(self._waiting) > 1
 
     def next_batch(self) -> Batch:
         """Take what has been collected, to be written now."""

@@ -134,7 +134,7 @@ class StoreWorker:
         try:
             more = self._has_batch() and self._write() and self._has_batch()
             if more and self._batch is None and not ends:
-                more = not self._queue.may_grow()
+                more = self._queue.has_full_batch()
             self._read()
         except NotNow:
             return False

@@ -178,4 +178,4 @@ class PostgresOutbox(RemoteOutbox):
 
 def _admits(batch: Batch) -> None:
     """Have what is committed accepted with this batch, and not at the next poll."""
-    batch.admits = batch.is_urgent = True
+    batch.admits = True

@@ -151,7 +151,7 @@ async def test_behind_pgbouncer_in_transaction_mode_all_is_the_same(own_postgres
 @ON_ASYNCIO
 @pytest.mark.skipif(program("pgbouncer") is None, reason="no pgbouncer on PATH")
 async def test_transactions_of_the_application_put_calls_behind_pgbouncer_too(own_postgres: Start) -> None:
-    """Each connection with other sessions in between, and so with nothing prepared, as the application's own need it."""
+    """Other sessions come in between: nothing is prepared, as the application's own statements need it."""
     server, emulator = own_postgres(), an_emulator()
     name = server.new_name()
     server.migrate(name)
