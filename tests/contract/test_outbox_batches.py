@@ -140,7 +140,7 @@ async def test_a_note_that_is_not_taken_is_tried_again_at_the_next_poll_and_not_
 
     def noticed(*arguments: Any) -> None:
         failed(*arguments)
-        ends.append(session._wakes_soon)
+        ends.append(session.waking.is_due)
 
     session.failed = noticed  # type: ignore[method-assign]
     watched.outbox.refuse(NO_ROOM)

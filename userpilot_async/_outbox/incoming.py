@@ -33,10 +33,9 @@ MayLeave = Callable[[Put, bool], bool]
 
 
 class Incoming:
-    """The calls of one opening. ``steady`` is the clock by which calls are put.
+    """The calls of one opening. ``wake`` and ``wake_soon`` wake the thread: at once, and behind all tasks that are due.
 
-    ``wake`` wakes the thread; ``wake_soon`` does so when all tasks that are due have had their turn. Many callers who
-    were woken together may each await another call at once: these go in one batch, and not the first alone.
+    ``steady`` is the clock by which calls are put.
     """
 
     def __init__(
