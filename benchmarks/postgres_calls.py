@@ -7,13 +7,9 @@ its calls beforehand, which commits 200 of them at a time, so that nothing is co
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from array import array
-from itertools import count
-from statistics import median
-from time import perf_counter, perf_counter_ns, process_time
 
+from benchmarks.callers import CALLERS, Callers
 from benchmarks.fresh import measure
 from benchmarks.postgres_server import missing, new_database, running_postgres
 from benchmarks.postgres_subjects import BULK, GROUPED, PEERS, opened
@@ -21,8 +17,6 @@ from benchmarks.results import Figures, Rounds, Row, column, in_rounds, medians,
 from benchmarks.subjects import FLOOR, OURS
 
 NAME = "postgres_calls"
-CALLERS = 200
-WARM_UP = 5  # puts of each caller
 SECONDS, QUICK_SECONDS = 2.0, 1.0
 GOAL = 0.7
 
@@ -32,36 +26,14 @@ async def accepted(subject: str, url: str, seconds: float) -> Figures:
     import psycopg
 
     queue = await opened(subject, url)
-    numbers = count(0, queue.at_once)
-    taken = array("Q")
-
-    async def caller(end: float, most: int) -> None:
-        while perf_counter() < end and most:
-            most -= 1
-            before = perf_counter_ns()
-            await queue.put(next(numbers))
-            taken.append(perf_counter_ns() - before)
-
-    async def all_callers(end: float, most: int = sys.maxsize) -> None:
-        await asyncio.gather(*(caller(end, most) for _ in range(1 if subject in BULK else CALLERS)))
-
-    await all_callers(perf_counter() + 60, WARM_UP)  # connections, threads, imports
-    warm = len(taken)
-    used, started = process_time(), perf_counter()
-    await all_callers(started + seconds)
-    elapsed, used = perf_counter() - started, process_time() - used
+    tasks = Callers(queue, 1 if subject in BULK else CALLERS)
+    await tasks.warm_up()
+    figures = await tasks.measure(seconds)
     with psycopg.connect(url) as connection:
         found = connection.execute(f"SELECT count(*) FROM {queue.table}".encode()).fetchone()
-    if found is None or found[0] != len(taken) * queue.at_once:
-        raise RuntimeError(f"{subject} has {found} of {len(taken) * queue.at_once} calls in PostgreSQL")
-    ordered = sorted(taken[warm:])
-    calls = len(ordered) * queue.at_once
-    return {
-        "rate": calls / elapsed,
-        "p50": median(ordered) / 1_000,
-        "p99": ordered[int(len(ordered) * 0.99)] / 1_000,
-        "cpu": used / calls * 1_000_000,
-    }
+    if found is None or found[0] != tasks.warmed_up + tasks.calls:
+        raise RuntimeError(f"{subject} has {found} of {tasks.warmed_up + tasks.calls} calls in PostgreSQL")
+    return figures
 
 
 def run(quick: bool) -> list[Row]:

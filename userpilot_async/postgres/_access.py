@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
+from .._outbox.away import OtherGeneration
 from .._outbox.owner import Owner
 from .._outbox.store import Admitted, Committed
 from .._runtime.clocks import steady
 from ._connection import Connection
-from ._failures import OtherGeneration
 from ._inbox import Inbox
 from ._reading import Reader
 from ._schema import Names

@@ -25,12 +25,12 @@ from .._outbox.admin import (
     Subject,
     check_rebinding,
 )
-from .._outbox.away import Away
+from .._outbox.away import Away, OtherGeneration
 from .._outbox.owner import Claim
 from .._outbox.pages import Page, WaitingCall
 from ._access import ClientState
 from ._connection import Connection
-from ._failures import OtherGeneration, TryAgain
+from ._failures import TryAgain
 from ._migrate import check_server, check_tables, migrate, plan
 from ._pages import LOST, Pages, call_in, dead_letter
 from ._purge import Search
