@@ -8,6 +8,7 @@ its calls beforehand, which commits 200 of them at a time, so that nothing is co
 from __future__ import annotations
 
 import sys
+from statistics import median
 
 from benchmarks.callers import CALLERS, Callers
 from benchmarks.fresh import measure
