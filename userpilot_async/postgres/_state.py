@@ -150,7 +150,8 @@ class StateRow:
         self._read = names.sql(_READ, client=sql.Literal(client))
         self._lock = names.sql(_READ + " FOR UPDATE", client=sql.Literal(client))
         self._unseen = unseen
-        self._last: list[sql.Composed] = []  # statements that go with the end of the transaction
+        self._later: list[sql.Composed] = []  # statements that go with the end of the transaction
+        self._last: list[sql.Composed] = []  # those with which the row is written, behind these
 
     @contextmanager
     def locked(self) -> Iterator[State]:
@@ -161,15 +162,19 @@ class StateRow:
         rows, clock, inbox = self._connection.begin(
             self._lock, _CLOCK, sql.SQL("SELECT {}").format(self._unseen.look())
         )
-        self._last = []
+        self._later, self._last = [], []
         try:
             state = state_in(rows, clock, self._place)
             state.has_inbox = self._unseen.looked(*inbox[0])
             yield state
-            self._connection.run_all(sql.SQL("; ").join([*self._last, sql.SQL("COMMIT")]))
+            self._connection.run_all(sql.SQL("; ").join([*self._later, *self._last, sql.SQL("COMMIT")]))
         except BaseException:
             self._connection.roll_back()
             raise
+
+    def run_later(self, statement: sql.Composed) -> None:
+        """Have a statement run with the end of the transaction, which spares a round trip. Nothing sees it before."""
+        self._later.append(statement)
 
     def write(self, state: State, *more: sql.Composed) -> None:
         """Have the row written, as one revision more, with the end of its transaction, and before these statements."""

@@ -140,7 +140,11 @@ class WriteSteps(RemoteSteps[WriteStep]):
         chosen = tables.keys.choose(state, step.puts)
         if chosen.puts:
             now = steady()
-            tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
+            put = tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
+            if step.is_ours and batch.has_senders_notes():  # what is settled is looked for among all calls
+                access.connection.run(put)
+            else:
+                access.row.run_later(put)
         first_refused = state.account.next_id
         was_empty = state.oldest_held is None
         settled += tables.refuse(state, [outcome for outcome, _ in batch.refused])
