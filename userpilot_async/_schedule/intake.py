@@ -18,6 +18,7 @@ from .._calls.payload import (
     companion_of,
     companion_size,
     identify_in,
+    packed,
     size_of_identify,
 )
 from .._calls.rows import Row
@@ -160,6 +161,10 @@ class Intake:
 
     def _add_identify(self, call_id: int, accepted_at: float, kind: Kind, key: Key, identify: IdentifyPayload) -> None:
         companion, size = companion_of(identify), size_of_identify(identify)
+        if companion is None and not self._rejoining and self._queues.packs(kind, key, accepted_at):
+            self._urgency.newest[kind] = accepted_at
+            self._queues.packed.add(kind, packed(str(key), call_id, accepted_at, size, identify))
+            return
         if companion is not None:
             size -= companion_size(companion)
         row = self._add_row(self._queues.queue(kind, key), call_id, identify, size, accepted_at, call_id)
