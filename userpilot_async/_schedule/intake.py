@@ -177,12 +177,11 @@ class Intake:
     ) -> Row:  # fmt: skip
         """The row that says this now. ``call_id`` is the call that it carries, ``said_by`` the one that says so."""
         properties, fields, _, _ = identify
-        ids = array("Q") if call_id is None else array("Q", (call_id,))
         for route in self._rejoining:
-            addition = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+            addition = _new_row(queue, call_id, identify, size, accepted_at, said_by)
             in_file = route.rejoin_row(queue, addition)
             if in_file is not None:
-                self._settled.merged += in_file.ids[-2:-1] if ids else ()
+                self._settled.merged += in_file.ids[-2:-1] if addition.ids else ()
                 return in_file
         self._urgency.newest[queue.kind] = accepted_at
         row = queue.waiting_row
@@ -195,7 +194,7 @@ class Intake:
             if queue.claimed_row is not None and fields is not None and queue.place is QueueState.URGENT:
                 self._queues.head_left(queue)  # it names a company now: events in a file must not be booked on that
             return row
-        row = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+        row = _new_row(queue, call_id, identify, size, accepted_at, said_by)
         queue.add(row)
         self._queues.came_in(queue)
         return row
@@ -211,3 +210,11 @@ class Intake:
             if other.riders is None:
                 other.riders = []
             other.riders.append(row)
+
+
+def _new_row(
+    queue: KeyQueue, call_id: int | None, identify: IdentifyPayload, size: int, accepted_at: float, said_by: int
+) -> Row:
+    properties, fields, _, _ = identify
+    ids = array("Q") if call_id is None else array("Q", (call_id,))
+    return Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
