@@ -116,8 +116,10 @@ class Row:
             self.size = max(self.size, size) if len(known) == before else size_of(known) + size_of(self.fields or {})
         if fields and fields != self.fields:
             self.fields = {**(self.fields or {}), **fields}
-        self.latest_at = max(self.latest_at, at)
-        self.said_by = max(self.said_by, said_by)
+        if at > self.latest_at:  # not by `max`, which takes a tenth of a merge
+            self.latest_at = at
+        if said_by > self.said_by:
+            self.said_by = said_by
         if call_id is not None:
             self.ids.append(call_id)
 

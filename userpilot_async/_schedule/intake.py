@@ -15,11 +15,9 @@ from .._calls.payload import (
     Kind,
     Ticket,
     body_of,
-    companion_of,
     companion_size,
     identify_in,
     packed,
-    size_of_identify,
 )
 from .._calls.rows import Row
 from .dedup import Dedup
@@ -160,7 +158,7 @@ class Intake:
         return True
 
     def _add_identify(self, call_id: int, accepted_at: float, kind: Kind, key: Key, identify: IdentifyPayload) -> None:
-        companion, size = companion_of(identify), size_of_identify(identify)
+        _, _, size, companion = identify
         if companion is None and not self._rejoining and self._queues.packs(kind, key, accepted_at):
             self._urgency.newest[kind] = accepted_at
             self._queues.packed.add(kind, packed(str(key), call_id, accepted_at, size, identify))
