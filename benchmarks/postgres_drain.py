@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from time import perf_counter, process_time
+from functools import partial
 
 import httpx
 
-from benchmarks.durable_subjects import NOBODY
+from benchmarks.drain import ARRAY, CALLS, MEMORY, QUICK_CALLS, drain, drain_by_hand, fill, send
 from benchmarks.fresh import measure
 from benchmarks.postgres_server import missing, new_database, running_postgres
 from benchmarks.postgres_subjects import COPIED, bulk
-from benchmarks.redis_drain import ARRAY, CALLS, MEMORY, QUICK_CALLS, Taking, client, put
 from benchmarks.results import Figures, Row, column, in_rounds, medians, ratios, with_spread
 from benchmarks.subjects import OURS
 
@@ -30,50 +28,29 @@ async def filled(subject: str, url: str, kind: str, calls: int) -> int:
     elif subject == OURS:
         from userpilot_async.postgres import PostgresOutbox
 
-        async with client(kind, PostgresOutbox(url, sender=False)) as opened:
-            for number in range(calls):
-                put(opened, kind, number)
+        await fill(PostgresOutbox(url, sender=False), kind, calls)
     return calls
 
 
 async def drained(subject: str, url: str, kind: str, calls: int) -> Figures:
     """Calls a second, from the opening to the last one's settlement."""
-    taking = Taking()
-    started, used = perf_counter(), process_time()
     if subject == BY_HAND:
-        await by_hand(url, taking)
-    else:
-        from userpilot_async.postgres import PostgresOutbox
+        return await drain_by_hand(partial(by_hand, url), calls)
+    from userpilot_async.postgres import PostgresOutbox
 
-        outbox = PostgresOutbox(url) if subject == OURS else None
-        started, used = perf_counter(), process_time()
-        async with client(kind, outbox, taking) as opened:
-            if subject == MEMORY:
-                for number in range(calls):
-                    put(opened, kind, number)
-                started, used = perf_counter(), process_time()
-            await opened.flush()
-    elapsed, used = perf_counter() - started, process_time() - used
-    if taking.events != calls:
-        raise RuntimeError(f"{subject} has sent {taking.events} events of {calls}")
-    return {"rate": calls / elapsed, "cpu": used / calls * 1_000_000}
+    return await drain(PostgresOutbox(url) if subject == OURS else None, kind, calls)
 
 
-async def by_hand(url: str, taking: Taking) -> None:
+async def by_hand(url: str, http: httpx.AsyncClient) -> None:
     """A client written in an hour: rows are locked, sent in an array of the same size, and gone with the commit."""
     import psycopg
 
-    async with await psycopg.AsyncConnection.connect(url) as connection, httpx.AsyncClient(transport=taking) as http:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
         while True:
             rows = await (await connection.execute(TAKE, (ARRAY,))).fetchall()
             if not rows:
                 return
-            calls = [json.loads(body) for (body,) in rows]
-            events = [
-                {"name": call["event_name"], "external_id": call["user_id"], "data": call["metadata"]} for call in calls
-            ]
-            said = await http.post(f"{NOBODY}/api/client/events", content=json.dumps(events))
-            said.raise_for_status()
+            await send(http, (body for (body,) in rows))
             await connection.commit()
 
 

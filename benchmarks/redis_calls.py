@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from array import array
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
 from statistics import median
-from time import perf_counter, perf_counter_ns, process_time
 from typing import Any
 
+from benchmarks.callers import CALLERS, Callers
 from benchmarks.fresh import measure
 from benchmarks.redis_server import missing, running_redis, used
 from benchmarks.redis_subjects import EACH, PIPELINED, SUBJECTS, opened
@@ -19,10 +16,8 @@ from benchmarks.results import Figures, Row, column, interleaved
 from benchmarks.subjects import FLOOR, OURS
 
 NAME = "redis_calls"
-CALLERS = 200
 PROCESSES = 8
 CASES = ((1, 1), (1, CALLERS), (PROCESSES, CALLERS))  # processes, and callers in each
-WARM_UP = 5  # puts of each caller
 SECONDS, QUICK_SECONDS = 2.0, 1.0
 GOAL = 0.7
 
@@ -33,38 +28,15 @@ async def accepted(subject: str, url: str, processes: int, callers: int, seconds
 
     redis: Any = Redis.from_url(url)
     queue = await opened(subject, url)
-    numbers = count(0, queue.at_once)
-    taken = array("Q")
-
-    async def caller(end: float, most: int) -> None:
-        while perf_counter() < end and most:
-            most -= 1
-            before = perf_counter_ns()
-            await queue.put(next(numbers))
-            taken.append(perf_counter_ns() - before)
-
-    async def all_callers(end: float, most: int = sys.maxsize) -> None:
-        await asyncio.gather(*(caller(end, most) for _ in range(1 if subject in PIPELINED else callers)))
-
-    await all_callers(perf_counter() + 60, WARM_UP)  # connections, threads, imports
-    del taken[:]
+    tasks = Callers(queue, 1 if subject in PIPELINED else callers)
+    await tasks.warm_up()
     await _together(redis, processes)
     there, used_there = await redis.xlen(queue.stream), await used(redis)
-    used_here, started = process_time(), perf_counter()
-    await all_callers(started + seconds)
-    elapsed, used_here = perf_counter() - started, process_time() - used_here
+    figures = await tasks.measure(seconds)
     there, used_there = await redis.xlen(queue.stream) - there, await used(redis) - used_there
-    calls = len(taken) * queue.at_once
-    if processes == 1 and there != calls:
-        raise RuntimeError(f"{subject} has {there} of {calls} calls in Redis")
-    ordered = sorted(taken)
-    return {
-        "rate": calls / elapsed,
-        "p50": median(ordered) / 1_000,
-        "p99": ordered[int(len(ordered) * 0.99)] / 1_000,
-        "cpu": used_here / calls * 1_000_000,
-        "cpu of Redis": used_there / there * 1_000_000,
-    }
+    if processes == 1 and there != tasks.calls:
+        raise RuntimeError(f"{subject} has {there} of {tasks.calls} calls in Redis")
+    return {**figures, "cpu of Redis": used_there / there * 1_000_000}
 
 
 async def _together(redis: Any, processes: int) -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from typing import Any
 
 import psycopg
 
-from tests.contract.inline import Client, Inline, at_once, open_now
+from tests.contract.inline_remote import InlineRemote, processes_of
 from userpilot_async.postgres import PostgresOutbox
 
 
-class InlinePostgresOutbox(Inline, PostgresOutbox):
+class InlinePostgresOutbox(InlineRemote, PostgresOutbox):
     """An outbox in PostgreSQL, without a thread."""
-
-    def die(self) -> None:
-        """As the process would: nothing more is written. Its lease has ended, too."""
-        self.writer.kill()
-        self._in_use = False
-        self.end_lease()
-        self.store.access.connection.close()
 
     def end_lease(self) -> None:
         """As the server's clock does."""
@@ -36,17 +30,6 @@ class InlinePostgresOutbox(Inline, PostgresOutbox):
 NewProcess = Callable[..., InlinePostgresOutbox]
 
 
-@contextmanager
-def processes(url: str) -> Iterator[NewProcess]:
+def processes(url: str) -> AbstractContextManager[NewProcess]:
     """Opens the same outbox with each call, as another process would; all of them are closed at the end."""
-    made: list[InlinePostgresOutbox] = []
-
-    def process(client: Client | None = None, **options: Any) -> InlinePostgresOutbox:
-        outbox = InlinePostgresOutbox(url, **options)
-        made.append(outbox)
-        open_now(outbox, (client or Client()).opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
+    return processes_of(partial(InlinePostgresOutbox, url))

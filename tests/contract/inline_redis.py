@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import cached_property
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from functools import cached_property, partial
 from typing import Any
 
 import redis
 
-from tests.contract.inline import Client, Inline, at_once, open_now
+from tests.contract.inline_remote import InlineRemote, processes_of
 from tests.harness.redis_server import RedisServer
 from userpilot_async.redis import RedisOutbox
 
 
-class InlineRedisOutbox(Inline, RedisOutbox):
+class InlineRedisOutbox(InlineRemote, RedisOutbox):
     """An outbox in Redis, without a thread."""
-
-    def die(self) -> None:
-        """As the process would: nothing more is written. Its lease has ended, too."""
-        self.writer.kill()
-        self._in_use = False
-        self.end_lease()
-        self.store.access.link.close()
 
     def end_lease_of(self, server: RedisServer) -> None:
         """The same, while this outbox has no connection."""
@@ -38,22 +31,15 @@ class InlineRedisOutbox(Inline, RedisOutbox):
         """Anybody's hand in the database: a client of redis-py's."""
         return redis.Redis.from_url(self._address.url)
 
+    def clean_up(self) -> None:
+        """As in every outbox."""
+        super().clean_up()
+        self.redis.close()
+
 
 NewProcess = Callable[..., InlineRedisOutbox]
 
 
-@contextmanager
-def processes(url: str) -> Iterator[NewProcess]:
+def processes(url: str) -> AbstractContextManager[NewProcess]:
     """Opens the same outbox with each call, as another process would; all of them are closed at the end."""
-    made: list[InlineRedisOutbox] = []
-
-    def process(client: Client | None = None, **options: Any) -> InlineRedisOutbox:
-        outbox = InlineRedisOutbox(url, **options)
-        made.append(outbox)
-        open_now(outbox, (client or Client()).opening())
-        return outbox
-
-    yield process
-    for outbox in made:
-        at_once(outbox.aclose())
-        outbox.redis.close()
+    return processes_of(partial(InlineRedisOutbox, url))

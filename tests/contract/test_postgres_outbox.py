@@ -15,12 +15,12 @@ from psycopg import sql
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, processes
+from tests.contract.inline_remote import balance, ids_of, put, taken
 from tests.harness import length
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async import OutboxError
 from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
-from userpilot_async._outbox import lease
 from userpilot_async._outbox.away import Away
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._runtime.clocks import steady
@@ -42,28 +42,11 @@ def process(postgres_url: str) -> Iterator[NewProcess]:
         yield process
 
 
-def put(outbox: InlinePostgresOutbox, count: int = 1, size: int = 2) -> list[Receipt]:
-    return [outbox.put("track", f"u{n % 10}", b"x" * size, size, 0.0) for n in range(count)]
-
-
-def ids_of(receipts: list[Receipt]) -> list[int]:
-    return [receipt.id for receipt in receipts]
-
-
-def taken(outbox: InlinePostgresOutbox) -> list[int]:
-    return [ticket[0] for ticket in tickets(outbox)]
-
-
 def tickets(outbox: InlinePostgresOutbox) -> list[Any]:
     found: list[Any] = []
     while some := outbox.take(100):
         found += some
     return found
-
-
-def balance(outbox: InlinePostgresOutbox) -> int:
-    ledger = outbox.ledger
-    return ledger.delivered + ledger.merged + ledger.pending + sum(ledger.losses().values())
 
 
 def put_in_inbox(outbox: InlinePostgresOutbox, *bodies: str, key: str = '"u1"', kind: str = "track") -> None:
@@ -239,33 +222,6 @@ def test_keys_are_forgotten_when_their_time_is_over(process: NewProcess) -> None
 # ── the lease ──
 
 
-def test_who_has_lost_the_lease_changes_nothing_even_before_it_knows(process: NewProcess) -> None:
-    old, new = process(), process()
-    ids = ids_of(put(old, 3))
-    old.take(3)
-    old.end_lease()
-    new.poll()
-
-    old.settle(Settlement(ids[:1], (), DELIVERED, 2, None))  # is told by this that it has lost it
-
-    assert (False, True) == (old.sends, new.sends)
-    assert ids == taken(new)
-    assert (0, 3) == (new.ledger.delivered, new.ledger.pending) == (old.ledger.delivered, old.ledger.pending)
-
-
-def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewProcess) -> None:
-    old, new = process(), process()
-    ids = ids_of(put(old))
-    old.take(1)
-    old.end_lease()
-    new.poll()
-
-    assert not at_once(old.send_log.sending(RequestNote("track", ids)))
-    left = new.send_log.inherited()
-    assert left is not None
-    assert {} == left.spent
-
-
 def test_a_sender_that_writes_renews_its_lease_by_that(process: NewProcess) -> None:
     outbox = process()
     outbox.store.lease.valid_until = steady() + 1.0
@@ -275,20 +231,6 @@ def test_a_sender_that_writes_renews_its_lease_by_that(process: NewProcess) -> N
 
     assert after > before
     assert steady() + 5.0 < outbox.store.lease.valid_until
-
-
-def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
-    process: NewProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stuck, other = process(), process()
-    later = steady() + 61.0
-    stuck.store.lease.valid_until = later + 5.0
-    with monkeypatch.context() as patched:
-        patched.setattr(lease, "steady", lambda: later)
-        stuck.store.lease.keep()
-    other.poll()
-
-    assert (False, True) == (stuck.sends, other.sends)
 
 
 def counted(outbox: InlinePostgresOutbox, monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -448,7 +390,9 @@ def test_the_lowest_id_that_is_held_is_noted_exactly(process: NewProcess) -> Non
 # ── what another has changed there ──
 
 
-def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
+def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     outbox = process()
     receipts = put(outbox, 3)
     taken(outbox)
@@ -458,6 +402,7 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
         outbox.poll()
 
     assert ({"damaged": 3}, 0) == (dict(outbox.ledger.dead), outbox.ledger.pending)
+    assert "does not have them any more, they were deleted there" in caplog.text
 
 
 def test_words_that_the_server_does_not_take_are_noted(process: NewProcess) -> None:
@@ -585,7 +530,7 @@ def test_calls_that_were_taken_back_while_it_was_in_doubt_whether_they_are_there
     faults = Faulty(outbox.store.access.connection, monkeypatch)
     outbox.writer.runs = False
     receipts = [outbox.put("track", "u1", b"%d" % n, 1, 0.0) for n in range(4)]
-    faults.left, faults.how = 3, "after"  # the lock, the calls, the state with the end of it
+    faults.left, faults.how = 2, "after"  # the lock, the calls and the state with the end of it
     outbox.writer.runs = True
     outbox.writer.wake()
     (batch,) = [one for one in outbox._session.queue.batches() if one.puts]
@@ -608,7 +553,7 @@ def test_a_call_that_was_delivered_while_it_was_in_doubt_keeps_its_key(
     faults = Faulty(other.store.access.connection, monkeypatch)
     other.writer.runs = False
     other.put("track", "u1", b"1", 1, 0.0, ORDER)
-    faults.left, faults.how = 6, "after"  # the lock, known keys, an old key, the new one, the calls, the end of it
+    faults.left, faults.how = 5, "after"  # the lock, known keys, an old key, the new one, the calls with the end of it
     other.writer.runs = True
     other.writer.wake()
     (batch,) = [one for one in other._session.queue.batches() if one.puts]
@@ -670,11 +615,11 @@ def test_a_transaction_that_is_undone_for_anothers_sake_is_made_again(
     tables, tries = outbox.store.access.tables, list[int]()
     whole = tables.put
 
-    def undone_twice(*arguments: Any) -> None:
+    def undone_twice(*arguments: Any) -> Any:
         tries.append(len(tries))
         if len(tries) < 3:
             outbox.store.access.connection.run(b"DO $$ BEGIN RAISE 'a deadlock' USING ERRCODE = '40P01'; END $$")
-        whole(*arguments)
+        return whole(*arguments)
 
     monkeypatch.setattr(tables, "put", undone_twice)
     (receipt,) = put(outbox)
@@ -682,8 +627,24 @@ def test_a_transaction_that_is_undone_for_anothers_sake_is_made_again(
     assert (3, 0, False) == (len(tries), receipt.id, outbox.away)
 
 
-def test_a_full_disk_stops_calls_and_not_what_becomes_of_others(
+def test_a_poll_that_is_undone_for_anothers_sake_is_made_again(
     process: NewProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = process()
+    connection = outbox.store.access.connection
+    deadlock = sql.SQL("DO $$ BEGIN RAISE 'a deadlock' USING ERRCODE = '40P01'; END $$").format()
+    run_alone = connection.run_alone
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "run_alone", lambda *some: run_alone(deadlock))
+        outbox.poll()
+    was_away = outbox.away
+    recover(outbox)
+
+    assert (True, False, True) == (was_away, outbox.away, outbox.sends)
+
+
+def test_a_full_disk_stops_calls_and_not_what_becomes_of_others(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client()
     outbox = process(client)
@@ -699,6 +660,7 @@ def test_a_full_disk_stops_calls_and_not_what_becomes_of_others(
 
     assert ("dropped", "outbox") == (refused.status, refused.reason)
     assert ["track"] == [call[0] for call in client.not_held]
+    assert " takes no calls: " in caplog.text
     assert (2, 1, 0) == (outbox.ledger.delivered, outbox.ledger.pending, outbox.unheld)
     outbox.run("DROP TRIGGER disk_full ON {}_calls")
     assert "pending" == put(outbox)[0].status

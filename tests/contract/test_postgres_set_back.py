@@ -74,6 +74,7 @@ def test_calls_that_are_gone_are_said_to_be_and_those_that_are_there_are_sent(
 
     assert [("pending", None)] * 2 + [("dropped", "unknown")] * 2 == statuses([*kept, *gone])
     assert (1, 1) == (outbox.ledger.resets, other.ledger.resets)
+    assert 1 == process(sender=False).ledger.resets  # it is in the account, too
     assert [b"1", b"2", b"5"] == [one[4] for one in tickets(outbox)]
     assert new[0].id not in [receipt.id for receipt in gone]
     assert "has lost calls: " in caplog.text

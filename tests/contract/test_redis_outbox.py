@@ -11,11 +11,9 @@ from redis import Redis
 
 from tests.contract.inline import Client, at_once, open_now
 from tests.contract.inline_redis import InlineRedisOutbox, NewProcess, processes
+from tests.contract.inline_remote import balance, ids_of, put, taken
 from userpilot_async._calls.outcome import DELIVERED, Outcome, Words
-from userpilot_async._outbox import lease
-from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._outbox.store import Lead
-from userpilot_async._runtime.clocks import steady
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async._schedule.takeover import RequestNote
 from userpilot_async.redis import _lease
@@ -38,118 +36,7 @@ def redis_of(outbox: InlineRedisOutbox) -> Any:
     return outbox.redis
 
 
-def put(outbox: InlineRedisOutbox, count: int = 1, size: int = 2) -> list[Receipt]:
-    return [outbox.put("track", f"u{n % 10}", b"x" * size, size, 0.0) for n in range(count)]
-
-
-def ids_of(receipts: list[Receipt]) -> list[int]:
-    return [receipt.id for receipt in receipts]
-
-
-def taken(outbox: InlineRedisOutbox) -> list[int]:
-    found: list[int] = []
-    while tickets := outbox.take(100):
-        found += [ticket[0] for ticket in tickets]
-    return found
-
-
-def balance(outbox: InlineRedisOutbox) -> int:
-    ledger = outbox.ledger
-    return ledger.delivered + ledger.merged + ledger.pending + sum(ledger.losses().values())
-
-
-def hand_over(old: InlineRedisOutbox, new: InlineRedisOutbox) -> None:
-    """The lease ends, and the other one is quicker; then the old one hears of it."""
-    old.end_lease()
-    new.poll()
-    old.store.lease.renew_at = 0.0
-    old.poll()
-
-
 # ── the lease ──
-
-
-def test_who_has_lost_the_lease_changes_nothing_even_before_it_knows(process: NewProcess) -> None:
-    old, new = process(), process()
-    ids = ids_of(put(old, 3))
-    old.take(3)
-    old.end_lease()
-    new.poll()
-
-    old.settle(Settlement(ids[:1], (), DELIVERED, 2, None))  # is told by this that it has lost it
-
-    assert (False, True) == (old.sends, new.sends)
-    assert ids == taken(new)
-    assert (0, 3) == (new.ledger.delivered, new.ledger.pending) == (old.ledger.delivered, old.ledger.pending)
-
-
-def test_a_request_of_one_who_has_lost_the_lease_is_not_to_be_made(process: NewProcess) -> None:
-    old, new = process(), process()
-    ids = ids_of(put(old))
-    old.take(1)
-    old.end_lease()
-    new.poll()
-
-    assert not at_once(old.send_log.sending(RequestNote("track", ids)))
-    left = new.send_log.inherited()
-    assert left is not None
-    assert {} == left.spent
-
-
-def test_a_request_is_not_to_be_made_when_the_lease_may_have_ended_though_nobody_else_has_it(
-    process: NewProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outbox = process()
-    ids = ids_of(put(outbox))
-    outbox.take(1)
-    later = steady() + 8.0
-    monkeypatch.setattr("userpilot_async._outbox.remote_session.steady", lambda: later)
-
-    assert not at_once(outbox.send_log.sending(RequestNote("track", ids)))
-
-
-def test_one_who_was_idle_when_it_lost_the_lease_goes_on_putting_and_sends_again_later(process: NewProcess) -> None:
-    old, new = process(), process()
-    hand_over(old, new)
-    ids = ids_of(put(old, 2))
-    new.poll()
-
-    assert (1, False, 0) == (old.send_log.term, old.sends, old.unheld)
-    assert ids == taken(new)
-    new.die()
-    old.poll()
-    assert (True, ids) == (old.sends, taken(old))
-
-
-def test_what_a_deposed_sender_had_merged_and_settled_is_decided_by_the_next(process: NewProcess) -> None:
-    old, new = process(), process()
-    ids = ids_of(put(old, 4))
-    old.take(4)
-    old.merged(ids[:1], 2)
-    old.submitted(ids[2:3], True, 2)
-    hand_over(old, new)
-    before = (old.ledger.merged, old.ledger.submitted, old.ledger.pending)
-    taken(new)
-    new.settle(Settlement(ids, (), DELIVERED, 8, None))
-    old.poll()
-
-    assert (0, 0, 4) == before
-    assert (4, 0) == (old.ledger.delivered, old.ledger.pending)
-
-
-def test_a_loop_that_stands_still_gives_the_lease_to_somebody_else(
-    process: NewProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stuck, other = process(), process()
-    later = steady() + 61.0
-    errands = stuck.store
-    errands.lease.valid_until = later + 5.0
-    with monkeypatch.context() as patched:
-        patched.setattr(lease, "steady", lambda: later)
-        errands.lease.keep()
-    other.poll()
-
-    assert (False, True) == (stuck.sends, other.sends)
 
 
 def test_the_servers_clock_ends_a_lease_that_nobody_renews(process: NewProcess) -> None:
@@ -232,6 +119,7 @@ def test_calls_that_are_not_there_any_more_are_said_to_be_lost_how_many_is_not(p
     left = outbox.send_log.inherited()
     assert left is not None
     assert 80.0 < left.unknown <= 90.0
+    assert 1 == process(sender=False).ledger.resets  # it is in the account, too
 
 
 def test_older_data_in_a_server_that_was_not_restarted_is_noticed(process: NewProcess) -> None:
@@ -277,7 +165,7 @@ def test_an_outbox_that_is_emptied_while_it_is_opened_is_looked_for_again(
     "fields", [{"foo": "bar"}, {"c": "garbage", "s": "2", "t": "1.0"}, {"c": "a\nb\nc\nd\n{}", "s": "x", "t": "y"}]
 )
 def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
-    process: NewProcess, fields: dict[str, str]
+    process: NewProcess, fields: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox = process(sender=False)
     before = ids_of(put(outbox, 2))
@@ -289,6 +177,7 @@ def test_an_entry_that_nobody_can_read_is_set_aside_and_stops_nothing(
     assert min(after) > 7  # the log takes no lower one
     sender.poll()
     assert ({"damaged": 1}, 5, 5) == (dict(sender.ledger.dead), sender.ledger.accepted, balance(sender))
+    assert "of them cannot be read, and was set aside" in caplog.text
 
 
 def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_to(
@@ -302,7 +191,9 @@ def test_an_entry_far_from_ours_is_said_to_be_somebody_elses_and_not_counted_up_
     assert "entries of another program" in caplog.text
 
 
-def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(process: NewProcess) -> None:
+def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     outbox = process()
     receipts = put(outbox, 3)
     taken(outbox)
@@ -314,6 +205,7 @@ def test_calls_that_somebody_has_deleted_are_counted_and_nobody_waits_for_them(p
         outbox.poll()
 
     assert ({"damaged": 3}, 0) == (dict(outbox.ledger.dead), outbox.ledger.pending)
+    assert "does not have them any more, they were deleted there" in caplog.text
     assert "pending" not in {receipt.status for receipt in receipts}
 
 

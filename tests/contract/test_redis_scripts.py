@@ -29,9 +29,10 @@ from userpilot_async._calls.stored import runs
 
 redis = pytest.importorskip("redis")
 
+from userpilot_async._outbox.away import OtherGeneration  # noqa: E402
 from userpilot_async.redis._address import address_of  # noqa: E402  # only where redis-py is
 from userpilot_async.redis._codec import State, counts_of  # noqa: E402
-from userpilot_async.redis._link import Connection, OtherGeneration, Step  # noqa: E402
+from userpilot_async.redis._link import Connection, Step  # noqa: E402
 from userpilot_async.redis._notes import SenderNotes  # noqa: E402
 
 LONG = 600_000  # ms: a lease that does not end by itself here

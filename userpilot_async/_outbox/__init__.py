@@ -16,8 +16,9 @@ Who does what in a durable one, from the client down:
     writer       the thread, and its work for any store: write, read, poll, lead
     store        `Store`, which a kind of outbox implements, and `Listener`, to which it reports
 
-One across a network adds, in the same order, `remote`, `remote_session`, `remote_send_log`; and in the thread `away`,
-which says whether it is there, and the sender's `lease`.
+One across a network adds, in the same order, `remote`, `remote_session`, `remote_send_log`; and in the thread
+`remote_store`, with `away`, which says whether it is there, the sender's `lease`, and `remote_steps`, which writes one
+batch after the other. What the place reports besides is in `remote_listener`.
 
 Nothing here blocks the event loop, and no cancellation breaks off a write. A batch is written whole, or step by
 step where the place wants small steps; a place that is away raises `NotNow`, and is asked again.
@@ -25,5 +26,6 @@ step where the place wants small steps; a place that is away raises `NotNow`, an
 `owner` says whose calls an outbox has, `admin` is an outbox from outside, for people, who see its calls in `pages`.
 `receipt` says what became of a call, `url` makes an outbox of a URL. `transactions` is what a client asks of an outbox
 that takes calls on connections of the application's. A new kind of outbox is a `Store`, an
-`OutboxAdmin` and a subclass of `DurableOutbox`, or of `RemoteOutbox`; `sqlite`, `redis` and `postgres` are three.
+`OutboxAdmin` and a subclass of `DurableOutbox`; across a network, subclasses of `RemoteStore`, `Lease` and
+`RemoteOutbox`. `sqlite`, `redis` and `postgres` are three.
 """

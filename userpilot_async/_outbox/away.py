@@ -10,7 +10,7 @@ from .._account.losses import counted, lost_calls_line
 from .._errors.tree import OutboxError
 from .._runtime.clocks import steady
 from .._runtime.log import RateLimitedLog
-from .remote_session import RemoteListener
+from .remote_listener import RemoteListener
 from .store import Notify
 
 
@@ -27,6 +27,19 @@ class Away(Exception):
         if does is not None:
             self.does = does
 
+
+class Full(Away):
+    """The server has no room left: nothing that adds to what it has can be written."""
+
+    does = "takes no more calls"
+
+
+class OtherGeneration(Exception):
+    """The place has started again, was emptied, or has older data than this process has seen there."""
+
+
+FAILURES = (Away, OtherGeneration, OutboxError, OSError, MemoryError)
+"""By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5  # seconds between two tries to reach a server that is away; callers wait for it
 

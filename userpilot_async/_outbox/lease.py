@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._runtime.clocks import steady
-from .remote_session import RemoteListener
+from .remote_listener import RemoteListener
 from .store import Lead, Notify
 
 RENEWALS = 5  # in the time that a lease lasts

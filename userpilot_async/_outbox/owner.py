@@ -56,6 +56,11 @@ class Claim:
         return False
 
 
+def owner_unknown(place: str) -> OutboxError:
+    """The error where nothing says any more whose calls there are."""
+    return OutboxError(f"{place} does not say any more whose calls it has: rebind it")
+
+
 def rebinding(outbox: str) -> str:
     """How an outbox of the class of this name is given to its new owner, for a message."""
     return f"say so: `userpilot-async outbox rebind`, or {outbox}(..., rebind=True)"

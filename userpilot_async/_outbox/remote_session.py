@@ -2,93 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import OutboxError
 from .._runtime.clocks import steady
 from .batch import Batch
 from .remote_send_log import RemoteSendLog
+from .remote_store import RemoteStore
 from .session import Session
-from .store import Committed, Lead, Listener
+from .store import Committed, Lead
 from .window import Window
-
-
-class RemoteListener(Listener, Protocol):
-    """The reports that only an outbox across a network gets, besides those of every `Listener`: it can lose an answer.
-
-    Each is called by `Notify`, in the outbox's own loop, but for those that say otherwise."""
-
-    def takes_refusal(self, error: OutboxError) -> bool:
-        """Note why the outbox cannot be opened; false if it is open already. Called in the writer's thread."""
-        ...
-
-    def check_call(self, kind: Kind, key: Key, payload: Payload) -> None:
-        """See that a call is one that this client could have put. Called in the writer's thread.
-
-        Raises `UserpilotError`, or whatever, if it is not.
-        """
-        ...
-
-    def began_away(self) -> None:
-        """The place does not answer yet; the client is open all the same."""
-        ...
-
-    def is_away(self) -> None:
-        """The place does not answer any more."""
-        ...
-
-    def is_back(self, now: Committed) -> None:
-        """The place answers again, and holds this."""
-        ...
-
-    def started_again(self, first: int) -> None:
-        """The place was restarted with all it had: ids from this one to the end of their page are left out."""
-        ...
-
-    def set_back(self, now: Committed, first: int, generation: str) -> None:
-        """The place has older data, or none: calls from this id on, held in this generation, are gone."""
-        ...
-
-    def deposed(self, term: int) -> None:
-        """Stop sending: another process may have the lease. ``term``: how often ours has been lost."""
-        ...
-
-
-class LeaseTimes(Protocol):
-    """The times of a lease that the loop has to do with."""
-
-    valid_until: float
-    """By the steady clock: until then no other process has it, for certain."""
-    heard_from_loop: float
-    """When the loop last did what it was asked."""
-
-
-class RemoteStore(Protocol):
-    """A `Store` across a network, as far as its session asks more of it. Any thread may."""
-
-    @property
-    def lease(self) -> LeaseTimes:
-        """The sender's lease, ours or not."""
-        ...
-
-    @property
-    def offset(self) -> float:
-        """Seconds from the steady clock to the server's, as far as is known."""
-        ...
-
-    def report_set_back(self, generation: str, lost: int, under_way: int | None) -> None:
-        """Log what it has cost that calls held in this generation are not all there any more.
-
-        So many calls that waited are lost; others were under way, and may have arrived (``None``: how many of the lost
-        ones were is unknown).
-        """
-        ...
-
-    def break_off_if_older(self, seconds: float) -> None:
-        """End a question that has been under way for so long."""
-        ...
 
 
 class RemoteSession(Session):

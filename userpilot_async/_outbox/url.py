@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
 
 from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError, without_frames
@@ -35,6 +36,9 @@ _WORD = re.compile(r"[\w.+-]{1,20}")
 _METHODS = ("open", "put", "hold", "take", "settle", "aclose")  # of an `Outbox`: what else has all of these?
 AnyPlace = Outbox | str | os.PathLike[str]
 """An outbox, its URL, or the path of its file. The protocol is our own: nothing promises it to others."""
+
+Readers = Mapping[str, Callable[[str, str], Any]]
+"""How the options of a kind of outbox are read in a URL, by their names: from a name and a value."""
 
 T = TypeVar("T")
 
@@ -73,6 +77,21 @@ def number_in_url(kind: Callable[[str], T]) -> Callable[[str, str], T]:
             ) from None
 
     return number
+
+
+def split_query(query: str, own: Readers) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Split the query of a URL into our own options, by name, and all others, as they are written there.
+
+    Raises `ConfigurationError` if one of ours has a value that it cannot have.
+    """
+    options: dict[str, Any] = {}
+    others = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in own:
+            options[name] = own[name](name, value)
+        else:
+            others.append((name, value))
+    return options, others
 
 
 def outbox_at(place: AnyPlace | None, called: str = "outbox") -> Outbox:

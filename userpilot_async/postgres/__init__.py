@@ -5,7 +5,7 @@
 `_outbox` has the options, `_address` is where the server is, `_schema` the tables, which `_migrate` makes: a command
 does, no client. `_connection` runs statements, and `_failures` says what a failure means, and shows no password.
 
-`_store` is the `Store`: reconnecting, polling, and every transaction. One row (`_state`) is locked by whoever changes
+`_store` is the `RemoteStore`: opening, polling, and every transaction. One row (`_state`) is locked by whoever changes
 anything, so that one does after the other. `_steps` writes a batch in one transaction, which notes itself: it is made
 once, whatever becomes of the answer. `_tables` are the calls, `_keys` those of ``dedupe=``, `_send_log` the sender's
 notes, `_reading` what is sent, and `_inbox` what an application's own transactions have put. `_lease` says who sends;

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
+from .._outbox.away import OtherGeneration
 from .._outbox.owner import Owner
 from .._outbox.store import Admitted, Committed
 from .._runtime.clocks import steady
 from ._connection import Connection
-from ._failures import OtherGeneration
 from ._inbox import Inbox
 from ._reading import Reader
 from ._schema import Names
 from ._send_log import SendLog
 from ._state import State, StateRow
 from ._tables import AT_ONCE, Tables
+from ._unseen import Unseen
 
 ADMISSIONS = 4  # in one transaction, for which all others wait: some tenths of a second
 REMEMBERED = 7 * 86_400.0  # seconds in which a client's last step is kept; it asks after it within its next ones
@@ -30,11 +31,12 @@ class ClientState:
         self.connection = connection
         self.names = names
         self.client = client
-        self.row = StateRow(connection, names, place)
+        self.unseen = Unseen(names)
+        self.row = StateRow(connection, names, place, self.unseen)
         self.tables = Tables(connection, names)
         self.reader = Reader(connection, names)
         self.send_log = SendLog(connection, names)
-        self.inbox = Inbox(connection, names, self.row, self.tables)
+        self.inbox = Inbox(connection, names, self.row, self.tables, self.unseen)
         self.generation = ""
         """The one that is known; "" before the first contact."""
         self.revision = 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import attrs
 import psycopg
@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from .._errors.foreign import must_be
 from .._errors.printable import printable
 from .._errors.tree import ConfigurationError, without_frames
+from .._outbox.url import Readers, split_query
 
 SCHEMES = ("postgresql", "postgres")
 FORMS = "postgresql://user@host:5432/database, postgresql:///database?host=/run/postgresql, or host=… dbname=…"
@@ -64,7 +65,7 @@ def _is_here(host: str) -> bool:
         return host in ("", "localhost") or host.startswith(("/", "@"))
 
 
-def address_of(dsn: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
+def address_of(dsn: str, own: Readers) -> tuple[Address, dict[str, Any]]:
     """The address, and those options of a URL's query that are ours, by name; all the rest is libpq's.
 
     Raises `ConfigurationError`: what was given is neither in its words, nor in the locals of a frame of ours.
@@ -79,7 +80,7 @@ def address_of(dsn: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     raise refusal
 
 
-def _read(dsn: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
+def _read(dsn: str, own: Readers) -> tuple[Address, dict[str, Any]]:
     if not dsn.isprintable():
         raise ConfigurationError("the URL of a PostgreSQL outbox has a line's end, or what cannot be printed, in it")
     options: dict[str, Any] = {}
@@ -92,7 +93,7 @@ def _read(dsn: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
     return Address(theirs, _shown(theirs)), options
 
 
-def _without_ours(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[str, dict[str, Any]]:
+def _without_ours(url: str, own: Readers) -> tuple[str, dict[str, Any]]:
     """The URL without our options in its query, and those."""
     try:
         parts = urlsplit(url)
@@ -105,13 +106,7 @@ def _without_ours(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tup
             "in the URL of a PostgreSQL outbox, / and ? within user or password are written %2F and %3F, and an @ "
             "behind the host %40"
         )
-    options: dict[str, Any] = {}
-    theirs = []
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in own:
-            options[name] = own[name](name, value)
-        else:
-            theirs.append((name, value))
+    options, theirs = split_query(parts.query, own)
     query = urlencode(theirs, quote_via=quote)  # libpq takes no + for a space
     plain = urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
     if "://" not in plain:  # of a URL without a host, Python leaves out the slashes

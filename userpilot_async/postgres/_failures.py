@@ -12,7 +12,7 @@ import psycopg
 
 from .._errors.printable import printable
 from .._errors.tree import OutboxError
-from .._outbox.away import Away
+from .._outbox.away import Away, Full
 from ._address import Address
 
 MOST_WORDS = 200  # characters of the server's words: a log line stays readable
@@ -28,22 +28,8 @@ FULL = {"53100", "53200", "53400"}  # disk, memory, a limit that is configured
 SLOW = {"57014", "55P03"}  # cancelled for its time, or no lock in time
 
 
-class Full(Away):
-    """The server has no room left: nothing that adds to it can be written."""
-
-    does = "takes no more calls"
-
-
 class TryAgain(Exception):
     """The transaction was undone for another's sake, and may be made again at once."""
-
-
-class OtherGeneration(Exception):
-    """The outbox has older data than this process has seen there, or another line of it."""
-
-
-FAILURES = (Away, OtherGeneration, TryAgain, OutboxError, OSError, MemoryError)
-"""By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
 
 
 def meaning_of(error: psycopg.Error, address: Address, name: str) -> Exception:

@@ -6,14 +6,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import LiteralString
 
 from psycopg import sql
 
-from .._calls.pairs import Pair
 from .._outbox.lease import Lease
-from .._outbox.remote_session import RemoteListener
+from .._outbox.remote_listener import RemoteListener
 from .._outbox.store import Lead, Notify
 from .._runtime.clocks import steady
 from ._access import ClientState
@@ -27,12 +26,11 @@ class PostgresLease(Lease):
     """
 
     def __init__(
-        self, access: ClientState, outbox: RemoteListener, notify: Notify, warn: Callable[[str], None],
-        learn: Callable[[Sequence[Pair]], object], *, may_send: bool, ttl: float,
+        self, access: ClientState, outbox: RemoteListener, notify: Notify, warn: Callable[[str], None], *,
+        may_send: bool, ttl: float,
     ) -> None:  # fmt: skip
         super().__init__(outbox, notify, warn, may_send=may_send, ttl=ttl)
         self._access = access
-        self._learn = learn
 
     def _ask(self, *, wants: bool) -> str:
         if self.token and self._access.connection.run_alone(self.renewal()):
@@ -78,7 +76,7 @@ class PostgresLease(Lease):
             heard = access.news(state)
             takeover = access.send_log.inherit(state)
             access.admit(state)  # or who sends what there is, and ends, would end without it
-            access.hear_pairs(state, self._learn)  # those of calls that the one before has settled
+            access.hear_pairs(state, self._outbox.learn_pairs)  # those of calls that the one before has settled
             access.row.write(state)
         self.token = self.last_token = token
         self.renewed(now)

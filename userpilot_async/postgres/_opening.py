@@ -9,8 +9,7 @@ import attrs
 
 from .._account.pages import PAGE
 from .._calls.pairs import Pair
-from .._errors.tree import OutboxError
-from .._outbox.owner import Claim, Owner, rebinding
+from .._outbox.owner import Claim, Owner, owner_unknown, rebinding
 from .._outbox.store import Committed
 from ._access import ClientState
 from ._migrate import check_server, check_tables
@@ -118,8 +117,3 @@ def write_owner(access: ClientState, before: Owner | None, owner: Owner) -> bool
             return False
         access.give_to(state, owner)
     return True
-
-
-def owner_unknown(place: str) -> OutboxError:
-    """The error where nothing says any more whose calls there are."""
-    return OutboxError(f"{place} does not say any more whose calls it has: rebind it")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 import anyio
 
-from .._errors.foreign import must_be
-from .._errors.tree import ConfigurationError
 from .._outbox.batch import Batch
-from .._outbox.remote import PATIENCE, RemoteOutbox
-from .._outbox.url import flag_in_url, number_in_url, word_in_url
+from .._outbox.remote import IN_URL, PATIENCE, RemoteOutbox, options_of
+from .._outbox.url import word_in_url
 from ._access import ClientState
 from ._address import address_of
 from ._connection import Connection, warn_if_overheard
@@ -26,19 +23,10 @@ if TYPE_CHECKING:
     from ._admin import PostgresAdmin
 
 MAX_BYTES = 1024**3
-KEEP_LOST = 7 * 86_400.0  # seconds
-SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread polls, every quarter of a second
+TIMEOUT = 3.0  # seconds
+TIMEOUTS = 3  # in a lease, at least
 
-_IN_URL: Mapping[str, Callable[[str, str], Any]] = {
-    "name": word_in_url,
-    "schema": word_in_url,
-    "sender": flag_in_url,
-    "max_bytes": number_in_url(int),
-    "lease_ttl": number_in_url(float),
-    "timeout": number_in_url(float),
-    "fallback": word_in_url,
-    "keep_lost": number_in_url(float),
-}
+_IN_URL = {**IN_URL, "schema": word_in_url}
 
 
 class PostgresOutbox(RemoteOutbox):
@@ -79,37 +67,18 @@ class PostgresOutbox(RemoteOutbox):
         self._dsn = dsn
         del dsn  # it may have a password, and what is raised from here on shows the locals of its frames
         self._address, in_url = address_of(self._dsn, _IN_URL)
-        given = {
-            "name": name, "schema": schema, "sender": sender, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
-            "timeout": timeout, "fallback": fallback, "keep_lost": keep_lost,
-        }  # fmt: skip
-        self._options = {**in_url, **{key: value for key, value in given.items() if value is not None}}
-        get = self._options.get
-        self.name: str = checked_name(get("name", DEFAULT_NAME))
-        self.schema: str | None = checked_schema(get("schema"))
-        self._insert = Insert(Names(self.name, self.schema))
-        self.place: str = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        options = options_of(
+            in_url, name=name, schema=schema, sender=sender, max_bytes=max_bytes, lease_ttl=lease_ttl,
+            timeout=timeout, fallback=fallback, keep_lost=keep_lost,
+        )  # fmt: skip
+        name = checked_name(options.get("name", DEFAULT_NAME))
+        self.schema: str | None = checked_schema(options.get("schema"))
+        self._insert = Insert(Names(name, self.schema))
         super().__init__(
-            sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind, fallback=get("fallback")
-        )
-        self._lease_ttl: float = get("lease_ttl", 10.0)
-        self._timeout = get("timeout", 3.0)
-        self._keep_lost: float = get("keep_lost", KEEP_LOST)
-        self._check()
-        self._timeout = min(self._timeout, self._lease_ttl / 3)  # one that is late must not cost the lease
+            self._address.shown, name, options,
+            rebind=rebind, max_bytes=MAX_BYTES, timeout=TIMEOUT, timeouts=TIMEOUTS,
+        )  # fmt: skip
         warn_if_overheard(self._address)
-
-    def _check(self) -> None:
-        for name, flag in (("sender", self._may_send), ("rebind", self._rebind)):
-            if type(flag) is not bool:
-                raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
-        for name, value, least, most in (
-            ("lease_ttl", self._lease_ttl, SHORTEST_LEASE, 86_400.0),
-            ("timeout", self._timeout, 0.01, 60.0),
-            ("keep_lost", self._keep_lost, 0.0, 1e9),
-        ):
-            if type(value) not in (int, float) or not least <= value <= most:
-                raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
 
     @classmethod
     def from_url(cls, url: str) -> PostgresOutbox:

@@ -17,6 +17,7 @@ from .._errors.tree import OutboxError
 from .._outbox.owner import Owner
 from ._connection import Connection, Rows
 from ._schema import VERSION, Names
+from ._unseen import Unseen
 
 _READ = """
 SELECT version, generation::text, revision, account, oldest, news, pairs, destination, salt, fingerprint, lease,
@@ -131,14 +132,15 @@ def _json(text: Any) -> Any:
 class StateRow:
     """The row of one outbox, by one connection; ``place`` is the outbox's name in messages."""
 
-    def __init__(self, connection: Connection, names: Names, place: str) -> None:
+    def __init__(self, connection: Connection, names: Names, place: str, unseen: Unseen) -> None:
         self._connection = connection
         self._names = names
         self._place = place
         self._read = names.sql(_READ)
         self._lock = names.sql(_READ + " FOR UPDATE")
-        self._inbox = names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})")
-        self._last: list[sql.Composed] = []  # statements that go with the end of the transaction
+        self._unseen = unseen
+        self._later: list[sql.Composed] = []  # statements that go with the end of the transaction
+        self._last: list[sql.Composed] = []  # those with which the row is written, behind these
 
     @contextmanager
     def locked(self) -> Iterator[State]:
@@ -146,16 +148,22 @@ class StateRow:
 
         Whatever is raised within undoes it. Raises what `Connection.run` raises, and `OutboxError` if the row is none.
         """
-        rows, clock, inbox = self._connection.begin(self._lock, _CLOCK, self._inbox)
-        self._last = []
+        rows, clock, inbox = self._connection.begin(
+            self._lock, _CLOCK, sql.SQL("SELECT {}").format(self._unseen.look())
+        )
+        self._later, self._last = [], []
         try:
             state = state_in(rows, clock, self._place)
-            state.has_inbox = inbox[0][0]
+            state.has_inbox = self._unseen.looked(*inbox[0])
             yield state
-            self._connection.run_all(sql.SQL("; ").join([*self._last, sql.SQL("COMMIT")]))
+            self._connection.run_all(sql.SQL("; ").join([*self._later, *self._last, sql.SQL("COMMIT")]))
         except BaseException:
             self._connection.roll_back()
             raise
+
+    def run_later(self, statement: sql.Composed) -> None:
+        """Have a statement run with the end of the transaction, which spares a round trip. Nothing sees it before."""
+        self._later.append(statement)
 
     def write(self, state: State, *more: sql.Composed) -> None:
         """Have the row written, as one revision more, with the end of its transaction, and before these statements."""

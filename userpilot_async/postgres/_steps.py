@@ -12,13 +12,13 @@ from psycopg import sql
 from .._calls.outcome import Outcome
 from .._calls.stored import Concluded
 from .._calls.values import encode_json
-from .._errors.tree import OutboxError
-from .._outbox.away import Away
+from .._outbox.away import Away, Full
 from .._outbox.batch import Batch, Put
+from .._outbox.remote_steps import RemoteSteps
 from .._outbox.store import Committed
 from .._runtime.clocks import steady
 from ._access import ClientState
-from ._failures import Full, TryAgain
+from ._failures import TryAgain
 from ._keys import Repeats
 from ._lease import PostgresLease
 from ._state import State
@@ -67,46 +67,26 @@ class Made:
         return [self.repeats[place] if place in self.repeats else next(there) for place in range(puts)]
 
 
-class WriteSteps:
-    """The batches of one client, one at a time. ``place`` is for messages."""
+class WriteSteps(RemoteSteps[WriteStep]):
+    """A batch is written in one transaction, which is made again at once where it was undone for another's sake."""
+
+    _lease: PostgresLease
 
     def __init__(self, access: ClientState, lease: PostgresLease, place: str, warn: Callable[[str], None]) -> None:
+        super().__init__(access.client, lease, place, warn)
         self._access = access
-        self._lease = lease
-        self._place = place
-        self._warn = warn
-        self._step: WriteStep | None = None
-        self._requests = 0
 
-    def write(self, take: Callable[[], Batch]) -> Committed:
-        """Write the batch that is being written, or the one that ``take`` gives; `Committed.noted` if all of it is.
-
-        Raises what `Connection.run` raises, but for `TryAgain`: then the batch is gone on with the next time.
-        """
-        step = self._step
-        if step is None:
-            step = self._step = self._taken(take())
-        if step.term != self._lease.term:
-            self._drop_notes(step)
-        now = self._tried(step)
-        if now.noted:
-            self._step = None
-        return now
-
-    def _taken(self, batch: Batch) -> WriteStep:
-        ours = self._lease.leading and batch.term == self._lease.term
-        for request in batch.requests:
-            self._requests += 1
-            request.number = f"{self._access.client}:{self._requests}" if ours else None
-        return WriteStep(batch, self._access.next_step(), self._lease.term, ours)
+    def _begun(self, batch: Batch, *, is_ours: bool) -> WriteStep:
+        return WriteStep(batch, self._access.next_step(), self._lease.term, is_ours)
 
     def _drop_notes(self, step: WriteStep) -> None:
-        """The lease was lost since: only calls that found no room are noted."""
+        """As in every outbox; only calls that found no room are noted."""
+        super()._drop_notes(step)
         step.is_ours = False
-        for request in step.batch.requests:
-            request.number = None
 
-    def _tried(self, step: WriteStep) -> Committed:
+    def _go_on(self, step: WriteStep) -> Committed:
+        if step.term != self._lease.term:
+            self._drop_notes(step)
         for _ in range(TRIES):
             try:
                 return self._write(step)
@@ -159,7 +139,11 @@ class WriteSteps:
         chosen = tables.keys.choose(state, step.puts)
         if chosen.puts:
             now = steady()
-            tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
+            put = tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
+            if step.is_ours and batch.has_senders_notes():  # what is settled is looked for among all calls
+                access.connection.run(put)
+            else:
+                access.row.run_later(put)
         first_refused = state.account.next_id
         was_empty = state.oldest_held is None
         settled += tables.refuse(state, [outcome for outcome, _ in batch.refused])
@@ -222,7 +206,6 @@ class WriteSteps:
             access.check(state)
             heard = access.news(state)
         step.held, step.in_doubt = True, False
-        refused = OutboxError(f"{self._place} takes no calls: {error}")
-        self._warn(str(refused))
+        refused = self._no_room(error)
         now = access.learned(state, heard=heard)
         return attrs.evolve(now, puts_failed=refused, noted=not step.batch.has_notes())

@@ -2,7 +2,7 @@
 
     UserpilotClient("API_KEY", outbox="redis://host:6379/0")
 
-`_outbox` has the options, `_store` is the `Store`: reconnecting, polling, and the pieces of work. Every change is one
+`_outbox` has the options, `_store` is the `RemoteStore`: opening, polling, and the pieces of work. Every change is one
 script (`scripts/`), whole or not at all; `_link` runs them, and `_topology` finds the server, with `_sentinels` and
 `_cluster`. `_answers`, `_codec` and `_shapes` take nothing on trust that comes back; `_failures` says what a failure
 means, and shows no password.

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from .._calls.pairs import Pair, unsealed_pair
+from .._outbox.away import OtherGeneration
 from .._outbox.store import Committed
 from .._runtime.clocks import steady
 from ._answers import pairs_of
 from ._codec import State
-from ._failures import OtherGeneration
 from ._link import Answer, Connection, Step
 
 REMEMBERED = 6 * 86_400.0  # seconds in which Redis has a client's last step for certain: the scripts say 7 days

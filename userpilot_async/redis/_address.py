@@ -15,7 +15,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from .._errors.tree import ConfigurationError, without_frames
-from .._outbox.url import quoted
+from .._outbox.url import Readers, quoted, split_query
 
 SENTINEL_PORT = 26379
 CLUSTER_PORT = 6379
@@ -150,7 +150,7 @@ def _is_here(host: str) -> bool:
         return host in ("", "localhost") or host.startswith("/")
 
 
-def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
+def address_of(url: str, own: Readers) -> tuple[Address, dict[str, Any]]:
     """The address, and those options of the query that are ours, by name; all the rest is redis-py's.
 
     Raises `ConfigurationError`: the URL is neither in its words, nor in the locals of a frame of ours.
@@ -163,7 +163,7 @@ def address_of(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[
     raise refusal
 
 
-def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Address, dict[str, Any]]:
+def _read(url: str, own: Readers) -> tuple[Address, dict[str, Any]]:
     if " " in url or not url.isprintable():  # some of which Python would take out without a word
         raise ConfigurationError("the URL of a Redis outbox has a space or a line's end in it; a space is written %20")
     try:
@@ -190,14 +190,9 @@ def _read(url: str, own: Mapping[str, Callable[[str, str], Any]]) -> tuple[Addre
             "redis+sentinel://host,host/service: the name of the service is missing, or has other characters than "
             "letters, digits, dots, dashes and underscores"
         )
-    options: dict[str, Any] = {}
-    theirs = []
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in own:
-            options[name] = own[name](name, value)
-        else:
-            _check(name, value)
-            theirs.append((name, value))
+    options, theirs = split_query(parts.query, own)
+    for name, value in theirs:
+        _check(name, value)
     if how == "cluster" and (database.strip("0") or any(name == "db" and value.strip("0") for name, value in theirs)):
         raise ConfigurationError("a cluster has one database, 0; the name of a Redis outbox is written as ?name=shop")
     if base == "rediss":

@@ -26,15 +26,14 @@ from .._outbox.admin import (
     Subject,
     check_rebinding,
 )
-from .._outbox.away import Away
-from .._outbox.owner import Claim, Owner
+from .._outbox.away import Away, OtherGeneration
+from .._outbox.owner import Claim, Owner, owner_unknown
 from .._outbox.pages import Page, UnfinishedUpload, WaitingCall
 from ._access import PAIRS_AT_ONCE
 from ._answers import Snapshot, opened_of, pairs_of, retried_of, scanned_of, sender_of, snapshot_of
 from ._codec import Entry, account_of
-from ._failures import OtherGeneration
 from ._link import Answer, Connection, Step
-from ._opening import VERSION, owner_unknown
+from ._opening import VERSION
 from ._pages import StoredDeadLetter, accepted, is_ours, kept_in, lost_page, waiting_page
 from ._purge import AT_ONCE, Place, Search, at_once
 

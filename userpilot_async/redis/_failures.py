@@ -37,7 +37,7 @@ from redis.exceptions import (
 
 from .._errors.printable import printable
 from .._errors.tree import OutboxError
-from .._outbox.away import Away
+from .._outbox.away import Away, Full, OtherGeneration
 from ._address import Address
 
 SERVER_ERRORS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
@@ -81,26 +81,12 @@ class OddAnswer(Away):
     does = "gives an answer that cannot be read"
 
 
-class Full(Away):
-    """Redis has no memory left, or may not use more."""
-
-    does = "takes no more calls"
-
-
-class OtherGeneration(Exception):
-    """Redis has started again, or was emptied."""
-
-
 class OtherServer(OtherGeneration):
     """The outbox is another server's by now: a failover, or its slot of a cluster was moved."""
 
 
 class Unreachable(ConnectionError):
     """A connection that cannot be had, in words of our own."""
-
-
-FAILURES = (Away, OtherGeneration, OutboxError, OSError, MemoryError)
-"""By what a step of ours fails, and is made again: also this machine's own troubles. All else is a bug."""
 
 
 def meaning_of(error: Exception, address: Address) -> Exception:

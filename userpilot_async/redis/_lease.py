@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .._calls.stored import UNREADABLE, key_in
 from .._outbox.lease import Lease
-from .._outbox.remote_session import RemoteListener
+from .._outbox.remote_listener import RemoteListener
 from .._outbox.store import Lead, Notify
 from .._runtime.clocks import steady
 from .._schedule.takeover import Takeover, UnfinishedFile

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from redis.exceptions import ConnectionError, NoScriptError
 
 from .._errors.tree import OutboxError, without_frames
-from .._outbox.away import Away
+from .._outbox.away import Away, OtherGeneration
 from .._runtime.log import log
 from ._address import Address
 from ._answers import Server, echoed, evicts, found_of, info_of, replicas_of, server_of
 from ._cluster import Cluster
 from ._codec import Entry
-from ._failures import NO_ANSWER, OtherGeneration, OtherServer, meaning_of
+from ._failures import NO_ANSWER, OtherServer, meaning_of
 from ._sentinels import Sentinels
 from ._topology import Node, OneServer, Topology, ask, packed
 

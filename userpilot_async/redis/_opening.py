@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from .._account.pages import PAGE
 from .._errors.tree import OutboxError
-from .._outbox.owner import Claim, Owner, rebinding
+from .._outbox.owner import Claim, Owner, owner_unknown, rebinding
 from ._access import ClientState
 from ._answers import Opened, opened_of
 from ._failures import OddAnswer
@@ -78,8 +78,3 @@ class Opener:
             return True
         self._known = owner
         return False
-
-
-def owner_unknown(place: str) -> OutboxError:
-    """The error where nothing says any more whose calls there are."""
-    return OutboxError(f"{place} does not say any more whose calls it has: rebind it")

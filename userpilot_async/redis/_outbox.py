@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
-from .._errors.foreign import must_be
 from .._errors.tree import ConfigurationError
-from .._outbox.remote import RemoteOutbox
-from .._outbox.url import flag_in_url, number_in_url, word_in_url
+from .._outbox.remote import IN_URL, RemoteOutbox, options_of
+from .._outbox.url import number_in_url
 from ._address import address_of
 from ._link import Connection, warn_if_overheard
 from ._store import RedisStore
@@ -17,22 +15,13 @@ from ._store import RedisStore
 if TYPE_CHECKING:
     from ._admin import RedisAdmin
 
+DEFAULT_NAME = "userpilot_async"
 MAX_BYTES = 256 * 1024**2
 MAX_CALLS = 1_000_000
-KEEP_LOST = 7 * 86_400.0  # seconds
-SHORTEST_LEASE = 1.0  # seconds; it is renewed when the thread polls, every quarter of a second
+TIMEOUT = 2.0  # seconds
+TIMEOUTS = 5  # in a lease, at least
 
-_IN_URL: Mapping[str, Callable[[str, str], Any]] = {
-    "name": word_in_url,
-    "sender": flag_in_url,
-    "max_calls": number_in_url(int),
-    "max_bytes": number_in_url(int),
-    "lease_ttl": number_in_url(float),
-    "timeout": number_in_url(float),
-    "replicas": number_in_url(int),
-    "fallback": word_in_url,
-    "keep_lost": number_in_url(float),
-}
+_IN_URL = {**IN_URL, "max_calls": number_in_url(int), "replicas": number_in_url(int)}
 
 
 class RedisOutbox(RemoteOutbox):
@@ -73,42 +62,23 @@ class RedisOutbox(RemoteOutbox):
         self._url = url
         del url  # it may have a password, and what is raised from here on shows the locals of its frames
         self._address, in_url = address_of(self._url, _IN_URL)
-        given = {
-            "name": name, "sender": sender, "max_calls": max_calls, "max_bytes": max_bytes, "lease_ttl": lease_ttl,
-            "timeout": timeout, "replicas": replicas, "fallback": fallback, "keep_lost": keep_lost,
-        }  # fmt: skip
-        self._options = {**in_url, **{key: value for key, value in given.items() if value is not None}}
-        get = self._options.get
-        self.name: str = get("name", "userpilot_async")
-        self.place: str = self._address.shown + (f" ({self.name})" if "name" in self._options else "")
+        options = options_of(
+            in_url, name=name, sender=sender, max_calls=max_calls, max_bytes=max_bytes, lease_ttl=lease_ttl,
+            timeout=timeout, replicas=replicas, fallback=fallback, keep_lost=keep_lost,
+        )  # fmt: skip
+        self._max_calls: int = options.get("max_calls", MAX_CALLS)
+        self._replicas: int = options.get("replicas", 0)
         super().__init__(
-            sender=get("sender", True), max_bytes=get("max_bytes", MAX_BYTES), rebind=rebind, fallback=get("fallback")
-        )
-        self._max_calls: int = get("max_calls", MAX_CALLS)
-        self._lease_ttl: float = get("lease_ttl", 10.0)
-        self._timeout = get("timeout", 2.0)
-        self._replicas: int = get("replicas", 0)
-        self._keep_lost: float = get("keep_lost", KEEP_LOST)
-        self._check()
-        self._timeout = min(self._timeout, self._lease_ttl / 5)
+            self._address.shown, _checked_name(options.get("name", DEFAULT_NAME)), options,
+            rebind=rebind, max_bytes=MAX_BYTES, timeout=TIMEOUT, timeouts=TIMEOUTS,
+        )  # fmt: skip
         for host in self._address.hosts:
             warn_if_overheard(self._address, host)
 
     def _check(self) -> None:
-        if not isinstance(self.name, str) or not self.name or any(one in "{}: \n" for one in self.name):
-            raise ConfigurationError("name must be a word, without braces and colons")
+        super()._check()
         if type(self._max_calls) is not int or self._max_calls < 1:
             raise ConfigurationError("max_calls must be an int, 1 or more")
-        for name, flag in (("sender", self._may_send), ("rebind", self._rebind)):
-            if type(flag) is not bool:
-                raise ConfigurationError(f"{name} {must_be('True or False', flag)}")
-        for name, value, least, most in (
-            ("lease_ttl", self._lease_ttl, SHORTEST_LEASE, 86_400.0),
-            ("timeout", self._timeout, 0.01, 60.0),
-            ("keep_lost", self._keep_lost, 0.0, 1e9),
-        ):
-            if type(value) not in (int, float) or not least <= value <= most:
-                raise ConfigurationError(f"{name} must be {least:g} to {most:,.0f} seconds")
         if type(self._replicas) is not int or self._replicas < 0:
             raise ConfigurationError("replicas must be an int, 0 or more")
 
@@ -158,3 +128,10 @@ class RedisOutbox(RemoteOutbox):
             return True
         waiting = self.ledger.waiting + self.unheld - self._session.outgoing.calls
         return waiting < self._max_calls and super().has_room(size)
+
+
+def _checked_name(name: str) -> str:
+    """The name of an outbox. Raises `ConfigurationError` if it would not do within a key of Redis."""
+    if not isinstance(name, str) or not name or any(one in "{}: \n" for one in name):
+        raise ConfigurationError("name must be a word, without braces and colons")
+    return name

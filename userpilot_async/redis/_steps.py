@@ -8,15 +8,14 @@ from typing import Any
 import attrs
 
 from .._calls.pairs import pairs_in, sealed_pair
-from .._errors.tree import OutboxError
-from .._outbox.away import Away
+from .._outbox.away import Away, Full
 from .._outbox.batch import Batch, Put
+from .._outbox.remote_steps import RemoteSteps
 from .._outbox.store import Committed
 from .._runtime.clocks import steady
 from ._access import ClientState
 from ._answers import Made, resolved_of, written_of
 from ._codec import encoded
-from ._failures import Full
 from ._lease import RedisLease
 from ._notes import SenderNotes, calls_in, may_be_twice, notes_of, refusals_of
 
@@ -44,46 +43,30 @@ class WriteStep:
     """The calls may have been there before, and sent, in what is not there any more."""
 
 
-class WriteSteps:
-    """The steps of one batch at a time. ``place`` is for messages; lost calls are kept for ``keep_lost`` seconds."""
+class WriteSteps(RemoteSteps[WriteStep]):
+    """A batch is written in small steps, each a script. Lost calls are kept for ``keep_lost`` seconds."""
+
+    _lease: RedisLease
 
     def __init__(
         self, access: ClientState, lease: RedisLease, place: str, warn: Callable[[str], None], keep_lost: float
     ) -> None:
+        super().__init__(access.client, lease, place, warn)
         self._access = access
-        self._lease = lease
-        self._place = place
-        self._warn = warn
         self._keep_lost = keep_lost
-        self._attempt: WriteStep | None = None
-        self._requests = 0
 
-    def write(self, take: Callable[[], Batch]) -> Committed:
-        """Make the next step of the batch that is being written, or of the one that ``take`` gives.
+    def _begun(self, batch: Batch, *, is_ours: bool) -> WriteStep:
+        batch.puts = [put for put in batch.puts if not put.withdrawn]
+        notes = notes_of(batch) if is_ours else refusals_of(batch)  # what was settled by one deposed since is not
+        return WriteStep(batch, batch.puts, notes, term=self._lease.term)
 
-        What is there after it; `Committed.noted` when that was the last one. Raises what `Connection.run` raises: then
-        the batch is gone on with the next time.
-        """
-        attempt = self._attempt
-        if attempt is None:
-            attempt = self._attempt = self._taken(take())
+    def _go_on(self, attempt: WriteStep) -> Committed:
         now = self._end_doubt(attempt)
         if now is None:
             if attempt.term != self._lease.term:
                 self._drop_notes(attempt)
             now = self._make_step(attempt)
-        if now.noted:
-            self._attempt = None
         return now
-
-    def _taken(self, batch: Batch) -> WriteStep:
-        ours = self._lease.leading and batch.term == self._lease.term
-        for request in batch.requests:
-            self._requests += 1
-            request.number = f"{self._access.client}:{self._requests}" if ours else None
-        batch.puts = [put for put in batch.puts if not put.withdrawn]
-        notes = notes_of(batch) if ours else refusals_of(batch)  # what was settled by one deposed since is not
-        return WriteStep(batch, batch.puts, notes, term=self._lease.term)
 
     def _make_step(self, attempt: WriteStep) -> Committed:
         """The calls, if they are not there yet, and some of the notes."""
@@ -165,18 +148,15 @@ class WriteSteps:
         return attrs.evolve(now, noted=not attempt.notes)
 
     def _drop_notes(self, attempt: WriteStep) -> None:
-        """The lease was lost since: only calls that found no room are noted."""
+        """As in every outbox; only calls that found no room are noted."""
+        super()._drop_notes(attempt)
         attempt.notes = [SenderNotes(refused=notes.refused) for notes in attempt.notes if notes.refused]
-        for request in attempt.batch.requests:
-            request.number = None
 
     def _fail_puts(self, attempt: WriteStep, error: Full) -> Committed:
         """There is no room for calls; notes, which make room, must not wait behind them."""
         now = self._access.read_state()
         attempt.held = True
-        refused = OutboxError(f"{self._place} takes no calls: {error}")
-        self._warn(str(refused))
-        return attrs.evolve(now, puts_failed=refused, noted=not attempt.notes)
+        return attrs.evolve(now, puts_failed=self._no_room(error), noted=not attempt.notes)
 
 
 def _ids_of(puts: Sequence[Put], made: Made) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from userpilot_async import ConfigurationError
 from userpilot_async._outbox.url import flag_in_url, word_in_url
+from userpilot_async.postgres import PostgresOutbox
 from userpilot_async.postgres._address import address_of
 from userpilot_async.postgres._schema import MIGRATIONS, NAME, TABLES, Names, checked_name, statements
 
@@ -118,3 +119,7 @@ def test_statements_make_what_is_missing_and_nothing_else() -> None:
     assert len(TABLES) == sum(one.startswith("CREATE TABLE") for one in made)
     assert all('"Odd schema"."shop_' in one for one in made)
     assert [] == list(statements(Names("shop"), len(MIGRATIONS)))
+
+
+def test_a_statement_that_takes_its_whole_time_does_not_cost_the_lease() -> None:
+    assert 2.0 == PostgresOutbox("postgresql://host/d", lease_ttl=6.0, timeout=4.0)._timeout

@@ -174,3 +174,7 @@ def test_what_cannot_be_right_is_refused_without_its_password(url: str) -> None:
         RedisOutbox(url)
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_command_that_takes_its_whole_time_does_not_cost_the_lease() -> None:
+    assert 1.0 == RedisOutbox("redis://host/0", lease_ttl=5.0, timeout=4.0)._timeout

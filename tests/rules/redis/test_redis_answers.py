@@ -28,11 +28,11 @@ from redis.exceptions import (  # noqa: E402  # only where redis-py is
     TimeoutError,
 )
 
-from userpilot_async._outbox.away import Away  # noqa: E402
+from userpilot_async._outbox.away import Away, Full, OtherGeneration  # noqa: E402
 from userpilot_async.redis import _answers, _shapes  # noqa: E402
 from userpilot_async.redis._address import address_of  # noqa: E402
 from userpilot_async.redis._codec import State, concluded, read_of  # noqa: E402
-from userpilot_async.redis._failures import Full, OddAnswer, OtherGeneration, OtherServer, meaning_of, words_of  # noqa: E402
+from userpilot_async.redis._failures import OddAnswer, OtherServer, meaning_of, words_of  # noqa: E402
 
 STATE = [[b"next_id", b"3", b"accepted", b"3", b"revision", b"7"], b"1-1", [b"[]"], b"1700000000.5", b"7"]
 ENTRY = [b"5-1", [b"c", b"a call", b"s", b"2", b"t", b"1700000000.5"]]
