@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from .._account.losses import NOTHING_LEFT, Close, close_line
@@ -37,6 +39,7 @@ LANDING = 1.0  # seconds at the end of a close in which requests may end, and no
 LAST_LETTERS = 0.4  # seconds for dead letters about what was dropped
 LAST_RECORDS = 0.15  # seconds to record what was delivered; all together are less than the second promised
 POLL = 0.05  # seconds between two questions of a close whether anything can still happen before its end
+DROPPED = 100  # calls dropped in one go: about half a millisecond of the application's loop
 CLOSED = Outcome("dropped", "closed")
 
 
@@ -71,6 +74,7 @@ class Shutdown:
         """Set when the close that is under way is over, for those who ask for another one meanwhile."""
         self._closing_words: Words | None = None
         self._limit, self._began_at = "", 0.0
+        self._ending: Iterator[None] | None = None  # made at the end: before, nothing must keep a forgotten client
         self._ran_out = self._silent = False
 
     @property
@@ -126,7 +130,7 @@ class Shutdown:
             if not self.ended:
                 if not self._sender.tasks_lost:  # perhaps with their loop, and this is another one
                     await self._send_last(deadline)
-                self.end()
+                await self._end_gently()
             with anyio.move_on_after(LAST_RECORDS):
                 await self._outbox.aclose()
             with anyio.move_on_after(max(deadline - self._now(), LAST_LETTERS)):
@@ -217,19 +221,42 @@ class Shutdown:
 
     def end(self) -> None:
         """Drop whatever is left, and account for it, unless it can wait: nothing is sent from here any more."""
-        self.ended = self._sender.closed = True
+        for _ in self._steps():
+            continue
+
+    async def _end_gently(self) -> None:
+        """Do as `end` does, with turns of the loop for others: 100,000 calls would stop it for a second."""
+        try:
+            for _ in self._steps():
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self.end()
+
+    def _steps(self) -> Iterator[None]:
+        """Give what is left of the end: whoever goes on does not begin again."""
+        if self._ending is None:
+            self._ending = self._end()
+        return self._ending
+
+    def _end(self) -> Iterator[None]:
+        """Drop whatever is left, some calls with each step."""
+        self._sender.closed = True
         self._log.end_outage()  # what fails from now on is what we break off ourselves
         self._threads.close(delivers=True)
         try:
             if not self._outbox.durable:
                 while self._sender.take_in():
-                    pass
+                    yield
                 self._closing_words = partial(close_line, self._so_far())
-                self._schedule.abandon(CLOSED)
+                calls = self._schedule.abandon(CLOSED)
+                while sum(1 for _ in islice(calls, DROPPED)) == DROPPED:
+                    self._sender.carry_on()
+                    yield
             self._sender.carry_on()
         except Exception as bug:  # perhaps the one that ended the sending
             self._sender.end_with(bug)
             self._sender.drop_pending(CLOSED)
+        self.ended = True
         self._sender.release()
         self._outbox.ledger.pages.release()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
 from .._calls.payload import PackedRow, event_id, packed_at, packed_key, packed_properties
@@ -201,31 +202,33 @@ class Completion:
             self.head(queue, outcome)
         return is_oldest or not is_needed
 
-    def abandon(self, outcome: Outcome, slots: Sequence[JobSlot]) -> None:
-        """The end: everything that the server has not taken into a job meets ``outcome``."""
+    def abandon(self, outcome: Outcome, slots: Sequence[JobSlot]) -> Iterator[None]:
+        """The end: everything that the server has not taken into a job meets ``outcome``, a call with each step."""
         while self.do_chores():
-            pass
+            yield from repeat(None, CHORES)
         running = [(kind, self._queues.packed.current(kind, row)) for slot in slots for kind, row in slot.submitted]
         for row in (row for slot in slots for row in slot.unsubmitted):
-            if isinstance(row, Row):
-                self._settled.carried(row, outcome)
+            while isinstance(row, Row) and row.events:
+                self._settled.carried(row, outcome, CHORES)
+                yield from repeat(None, CHORES)
         submitted = {id(row) for _, row in running}
         for kind, packed in self._queues.packed.take_all(submitted):
             self.packed(kind, (packed,), outcome)
+            yield
         for queue in list(self._queues):
             queue.restore()
             staying = queue.take_submitted(submitted)
             while queue.calls:
                 self.head(queue, outcome)
+                yield
             if staying is not None:
                 queue.put_head(staying)
             self._queues.come_back(queue)
         while self.do_chores():
-            pass
+            yield from repeat(None, CHORES)
         for kind, row in running:
             # A part of it is lost: so is the call.
             if isinstance(row, Row) and not row.settled and row.outcome is not None and not row.outcome.is_delivered:
                 row.state = RowState.ANSWERED
                 self._settled.close(row)
-            for _ in self.files.mark(kind, (row,), True):
-                continue
+            yield from self.files.mark(kind, (row,), True)

@@ -220,7 +220,7 @@ class PackedRows:
     def take_all(self, staying: Container[int]) -> Iterator[tuple[str, PackedRow]]:
         """Take out every row, waiting or in a file, with its kind; not those that are ``staying``, by `id`."""
         for kind, waiting in self._waiting.items():
-            for row in list(waiting):
+            while (row := waiting.first) is not None:
                 waiting.take(packed_key(row))
                 yield kind, row
         for kind, filed in self._filed.items():

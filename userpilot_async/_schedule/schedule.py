@@ -8,7 +8,7 @@ whole days can be tested in a moment. What became of calls is written to `Schedu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from .._account.losses import Rest
@@ -171,11 +171,11 @@ class Schedule:
         """Give up the oldest call that no request carries; false if there is none."""
         return self._completion.give_up(math.inf, outcome, at_most=1) > 0
 
-    def abandon(self, outcome: Outcome) -> None:
-        """The end: everything that the server has not taken into a job meets ``outcome``."""
+    def abandon(self, outcome: Outcome) -> Iterator[None]:
+        """The end: everything that the server has not taken into a job meets ``outcome``, a call with each step."""
         for route in self._routes:
             route.abandon()
-        self._completion.abandon(outcome, self.slots)
+        yield from self._completion.abandon(outcome, self.slots)
 
     # ── what the sender reports and asks ──
 

@@ -451,7 +451,7 @@ def test_on_leaving_what_the_realtime_endpoint_cannot_take_in_time_is_uploaded()
     run.schedule.expedited += 1
     run.schedule.leave_by(run.now + 10.0)
     run.run(10.0)
-    run.schedule.abandon(Outcome("dropped", "closed"))
+    list(run.schedule.abandon(Outcome("dropped", "closed")))
     run.carry_on()
 
     ledger = run.outbox.ledger
@@ -477,7 +477,7 @@ def test_what_no_job_has_at_the_end_is_dropped_and_accounted_for() -> None:
     run.many(5_000)
     while run.schedule._late.slot.batch is None:
         run.run(0.5)
-    run.schedule.abandon(Outcome("dropped", "closed"))
+    list(run.schedule.abandon(Outcome("dropped", "closed")))
     run.carry_on()
 
     ledger = run.outbox.ledger

@@ -235,7 +235,7 @@ def test_at_the_end_a_deletion_that_the_server_has_taken_is_submitted_and_one_it
     run.put(DeleteUser("u2"))
 
     run.take_in()
-    run.schedule.abandon(Outcome("dropped", "closed"))
+    list(run.schedule.abandon(Outcome("dropped", "closed")))
     run.carry_on()
 
     ledger = run.outbox.ledger

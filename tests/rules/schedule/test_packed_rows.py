@@ -173,7 +173,7 @@ def test_packed_rows_die_of_age():
 
 def test_packed_rows_that_nothing_has_taken_are_given_up_at_the_end():
     run = a_backlog()
-    run.schedule.abandon(CLOSED)
+    list(run.schedule.abandon(CLOSED))
     calls = [one.call(userpilot(Settings())) for one in run.schedule.settled.done]
     run.carry_on()
 

@@ -346,7 +346,7 @@ def test_a_call_in_flight_is_not_given_up() -> None:
 def test_at_the_end_nothing_of_joined_lanes_is_left_behind(seconds: float) -> None:
     run = held(hasty())
     run.run(seconds)
-    run.schedule.abandon(CLOSED)
+    list(run.schedule.abandon(CLOSED))
     run.carry_on()
 
     assert {"closed": 8} == run.outbox.ledger.dropped

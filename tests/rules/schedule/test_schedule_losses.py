@@ -63,7 +63,7 @@ def test_users_whose_companys_job_is_running_at_the_end_are_dropped_with_a_reaso
     run.run(1.5)
     running = [job.kind for job in run.server.jobs]
 
-    run.schedule.abandon(CLOSED)
+    list(run.schedule.abandon(CLOSED))
     run.carry_on()
 
     assert ["bulk_companies"] == running
@@ -79,7 +79,7 @@ def test_rows_in_a_running_job_are_submitted_at_the_end_and_nothing_else_is() ->
     run.put(Track("elsewhere", "event", {"n": 1}))
     run.take_in()
 
-    run.schedule.abandon(CLOSED)
+    list(run.schedule.abandon(CLOSED))
     run.carry_on()
 
     assert (60, 60) == (run.outbox.ledger.pending, run.outbox.ledger.submitted)
