@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Iterator
 from time import perf_counter
 
@@ -11,7 +10,7 @@ from benchmarks import disk
 from benchmarks.durable_calls import CALLERS
 from benchmarks.durable_subjects import SUBJECTS, SYNCHRONOUS, Durable, opened
 from benchmarks.fresh import measure
-from benchmarks.loop_stall import LONG, Collections, Ticker
+from benchmarks.pauses import told, watched
 from benchmarks.payloads import EVENT, event, user_id
 from benchmarks.results import Figures, Row, best_of, column, interleaved
 from benchmarks.sink import running_sink
@@ -40,20 +39,13 @@ async def stalls(subject: str, place: str, url: str, seconds: float) -> Figures:
     for durability in SYNCHRONOUS:
         durable = await opened(subject, place, durability, url)
         await caller(durable, iter(range(CALLERS)), perf_counter() + seconds)  # connections, threads and imports
-        gc.collect()
-        ticker, collections = Ticker(), Collections()
-        ticking = asyncio.create_task(ticker.run())
-        await pause()
-        started = perf_counter()
-        numbers = iter(range(CALLS))
-        await asyncio.gather(*(caller(durable, numbers, started + seconds) for _ in range(CALLERS)))
-        elapsed = perf_counter() - started
-        ticking.cancel()
+        async with watched() as longest:
+            started = perf_counter()
+            numbers = iter(range(CALLS))
+            await asyncio.gather(*(caller(durable, numbers, started + seconds) for _ in range(CALLERS)))
+            elapsed = perf_counter() - started
         figures |= {
-            f"{durability} stall": ticker.longest * 1_000,
-            f"{durability} cpu": ticker.longest_cpu * 1_000,
-            f"{durability} collection": collections.longest * 1_000,
-            f"{durability} long turns": ticker.long_turns,
+            **{f"{durability} {name}": figure for name, figure in longest.items()},
             f"{durability} calls": next(numbers, CALLS),
             f"{durability} elapsed": elapsed,
         }
@@ -81,9 +73,7 @@ def _row(results: dict[str, Figures], durability: str) -> Row:
         met=longest[OURS] < best_of(longest),
         figures=longest,
         notes=tuple(
-            f"{name}: longest turn {of['stall']:.2f} ms ({of['cpu']:.2f} ms CPU of its thread), longest garbage "
-            f"collection {of['collection']:.2f} ms; {of['long turns']:.0f} turns over {LONG:.0f} ms; "
-            f"{of['calls']:,.0f} calls in {of['elapsed']:.1f} s"
+            f"{name}: {told(of)}; {of['calls']:,.0f} calls in {of['elapsed']:.1f} s"
             for name, of in (
                 (name, {figure.partition(" ")[2]: value for figure, value in figures.items() if durability in figure})
                 for name, figures in results.items()

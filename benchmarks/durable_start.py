@@ -103,7 +103,7 @@ async def started(subject: str, place: str, url: str) -> Figures:
         await asyncio.sleep(STEADY)
         now = resident()
         if now <= before:
-            return {"opened": opened, "first": first, "resident": now, "peak": _peak()}
+            return {"opened": opened, "first": first, "resident": now, "peak": resident_at_most()}
 
 
 async def _start_ours(place: str, url: str) -> tuple[float, float]:
@@ -151,7 +151,7 @@ async def _start_peer(subject: str, place: str) -> tuple[float, float]:
 _kept: list[object] = []  # a client that nobody holds would be gone before its memory is looked at
 
 
-def _peak() -> int:
+def resident_at_most() -> int:
     """The most bytes that this process has had in memory; 0 where /proc is not."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from benchmarks.fresh import measure
-from benchmarks.loop_stall import Ticker
+from benchmarks.pauses import Ticker
 from benchmarks.payloads import EVENT, event, user_id
 from benchmarks.results import Figures, Row, column, interleaved
 from benchmarks.sink import running_sink
