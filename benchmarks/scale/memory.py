@@ -70,7 +70,7 @@ async def waiting(what: str, size: int) -> Figures:
 
 
 async def pauses(what: str, size: int, collects: bool) -> Figures:
-    """The longest turns, while calls are put and while some of them are sent; with the garbage collector, or without."""
+    """The longest turns while calls are put, and while some are sent; or the former without the garbage collector."""
     answers = Answers()
     client = await _opened(answers, size)
     if not collects:
