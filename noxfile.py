@@ -1,7 +1,8 @@
 """What is checked: `nox` runs lint, types and the tests, in about eight minutes on two idle cores.
 
 `nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`, `docs`,
-`foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
+`foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants`, `benchmarks`
+and `scale`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ LOOPS = ("uvloop", "eager")
 ON_A_PUSH = ("processes", "wire", "scenes", "contract", "rules")  # `harness` is about no line of the package
 AT_NIGHT = (
     "attacks", "docs", "foreign", "fuzz", "kill_cycles", "redis_swarm", "redis_topologies", "mutants", "benchmarks",
+    "scale",
 )  # fmt: skip
 EDGES = [version for version in FOUND if version in (FOUND[0], CURRENT, FOUND[-1])]
 
@@ -246,3 +248,10 @@ def benchmarks(session: nox.Session) -> None:
     """The table of the guide `benchmarks`, beside other clients in the same run."""
     session.install("-e", ".[demo]", *group("benchmark"))
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Costs by how much waits: `nox -s scale -- --quick --plots DIR`."""
+    session.install("-e", ".[demo,postgres]", *group("benchmark"))
+    session.run("python", "-m", "benchmarks.scale", *session.posargs)

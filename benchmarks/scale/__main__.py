@@ -55,6 +55,7 @@ def show(series: Series) -> None:
         Console(width=None if sys.stdout.isatty() else 130).print(table)
     for note in series.notes:
         print(f"  {note}")
+    sys.stdout.flush()  # the next one takes minutes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
