@@ -28,7 +28,7 @@ MEASURED = (
     Measured("start pause", "longest turn until it has read, CPU", "ms", most=10.0),
     Measured("start collection", "longest collection meanwhile, CPU", "ms", most=10.0),
     Measured("send cpu", f"CPU to send {SENT:,}, one a request", "µs an event"),
-    Measured("put rate", f"puts a second, {CALLERS} callers", "calls/s"),
+    Measured("put rate", f"puts a second, {CALLERS} callers", "calls/s", is_rate=True),
     Measured("put cpu", "CPU of a put", "µs a call"),
     Measured("put pause", "longest turn while they put, CPU", "ms", most=2.0),
 )

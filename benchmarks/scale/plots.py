@@ -8,6 +8,8 @@ from typing import Any
 
 from benchmarks.scale.series import Measured, Series
 
+ABREAST = 3  # fields beside one another
+
 
 def write(folder: Path, all_series: Sequence[Series]) -> list[Path]:
     """A picture for each series, with a field for each unit. Raises `ImportError` without matplotlib."""
@@ -24,8 +26,11 @@ def _write(folder: Path, series: Series) -> Path:
     units: dict[str, list[Measured]] = {}
     for one in series.measured:
         units.setdefault(one.unit, []).append(one)
-    figure, fields = pyplot.subplots(1, len(units), figsize=(4.2 * len(units), 4.6), squeeze=False)
-    for field, (unit, measured) in zip(fields[0], units.items(), strict=True):
+    lines = -(-len(units) // ABREAST)
+    figure, fields = pyplot.subplots(lines, ABREAST, figsize=(4.6 * ABREAST, 4.2 * lines), squeeze=False)
+    for field in fields.flat[len(units) :]:
+        field.set_axis_off()
+    for field, (unit, measured) in zip(fields.flat, units.items(), strict=False):
         _draw(field, series, unit, measured)
     figure.suptitle(f"{series.name}: cost against {series.of}")
     figure.tight_layout()
@@ -42,7 +47,7 @@ def _draw(field: Any, series: Series, unit: str, measured: Sequence[Measured]) -
         field.plot(
             *zip(*((size, max(value, floor)) for size, value in points), strict=True), marker="o", label=one.what
         )
-    if not any(one.per_item for one in measured):
+    if not any(one.per_item or one.is_rate for one in measured):
         size, value = min((point for one in measured for point in series.points(one)), key=lambda point: point[0])
         ends = [size, max(series.figures)]
         field.plot(ends, [max(value, floor) * end / size for end in ends], color="lightgrey", zorder=0, label="linear")

@@ -23,6 +23,8 @@ class Measured:
     """The most that is fine at any size; ``None`` if only the growth counts."""
     per_item: bool = False
     """The figure is a share of each item, and linear growth of the whole is a line without a slope."""
+    is_rate: bool = False
+    """More is better."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +55,8 @@ class Series:
     def verdict(self, one: Measured) -> str:
         """How the figure grows, and whether it is ever more than it may be, in a few words."""
         slope = self.slope(one)
+        if one.is_rate and slope is not None:
+            return f"n^{slope:.2f}" + (": FALLS FAST" if slope < 1 - LINEAR else "")
         grows = "" if slope is None else f"n^{slope:.2f}"
         if one.most is not None:
             worst = max((value for _, value in self.points(one)), default=0.0)
