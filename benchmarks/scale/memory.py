@@ -115,6 +115,7 @@ async def taken_in(client: Any) -> None:
     """Return once the sender has put everything where it waits."""
     while not client._sender.asleep:
         await pause()
+        _see_that_it_sends(client)
 
 
 async def _send(client: Any, answers: Answers) -> None:
@@ -123,7 +124,13 @@ async def _send(client: Any, answers: Answers) -> None:
     answers.tell(200)
     while answers.events < until:
         await pause()
+        _see_that_it_sends(client)
     answers.hush()
+
+
+def _see_that_it_sends(client: Any) -> None:
+    if client._sender.bug is not None:
+        raise client._sender.bug
 
 
 def run(quick: bool) -> list[Series]:
