@@ -126,7 +126,10 @@ class Schedule:
         self._calendar.read(now)
         if self._completion.do_chores():
             return now
-        earliest = min(self._completion.expire(now, self.settings.max_age), self._queues.wake(now))
+        expires, wakes = self._completion.expire(now, self.settings.max_age), self._queues.wake(now)
+        if wakes <= now:  # first all of them: those of one array go in one again, or who spoils it is not found
+            return now
+        earliest = min(expires, wakes)
         if self.in_flight >= self.settings.concurrency:
             return earliest
         opens = max(self._health.opens_at(now), self._settled_at)
