@@ -130,7 +130,8 @@ class Connection:
         """Make one request; never raises for what a network or a server may do.
 
         ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
-        read than of others, and if it is long, in a thread. A native cancellation costs no connection but this one's.
+        read than of others, and if it is long, in a thread. To be called in tasks that only anyio scopes cancel: a pool
+        of httpx's, which is an application's own transport, loses a connection for good otherwise; `Places` lose none.
         """
         attempt = Attempt()
         try:

@@ -36,21 +36,22 @@ class Places:
     def __init__(self, base_url: str, tls: ssl.SSLContext, most: int) -> None:
         request = httpx.Request("GET", base_url)
         self._host = request.headers["host"]
-        self._url = lru_cache(64)(_url)
-        self._origin = self._url(base_url).origin
+        self._origin = _url(base_url).origin
         self._tls = tls
         backend: Any = httpcore.TrioBackend() if on_trio() else httpcore.AnyIOBackend()  # where a library is missing,
         self._backend = _AtOnce(backend)  # its name is that of another class
         self._limit = anyio.Semaphore(most, fast_acquire=True)
         self._idle: deque[tuple[float, httpcore.AsyncHTTPConnection]] = deque()  # the one that was left first is first
         self._open: set[httpcore.AsyncHTTPConnection] = set()
+        self._keeps = True
 
     def one(self) -> Place:
         """A place for one request, waited for if all are taken."""
         return Place(self)
 
     async def aclose(self) -> None:
-        """Close all connections, also those that requests are under way on."""
+        """Close all connections, also those that requests are under way on, and keep none from now on."""
+        self._keeps = False
         self._idle.clear()
         async with AsyncExitStack() as closing:
             while self._open:
@@ -77,7 +78,7 @@ class Places:
     async def leave(self, connection: httpcore.AsyncHTTPConnection) -> None:
         """Keep a connection whose request has ended well for the next one; close one that was cut off, at any point."""
         try:
-            if connection in self._open and connection.is_idle():
+            if self._keeps and connection.is_idle():
                 self._idle.append((time.monotonic(), connection))
             else:
                 with suppress(Exception):  # what the request has met is told, and not this
@@ -101,7 +102,7 @@ class Places:
             headers.append(("Content-Length", str(len(content))))
         request = httpcore.Request(
             outgoing.method,
-            self._url(outgoing.url),
+            _url(outgoing.url),
             headers=headers,
             content=body,
             extensions=outgoing.extensions,
@@ -201,6 +202,7 @@ class _HeadWaits(httpcore.AsyncNetworkStream):
         return self._inner.get_extra_info(info)
 
 
+@lru_cache(64)
 def _url(url: str) -> httpcore.URL:
     """Read a URL as httpx does, for httpcore; what goes into a request is its path, quoted."""
     read = httpx.URL(url)

@@ -135,6 +135,17 @@ async def test_all_connections_are_closed_at_the_end_also_those_with_a_request_u
         assert left
 
 
+async def test_a_request_that_waited_for_a_place_while_all_were_closed_leaves_no_connection_behind() -> None:
+    with RawServer([silent(), answer()]) as server:
+        async with connected(server, size=1) as one, anyio.create_task_group() as tasks:
+            tasks.start_soon(statuses, one, 2)
+            await anyio.to_thread.run_sync(server.wait_for_requests, 1)
+            await one.aclose()
+            await anyio.to_thread.run_sync(server.wait_for_requests, 2)
+
+            assert await open_at(server, 0)
+
+
 async def test_authorities_are_loaded_once_for_all_connections(monkeypatch) -> None:
     loaded: list[str] = []
     load = connection.tls_context
