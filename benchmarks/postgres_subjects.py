@@ -21,12 +21,15 @@ CONNECTIONS = 20  # of a pool, as an application has it
 PROCRASTINATE = "procrastinate"
 FUNCTION = "psycopg, a pgmq-style function each"
 EACH = "psycopg, an INSERT each"
+GROUPED = "psycopg, a COPY of all who wait"
 COPIED = {f"(psycopg, COPY of {size:,})": size for size in (200, 1_000)}
 MANY = {"(psycopg, executemany of 200)": 200}
 BULK = {**COPIED, **MANY}
-PEERS = (FUNCTION, EACH, *((PROCRASTINATE,) if find_spec("procrastinate") else ()))
+PEERS = (FUNCTION, EACH, GROUPED, *((PROCRASTINATE,) if find_spec("procrastinate") else ()))
 PLAIN = "INSERT INTO plain (kind, key, body) VALUES (%s, %s, %s)"
+COPY = "COPY plain (kind, key, body) FROM STDIN"
 ENQUEUE = "SELECT enqueue(%s)"
+_writers: list[asyncio.Task[None]] = []  # a loop keeps none of its tasks alive
 
 
 @attrs.frozen
@@ -80,6 +83,40 @@ async def each(url: str, statement: str, values: Callable[[int], tuple[str, ...]
     return Queue(put, table)
 
 
+async def grouped(url: str) -> Queue:
+    """The best that a plain program can do for callers who each wait for the commit: one COPY of all who wait by then.
+
+    The writer is a task of the callers' loop: no thread, no deadline, no account, and nobody can be cancelled.
+    """
+    import psycopg
+
+    connection = await psycopg.AsyncConnection.connect(url)
+    waiting: list[tuple[tuple[str, str, str], asyncio.Future[None]]] = []
+    some = asyncio.Event()
+
+    async def write() -> None:
+        while True:
+            await some.wait()
+            some.clear()
+            batch = waiting.copy()
+            waiting.clear()
+            async with connection.cursor() as cursor, cursor.copy(COPY) as copying:
+                for one, _ in batch:
+                    await copying.write_row(one)
+            await connection.commit()
+            for _, done in batch:
+                done.set_result(None)
+
+    async def put(number: int) -> None:
+        done = asyncio.get_running_loop().create_future()
+        waiting.append((row(number), done))
+        some.set()
+        await done
+
+    _writers.append(asyncio.create_task(write()))
+    return Queue(put, "plain")
+
+
 async def bulk(url: str, subject: str) -> Queue:
     """The limit: somebody who has so many calls beforehand, and nobody who waits for one of them."""
     import psycopg
@@ -88,8 +125,7 @@ async def bulk(url: str, subject: str) -> Queue:
     size = BULK[subject]
 
     async def copied(first: int) -> None:
-        copy = "COPY plain (kind, key, body) FROM STDIN"
-        async with connection.cursor() as cursor, cursor.copy(copy) as copying:
+        async with connection.cursor() as cursor, cursor.copy(COPY) as copying:
             for number in range(first, first + size):
                 await copying.write_row(row(number))
         await connection.commit()
@@ -125,4 +161,6 @@ async def opened(subject: str, url: str) -> Queue:
         return await procrastinate(url)
     if subject == FUNCTION:
         return await each(url, ENQUEUE, lambda number: (said(number),), "queue")
+    if subject == GROUPED:
+        return await grouped(url)
     return await bulk(url, subject) if subject in BULK else await each(url, PLAIN, row, "plain")

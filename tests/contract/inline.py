@@ -104,7 +104,7 @@ class InlineWriter:
         try:
             while self._again:
                 self._again = False
-                while self.worker.work():
+                while self.worker.work(ends=True):
                     pass
         finally:
             self._working = False

@@ -134,7 +134,7 @@ async def test_a_row_has_the_size_the_digest_and_the_ticket(place: Place, form: 
     async with FORMS[form](place.url) as held:
         receipt = await place.put(held, paid(), fact)
         await held.do(held.commit)
-    ((_, _, kind, key, _, moment, size, digest, seconds, ticket),) = place.rows
+    ((_, _, kind, key, _, moment, size, digest, seconds, ticket, _),) = place.rows
     place.tickets.admitted(Admitted(ticket, 7))
 
     assert ("track", '"u1"', None, len(as_put(paid())[2])) == (kind, key, moment, size)
@@ -156,13 +156,18 @@ async def test_a_call_is_one_statement(place: Place, form: str) -> None:
     assert {"INSERT INTO"} == {re.sub(r".*?: (\w+ \w+).*", r"\1", one) for one in said}
 
 
-async def test_psycopg_prepares_nothing(place: Place) -> None:
-    """Between two transactions PgBouncer may give the connection another session."""
-    async with FORMS["psycopg, raw cursors"](place.url) as held:  # which would prepare at the first time
-        await place.put(held, paid())
-        prepared = held.connection.execute("SELECT name FROM pg_prepared_statements", prepare=False).fetchall()
+@pytest.mark.parametrize(("threshold", "prepared"), [(None, []), (5, ["INSERT INTO"])])
+async def test_psycopg_prepares_if_the_connection_says_so(
+    place: Place, threshold: int | None, prepared: list[str]
+) -> None:
+    """An application that has PgBouncer in between has said None, as its own statements need it."""
+    async with FORMS["psycopg"](place.url) as held:
+        held.connection.prepare_threshold = threshold
+        for number in range(7):
+            await place.put(held, paid(number))
+        rows = held.connection.execute("SELECT statement FROM pg_prepared_statements", prepare=False).fetchall()
 
-    assert [] == prepared
+    assert prepared == [statement[:11] for (statement,) in rows]
 
 
 @every_form

@@ -33,17 +33,22 @@ MayLeave = Callable[[Put, bool], bool]
 
 
 class Incoming:
-    """The calls of one opening. ``wake`` wakes the thread; ``steady`` is the clock by which calls are put."""
+    """The calls of one opening. ``wake`` and ``wake_soon`` wake the thread: at once, and behind all tasks that are due.
+
+    ``steady`` is the clock by which calls are put.
+    """
 
     def __init__(
-        self, queue: WriteQueue, ledger: SharedLedger, wake: Callable[[], object], steady: Callable[[], float]
-    ) -> None:
+        self, queue: WriteQueue, ledger: SharedLedger, wake: Callable[[], object], wake_soon: Callable[[], object],
+        steady: Callable[[], float],
+    ) -> None:  # fmt: skip
         self.calls = 0
         self.bytes = 0
         self.lost: Lost = lambda *call: None
         self._queue = queue
         self._ledger = ledger
         self._wake = wake
+        self._wake_soon = wake_soon
         self._steady = steady
         self._is_awaited = OneShot()
 
@@ -58,7 +63,10 @@ class Incoming:
         self.bytes += size
         self.calls += 1
         batch = self._queue.put(put)
-        self._wake()
+        if awaited:
+            self._wake_soon()
+        else:  # nobody says when the loop goes round again
+            self._wake()
         return put, batch
 
     async def hold(self, put: Put, batch: Batch, max_wait: float | None, may_leave: MayLeave) -> Receipt | None:

@@ -25,6 +25,7 @@ from .outgoing import Outgoing
 from .protocol import Opening
 from .send_log import DurableSendLog
 from .store import Committed, Lead
+from .waking import Waking
 from .window import Read, Reading, Window
 from .write_queue import WriteQueue
 from .writer import WriterThread
@@ -40,7 +41,8 @@ class Session:
         self.place = place
         self.ledger = SharedLedger()
         self.queue = WriteQueue(most_at_once)
-        self.incoming = Incoming(self.queue, self.ledger, self.wake, lambda: self.steady())
+        self.waking = Waking(self.queue, self.wake, lambda run: self.notify(run))
+        self.incoming = Incoming(self.queue, self.ledger, self.wake, self.waking.wake_soon, lambda: self.steady())
         self.outgoing = Outgoing(self.queue, self.wake)
         self.send_log = DurableSendLog(self.queue, self.wake, lambda: self.sends)
         self.window = Window()
@@ -56,8 +58,7 @@ class Session:
         """The outbox was opened again."""
         self.when_room: Callable[[], object] | None = None
         self._soon: Callable[..., object] = lambda run: None
-        self._bytes = 0
-        self._knows_account = False
+        self._bytes, self._knows_account = 0, False
 
     def begin(self, opening: Opening, soon: Callable[..., object]) -> None:
         """Be opened by a client; ``soon`` calls something soon in its loop, from any thread."""
@@ -210,9 +211,9 @@ class Session:
             for call_id, (_, receipt) in enumerate(batch.refused, first_refused):
                 receipt.held(call_id, self.ledger.pages.of(call_id))
         if now.noted:
-            self.queue.let_go(batch)
             self.outgoing.recorded(batch)
             batch.come()
+            self.waking.let_go(batch)
         else:
             batch.held()
         self.ask()
@@ -227,10 +228,10 @@ class Session:
 
     def failed(self, batch: Batch, error: OutboxError) -> None:
         """A batch is not recorded; what must be written some time will be tried again."""
-        self.queue.let_go(batch)
         if not batch.done.past:
             self.incoming.end(batch, (), error)
         batch.come()
+        self.waking.let_go(batch)
 
     def tried(self, batch: Batch) -> None:
         """A batch could not be written: who waits for it may take his call back."""

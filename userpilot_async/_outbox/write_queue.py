@@ -103,7 +103,17 @@ class WriteQueue:
         with self.lock:
             return not all(batch.is_empty() for batch in tuple(self._waiting))  # a copy, as a signal may add one
 
+    def has_puts(self) -> bool:
+        """Calls wait to be taken by the thread."""
+        with self.lock:
+            return any(batch.puts for batch in self._waiting)
+
     # ── for the thread ──
+
+    def has_full_batch(self) -> bool:
+        """A batch waits to which nothing is added any more."""
+        with self.lock:
+            return len(self._waiting) > 1
 
     def next_batch(self) -> Batch:
         """Take what has been collected, to be written now."""

@@ -31,8 +31,11 @@ class Work(Protocol):
         """Open the place; false if it is refused, and nothing is to be done."""
         ...
 
-    def work(self) -> bool:
-        """Write what has been collected, read what has been asked for; true if there is more of it."""
+    def work(self, *, ends: bool) -> bool:
+        """Write what has been collected, read what has been asked for; true if there is more of it to do now.
+
+        ``ends``: all of it is to be done, and nothing is to be waited for.
+        """
         ...
 
     def poll(self) -> None:
@@ -121,12 +124,17 @@ class StoreWorker:
             self._notify(self._outbox.overlooked, read_to, first)
         return first is not None
 
-    def work(self) -> bool:
-        """Write a batch, or a step of one, and read what the window asks for; true if there is more to write."""
+    def work(self, *, ends: bool) -> bool:
+        """Write a batch, or a step of one, and read what the window asks for; true if there is more to write now.
+
+        After a batch, those who waited for it go on first, and may have more for the next one: the loop wakes us then.
+        """
         if not self.store.ready():
             return False
         try:
             more = self._has_batch() and self._write() and self._has_batch()
+            if more and self._batch is None and not ends:
+                more = self._queue.has_full_batch()
             self._read()
         except NotNow:
             return False
@@ -264,6 +272,6 @@ class WriterThread:
             if time.monotonic() >= poll_at:
                 self._work.poll()
                 poll_at = time.monotonic() + POLL
-            more = self._work.work()
+            more = self._work.work(ends=stopping)
             if stopping and not more:
                 return

@@ -27,15 +27,13 @@ KNOWN = (
 
 
 def _on_psycopg(connection: Any, insert: Insert, row: Row) -> None:
-    # Not by `connection.execute`: its cursors may be of a class with other placeholders. Nothing is prepared, since
-    # PgBouncer may give the next transaction another session.
-    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(insert.formatted.encode(), row, prepare=False)
+    # Not by `connection.execute`: its cursors may be of a class with other placeholders. Whether it is prepared, the
+    # connection's own `prepare_threshold` says, as of the application's statements.
+    psycopg.Cursor(connection, row_factory=tuple_row).execute(insert.encoded, row)
 
 
 async def _on_async_psycopg(connection: Any, insert: Insert, row: Row) -> None:
-    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        await cursor.execute(insert.formatted.encode(), row, prepare=False)
+    await psycopg.AsyncCursor(connection, row_factory=tuple_row).execute(insert.encoded, row)
 
 
 async def _on_asyncpg(connection: Any, insert: Insert, row: Row) -> None:

@@ -31,7 +31,9 @@ class Insert:
         # A schema's name may be anything, placeholders among it.
         escaped = self.table.replace("%", "%%")
         self.formatted = f"INSERT INTO {escaped} ({columns}) VALUES ({places})"
-        """As psycopg and Django have it."""
+        """As Django has it."""
+        self.encoded = self.formatted.encode()
+        """As psycopg has it."""
         numbers = ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1))
         self.numbered = f"INSERT INTO {self.table} ({columns}) VALUES ({numbers})"
         """As asyncpg has it."""

@@ -119,6 +119,7 @@ class WriteSteps(RemoteSteps[WriteStep]):
                 made, duplicates = self._make(step, state, settled)
             self._finish(step, state, made)
         # What is raised by the end of the transaction above leaves the step in doubt; from here on there is none.
+        access.made(step.number, made.first_put, made.first_refused, state.now)
         if made.fenced and step.is_ours and step.term == self._lease.term:
             self._lease.lose()
             self._drop_notes(step)
@@ -139,7 +140,11 @@ class WriteSteps(RemoteSteps[WriteStep]):
         chosen = tables.keys.choose(state, step.puts)
         if chosen.puts:
             now = steady()
-            tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
+            put = tables.put(state, chosen.puts, [max(0.0, now - put.at) for put in chosen.puts])
+            if step.is_ours and batch.has_senders_notes():  # what is settled is looked for among all calls
+                access.connection.run(put)
+            else:
+                access.row.run_later(put)
         first_refused = state.account.next_id
         was_empty = state.oldest_held is None
         settled += tables.refuse(state, [outcome for outcome, _ in batch.refused])

@@ -21,6 +21,7 @@ from .._calls.stored import UNREADABLE, Concluded, Runs, Stored, runs
 from .._calls.values import encode_json
 from .._outbox.batch import Put, Settled
 from .._outbox.store import Admitted
+from ._arrays import numbers, texts
 from ._connection import Connection
 from ._keys import Keys, outcome_in, text_of
 from ._schema import Names
@@ -44,24 +45,26 @@ class Tables:
 
     # ── calls come in ──
 
-    def put(self, state: State, puts: Sequence[Put], ages: Sequence[float]) -> None:
-        """Calls, under the next ids, each made so many seconds ago."""
+    def put(self, state: State, puts: Sequence[Put], ages: Sequence[float]) -> sql.Composed:
+        """Calls, under the next ids, each made so many seconds ago; they are there when the given statement was run."""
         stored = [Stored.of(put.kind, put.key, put.payload) for put in puts]
-        self._connection.run(
-            self._names.sql(
-                "INSERT INTO {calls} (id, at, kind, key, body, moment, size, checked) "
-                "SELECT %s + row, to_timestamp(%s - age), kind, key, body, moment, size, true FROM "
-                "unnest(%s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[]) WITH ORDINALITY "
-                "AS put (age, kind, key, body, moment, size, row)"
-            ),
-            (
-                state.account.next_id - 1, state.now, list(ages), [one.kind for one in stored],
-                [one.key for one in stored], [one.body.decode() for one in stored], [one.moment for one in stored],
-                [put.size for put in puts],
-            ),
-        )  # fmt: skip
+        statement = self._names.sql(
+            "INSERT INTO {calls} (id, at, kind, key, body, moment, size, checked) "
+            "SELECT {before} + row, to_timestamp({now} - age), kind, key, body, moment, size, true FROM "
+            "unnest({ages}::float8[], {kinds}::text[], {keys_}::text[], {bodies}::text[], {moments}::text[], "
+            "{sizes}::int[]) WITH ORDINALITY AS put (age, kind, key, body, moment, size, row)",
+            before=sql.Literal(state.account.next_id - 1),
+            now=sql.Literal(state.now),
+            ages=sql.Literal(numbers(ages)),
+            kinds=sql.Literal(texts(one.kind for one in stored)),
+            keys_=sql.Literal(texts(one.key for one in stored)),
+            bodies=sql.Literal(texts(one.body.decode() for one in stored)),
+            moments=sql.Literal(texts(one.moment for one in stored)),
+            sizes=sql.Literal(numbers(put.size for put in puts)),
+        )
         self.accepted(state, len(puts), sum(put.size for put in puts))
         self.put_pairs(state, [pair for put in puts for pair in pairs_in(put.key)])
+        return statement
 
     def accepted(self, state: State, calls: int, size: int) -> None:
         """Account for so many calls under the next ids, and their bytes."""
@@ -164,17 +167,6 @@ class Tables:
         query = self._names.sql("SELECT min(id) FROM {calls} WHERE id >= %s")
         found = self._connection.run(query, (state.oldest,))[0][0]
         state.oldest = state.account.next_id if found is None else found
-
-    def reconcile(self, state: State, read_to: int) -> tuple[int, int | None]:
-        """Compare calls and account: how many are missing, and the first that lies before ``read_to``."""
-        query = self._names.sql("SELECT min(id), count(*), coalesce(sum(size), 0)::bigint FROM {calls}")
-        first, there, size = self._connection.run(query)[0]
-        account = state.account
-        missing = max(0, account.waiting - there)
-        account.conclude(DAMAGED, missing, 0)
-        account.bytes = size
-        state.oldest = account.next_id if first is None else first
-        return missing, first if first is not None and first < read_to else None
 
     # ── news ──
 

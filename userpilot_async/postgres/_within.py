@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -101,31 +99,32 @@ def _check_form(way: Way, *, awaits: bool, here: str, there: str) -> None:
 
 def _put(way: Way, connection: Any, insert: Insert, row: Row) -> None:
     assert way.put is not None
-    with _noting(insert):
+    try:
         way.put(connection, insert, row)
+    except Exception as error:
+        _note_on(error, insert)
+        raise
 
 
 async def _aput(way: Way, connection: Any, insert: Insert, row: Row) -> None:
     assert way.aput is not None
-    with _noting(insert):
-        await way.aput(connection, insert, row)
-
-
-@contextmanager
-def _noting(insert: Insert) -> Iterator[None]:
-    """Let errors of the driver's pass, and note on them what would help."""
     try:
-        yield
+        await way.aput(connection, insert, row)
     except Exception as error:
-        state = _state_of(error)
-        if state in NO_TABLE:
-            error.add_note(
-                f"userpilot_async: this database has no tables of an outbox named {insert.outbox}, or older ones: run "
-                "`userpilot-async outbox migrate`"
-            )
-        elif state == DENIED:
-            error.add_note(f"userpilot_async: putting a call needs GRANT INSERT ON {insert.table} TO this role")
+        _note_on(error, insert)
         raise
+
+
+def _note_on(error: Exception, insert: Insert) -> None:
+    """Note on an error of the driver's what would help."""
+    state = _state_of(error)
+    if state in NO_TABLE:
+        error.add_note(
+            f"userpilot_async: this database has no tables of an outbox named {insert.outbox}, or older ones: run "
+            "`userpilot-async outbox migrate`"
+        )
+    elif state == DENIED:
+        error.add_note(f"userpilot_async: putting a call needs GRANT INSERT ON {insert.table} TO this role")
 
 
 def _state_of(error: BaseException | None) -> object:

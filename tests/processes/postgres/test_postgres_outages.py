@@ -151,7 +151,7 @@ async def test_behind_pgbouncer_in_transaction_mode_all_is_the_same(own_postgres
 @ON_ASYNCIO
 @pytest.mark.skipif(program("pgbouncer") is None, reason="no pgbouncer on PATH")
 async def test_transactions_of_the_application_put_calls_behind_pgbouncer_too(own_postgres: Start) -> None:
-    """More often than after how many times psycopg prepares a statement, with other connections in between."""
+    """Other sessions come in between: nothing is prepared, as the application's own statements need it."""
     server, emulator = own_postgres(), an_emulator()
     name = server.new_name()
     server.migrate(name)
@@ -161,13 +161,13 @@ async def test_transactions_of_the_application_put_calls_behind_pgbouncer_too(ow
             await wait_until(lambda: userpilot.statistics().is_sender)
 
             async def awaited(user: str) -> None:
-                async with await psycopg.AsyncConnection.connect(database) as connection:
+                async with await psycopg.AsyncConnection.connect(database, prepare_threshold=None) as connection:
                     for n in range(12):
                         await userpilot.within(connection).track(user, "paid", {"mark": f"{user}.0.{n}"})
                         await (connection.rollback() if n % 4 == 3 else connection.commit())
 
             def blocking(user: str) -> None:
-                with psycopg.connect(database) as connection:
+                with psycopg.connect(database, prepare_threshold=None) as connection:
                     for n in range(12):
                         userpilot.within(connection).track_nowait(user, "paid", {"mark": f"{user}.0.{n}"})
                         connection.rollback() if n % 4 == 3 else connection.commit()

@@ -15,11 +15,11 @@ from userpilot_async import ConfigurationError, postgres
 from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._outbox.store import Admitted
-from userpilot_async.postgres._connections import WAYS, way_of
+from userpilot_async.postgres._connections import WAYS, Way, way_of
 from userpilot_async.postgres._insert import COLUMNS, Insert
 from userpilot_async.postgres._schema import Names
 from userpilot_async.postgres._tickets import Tickets
-from userpilot_async.postgres._within import _noting
+from userpilot_async.postgres._within import _put
 
 KNOWN = (
     "connection must be a connection of psycopg 3 or asyncpg, a connection or a session of SQLAlchemy 2, or Django's "
@@ -129,8 +129,12 @@ def test_an_error_passes_unchanged_with_a_note_where_one_helps(
     raised = RuntimeError("in a driver's wrapper") if wrapped else error
     if wrapped:
         raised.__cause__ = error
-    with pytest.raises(type(raised)) as caught, _noting(Insert(Names("shop"))):
+
+    def fails(*_: object) -> None:
         raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        _put(Way(put=fails), object(), Insert(Names("shop")), ("track", '"u1"', "{}", None, 2, None, None, None))
     notes = raised.__dict__.pop("__notes__", [])  # the errors of the table are raised more than once
 
     assert raised is caught.value

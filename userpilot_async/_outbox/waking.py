@@ -1,0 +1,48 @@
+"""When a durable outbox's thread is woken for calls whose callers wait for them: not for each, but for all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .batch import Batch
+from .write_queue import WriteQueue
+
+
+class Waking:
+    """Collects callers in front of the thread. ``soon`` calls something in the loop behind all tasks that are due.
+
+    Callers who were woken together may each await another call at once: those calls go in one batch, and not the first
+    alone, whose commit all others would wait for.
+    """
+
+    def __init__(
+        self, queue: WriteQueue, wake: Callable[[], object], soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._queue = queue
+        self._wake = wake
+        self._soon = soon
+        self.is_due = False
+        """The thread is going to be woken."""
+
+    def wake_soon(self) -> None:
+        """Have the thread see what there is to do when the tasks that are due have had their turn.
+
+        While it writes, what comes in goes with the next batch, and so with the calls of those who wait for this one.
+        """
+        if not self.is_due:
+            self.is_due = True
+            self._soon(self._now)
+
+    def _now(self) -> None:
+        self.is_due = False
+        if not self._queue.is_writing:
+            self._wake()
+
+    def let_go(self, batch: Batch) -> None:
+        """A batch has come to its end: calls that came in since are next, when those who waited for it have gone on.
+
+        What else there is has woken the thread itself, and a note that was not taken is tried again at the next poll.
+        """
+        self._queue.let_go(batch)
+        if self._queue.has_puts():
+            self.wake_soon()
