@@ -89,8 +89,8 @@ LOOP_TESTS = (
     "tests/contract/test_outbox*.py", "tests/scenes/loop", "tests/wire/threads", "tests/processes/loop",
 )  # fmt: skip
 REQUESTS = (
-    "tests/wire/network", "tests/wire/threads", "tests/contract", "tests/scenes/account", "tests/scenes/cli",
-    "tests/scenes/client", "tests/scenes/network", "tests/scenes/testing",
+    "tests/wire/network", "tests/wire/threads", "tests/scenes/account", "tests/scenes/cli", "tests/scenes/client",
+    "tests/scenes/network", "tests/scenes/testing",
 )  # fmt: skip
 LOOPS = ("uvloop", "eager")
 ON_A_PUSH = ("processes", "wire", "scenes", "contract", "rules")  # `harness` is about no line of the package
