@@ -316,7 +316,13 @@ SETTINGS = {
     "work_mem": ("'64kB'",),
     "bytea_output": ("escape",),
     "enable_indexscan": ("off",),
+    "standard_conforming_strings": ("off",),
+    "array_nulls": ("off",),
+    "client_encoding": ("LATIN1",),
+    "extra_float_digits": ("-15",),
+    "DateStyle": ("'SQL, DMY'",),
 }
+HOSTILE = ("", "NULL", "a\\b", '"', "{x,y}", "\0", "ü€😀", "'; --", "%s {0}", "\n\t", "E'\\\\")
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, one) for name, some in SETTINGS.items() for one in some])
@@ -347,3 +353,21 @@ def test_whatever_a_role_has_set_all_of_it_works(postgres_server: PostgresServer
         assert purged.done
         assert (5, 15 + 4) == (other.ledger.delivered, other.ledger.accepted)
         assert '"ann"' not in keys_of(sender, "calls")
+
+
+@pytest.mark.parametrize("name", ["standard_conforming_strings", "array_nulls", "client_encoding"])
+def test_whatever_a_role_has_set_any_text_is_read_as_it_was_put(postgres_server: PostgresServer, name: str) -> None:
+    role = f"role_{postgres_server.new_name()}"
+    postgres_server.run(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    postgres_server.run(f"ALTER ROLE {role} SET {name} = '{SETTINGS[name][0]}'")
+    with processes(postgres_server.new_outbox(user=role)) as process:
+        sender, other = process(), process(sender=False)
+        put(other, *HOSTILE)
+        sender.poll()
+        users = [key for _, _, _, key, _ in sender.take(100)]
+        moments = sender.run("SELECT DISTINCT moment FROM {}_calls")
+        purged = [other.admin().purge(Subject("user", one)).waiting for one in HOSTILE if one]
+
+    assert list(HOSTILE) == users
+    assert [(None,)] == moments
+    assert [1] * (len(HOSTILE) - 1) == purged
