@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
@@ -306,6 +306,58 @@ def test_a_row_of_another_server_is_found_within_a_minute(process: NewProcess, m
     sender.poll()
 
     assert (0, 1) == (before, sender.ledger.accepted)
+
+
+def test_what_is_put_on_a_server_with_lower_numbers_is_found_at_once(process: NewProcess) -> None:
+    """A pooler keeps our connection and goes over to a replica that lagged, or a copy whose numbers are its own."""
+    sender, other = process(), process(sender=False)
+    for one in (sender, other):
+        one.poll()
+        one.store.access.unseen.looked(False, "9000000000:9000000000:")
+    put_in_inbox(sender, "ann")
+    put(other, "ben")
+    put_in_inbox(sender, "cid")
+    sender.poll()
+
+    assert [('"ann"',), ('"ben"',), ('"cid"',)] == sender.run("SELECT key FROM {}_calls ORDER BY id")
+
+
+def test_what_is_put_within_savepoints_is_found_whatever_their_numbers(process: NewProcess) -> None:
+    """A savepoint has a number of its own, higher than those of transactions that a look has seen."""
+    sender = process()
+    insert = f"INSERT INTO {sender.name}_inbox (kind, key, body, size) VALUES ('track', %s, '{{}}', 2)".encode()
+    with open_elsewhere(sender, writes=True) as slow:
+        for user in ("one", "two", "gone"):
+            slow.execute("SAVEPOINT it")
+            slow.execute(insert, (f'"{user}"',))
+            put_in_inbox(sender, "ann")
+            sender.poll()
+            sender.poll()
+        slow.execute("ROLLBACK TO SAVEPOINT it")
+        sender.poll()
+        slow.commit()
+    sender.poll()
+
+    assert [('"ann"',)] * 3 + [('"one"',), ('"two"',)] == sender.run("SELECT key FROM {}_calls ORDER BY id")
+
+
+def test_what_was_prepared_is_found_when_it_is_committed(own_postgres: Callable[..., PostgresServer]) -> None:
+    server = own_postgres(config={"max_prepared_transactions": "1"})
+    with processes(server.new_outbox()) as process:
+        sender = process()
+        with closing(psycopg.connect(**sender._address.parameters(5.0))) as theirs:  # type: ignore[arg-type]
+            theirs.tpc_begin("theirs")
+            insert = f"INSERT INTO {sender.name}_inbox (kind, key, body, size) VALUES ('track', '\"cid\"', '{{}}', 2)"
+            theirs.execute(insert.encode())
+            theirs.tpc_prepare()
+        for user in ("ann", "ben"):
+            put_in_inbox(sender, user)
+            sender.poll()
+            sender.poll()
+        sender.run("COMMIT PREPARED 'theirs'")
+        sender.poll()
+
+        assert [('"ann"',), ('"ben"',), ('"cid"',)] == sender.run("SELECT key FROM {}_calls ORDER BY id")
 
 
 # ── the server's own settings ──
