@@ -13,7 +13,7 @@ from psycopg import sql
 
 from tests.contract.inline import Client
 from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, processes
-from tests.harness.postgres_server import PostgresServer
+from tests.harness.postgres_server import PgBouncer, PostgresServer, program
 from userpilot_async._calls.outcome import DELIVERED, Outcome
 from userpilot_async._outbox.admin import EVERY_ONE, PurgeReport, Selection, Subject
 from userpilot_async._runtime.clocks import steady
@@ -320,6 +320,28 @@ def test_what_is_put_on_a_server_with_lower_numbers_is_found_at_once(process: Ne
     sender.poll()
 
     assert [('"ann"',), ('"ben"',), ('"cid"',)] == sender.run("SELECT key FROM {}_calls ORDER BY id")
+
+
+@pytest.mark.skipif(program("pgbouncer") is None, reason="no pgbouncer on PATH")
+def test_what_is_put_after_a_crash_behind_a_pooler_is_found_at_once(
+    own_postgres: Callable[..., PostgresServer],
+) -> None:
+    """The numbers of transactions that were undone just before are given once more."""
+    server = own_postgres(config={"wal_writer_delay": "'10s'"})
+    name = server.new_name()
+    server.migrate(name)
+    with PgBouncer(server) as bouncer, processes(bouncer.url(name)) as process:
+        sender = process(lease_ttl=60.0)
+        sender.poll()
+        with closing(server.connection()) as theirs:
+            for _ in range(100):
+                theirs.execute("BEGIN; SELECT pg_current_xact_id(); ROLLBACK")
+        sender.poll()  # which commits nothing: the log is not on the disk yet
+        server.restart("immediate")
+        put_in_inbox(sender, "ann")
+        sender.poll()
+
+        assert (1, False) == (sender.ledger.accepted, sender.away)
 
 
 def test_what_is_put_within_savepoints_is_found_whatever_their_numbers(process: NewProcess) -> None:
