@@ -22,7 +22,7 @@ ENCODE = 100  # lines encoded in one go: 0.4 ms of the application's loop
 
 def note_of(request: Request) -> RequestNote:
     """The request as the outbox notes it down, for a sender that may have to take over."""
-    note = RequestNote(request.endpoint.budget, request.carried(), in_rows=request.in_rows())
+    note = RequestNote(request.endpoint.budget, request.carried(), in_rows=request.in_rows)
     if request.step is not None:
         note.filename, note.kind = request.step.batch.filename, request.step.batch.kind
         last_calls = map(last_call_in_file, request.rows)

@@ -133,12 +133,15 @@ class Completion:
         if self._queues.tidy(CHORES):
             return now
         limit = now - max_age
-        self.give_up(limit, Outcome("dead", "expired"))
-        oldest, packed = self._queues.expiry.oldest(), self._queues.packed.oldest()
-        first = oldest.head_time if oldest is not None else math.inf
-        if packed is not None:
-            first = min(first, packed_at(packed[1]))
-        return max(now + 1.0, first + max_age)
+        if self._not_before <= limit:  # or each of many rows that go on merging would be looked at again and again
+            self.give_up(limit, Outcome("dead", "expired"))
+        return max(now + 1.0, self._not_before + max_age)
+
+    @property
+    def _not_before(self) -> float:
+        packed = self._queues.packed.oldest()
+        since = packed_at(packed[1]) if packed is not None else math.inf
+        return min(since, self._queues.expiry.not_before)
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""

@@ -15,7 +15,7 @@ from .queue_state import UNDER_WAY
 from .queues import Queues
 from .settlement import Settlements
 
-WEIGHT = 10  # events of a file are as much work as one row
+WEIGHT = 10  # events of a file, or calls that have merged into a row, are as much work as one row
 PACKED = 4  # so many packed rows are, too
 CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
 
@@ -147,7 +147,7 @@ class FileEndings:
             self._queues.head_left(queue)  # which keeps its turn, if it has one
         elif queue.calls:
             self._queues.expiry.watch(queue)
-        yield
+        yield from repeat(None, 1 + len(row.ids) // WEIGHT)
 
     def _end_packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words) -> Iterator[None]:
         self._queues.packed.end(kind, rows)
