@@ -41,13 +41,13 @@ WHAT = {
 MEASURED = (
     Measured("bytes", "resident memory", "bytes an item", per_item=True),
     Measured("put cpu", "CPU to put and take in", "µs an item", per_item=True),
-    Measured("put pause", "longest turn meanwhile, CPU", "ms", most=2.0),
-    Measured("put alone", "the same without the collector", "ms", most=2.0),
-    Measured("put wall", "longest turn meanwhile, wall", "ms"),
-    Measured("put collection", "longest collection meanwhile, CPU", "ms", most=2.0),
+    Measured("put pause", "longest turn while put, CPU", "ms", most=2.0),
+    Measured("put alone", "the same without a collector", "ms", most=2.0),
+    Measured("put wall", "longest turn while put, wall", "ms"),
+    Measured("put collection", "longest collection, CPU", "ms", most=2.0),
     Measured("send cpu", f"CPU to send one of them, of {SENT:,}", "µs an event"),
-    Measured("send pause", "longest turn meanwhile, CPU", "ms", most=2.0),
-    Measured("send wall", "longest turn meanwhile, wall", "ms"),
+    Measured("send pause", "longest turn while sent, CPU", "ms", most=2.0),
+    Measured("send wall", "longest turn while sent, wall", "ms"),
 )
 
 

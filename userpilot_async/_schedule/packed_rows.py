@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
 
 from .._calls.payload import PackedRow, packed_at, packed_key
 from .._calls.rows import FiledRow, Row
 
 AT_ONCE = 100  # rows of a file that are settled together
+MOST_GONE = 1_000  # rows that wait no more, and are remembered in the order of those that do
+LOOKS = 4  # rows that are looked at with each that goes, while there are more
 _PARTS = 256  # dicts instead of one: a dict of a million keys stops the event loop for 20 ms when it grows
 
 
@@ -30,36 +33,41 @@ class _Waiting:
         self.newest = -math.inf
         """When the last one was accepted."""
         self._parts: list[dict[str, PackedRow]] = [{} for _ in range(_PARTS)]
-        self.order: deque[PackedRow] = deque()
-        """Also rows that wait no more, until they are first."""
+        # In order, the older ones before the newer ones; also rows that wait no more, until somebody looks at them.
+        self._older: deque[PackedRow] = deque()
+        self._newer: deque[PackedRow] = deque()
 
     def __contains__(self, key: str) -> bool:
         return key in self._parts[hash(key) % _PARTS]
 
     def __iter__(self) -> Iterator[PackedRow]:
-        return (row for row in self.order if self.has(row))
+        return (row for row in self.order() if self.has(row))
+
+    def order(self) -> Iterator[PackedRow]:
+        """The rows in order, and some among them that wait no more."""
+        return chain(self._older, self._newer)
 
     @property
     def first(self) -> PackedRow | None:
         """The row that has waited longest."""
-        order = self.order
-        while order:
-            row = order[0]
-            if self.has(row):
-                return row
-            order.popleft()
+        for order in (self._older, self._newer):
+            while order:
+                row = order[0]
+                if self.has(row):
+                    return row
+                order.popleft()
         return None
 
     def add(self, row: PackedRow) -> None:
         """Have a row wait behind all others."""
         self._put(row)
-        self.order.append(row)
+        self._newer.append(row)
         self.newest = packed_at(row)
 
     def put_back(self, row: PackedRow) -> None:
         """Have a row wait before all others."""
         self._put(row)
-        self.order.appendleft(row)
+        self._older.appendleft(row)
         self.newest = max(self.newest, packed_at(row))
 
     def _put(self, row: PackedRow) -> None:
@@ -70,8 +78,21 @@ class _Waiting:
     def take(self, key: str) -> PackedRow | None:
         """Take out the row of a key, if there is one."""
         row = self._parts[hash(key) % _PARTS].pop(key, None)
-        self.number -= row is not None
+        if row is not None:
+            self.number -= 1
+            self._look()
         return row
+
+    def _look(self) -> None:
+        """Forget some of the rows that wait no more: one in front that waits long would keep all behind it."""
+        if len(self._older) + len(self._newer) <= self.number + MOST_GONE:
+            return
+        for _ in range(LOOKS):
+            if not self._newer:
+                self._older, self._newer = self._newer, self._older
+            row = self._newer.popleft()
+            if self.has(row):
+                self._older.append(row)
 
     def has(self, row: PackedRow) -> bool:
         """A row that was taken out, and another one of its key put in, waits no more."""
@@ -97,7 +118,7 @@ class PackedRows:
         So the first one that waits is the oldest.
         """
         waiting = self._waiting.get(kind)
-        if waiting is None or accepted_at < waiting.newest:
+        if waiting is None or (waiting.number and accepted_at < waiting.newest):
             return False
         return key not in waiting and key not in self._filed[kind]
 
@@ -138,7 +159,7 @@ class PackedRows:
     def all_of(self, kind: str) -> Sequence[PackedRow]:
         """The rows of a kind that wait, and some that have waited: `waits` knows."""
         waiting = self._waiting.get(kind)
-        return list(waiting.order) if waiting is not None else ()
+        return list(waiting.order()) if waiting is not None else ()
 
     def waits(self, kind: str, row: PackedRow) -> bool:
         """The row waits, and is packed."""
@@ -173,9 +194,12 @@ class PackedRows:
         """Remember which row a packed one has become that a file carries; `ended` forgets it."""
         self._unpacked[row.kind][row.key] = row
 
-    def have_changed(self, kind: str) -> bool:
-        """Rows of a kind are in a file that were packed when it began, and are so no more."""
-        return bool(self._unpacked.get(kind))
+    def as_now(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
+        """The rows of a file as they are now: see `current`."""
+        become = self._unpacked.get(kind)
+        if not become:
+            return rows
+        return [row if isinstance(row, Row) else become.get(packed_key(row), row) for row in rows]
 
     def current(self, kind: str, row: FiledRow) -> FiledRow:
         """The row of a file as it is now: packed, or what has become of it."""
@@ -205,8 +229,8 @@ class PackedRows:
     def ended(self, row: Row) -> None:
         """No file carries this row any more, which may have been packed."""
         unpacked = self._unpacked.get(row.kind)
-        if unpacked:
-            unpacked.pop(row.key, None)
+        if unpacked and unpacked.get(row.key) is row:
+            del unpacked[row.key]
 
     def put_back(self, kind: str, row: PackedRow) -> None:
         """Have a row of a file wait again, before all others: unless one that is older waits, it cannot."""

@@ -244,10 +244,6 @@ class Queues:
         row = self.packed.current(kind, packed)
         return row if isinstance(row, Row) else None
 
-    def in_file(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
-        """The rows of a file as they are now."""
-        return [self.packed.current(kind, row) for row in rows] if self.packed.have_changed(kind) else rows
-
     # ── whose turn it is ──
 
     def first_event(self) -> KeyQueue | None:
