@@ -284,7 +284,7 @@ def test_packed_rows_in_a_job_of_the_server_are_not_given_up_at_the_end():
     run.run(1.5)
     run.put(Identify("u60", {"n": 60}))
     run.take_in()
-    run.schedule.abandon(CLOSED)
+    list(run.schedule.abandon(CLOSED))
     run.carry_on()
     ledger = run.outbox.ledger
 
