@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
-from .._calls.payload import PackedRow, event_id, packed_at, packed_key, packed_properties
+from .._calls.payload import PackedEvent, PackedRow, event_id, packed_at, packed_event, packed_key, packed_properties
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .file_endings import CHORES, FileEndings
@@ -137,9 +137,9 @@ class Completion:
 
     @property
     def _not_before(self) -> float:
-        packed = self._queues.packed.oldest()
-        since = packed_at(packed[1]) if packed is not None else math.inf
-        return min(since, self._queues.expiry.not_before)
+        row, event = self._queues.packed.oldest(), self._queues.events.packed.first
+        since = packed_at(row[1]) if row is not None else math.inf
+        return min(since, packed_at(event) if event is not None else math.inf, self._queues.expiry.not_before)
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
@@ -171,12 +171,20 @@ class Completion:
         return given_up
 
     def _give_up_packed(self, accepted_until: float, outcome: Outcome) -> bool:
-        """Give up the oldest packed row that waits; false if there is none of this age."""
-        kind, row = self._queues.packed.oldest() or ("", None)
+        """Give up the oldest packed call that waits; false if there is none of this age."""
+        (kind, row), event = self._queues.packed.oldest() or ("", None), self._queues.events.packed.first
+        if event is not None and packed_at(event) <= (accepted_until if row is None else packed_at(row)):
+            return packed_at(event) <= accepted_until and self._drop_packed(event, outcome)
         if row is None or packed_at(row) > accepted_until:
             return False
         self._queues.packed.take(kind, packed_key(row))
         self.packed(kind, (row,), outcome)
+        return True
+
+    def _drop_packed(self, event: PackedEvent, outcome: Outcome) -> bool:
+        self._queues.take_packed(event)
+        call_id, _, said = packed_event(event)
+        self._settled.unheld(call_id, said, outcome)
         return True
 
     def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
@@ -212,6 +220,8 @@ class Completion:
         submitted = {id(row) for _, row in running}
         for kind, packed in self._queues.packed.take_all(submitted):
             self.packed(kind, (packed,), outcome)
+        for event in list(self._queues.events.packed):
+            self._drop_packed(event, outcome)
         for queue in list(self._queues):
             queue.restore()
             staying = queue.take_submitted(submitted)
