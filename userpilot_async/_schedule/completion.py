@@ -7,7 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
-from .._calls.payload import PackedEvent, PackedRow, event_id, packed_at, packed_event, packed_key, packed_properties
+from .._calls.payload import (
+    PackedEvent,
+    PackedRow,
+    event_id,
+    packed_at,
+    packed_event,
+    packed_id,
+    packed_key,
+    packed_properties,
+)
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .file_endings import CHORES, FileEndings
@@ -146,11 +155,10 @@ class Completion:
         given_up, waiting = 0, list[KeyQueue]()
         while given_up < at_most:
             queue = self._queues.expiry.oldest()
-            first = queue.head_time if queue is not None else math.inf
-            if self._give_up_packed(min(first, accepted_until), outcome):
+            if self._give_up_packed(accepted_until, outcome, before=queue):
                 given_up += 1
                 continue
-            if queue is None or first > accepted_until:
+            if queue is None or queue.head_time > accepted_until:
                 break
             head = queue.calls[0]
             # A company row is not given up under its users: they would be lost with it.
@@ -170,22 +178,24 @@ class Completion:
             self._queues.expiry.watch(queue)
         return given_up
 
-    def _give_up_packed(self, accepted_until: float, outcome: Outcome) -> bool:
-        """Give up the oldest packed call that waits; false if there is none of this age."""
+    def _give_up_packed(self, accepted_until: float, outcome: Outcome, *, before: KeyQueue | None) -> bool:
+        """Give up the oldest packed call that waits; false if there is none of this age, or ``before`` has an older."""
         (kind, row), event = self._queues.packed.oldest() or ("", None), self._queues.events.packed.first
-        if event is not None and packed_at(event) <= (accepted_until if row is None else packed_at(row)):
-            return packed_at(event) <= accepted_until and self._drop_packed(event, outcome)
-        if row is None or packed_at(row) > accepted_until:
+        ages = [(packed_at(call), packed_id(call)) for call in (row, event) if call is not None]
+        oldest = min(ages, default=(math.inf, 0))
+        if oldest > (accepted_until, math.inf) or (before is not None and oldest > (before.head_time, before.head_id)):
             return False
-        self._queues.packed.take(kind, packed_key(row))
-        self.packed(kind, (row,), outcome)
+        if event is not None and oldest == (packed_at(event), packed_id(event)):
+            self._drop_packed(event, outcome)
+        elif row is not None:
+            self._queues.packed.take(kind, packed_key(row))
+            self.packed(kind, (row,), outcome)
         return True
 
-    def _drop_packed(self, event: PackedEvent, outcome: Outcome) -> bool:
+    def _drop_packed(self, event: PackedEvent, outcome: Outcome) -> None:
         self._queues.take_packed(event)
         call_id, _, said = packed_event(event)
         self._settled.unheld(call_id, said, outcome)
-        return True
 
     def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
         """Give up the first call, not the posts in front of it that others need, here or in a queue that waits.

@@ -91,7 +91,7 @@ class Queues:
 
     def _unpack(self, queue: KeyQueue) -> None:
         """Put the packed call of its key into a new queue."""
-        event = self.events.packed.take(queue.key) if queue.kind == "user" else None
+        event = self.events.unpacked(queue.key) if queue.kind == "user" else None
         waiting = self.packed.take(queue.kind, queue.key)
         if event is not None:
             queue.add(packed_event(event))

@@ -253,3 +253,19 @@ def test_packed_events_are_given_up_at_the_end():
 def test_events_that_may_be_late_have_queues(settings):
     """What is late is looked for among queues; see `Destination.packs_events`."""
     assert 60 == len(queues(some_events(60, **settings)))
+
+
+def test_the_line_of_events_forgets_those_who_have_left_it():
+    """Each user's events are dropped before it is their turn, again and again."""
+    run = some_events(1)
+    line, longest = run.schedule._queues.events, 0
+    for n in range(6_000):
+        run.put(Track(f"u{n % 500}", "event", {"n": n}))
+        run.take_in()
+        if n >= 1_000:
+            run.schedule.drop_oldest(LATE)
+            run.carry_on()
+        longest = max(longest, len(line._line), len(line._standing))
+
+    assert longest <= 2 * 1_000 + 1_000
+    assert run.schedule._queues.waiting_events == 1_001
