@@ -182,8 +182,9 @@ class Completion:
         """Give up the oldest packed call that waits; false if there is none of this age, or ``before`` has an older."""
         (kind, row), event = self._queues.packed.oldest() or ("", None), self._queues.events.packed.first
         ages = [(packed_at(call), packed_id(call)) for call in (row, event) if call is not None]
-        oldest = min(ages, default=(math.inf, 0))
-        if oldest > (accepted_until, math.inf) or (before is not None and oldest > (before.head_time, before.head_id)):
+        oldest = min(ages, default=(math.inf, math.inf))
+        limit = (accepted_until, math.inf) if before is None else (before.head_time, before.head_id)
+        if not ages or oldest > min(limit, (accepted_until, math.inf)):
             return False
         if event is not None and oldest == (packed_at(event), packed_id(event)):
             self._drop_packed(event, outcome)
