@@ -62,12 +62,14 @@ class Completion:
         self._leaves(queue.calls[0], outcome)
         self._settled.head(queue, outcome, words)
 
-    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words = NO_WORDS) -> None:
-        """Packed rows of a kind have this outcome, and wait no more."""
-        if self.known is not None and kind == "user" and outcome.is_delivered:
+    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words = NO_WORDS) -> bool:
+        """Packed rows of a kind have this outcome, and wait no more; true if each had to be unpacked for that."""
+        known = self.known if kind == "user" and outcome.is_delivered else None
+        if known is not None:
             for row in rows:
-                self.known.learn(packed_key(row), packed_properties(row))
+                known.learn(packed_key(row), packed_properties(row))
         self._settled.packed(kind, rows, outcome, words)
+        return known is not None or not outcome.is_delivered
 
     def _leaves(self, call: QueuedCall, outcome: Outcome) -> None:
         """A call leaves its queue with this outcome: what others count and remember of it changes."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
 from .._calls.payload import PackedEvent, PackedRow, packed_at, packed_key
 
 Packed = TypeVar("Packed", PackedRow, PackedEvent)
 
+MOST_GONE = 1_000  # calls that wait no more, and are remembered in the order of those that do
+LOOKS = 4  # calls that are looked at with each that goes, while there are more
 _PARTS = 256  # dicts instead of one: a dict of a million keys stops the event loop for 20 ms when it grows
 
 
@@ -22,36 +25,41 @@ class PackedCalls(Generic[Packed]):
         self.newest = -math.inf
         """When the last one was accepted."""
         self._parts: list[dict[str, Packed]] = [{} for _ in range(_PARTS)]
-        self.order: deque[Packed] = deque()
-        """Also calls that wait no more, until they are first."""
+        # In order, the older ones before the newer ones; also calls that wait no more, until somebody looks at them.
+        self._older: deque[Packed] = deque()
+        self._newer: deque[Packed] = deque()
 
     def __contains__(self, key: str) -> bool:
         return key in self._parts[hash(key) % _PARTS]
 
     def __iter__(self) -> Iterator[Packed]:
-        return (call for call in self.order if self.has(call))
+        return (call for call in self.order() if self.has(call))
+
+    def order(self) -> Iterator[Packed]:
+        """The calls in order, and some among them that wait no more."""
+        return chain(self._older, self._newer)
 
     @property
     def first(self) -> Packed | None:
         """The call that has waited longest."""
-        order = self.order
-        while order:
-            call = order[0]
-            if self.has(call):
-                return call
-            order.popleft()
+        for order in (self._older, self._newer):
+            while order:
+                call = order[0]
+                if self.has(call):
+                    return call
+                order.popleft()
         return None
 
     def add(self, call: Packed) -> None:
         """Have a call wait behind all others."""
         self._put(call)
-        self.order.append(call)
+        self._newer.append(call)
         self.newest = packed_at(call)
 
     def put_back(self, call: Packed) -> None:
         """Have a call wait before all others."""
         self._put(call)
-        self.order.appendleft(call)
+        self._older.appendleft(call)
         self.newest = max(self.newest, packed_at(call))
 
     def _put(self, call: Packed) -> None:
@@ -62,8 +70,21 @@ class PackedCalls(Generic[Packed]):
     def take(self, key: str) -> Packed | None:
         """Take out the call of a key, if there is one."""
         call = self._parts[hash(key) % _PARTS].pop(key, None)
-        self.number -= call is not None
+        if call is not None:
+            self.number -= 1
+            self._look()
         return call
+
+    def _look(self) -> None:
+        """Forget some of the calls that wait no more: one in front that waits long would keep all behind it."""
+        if len(self._older) + len(self._newer) <= self.number + MOST_GONE:
+            return
+        for _ in range(LOOKS):
+            if not self._newer:
+                self._older, self._newer = self._newer, self._older
+            call = self._newer.popleft()
+            if self.has(call):
+                self._older.append(call)
 
     def has(self, call: Packed) -> bool:
         """Whether this call waits: not one that was taken out, and another of its key put in."""

@@ -38,7 +38,7 @@ class PackedRows:
         So the first one that waits is the oldest.
         """
         waiting = self._waiting.get(kind)
-        if waiting is None or accepted_at < waiting.newest:
+        if waiting is None or (waiting.number and accepted_at < waiting.newest):
             return False
         return key not in waiting and key not in self._filed[kind]
 
@@ -79,7 +79,7 @@ class PackedRows:
     def all_of(self, kind: str) -> Sequence[PackedRow]:
         """The rows of a kind that wait, and some that have waited: `waits` knows."""
         waiting = self._waiting.get(kind)
-        return list(waiting.order) if waiting is not None else ()
+        return list(waiting.order()) if waiting is not None else ()
 
     def waits(self, kind: str, row: PackedRow) -> bool:
         """The row waits, and is packed."""
@@ -114,9 +114,12 @@ class PackedRows:
         """Remember which row a packed one has become that a file carries; `ended` forgets it."""
         self._unpacked[row.kind][row.key] = row
 
-    def have_changed(self, kind: str) -> bool:
-        """Rows of a kind are in a file that were packed when it began, and are so no more."""
-        return bool(self._unpacked.get(kind))
+    def as_now(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
+        """The rows of a file as they are now: see `current`."""
+        become = self._unpacked.get(kind)
+        if not become:
+            return rows
+        return [row if isinstance(row, Row) else become.get(packed_key(row), row) for row in rows]
 
     def current(self, kind: str, row: FiledRow) -> FiledRow:
         """The row of a file as it is now: packed, or what has become of it."""
@@ -146,8 +149,8 @@ class PackedRows:
     def ended(self, row: Row) -> None:
         """No file carries this row any more, which may have been packed."""
         unpacked = self._unpacked.get(row.kind)
-        if unpacked:
-            unpacked.pop(row.key, None)
+        if unpacked and unpacked.get(row.key) is row:
+            del unpacked[row.key]
 
     def put_back(self, kind: str, row: PackedRow) -> None:
         """Have a row of a file wait again, before all others: unless one that is older waits, it cannot."""

@@ -243,7 +243,7 @@ class Queues:
         """An event of this key may wait packed: nothing else of it waits."""
         if not self._packs_events or not isinstance(key, str) or self.has("user", key):
             return False
-        return accepted_at >= self.events.packed.newest
+        return not self.events.packed.number or accepted_at >= self.events.packed.newest
 
     def add_packed(self, event: PackedEvent) -> None:
         """Have an event wait in line that `packs_event` allows."""
@@ -275,10 +275,6 @@ class Queues:
             self.queue(kind, packed_key(packed))
         row = self.packed.current(kind, packed)
         return row if isinstance(row, Row) else None
-
-    def in_file(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
-        """The rows of a file as they are now."""
-        return [self.packed.current(kind, row) for row in rows] if self.packed.have_changed(kind) else rows
 
     # ── whose turn it is ──
 
