@@ -378,3 +378,17 @@ def test_the_line_of_events_forgets_those_who_have_left_it():
 
     assert longest <= 2 * 1_000 + 1_000
     assert run.schedule._queues.waiting_events == 1_001
+
+
+@pytest.mark.parametrize("moment", [0.0, 1.0])
+def test_a_queue_with_an_older_call_makes_room_before_packed_calls_do(moment):
+    run = Simulation(1, Settings(burst=1), latency=0.0)
+    for user in ("u0", "u0", "u1"):
+        run.put(Track(user, "event", {"n": 1}))
+        run.now += moment
+    run.take_in()
+    left = []
+    while run.schedule.drop_oldest(LATE):
+        left.append((queues(run), run.schedule._queues.events.packed.number))
+
+    assert [(["u0"], 1), ([], 1), ([], 0)] == left
