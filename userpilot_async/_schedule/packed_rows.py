@@ -11,100 +11,20 @@ takes one out, and makes a queue of it, as soon as its key gets another call or 
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
-from itertools import chain
 
 from .._calls.payload import PackedRow, packed_at, packed_key
 from .._calls.rows import FiledRow, Row
+from .packed_calls import PackedCalls
 
 AT_ONCE = 100  # rows of a file that are settled together
-MOST_GONE = 1_000  # rows that wait no more, and are remembered in the order of those that do
-LOOKS = 4  # rows that are looked at with each that goes, while there are more
-_PARTS = 256  # dicts instead of one: a dict of a million keys stops the event loop for 20 ms when it grows
-
-
-class _Waiting:
-    """The rows of a kind that wait, by key, and in the order of their acceptance."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.newest = -math.inf
-        """When the last one was accepted."""
-        self._parts: list[dict[str, PackedRow]] = [{} for _ in range(_PARTS)]
-        # In order, the older ones before the newer ones; also rows that wait no more, until somebody looks at them.
-        self._older: deque[PackedRow] = deque()
-        self._newer: deque[PackedRow] = deque()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._parts[hash(key) % _PARTS]
-
-    def __iter__(self) -> Iterator[PackedRow]:
-        return (row for row in self.order() if self.has(row))
-
-    def order(self) -> Iterator[PackedRow]:
-        """The rows in order, and some among them that wait no more."""
-        return chain(self._older, self._newer)
-
-    @property
-    def first(self) -> PackedRow | None:
-        """The row that has waited longest."""
-        for order in (self._older, self._newer):
-            while order:
-                row = order[0]
-                if self.has(row):
-                    return row
-                order.popleft()
-        return None
-
-    def add(self, row: PackedRow) -> None:
-        """Have a row wait behind all others."""
-        self._put(row)
-        self._newer.append(row)
-        self.newest = packed_at(row)
-
-    def put_back(self, row: PackedRow) -> None:
-        """Have a row wait before all others."""
-        self._put(row)
-        self._older.appendleft(row)
-        self.newest = max(self.newest, packed_at(row))
-
-    def _put(self, row: PackedRow) -> None:
-        key = packed_key(row)
-        self._parts[hash(key) % _PARTS][key] = row
-        self.number += 1
-
-    def take(self, key: str) -> PackedRow | None:
-        """Take out the row of a key, if there is one."""
-        row = self._parts[hash(key) % _PARTS].pop(key, None)
-        if row is not None:
-            self.number -= 1
-            self._look()
-        return row
-
-    def _look(self) -> None:
-        """Forget some of the rows that wait no more: one in front that waits long would keep all behind it."""
-        if len(self._older) + len(self._newer) <= self.number + MOST_GONE:
-            return
-        for _ in range(LOOKS):
-            if not self._newer:
-                self._older, self._newer = self._newer, self._older
-            row = self._newer.popleft()
-            if self.has(row):
-                self._older.append(row)
-
-    def has(self, row: PackedRow) -> bool:
-        """A row that was taken out, and another one of its key put in, waits no more."""
-        key = packed_key(row)
-        return self._parts[hash(key) % _PARTS].get(key) is row
 
 
 class PackedRows:
     """All packed rows, by kind and key. ``kinds`` are those that go in files."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
-        self._waiting = {kind: _Waiting() for kind in kinds}
+        self._waiting = {kind: PackedCalls[PackedRow]() for kind in kinds}
         self._filed: dict[str, dict[str, PackedRow]] = {kind: {} for kind in self._waiting}
         self._unpacked: dict[str, dict[str, Row]] = {kind: {} for kind in self._waiting}
         # Rows that were packed when their file began, and have a queue by now.
