@@ -144,6 +144,10 @@ class Batch:
         settled = self.delivered or self.lost or self.parts or self.forgotten
         return bool(settled or self.requests or self.landed)
 
+    def only_puts(self) -> bool:
+        """There are calls to be put, and nothing else."""
+        return bool(self.puts) and not self.admits and not self.has_notes()
+
     def is_empty(self) -> bool:
         """There is nothing to write."""
         return not (self.puts or self.admits or self.has_notes())
