@@ -158,17 +158,15 @@ class SharedLedger(Ledger):
             for stretches, outcome in ((one.carriers, one.outcome), (one.merged, merged)):
                 for first, last in stretches:
                     self._conclude(first, last, outcome)
-        self._waiting = account.waiting
-        self._oldest_there = self._reached if oldest is None else oldest
+        self._waiting = waiting = account.waiting
+        before, self._oldest_there = self._oldest_there, self._reached if oldest is None else oldest
         if complete and self._oldest_there > max(self._base, self._swept):
             self._conclude(max(self._base, self._swept), self._oldest_there - 1, GONE)
             self._swept = self._oldest_there
-        if self._reached - self._oldest_there < account.waiting:  # a damaged row: so many cannot lie behind it
+        if self._reached - self._oldest_there < waiting:  # a damaged row: so many cannot lie behind it
             self._oldest_there = 0
-        for number in [
-            n for n in self.pages.by_number if n not in self.pages.open and (n + 1) * PAGE <= self._oldest_there
-        ]:
-            del self.pages.by_number[number]
+        if news or self._oldest_there != before:
+            self._forget_pages()
         self.accepted = account.accepted + self._refused.total()
         self.delivered, self.ambiguous = account.delivered, account.ambiguous
         self.duplicates = account.duplicates
@@ -180,7 +178,14 @@ class SharedLedger(Ledger):
             for outcome, calls in self._refused.items():
                 self._lost_among(outcome)[outcome.reason or "unknown"] += calls
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
-        self.pending = account.waiting - self._merging
+        self.pending = waiting - self._merging
+
+    def _forget_pages(self) -> None:
+        """Let go of the pages of which all is settled."""
+        for number in [
+            n for n in self.pages.by_number if n not in self.pages.open and (n + 1) * PAGE <= self._oldest_there
+        ]:
+            del self.pages.by_number[number]
 
     def refused(self, outcome: Outcome) -> None:
         """A call found no room. It is accounted for here at once; for all others as soon as that is recorded."""

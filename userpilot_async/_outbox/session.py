@@ -41,7 +41,7 @@ class Session:
         self.place = place
         self.ledger = SharedLedger()
         self.queue = WriteQueue(most_at_once)
-        self.waking = Waking(self.queue, self.wake, lambda run: self.notify(run))
+        self.waking = Waking(self.queue, self.wake, lambda function: self.call_behind(function))
         self.incoming = Incoming(self.queue, self.ledger, self.wake, self.waking.wake_soon, lambda: self.steady())
         self.outgoing = Outgoing(self.queue, self.wake)
         self.send_log = DurableSendLog(self.queue, self.wake, lambda: self.sends)
@@ -57,12 +57,16 @@ class Session:
         self.is_over = False
         """The outbox was opened again."""
         self.when_room: Callable[[], object] | None = None
-        self._soon: Callable[..., object] = lambda run: None
+        self._soon: Callable[..., object] = lambda *call: None
+        self._behind: Callable[..., object] = lambda *call: None
         self._bytes, self._knows_account = 0, False
 
-    def begin(self, opening: Opening, soon: Callable[..., object]) -> None:
-        """Be opened by a client; ``soon`` calls something soon in its loop, from any thread."""
-        self.opening, self._soon = opening, soon
+    def begin(self, opening: Opening, soon: Callable[..., object], behind: Callable[..., object]) -> None:
+        """Be opened by a client. ``soon`` calls something soon in its loop, from any thread; ``behind`` from the loop.
+
+        What ``behind`` calls has its turn behind all that is due.
+        """
+        self.opening, self._soon, self._behind = opening, soon, behind
         self.incoming.lost = opening.failed
 
     def wake(self) -> None:
@@ -114,19 +118,22 @@ class Session:
 
     def notify(self, function: Callable[..., object], *arguments: object) -> None:
         """Call one of the methods below in the loop. If that has ended, nothing is sent here any more."""
-
-        def run() -> None:
-            if self.is_over:
-                return
-            try:
-                function(*arguments)
-            except Exception as bug:  # or the loop would have it, and who waits would wait for ever
-                self.broke(bug, *arguments)
-
         try:
-            self._soon(run)
+            self._soon(self._run, function, *arguments)
         except RuntimeError:
             self.abandon()
+
+    def call_behind(self, function: Callable[[], object]) -> None:
+        """Call one of ours in the loop, in which this is called, behind all that is due."""
+        self._behind(self._run, function)
+
+    def _run(self, function: Callable[..., object], *arguments: object) -> None:
+        if self.is_over:
+            return
+        try:
+            function(*arguments)
+        except Exception as bug:  # or the loop would have it, and who waits would wait for ever
+            self.broke(bug, *arguments)
 
     def learn_pairs(self, pairs: Sequence[Pair]) -> None:
         """Keys that calls name together were put, in this order."""
@@ -194,7 +201,8 @@ class Session:
         records_refusals = (now.noted or now.first_refused is not None) and not batch.refusals_recorded
         if records_refusals:
             batch.refusals_recorded = True
-            self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
+            if batch.refused:
+                self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
         # Before the account is heard, which may write there what this batch has settled, and forget the page.
         pages, of = self.ledger.pages, now.ids or ()
         duplicates = {place: (pages.of(of[place]), outcome) for place, outcome in now.duplicates.items()}
