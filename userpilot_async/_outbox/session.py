@@ -225,7 +225,10 @@ class Session:
         else:
             batch.held()
         self.ask()
-        if self.sends or now.heard:
+        if now.noted and self.sends and batch.only_puts() and not now.heard:
+            self.opening.calls_came(len(batch.puts))
+            self._make_room()
+        elif self.sends or now.heard:
             self._changed()
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
@@ -278,6 +281,9 @@ class Session:
 
     def _changed(self) -> None:
         self.opening.changed()
+        self._make_room()
+
+    def _make_room(self) -> None:
         if self.when_room is not None:
             self.when_room()
 
