@@ -149,7 +149,9 @@ def damaged(path: Path) -> Path:
     with closing(sqlite3.connect(copied)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = copied.read_bytes()
-    leaves = [at for at in range(0, len(content), 4_096) if content[at] == 13 and b'"padding' in content[at : at + 4_096]]
+    leaves = [
+        at for at in range(0, len(content), 4_096) if content[at] == 13 and b'"padding' in content[at : at + 4_096]
+    ]
     assert len(leaves) > 2
     with copied.open("r+b") as file:
         file.seek(leaves[0])

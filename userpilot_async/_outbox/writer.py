@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -265,10 +266,8 @@ class WriterThread:
         more = False
         while True:
             if not more:
-                try:
+                with suppress(Empty):
                     self._calls.get(timeout=max(0.0, poll_at - time.monotonic()))
-                except Empty:
-                    pass  # it is time for a poll
             self._awake = False
             stopping = self._stopping
             if time.monotonic() >= poll_at:

@@ -124,7 +124,7 @@ def behind_here() -> Callable[..., object]:
 
 
 class Event(Protocol):
-    """What `event_here` gives: an event of the loop's own library."""
+    """An event of the loop's own library, as `event_here` gives it."""
 
     def set(self) -> object:
         """Wake all who wait, and let nobody wait any more."""

@@ -99,7 +99,7 @@ class File:
 
     @property
     def is_connected(self) -> bool:
-        """There is a connection."""
+        """The file is open, and SQLite has it."""
         return self._connection is not None
 
     @property

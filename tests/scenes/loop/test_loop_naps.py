@@ -151,5 +151,4 @@ def test_a_loop_that_ends_in_a_nap_is_noticed_by_the_next_call(call: Callable[..
 
     with pytest.raises(ClientClosed):
         call(watched.client, "u1", "clicked" if call is UserpilotClient.track_nowait else {"plan": "pro"})
-    del watched, main
     gc.collect()
