@@ -32,6 +32,7 @@ from benchmarks import (
     pacing,
     parcelvoy_arrays,
     postgres_calls,
+    postgres_dead_rows,
     postgres_drain,
     postgres_within,
     redis_calls,
@@ -49,6 +50,7 @@ ROWS: list[ModuleType] = [
     track_cost, threads, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing,
     sample_requests, parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows,
     import_dry_run, import_memory, backlog, redis_calls, redis_drain, postgres_within, postgres_calls, postgres_drain,
+    postgres_dead_rows,
 ]  # fmt: skip
 PEERS = (
     "httpx", "posthog", "snowplow-tracker", "segment-analytics-python", "mixpanel", "fastapi", "uvicorn",

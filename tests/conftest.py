@@ -258,9 +258,12 @@ def postgres_url(postgres_server: postgres.PostgresServer) -> str:
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[Callable[..., postgres.PostgresServer]]:
-    """Starts servers for this test alone: `own_postgres(durable=True)`."""
+def own_postgres() -> Iterator[Callable[..., Any]]:
+    """Starts servers for this test alone: `own_postgres(durable=True)`, `own_postgres(Replica, primary=server)`.
+
+    Typed as Any, for a server of the class asked for, or a plain one.
+    """
     if reason := postgres.missing():
         pytest.skip(reason)
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(postgres.temporary(**options))
+        yield lambda *kind, **options: stack.enter_context(postgres.temporary(*kind, **options))

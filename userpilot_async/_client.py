@@ -177,7 +177,14 @@ class UserpilotClient(DeliveryClient):
         ``id`` (or ``company_id``), may have the company's own properties beside it, and moves the user to that company.
         ``dedupe`` is as for `track`. Pending identifies of one user merge. Raises as `track` does.
         """
-        return await self._hand_in(dedupe, self._identified, user_id, metadata, company)
+        if get_ident() != self._thread:
+            raise self._refusal()
+        if dedupe is not None:
+            return await self._hand_in(dedupe, self._identified, user_id, metadata, company)
+        checked = self._identified(user_id, metadata, company)
+        if isinstance(checked, Receipt):
+            return checked
+        return self._accept(*checked) or await self._take(*checked)
 
     def identify_nowait(
         self, user_id: str, metadata: Metadata = None, *, company: Metadata = None, dedupe: Dedupe = None
@@ -309,8 +316,10 @@ class UserpilotClient(DeliveryClient):
             if dedupe is not None:
                 checked_dedupe(dedupe)
             key, (properties, size) = checked_user_id(user_id), measured(metadata)
-            facts = facts_of(properties, checked_company(company), size)
             self._reserved.check(properties)
+            if company is None:
+                return "user", key, (properties, None, size, None), size
+            facts = facts_of(properties, checked_company(company), size)
             return "user", key, facts, size_of_identify(facts)
         except InvalidCall as error:
             given = {"user_id": user_id, "metadata": metadata, "company": company, "dedupe": dedupe}

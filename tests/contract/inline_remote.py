@@ -44,9 +44,11 @@ def processes_of(made: Callable[..., Remote]) -> Iterator[Callable[..., Remote]]
         open_now(outbox, (client or Client()).opening())
         return outbox
 
-    yield process
-    for outbox in opened:
-        outbox.clean_up()
+    try:
+        yield process
+    finally:
+        for outbox in opened:
+            outbox.clean_up()
 
 
 def put(outbox: InlineRemote, count: int = 1, size: int = 2) -> list[Receipt]:

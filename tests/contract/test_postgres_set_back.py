@@ -12,6 +12,7 @@ from tests.harness.postgres_server import PostgresServer
 from userpilot_async._calls.outcome import DELIVERED
 from userpilot_async._outbox.receipt import Receipt
 from userpilot_async._schedule.settlement import Settlement
+from userpilot_async.postgres._access import REMEMBERED
 from userpilot_async.postgres._schema import TABLES
 
 
@@ -135,6 +136,24 @@ def test_one_that_has_seen_nothing_of_what_is_gone_loses_nothing(
     assert ("", False) == (caplog.text, other.away)
 
 
+def test_ids_that_are_left_out_are_no_calls_that_wait(process: NewProcess) -> None:
+    """For one that has lost nothing, either: it waits for what was accepted before, and no longer."""
+    outbox, other = process(), process(sender=False)
+    put(other, b"1")
+    poll(outbox, other)
+    save(outbox)
+    reached = other.ledger.next_id
+    put(outbox, b"2")
+    set_back(outbox)
+    poll(outbox, other)
+
+    assert (1, 1) == (other.ledger.pending_before(reached), other.ledger.pending)
+    set_back(outbox)
+    poll(outbox, other)
+    assert (1, 1) == (outbox.ledger.pending, other.ledger.pending)
+    assert 1 == other.ledger.pending_before(other.ledger.next_id)
+
+
 def test_tables_that_were_made_anew_are_another_outbox_and_what_was_in_them_is_gone(
     process: NewProcess, postgres_server: PostgresServer
 ) -> None:
@@ -168,3 +187,79 @@ def test_what_was_in_doubt_when_it_was_set_back_is_put_again(process: NewProcess
 
     assert ("pending", None) == statuses([receipt])[0]
     assert [b"1", b"2"] == [one[4] for one in tickets(outbox)]
+
+
+# ── others have written past what this process knew, before it looked ──
+
+
+def written_past(outbox: InlinePostgresOutbox, process: NewProcess, calls: int = 20) -> InlinePostgresOutbox:
+    """A process that has come after the set-back, of which it cannot know, and goes on putting."""
+    set_back(outbox)
+    outbox.end_lease()
+    newcomer = process(sender=False)
+    for n in range(calls):
+        put(newcomer, b"new %d" % n)
+    ((revision,),) = outbox.run("SELECT revision FROM {}_state")
+    assert revision > outbox.store.access.revision, "its revisions do not reach what the other one has seen"
+    return newcomer
+
+
+def test_calls_that_are_gone_are_said_to_be_although_others_have_written_past_them(
+    process: NewProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = process()
+    kept = put(outbox, b"1", b"2")
+    save(outbox)
+    gone = put(outbox, b"3", b"4", b"5")
+    newcomer = written_past(outbox, process)
+    poll(outbox, newcomer)
+    new = put(outbox, b"6")
+    marks = [one[4] for one in tickets(outbox)]
+    poll(newcomer)
+
+    assert [("pending", None)] * 2 + [("dropped", "unknown")] * 3 == statuses([*kept, *gone])
+    assert [b"1", b"2", *(b"new %d" % n for n in range(20)), b"6"] == marks
+    assert (1, 1) == (outbox.ledger.resets, newcomer.ledger.resets)
+    assert "has lost calls: " in caplog.text
+    assert new[0].id not in [receipt.id for receipt in gone]
+    assert 23 == outbox.ledger.accepted == outbox.ledger.pending == newcomer.ledger.accepted
+
+
+def test_what_others_have_put_since_is_not_said_to_be_lost(process: NewProcess) -> None:
+    """They learn of it when somebody else has begun another generation: what they know of is all there."""
+    outbox = process()
+    save(outbox)
+    put(outbox, b"1")
+    newcomer = written_past(outbox, process, 5)
+    theirs = put(newcomer, b"2")
+    poll(outbox, newcomer)
+
+    assert [("pending", None)] == statuses(theirs)
+    assert not newcomer.store._resets
+
+
+def test_what_a_sender_had_sent_counts_as_sent_although_others_have_written_past_it(process: NewProcess) -> None:
+    outbox = process()
+    ids = [receipt.id for receipt in put(outbox, b"1", b"2")]
+    save(outbox)
+    outbox.take(2)
+    outbox.settle(Settlement(ids, (), DELIVERED, 2, None))
+    newcomer = written_past(outbox, process)
+    poll(outbox, newcomer)
+    again = [one[0] for one in tickets(outbox)]
+
+    assert ids == again[:2]
+    assert [True, True] == [outbox.send_log.was_sent(one) for one in ids]
+    assert 0 == outbox.ledger.resets, "no call that waited is lost"
+
+
+def test_a_note_that_was_forgotten_in_time_is_no_older_data(process: NewProcess) -> None:
+    outbox = process()
+    put(outbox, b"1")
+    access = outbox.store.access
+    access._stepped_at -= REMEMBERED
+    outbox.run("DELETE FROM {}_clients")
+    poll(outbox)
+    put(outbox, b"2")
+
+    assert (2, 0, False) == (outbox.ledger.pending, outbox.ledger.resets, outbox.away)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -12,99 +11,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.inline import at_once
+from tests.contract import set_backs
 from tests.contract.inline_redis import InlineRedisOutbox, processes
 from tests.harness import length
-from userpilot_async._calls.outcome import DELIVERED, Outcome
-from userpilot_async._calls.payload import Ticket
 from userpilot_async._outbox.away import Away
-from userpilot_async._outbox.receipt import Receipt
-from userpilot_async._schedule.settlement import Settlement
-from userpilot_async._schedule.takeover import RequestNote
 
 redis = pytest.importorskip("redis")
 
 
-EXPIRED = Outcome("dead", "expired")
 _names = count()
 
 
-class Process:
-    """A process with the outbox open, and a sender without a schedule: it sends what it has taken in whatever order."""
-
-    def __init__(self, outbox: InlineRedisOutbox) -> None:
-        self.outbox = outbox
-        self.hand: list[Ticket] = []
-        self.under_way: list[tuple[RequestNote, list[Ticket]]] = []
-        self.term = 0
-
-    def poll(self) -> None:
-        self.outbox.store.reach.retry_at = 0.0
-        self.outbox.poll()
-
-    def begin_anew(self) -> None:
-        """As the sender does that has lost the lease meanwhile: what was in hand is the next one's."""
-        if self.term != self.outbox.send_log.term:
-            self.term, self.hand, self.under_way = self.outbox.send_log.term, [], []
-
-    def take(self, most: int) -> list[Ticket]:
-        self.begin_anew()
-        self.hand += self.outbox.take(most)
-        taken, self.hand = self.hand[:most], self.hand[most:]
-        return taken
-
-
-class Scene:
+class Scene(set_backs.Scene):
     """Two processes, a server of calls, and somebody who sets Redis back."""
 
     def __init__(self, url: str, outboxes: list[InlineRedisOutbox], name: str) -> None:
+        super().__init__(outboxes)
         self.redis = redis.Redis.from_url(url)
         self.name = name
-        self.processes = [Process(outbox) for outbox in outboxes]
-        self.marks = count()
-        self.arrived: Counter[bytes] = Counter()
-        self.receipts: dict[bytes, Receipt] = {}
         self.saved: dict[bytes, bytes] = {}
         self.runs = count()
-
-    # ── what processes do ──
-
-    def put(self, number: int, calls: int) -> None:
-        for _ in range(calls):
-            mark = b"%d" % next(self.marks)
-            self.receipts[mark] = self.processes[number].outbox.put("track", "u", mark, len(mark), 0.0)
-
-    def send(self, number: int, calls: int) -> None:
-        """A request with so many calls reaches the server; its answer is on its way."""
-        process = self.processes[number]
-        tickets = process.take(calls)
-        request = RequestNote("track", [ticket[0] for ticket in tickets])
-        if tickets and self._is_noted(process, request):
-            self.arrived.update(ticket[4] for ticket in tickets)  # type: ignore[misc]  # bytes, here
-            process.under_way.append((request, tickets))
-        else:
-            process.hand[:0] = tickets
-            process.begin_anew()
-
-    def _is_noted(self, process: Process, request: RequestNote) -> bool:
-        try:
-            return at_once(process.outbox.send_log.sending(request))
-        except (AssertionError, RuntimeError):  # it waits until Redis is there again: this one gives up
-            return False
-
-    def answer(self, number: int, how: str) -> None:
-        """The oldest request under way ends."""
-        process = self.processes[number]
-        process.begin_anew()
-        if not process.under_way:
-            return
-        request, tickets = process.under_way.pop(0)
-        if how == "lost":
-            process.hand[:0] = tickets
-        else:
-            outcome = EXPIRED if how == "dead" else DELIVERED
-            process.outbox.settle(Settlement(request.ids, (), outcome, 1, b""))
-        process.outbox.send_log.landed(request, answered=how != "lost", lost=False)
 
     # ── what happens to Redis ──
 
@@ -145,32 +71,10 @@ class Scene:
 
     # ── the end ──
 
-    def drain(self) -> None:
-        """The holder of the lease sends all that is there."""
-        for _ in range(3):
-            for process in self.processes:
-                process.poll()
-        for _ in range(20):
-            for number, process in enumerate(self.processes):
-                process.poll()
-                while process.under_way:
-                    self.answer(number, "delivered")
-                self.send(number, 10)
-        for process in self.processes:
-            process.poll()
-
     @property
     def waiting(self) -> int:
         waiting: int = self.redis.xlen(f"{{{self.name}}}:log")
         return waiting
-
-    @property
-    def twice(self) -> int:
-        return sum(self.arrived.values()) - len(self.arrived)
-
-    @property
-    def counted(self) -> int:
-        return min(process.outbox.ledger.ambiguous for process in self.processes)
 
 
 @contextmanager
@@ -293,7 +197,7 @@ def test_who_opens_it_later_and_knows_nothing_counts_all_that_waited_when_it_is_
         scene.processes[0].outbox.die()
         scene.set_back("started again")
         with processes(redis_url) as process:
-            scene.processes[0] = Process(process(name=scene.name))
+            scene.processes[0] = set_backs.Process(process(name=scene.name))
             scene.put(0, 3)
             scene.drain()
 

@@ -134,7 +134,7 @@ async def test_a_row_has_the_size_the_digest_and_the_ticket(place: Place, form: 
     async with FORMS[form](place.url) as held:
         receipt = await place.put(held, paid(), fact)
         await held.do(held.commit)
-    ((_, _, kind, key, _, moment, size, digest, seconds, ticket),) = place.rows
+    ((_, _, kind, key, _, moment, size, digest, seconds, ticket, _),) = place.rows
     place.tickets.admitted(Admitted(ticket, 7))
 
     assert ("track", '"u1"', None, len(as_put(paid())[2])) == (kind, key, moment, size)

@@ -71,17 +71,19 @@ class PostgresServer:
 
     `durable` syncs each commit to the disk; otherwise the end of the machine, but of no process, could lose some.
     `config` has more settings, as postgresql.conf writes them. `hba` are lines of pg_hba.conf before the one that
-    trusts everybody.
+    trusts everybody. `files` are beside those two, such as server.crt and server.key.
     """
 
     def __init__(
-        self, folder: Path, *, durable: bool = False, config: Mapping[str, str] | None = None, hba: str = ""
-    ) -> None:
+        self, folder: Path, *, durable: bool = False, config: Mapping[str, str] | None = None, hba: str = "",
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.port = 0  # until the first start
         self.durable = durable
         self._config = dict(config or {})
         self._hba = hba
+        self._files = dict(files or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     # ── addresses ──
@@ -251,6 +253,11 @@ class PostgresServer:
             conf.write("".join(f"{name} = {value}\n" for name, value in said.items()))
         hba = self.data / "pg_hba.conf"
         hba.write_text(self._hba + hba.read_text())
+        for name, content in self._files.items():
+            file = self.data / name
+            file.touch(0o600)
+            file.write_bytes(content)
+            self._own(file)
 
     def _call(self, name: str, *arguments: object) -> None:
         done = subprocess.run(
@@ -299,7 +306,7 @@ class PostgresServer:
         while True:
             if not self.running:
                 raise self._failed("is not running")
-            if "ready to accept connections" in self.log:  # or it may be somebody else's port
+            if "ready to accept " in self.log:  # or it may be somebody else's port
                 with suppress(psycopg.OperationalError):
                     self.run("SELECT 1")
                     return
@@ -326,6 +333,44 @@ class PostgresServer:
         with suppress(OSError):
             return [int(one) for one in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         return []
+
+
+class Replica(PostgresServer):
+    """A standby of another server's, which it follows until it is `cut` off, or that one ends."""
+
+    def __init__(self, folder: Path, *, primary: PostgresServer, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self._primary = primary
+
+    def _make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._own(self.folder)
+        source = ("-h", HOST, "-p", self._primary.port, "-U", USER)
+        self._call("pg_basebackup", *source, "-D", self.data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        with (self.data / "postgresql.conf").open("a") as conf:
+            conf.write(f"unix_socket_directories = '{self.folder}'\n")
+
+    def catch_up(self) -> None:
+        """Return when it has all that its primary has at this moment."""
+        ((reached,),) = self._primary.run("SELECT pg_current_wal_lsn()::text")
+        self._wait_for("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", reached)
+
+    def cut(self) -> None:
+        """Follow no more: what its primary writes from now on, it never gets."""
+        self.run("ALTER SYSTEM SET primary_conninfo = ''")
+        self.run("SELECT pg_reload_conf()")
+        self._wait_for("SELECT count(*) = 0 FROM pg_stat_wal_receiver")
+
+    def promote(self) -> None:
+        """Be the primary, with what it has."""
+        self.run("SELECT pg_promote()")
+
+    def _wait_for(self, question: str, *values: Any) -> None:
+        deadline = time.monotonic() + START_WITHIN
+        while not self.run(question, values=values)[0][0]:
+            if time.monotonic() >= deadline:
+                raise self._failed(f"did not come to {question}")
+            time.sleep(POLL_EVERY)
 
 
 class PgBouncer:
@@ -374,9 +419,9 @@ class PgBouncer:
 
 
 @contextmanager
-def temporary(**options: Any) -> Iterator[PostgresServer]:
-    """A server that runs while the block does, in a folder that goes with it."""
-    with TemporaryDirectory(prefix="pg-of-tests-") as folder, PostgresServer(Path(folder), **options) as server:
+def temporary(kind: type[PostgresServer] = PostgresServer, **options: Any) -> Iterator[PostgresServer]:
+    """A server of this kind that runs while the block does, in a folder that goes with it."""
+    with TemporaryDirectory(prefix="pg-of-tests-") as folder, kind(Path(folder), **options) as server:
         yield server
 
 

@@ -255,6 +255,7 @@ class SharedLedger(Ledger):
             page = self.pages.by_number[number]
             waits += sum(page.count(code, start, end) for code in UNSETTLED_CODES)
             submitted += page.count(SUBMITTED_CODE, start, end)
+        waits = min(waits, self._waiting)  # ids may have been left out, of which this process was told nothing
         perhaps = min(waits, submitted + sum(1 for one in under_way if one >= first and self._waits(one)))
         return waits - perhaps, perhaps
 

@@ -7,8 +7,11 @@ it walks (a `NamedTuple` is not), and 100,000 of anything that it does walk stop
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
+
+from .values import encode_json
 
 Kind = str
 """Of a ticket: ``track`` is an event; a kind of rows (``user``, ``company``) is an identify; others are posts."""
@@ -33,6 +36,11 @@ companion; and the companion, whose outcome it shares.
 """
 
 Payload = Event | IdentifyPayload
+
+PackedRow = tuple[str, int, float, int, str, str | None]
+"""An identify that waits, or goes in a file, while its key has no other call: its key, its id, when it was accepted,
+its size in bytes, and as JSON its properties and what stands beside them on the wire. `unpacked` makes a row of it.
+"""
 
 Ticket = tuple[int, float, Kind, Key, Payload]
 """An accepted call: its id, when it was accepted (schedule's clock), its kind, its key, and what it says."""
@@ -122,6 +130,53 @@ def companion_properties(companion: Companion) -> dict[str, Any]:
 def companion_size(companion: Companion) -> int:
     """Bytes that an identify's companion takes."""
     return companion[3]
+
+
+# ── packed rows ──
+
+
+def packed(key: str, call_id: int, accepted_at: float, size: int, identify: IdentifyPayload) -> PackedRow:
+    """An identify without a companion, packed; ``size`` is in bytes."""
+    properties, fields, _, _ = identify
+    beside = None if fields is None else encode_json(fields)
+    return key, call_id, accepted_at, size, encode_json(properties), beside
+
+
+def packed_key(row: PackedRow) -> str:
+    """The ordering key of a packed row."""
+    return row[0]
+
+
+def packed_id(row: PackedRow) -> int:
+    """The id of the call that a packed row is."""
+    return row[1]
+
+
+def packed_at(row: PackedRow) -> float:
+    """The moment on the schedule's clock when a packed row was accepted."""
+    return row[2]
+
+
+def packed_size(row: PackedRow) -> int:
+    """Bytes that a packed row takes."""
+    return row[3]
+
+
+def has_fields(row: PackedRow) -> bool:
+    """A packed row has fields beside its properties."""
+    return row[5] is not None
+
+
+def packed_properties(row: PackedRow) -> dict[str, Any]:
+    """The properties that a packed row sets."""
+    properties: dict[str, Any] = json.loads(row[4])
+    return properties
+
+
+def packed_fields(row: PackedRow) -> dict[str, Any] | None:
+    """The fields beside a packed row's properties on the wire."""
+    fields: dict[str, Any] | None = None if row[5] is None else json.loads(row[5])
+    return fields
 
 
 # ── tickets ──

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from .._calls.payload import event_id
-from .._calls.rows import MAX_FILE_BYTES
+from .._calls.rows import MAX_FILE_BYTES, last_call_in_file
 from .._protocol.jobs import quoted_job_id
 from .._protocol.verdict import Meaning, Verdict
 from .._schedule.routes.route import Request
@@ -23,10 +22,10 @@ ENCODE = 100  # lines encoded in one go: 0.4 ms of the application's loop
 
 def note_of(request: Request) -> RequestNote:
     """The request as the outbox notes it down, for a sender that may have to take over."""
-    note = RequestNote(request.endpoint.budget, request.carried(), in_rows=request.in_rows())
+    note = RequestNote(request.endpoint.budget, request.carried(), in_rows=request.in_rows)
     if request.step is not None:
         note.filename, note.kind = request.step.batch.filename, request.step.batch.kind
-        last_calls = [event_id(row.events[-1]) if row.events else row.last_call for row in request.rows]
+        last_calls = map(last_call_in_file, request.rows)
         note.last_calls = [call_id for call_id in last_calls if call_id is not None]
         note.filed = request.filed()
     return note

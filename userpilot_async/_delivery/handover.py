@@ -85,8 +85,9 @@ class Handover:
             if takeover.unknown:
                 self._reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(TAKE)
+        add, was_sent = self.schedule.add, self._outbox.send_log.was_sent
         for ticket in tickets:
-            self.schedule.add(ticket, self._outbox.send_log.was_sent(ticket_id(ticket)))
+            add(ticket, was_sent(ticket_id(ticket)))
         return len(tickets)
 
     def write_down(self) -> bool:

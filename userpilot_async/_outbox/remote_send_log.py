@@ -34,6 +34,6 @@ class RemoteSendLog(DurableSendLog):
 
     def end_under_way(self) -> set[int]:
         """The calls that were under way, when what was noted of them is gone."""
-        calls = {one for it in self.under_way for ids in (it.ids, it.filed, it.in_rows) for one in ids}
+        calls = {one for it in self.under_way for ids in (it.ids, it.filed, it.in_rows()) for one in ids}
         self.under_way.clear()
         return calls

@@ -46,6 +46,8 @@ class RemoteStore:
     """The advice where its data was set back."""
     failures: tuple[type[Exception], ...] = FAILURES
     """The exceptions by which it is away; all else is a bug."""
+    again: tuple[type[Exception], ...] = ()
+    """The exceptions among them by which it stays, once it is open: what has failed is made again."""
 
     def __init__(
         self, connection: Connection, lease: Lease, outbox: RemoteListener, notify: Notify, log: RateLimitedLog, *,
@@ -172,9 +174,11 @@ class RemoteStore:
 
     @contextmanager
     def _trying(self) -> Iterator[None]:
-        """Whatever fails meanwhile takes the place away, and is `NotNow`."""
+        """Whatever fails meanwhile is `NotNow`, and takes the place away, but for what is to be made again."""
         try:
             yield
+        except self.again:
+            raise NotNow from None
         except self.failures as error:
             self._leave(error)
             raise NotNow from None

@@ -20,6 +20,7 @@ WINDOW = 10_000  # calls in hand at once, merged ones not counted: a backlog cos
 MOST_FILED = 100_000  # besides those that a file of ours holds, which may take the server an hour
 MOST_MERGED = 1_000_000  # ids of merged calls in hand besides, 8 bytes each
 READ = 1_000  # calls read in one go
+LOOKED_AT = 50_000  # ids looked at in one go for one user's: some milliseconds, where all other calls are others'
 LONG = 1_000  # calls of one user in hand, beyond which others come first
 
 
@@ -35,6 +36,12 @@ class Reading:
     """Only this user's calls are read, below ``end``."""
     without: frozenset[Key] = frozenset()
     """Or everybody's but theirs; and of theirs what says something of another."""
+
+    def looks_to(self, start: int) -> int:
+        """For one user, the id in front of which a look at the calls from ``start`` on ends: no index has their keys,
+        and a look at all of them would take long.
+        """
+        return min(max(self.end, start), start + LOOKED_AT)
 
 
 @attrs.frozen

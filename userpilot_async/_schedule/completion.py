@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice, repeat
+from collections.abc import Iterable, Sequence
 
 from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
-from .._calls.payload import event_id
+from .._calls.payload import PackedRow, event_id, packed_at, packed_key, packed_properties
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
-from .job_batch import JobEffect
+from .file_endings import CHORES, FileEndings
 from .job_slot import JobSlot
 from .key_queue import KeyQueue
 from .met_keys import MetKeys
@@ -22,9 +21,6 @@ from .queue_view import QueuedCall
 from .queues import Queues
 from .settlement import Settlements
 
-WEIGHT = 10  # events of a file are as much work as one row
-_CHORES = 200  # rows settled in one go: about half a millisecond of the application's loop
-
 
 class Completion:
     """Takes calls out of their queues, and writes down what became of them."""
@@ -33,22 +29,22 @@ class Completion:
         self._queues = queues
         self._dedup = dedup
         self._settled = settled
-        self._repeats = repeats  # what the server may have had goes again; else it is given up
+        self.files = FileEndings(queues, settled, self, repeats=repeats)
+        """How rows leave files."""
         self.known: PropertyCache | None = None
         """Where to remember what was sent to the server of people."""
         self.met = MetKeys()
         """Keys of persons whom the server has met."""
         self.possible_duplicates = 0
-        """Events that were sent again, and which the server may have had."""
-        self.jobs_completed = 0
+        """Events that were sent again, none of them in a file before, and which the server may have had."""
         self._erasing: deque[tuple[KeyQueue, Deletion]] = deque()
         """Deletions before which calls may still wait."""
-        self._chores: Iterator[None] = iter(())
-        self._chores_waiting = False
 
     def go_on(self, before: Completion) -> None:
         """Go on counting where that of an earlier schedule has stopped."""
-        self.possible_duplicates, self.jobs_completed = before.possible_duplicates, before.jobs_completed
+        self.possible_duplicates = before.possible_duplicates
+        self.files.possible_duplicates = before.files.possible_duplicates
+        self.files.jobs_completed = before.files.jobs_completed
 
     def head(self, queue: KeyQueue, outcome: Outcome, words: Words = NO_WORDS) -> None:
         """The head of this queue has its outcome; ``words`` are what the server said of it."""
@@ -56,6 +52,13 @@ class Completion:
             self._forget_person(queue)  # again: what was on its way has been remembered meanwhile
         self._leaves(queue.calls[0], outcome)
         self._settled.head(queue, outcome, words)
+
+    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """Packed rows of a kind have this outcome, and wait no more."""
+        if self.known is not None and kind == "user" and outcome.is_delivered:
+            for row in rows:
+                self.known.learn(packed_key(row), packed_properties(row))
+        self._settled.packed(kind, rows, outcome, words)
 
     def _leaves(self, call: QueuedCall, outcome: Outcome) -> None:
         """A call leaves its queue with this outcome: what others count and remember of it changes."""
@@ -78,87 +81,11 @@ class Completion:
             self.met.ended((event_id(call) for call in heads if isinstance(call, tuple)), delivered=True)
         self._settled.delivered(parts, size)
 
-    # ── rows leave the job slot ──
-
-    def carry_out(self, effect: JobEffect, delivered: Outcome, over: str = "") -> None:
-        """Rows have come into a job, or out of one, which delivers them as ``delivered``.
-
-        ``over`` is the name of their file, if no slot has it any more.
-        """
-        self.jobs_completed += effect.delivered
-        outcome = delivered if effect.delivered else Outcome("dead", effect.dead) if effect.dead else None
-        if effect.submitted:
-            self._chores = chain(self._chores, self._submit(effect.submitted))
-        if effect.withdrawn:
-            self._chores = chain(self._chores, self._withdraw(effect.withdrawn))
-        if effect.repeated:
-            self._chores = chain(self._chores, self._repeat(effect.repeated))
-        if effect.ended:
-            self._chores = chain(self._chores, self._end(effect.ended, outcome, effect.words))
-        if over:
-            self._chores = chain(self._chores, self._forget(over))
-        work = effect.withdrawn or effect.repeated or effect.submitted or effect.ended or over
-        self._chores_waiting = self._chores_waiting or bool(work)
-
-    def _forget(self, filename: str) -> Iterator[None]:
-        """Only now: until all that was in it is settled, another sender has to find it."""
-        self._settled.forgotten.append(filename)
-        yield
-
-    def _withdraw(self, rows: Iterable[Row]) -> Iterator[None]:
-        """The job came to nothing; it may have worked off some of the events."""
-        for row in rows:
-            for calls in self._settled.marked((row,), False):
-                yield from repeat(None, 1 + calls // WEIGHT)
-        yield from self._repeat(rows)
-
-    def _repeat(self, rows: Iterable[Row]) -> Iterator[None]:
-        """Rows go again, although the server may have had them. An identify twice is the same identify."""
-        for row in rows:
-            while row.events and not self._repeats:
-                yield from self._carry(row, Outcome("dropped", "ambiguous"))
-            self.possible_duplicates += len(row.events or ())
-            yield
-
-    def _carry(self, row: Row, outcome: Outcome) -> Iterator[None]:
-        yield from repeat(None, min(len(row.events or ()) // WEIGHT, _CHORES))
-        self._settled.carried(row, outcome, WEIGHT * _CHORES)
-
-    def _submit(self, rows: Iterable[Row]) -> Iterator[None]:
-        """The server has them: what is accepted later may go."""
-        for row in rows:
-            for calls in self._settled.marked((row,), True):
-                yield from repeat(None, calls // WEIGHT)
-            queue = self._queues.by_key[row.kind][row.key]
-            if queue.is_blocked:
-                self._queues.unblock(queue)
-            yield
-
-    def _end(self, rows: Iterable[Row], outcome: Outcome | None, words: Words) -> Iterator[None]:
-        for row in rows:
-            queue = self._queues.by_key[row.kind][row.key]  # not `Queues.queue`, which knows who has become whom
-            while row.events and outcome is not None:
-                yield from self._carry(row, outcome)
-            self._queues.waiting_events += len(row.events or ())
-            queue.release(row)
-            if row.state is RowState.BATCHED and outcome is not None:
-                self.head(queue, outcome, NO_WORDS if outcome.is_delivered else words)
-            elif row.state is RowState.BATCHED:
-                queue.reopen(row)
-            if queue.place not in UNDER_WAY:
-                self._queues.head_left(queue)  # which keeps its turn, if it has one
-            elif queue.calls:
-                self._queues.expiry.watch(queue)
-            yield
-
     def do_chores(self) -> bool:
         """Settle some of the rows that a job's or a company's end has left to settle; true if there are more."""
-        if self._chores_waiting:
-            self._chores_waiting = sum(1 for _ in islice(self._chores, _CHORES)) == _CHORES
-            if not self._chores_waiting:
-                self._chores = iter(())
-        erasing = self._erase(_CHORES) if self._erasing else False
-        return self._settled.follow(_CHORES) or erasing or self._chores_waiting
+        filing = self.files.do_chores()
+        erasing = self._erase(CHORES) if self._erasing else False
+        return self._settled.follow(CHORES) or erasing or filing
 
     # ── a deletion drops what waits before it ──
 
@@ -201,19 +128,29 @@ class Completion:
 
     def expire(self, now: float, max_age: float) -> float:
         """Calls die of age, never of a number of attempts. When the next one will."""
-        if self._queues.tidy(_CHORES):
+        if self._queues.tidy(CHORES):
             return now
         limit = now - max_age
-        self.give_up(limit, Outcome("dead", "expired"))
-        oldest = self._queues.expiry.oldest()
-        return max(now + 1.0, oldest.head_time + max_age) if oldest is not None else math.inf
+        if self._not_before <= limit:  # or each of many rows that go on merging would be looked at again and again
+            self.give_up(limit, Outcome("dead", "expired"))
+        return max(now + 1.0, self._not_before + max_age)
+
+    @property
+    def _not_before(self) -> float:
+        packed = self._queues.packed.oldest()
+        since = packed_at(packed[1]) if packed is not None else math.inf
+        return min(since, self._queues.expiry.not_before)
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
         given_up, waiting = 0, list[KeyQueue]()
         while given_up < at_most:
             queue = self._queues.expiry.oldest()
-            if queue is None or queue.head_time > accepted_until:
+            first = queue.head_time if queue is not None else math.inf
+            if self._give_up_packed(min(first, accepted_until), outcome):
+                given_up += 1
+                continue
+            if queue is None or first > accepted_until:
                 break
             head = queue.calls[0]
             # A company row is not given up under its users: they would be lost with it.
@@ -232,6 +169,15 @@ class Completion:
         for queue in waiting:
             self._queues.expiry.watch(queue)
         return given_up
+
+    def _give_up_packed(self, accepted_until: float, outcome: Outcome) -> bool:
+        """Give up the oldest packed row that waits; false if there is none of this age."""
+        kind, row = self._queues.packed.oldest() or ("", None)
+        if row is None or packed_at(row) > accepted_until:
+            return False
+        self._queues.packed.take(kind, packed_key(row))
+        self.packed(kind, (row,), outcome)
+        return True
 
     def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
         """Give up the first call, not the posts in front of it that others need, here or in a queue that waits.
@@ -259,10 +205,13 @@ class Completion:
         """The end: everything that the server has not taken into a job meets ``outcome``."""
         while self.do_chores():
             pass
-        running = [row for slot in slots for row in slot.submitted]
+        running = [(kind, self._queues.packed.current(kind, row)) for slot in slots for kind, row in slot.submitted]
         for row in (row for slot in slots for row in slot.unsubmitted):
-            self._settled.carried(row, outcome)
-        submitted = {id(row) for row in running}
+            if isinstance(row, Row):
+                self._settled.carried(row, outcome)
+        submitted = {id(row) for _, row in running}
+        for kind, packed in self._queues.packed.take_all(submitted):
+            self.packed(kind, (packed,), outcome)
         for queue in list(self._queues):
             queue.restore()
             staying = queue.take_submitted(submitted)
@@ -273,10 +222,10 @@ class Completion:
             self._queues.come_back(queue)
         while self.do_chores():
             pass
-        for row in running:
+        for kind, row in running:
             # A part of it is lost: so is the call.
-            if not row.settled and row.outcome is not None and not row.outcome.is_delivered:
+            if isinstance(row, Row) and not row.settled and row.outcome is not None and not row.outcome.is_delivered:
                 row.state = RowState.ANSWERED
                 self._settled.close(row)
-        for _ in self._settled.marked(running, True):
-            continue
+            for _ in self.files.mark(kind, (row,), True):
+                continue

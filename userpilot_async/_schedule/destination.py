@@ -13,7 +13,7 @@ import attrs
 
 from .._calls.pairs import Pair
 from .._calls.payload import IdentifyPayload, Key, Kind, Payload
-from .._calls.rows import Row
+from .._calls.rows import FiledRow, Row
 from .._errors.tree import InvalidCall
 from .._protocol.verdict import Promise, Verdict
 from .job_batch import Step
@@ -109,8 +109,8 @@ class Files:
     """By kind of row; they take turns, in this order."""
     poll: Endpoint
     listing: Endpoint
-    line: Callable[[Row], bytes]
-    """A row as one line of the file, with its newline."""
+    line: Callable[[Kind, FiledRow], bytes]
+    """A row of this kind as one line of the file, with its newline."""
     arrays: Mapping[Kind, str] = attrs.field(factory=dict)
     """By kind of row: the name under which ``submit`` takes the same rows as an array in a JSON object, if it does."""
     job_timeout: float
@@ -217,6 +217,11 @@ class Destination:
     """A question for people whose key is refused."""
     wrong_url: str = "is the URL right?"
     """A question for people whose path the server does not know."""
+
+    @property
+    def packs(self) -> Iterable[Kind]:
+        """Kinds of rows that go in files, and that nothing has to go before: see `packed_rows`."""
+        return self.files.submit if self.files is not None and self.prefaces is None and self.pairs is None else ()
 
     def learn_pairs(self, pairs: Iterable[Pair]) -> None:
         """Hear of keys that calls have named together, in the order of acceptance. In any thread."""

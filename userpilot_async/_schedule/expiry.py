@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from itertools import count
 from typing import Protocol
@@ -43,6 +44,13 @@ class ExpiryHeap:
                 return False
             self.set_aside(queue)
         return True
+
+    @property
+    def not_before(self) -> float:
+        """No head is older than this; ``inf`` if no call waits. `oldest` knows better, and may have to look for it."""
+        for known, _, _ in self._heap[:1]:
+            return known
+        return math.inf
 
     def oldest(self) -> KeyQueue | None:
         """The queue with the oldest head; ``None`` if no call waits."""

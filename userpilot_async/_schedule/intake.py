@@ -15,10 +15,9 @@ from .._calls.payload import (
     Kind,
     Ticket,
     body_of,
-    companion_of,
     companion_size,
     identify_in,
-    size_of_identify,
+    packed,
 )
 from .._calls.rows import Row
 from .dedup import Dedup
@@ -159,7 +158,11 @@ class Intake:
         return True
 
     def _add_identify(self, call_id: int, accepted_at: float, kind: Kind, key: Key, identify: IdentifyPayload) -> None:
-        companion, size = companion_of(identify), size_of_identify(identify)
+        _, _, size, companion = identify
+        if companion is None and not self._rejoining and self._queues.packs(kind, key, accepted_at):
+            self._urgency.newest[kind] = accepted_at
+            self._queues.packed.add(kind, packed(str(key), call_id, accepted_at, size, identify))
+            return
         if companion is not None:
             size -= companion_size(companion)
         row = self._add_row(self._queues.queue(kind, key), call_id, identify, size, accepted_at, call_id)
@@ -172,12 +175,11 @@ class Intake:
     ) -> Row:  # fmt: skip
         """The row that says this now. ``call_id`` is the call that it carries, ``said_by`` the one that says so."""
         properties, fields, _, _ = identify
-        ids = array("Q") if call_id is None else array("Q", (call_id,))
         for route in self._rejoining:
-            addition = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+            addition = _new_row(queue, call_id, identify, size, accepted_at, said_by)
             in_file = route.rejoin_row(queue, addition)
             if in_file is not None:
-                self._settled.merged += in_file.ids[-2:-1] if ids else ()
+                self._settled.merged += in_file.ids[-2:-1] if addition.ids else ()
                 return in_file
         self._urgency.newest[queue.kind] = accepted_at
         row = queue.waiting_row
@@ -190,7 +192,7 @@ class Intake:
             if queue.claimed_row is not None and fields is not None and queue.place is QueueState.URGENT:
                 self._queues.head_left(queue)  # it names a company now: events in a file must not be booked on that
             return row
-        row = Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)
+        row = _new_row(queue, call_id, identify, size, accepted_at, said_by)
         queue.add(row)
         self._queues.came_in(queue)
         return row
@@ -206,3 +208,11 @@ class Intake:
             if other.riders is None:
                 other.riders = []
             other.riders.append(row)
+
+
+def _new_row(
+    queue: KeyQueue, call_id: int | None, identify: IdentifyPayload, size: int, accepted_at: float, said_by: int
+) -> Row:
+    properties, fields, _, _ = identify
+    ids = array("Q") if call_id is None else array("Q", (call_id,))
+    return Row(queue.kind, queue.key, properties, fields, ids, accepted_at, size, said_by=said_by)

@@ -8,7 +8,7 @@ from typing import Literal
 import attrs
 
 from .._calls.outcome import NO_WORDS, Words
-from .._calls.rows import Row
+from .._calls.rows import FiledRow, size_in_file
 from .._protocol.file_job import FileJob, JobState
 from .._protocol.job_effects import JobStep
 
@@ -30,7 +30,7 @@ class Batch:
     """Rows that share a file."""
 
     kind: str
-    rows: list[Row]
+    rows: list[FiledRow]
     lines: int
     """Lines of the file, as the server counts them."""
     file: FileJob
@@ -48,7 +48,7 @@ class Batch:
     @property
     def size(self) -> int:
         """About how many bytes its file has."""
-        return sum(row.file_size for row in self.rows)
+        return sum(map(size_in_file, self.rows))
 
 
 @attrs.frozen(kw_only=True)
@@ -63,19 +63,23 @@ class Step(JobStep):
 class JobEffect:
     """Changes to rows that a step has brought, for the schedule to carry out."""
 
-    submitted: list[Row] = attrs.field(factory=list)
+    kind: str = ""
+    """The kind of the rows."""
+    submitted: list[FiledRow] = attrs.field(factory=list)
     """The server has accepted a job with them."""
-    withdrawn: list[Row] = attrs.field(factory=list)
+    withdrawn: list[FiledRow] = attrs.field(factory=list)
     """The rows of a job that came to nothing."""
-    ended: list[Row] = attrs.field(factory=list)
+    ended: list[FiledRow] = attrs.field(factory=list)
     """No file carries them any more: they are delivered, dead, or go back to wait."""
+    alone: bool = False
+    """The ended ones that go again do so by themselves."""
     delivered: bool = False
     """All of the ended ones are delivered."""
     dead: str | None = None
     """Why all of the ended ones are dead, if they are."""
     words: Words = NO_WORDS
     """The server's reasons for the dead ones."""
-    repeated: list[Row] = attrs.field(factory=list)
+    repeated: list[FiledRow] = attrs.field(factory=list)
     """Rows that go again after an answer that got lost: no job with their filename was found."""
 
 

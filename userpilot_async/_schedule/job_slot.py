@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from .._calls.rows import MAX_FILE_BYTES, Row, RowState, halves, pieces
+from .._calls.rows import MAX_FILE_BYTES, FiledRow, halves, is_carried, lines_in_file, pieces
 from .._protocol.backoff import BUSY_FIRST, BUSY_LONGEST, Pace
 from .._protocol.file_job import FileJob, JobRules
 from .._protocol.job_effects import (
@@ -95,12 +95,13 @@ class JobSlot:
         return self._lines.value
 
     @property
-    def submitted(self) -> list[Row]:
-        """The rows in a job of the server's."""
-        return self.batch.rows if self.batch is not None and self.state is SlotState.RUNNING else []
+    def submitted(self) -> list[tuple[str, FiledRow]]:
+        """The rows in a job of the server's, each with its kind."""
+        batch = self.batch if self.state is SlotState.RUNNING else None
+        return [(batch.kind, row) for row in batch.rows] if batch is not None else []
 
     @property
-    def unsubmitted(self) -> list[Row]:
+    def unsubmitted(self) -> list[FiledRow]:
         """The rows in files that the server has not taken, or not said so."""
         batch = self.batch if self.state is not SlotState.RUNNING else None
         return [row for one in (*self._queue, batch) if one is not None for row in one.rows]
@@ -117,9 +118,9 @@ class JobSlot:
         """When `takes_rows` may next be true, if nothing happens; ``inf`` while a job runs."""
         return max(self._due, self.foreign_until) if self.batch is None and not self._queue else math.inf
 
-    def start(self, kind: str, rows: list[Row], lines: int) -> None:
+    def start(self, kind: str, rows: Sequence[FiledRow], lines: int) -> None:
         """Take rows for a new file; `next` asks for its submission. Those that wait are ``BATCHED`` already."""
-        self._queue.append(Batch(kind, rows, lines, self._new_file()))
+        self._queue.append(Batch(kind, list(rows), lines, self._new_file()))
 
     def resume(self, kind: str, filename: str, until: float) -> Batch:
         """Take over a file that was submitted, or was about to be; its rows come by and by, at most ``until`` then.
@@ -169,7 +170,7 @@ class JobSlot:
     def done(self, step: Step, verdict: Verdict, now: float) -> JobEffect:
         """Take in the answer to a step; what it means for rows."""
         self._asking = False
-        change = JobEffect()
+        change = JobEffect(step.batch.kind)
         for effect in step.batch.file.done(step, verdict, now):
             if isinstance(effect, Submitted):
                 change.submitted = step.batch.rows
@@ -214,8 +215,7 @@ class JobSlot:
             self._queue.appendleft(batch)
             self._free([], change)
             return
-        for row in batch.rows if batch.failures else ():
-            row.alone = True
+        change.alone = batch.failures > 0
         self._free(batch.rows, change)
 
     def _refused(self, step: Step, effect: Refused, status: int | None, change: JobEffect) -> None:
@@ -269,8 +269,7 @@ class JobSlot:
     def _go_smaller(self, batch: Batch, change: JobEffect, *, too_large: bool = False) -> None:
         """Put events into other files, by and by; a few that are refused must go another way."""
         if batch.lines <= SMALL_REST:
-            for row in batch.rows:
-                row.alone = True
+            change.alone = True
         elif too_large:
             self._bytes.refused(batch.size)
         else:
@@ -279,21 +278,20 @@ class JobSlot:
 
     def _split(self, batch: Batch, reason: str, change: JobEffect) -> None:
         """Cut the file down, to fit or to find the row that spoils it; rows that got through elsewhere stay out."""
-        rows = [row for row in batch.rows if row.state is RowState.BATCHED]
-        answered = [row for row in batch.rows if row.state is not RowState.BATCHED]
+        rows = [row for row in batch.rows if is_carried(row)]
+        answered = [row for row in batch.rows if not is_carried(row)]
         parts = pieces(rows, self._bytes.value) if reason == "too_large" else [*halves(rows)]
         if len(rows) > (1 if reason == "too_large" else SMALL_REST):
             self._queue.extendleft(reversed(self._batches(batch.kind, parts)))
             self._free(answered, change)
             return
-        for row in rows:
-            row.alone = True
+        change.alone = True
         if len(rows) == 1 and reason != "job_failed":
             change.dead = reason
         self._free(answered + rows, change)
 
-    def _batches(self, kind: str, parts: Sequence[list[Row]]) -> list[Batch]:
-        return [Batch(kind, part, sum(row.lines for row in part), self._new_file(), failures=1) for part in parts]
+    def _batches(self, kind: str, parts: Sequence[list[FiledRow]]) -> list[Batch]:
+        return [Batch(kind, part, sum(map(lines_in_file, part)), self._new_file(), failures=1) for part in parts]
 
-    def _free(self, ended: list[Row], change: JobEffect) -> None:
+    def _free(self, ended: list[FiledRow], change: JobEffect) -> None:
         change.ended, self.batch = ended, None

@@ -49,11 +49,13 @@ class Outlook:
         for name, bucket in self._buckets.items():
             if bucket.ready_at(now) > now:
                 return f"the budget ({name})"
-        return "more calls to share a request with, or a job of the server" if len(self._queues) else "calls"
+        return "more calls to share a request with, or a job of the server" if not self._queues.are_empty else "calls"
 
     def _requests(self) -> tuple[Counter[str], int]:
         """The requests that what waits will take, by budget, and the rows that jobs of the server have to work off."""
-        events, filed, requests, rows = 0, 0, Counter[str](), Counter[str]()
+        packed = self._queues.packed
+        events, filed, requests = 0, packed.filed(), Counter[str]()
+        rows = Counter({kind: packed.waiting(kind) for kind in self._to.rows if packed.waiting(kind)})
         for queue in self._queues:
             events += len(queue.given_back)
             for call in queue.calls:

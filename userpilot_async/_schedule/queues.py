@@ -8,23 +8,28 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
 
-from .._calls.payload import Key
+from .._calls.payload import Key, PackedRow, packed_key
+from .._calls.rows import FiledRow, Row, unpacked
 from .expiry import ExpiryHeap
 from .identities import Identities
 from .key_queue import KeyQueue
+from .merging_rows import MergingRows
 from .posts import Deletion
 from .queue_state import UNDER_WAY, QueueState
 from .settling import Settling
 
 
 class Queues:
-    """Every key queue that has calls, in the line that its state says, or in none. ``kinds`` are what keys are of."""
+    """Every key queue that has calls, in the line that its state says, or in none. ``kinds`` are what keys are of.
 
-    def __init__(self, kinds: Iterable[str], settling: Settling | None = None) -> None:
+    A key with a single row of one of the kinds that it ``packs`` has no queue until it needs one: see `packed_rows`.
+    """
+
+    def __init__(self, kinds: Iterable[str], settling: Settling | None = None, packs: Iterable[str] = ()) -> None:
         self.by_key: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in kinds}
         """By what they are of, and by their key."""
-        self.merging: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in self.by_key}
-        """Those whose head may go on merging, in the order in which they came."""
+        self.merging = MergingRows(self.by_key, packs)
+        self.packed = self.merging.packed
         self.late: dict[str, KeyQueue] = {}
         """Those whose first event is late."""
         self.deleting: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in self.by_key}
@@ -42,6 +47,15 @@ class Queues:
     def __len__(self) -> int:
         return sum(map(len, self.by_key.values()))
 
+    def has(self, kind: str, key: str) -> bool:
+        """Calls by this key wait, or are under way."""
+        return key in self.by_key[kind] or self.packed.has(kind, key)
+
+    @property
+    def are_empty(self) -> bool:
+        """No call waits, and none is under way."""
+        return not len(self) and not len(self.packed)
+
     def __iter__(self) -> Iterator[KeyQueue]:
         return chain.from_iterable(queues.values() for queues in self.by_key.values())
 
@@ -56,7 +70,21 @@ class Queues:
         queue = queues.get(key)
         if queue is None:
             queue = queues[key] = KeyQueue(kind, key)
+            if self.packed.has(kind, key):
+                self._unpack(queue)
         return queue
+
+    def _unpack(self, queue: KeyQueue) -> None:
+        """Put the packed row of its key into a new queue."""
+        waiting = self.packed.take(queue.kind, queue.key)
+        if waiting is not None:
+            queue.add(unpacked(queue.kind, waiting))
+            self.came_in(queue)
+        elif (filed := self.packed.take_filed(queue.kind, queue.key)) is not None:
+            row = unpacked(queue.kind, filed)
+            queue.rejoin_row(row)
+            self.packed.unpacked(row)
+            self.place(queue)
 
     def _joined(self, kind: str, first: str, *others: str) -> KeyQueue:
         """The queue of a person with several keys: from now on one, behind what waits under the other keys."""
@@ -115,7 +143,7 @@ class Queues:
         elif state is QueueState.URGENT:
             (self._urgent.appendleft if first else self._urgent.append)(queue)
         elif state is QueueState.MERGING:
-            self.merging[queue.kind][queue.key] = queue
+            self.merging.queues[queue.kind][queue.key] = queue
         elif state is QueueState.LATE:
             self.late[queue.key] = queue
         elif state is QueueState.DELETION:
@@ -130,7 +158,7 @@ class Queues:
     def _leave(self, queue: KeyQueue) -> None:
         place = queue.place
         if place is QueueState.MERGING:
-            del self.merging[queue.kind][queue.key]
+            del self.merging.queues[queue.kind][queue.key]
         elif place is QueueState.LATE:
             del self.late[queue.key]
         elif place is QueueState.DELETION:
@@ -182,6 +210,39 @@ class Queues:
             if queue.place is QueueState.BACKING_OFF:
                 self.come_back(queue)  # not first: what fails for ever would be tried each time that one may be
         return math.inf
+
+    # ── rows that may go on merging ──
+
+    def packs(self, kind: str, key: Key, accepted_at: float) -> bool:
+        """A row of this key, which says nothing of another, may wait packed: nothing else of it waits."""
+        if not isinstance(key, str) or key in self.by_key[kind] or self._identities[kind]:
+            return False
+        return self.packed.takes(kind, key, accepted_at)
+
+    def first_merging(self, kind: str) -> KeyQueue:
+        """The queue of the first row of a kind that may go on merging; there must be one."""
+        first = self.merging.first(kind)
+        return first if isinstance(first, KeyQueue) else self.queue(kind, packed_key(first))
+
+    def file(self, kind: str, row: FiledRow) -> None:
+        """A file carries this row, which could go on merging until now."""
+        if not isinstance(row, Row):
+            self.packed.file(kind, row)
+            return
+        queue = self.merging.queues[kind][row.key]
+        queue.claim_row(row)
+        self.place(queue)
+
+    def unpack_filed(self, kind: str, packed: PackedRow) -> Row | None:
+        """The row that a packed one has become, with a queue of its own; ``None`` if no file carries it any more."""
+        if self.packed.is_filed(kind, packed):
+            self.queue(kind, packed_key(packed))
+        row = self.packed.current(kind, packed)
+        return row if isinstance(row, Row) else None
+
+    def in_file(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
+        """The rows of a file as they are now."""
+        return [self.packed.current(kind, row) for row in rows] if self.packed.have_changed(kind) else rows
 
     # ── whose turn it is ──
 

@@ -68,7 +68,8 @@ class Schedule:
         self._to = destination
         self._calendar = calendar or never_set(now)
         self._urgency = Urgency(settings.flush_interval)
-        self._queues, self._dedup = Queues(destination.kinds, Settling(destination.pauses)), Dedup()
+        self._queues = Queues(destination.kinds, Settling(destination.pauses), destination.packs)
+        self._dedup = Dedup()
         self._settled_at = -math.inf  # when the server has settled all that an earlier sender sent
         repeats = settings.on_ambiguous == "send"
         self._completion = Completion(self._queues, self._dedup, self.settled, repeats=repeats)
@@ -214,12 +215,13 @@ class Schedule:
 
     def waiting(self, kind: str, keys: Iterable[str]) -> int:
         """How many of these keys have calls that wait, or are on their way."""
-        queues = self._queues.by_key[kind]
-        return sum(key in queues for key in keys)
+        return sum(self._queues.has(kind, key) for key in keys)
 
     @property
     def only_deletes(self) -> bool:
         """Nothing waits but deletions that the server has taken, and carries out without us: that may take a day."""
+        if len(self._queues.packed):
+            return False
         calls = chain.from_iterable(queue.calls for queue in self._queues)
         first = next(calls, None)  # one that waits is found at once, of a hundred thousand
         return first is not None and all(isinstance(one, Deletion) and one.submitted for one in chain((first,), calls))
@@ -242,12 +244,12 @@ class Schedule:
     @property
     def possible_duplicates(self) -> int:
         """Events that were sent again, and which the server may have had."""
-        return self._completion.possible_duplicates
+        return self._completion.possible_duplicates + self._completion.files.possible_duplicates
 
     @property
     def jobs_completed(self) -> int:
         """Jobs of the server that have ended well."""
-        return self._completion.jobs_completed
+        return self._completion.files.jobs_completed
 
     @property
     def slots(self) -> Sequence[JobSlot]:

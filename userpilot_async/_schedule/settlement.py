@@ -8,8 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from .._calls.outcome import DELETED, DELIVERED, NO_WORDS, Outcome, Words
-from .._calls.payload import Event, WaitingEvent, body_of, event_id, waiting_body
-from .._calls.rows import Row, RowState
+from .._calls.payload import (
+    Event,
+    PackedRow,
+    WaitingEvent,
+    body_of,
+    event_id,
+    packed_id,
+    packed_size,
+    waiting_body,
+)
+from .._calls.rows import Row, RowState, unpacked
 from .destination import Call, Destination
 from .key_queue import KeyQueue
 from .posts import Post
@@ -90,6 +99,14 @@ class Settlements:
         else:
             call_id, _, event = head
             self.done.append(Settlement((call_id,), (), outcome, len(body_of(event)), event, words))
+
+    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words = NO_WORDS) -> None:
+        """Packed rows of a kind have their outcome."""
+        if outcome.is_delivered:
+            self.done.append(Settlement(list(map(packed_id, rows)), (), outcome, sum(map(packed_size, rows)), None))
+            return
+        for row in rows:
+            self.call(unpacked(kind, row), outcome, words)
 
     def unheld(self, call_id: int, event: Event, outcome: Outcome) -> None:
         """An event has its outcome before it came into a queue."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -43,7 +43,7 @@ class RequestNote:
     last_calls: Sequence[int] = ()
     filed: Sequence[int] = ()
     """Calls in a submitted file that the server would have twice if they were in another one, too."""
-    in_rows: Sequence[int] = ()
-    """Calls in its rows, which the server may have twice without harm."""
+    in_rows: Callable[[], Iterable[int]] = tuple
+    """Gives the calls in its rows, which the server may have twice without harm: hundreds of thousands, perhaps."""
     number: int | str | None = None
     """The outbox's own name for it."""

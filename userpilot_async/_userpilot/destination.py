@@ -24,8 +24,8 @@ from .._calls.payload import (
     properties_of,
     size_of_identify,
 )
-from .._calls.rows import Row, RowState
-from .._calls.values import MAX_PROPERTIES, Value, encode_json, measured, size_of
+from .._calls.rows import FiledRow, Row, RowState
+from .._calls.values import MAX_PROPERTIES, Value, encode_json, encode_text, measured, size_of
 from .._errors.tree import InvalidCall  # noqa: F401  # as Literal
 from .._protocol.verdict import Promise
 from .._schedule.destination import Deletions, Destination, Endpoint, Events, Files, Imports, LostCall
@@ -142,11 +142,18 @@ def realtime_body(row: Row) -> bytes:
     return encode_json(body).encode()
 
 
-def bulk_line(row: Row) -> bytes:
+def bulk_line(kind: Kind, row: FiledRow) -> bytes:
     """The row as one line of a bulk file."""
-    if row.kind == "company":
-        return encode_json({"company_id": row.key, "metadata": row.metadata}).encode() + b"\n"
-    return encode_json({"user_id": row.key, **(row.fields or {}), "metadata": row.metadata}).encode() + b"\n"
+    if isinstance(row, Row):
+        fields = encode_json(row.fields) if row.fields else "{}"
+        key, metadata = row.key, encode_json(row.metadata)
+    else:
+        key, _, _, _, metadata, packed_fields = row
+        fields = packed_fields or "{}"
+    if kind == "company":
+        return f'{{"company_id":{encode_text(key)},"metadata":{metadata}}}\n'.encode()
+    beside = f"{fields[1:-1]}," if fields != "{}" else ""
+    return f'{{"user_id":{encode_text(key)},{beside}"metadata":{metadata}}}\n'.encode()
 
 
 def deletions_body(kind: Kind, keys: Sequence[str]) -> bytes:

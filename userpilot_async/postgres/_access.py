@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from psycopg import sql
+
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
 from .._outbox.away import OtherGeneration
@@ -16,11 +18,17 @@ from ._inbox import Inbox
 from ._reading import Reader
 from ._schema import Names
 from ._send_log import SendLog
-from ._state import State, StateRow
+from ._state import LastStep, State, StateRow
 from ._tables import AT_ONCE, Tables
+from ._unseen import Unseen
 
 ADMISSIONS = 4  # in one transaction, for which all others wait: some tenths of a second
 REMEMBERED = 7 * 86_400.0  # seconds in which a client's last step is kept; it asks after it within its next ones
+
+_GLANCE = """
+SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
+       extract(epoch FROM clock_timestamp())::float8, (SELECT step FROM {clients} WHERE client = {client}), {look}
+FROM {state}"""
 
 
 class ClientState:
@@ -30,11 +38,12 @@ class ClientState:
         self.connection = connection
         self.names = names
         self.client = client
-        self.row = StateRow(connection, names, place)
+        self.unseen = Unseen(names)
+        self.row = StateRow(connection, names, client, place, self.unseen)
         self.tables = Tables(connection, names)
         self.reader = Reader(connection, names)
         self.send_log = SendLog(connection, names)
-        self.inbox = Inbox(connection, names, self.row, self.tables)
+        self.inbox = Inbox(connection, names, self.row, self.tables, self.unseen)
         self.generation = ""
         """The one that is known; "" before the first contact."""
         self.revision = 0
@@ -43,6 +52,8 @@ class ClientState:
         """No call has a lower id, as far as is known."""
         self.sent_below = 0
         """Calls below this id may have been sent before, as what was noted of that is gone."""
+        self.ambiguous = 0
+        """How many calls were counted as perhaps sent twice, as far as is known."""
         self.next_id = 0
         """The next id, as far as is known."""
         self.offset = 0.0
@@ -54,21 +65,63 @@ class ClientState:
         self._admitted: list[Admitted] = []  # the loop has not heard of these calls
         self._pairs = self._pairs_heard = 0
         self._steps = 0
+        self._last_step: LastStep | None = None  # that is known to be there, in this generation
+        self._first_id = 0  # of the calls that this client has put in this generation
+        self._stepped_at = -math.inf  # by the server's clock
 
     def next_step(self) -> int:
         """The number of the next step of this client."""
         self._steps += 1
         return self._steps
 
+    def made(self, number: int, first_put: int, next_id: int, now: float) -> None:
+        """Note that a step of this client is there, and the ids of what it has put."""
+        if self._last_step is None:
+            self._first_id = min(first_put, self.next_id)  # it may have accepted others before its own
+        self._last_step, self._stepped_at = LastStep(number, next_id), now
+
+    def misses_step(self, there: int | None, now: float) -> bool:
+        """Whether this client's last step should be there, and is not: the last one there has this number.
+
+        So it is where older data was restored, however much others have written since. Notes are forgotten in time.
+        """
+        if self._last_step is None or (there is None and now - self._stepped_at > REMEMBERED / 2):
+            return False
+        return (there or 0) < self._last_step.number
+
+    def look(self) -> tuple[int, bool]:
+        """The revision that is there, and whether the inbox has calls, in one short statement. Raises as `check`."""
+        look = self.unseen.look(may_take_long=True)
+        rows = self.connection.run_alone(self.names.sql(_GLANCE, client=sql.Literal(self.client), look=look))
+        if not rows:
+            raise OtherGeneration
+        generation, revision, lease, until, now, step, found, not_seen = rows[0]
+        has_inbox = self.unseen.looked(found, not_seen)
+        if generation != self.generation or revision < self.revision or self.misses_step(step, now):
+            raise OtherGeneration
+        self.saw(now, until if lease else None)
+        return revision, has_inbox
+
     def check(self, state: State) -> None:
         """See that this is what is known, or newer. Raises `OtherGeneration` if it is not: calls may be gone."""
-        if self.generation and (state.generation != self.generation or state.revision < self.revision):
+        if self.generation and (state.generation != self.generation or self.is_older(state)):
             raise OtherGeneration
+
+    def is_older(self, state: State) -> bool:
+        """Whether this is not all that is known of this generation."""
+        return state.revision < self.revision or self.lost_from(state) is not None
+
+    def lost_from(self, state: State) -> int | None:
+        """The id from which on no call is there that this client has put; ``None`` if all of its steps are."""
+        there = state.last_step
+        if not self.misses_step(None if there is None else there.number, state.now):
+            return None
+        return self._first_id if there is None else there.next_id
 
     def learned(self, state: State, settled: Sequence[Concluded] = (), *, heard: Sequence[Concluded] = ()) -> Committed:
         """Learn what there is, and what became of calls since the last time; what the loop hears of it."""
         self.revision, self.oldest, self.next_id = state.revision, state.oldest, state.account.next_id
-        self.sent_below = state.sent_below
+        self.sent_below, self.ambiguous = state.sent_below, max(self.ambiguous, state.account.ambiguous)
         self.saw(state.now, state.lease_until if state.lease else None)
         self._heard, self._knows, self._pairs = state.news, True, state.pairs
         admitted, self._admitted = self._admitted, []
@@ -143,5 +196,6 @@ class ClientState:
     def begins(self, generation: str) -> None:
         """Go on in this generation from now on, of which nothing is known yet."""
         self.generation, self.revision, self.oldest = generation, 0, 0
+        self._last_step = None
         self._pairs = self._pairs_heard = 0
         self._knows = False

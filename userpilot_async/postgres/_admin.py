@@ -33,11 +33,11 @@ from ._connection import Connection
 from ._failures import TryAgain
 from ._migrate import check_server, check_tables, migrate, plan
 from ._pages import LOST, Pages, call_in, dead_letter
-from ._purge import Search
+from ._purge import Purge
 from ._reading import EPOCH
 from ._schema import Names
 from ._state import State
-from ._tables import AT_ONCE, CALL
+from ._tables import CALL
 
 PATIENCE = 30.0  # seconds for one statement of a visit: a purge looks at every row
 
@@ -92,13 +92,14 @@ class PostgresAdmin:
     def dead_letters(self, chosen: Selection = EVERY_ONE) -> DeadLetters:
         """The chosen dead and dropped calls that are kept. Raises `OutboxError`."""
         with self._reading() as (access, state):
-            query = f"SELECT {LOST} FROM {{lost}} ORDER BY id"
-            kept = [dead_letter(row) for row in access.connection.run(self._names.sql(query))]
-        destination = None if state.owner is None else state.owner.destination
-        return DeadLetters(destination, [one for one in kept if chosen.takes(one.id, one.reason)])
+            kept = [dead_letter(row) for row in Pages(access.connection, self._names).chosen(LOST, chosen)]
+        return DeadLetters(None if state.owner is None else state.owner.destination, kept)
 
     def _count_lost(self, access: ClientState) -> int:
         return int(access.connection.run(self._names.sql("SELECT count(*) FROM {lost}"))[0][0])
+
+    def _has_lost(self, access: ClientState) -> bool:
+        return bool(access.connection.run(self._names.sql("SELECT EXISTS (SELECT 1 FROM {lost})"))[0][0])
 
     def retry(self, chosen: Selection = EVERY_ONE) -> Retried:
         """Put the chosen dead letters back at the end of the line; where there are many, in several transactions.
@@ -106,18 +107,21 @@ class PostgresAdmin:
         Raises `OutboxError`.
         """
         wait_again: list[int] = []
+        damaged = 0
         with self._visiting() as access:
+            pages = Pages(access.connection, self._names)
             with access.connection.transaction(frozen=True):
-                query = self._names.sql("SELECT id, reason, kind, key, body, moment FROM {lost} ORDER BY id")
-                rows = access.connection.run(query)
-            meant = [row for row in rows if chosen.takes(row[0], row[1])]
-            back = [row[0] for row in meant if call_in(row[2:]) is not None]
-            for start in range(0, len(back), AT_ONCE):
-                with access.row.locked() as state:
-                    first = state.account.next_id
-                    wait_again += range(first, first + self._put_back(access, state, back[start : start + AT_ONCE]))
-                    access.row.write(state)
-        return Retried(runs(wait_again), len(meant) - len(back), chosen.missing(row[0] for row in rows))
+                missing = chosen.missing(pages.kept(chosen.ids))
+                end = access.row.read().account.next_id  # what is lost again meanwhile has a higher id
+            for rows in pages.each_chosen("id, kind, key, body, moment", chosen, end):
+                back = [row[0] for row in rows if call_in(row[1:]) is not None]
+                damaged += len(rows) - len(back)
+                if back:
+                    with access.row.locked() as state:
+                        first = state.account.next_id
+                        wait_again += range(first, first + self._put_back(access, state, back))
+                        access.row.write(state)
+        return Retried(runs(wait_again), damaged, missing)
 
     def _put_back(self, access: ClientState, state: State, ids: Sequence[int]) -> int:
         rows = access.connection.run(
@@ -136,27 +140,25 @@ class PostgresAdmin:
     def rebind(self, claim: Claim) -> Rebound:
         """Give the outbox to another account, or to the same one with another key. Raises `OutboxError`."""
         owner = claim.owner()  # which is slow to make: not under the lock
-        with self._visiting() as access, access.row.locked() as state:
-            before, waiting = state.owner, state.account.waiting
-            destination = None if before is None else before.destination
-            calls = waiting + self._count_lost(access) + access.inbox.count()[0]
-            check_rebinding(self.place, destination, claim.destination, calls, has_sender=state.has_sender)
-            access.give_to(state, owner)
+        with self._visiting() as access:
+            with access.connection.transaction(frozen=True):
+                beside = self._count_lost(access) + access.inbox.count()[0]  # everybody would wait for a count
+            with access.row.locked() as state:
+                before, waiting = state.owner, state.account.waiting
+                destination = None if before is None else before.destination
+                calls = waiting + max(beside, self._has_lost(access) + state.has_inbox)
+                check_rebinding(self.place, destination, claim.destination, calls, has_sender=state.has_sender)
+                access.give_to(state, owner)
         return Rebound(destination, waiting)
 
     def purge(self, whose: Subject, *, really: bool = True) -> PurgeReport:
         """Erase a person or a company; not ``really``, only count how much that would be. Raises `OutboxError`.
 
-        Dead rows are cleared when PostgreSQL vacuums; its log, replicas and backups have them until those are replaced.
+        That goes in short transactions: where it fails, what they have erased is gone. Dead rows are cleared when
+        PostgreSQL vacuums; its log, replicas and backups have them until those are replaced.
         """
-        with self._visiting() as access, access.row.locked() as state:
-            search = Search(access, whose, whose.keys("" if state.owner is None else state.owner.destination))
-            report = search.run()
-            if really:
-                search.erase(state)
-                access.row.write(state)
-                report.done = True
-        return report
+        with self._visiting() as access:
+            return Purge(access, whose, really=really).run()
 
     # ── the tables ──
 

@@ -39,7 +39,7 @@ def meaning_of(error: psycopg.Error, address: Address, name: str) -> Exception:
     """
     code = error.sqlstate or ""
     if code in AGAIN:
-        return TryAgain()
+        return TryAgain("its transaction was undone for another's sake")
     if code == NO_SCHEMA:
         return OutboxError(f"{address.shown}: {words_of(error, address)}; make the schema first, or name another one")
     if code in (NO_TABLE, NO_COLUMN):
@@ -91,6 +91,12 @@ _REFUSALS = {
     "is not permitted to log in": "this role may not log in",
     "permission denied for database": "this role may not connect to the database",
 }
+# Nor is there one where TLS was insisted on, and what would be sent might go to anybody.
+_UNTRUSTED = {
+    "root certificate file": "the file that sslrootcert names is missing, or cannot be read",
+    "does not match host name": "its certificate is for another name",
+    "certificate verify failed": "its certificate is not accepted; see sslrootcert, and whether it has expired",
+}
 _WRONG_OPTION = re.compile(
     r"invalid (\w+ value|port number|integer value)|could not match|bad value for|invalid connection option"
 )
@@ -103,6 +109,9 @@ def meaning_of_no_connection(error: psycopg.Error, address: Address) -> Exceptio
     for says, meant in _REFUSALS.items():
         if says in text:
             return OutboxError(f"{address.shown} does not let us in: {meant}")
+    for says, meant in _UNTRUSTED.items():
+        if says in text:
+            return OutboxError(f"{address.shown}: {meant}")
     if _WRONG_OPTION.search(text):
         return OutboxError(f"{address.shown}: an option of libpq's has a value there that it cannot have")
     missing = _NO_DATABASE.search(text)

@@ -17,6 +17,7 @@ from ._keys import WEEK
 from ._schema import Names
 from ._state import State, StateRow
 from ._tables import AT_ONCE, CALL, Tables
+from ._unseen import Unseen
 
 MOST_BYTES = 16 * 1024 * 1024  # of calls that are accepted at once: a statement has its time, whatever is in the rows
 
@@ -26,7 +27,7 @@ _COMMITTED = "CASE WHEN current_setting('track_commit_timestamp')::bool THEN pg_
 _ARRIVALS = """
 SELECT seq, octet_length(key) + octet_length(body), CASE WHEN octet_length(dedupe) = %s THEN dedupe END,
        CASE WHEN dedupe_for >= 0 AND dedupe_for <= 'Infinity' THEN dedupe_for ELSE %s END, ticket
-FROM {inbox} ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED"""
+FROM {inbox} WHERE {rows} LIMIT %s FOR UPDATE SKIP LOCKED"""
 
 
 @attrs.frozen
@@ -42,11 +43,12 @@ class _Arrival:
 class Inbox:
     """The inbox of one outbox, by one connection. What is in it counts for nothing yet: no account has it."""
 
-    def __init__(self, connection: Connection, names: Names, row: StateRow, tables: Tables) -> None:
+    def __init__(self, connection: Connection, names: Names, row: StateRow, tables: Tables, unseen: Unseen) -> None:
         self._connection = connection
         self._names = names
         self._row = row
         self._tables = tables
+        self._unseen = unseen
 
     def admit(self, state: State) -> tuple[bool, Sequence[Admitted]]:
         """Accept the next calls, and announce those with tickets, which are given; true if there may be more of them.
@@ -56,6 +58,8 @@ class Inbox:
         if not state.has_inbox:
             return False, ()
         arrivals, more = self._arrivals()
+        if more:
+            self._unseen.forget()  # nothing that went lies before so many
         admitted = self._accept(state, arrivals)
         self._tables.announce(state, admitted)
         return more, admitted
@@ -66,7 +70,7 @@ class Inbox:
         Numbers become visible in any order: no place is read on from. What another program has locked is left for
         later, as it is not known how long that takes; and nobody can delete a row that was read here.
         """
-        rows = self._connection.run(self._names.sql(_ARRIVALS), (DIGEST, WEEK, AT_ONCE))
+        rows = self._connection.run(self._names.sql(_ARRIVALS, rows=self._unseen.rows()), (DIGEST, WEEK, AT_ONCE))
         arrivals: list[_Arrival] = []
         room = MOST_BYTES
         for seq, size, digest, seconds, ticket in rows:

@@ -26,8 +26,8 @@ class Opened:
     now: Committed
     before: str = ""
     """The generation that was known, if calls that were held in it are gone."""
-    lost_from: int = 0
-    """The lowest id of those."""
+    first: int | None = None
+    """In another generation than the one that was known: the lowest id that is none there, to the end of its page."""
 
 
 class Opener:
@@ -52,12 +52,12 @@ class Opener:
             self._checked = True
         check_tables(access.connection, access.names, self._place)
         self._bind(access)
-        state, before, lost_from = self._found(access)
+        state, before, first = self._found(access)
         with access.connection.transaction(frozen=True):
             state = access.row.read()
             heard = access.news(state)
             access.hear_pairs(state, learn)
-        return Opened(access.learned(state, heard=heard), before, lost_from)
+        return Opened(access.learned(state, heard=heard), before, first)
 
     # ── whose it is ──
 
@@ -78,19 +78,24 @@ class Opener:
 
     # ── is it what it was ──
 
-    def _found(self, access: ClientState) -> tuple[State, str, int]:
-        """The state; and if calls are gone that were held, their generation, and the lowest id of theirs."""
+    def _found(self, access: ClientState) -> tuple[State, str, int | None]:
+        """The state; the generation in which calls were held that are gone; and the lowest id that is left out."""
         with access.row.locked() as state:
-            before = access.generation
-            if not before or (state.generation == before and state.revision >= access.revision):
+            before, lost_from = access.generation, access.lost_from(state)
+            if not before or (state.generation == before and not access.is_older(state)):
                 access.generation = state.generation
-                return state, "", 0
+                return state, "", None
             if state.generation == before or before not in state.origins:
                 self._begin_generation(access, state)
+            if state.account.ambiguous < access.ambiguous:  # what was counted since is true all the same
+                state.account.ambiguous = access.ambiguous
+                access.row.write(state)
             origin = state.origins[before]
-            is_whole = access.revision <= origin.revision
+            is_whole = access.revision <= origin.revision and lost_from is None
         access.begins(state.generation)
-        return state, "" if is_whole else before, origin.next_id
+        # Where others had written past what is known before anybody noticed, ids from an earlier one on are theirs.
+        first = origin.next_id if lost_from is None else min(origin.next_id, lost_from)
+        return state, "" if is_whole else before, first
 
     def _begin_generation(self, access: ClientState, state: State) -> None:
         """Calls are gone, and this process is the first to notice. Ids go on where none was given before."""

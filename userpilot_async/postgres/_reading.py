@@ -34,17 +34,20 @@ class Reader:
         """
         start = max(reading.start, oldest)
         values: list[object] = [start]
-        where = "id >= %s"
+        where, looked_to = "id >= %s", reading.looks_to(start)
         if reading.only is not None:
             where += " AND key = %s AND id < %s"
-            values += [encode_json(reading.only), reading.end]
+            values += [encode_json(reading.only), looked_to]
         query = f"SELECT id, {EPOCH.format('at')}, sent, checked, kind, key, body, moment FROM {{calls}} WHERE {where}"
         rows = self._connection.run(
             self._names.sql(query + " ORDER BY id LIMIT %s"),
             (*values, reading.limit),
         )
+        more, read_to = len(rows) == reading.limit, rows[-1][0] + 1 if rows else reading.start
+        if reading.only is not None and not more:
+            more, read_to = looked_to < reading.end, looked_to
         if not rows:
-            return Read([], reading.start, full=False), []
+            return Read([], read_to, more), []
         without = {encode_json(key) for key in reading.without}
         parts = self._parts(rows[0][0], rows[-1][0])
         found, damaged = [], []
@@ -58,7 +61,7 @@ class Reader:
                 found.append(Found((call_id, at, *stored.call(parts.get(call_id, ()))), sent or call_id < sent_below))
             except (UserpilotError, *UNREADABLE):
                 damaged.append(call_id)
-        return Read(found, rows[-1][0] + 1, len(rows) == reading.limit), damaged
+        return Read(found, read_to, more), damaged
 
     def _parts(self, first: int, last: int) -> dict[int, list[tuple[Kind, str]]]:
         parts: dict[int, list[tuple[Kind, str]]] = {}

@@ -28,8 +28,10 @@ CREATE TABLE {inbox} (
     size integer NOT NULL,
     dedupe bytea,
     dedupe_for double precision,
-    ticket bigint
+    ticket bigint,
+    xact bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint)
 ) WITH ({churned});
+CREATE INDEX {inbox_xact} ON {inbox} (xact);
 CREATE TABLE {calls} (
     id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, key text NOT NULL, body text NOT NULL,
     moment text, size integer NOT NULL, dedupe bytea, checked boolean NOT NULL, sent boolean NOT NULL DEFAULT false
@@ -79,7 +81,8 @@ CREATE TABLE {state} (
 INSERT INTO {state} (version) VALUES (1);
 """
 # inbox: calls that were put in transactions of the application's, not accepted yet; by a ticket its client learns a
-# call's id. calls: what waits, by its id; `checked`, if a client of ours has put it, and not anybody's SQL.
+# call's id; by its transaction it is found behind all that went. calls: what waits, by its id; `checked`, if a client
+# of ours has put it, and not anybody's SQL.
 # parts: what the server has already of what a call says. lost: dead and dropped calls. news: what became of calls, for
 # all who have the outbox open. requests: of the last minutes. files: of rows, that the server may have. pairs: keys
 # that calls have named together; no body, for a person who was erased. clients: the last step of each, for one whose
@@ -95,7 +98,7 @@ MIGRATIONS: Sequence[LiteralString] = (_FIRST,)
 """Statements that make version n + 1 of version n; the first one makes version 1 where nothing is."""
 VERSION = len(MIGRATIONS)
 TABLES = ("inbox", "calls", "parts", "lost", "news", "requests", "files", "pairs", "keys", "clients", "state")
-INDEXES = ("parts_call_id", "keys_until")
+INDEXES = ("inbox_xact", "parts_call_id", "keys_until")
 
 
 def checked_name(name: str) -> str:

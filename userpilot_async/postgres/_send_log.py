@@ -50,6 +50,8 @@ class SendLog:
             self._names.sql("INSERT INTO {requests} (id, at, budget, calls) VALUES (%s, to_timestamp(%s), %s, %s)"),
             (request.number, state.now, request.budget, encode_json(runs(request.ids))),
         )
+        again = [call_id for call_id in request.ids if call_id < state.sent_below]
+        state.account.ambiguous += self._mark_sent(runs(again), once=True)
         if request.last_calls:
             self._connection.run(
                 self._names.sql(
@@ -72,14 +74,14 @@ class SendLog:
         if landed.lost:
             self._mark_sent(runs(landed.request.ids))
 
-    def _mark_sent(self, stretches: Runs) -> int:
-        """The server may have these; how many of them still wait."""
+    def _mark_sent(self, stretches: Runs, *, once: bool = False) -> int:
+        """The server may have these; how many of them still wait. With ``once``, those that had no mark before."""
         if not stretches:
             return 0
         query = (
             "WITH marked AS (UPDATE {calls} SET sent = true "
             "FROM unnest(%s::bigint[], %s::bigint[]) AS run (first, last) "
-            "WHERE id BETWEEN first AND last RETURNING 1) SELECT count(*) FROM marked"
+            f"WHERE id BETWEEN first AND last {'AND NOT sent ' if once else ''}RETURNING 1) SELECT count(*) FROM marked"
         )
         firsts, lasts = [first for first, _ in stretches], [last for _, last in stretches]
         return int(self._connection.run(self._names.sql(query), (firsts, lasts))[0][0])

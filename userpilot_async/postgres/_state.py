@@ -17,11 +17,12 @@ from .._errors.tree import OutboxError
 from .._outbox.owner import Owner
 from ._connection import Connection, Rows
 from ._schema import VERSION, Names
+from ._unseen import Unseen
 
 _READ = """
 SELECT version, generation::text, revision, account, oldest, news, pairs, destination, salt, fingerprint, lease,
        extract(epoch FROM lease_until)::float8, holder, extract(epoch FROM unknown_until)::float8,
-       sent_below, origins
+       sent_below, origins, (SELECT ARRAY[step, first_refused] FROM {clients} WHERE client = {client})
 FROM {state}"""
 _CLOCK = sql.SQL("SELECT extract(epoch FROM clock_timestamp())::float8")
 _WRITE = """
@@ -40,6 +41,15 @@ class Origin:
     """Calls that were held from this id on are gone."""
     counted: bool = False
     """The account has it that calls of it are gone."""
+
+
+@attrs.frozen
+class LastStep:
+    """A client's last step that is there."""
+
+    number: int
+    next_id: int
+    """All calls that it had put until then have lower ids."""
 
 
 @attrs.define
@@ -72,6 +82,8 @@ class State:
     origins: Mapping[str, Origin]
     """Generations that went before this one."""
     now: float
+    last_step: LastStep | None = None
+    """The last step of the client that reads this, as far as it is there."""
     has_inbox: bool = False
     """Calls of the application's transactions are there to be accepted."""
 
@@ -91,7 +103,7 @@ def state_in(rows: Rows, clock: Rows, place: str) -> State:
     if not rows:
         raise OutboxError(f"{place} has lost the row that says how it is: restore it")
     version, generation, revision, account, oldest, news, pairs, *owner = rows[0][:10]
-    lease, until, holder, unknown, sent_below, origins = rows[0][10:]
+    lease, until, holder, unknown, sent_below, origins, step = rows[0][10:]
     check_version(version, place)
     counts = sound_account(_json(account))
     if counts is None:
@@ -100,7 +112,7 @@ def state_in(rows: Rows, clock: Rows, place: str) -> State:
     known = None if owner[0] is None else Owner(owner[0], bytes(owner[1] or b""), owner[2] or "")
     return State(
         version, generation, revision, counts, oldest, news, pairs, known, lease, until, holder, unknown, sent_below,
-        before, clock[0][0],
+        before, clock[0][0], None if step is None else LastStep(*step),
     )  # fmt: skip
 
 
@@ -129,15 +141,15 @@ def _json(text: Any) -> Any:
 
 
 class StateRow:
-    """The row of one outbox, by one connection; ``place`` is the outbox's name in messages."""
+    """The row of one outbox, by one connection of this client; ``place`` is the outbox's name in messages."""
 
-    def __init__(self, connection: Connection, names: Names, place: str) -> None:
+    def __init__(self, connection: Connection, names: Names, client: str, place: str, unseen: Unseen) -> None:
         self._connection = connection
         self._names = names
         self._place = place
-        self._read = names.sql(_READ)
-        self._lock = names.sql(_READ + " FOR UPDATE")
-        self._inbox = names.sql("SELECT EXISTS (SELECT 1 FROM {inbox})")
+        self._read = names.sql(_READ, client=sql.Literal(client))
+        self._lock = names.sql(_READ + " FOR UPDATE", client=sql.Literal(client))
+        self._unseen = unseen
         self._later: list[sql.Composed] = []  # statements that go with the end of the transaction
         self._last: list[sql.Composed] = []  # those with which the row is written, behind these
 
@@ -147,11 +159,13 @@ class StateRow:
 
         Whatever is raised within undoes it. Raises what `Connection.run` raises, and `OutboxError` if the row is none.
         """
-        rows, clock, inbox = self._connection.begin(self._lock, _CLOCK, self._inbox)
+        rows, clock, inbox = self._connection.begin(
+            self._lock, _CLOCK, sql.SQL("SELECT {}").format(self._unseen.look())
+        )
         self._later, self._last = [], []
         try:
             state = state_in(rows, clock, self._place)
-            state.has_inbox = inbox[0][0]
+            state.has_inbox = self._unseen.looked(*inbox[0])
             yield state
             self._connection.run_all(sql.SQL("; ").join([*self._later, *self._last, sql.SQL("COMMIT")]))
         except BaseException:

@@ -119,6 +119,7 @@ class WriteSteps(RemoteSteps[WriteStep]):
                 made, duplicates = self._make(step, state, settled)
             self._finish(step, state, made)
         # What is raised by the end of the transaction above leaves the step in doubt; from here on there is none.
+        access.made(step.number, made.first_put, made.first_refused, state.now)
         if made.fenced and step.is_ours and step.term == self._lease.term:
             self._lease.lose()
             self._drop_notes(step)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
-from .._outbox.away import FAILURES, OtherGeneration
+from .._outbox.away import FAILURES
 from .._outbox.batch import Batch
 from .._outbox.owner import Claim
 from .._outbox.remote_listener import RemoteListener
@@ -18,15 +18,12 @@ from ._access import ClientState
 from ._failures import TryAgain
 from ._lease import PostgresLease
 from ._opening import Opener
+from ._reconcile import reconcile
 from ._steps import WriteSteps
 
 IDLE_AFTER = 40  # polls in which nothing has happened: ten seconds
 IDLE_EVERY = 4  # of these, one asks the server from then on
 ADMISSIONS = 10  # in one poll: the lease is to be kept in between
-
-_GLANCE = """
-SELECT generation::text, revision, lease, extract(epoch FROM lease_until)::float8,
-       extract(epoch FROM clock_timestamp())::float8, EXISTS (SELECT 1 FROM {inbox}) FROM {state}"""
 
 
 class PostgresStore(RemoteStore):
@@ -39,6 +36,7 @@ class PostgresStore(RemoteStore):
     server = "PostgreSQL"
     remedy = "have replicas confirm (synchronous_commit), and restore no older data"
     failures = (*FAILURES, TryAgain)
+    again = (TryAgain,)
     lease: PostgresLease
     _opener: Opener
 
@@ -50,7 +48,6 @@ class PostgresStore(RemoteStore):
         lease = PostgresLease(access, outbox, notify, self.warn, may_send=may_send, ttl=lease_ttl)
         super().__init__(access.connection, lease, outbox, notify, log, keep_lost=keep_lost)
         self._steps = WriteSteps(access, lease, outbox.place, self.warn)
-        self._glance = access.names.sql(_GLANCE)
         self._still = 0  # polls since something has happened
 
     @property
@@ -66,14 +63,17 @@ class PostgresStore(RemoteStore):
     def _connect(self) -> Committed:
         """Be connected, and find the outbox. Raises what `Connection.run` raises, as all that follow."""
         self.access.connection.connect()
+        self.access.unseen.forget()
         opened = self._opener.open(self.access, self._outbox.learn_pairs)
         if self._opener.may_lose_commits:
             self.warn(
                 f"{self._outbox.place} may lose the last calls when it crashes: set synchronous_commit on for this role"
             )
-        if opened.before:
-            self._notify(self._outbox.set_back, opened.now, opened.lost_from, opened.before)
+        if opened.first is not None and opened.before:
+            self._notify(self._outbox.set_back, opened.now, opened.first, opened.before)
             self.lease.lose()
+        elif opened.first is not None:
+            self._notify(self._outbox.started_again, opened.first)
         self._still = 0
         return opened.now
 
@@ -83,7 +83,7 @@ class PostgresStore(RemoteStore):
         self._still += 1
         if self._still > IDLE_AFTER and self._still % IDLE_EVERY:
             return None
-        revision, has_inbox = self._look()
+        revision, has_inbox = self.access.look()
         if self.lease.leading:
             admits = has_inbox and self._admit()
             if admits or (self._is_time_to_forget() and self._forget()):
@@ -91,16 +91,6 @@ class PostgresStore(RemoteStore):
         if revision == self.access.revision and not self.access.has_unheard_pairs:
             return None
         return self._read_state()
-
-    def _look(self) -> tuple[int, bool]:
-        """The revision that is there, and whether the inbox has calls, in one short statement."""
-        access = self.access
-        rows = access.connection.run_alone(self._glance)
-        generation, revision, lease, until, now, has_inbox = rows[0] if rows else ("", -1, "", 0.0, 0.0, False)
-        if generation != access.generation or revision < access.revision:
-            raise OtherGeneration
-        access.saw(now, until if lease else None)
-        return revision, has_inbox
 
     def _read_state(self) -> Committed:
         """All that has become of the outbox since the last time."""
@@ -131,13 +121,8 @@ class PostgresStore(RemoteStore):
         return forgotten
 
     def _reconcile(self, read_to: int) -> tuple[int, int | None]:
-        with self.access.row.locked() as state:
-            self.access.check(state)
-            if state.lease != self.lease.token:
-                return 0, None
-            found = self.access.tables.reconcile(state, read_to)
-            self.access.row.write(state)
-        return found
+        missing, first = reconcile(self.access, self.lease.token)
+        return missing, first if first is not None and first < read_to else None
 
     def _count_reset(self, generation: str) -> Committed:
         with self.access.row.locked() as state:

@@ -168,17 +168,6 @@ class Tables:
         found = self._connection.run(query, (state.oldest,))[0][0]
         state.oldest = state.account.next_id if found is None else found
 
-    def reconcile(self, state: State, read_to: int) -> tuple[int, int | None]:
-        """Compare calls and account: how many are missing, and the first that lies before ``read_to``."""
-        query = self._names.sql("SELECT min(id), count(*), coalesce(sum(size), 0)::bigint FROM {calls}")
-        first, there, size = self._connection.run(query)[0]
-        account = state.account
-        missing = max(0, account.waiting - there)
-        account.conclude(DAMAGED, missing, 0)
-        account.bytes = size
-        state.oldest = account.next_id if first is None else first
-        return missing, first if first is not None and first < read_to else None
-
     # ── news ──
 
     def write_news(self, state: State, news: Sequence[Concluded]) -> None:

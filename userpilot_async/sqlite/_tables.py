@@ -229,11 +229,15 @@ class Tables:
         where = "id >= ?"
         if reading.only is not None:
             where += " AND key = ? AND id < ?"
-            values += [encode_json(reading.only), reading.end]
+            values += [encode_json(reading.only), reading.looks_to(reading.start)]
         query = f"SELECT id, at, size, kind, key, said, moment, crc, sent FROM calls WHERE {where} ORDER BY id LIMIT ?"
         rows = self._db.execute(query, (*values, reading.limit)).fetchall()
+        more, read_to = len(rows) == reading.limit, rows[-1][0] + 1 if rows else reading.start
+        if reading.only is not None and not more:
+            read_to = reading.looks_to(reading.start)
+            more = read_to < reading.end
         if not rows:
-            return Read([], reading.start, full=False), []
+            return Read([], read_to, more), []
         if any(after <= before for before, after in pairwise([reading.start - 1, *(row[0] for row in rows)])):
             raise sqlite3.DatabaseError("calls are out of order")
         without = {encode_json(key) for key in reading.without}
@@ -247,7 +251,7 @@ class Tables:
                 damaged.append(call_id)
             else:
                 found.append(Found((call_id, self.dates.corrected(call_id, at), *call), bool(sent)))
-        return Read(found, rows[-1][0] + 1, len(rows) == reading.limit), damaged
+        return Read(found, read_to, more), damaged
 
     def _parts(self, first: int, last: int) -> dict[int, list[tuple[Kind, str]]]:
         parts: dict[int, list[tuple[Kind, str]]] = {}

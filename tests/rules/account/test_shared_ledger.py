@@ -417,6 +417,13 @@ def test_calls_that_are_gone_say_that_nobody_knows_and_what_is_still_there_stays
     assert [Outcome("dropped", "unknown")] == told
 
 
+def test_no_more_calls_are_lost_than_waited_though_ids_were_left_out_that_nobody_told_of() -> None:
+    ledger = ledger_of(3)
+    ledger.sync(attrs.evolve(account_of(3), next_id=2 * PAGE), 0)
+
+    assert (3, 0) == ledger.lose(0, 3 * PAGE)
+
+
 def test_a_new_call_is_not_taken_for_a_lost_one_that_had_the_same_number() -> None:
     ledger = ledger_of(3)
     lost = receipt_of(ledger, 1)

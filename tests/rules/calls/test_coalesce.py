@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from array import array
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness.examples.strategies import names, plain_values
 from userpilot_async import Identify, IdentifyCompany
-from userpilot_async._calls.payload import IdentifyPayload, WaitingEvent, body_of
-from userpilot_async._calls.rows import Row, RowState, cut, halves, pieces
+from userpilot_async._calls.payload import IdentifyPayload, WaitingEvent, body_of, packed
+from userpilot_async._calls.rows import (
+    Row,
+    RowState,
+    calls_of,
+    cut,
+    halves,
+    last_call_in_file,
+    lines_in_file,
+    pieces,
+    size_in_file,
+    unpacked,
+)
 from userpilot_async._calls.values import MAX_PROPERTIES, size_of
 from userpilot_async._schedule.key_queue import KeyQueue
 from userpilot_async._schedule.queue_state import FileClaim, QueueState
@@ -56,7 +70,7 @@ def test_an_explicit_none_survives_the_merge():
     merged.take_in(1, {"plan": None}, None, 60)
 
     assert {"plan": None} == merged.metadata
-    assert b'"plan":null' in bulk_line(merged)
+    assert b'"plan":null' in bulk_line("user", merged)
     assert b'"plan":null' in realtime_body(merged)
 
 
@@ -125,12 +139,34 @@ def test_a_row_takes_in_what_leaves_it_at_500_properties(known, new, room):
     ids=["user", "user with company", "company"],
 )
 def test_a_row_goes_over_the_wire_in_realtime_or_in_bulk(said, realtime, bulk):
-    assert (realtime, bulk) == (json.loads(realtime_body(said)), json.loads(bulk_line(said)))
+    assert (realtime, bulk) == (json.loads(realtime_body(said)), json.loads(bulk_line(said.kind, said)))
+
+
+@given(st.sampled_from(["user", "company"]), names, facts, st.none() | names)
+def test_a_packed_row_says_what_the_row_says(kind, key, metadata, company_id):
+    fields = {"company_id": company_id} if kind == "user" and company_id is not None else None
+    said = Row(kind, key, metadata, fields, array("Q", (7,)), 3.5, 99, said_by=7)
+    waiting = packed(key, 7, 3.5, 99, (metadata, fields, 99, None))
+
+    assert attrs.astuple(said) == attrs.astuple(unpacked(kind, waiting))
+    assert bulk_line(kind, said) == bulk_line(kind, waiting)
+    assert (size_in_file(said), lines_in_file(said)) == (size_in_file(waiting), lines_in_file(waiting))
+    assert ([7], 7) == (list(calls_of(waiting)), last_call_in_file(waiting))
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="the collector of Python 3.14 drops no tuples of its own accord"
+)
+def test_the_garbage_collector_does_not_walk_packed_rows():
+    waiting = packed("u1", 7, 3.5, 99, ({"plan": "pro"}, {"company_id": "acme"}, 99, None))
+    gc.collect()
+
+    assert not gc.is_tracked(waiting)
 
 
 @given(facts)
 def test_a_bulk_row_is_one_line(metadata):
-    line = bulk_line(row(metadata))
+    line = bulk_line("user", row(metadata))
 
     assert line.endswith(b"\n")
     assert b"\n" not in line[:-1]
@@ -148,7 +184,7 @@ def test_a_bulk_row_is_one_line(metadata):
 )
 def test_the_size_of_a_row_is_at_least_half_of_its_bytes_on_the_wire(metadata):
     """`max_queue_bytes` and the size of a bulk file are kept by this number."""
-    assert len(bulk_line(row(metadata))) <= 2 * size_of(metadata)
+    assert len(bulk_line("user", row(metadata))) <= 2 * size_of(metadata)
 
 
 @pytest.mark.parametrize(

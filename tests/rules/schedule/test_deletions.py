@@ -13,6 +13,7 @@ from tests.rules.schedule.simulation import Simulation
 from tests.rules.schedule.takeovers import Heirs
 from userpilot_async import DeleteCompany, DeleteUser, Identify, IdentifyCompany, Settings, Track
 from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.payload import has_fields
 from userpilot_async._calls.rows import Row
 from userpilot_async._userpilot.calls import Call
 
@@ -320,8 +321,10 @@ def test_a_user_whose_row_is_in_a_file_is_not_said_again_before_the_deletion() -
 
 def named(run: Simulation) -> int:
     """So many rows wait that name a company."""
-    calls = [call for queue in run.schedule._queues for call in queue.calls]
-    return sum(isinstance(call, Row) and call.fields is not None for call in calls)
+    queues = run.schedule._queues
+    calls = [call for queue in queues for call in queue.calls]
+    packed = map(has_fields, queues.packed.in_order("user"))
+    return sum(isinstance(call, Row) and call.fields is not None for call in calls) + sum(packed)
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -238,7 +238,7 @@ class World:
             assert queue.state is self.state(queue)
             # A row that goes at once is not placed anew for an event that comes in behind it.
             assert queue.place is queue.state or (queue.place, queue.state) == (QueueState.URGENT, QueueState.LATE)
-            assert (queue.place is QueueState.MERGING) == (queue.key in self.queues.merging["user"])
+            assert (queue.place is QueueState.MERGING) == (queue.key in self.queues.merging.queues["user"])
             assert (queue.place is QueueState.LATE) == (queue.key in self.queues.late)
             assert queue.first_event is self.first_event(queue)
             assert queue.waiting_row is self.open_row(queue)

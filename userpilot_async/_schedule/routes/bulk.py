@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 
 from ..._calls.outcome import BY_BULK
-from ..._calls.rows import MAX_ROWS, Row, RowState, cut
+from ..._calls.rows import MAX_ROWS, FiledRow, Row, RowState, cut, size_waiting
 from ..._protocol.jobs import expected_duration
 from ..destination import Files
 from ..job_batch import Batch, JobEffect, Step
 from ..job_slot import JobSlot
 from ..key_queue import KeyQueue
+from ..queues import Queues
 from ..takeover import UnfinishedFile
 from .context import RouteContext
 from .file_route import FileRoute, new_pages
 
 LONGEST_LINGER = 15.0  # seconds that a file waits for a pause in the updates; 10,000 rows take the server 333
+
+
+SLICE = 1_000  # rows put into a file in one go: half a millisecond of the application's loop
+
+
+class BulkFileBuilder:
+    """A file in the making, of rows of a ``kind`` that nothing waits behind: about ``max_bytes`` of them at most."""
+
+    def __init__(self, queues: Queues, kind: str, max_bytes: int) -> None:
+        self.kind = kind
+        self.rows: list[FiledRow] = []
+        self._queues = queues
+        self._room = max_bytes
+
+    def go_on(self) -> bool:
+        """Take some more rows; true when the file is complete."""
+        most, least = min(SLICE, MAX_ROWS - len(self.rows)), 0 if self.rows else 1
+        rows = cut(self._queues.merging.in_order(self.kind), most, self._room, least)
+        for row in rows:
+            self._queues.file(self.kind, row)
+        self.rows += rows
+        self._room -= sum(map(size_waiting, rows))
+        return len(rows) < most or len(self.rows) == MAX_ROWS
 
 
 class BulkRoute(FileRoute):
@@ -33,20 +58,24 @@ class BulkRoute(FileRoute):
         super().__init__(context, files, slot, files.poll)
         self._bulk = files
         self._filed_at = dict.fromkeys(files.submit, -math.inf)
+        self._gathering: BulkFileBuilder | None = None
 
-    def takes(self, merging: Mapping[str, KeyQueue], now: float) -> bool:
+    def takes(self, rows: int, now: float) -> bool:
         """So many of a kind go as a file, unless another's job holds the slot, or bulk does not work."""
         is_shut = self.slot.foreign_until > now or self.gate.opens_at(now) > now
-        return len(merging) > self._bulk.threshold and not is_shut
+        return rows > self._bulk.threshold and not is_shut
 
     def fill_slot(self, now: float, *, may_start: bool) -> float:
         """Start a file if there are rows enough; else say when there may be."""
+        if self._gathering is not None:
+            if self._gathering.go_on():
+                self._start(self._gathering, now)
+            return now
         earliest = math.inf
         for kind in sorted(self._bulk.submit, key=self._filed_at.__getitem__):
-            merging = self._queues.merging[kind]
-            if len(merging) <= self._bulk.threshold:
+            if self._queues.merging.number(kind) <= self._bulk.threshold:
                 continue
-            ripe = self._ripe_at(kind, merging, now)
+            ripe = self._ripe_at(kind, now)
             if ripe > now:
                 earliest = min(earliest, ripe)
             elif not self.slot.takes_rows(now):
@@ -54,31 +83,27 @@ class BulkRoute(FileRoute):
             elif not may_start:
                 earliest = now
             else:
-                self._start(kind, merging, now)
+                self._gathering = BulkFileBuilder(self._queues, kind, self.slot.max_bytes)
+                return now
         return earliest
 
-    def _ripe_at(self, kind: str, merging: Mapping[str, KeyQueue], now: float) -> float:
+    def _ripe_at(self, kind: str, now: float) -> float:
         """A file waits for updates to pause, because the job will take so much longer; but not for ever."""
         urgency = self._context.urgency
-        first = urgency.ripe_at(next(iter(merging.values())).accepted_at, now)
+        first = urgency.ripe_at(self._queues.merging.since(kind), now)
         if first > now or urgency.expedited:
             return first
-        linger = min(LONGEST_LINGER, expected_duration(len(merging)) / 10)
+        linger = min(LONGEST_LINGER, expected_duration(self._queues.merging.number(kind)) / 10)
         return min(urgency.newest.get(kind, -math.inf) + urgency.linger, first + linger)
 
-    def _start(self, kind: str, merging: Mapping[str, KeyQueue], now: float) -> None:
-        heads = (queue.calls[0] for queue in merging.values())
-        rows = cut((row for row in heads if isinstance(row, Row)), MAX_ROWS, self.slot.max_bytes)
-        self.slot.start(kind, rows, len(rows))
-        for row in rows:
-            queue = merging[row.key]
-            queue.claim_row(row)
-            self._queues.place(queue)
-        self._filed_at[kind] = now
+    def _start(self, gathered: BulkFileBuilder, now: float) -> None:
+        self.slot.start(gathered.kind, gathered.rows, len(gathered.rows))
+        self._filed_at[gathered.kind] = now
+        self._gathering = None
 
     def lines_of(self, batch: Batch) -> Iterator[bytes]:
         """The rows of a file, a line each."""
-        return map(self._bulk.line, batch.rows)
+        return map(partial(self._bulk.line, batch.kind), batch.rows)
 
     def array_of(self, step: Step) -> str:
         """Rows go as an array where the server has refused them as a file."""
@@ -88,7 +113,9 @@ class BulkRoute(FileRoute):
         """Nothing: the slot knows all that matters."""
 
     def abandon(self) -> None:
-        """Nothing: what is to go in a file waits in its key queue until the file is started."""
+        """The end: what was being gathered is as if it had been in a file."""
+        if self._gathering is not None:
+            self._start(self._gathering, -math.inf)
 
     def is_ours(self, file: UnfinishedFile) -> bool:
         """A file of rows of some kind."""

@@ -12,7 +12,7 @@ from itertools import islice
 import attrs
 
 from ..._calls.outcome import DELIVERED, NO_WORDS, Outcome
-from ..._calls.payload import Kind
+from ..._calls.payload import Kind, has_fields, packed_key
 from ..._calls.rows import Row, RowState
 from ..._protocol.backoff import Gate
 from ..._protocol.deletion_job import SPACING, DeletionJob, DeletionState, ListWalk
@@ -132,6 +132,12 @@ class DeletionRoute:
         unlink = self._to.unlink
         if unlink is None:
             return
+        packed = self._queues.packed
+        for number, row in enumerate(packed.all_of("user")):
+            if has_fields(row) and packed.waits("user", row):
+                self._queues.queue("user", packed_key(row))
+            if not number % AT_ONCE:
+                yield
         for queue in list(self._queues.by_key["user"].values()):
             for number, call in enumerate(list(queue.calls)):
                 if isinstance(call, Row) and call.state is RowState.WAITING:

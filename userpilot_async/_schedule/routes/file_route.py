@@ -80,10 +80,11 @@ class FileRoute(ABC):
         if step is None:
             return
         self.slot.outlast(self._context.health.last_taken, now, self._context.settings.max_age)
+        step.batch.rows = self._queues.in_file(step.batch.kind, step.batch.rows)
         effect = self.slot.done(step, verdict, now)
         self.heard(step, effect, now)
         over = "" if self.slot.has(step.batch) else step.batch.filename
-        self._context.completion.carry_out(effect, self.delivers, over)
+        self._context.completion.files.carry_out(effect, self.delivers, over)
 
     @abstractmethod
     def fill_slot(self, now: float, *, may_start: bool) -> float:

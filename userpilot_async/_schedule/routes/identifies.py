@@ -39,14 +39,13 @@ class IdentifyRoute:
                 return min(earliest, opens)
             if not self._is_patience_over(now):
                 return self._send(urgent)
-        for kind, merging in self._queues.merging.items():
-            if not merging or (self._bulk is not None and self._bulk.takes(merging, now)):
+        for kind in self._queues.merging:
+            if self._bulk is not None and self._bulk.takes(self._queues.merging.number(kind), now):
                 continue
-            first = next(iter(merging.values()))
             opens = self._context.opens_at(self.gate, self._to.rows[kind], now)
-            due = max(opens, self._context.urgency.ripe_at(first.accepted_at, now))
+            due = max(opens, self._context.urgency.ripe_at(self._queues.merging.since(kind), now))
             if due <= now:
-                return self._send(first)
+                return self._send(self._queues.first_merging(kind))
             earliest = min(earliest, due)
         return earliest if urgent is None else self._send(urgent)
 
@@ -64,9 +63,9 @@ class IdentifyRoute:
 
     def _is_patience_over(self, now: float) -> bool:
         """A row that nothing waits behind has waited so long that it goes before one with an event behind it."""
-        first = (next(iter(merging.values())) for merging in self._queues.merging.values() if merging)
+        since = map(self._queues.merging.since, self._queues.merging)
         ripe_at = self._context.urgency.ripe_at
-        return any(ripe_at(queue.accepted_at, now) + LONGEST_LINGER <= now for queue in first)
+        return any(ripe_at(accepted_at, now) + LONGEST_LINGER <= now for accepted_at in since)
 
     def _endpoint_of(self, queue: KeyQueue) -> Endpoint:
         head = queue.calls[0]

@@ -85,7 +85,8 @@ class LateEventRoute(FileRoute):
     def lines_of(self, batch: Batch) -> Iterator[bytes]:
         """A person's properties, all that are known, and the events behind them."""
         known, date, lines = self.known, self._calendar.date, self._imports.lines
-        return (line for row in batch.rows for line in lines(row, known.of(row), date))
+        rows = (row for row in batch.rows if isinstance(row, Row))  # each is: such files carry none that are packed
+        return (line for row in rows for line in lines(row, known.of(row), date))
 
     # ── what is late ──
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import attrs
 
 from ..._calls.payload import WaitingEvent, event_id
-from ..._calls.rows import Row
+from ..._calls.rows import FiledRow, Row, calls_of, events_of
 from ..._protocol.backoff import Gate
 from ..._protocol.rate_limit import Bucket
 from ..._protocol.verdict import Verdict
@@ -71,7 +71,7 @@ class Request:
     endpoint: Endpoint
     body: bytes = b""
     """The body of a realtime request."""
-    rows: list[Row] = attrs.field(factory=list)
+    rows: list[FiledRow] = attrs.field(factory=list)
     """Of a file, to be sent as ``filename``."""
     lines: Iterator[bytes] = attrs.field(factory=lambda: iter(()))
     """Of that file, made as they are asked for."""
@@ -110,9 +110,9 @@ class Request:
 
     def filed(self) -> list[int]:
         """Ids of the events in its file. If its answer gets lost, the file is found again, by its name."""
-        return [event_id(event) for row in self.rows for event in row.events or ()]
+        return [event_id(event) for row in self.rows for event in events_of(row)]
 
     def in_rows(self) -> list[int]:
         """Ids of the calls that went into its rows: an identify twice is the same identify."""
         rows = [self.head] if isinstance(self.head, Row) else self.rows
-        return [call_id for row in rows for call_id in row.ids]
+        return [call_id for row in rows for call_id in calls_of(row)]
