@@ -72,10 +72,7 @@ class Account:
         return same
 
     def with_calls(self, calls: int, size: int) -> Account:
-        """The counts with so many calls more, of ``size`` bytes in all. What is counted by label is shared with these.
-
-        By position, and not from `as_dict`: this is all that most transactions change.
-        """
+        """So many calls more, of ``size`` bytes; what is counted by label is shared. By position, for speed."""
         return Account(
             self.next_id + calls, self.accepted + calls, self.delivered, self.by, self.merged, self.merged_lost,
             self.dead, self.dropped, self.bytes + size, self.ambiguous, self.forgotten, self.resets, self.duplicates,
@@ -89,19 +86,6 @@ class Account:
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Account))
-
-
-def sound_account(value: Any) -> Account | None:
-    """The counts as they were written; ``None`` if they are damaged. `Any`: that may be anything."""
-    if not isinstance(value, dict):
-        return None
-    account = Account.of(value)
-    counts = [count for count in account.as_dict().values() if not isinstance(count, dict)]
-    for labelled in (account.by, account.dead, account.dropped):
-        if not isinstance(labelled, dict):
-            return None
-        counts += labelled.values()
-    return account if all(type(count) is int for count in counts) else None
 
 
 class SharedLedger(Ledger):
@@ -166,7 +150,9 @@ class SharedLedger(Ledger):
         if self._reached - self._oldest_there < waiting:  # a damaged row: so many cannot lie behind it
             self._oldest_there = 0
         if news or self._oldest_there != before:
-            self._forget_pages()
+            settled = [number for number in self.pages.by_number if number not in self.pages.open]
+            for number in [one for one in settled if (one + 1) * PAGE <= self._oldest_there]:
+                del self.pages.by_number[number]
         self.accepted = account.accepted + self._refused.total()
         self.delivered, self.ambiguous = account.delivered, account.ambiguous
         self.duplicates = account.duplicates
@@ -179,13 +165,6 @@ class SharedLedger(Ledger):
                 self._lost_among(outcome)[outcome.reason or "unknown"] += calls
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
         self.pending = waiting - self._merging
-
-    def _forget_pages(self) -> None:
-        """Let go of the pages of which all is settled."""
-        for number in [
-            n for n in self.pages.by_number if n not in self.pages.open and (n + 1) * PAGE <= self._oldest_there
-        ]:
-            del self.pages.by_number[number]
 
     def refused(self, outcome: Outcome) -> None:
         """A call found no room. It is accounted for here at once; for all others as soon as that is recorded."""

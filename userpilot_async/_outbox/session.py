@@ -62,10 +62,7 @@ class Session:
         self._bytes, self._knows_account = 0, False
 
     def begin(self, opening: Opening, soon: Callable[..., object], behind: Callable[..., object]) -> None:
-        """Be opened by a client. ``soon`` calls something soon in its loop, from any thread; ``behind`` from the loop.
-
-        What ``behind`` calls has its turn behind all that is due.
-        """
+        """Be opened by a client. ``soon`` calls in its loop, from any thread, ``behind`` behind all that is due."""
         self.opening, self._soon, self._behind = opening, soon, behind
         self.incoming.lost = opening.failed
 
@@ -225,11 +222,8 @@ class Session:
         else:
             batch.held()
         self.ask()
-        if now.noted and self.sends and batch.only_puts() and not now.heard:
-            self.opening.calls_came(len(batch.puts))
-            self._make_room()
-        elif self.sends or now.heard:
-            self._changed()
+        if self.sends or now.heard:
+            self._changed(len(batch.puts) if now.noted and batch.only_puts() and not now.heard else 0)
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""
@@ -279,11 +273,11 @@ class Session:
         self.window.reaches(now.account.next_id)
         self.ledger.sync(now.account, now.oldest, (*now.heard, *now.settled), complete=now.complete)
 
-    def _changed(self) -> None:
-        self.opening.changed()
-        self._make_room()
-
-    def _make_room(self) -> None:
+    def _changed(self, calls: int = 0) -> None:
+        if calls:  # have come in, and that is all
+            self.opening.calls_came(calls)
+        else:
+            self.opening.changed()
         if self.when_room is not None:
             self.when_room()
 
@@ -300,15 +294,7 @@ class Session:
         self.abandon()
         for batch in concerned:
             if isinstance(batch, Batch):
-                self._give_back(batch)
+                self.incoming.give_back(batch, self.bug.error())
         self.is_open.come()
         with suppress(Exception):  # who listens may be what is broken, and that has been said
             self._changed()
-
-    def _give_back(self, batch: Batch) -> None:
-        """Fail all calls that no caller knows to be held. The loop met a bug in the middle of that."""
-        with suppress(Exception):  # the same, most likely
-            self.incoming.fail_rest(batch, self.bug.error())
-        batch.come()
-        self.queue.let_go(batch)
-        self.incoming.count()

@@ -130,7 +130,7 @@ def _opened(path: Path) -> closing[sqlite3.Connection]:
 def _by_id(db: sqlite3.Connection, table: str, broken: list[Exception] | None = None) -> Iterator[tuple[Any, ...]]:
     """All rows that the tree leads to: over each broken page in longer and longer jumps, and back to its far edge.
 
-    What was met there is added to ``broken``.
+    What was met there is added to ``broken``: then nothing says how many calls lie behind the account.
     """
     reached, jump = -1, 1
     while jump < 2**62:
@@ -247,7 +247,6 @@ class _Restoring:
                 self._insert("lost", row)
             for row in _by_id(old, "calls", broken):
                 self._call(row)
-        # Also where enough were found: of those behind the account, nothing says how many there are.
         if account is None or broken or self.calls < self._with_those_behind(account).waiting:
             with suppress(sqlite3.Error, TypeError, ValueError, OverflowError):  # what is damaged may be anything
                 for row in _by_leaves(copy):
