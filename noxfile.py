@@ -1,7 +1,8 @@
 """What is checked: `nox` runs lint, types and the tests, in about eight minutes on two idle cores.
 
 `nox -s nightly` runs all there is at full length, on every Python found: the tests, and the sessions `attacks`, `docs`,
-`foreign`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and `benchmarks`.
+`foreign`, `httpx2`, `loops`, `fuzz`, `kill_cycles`, `redis_swarm`, `redis_topologies`, `lowest`, `mutants` and
+`benchmarks`.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def extras_of(requirement: Requirement) -> str:
 
 
 def lower_bounds() -> list[str]:
-    """The package's own requirements and those of its extras, each at exactly its lower bound."""
+    """The package's own requirements and those of its extras, each at exactly its lower bound, and httpx as of old."""
     project = PROJECT["project"]
-    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    extras = (extra for name, extra in project["optional-dependencies"].items() if name != "httpx2")
+    texts = [*project["dependencies"], *(text for extra in extras for text in extra)]
     requirements = [requirement for text in texts if (requirement := Requirement(text)).name != project["name"]]
     return [
         f"{requirement.name}{extras_of(requirement)}=={specifier.version}"
@@ -86,10 +88,15 @@ LOOP_TESTS = (
     "tests/harness/tests/test_harness_loops.py", "tests/processes/apps/test_ends_of_loops.py",
     "tests/contract/test_outbox*.py", "tests/scenes/loop", "tests/wire/threads", "tests/processes/loop",
 )  # fmt: skip
+REQUESTS = (
+    "tests/wire/network", "tests/wire/threads", "tests/scenes/account", "tests/scenes/cli", "tests/scenes/client",
+    "tests/scenes/network", "tests/scenes/testing",
+)  # fmt: skip
 LOOPS = ("uvloop", "eager")
 ON_A_PUSH = ("processes", "wire", "scenes", "contract", "rules")  # `harness` is about no line of the package
 AT_NIGHT = (
-    "attacks", "docs", "foreign", "fuzz", "kill_cycles", "redis_swarm", "redis_topologies", "mutants", "benchmarks",
+    "attacks", "docs", "foreign", "httpx2", "fuzz", "kill_cycles", "redis_swarm", "redis_topologies", "mutants",
+    "benchmarks",
 )  # fmt: skip
 EDGES = [version for version in FOUND if version in (FOUND[0], CURRENT, FOUND[-1])]
 
@@ -158,6 +165,13 @@ def lowest(session: nox.Session) -> None:
     # pytest 9.2 warns of what the plugin of such an old anyio imports, and a warning is an error here.
     session.install("-e", ".[demo]", *group("test"), *lower_bounds(), "pytest<9.2")
     run_tests(session, "push", "tests/rules", "tests/contract", "tests/scenes", LOWEST="1")
+
+
+@nox.session
+def httpx2(session: nox.Session) -> None:
+    """What makes requests or stands in for a server, with httpx2 in place of httpx, at a fifth of its length."""
+    session.install("-e", ".[demo,httpx2]", *group("test"))
+    run_tests(session, "push", *REQUESTS)
 
 
 @nox.session

@@ -35,6 +35,7 @@ from benchmarks import (
     postgres_dead_rows,
     postgres_drain,
     postgres_within,
+    realtime_cpu,
     redis_calls,
     redis_drain,
     sample_requests,
@@ -47,8 +48,8 @@ from benchmarks.fresh import ROOT
 from benchmarks.results import HEADINGS, Row
 
 ROWS: list[ModuleType] = [
-    track_cost, threads, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, pacing,
-    sample_requests, parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows,
+    track_cost, threads, loop_stall, web_endpoint, waiting_memory, bulk_cpu, merged_cpu, drain_rate, realtime_cpu,
+    pacing, sample_requests, parcelvoy_arrays, import_time, durable_calls, durable_stall, durable_start, import_rows,
     import_dry_run, import_memory, backlog, redis_calls, redis_drain, postgres_within, postgres_calls, postgres_drain,
     postgres_dead_rows,
 ]  # fmt: skip

@@ -8,10 +8,11 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from benchmarks.drain import Taking, client, put
 from benchmarks.fresh import measure
 from benchmarks.payloads import EVENT, event, user_id
 from benchmarks.postgres_server import missing, new_database, running_postgres
-from benchmarks.redis_drain import USERS, Taking, client, put
+from benchmarks.redis_subjects import USERS
 from benchmarks.results import Figures, Row
 from benchmarks.subjects import OURS
 

@@ -33,3 +33,18 @@ NewProcess = Callable[..., InlinePostgresOutbox]
 def processes(url: str) -> AbstractContextManager[NewProcess]:
     """Opens the same outbox with each call, as another process would; all of them are closed at the end."""
     return processes_of(partial(InlinePostgresOutbox, url))
+
+
+def put(outbox: InlinePostgresOutbox, *users: str) -> list[int]:
+    """Put a track of each of these users; their ids."""
+    return [outbox.put("track", user, b"{}", 2, 0.0).id for user in users]
+
+
+def put_in_inbox(outbox: InlinePostgresOutbox, *users: str) -> None:
+    """What transactions of the application's do."""
+    for user in users:
+        outbox.run("INSERT INTO {}_inbox (kind, key, body, size) VALUES ('track', %s, '{{}}', 2)", f'"{user}"')
+
+
+def keys_of(outbox: InlinePostgresOutbox, table: str) -> list[str]:
+    return [key for (key,) in outbox.run(f"SELECT key FROM {{}}_{table} ORDER BY 1")]

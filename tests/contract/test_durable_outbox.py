@@ -9,7 +9,7 @@ import copy
 import sqlite3
 from array import array
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -436,20 +436,22 @@ def test_a_file_whose_rows_were_all_settled_is_not_looked_for(process: NewProces
 # ── what a call says of another ──
 
 
-def company_row() -> Row:
-    return Row("company", "acme", {"name": "Acme", "size": 7}, None, array("Q"), 0.0, 20)
+def company_row(company: str) -> Row:
+    return Row("company", company, {"name": "Acme", "size": 7}, None, array("Q"), 0.0, 20)
 
 
-def test_what_was_delivered_of_a_company_is_not_said_again(process: NewProcess) -> None:
-    """Or an older value could overwrite a newer one, which somebody else has sent meanwhile."""
+@pytest.mark.parametrize("company", ["acme", "a\0b", 'ü"\\'])
+def test_what_was_delivered_of_a_company_is_not_said_again(process: NewProcess, company: str) -> None:
+    """Or an older value could overwrite a newer one, which somebody else has sent meanwhile. An id may be any text."""
     first = process()
-    call_id = first.put(*copy.deepcopy(PUTS[DESCRIBES]), 0.0).id
+    kind, key, facts, size = copy.deepcopy(PUTS[DESCRIBES])
+    metadata, fields, size, (_, _, *says) = cast("Any", facts)
+    companion = ("company", company, *says)
+    call_id = first.put(kind, key, (metadata, fields, size, companion), size, 0.0).id
     first.take(1)
-    first.settle(Settlement((), (), DELIVERED, 20, company_row(), riders=[call_id]))
+    first.settle(Settlement((), (), DELIVERED, 20, company_row(company), riders=[call_id]))
     first.die()
     ((taken_id, _, kind, key, said),) = process().take(10)
-    facts: Any = PUTS[DESCRIBES][2]
-    metadata, fields, size, companion = facts
 
     assert (call_id, "user", "u1") == (taken_id, kind, key)
     assert (metadata, fields, size - companion[3], None) == said

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from tests.contract.inline import Client
-from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, processes
+from tests.contract.inline_postgres import InlinePostgresOutbox, NewProcess, keys_of, processes, put, put_in_inbox
 from tests.harness.postgres_server import PostgresServer
 from userpilot_async._calls.outcome import DELIVERED, Outcome
+from userpilot_async._errors.tree import OutboxError
 from userpilot_async._outbox.admin import EVERY_ONE, PurgeReport, Selection, Subject
-from userpilot_async._runtime.clocks import steady
 from userpilot_async._schedule.settlement import Settlement
-from userpilot_async.postgres import _pages, _purge, _reconcile, _unseen
+from userpilot_async.postgres import _pages, _purge, _reconcile
 from userpilot_async.postgres._schema import Names
 
 EXPIRED, INVALID = Outcome("dead", "expired"), Outcome("dead", "invalid")
@@ -41,17 +40,6 @@ def by_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pages, "AT_ONCE", 1)
 
 
-def put(outbox: InlinePostgresOutbox, *users: str) -> list[int]:
-    """Put a track of each of these users; their ids."""
-    return [outbox.put("track", user, b"{}", 2, 0.0).id for user in users]
-
-
-def put_in_inbox(outbox: InlinePostgresOutbox, *users: str) -> None:
-    """What transactions of the application's do."""
-    for user in users:
-        outbox.run("INSERT INTO {}_inbox (kind, key, body, size) VALUES ('track', %s, '{{}}', 2)", f'"{user}"')
-
-
 def lose(outbox: InlinePostgresOutbox, ids: list[int], outcome: Outcome = EXPIRED) -> None:
     """Take all that waits, and give these up."""
     while outbox.take(100):
@@ -62,10 +50,6 @@ def lose(outbox: InlinePostgresOutbox, ids: list[int], outcome: Outcome = EXPIRE
 def sees_a_lock_waited_for(outbox: InlinePostgresOutbox) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%{}%%'"
     return bool(outbox.run(query)[0][0])
-
-
-def keys_of(outbox: InlinePostgresOutbox, table: str) -> list[str]:
-    return [key for (key,) in outbox.run(f"SELECT key FROM {{}}_{table} ORDER BY 1")]
 
 
 def held(outbox: InlinePostgresOutbox) -> tuple[int, int]:
@@ -153,6 +137,39 @@ def test_a_purge_in_many_transactions_erases_what_a_search_has_counted_and_nothi
     assert {"purged": 7} == dict(other.ledger.dropped)
 
 
+@pytest.mark.usefixtures("by_ones")
+def test_two_purges_at_once_erase_and_count_each_call_once(process: NewProcess) -> None:
+    sender = process()
+    lose(sender, put(sender, "ann", "ann"))
+    put(sender, *["ann", "ben"] * 3)
+    put_in_inbox(sender, "ann", "ben", "ann")
+    purging = Purging(sender, "inbox")
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(sender.admin().purge, ANN)
+        reports = [purging.ended(), second.result()]
+    sender.poll()
+
+    assert (5, 2) == (sum(one.waiting for one in reports), sum(one.lost for one in reports))
+    assert ({"purged": 3}, 4) == (dict(sender.ledger.dropped), sender.ledger.pending)
+    assert (8, 8) == held(sender)
+
+
+def test_a_purge_that_is_broken_off_has_done_a_part_and_the_next_one_does_the_rest(process: NewProcess) -> None:
+    sender = process()
+    lose(sender, put(sender, "ann"))
+    put(sender, "ann", "ben")
+    purging = Purging(sender, "lost")
+    sender.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    with pytest.raises(OutboxError, match="does not answer"):
+        purging.ended()
+    after_the_first = keys_of(sender, "calls"), keys_of(sender, "lost"), held(sender)
+    rest = sender.admin().purge(ANN)
+
+    assert (['"ben"'], ['"ann"'], (2, 2)) == after_the_first
+    assert (0, 1) == (rest.waiting, rest.lost)
+    assert [] == keys_of(sender, "lost")
+
+
 # ── calls and account are compared ──
 
 
@@ -220,94 +237,6 @@ def test_what_is_lost_while_others_are_put_back_is_not_among_them(process: NewPr
     assert [(0,), (1,), (2,)] == [*first, *rest]
 
 
-# ── the inbox, while a transaction is open elsewhere ──
-
-
-class Explaining:
-    """Has the plans of statements told, beside their rows."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self.plan: list[str] = []
-
-    def explain(self, statement: sql.Composable) -> None:
-        explained = sql.SQL("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) ") + statement
-        self.plan += [row[0] for row in self._connection.run(explained)]
-
-    def walked(self) -> list[str]:
-        return [one for one in self.plan if "Seq Scan" in one or "_pkey" in one]
-
-
-@contextmanager
-def open_elsewhere(outbox: InlinePostgresOutbox, *, writes: bool) -> Iterator[Any]:
-    """A transaction that stays open, and sees what is gone."""
-    with psycopg.connect(**outbox._address.parameters(5.0)) as theirs:  # type: ignore[arg-type]
-        theirs.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        theirs.execute("SELECT pg_current_xact_id()" if writes else "SELECT 1")
-        yield theirs
-
-
-@pytest.mark.parametrize("writes", [True, False])
-def test_no_look_into_the_inbox_walks_over_what_has_gone(process: NewProcess, writes: bool) -> None:
-    """A transaction that is open elsewhere keeps all of it, and each put and each poll would read it."""
-    sender = process()
-    access = sender.store.access
-    with open_elsewhere(sender, writes=writes):
-        for _ in range(4):
-            put_in_inbox(sender, "ann")
-            sender.run("INSERT INTO {0}_inbox (kind, key, body, size) SELECT kind, key, body, size FROM {0}_inbox, "
-                       "generate_series(1, 2000)")  # fmt: skip
-            sender.poll()
-        put_in_inbox(sender, "ann")
-        seen = Explaining(access.connection)
-        with access.connection.transaction():
-            seen.explain(sql.SQL("SELECT {}").format(access.unseen.look()))
-            seen.explain(access.names.sql("SELECT seq FROM {inbox} WHERE {rows}", rows=access.unseen.rows()))
-        sender.poll()
-
-    assert [] == seen.walked()
-    assert [one for one in seen.plan if "_inbox_xact" in one]
-    assert (4 * 2001 + 1, []) == (sender.ledger.accepted, keys_of(sender, "inbox"))
-
-
-@pytest.mark.parametrize("looks", [0, 1, 3])
-def test_what_was_put_before_others_and_is_committed_after_them_is_found(process: NewProcess, looks: int) -> None:
-    """Numbers of rows, and of transactions, become visible in any order."""
-    sender = process()
-    with open_elsewhere(sender, writes=True) as slow, open_elsewhere(sender, writes=False) as later:
-        insert = f"INSERT INTO {sender.name}_inbox (kind, key, body, size) VALUES ('track', %s, '{{}}', 2)"
-        slow.execute(insert.encode(), ('"slow"',))
-        for _ in range(looks):
-            put_in_inbox(sender, "ann")
-            sender.poll()
-            sender.poll()
-        later.execute(insert.encode(), ('"later"',))
-        for _ in range(looks):
-            sender.poll()
-        slow.commit()
-        put(sender, "ben")
-        later.commit()
-        sender.poll()
-    sender.poll()
-
-    assert [('"slow"',), ('"ben"',), ('"later"',)] == sender.run("SELECT key FROM {}_calls ORDER BY id")[looks:]
-    assert [] == keys_of(sender, "inbox")
-
-
-def test_a_row_of_another_server_is_found_within_a_minute(process: NewProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers of transactions are a server's own, and a dump has them."""
-    sender = process()
-    sender.poll()
-    sender.run("INSERT INTO {}_inbox (kind, key, body, size, xact) VALUES ('track', '\"ann\"', '{{}}', 2, 1)")
-    sender.poll()
-    before = sender.ledger.accepted
-    now = steady()
-    monkeypatch.setattr(_unseen, "steady", lambda: now + _unseen.WHOLE_EVERY)
-    sender.poll()
-
-    assert (0, 1) == (before, sender.ledger.accepted)
-
-
 # ── the server's own settings ──
 
 SETTINGS = {
@@ -316,7 +245,13 @@ SETTINGS = {
     "work_mem": ("'64kB'",),
     "bytea_output": ("escape",),
     "enable_indexscan": ("off",),
+    "standard_conforming_strings": ("off",),
+    "array_nulls": ("off",),
+    "client_encoding": ("LATIN1",),
+    "extra_float_digits": ("-15",),
+    "DateStyle": ("'SQL, DMY'",),
 }
+HOSTILE = ("", "NULL", "a\\b", '"', "{x,y}", "\0", "ü€😀", "'; --", "%s {0}", "\n\t", "E'\\\\")
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, one) for name, some in SETTINGS.items() for one in some])
@@ -347,3 +282,21 @@ def test_whatever_a_role_has_set_all_of_it_works(postgres_server: PostgresServer
         assert purged.done
         assert (5, 15 + 4) == (other.ledger.delivered, other.ledger.accepted)
         assert '"ann"' not in keys_of(sender, "calls")
+
+
+@pytest.mark.parametrize("name", ["standard_conforming_strings", "array_nulls", "client_encoding"])
+def test_whatever_a_role_has_set_any_text_is_read_as_it_was_put(postgres_server: PostgresServer, name: str) -> None:
+    role = f"role_{postgres_server.new_name()}"
+    postgres_server.run(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    postgres_server.run(f"ALTER ROLE {role} SET {name} = '{SETTINGS[name][0]}'")
+    with processes(postgres_server.new_outbox(user=role)) as process:
+        sender, other = process(), process(sender=False)
+        put(other, *HOSTILE)
+        sender.poll()
+        users = [key for _, _, _, key, _ in sender.take(100)]
+        moments = sender.run("SELECT DISTINCT moment FROM {}_calls")
+        purged = [other.admin().purge(Subject("user", one)).waiting for one in HOSTILE if one]
+
+    assert list(HOSTILE) == users
+    assert [(None,)] == moments
+    assert [1] * (len(HOSTILE) - 1) == purged

@@ -37,6 +37,9 @@ companion; and the companion, whose outcome it shares.
 
 Payload = Event | IdentifyPayload
 
+PackedEvent = tuple[str, int, float, Event]
+"""An event that waits while its key has no other call: its key, its id, when it was accepted, and what it says."""
+
 PackedRow = tuple[str, int, float, int, str, str | None]
 """An identify that waits, or goes in a file, while its key has no other call: its key, its id, when it was accepted,
 its size in bytes, and as JSON its properties and what stands beside them on the wire. `unpacked` makes a row of it.
@@ -132,7 +135,7 @@ def companion_size(companion: Companion) -> int:
     return companion[3]
 
 
-# ── packed rows ──
+# ── packed calls ──
 
 
 def packed(key: str, call_id: int, accepted_at: float, size: int, identify: IdentifyPayload) -> PackedRow:
@@ -142,19 +145,24 @@ def packed(key: str, call_id: int, accepted_at: float, size: int, identify: Iden
     return key, call_id, accepted_at, size, encode_json(properties), beside
 
 
-def packed_key(row: PackedRow) -> str:
-    """The ordering key of a packed row."""
-    return row[0]
+def packed_key(call: PackedRow | PackedEvent) -> str:
+    """The ordering key of a packed call."""
+    return call[0]
 
 
-def packed_id(row: PackedRow) -> int:
-    """The id of the call that a packed row is."""
-    return row[1]
+def packed_id(call: PackedRow | PackedEvent) -> int:
+    """The id of a packed call."""
+    return call[1]
 
 
-def packed_at(row: PackedRow) -> float:
-    """The moment on the schedule's clock when a packed row was accepted."""
-    return row[2]
+def packed_at(call: PackedRow | PackedEvent) -> float:
+    """The moment on the schedule's clock when a packed call was accepted."""
+    return call[2]
+
+
+def packed_event(event: PackedEvent) -> WaitingEvent:
+    """A packed event as it waits in a key queue."""
+    return event[1:]
 
 
 def packed_size(row: PackedRow) -> int:

@@ -1,8 +1,4 @@
-"""A pool of connections: makes one HTTP request, and gives what came of it. The only file that knows httpx.
-
-httpx 0.28 leaks a slot of its pool when a task is cancelled natively while it waits for one, until every request
-raises `PoolTimeout`. So requests run only in tasks that anyio scopes cancel, and never more of them than the pool
-has connections.
+"""The connections to one server: makes one HTTP request, and gives what came of it.
 
 Requests go to httpx's transport, not through its `AsyncClient`: that one builds the next request of a redirect, even
 where none is followed, and what the server wrote into ``Location`` may not survive it (``http://xn--/`` raises an
@@ -13,15 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 import attrs
-import httpcore  # noqa: F401  # httpx would import it, and h11, with the first request: 70 ms of the application's loop
-import httpx
 
-from .._errors.foreign import is_a
 from .._errors.secret import Secret
 from .._errors.tree import ConfigurationError
 from .._protocol import job_list
@@ -29,66 +23,22 @@ from .._protocol.patience import Patience
 from .._protocol.verdict import TIMEOUT, Meaning, Promise, Verdict
 from .._runtime import stand_in
 from .._runtime.event_loop import clock_here, in_thread
+from .._runtime.http import is_response, tls_context
 from .._runtime.log import log
 from .._runtime.version import __version__
 from .attempt import Attempt
 from .credentials import BadKey, KeyRing, Transport, reaches_network
 from .failures import forget_frames, goes_on, is_certificate_error, named
+from .outgoing import Outgoing, Shared, multipart
+from .places import Place, Places
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
-_PIECE = 64 * 1024  # bytes of an upload handed over at once
 FAREWELL = 0.3  # seconds to close connections politely
 
 
-class _Request(httpx.Request):
-    """A request that knows whether its body was asked for, by a transport that does not trace."""
-
-    begun = False
-
-    @property
-    def content(self) -> bytes:
-        self.begun = True
-        return super().content
-
-    def read(self) -> bytes:
-        self.begun = True
-        return super().read()
-
-    async def aread(self) -> bytes:
-        self.begun = True
-        return await super().aread()
-
-
-class _Body(httpx.AsyncByteStream):
-    """The body of a request, in pieces.
-
-    Not a generator, as httpx's own is: one that is cancelled half-way is left to the garbage collector, and trio
-    complains.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._sent = 0
-
-    @property
-    def begun(self) -> bool:
-        """Whether any of the body was asked for."""
-        return self._sent > 0
-
-    def __aiter__(self) -> _Body:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece = self._content[self._sent : self._sent + _PIECE]
-        if not piece:
-            raise StopAsyncIteration
-        self._sent += len(piece)
-        return piece
-
-
 class Connection:
-    """A pool of connections to one server: `open`, `exchange`, `aclose`.
+    """Up to ``size`` connections to one server: `open`, `exchange`, `aclose`.
 
     ``headers`` gives, for a key, the headers that are the server's own: how it wants to be shown the key. Requests wait
     ``request_timeout`` seconds for their answer, after time-outs up to ``longest_timeout``.
@@ -121,7 +71,7 @@ class Connection:
         self._upload_timeout = upload_timeout
         self._size = size
         self._patience = Patience(request_timeout, longest_timeout or request_timeout)
-        self._http: Transport | None = None
+        self._http: Places | Shared | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
@@ -162,20 +112,16 @@ class Connection:
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
             log(logging.WARNING, f"closing the connections raised {named(error)}: they are left to the system")
 
-    async def _connected(self) -> Transport:
-        """Give the transport, made for the first request; its TLS context takes 20 to 125 ms, too long for the loop."""
+    async def _connected(self) -> Places | Shared:
+        """Give what requests are made with, from the first one on; to load authorities takes too long for the loop."""
         if self._transport is not None:
-            self._http = self._transport
-            return self._transport
+            self._http = Shared(self._transport)
+            return self._http
         async with self._connecting:
             if self._http is None:
-                self._http = await in_thread(self._new_transport)
+                tls = await in_thread(partial(tls_context, self.base_url))
+                self._http = Places(self.base_url, tls, self._size)
         return self._http
-
-    def _new_transport(self) -> Transport:
-        tls = False if self.base_url.startswith("http:") else httpx.create_ssl_context(trust_env=False)
-        limits = httpx.Limits(max_connections=self._size, max_keepalive_connections=self._size)
-        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
     async def exchange(
         self, endpoint: str, method: str, path: str, body: bytes | None = None, *,
@@ -184,7 +130,8 @@ class Connection:
         """Make one request; never raises for what a network or a server may do.
 
         ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
-        read than of others, and if it is long, in a thread. Must run in a task that only anyio scopes cancel.
+        read than of others, and if it is long, in a thread. To be called in tasks that only anyio scopes cancel: a pool
+        of httpx's, which is an application's own transport, loses a connection for good otherwise; `Places` lose none.
         """
         attempt = Attempt()
         try:
@@ -201,7 +148,9 @@ class Connection:
             try:
                 http = self._http or await self._connected()
                 self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
-                await self._stream(http, attempt, self._request(attempt, method, path, body, filename, key), cap)
+                async with http.one() as place:
+                    outgoing = self._outgoing(attempt, method, path, body, filename, key)
+                    await self._stream(place, attempt, outgoing, cap)
             # httpx maps many of its parts' errors, not all; a transport may raise anything, also no `Exception`: an
             # outcome of pytest's, or a group in which one is.
             except BaseException as exc:
@@ -223,9 +172,9 @@ class Connection:
 
         return await in_thread(digest)
 
-    def _request(
+    def _outgoing(
         self, attempt: Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
-    ) -> httpx.Request:
+    ) -> Outgoing:
         headers: dict[str, Any] = {  # `str`, or `bytes` that hide the key: httpx takes both
             **{name: key.header(value) for name, value in self._headers(key.reveal()).items()},
             "Accept": "application/json",
@@ -233,32 +182,24 @@ class Connection:
             "Connection": "keep-alive",
             "User-Agent": f"userpilot-async/{__version__}",
         }
-        # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: httpcore
-        # closes the socket of one that times out, but not of one that is cancelled.
+        # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: an application's
+        # own httpcore closes the socket of one that times out, but not of one that is cancelled.
         timeouts = {"connect": self._request_timeout * 0.4, "read": None, "write": None, "pool": None}
         extensions = {"trace": attempt.trace, "timeout": timeouts}
-        url = self.base_url + path
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
-            files = {"file": (filename, body, kind)}
-            request = _Request(method, url, headers=headers, files=files, extensions=extensions)
-            content = b"".join(cast("httpx.SyncByteStream", request.stream))
-        else:
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            request = _Request(method, url, headers=headers, content=body, extensions=extensions)
-            content = body or b""
-        if content:
-            stream = request.stream = _Body(content)
-            request.begun = False
-            attempt.body_sent = lambda: request.begun or stream.begun
-        return request
+            headers["Content-Type"], body = multipart(filename, body, kind)
+        elif body is not None:
+            headers["Content-Type"] = "application/json"
+        outgoing = Outgoing(method, self.base_url + path, headers, body, extensions)
+        attempt.body_sent = lambda: outgoing.begun()
+        return outgoing
 
-    async def _stream(self, http: Transport, attempt: Attempt, request: httpx.Request, cap: int) -> None:
-        response = await http.handle_async_request(request)
+    async def _stream(self, place: Place | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
+        response = await place.send(outgoing)
         try:
             attempt.take_headers(response.headers.items(), response.status_code)
-            if is_a(response, httpx.Response):
+            if is_response(response):
                 response.extensions.pop("reason_phrase", None)  # the server's own words, in the `repr` of a response
             if response.is_stream_consumed:  # a transport that answers from memory
                 attempt.body += response.content[:cap]

@@ -7,6 +7,7 @@
     outage          whether an outage, or its end, is worth a line yet: well, doubted, kept back, logged
     clocks          the wall clock, and clocks that go on, or stand still, while the machine sleeps
     environment     variables;  disabled  whether a client is switched off;  version  of this library
+    http            httpx2 or httpx, whichever is installed
     stand_in        what tests have put in the servers' place, if they have
     private_files   files for their owner alone, opened by no link of another's;  database_files  those of SQLite
 

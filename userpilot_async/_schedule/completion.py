@@ -7,7 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from .._calls.outcome import DELETED, NO_WORDS, Outcome, Words
-from .._calls.payload import PackedRow, event_id, packed_at, packed_key, packed_properties
+from .._calls.payload import (
+    PackedEvent,
+    PackedRow,
+    event_id,
+    packed_at,
+    packed_event,
+    packed_id,
+    packed_key,
+    packed_properties,
+)
 from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .file_endings import CHORES, FileEndings
@@ -53,12 +62,14 @@ class Completion:
         self._leaves(queue.calls[0], outcome)
         self._settled.head(queue, outcome, words)
 
-    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words = NO_WORDS) -> None:
-        """Packed rows of a kind have this outcome, and wait no more."""
-        if self.known is not None and kind == "user" and outcome.is_delivered:
+    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words = NO_WORDS) -> bool:
+        """Packed rows of a kind have this outcome, and wait no more; true if each had to be unpacked for that."""
+        known = self.known if kind == "user" and outcome.is_delivered else None
+        if known is not None:
             for row in rows:
-                self.known.learn(packed_key(row), packed_properties(row))
+                known.learn(packed_key(row), packed_properties(row))
         self._settled.packed(kind, rows, outcome, words)
+        return known is not None or not outcome.is_delivered
 
     def _leaves(self, call: QueuedCall, outcome: Outcome) -> None:
         """A call leaves its queue with this outcome: what others count and remember of it changes."""
@@ -137,20 +148,19 @@ class Completion:
 
     @property
     def _not_before(self) -> float:
-        packed = self._queues.packed.oldest()
-        since = packed_at(packed[1]) if packed is not None else math.inf
-        return min(since, self._queues.expiry.not_before)
+        row, event = self._queues.packed.oldest(), self._queues.events.packed.first
+        since = packed_at(row[1]) if row is not None else math.inf
+        return min(since, packed_at(event) if event is not None else math.inf, self._queues.expiry.not_before)
 
     def give_up(self, accepted_until: float, outcome: Outcome, at_most: int = 1_000) -> int:
         """The oldest calls that no request carries, up to this age, meet ``outcome``; how many."""
         given_up, waiting = 0, list[KeyQueue]()
         while given_up < at_most:
             queue = self._queues.expiry.oldest()
-            first = queue.head_time if queue is not None else math.inf
-            if self._give_up_packed(min(first, accepted_until), outcome):
+            if self._give_up_packed(accepted_until, outcome, before=queue):
                 given_up += 1
                 continue
-            if queue is None or first > accepted_until:
+            if queue is None or queue.head_time > accepted_until:
                 break
             head = queue.calls[0]
             # A company row is not given up under its users: they would be lost with it.
@@ -170,14 +180,25 @@ class Completion:
             self._queues.expiry.watch(queue)
         return given_up
 
-    def _give_up_packed(self, accepted_until: float, outcome: Outcome) -> bool:
-        """Give up the oldest packed row that waits; false if there is none of this age."""
-        kind, row = self._queues.packed.oldest() or ("", None)
-        if row is None or packed_at(row) > accepted_until:
+    def _give_up_packed(self, accepted_until: float, outcome: Outcome, *, before: KeyQueue | None) -> bool:
+        """Give up the oldest packed call that waits; false if there is none of this age, or ``before`` has an older."""
+        (kind, row), event = self._queues.packed.oldest() or ("", None), self._queues.events.packed.first
+        ages = [(packed_at(call), packed_id(call)) for call in (row, event) if call is not None]
+        oldest = min(ages, default=(math.inf, math.inf))
+        limit = (accepted_until, math.inf) if before is None else (before.head_time, before.head_id)
+        if not ages or oldest > min(limit, (accepted_until, math.inf)):
             return False
-        self._queues.packed.take(kind, packed_key(row))
-        self.packed(kind, (row,), outcome)
+        if event is not None and oldest == (packed_at(event), packed_id(event)):
+            self._drop_packed(event, outcome)
+        elif row is not None:
+            self._queues.packed.take(kind, packed_key(row))
+            self.packed(kind, (row,), outcome)
         return True
+
+    def _drop_packed(self, event: PackedEvent, outcome: Outcome) -> None:
+        self._queues.take_packed(event)
+        call_id, _, said = packed_event(event)
+        self._settled.unheld(call_id, said, outcome)
 
     def _give_up(self, queue: KeyQueue, outcome: Outcome) -> bool:
         """Give up the first call, not the posts in front of it that others need, here or in a queue that waits.
@@ -212,6 +233,8 @@ class Completion:
         submitted = {id(row) for _, row in running}
         for kind, packed in self._queues.packed.take_all(submitted):
             self.packed(kind, (packed,), outcome)
+        for event in list(self._queues.events.packed):
+            self._drop_packed(event, outcome)
         for queue in list(self._queues):
             queue.restore()
             staying = queue.take_submitted(submitted)

@@ -223,6 +223,12 @@ class Destination:
         """Kinds of rows that go in files, and that nothing has to go before: see `packed_rows`."""
         return self.files.submit if self.files is not None and self.prefaces is None and self.pairs is None else ()
 
+    @property
+    def packs_events(self) -> bool:
+        """Nothing has to go before an event, and none has to be looked at again because it may be late."""
+        is_late_ever = self.imports is not None and self.imports.wanted
+        return self.prefaces is None and self.pairs is None and not is_late_ever
+
     def learn_pairs(self, pairs: Iterable[Pair]) -> None:
         """Hear of keys that calls have named together, in the order of acceptance. In any thread."""
         if self.pairs is not None:

@@ -27,8 +27,8 @@ class Ends(Protocol):
         """The head of a queue has its outcome."""
         ...
 
-    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words) -> None:
-        """Packed rows have their outcome, and are in no queue any more."""
+    def packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words) -> bool:
+        """Packed rows have their outcome, and are in no queue any more; true if each had to be unpacked for that."""
         ...
 
 
@@ -91,7 +91,7 @@ class FileEndings:
     def _withdraw(self, kind: str, rows: list[FiledRow]) -> Iterator[None]:
         """The job came to nothing; it may have worked off some of the events."""
         yield from self.mark(kind, rows, False)
-        yield from self._repeat(self._queues.in_file(kind, rows))
+        yield from self._repeat(self._queues.packed.as_now(kind, rows))
 
     def mark(self, kind: str, rows: Iterable[FiledRow], submitted: bool) -> Iterator[None]:
         """A job of the server holds the calls in these rows, or holds them no more; a little with each step."""
@@ -151,13 +151,13 @@ class FileEndings:
 
     def _end_packed(self, kind: str, rows: Sequence[PackedRow], outcome: Outcome, words: Words) -> Iterator[None]:
         self._queues.packed.end(kind, rows)
-        self._ends.packed(kind, rows, outcome, words)
-        yield from repeat(None, 1 + len(rows) // PACKED)
+        were_unpacked = self._ends.packed(kind, rows, outcome, words)
+        yield from repeat(None, len(rows) if were_unpacked else 1 + len(rows) // PACKED)
 
     def _put_back(self, kind: str, rows: Sequence[FiledRow]) -> Iterator[None]:
         """Packed rows wait again, in the order in which they did."""
         for group in self._queues.packed.groups(kind, reversed(rows)):
-            if not isinstance(group, Row):
-                for row in group:
-                    self._queues.packed.put_back(kind, row)
-                yield from repeat(None, 1 + len(group) // PACKED)
+            packed = () if isinstance(group, Row) else group
+            for row in packed:
+                self._queues.packed.put_back(kind, row)
+            yield from repeat(None, 1 + len(packed) // PACKED)

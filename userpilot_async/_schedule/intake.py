@@ -87,6 +87,10 @@ class Intake:
         self._settled.refused(call_id, call, size, Outcome("dead", "invalid"), Words(self._to.not_a_pair))
 
     def _add_event(self, call_id: int, accepted_at: float, key: Key, event: Event, was_sent: bool) -> None:
+        if not was_sent and not self._rejoining and self._queues.packs_event(key, accepted_at):
+            self._urgency.newest["track"] = accepted_at
+            self._queues.add_packed((str(key), call_id, accepted_at, event))
+            return
         queue = self._queues.queue("user", key)
         if was_sent and self._drops_ambiguous:
             self._settled.unheld(call_id, event, Outcome("dropped", "ambiguous"))

@@ -54,7 +54,7 @@ class Outlook:
     def _requests(self) -> tuple[Counter[str], int]:
         """The requests that what waits will take, by budget, and the rows that jobs of the server have to work off."""
         packed = self._queues.packed
-        events, filed, requests = 0, packed.filed(), Counter[str]()
+        events, filed, requests = self._queues.events.packed.number, packed.filed(), Counter[str]()
         rows = Counter({kind: packed.waiting(kind) for kind in self._to.rows if packed.waiting(kind)})
         for queue in self._queues:
             events += len(queue.given_back)

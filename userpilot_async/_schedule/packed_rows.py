@@ -11,79 +11,20 @@ takes one out, and makes a queue of it, as soon as its key gets another call or 
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 
 from .._calls.payload import PackedRow, packed_at, packed_key
 from .._calls.rows import FiledRow, Row
+from .packed_calls import PackedCalls
 
 AT_ONCE = 100  # rows of a file that are settled together
-_PARTS = 256  # dicts instead of one: a dict of a million keys stops the event loop for 20 ms when it grows
-
-
-class _Waiting:
-    """The rows of a kind that wait, by key, and in the order of their acceptance."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.newest = -math.inf
-        """When the last one was accepted."""
-        self._parts: list[dict[str, PackedRow]] = [{} for _ in range(_PARTS)]
-        self.order: deque[PackedRow] = deque()
-        """Also rows that wait no more, until they are first."""
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._parts[hash(key) % _PARTS]
-
-    def __iter__(self) -> Iterator[PackedRow]:
-        return (row for row in self.order if self.has(row))
-
-    @property
-    def first(self) -> PackedRow | None:
-        """The row that has waited longest."""
-        order = self.order
-        while order:
-            row = order[0]
-            if self.has(row):
-                return row
-            order.popleft()
-        return None
-
-    def add(self, row: PackedRow) -> None:
-        """Have a row wait behind all others."""
-        self._put(row)
-        self.order.append(row)
-        self.newest = packed_at(row)
-
-    def put_back(self, row: PackedRow) -> None:
-        """Have a row wait before all others."""
-        self._put(row)
-        self.order.appendleft(row)
-        self.newest = max(self.newest, packed_at(row))
-
-    def _put(self, row: PackedRow) -> None:
-        key = packed_key(row)
-        self._parts[hash(key) % _PARTS][key] = row
-        self.number += 1
-
-    def take(self, key: str) -> PackedRow | None:
-        """Take out the row of a key, if there is one."""
-        row = self._parts[hash(key) % _PARTS].pop(key, None)
-        self.number -= row is not None
-        return row
-
-    def has(self, row: PackedRow) -> bool:
-        """A row that was taken out, and another one of its key put in, waits no more."""
-        key = packed_key(row)
-        return self._parts[hash(key) % _PARTS].get(key) is row
 
 
 class PackedRows:
     """All packed rows, by kind and key. ``kinds`` are those that go in files."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
-        self._waiting = {kind: _Waiting() for kind in kinds}
+        self._waiting = {kind: PackedCalls[PackedRow]() for kind in kinds}
         self._filed: dict[str, dict[str, PackedRow]] = {kind: {} for kind in self._waiting}
         self._unpacked: dict[str, dict[str, Row]] = {kind: {} for kind in self._waiting}
         # Rows that were packed when their file began, and have a queue by now.
@@ -97,7 +38,7 @@ class PackedRows:
         So the first one that waits is the oldest.
         """
         waiting = self._waiting.get(kind)
-        if waiting is None or accepted_at < waiting.newest:
+        if waiting is None or (waiting.number and accepted_at < waiting.newest):
             return False
         return key not in waiting and key not in self._filed[kind]
 
@@ -138,7 +79,7 @@ class PackedRows:
     def all_of(self, kind: str) -> Sequence[PackedRow]:
         """The rows of a kind that wait, and some that have waited: `waits` knows."""
         waiting = self._waiting.get(kind)
-        return list(waiting.order) if waiting is not None else ()
+        return list(waiting.order()) if waiting is not None else ()
 
     def waits(self, kind: str, row: PackedRow) -> bool:
         """The row waits, and is packed."""
@@ -173,9 +114,12 @@ class PackedRows:
         """Remember which row a packed one has become that a file carries; `ended` forgets it."""
         self._unpacked[row.kind][row.key] = row
 
-    def have_changed(self, kind: str) -> bool:
-        """Rows of a kind are in a file that were packed when it began, and are so no more."""
-        return bool(self._unpacked.get(kind))
+    def as_now(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
+        """The rows of a file as they are now: see `current`."""
+        become = self._unpacked.get(kind)
+        if not become:
+            return rows
+        return [row if isinstance(row, Row) else become.get(packed_key(row), row) for row in rows]
 
     def current(self, kind: str, row: FiledRow) -> FiledRow:
         """The row of a file as it is now: packed, or what has become of it."""
@@ -205,8 +149,8 @@ class PackedRows:
     def ended(self, row: Row) -> None:
         """No file carries this row any more, which may have been packed."""
         unpacked = self._unpacked.get(row.kind)
-        if unpacked:
-            unpacked.pop(row.key, None)
+        if unpacked and unpacked.get(row.key) is row:
+            del unpacked[row.key]
 
     def put_back(self, kind: str, row: PackedRow) -> None:
         """Have a row of a file wait again, before all others: unless one that is older waits, it cannot."""

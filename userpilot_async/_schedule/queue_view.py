@@ -86,6 +86,14 @@ class QueueView:
         return head.latest_at if isinstance(head, Row) else head.accepted_at
 
     @property
+    def head_id(self) -> int:
+        """The head's call, of a row the newest in it; -1 for a post that no call stands for. There must be one."""
+        head = self.calls[0]
+        if isinstance(head, tuple):
+            return event_id(head)
+        return head.said_by if isinstance(head, Row) else max(head.ids, default=-1)
+
+    @property
     def accepted_at(self) -> float:
         """When the head was accepted; of a row, when the oldest call in it was. There must be one."""
         head = self.calls[0]

@@ -6,10 +6,12 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, count
 
-from .._calls.payload import Key, PackedRow, packed_key
+from .._calls.payload import Key, PackedEvent, PackedRow, packed_event, packed_key
 from .._calls.rows import FiledRow, Row, unpacked
+from .event_line import EventLine
 from .expiry import ExpiryHeap
 from .identities import Identities
 from .key_queue import KeyQueue
@@ -22,14 +24,19 @@ from .settling import Settling
 class Queues:
     """Every key queue that has calls, in the line that its state says, or in none. ``kinds`` are what keys are of.
 
-    A key with a single row of one of the kinds that it ``packs`` has no queue until it needs one: see `packed_rows`.
+    A key with a single row of one of the kinds that it ``packs``, or a single event if ``packs_events``, has no queue
+    until it needs one: see `packed_rows`.
     """
 
-    def __init__(self, kinds: Iterable[str], settling: Settling | None = None, packs: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kinds: Iterable[str], settling: Settling | None = None, packs: Iterable[str] = (), *,
+        packs_events: bool = False,
+    ) -> None:  # fmt: skip
         self.by_key: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in kinds}
         """By what they are of, and by their key."""
         self.merging = MergingRows(self.by_key, packs)
         self.packed = self.merging.packed
+        self.events = EventLine(self.by_key["user"], partial(self.queue, "user"))
         self.late: dict[str, KeyQueue] = {}
         """Those whose first event is late."""
         self.deleting: dict[str, dict[str, KeyQueue]] = {kind: {} for kind in self.by_key}
@@ -39,7 +46,7 @@ class Queues:
         self.expiry = ExpiryHeap(self)
         self.settling = settling or Settling({})
         self._identities = {kind: Identities() for kind in self.by_key}
-        self._events: deque[KeyQueue] = deque()
+        self._packs_events = packs_events
         self._urgent: deque[KeyQueue] = deque()
         self._backing_off: list[tuple[float, int, KeyQueue]] = []
         self._tie = count()
@@ -49,12 +56,20 @@ class Queues:
 
     def has(self, kind: str, key: str) -> bool:
         """Calls by this key wait, or are under way."""
-        return key in self.by_key[kind] or self.packed.has(kind, key)
+        return key in self.by_key[kind] or self._has_packed(kind, key)
+
+    def _has_packed(self, kind: str, key: str) -> bool:
+        return self.packed.has(kind, key) or (kind == "user" and key in self.events.packed)
+
+    @property
+    def have_packed(self) -> bool:
+        """Calls wait packed, or are packed in a file."""
+        return bool(self.events.packed.number or len(self.packed))
 
     @property
     def are_empty(self) -> bool:
         """No call waits, and none is under way."""
-        return not len(self) and not len(self.packed)
+        return not len(self) and not self.have_packed
 
     def __iter__(self) -> Iterator[KeyQueue]:
         return chain.from_iterable(queues.values() for queues in self.by_key.values())
@@ -70,14 +85,19 @@ class Queues:
         queue = queues.get(key)
         if queue is None:
             queue = queues[key] = KeyQueue(kind, key)
-            if self.packed.has(kind, key):
+            if self._has_packed(kind, key):
                 self._unpack(queue)
         return queue
 
     def _unpack(self, queue: KeyQueue) -> None:
-        """Put the packed row of its key into a new queue."""
+        """Put the packed call of its key into a new queue."""
+        event = self.events.unpacked(queue.key) if queue.kind == "user" else None
         waiting = self.packed.take(queue.kind, queue.key)
-        if waiting is not None:
+        if event is not None:
+            queue.add(packed_event(event))
+            queue.stand(QueueState.EVENTS)  # where the event stands in the line: see `EventLine`
+            self.expiry.watch(queue)
+        elif waiting is not None:
             queue.add(unpacked(queue.kind, waiting))
             self.came_in(queue)
         elif (filed := self.packed.take_filed(queue.kind, queue.key)) is not None:
@@ -139,7 +159,7 @@ class Queues:
         self._leave(queue)
         queue.stand(state)
         if state is QueueState.EVENTS:
-            (self._events.appendleft if first else self._events.append)(queue)
+            self.events.join(queue, first=first)
         elif state is QueueState.URGENT:
             (self._urgent.appendleft if first else self._urgent.append)(queue)
         elif state is QueueState.MERGING:
@@ -163,10 +183,10 @@ class Queues:
             del self.late[queue.key]
         elif place is QueueState.DELETION:
             del self.deleting[queue.kind][queue.key]
-        elif place is QueueState.EVENTS or place is QueueState.URGENT:
-            line = self._events if place is QueueState.EVENTS else self._urgent
-            if line and line[0] is queue:  # left there, it would be first again when it comes back
-                line.popleft()
+        elif place is QueueState.EVENTS:
+            self.events.leave(queue)
+        elif place is QueueState.URGENT and self._urgent and self._urgent[0] is queue:
+            self._urgent.popleft()  # left there, it would be first again when it comes back
 
     def unblock(self, queue: KeyQueue) -> None:
         """The server has the file, or none is waited for any more: what a queue has behind it may go."""
@@ -217,7 +237,23 @@ class Queues:
         """A row of this key, which says nothing of another, may wait packed: nothing else of it waits."""
         if not isinstance(key, str) or key in self.by_key[kind] or self._identities[kind]:
             return False
-        return self.packed.takes(kind, key, accepted_at)
+        return self.packed.takes(kind, key, accepted_at) and not (kind == "user" and key in self.events.packed)
+
+    def packs_event(self, key: Key, accepted_at: float) -> bool:
+        """An event of this key may wait packed: nothing else of it waits."""
+        if not self._packs_events or not isinstance(key, str) or self.has("user", key):
+            return False
+        return not self.events.packed.number or accepted_at >= self.events.packed.newest
+
+    def add_packed(self, event: PackedEvent) -> None:
+        """Have an event wait in line that `packs_event` allows."""
+        self.events.join_packed(event)
+        self.waiting_events += 1
+
+    def take_packed(self, event: PackedEvent) -> None:
+        """Take out a packed event, which has its outcome."""
+        self.events.packed.take(packed_key(event))
+        self.waiting_events -= 1
 
     def first_merging(self, kind: str) -> KeyQueue:
         """The queue of the first row of a kind that may go on merging; there must be one."""
@@ -240,45 +276,20 @@ class Queues:
         row = self.packed.current(kind, packed)
         return row if isinstance(row, Row) else None
 
-    def in_file(self, kind: str, rows: list[FiledRow]) -> list[FiledRow]:
-        """The rows of a file as they are now."""
-        return [self.packed.current(kind, row) for row in rows] if self.packed.have_changed(kind) else rows
-
     # ── whose turn it is ──
-
-    def first_event(self) -> KeyQueue | None:
-        """The queue whose event is next. Queues take turns, so one user's 100,000 events starve no other."""
-        return _first(self._events, QueueState.EVENTS)
 
     def first_urgent(self) -> KeyQueue | None:
         """The queue whose row goes through the realtime endpoint next, because something waits behind it."""
-        return _first(self._urgent, QueueState.URGENT)
-
-    def have_events(self, number: int) -> bool:
-        """So many events, about, could go now."""
-        for queue in self._events:
-            if queue.place is QueueState.EVENTS:
-                number -= len(queue.calls)
-                if number <= 0:
-                    return True
-        return False
+        while self._urgent and self._urgent[0].place is not QueueState.URGENT:
+            self._urgent.popleft()
+        return self._urgent[0] if self._urgent else None
 
     def tidy(self, at_most: int) -> bool:
         """Forget queues that have left a line without saying so, so many at once; true if there may be more."""
-        lines = ((self._events, QueueState.EVENTS), (self._urgent, QueueState.URGENT))
-        return self.expiry.tidy(at_most) or any(_tidy(line, state, at_most) for line, state in lines)
-
-
-def _tidy(line: deque[KeyQueue], state: QueueState, at_most: int) -> bool:
-    for _ in range(at_most):
-        if not line or line[0].place is state:
-            return False
-        line.popleft()
-    return True
-
-
-def _first(line: deque[KeyQueue], state: QueueState) -> KeyQueue | None:
-    """The first queue that still belongs into this line; others have left it without saying so."""
-    while line and line[0].place is not state:
-        line.popleft()
-    return line[0] if line else None
+        for _ in range(at_most):
+            if not self._urgent or self._urgent[0].place is QueueState.URGENT:
+                break
+            self._urgent.popleft()
+        else:
+            return True
+        return self.events.tidy(at_most) or self.expiry.tidy(at_most)

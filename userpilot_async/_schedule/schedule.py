@@ -68,7 +68,9 @@ class Schedule:
         self._to = destination
         self._calendar = calendar or never_set(now)
         self._urgency = Urgency(settings.flush_interval)
-        self._queues = Queues(destination.kinds, Settling(destination.pauses), destination.packs)
+        self._queues = Queues(
+            destination.kinds, Settling(destination.pauses), destination.packs, packs_events=destination.packs_events
+        )
         self._dedup = Dedup()
         self._settled_at = -math.inf  # when the server has settled all that an earlier sender sent
         repeats = settings.on_ambiguous == "send"
@@ -220,7 +222,7 @@ class Schedule:
     @property
     def only_deletes(self) -> bool:
         """Nothing waits but deletions that the server has taken, and carries out without us: that may take a day."""
-        if len(self._queues.packed):
+        if self._queues.have_packed:
             return False
         calls = chain.from_iterable(queue.calls for queue in self._queues)
         first = next(calls, None)  # one that waits is found at once, of a hundred thousand

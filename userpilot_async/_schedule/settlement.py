@@ -32,8 +32,8 @@ class Settlement:
     """Calls that have their outcome, with those that were merged into them."""
 
     carriers: Sequence[int]
-    """The ids that stand for all of it in the account: one, or the events of an array that were delivered together;
-    none for a row made of what others' identifies say, or a post that another call needs.
+    """The ids that stand for all of it in the account: one, or the events of an array, or packed rows, that were
+    delivered together; none for a row made of what others' identifies say, or a post that another call needs.
     """
     merged: Sequence[int]
     """Ids that share the carrier's outcome."""

@@ -14,10 +14,10 @@ from typing import Any
 
 import attrs
 import click
-import httpx
 
 from .._errors.tree import DeliveryError
 from .._protocol.headers import Rate, rate_of
+from .._runtime.http import httpx, tls_context
 from .._userpilot.api import BASE_URLS, UserpilotAPI
 from ._console import echo, echo_json
 from ._exits import Exit, Failed, failure_of_listing
@@ -40,7 +40,7 @@ class Listening(httpx.AsyncBaseTransport):
     """httpx's own transport, which remembers what the API has no words for."""
 
     def __init__(self) -> None:
-        self._inner = httpx.AsyncHTTPTransport(trust_env=False)
+        self._inner = httpx.AsyncHTTPTransport(verify=tls_context(), trust_env=False)
         self.heard = Heard()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

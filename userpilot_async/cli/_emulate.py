@@ -14,8 +14,8 @@ from typing import Any
 
 import anyio
 import click
-import httpx
 
+from .._runtime.http import httpx
 from ._children import start
 from ._exits import NotPossible, Unreachable
 

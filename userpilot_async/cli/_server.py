@@ -12,10 +12,9 @@ from typing import Any, TypeVar, cast
 import anyio
 import attrs
 import click
-import httpx
 
 from .._client import UserpilotClient
-from .._delivery.credentials import hidden
+from .._delivery.credentials import Transport, hidden
 from .._errors.secret import Hidden
 from .._errors.tree import DeliveryError
 from .._outbox.protocol import Outbox
@@ -75,7 +74,7 @@ class Server:
             client = ParcelvoyClient(self._key, self.base_url, outbox=outbox, settings=settings, disabled=self.disabled)
             return _switched_on(client, client._connection.keys.switch)
 
-    def api(self, transport: httpx.AsyncBaseTransport | None = None, attempts: int = 3) -> UserpilotAPI:
+    def api(self, transport: Transport | None = None, attempts: int = 3) -> UserpilotAPI:
         """The endpoints without a queue; else as `client`."""
         with _usage_errors():
             api = UserpilotAPI(

@@ -44,13 +44,10 @@ class Connection:
             "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; "
             "SET LOCAL idle_in_transaction_session_timeout = {}; "
             # Of a join with stretches of ids PostgreSQL expects far too much: compiling it would take 0.2 s each time.
-            "SET LOCAL jit = off"
+            "SET LOCAL jit = off; "
+            # A role may have it off, and every NULL in an array of ours would be the text of that name.
+            "SET LOCAL array_nulls = on"
         ).format(milliseconds, round(milliseconds * LOCK_SHARE), 2 * milliseconds)
-
-    @property
-    def is_connected(self) -> bool:
-        """A connection is there, as far as is known."""
-        return self._connection is not None
 
     @property
     def server_version(self) -> int:
@@ -86,12 +83,6 @@ class Connection:
         with self._asking(), self._there().cursor() as cursor:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description is not None else []
-
-    def run_many(self, statement: Statement, rows: Sequence[Sequence[object]]) -> int:
-        """Run one statement for each of these rows of values; how many rows of tables it has changed."""
-        with self._asking(), self._there().cursor() as cursor:
-            cursor.executemany(statement, rows)
-            return max(cursor.rowcount, 0)
 
     @contextmanager
     def transaction(self, *, frozen: bool = False) -> Iterator[None]:

@@ -191,14 +191,12 @@ class Purge:
     def _erase_parts(self) -> None:
         """Parts of calls that stay, which the server has already."""
         if self._whose.kind == "company":
-            theirs = "kind = 'company' AND key = %s"
+            theirs, key = "kind = 'company' AND key = %s", encode_json(self._whose.id)
             with self._reading():
-                found = self._run(f"SELECT DISTINCT call_id FROM {{parts}} WHERE {theirs}", self._whose.id)
+                found = self._run(f"SELECT DISTINCT call_id FROM {{parts}} WHERE {theirs}", key)
             self._in_turns(
                 [call_id for (call_id,) in found],
-                lambda some: self._run(
-                    f"DELETE FROM {{parts}} WHERE call_id = ANY(%s) AND {theirs}", some, self._whose.id
-                ),
+                lambda some: self._run(f"DELETE FROM {{parts}} WHERE call_id = ANY(%s) AND {theirs}", some, key),
             )
 
     def _erase_pairs(self) -> None:

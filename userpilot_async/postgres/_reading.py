@@ -67,7 +67,7 @@ class Reader:
         parts: dict[int, list[tuple[Kind, str]]] = {}
         query = self._names.sql("SELECT call_id, kind, key FROM {parts} WHERE call_id BETWEEN %s AND %s")
         for call_id, kind, key in self._connection.run(query, (first, last)):
-            parts.setdefault(call_id, []).append((kind, key))
+            parts.setdefault(call_id, []).append((kind, json.loads(key)))
         return parts
 
 

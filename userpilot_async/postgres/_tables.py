@@ -128,9 +128,10 @@ class Tables:
     def put_parts(self, parts: Sequence[tuple[int, Kind, str]]) -> None:
         """Note what the server has already of what calls say."""
         if parts:
+            ids, kinds, keys = (list(column) for column in zip(*parts, strict=True))
             self._connection.run(
                 self._names.sql("INSERT INTO {parts} SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[])"),
-                tuple(map(list, zip(*parts, strict=True))),
+                (ids, kinds, [encode_json(key) for key in keys]),  # PostgreSQL's text holds no NUL, and an id may
             )
 
     def take_back(self, state: State, ids: Sequence[int]) -> None:

@@ -9,7 +9,6 @@ transactions it could not see: what they have put is all that there can be from 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from psycopg import sql
 
@@ -17,7 +16,7 @@ from .._runtime.clocks import steady
 from ._schema import Names
 from ._spans import LAST
 
-WHOLE_EVERY = 60.0  # seconds between two looks at all: rows of a restored dump have numbers of another server's
+WHOLE_EVERY = 60.0  # seconds between two looks at all: a row that was restored has the number that it had then
 MOST_OPEN = 1_000  # transactions that are asked for one by one
 
 
@@ -49,16 +48,19 @@ class Unseen:
         return sql.SQL("coalesce({}) IS NOT NULL, pg_current_snapshot()::text").format(sql.SQL(", ").join(looks))
 
     def looked(self, found: bool, snapshot: str) -> bool:
-        """Learn from the answers to `look`; gives whether there is a call."""
+        """Learn from the answers to `look`; gives whether there may be a call."""
+        _, following, still_open = snapshot.split(":")
+        if self._next is not None and int(following) < self._next:
+            # A pooler has gone over to another server and kept our connection: what was seen says nothing of that one.
+            self.forget()
+            return True
         if found and self._looks_at_all:
             self.forget()
         elif not found:
-            with suppress(ValueError):
-                _, following, still_open = snapshot.split(":")
-                self._open = [int(one) for one in still_open.split(",") if one]
-                self._next = int(following) if len(self._open) <= MOST_OPEN else None
-                if self._looks_at_all:
-                    self._whole_at = steady() + WHOLE_EVERY
+            self._open = [int(one) for one in still_open.split(",") if one]
+            self._next = int(following) if len(self._open) <= MOST_OPEN else None
+            if self._looks_at_all:
+                self._whole_at = steady() + WHOLE_EVERY
         return found
 
     def rows(self) -> sql.Composable:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-import httpx
-
+from .._runtime.http import httpx
 from ..emulator import ConnectionCut, Emulator
 
 

@@ -29,7 +29,7 @@ def test_events_commit_with_orders_though_the_sender_and_another_process_are_kil
     with RefusedPort() as account:
         env = {
             "USERPILOT_BASE_URL": account.url, "USERPILOT_API_KEY": "LIVE", "USERPILOT_OUTBOX": "redis://live/0",
-            "PGHOST": "live", "PGPASSWORD": "SECRET",
+            "PGHOST": "live", "PGPORT": "1", "PGPASSWORD": "SECRET",
         }  # fmt: skip
         result = userpilot("demo", "--transactions", "--json", env=env, timeout=150)
 

@@ -147,8 +147,10 @@ def test_what_decides_asks_for_no_time_no_id_and_no_file(file):
     assert set() == called & {"open", "print", "input"}
 
 
-def test_httpx_is_one_files_matter():
-    assert ["_delivery/connection.py"] == owners("httpx", INSIDE)
+@pytest.mark.parametrize("package", ["httpx", "httpcore", "httpx2", "httpcore2"])
+def test_the_http_library_is_one_files_matter(package):
+    """Which of the two it is, everybody else learns from there."""
+    assert ["_runtime/http.py"] == owners(package)
 
 
 def test_tenacity_is_one_files_matter():

@@ -48,7 +48,7 @@ def test_a_queue_from_which_nothing_fits_stays_in_line() -> None:
     load, _ = arrays.load(queues)
 
     assert [("u0", 2)] == [(queue.key, count) for queue, count in load.parts]
-    assert "u1" == queues.first_event().key  # type: ignore[union-attr]  # that is the claim
+    assert "u1" == queues.events.first().key  # type: ignore[union-attr]  # that is the claim
 
 
 def test_the_first_event_goes_however_large_it_is() -> None:

@@ -252,7 +252,7 @@ class World:
             if queue.calls:
                 ids = ids_of(queue.calls[0])
                 assert (float(ids[0]), float(ids[-1])) == (queue.accepted_at, queue.head_time)
-        assert (QueueState.EVENTS in states) == (self.queues.first_event() is not None)
+        assert (QueueState.EVENTS in states) == (self.queues.events.first() is not None)
         assert (QueueState.URGENT in states) == (self.queues.first_urgent() is not None)
         self.check_calls()
         oldest = self.queues.expiry.oldest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,10 @@ from userpilot_async import Identify, IdentifyCompany, Settings, Track
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.payload import PackedRow, packed, packed_at, packed_key
 from userpilot_async._calls.rows import Row, unpacked
+from userpilot_async._schedule import packed_calls
+from userpilot_async._schedule.file_endings import CHORES, FileEndings
 from userpilot_async._schedule.packed_rows import AT_ONCE, PackedRows
+from userpilot_async._schedule.property_cache import PropertyCache
 from userpilot_async._userpilot.destination import userpilot
 
 CLOSED = Outcome("dropped", "closed")
@@ -75,10 +79,35 @@ def test_rows_of_a_file_come_in_their_order_packed_ones_together(unpack):
     assert all(isinstance(group, Row) or len(group) <= AT_ONCE for group in groups)
 
 
+@given(st.permutations(range(1, 60)))
+def test_rows_that_wait_no_more_are_forgotten_behind_one_that_waits_long(leaving):
+    """Else they would take memory for as long as it waits, and time at once when it goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_calls, "MOST_GONE", 5)
+        rows = PackedRows(["user"])
+        for n in range(60):
+            rows.add("user", some_row(f"u{n}", n))
+        for n in leaving:
+            rows.take("user", f"u{n}")
+
+        assert 6 >= len(rows.all_of("user"))
+    assert ["u0"] == [packed_key(row) for row in rows.in_order("user")]
+
+
+def test_a_clock_that_was_set_back_matters_only_while_rows_wait():
+    rows = PackedRows(["user"])
+    rows.add("user", some_row("u1", 300))
+    before = rows.takes("user", "u2", 50.0)
+    rows.take("user", "u1")
+
+    assert not before
+    assert rows.takes("user", "u2", 50.0)
+
+
 # ── in the schedule ──
 
 
-def a_backlog(rows: int = 60, **settings: float) -> Simulation:
+def a_backlog(rows: int = 60, **settings: Any) -> Simulation:
     """As many people, with an identify each, whose calls are in the schedule."""
     run = Simulation(1, Settings(bulk_threshold=5, burst=1, **settings), latency=0.0)
     for n in range(rows):
@@ -112,6 +141,45 @@ def test_a_second_call_gives_its_key_a_queue(call):
 
     assert ["u7"] == queues(run)
     run.drain()
+    run.check()
+
+
+def test_an_identify_of_a_key_that_has_a_queue_waits_in_it():
+    run = Simulation(1, Settings(bulk_threshold=5))
+    run.put(Track("u1", "event", {"n": 1}))
+    run.put(Identify("u1", {"n": 1}))
+    run.take_in()
+
+    assert (["u1"], 0) == (queues(run), len(run.schedule._queues.packed))
+
+
+def test_a_file_of_people_names_their_companies():
+    run = Simulation(1, Settings(bulk_threshold=5))
+    for n in range(60):
+        run.put(Identify(f"u{n}", {"n": n}, {"id": f"c{n % 7}"}))
+    run.take_in()
+    in_hand = len(run.schedule._queues.packed)
+    run.drain()
+
+    assert 60 == in_hand
+    assert 1 == len(run.server.jobs)
+    run.check()
+
+
+def test_a_second_file_carries_what_was_said_since_the_first():
+    run = a_backlog()
+    run.run(1.5)
+    for n in range(0, 60, 7):
+        run.put(Identify(f"u{n}", {"n": -n}))
+    run.drain()
+    for n in range(60):
+        run.put(Identify(f"u{n}", {"n": n + 100}))
+    run.take_in()
+    in_hand = len(run.schedule._queues.packed)
+    run.drain()
+
+    assert 60 == in_hand
+    assert [n + 100 for n in range(60)] == [run.server.users[f"u{n}"]["n"] for n in range(60)]
     run.check()
 
 
@@ -155,11 +223,38 @@ def test_the_oldest_rows_are_given_up_first_whether_they_are_packed_or_not():
     run.carry_on()
 
     assert 10 == run.outbox.ledger.dropped["queue_full"]
-    assert 14 == run.schedule._queues.packed.waiting("user") + run.schedule._queues.packed.waiting("company") + len(
-        queues(run)
-    )
+    assert ([], 14) == (queues(run), len(run.schedule._queues.packed) + run.schedule._queues.events.packed.number)
     run.drain()
     assert {f"u{n}" for n in range(9, 20, 2)} == set(run.server.users) - {f"t{n}" for n in range(0, 20, 5)}
+
+
+def learned_in_each_turn(run: Simulation, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many people's properties are remembered in each turn of the loop from now on."""
+    turns = [0]
+    learn, do_chores = PropertyCache.learn, FileEndings.do_chores
+
+    def learns(self, user_id, properties):
+        turns[-1] += 1
+        learn(self, user_id, properties)
+
+    def turn(self):
+        turns.append(0)
+        return do_chores(self)
+
+    monkeypatch.setattr(PropertyCache, "learn", learns)
+    monkeypatch.setattr(FileEndings, "do_chores", turn)
+    return turns
+
+
+def test_what_is_remembered_of_people_in_a_file_takes_many_turns(monkeypatch):
+    """Each row is unpacked for that: 800, as many as are settled in a turn otherwise, stop the loop for 3 ms."""
+    run = a_backlog(rows=2_000, imports="when_late")
+    turns = learned_in_each_turn(run, monkeypatch)
+    run.drain()
+
+    assert 2_000 == sum(turns)
+    assert CHORES + AT_ONCE >= max(turns)
+    run.check()
 
 
 def test_packed_rows_die_of_age():
@@ -182,6 +277,18 @@ def test_packed_rows_that_nothing_has_taken_are_given_up_at_the_end():
     assert run.schedule._queues.are_empty
 
 
+def test_packed_rows_in_a_job_of_the_server_are_not_given_up_at_the_end():
+    run = a_backlog()
+    run.run(1.5)
+    run.put(Identify("u60", {"n": 60}))
+    run.take_in()
+    run.schedule.abandon(CLOSED)
+    run.carry_on()
+    ledger = run.outbox.ledger
+
+    assert ({"closed": 1}, 60, 60) == (ledger.dropped, ledger.submitted, ledger.pending)
+
+
 def test_a_failed_job_is_cut_down_and_every_row_arrives():
     run = a_backlog(rows=200)
     run.run(1.5)
@@ -191,3 +298,97 @@ def test_a_failed_job_is_cut_down_and_every_row_arrives():
 
     assert 200 == run.outbox.ledger.delivered
     run.check()
+
+
+# ── events ──
+
+
+def some_events(people: int, **settings: float) -> Simulation:
+    """As many people, with an event each, whose calls are in the schedule."""
+    run = Simulation(1, Settings(burst=1, **settings), latency=0.0)
+    for n in range(people):
+        run.put(Track(f"u{n}", "event", {"n": n}))
+    run.take_in()
+    return run
+
+
+def test_people_with_an_event_each_have_no_queue_until_it_is_their_turn():
+    run = some_events(60)
+    before = queues(run)
+    run.run(1.0)
+
+    assert [] == before
+    assert len(queues(run)) <= 2  # the one under way, and the next
+    run.drain()
+    assert list(range(60)) == [n for _, n in run.server.tracked]
+    run.check()
+
+
+@pytest.mark.parametrize("call", [Track("u7", "event", {"n": 99}), Identify("u7", {"b": 1})])
+def test_a_second_call_does_not_cost_an_event_its_turn(call):
+    run = some_events(60)
+    run.put(call)
+    run.take_in()
+
+    assert ["u7"] == queues(run)
+    run.drain()
+    assert list(range(60)) == [n for _, n in run.server.tracked][:60]
+    run.check()
+
+
+def test_packed_events_die_of_age_and_make_room_the_oldest_first():
+    run = some_events(60, max_age=100.0)
+    run.server.down.add("track")
+    for _ in range(10):
+        assert run.schedule.drop_oldest(LATE)
+    left = [packed_key(event) for event in run.schedule._queues.events.packed]
+    run.run(200.0)
+
+    assert [f"u{n}" for n in range(10, 60)] == left
+    assert {"expired": 50} == run.outbox.ledger.dead
+    assert run.schedule._queues.are_empty
+
+
+def test_packed_events_are_given_up_at_the_end():
+    run = some_events(60)
+    run.schedule.abandon(CLOSED)
+    run.carry_on()
+
+    assert 60 == run.outbox.ledger.dropped["closed"]
+    assert (0, True) == (run.schedule._queues.waiting_events, run.schedule._queues.are_empty)
+
+
+@pytest.mark.parametrize("settings", [{"imports": "when_late"}])
+def test_events_that_may_be_late_have_queues(settings):
+    """What is late is looked for among queues; see `Destination.packs_events`."""
+    assert 60 == len(queues(some_events(60, **settings)))
+
+
+def test_the_line_of_events_forgets_those_who_have_left_it():
+    """Each user's events are dropped before it is their turn, again and again."""
+    run = some_events(1)
+    line, longest = run.schedule._queues.events, 0
+    for n in range(6_000):
+        run.put(Track(f"u{n % 500}", "event", {"n": n}))
+        run.take_in()
+        if n >= 1_000:
+            run.schedule.drop_oldest(LATE)
+            run.carry_on()
+        longest = max(longest, len(line._line), len(line._standing))
+
+    assert longest <= 2 * 1_000 + 1_000
+    assert run.schedule._queues.waiting_events == 1_001
+
+
+@pytest.mark.parametrize("moment", [0.0, 1.0])
+def test_a_queue_with_an_older_call_makes_room_before_packed_calls_do(moment):
+    run = Simulation(1, Settings(burst=1), latency=0.0)
+    for user in ("u0", "u0", "u1"):
+        run.put(Track(user, "event", {"n": 1}))
+        run.now += moment
+    run.take_in()
+    left = []
+    while run.schedule.drop_oldest(LATE):
+        left.append((queues(run), run.schedule._queues.events.packed.number))
+
+    assert [(["u0"], 1), ([], 1), ([], 0)] == left

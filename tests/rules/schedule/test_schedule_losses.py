@@ -50,7 +50,7 @@ def test_a_hundred_drops_on_one_lane_leave_it_in_its_line_once() -> None:
     for _ in range(500):
         run.schedule.drop_oldest(FULL)
 
-    assert 1 == len(run.schedule._queues._events)
+    assert 1 == len(run.schedule._queues.events._line)
     run.drain()
     assert list(range(500, 1_000)) == [n for _, n in run.server.tracked]
 

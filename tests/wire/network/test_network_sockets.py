@@ -222,7 +222,6 @@ async def test_row_04_a_tls_handshake_that_stalls_ends_at_the_deadline_and_nothi
         assert [] == [str(warning.message) for warning in said]
 
 
-@pytest.mark.xfail(strict=True, reason="ResourceWarning: unclosed <socket.socket …>, held open until it is collected")
 async def test_row_04_leaving_while_a_tls_handshake_stalls_leaves_no_socket_to_the_garbage_collector() -> None:
     with TLSServer(stall_handshake=True) as server, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", ResourceWarning)

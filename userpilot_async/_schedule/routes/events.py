@@ -36,10 +36,10 @@ class EventArrays:
 
     def is_full(self, queues: Queues) -> bool:
         """So many events could go now that no array would linger for more; or one must not be filled any further."""
-        first, most = queues.first_event(), self._events.most
+        first, most = queues.events.first(), self._events.most
         if first is not None and first.largest_array:
             return True
-        return queues.waiting_events >= most and queues.have_events(most)
+        return queues.waiting_events >= most and queues.events.have(most)
 
     def load(self, queues: Queues) -> tuple[EventBatch, bytes]:
         """Take the first events in line, as many as one request takes, and the request's body.
@@ -49,7 +49,7 @@ class EventArrays:
         parts: list[tuple[KeyQueue, int]] = []
         bodies: list[bytes] = []
         most, room = self._events.most, self._tries_to_hold()
-        while (queue := queues.first_event()) is not None:
+        while (queue := queues.events.first()) is not None:
             most = min(most, queue.largest_array or most)
             before = len(bodies)
             for call in queue.calls:
@@ -110,7 +110,7 @@ class EventRoute:
 
     def next(self, now: float) -> Request | float:
         """The next event or array to send, or when to ask again: arrays linger for others to fill them with."""
-        first = self._queues.first_event()
+        first = self._queues.events.first()
         if first is None:
             return math.inf
         ripe = now if self._arrays.is_full(self._queues) else self._context.urgency.ripe_at(first.head_time, now)

@@ -80,7 +80,7 @@ class FileRoute(ABC):
         if step is None:
             return
         self.slot.outlast(self._context.health.last_taken, now, self._context.settings.max_age)
-        step.batch.rows = self._queues.in_file(step.batch.kind, step.batch.rows)
+        step.batch.rows = self._queues.packed.as_now(step.batch.kind, step.batch.rows)
         effect = self.slot.done(step, verdict, now)
         self.heard(step, effect, now)
         over = "" if self.slot.has(step.batch) else step.batch.filename

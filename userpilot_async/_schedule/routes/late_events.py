@@ -122,7 +122,7 @@ class LateEventRoute(FileRoute):
     def set_late_aside(self, now: float) -> bool:
         """Queues whose turn has come, and is too late, wait for a file instead; true if more may be among the next."""
         for _ in range(SLICE):
-            turns = (self._queues.first_event(), self._queues.first_urgent())
+            turns = (self._queues.events.first(), self._queues.first_urgent())
             if not any(queue is not None and self.sets_aside(queue, now) for queue in turns):
                 return False
         return True

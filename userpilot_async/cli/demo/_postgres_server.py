@@ -24,6 +24,7 @@ from .._exits import NotPossible, Unreachable
 
 DEBIAN = Path("/usr/lib/postgresql")  # one folder a version: its programs are not on PATH
 SUPERUSER = "postgres"
+PORT = 5432  # names the socket; said to both sides, or libpq takes it from PGPORT
 POLL = 0.02  # seconds between two checks whether it answers
 INSTALL = "apt-get install postgresql, or brew install postgresql"
 
@@ -82,9 +83,9 @@ async def postgres_process(programs: Programs) -> AsyncIterator[str]:
             os.chown(directory, programs.owner["user"], programs.owner["group"])
         data = os.path.join(directory, "data")
         await _make(programs, data)
-        url = f"postgresql:///{SUPERUSER}?host={quote(directory)}&user={SUPERUSER}"
+        url = f"postgresql:///{SUPERUSER}?host={quote(directory)}&port={PORT}&user={SUPERUSER}"
         # The power does not fail here.
-        options = {"listen_addresses": "", "unix_socket_directories": directory, "fsync": "off"}
+        options = {"port": PORT, "listen_addresses": "", "unix_socket_directories": directory, "fsync": "off"}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         command = [programs.postgres, "-D", data, *words]
         process = await start(command, listened_to=False, stderr=DEVNULL, **programs.owner)

@@ -6,16 +6,16 @@ asked nothing more. An id counts as one that may exist from before its request g
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 
 import anyio
 import attrs
-import httpx
 
 from ..._delivery.connection import Connection
 from ..._protocol.backoff import backoff
 from ..._protocol.rate_limit import Bucket
 from ..._protocol.verdict import Meaning, Verdict
+from ..._runtime.http import httpx, tls_context
 from ..._userpilot.api import UserpilotAPI
 from ._terms import ANSWERED, INTERRUPTED, NOT_ASKED, NOT_BEGUN, Answered, Ask, Ended, Question, Session, Steps, delete
 
@@ -32,7 +32,7 @@ class Transcript(httpx.AsyncBaseTransport):
     """A transport that notes headers and sizes of answers, and leaves the version out of a request where it is told."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport | None = None) -> None:
-        self._inner = inner or httpx.AsyncHTTPTransport(trust_env=False)
+        self._inner = inner or httpx.AsyncHTTPTransport(verify=tls_context(), trust_env=False)
         self._versioned = True
         self.headers: dict[str, str] = {}
         """Headers of the last answer, with lower-case names."""
@@ -48,7 +48,7 @@ class Transcript(httpx.AsyncBaseTransport):
             del request.headers["X-API-Version"]
         response = await self._inner.handle_async_request(request)
         self.headers = {name.lower(): value for name, value in response.headers.items()}
-        stream = _Counted(response.stream, self) if isinstance(response.stream, httpx.AsyncByteStream) else None
+        stream = _Counted(response.stream, self) if isinstance(response.stream, AsyncIterable) else None
         return httpx.Response(
             response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
         )

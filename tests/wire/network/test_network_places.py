@@ -1,0 +1,203 @@
+"""Places for requests, on real sockets: no cancellation costs one, and connections nobody needs are closed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+import pytest
+
+from tests.harness import Behaviour, RawServer, Request, TLSServer, answer, late, length, silent
+from tests.harness.stage.calls import person
+from tests.harness.stage.scenes import PATIENCE, QUICK, on_sockets
+from userpilot_async._delivery import connection, places
+from userpilot_async._delivery.connection import Connection
+from userpilot_async._delivery.credentials import KeyRing
+from userpilot_async._delivery.places import KEEPALIVE
+from userpilot_async._runtime.http import httpcore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.anyio
+
+ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+SIZE = 4
+
+
+@asynccontextmanager
+async def connected(server: RawServer, size: int = SIZE) -> AsyncIterator[Connection]:
+    keys = KeyRing("KEY", "USERPILOT_API_KEY")
+    one = Connection(keys, lambda key: {}, server.url, None, request_timeout=60.0, upload_timeout=60.0, size=size)
+    one.open()
+    try:
+        yield one
+    finally:
+        await one.aclose()
+
+
+async def statuses(one: Connection, requests: int) -> list[int | None]:
+    """The answers to so many requests at a time; shorter than that if one of them finds no place."""
+    seen: list[int | None] = []
+
+    async def ask() -> None:
+        seen.append((await one.exchange("probe", "POST", "/v1/track", b"{}")).status)
+
+    with anyio.move_on_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(requests):
+                tasks.start_soon(ask)
+    return seen
+
+
+async def open_at(server: RawServer, connections: int) -> bool:
+    """Wait until the server has just so many connections, which it learns a little later."""
+    with anyio.move_on_after(PATIENCE):
+        while server.open_connections != connections:
+            await anyio.sleep(0.001)
+    return server.open_connections == connections
+
+
+@ON_ASYNCIO
+async def test_three_thousand_natively_cancelled_requests_cost_no_place() -> None:
+    """A pool of httpx's is dead after that. Some wait for a place, some connect, some send, some wait for an answer."""
+    loop = asyncio.get_running_loop()
+    cancelled, waits = 0, True
+
+    def choose(request: Request) -> Behaviour:
+        return silent() if waits and request.index % 5 == 4 else answer()
+
+    with RawServer(choose) as server:
+        async with connected(server) as one:
+            for turn in range(length.of(400)):
+                asking = [loop.create_task(one.exchange("probe", "POST", "/v1/track", b"{}")) for _ in range(10)]
+                for _ in range(turn % 30):
+                    await asyncio.sleep(0)
+                for number, task in enumerate(asking):
+                    task.cancel()
+                    if number % 2:  # and once more, amid what a cancelled request leaves in order
+                        await asyncio.sleep(0)
+                        task.cancel()
+                ended = await asyncio.gather(*asking, return_exceptions=True)
+                cancelled += sum(isinstance(end, asyncio.CancelledError) for end in ended)
+            waits = False
+
+            assert length.of(3_000) <= cancelled
+            assert 20 * [202] == await statuses(one, 20)
+            assert SIZE >= server.open_connections
+        assert await open_at(server, 0)
+
+
+async def test_requests_take_the_place_that_was_left_last_and_never_more_than_there_are() -> None:
+    with RawServer(then=late(0.02)) as server:
+        async with connected(server) as one:
+            first = await statuses(one, 3 * SIZE)
+            for _ in range(10):
+                await statuses(one, 1)
+
+            assert 3 * SIZE * [202] == first
+            assert SIZE == server.connections
+            assert 1 == len({request.connection for request in server.requests[-10:]})
+
+
+async def test_a_connection_that_nobody_needs_is_closed_with_the_next_request(monkeypatch) -> None:
+    with RawServer(then=late(0.02)) as server:
+        async with connected(server) as one:
+            await statuses(one, SIZE)
+            later = places.time.monotonic() + KEEPALIVE + 1
+            monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: later))
+            await statuses(one, 1)
+
+            assert await open_at(server, 1)
+            assert SIZE + 1 == server.connections
+
+
+async def test_a_connection_that_the_server_closes_with_its_answer_is_not_used_again() -> None:
+    with RawServer([answer(headers={"connection": "close"})]) as server:
+        async with connected(server, size=1) as one:
+            assert [202, 202] == [*await statuses(one, 1), *await statuses(one, 1)]
+            assert 2 == server.connections
+
+
+async def test_all_connections_are_closed_at_the_end_also_those_with_a_request_under_way() -> None:
+    with RawServer([answer(), silent(), answer()]) as server:
+        async with connected(server) as one, anyio.create_task_group() as tasks:
+            tasks.start_soon(statuses, one, 3)
+            await anyio.to_thread.run_sync(server.wait_for_requests, 3)
+            await one.aclose()
+            left = await open_at(server, 0)
+            tasks.cancel_scope.cancel()
+
+        assert left
+
+
+async def test_a_request_that_waited_for_a_place_while_all_were_closed_leaves_no_connection_behind() -> None:
+    with RawServer([silent(), answer()]) as server:
+        async with connected(server, size=1) as one, anyio.create_task_group() as tasks:
+            tasks.start_soon(statuses, one, 2)
+            await anyio.to_thread.run_sync(server.wait_for_requests, 1)
+            await one.aclose()
+            await anyio.to_thread.run_sync(server.wait_for_requests, 2)
+
+            assert await open_at(server, 0)
+
+
+async def test_authorities_are_loaded_once_for_all_connections(monkeypatch) -> None:
+    loaded: list[str] = []
+    load = connection.tls_context
+    monkeypatch.setattr(connection, "tls_context", lambda url: loaded.append(url) or load(url))
+    with TLSServer(certificate="good") as server:
+        async with on_sockets(server, attrs.evolve(QUICK, request_timeout=5.0)) as scene:
+            await scene.track_all(person(n) for n in range(6))
+            with anyio.move_on_after(PATIENCE):
+                while server.connections < 2:
+                    await scene.client.flush(0.05)
+            scene.losses = {"closed": 6}
+
+        assert 2 <= server.connections
+        assert [server.url] == loaded
+
+
+class Noted(httpcore.AsyncNetworkStream):
+    """A stream that answers 204 to everything, and notes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.written += [buffer] if buffer else []
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def aclose(self) -> None:
+        return None
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b'{"n":1}'), ("GET", None), ("POST", b"")])
+async def test_a_request_leaves_in_one_piece(monkeypatch, method: str, body: bytes | None) -> None:
+    stream = Noted()
+
+    async def connect_tcp(self: object, *arguments: object, **options: object) -> Noted:
+        return stream
+
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(httpcore.TrioBackend, "connect_tcp", connect_tcp)
+    with RawServer() as server:
+        async with connected(server) as one:
+            verdicts = [await one.exchange("probe", method, "/v1/track", body) for _ in range(2)]
+
+    assert [204, 204] == [verdict.status for verdict in verdicts]
+    assert 2 == len(stream.written)
+    for written in stream.written:
+        head, _, sent = written.partition(b"\r\n\r\n")
+        assert head.startswith(f"{method} /v1/track HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode())
+        assert (body or b"") == sent
+        assert (f"\r\nContent-Length: {len(body or b'')}".encode() in head) == (method == "POST")

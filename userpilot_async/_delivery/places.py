@@ -1,0 +1,209 @@
+"""Places for requests: each has a connection of its own, which stays open for the next request.
+
+A pool of httpcore's looks through all its connections, and polls the socket of each, twice a request; and it leaks a
+slot for good when a task that waits for one is cancelled natively. So here is none: a connection is used by one request
+at a time, and is closed unless that request has ended well.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, cast
+
+import anyio
+
+from .._runtime.event_loop import on_trio
+from .._runtime.http import httpcore, httpx
+from .outgoing import Answer, Body, Outgoing
+
+KEEPALIVE = 5.0  # seconds that an idle connection stays open: httpx's default
+_EMPTY = {"POST", "PUT", "PATCH"}  # which say how long their body is, also if it is empty: RFC 9110, 8.6
+
+
+class Places:
+    """As many connections to one server as there may be requests at a time: ``async with places.one() as place``.
+
+    The place that was left last is taken first, so that those nobody needs are idle until they are closed. ``most`` is
+    the number of places, ``tls`` whom they trust.
+    """
+
+    def __init__(self, base_url: str, tls: ssl.SSLContext, most: int) -> None:
+        request = httpx.Request("GET", base_url)
+        self._host = request.headers["host"]
+        self._origin = _url(base_url).origin
+        self._tls = tls
+        backend: Any = httpcore.TrioBackend() if on_trio() else httpcore.AnyIOBackend()  # where a library is missing,
+        self._backend = _AtOnce(backend)  # its name is that of another class
+        self._limit = anyio.Semaphore(most, fast_acquire=True)
+        self._idle: deque[tuple[float, httpcore.AsyncHTTPConnection]] = deque()  # the one that was left first is first
+        self._open: set[httpcore.AsyncHTTPConnection] = set()
+        self._keeps = True
+
+    def one(self) -> Place:
+        """A place for one request, waited for if all are taken."""
+        return Place(self)
+
+    async def aclose(self) -> None:
+        """Close all connections, also those that requests are under way on, and keep none from now on."""
+        self._keeps = False
+        self._idle.clear()
+        async with AsyncExitStack() as closing:
+            while self._open:
+                closing.push_async_callback(self._open.pop().aclose)
+
+    async def take(self) -> httpcore.AsyncHTTPConnection:
+        """Give a connection that nobody else has: an idle one, else a new one. Then `leave` it."""
+        await self._limit.acquire()
+        try:
+            while self._idle and time.monotonic() - self._idle[0][0] > KEEPALIVE:
+                await self._close(self._idle.popleft()[1])
+            while self._idle:
+                connection = self._idle.pop()[1]
+                if not connection.has_expired():
+                    return connection
+                await self._close(connection)
+        except BaseException:
+            self._limit.release()
+            raise
+        connection = httpcore.AsyncHTTPConnection(self._origin, self._tls, KEEPALIVE, network_backend=self._backend)
+        self._open.add(connection)
+        return connection
+
+    async def leave(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        """Keep a connection whose request has ended well for the next one; close one that was cut off, at any point."""
+        try:
+            if self._keeps and connection.is_idle():
+                self._idle.append((time.monotonic(), connection))
+            else:
+                with suppress(Exception):  # what the request has met is told, and not this
+                    await self._close(connection)
+        finally:
+            self._limit.release()
+
+    async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        self._open.discard(connection)
+        if not connection.is_closed():
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+    async def send(self, connection: httpcore.AsyncHTTPConnection, outgoing: Outgoing) -> Answer:
+        """Make the request on this connection."""
+        content = outgoing.content or b""
+        body = Body(content)
+        outgoing.begun = lambda: body.begun
+        headers = [("Host", self._host), *outgoing.headers.items()]
+        if content or outgoing.method in _EMPTY:
+            headers.append(("Content-Length", str(len(content))))
+        request = httpcore.Request(
+            outgoing.method,
+            _url(outgoing.url),
+            headers=headers,
+            content=body,
+            extensions=outgoing.extensions,
+        )
+        return _Received(await connection.handle_async_request(request))
+
+
+class Place:
+    """A context in which one request has a connection to itself."""
+
+    __slots__ = ("_connection", "_places")
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    async def __aenter__(self) -> Place:
+        self._connection = await self._places.take()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._places.leave(self._connection)
+
+    async def send(self, outgoing: Outgoing) -> Answer:
+        """Make the one request on this place's connection."""
+        return await self._places.send(self._connection, outgoing)
+
+
+class _Received:
+    """A response of httpcore's, as `Answer` describes it."""
+
+    is_stream_consumed = False
+    content = b""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+        self.status_code = response.status
+        self.extensions = response.extensions
+        self.headers = httpx.Headers(response.headers)
+
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """The pieces of the body, without a generator around httpcore's: one less that a cancellation must end."""
+        return cast("AsyncIterable[bytes]", self._response.stream).__aiter__()
+
+    async def aclose(self) -> None:
+        """Let the connection go, as `Answer` says."""
+        await self._response.aclose()
+
+
+class _AtOnce(httpcore.AsyncNetworkBackend):
+    """A network on which the head of a request leaves together with what follows it, in one packet."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return _HeadWaits(await self._inner.connect_tcp(*arguments, **options))
+
+
+class _HeadWaits(httpcore.AsyncNetworkStream):
+    """A stream that keeps the first bytes of a request, its head, until the next ones come or an answer is awaited."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+        self._head: bytes | None = None
+        self._at_head = True
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._at_head:
+            self._head, self._at_head = buffer, False
+            return
+        if self._head is not None:
+            buffer, self._head = self._head + buffer, None
+        await self._inner.write(buffer, timeout)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._head is not None:
+            await self.write(b"")
+        self._at_head = True
+        return await self._inner.read(max_bytes, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return _HeadWaits(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:  # httpcore closes a socket whose handshake fails, and leaves one where it is cancelled
+            with anyio.CancelScope(shield=True):
+                await self._inner.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+@lru_cache(64)
+def _url(url: str) -> httpcore.URL:
+    """Read a URL as httpx does, for httpcore; what goes into a request is its path, quoted."""
+    read = httpx.URL(url)
+    return httpcore.URL(scheme=read.raw_scheme, host=read.raw_host, port=read.port, target=read.raw_path)
