@@ -136,13 +136,17 @@ class Event(Protocol):
 
 
 def event_here() -> Event:
-    """Give an event of this loop's own library: `anyio.Event` asks for the loop twice, which costs 3 µs."""
+    """Give an event of this loop's own library: `anyio.Event` asks for the loop twice, which costs 3 µs.
+
+    Raises `RuntimeError` where no loop runs: nobody could wait there.
+    """
     trio = _trio_here()
     if trio is not None:
         event: Event = trio.Event()
         return event
     import asyncio
 
+    asyncio.get_running_loop()
     return asyncio.Event()
 
 
