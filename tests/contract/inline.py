@@ -161,6 +161,7 @@ class Inline:
         session: Session = super()._new_session()  # type: ignore[misc]  # of the outbox that this is mixed into
         # At once; what a function raises goes to the test.
         session.notify = lambda function, *arguments: function(*arguments)  # type: ignore[method-assign]
+        session.call_behind = lambda function: function()  # type: ignore[method-assign]
         if not self.passes_on:
             session._pass_on = lambda batch, now: None  # type: ignore[method-assign]
         return session

@@ -160,7 +160,7 @@ async def test_a_version_that_does_not_know_these_fingerprints_says_that_the_out
     await open_once(place)
     if isinstance(place, OnDisk):
         db = sqlite3.connect(place.path)
-        with pytest.raises(OutboxError, match="is of version 4, which a newer userpilot_async wrote; this one knows 1"):
+        with pytest.raises(OutboxError, match="is of version 5, which a newer userpilot_async wrote; this one knows 1"):
             version_of(db, 1)
         db.close()
     else:

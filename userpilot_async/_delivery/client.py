@@ -125,8 +125,8 @@ class DeliveryClient(Startable):
             max_calls=settings.max_queue_calls, max_bytes=settings.max_queue_bytes, now=now, calendar=calendar,
             destination=f"{self._destination.name} at {self._connection.base_url}", tasks=tasks,
             fingerprint=keys.fingerprint, old_fingerprint=keys.old_fingerprint, changed=weakly(self._outbox_changed),
-            failed=weakly(self._outbox_failed), learn_pairs=self._destination.learn_pairs,
-            call_of=self._destination.call_of,
+            calls_came=weakly(self._calls_came), failed=weakly(self._outbox_failed),
+            learn_pairs=self._destination.learn_pairs, call_of=self._destination.call_of,
         )  # fmt: skip
         await self._outbox.open(opening)
         if self._state is not DeliveryState.NEW:  # closed while the outbox was being opened
@@ -179,6 +179,10 @@ class DeliveryClient(Startable):
     def _outbox_changed(self) -> None:
         if self._opened:
             self._sender.outbox_changed()
+
+    def _calls_came(self, calls: int) -> None:
+        if self._opened and self._sender.running:
+            self._sender.calls_came(calls)
 
     def _outbox_failed(self, kind: Kind, key: Key, payload: Payload, error: OutboxError) -> None:
         self._holding.refusals.outbox_failed(kind, key, payload, error)
@@ -240,7 +244,7 @@ class DeliveryClient(Startable):
         """Wake the sender. It sleeps for ever where its loop has ended, so that is when to ask for the loop."""
         if not self._admission.home.runs_here():
             raise self._refusal()
-        self._sender.wake()
+        self._sender.calls_came()
 
     def _invalid(self, error: InvalidCall, arguments: Mapping[str, Any]) -> Receipt:
         """Do with an invalid call what the settings say: raise ``error``, or hand its ``arguments`` to `on_dead`."""

@@ -99,5 +99,5 @@ class Holding:
         if self._sender.asleep:
             if not self._admission.home.runs_here():
                 raise self._admission.refusal()
-            self._sender.wake()
+            self._sender.calls_came()
         return self._outbox.put(kind, key, payload, size, self._now(), dedupe)

@@ -148,7 +148,7 @@ class ThreadCalls:
         if is_full and not (displaces and self._backpressure.displace(size)):
             return self._refusals.no_room(kind, key, payload)
         if self._sender.asleep:
-            self._sender.wake()
+            self._sender.calls_came()
         return self._outbox.put(kind, key, payload, size, now, dedupe)
 
     def close(self, *, delivers: bool) -> None:

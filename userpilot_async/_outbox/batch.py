@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import anyio
 import attrs
 
 from .._calls.dedupe import DedupeKey
@@ -12,6 +11,7 @@ from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._calls.rows import Row
 from .._errors.tree import OutboxError
+from .._runtime.event_loop import Event, event_here
 from .._schedule.settlement import Settlement
 from .._schedule.takeover import RequestNote
 from .receipt import Receipt
@@ -20,9 +20,8 @@ from .receipt import Receipt
 class OneShot:
     """Something that happens once. Who asks after it has does not wait."""
 
-    def __init__(self) -> None:
-        self.past: bool = False
-        self._event: anyio.Event | None = None
+    past: bool = False  # of the class, as is the next: a batch has four of these, and most calls a batch of their own
+    _event: Event | None = None
 
     def come(self) -> None:
         """Now. To be called in the loop in which others wait."""
@@ -33,7 +32,8 @@ class OneShot:
     async def wait(self) -> None:
         """Wait until the moment comes."""
         if not self.past:
-            self._event = self._event or anyio.Event()
+            if self._event is None:
+                self._event = event_here()
             await self._event.wait()
 
 
@@ -144,9 +144,13 @@ class Batch:
         settled = self.delivered or self.lost or self.parts or self.forgotten
         return bool(settled or self.requests or self.landed)
 
+    def only_puts(self) -> bool:
+        """There are calls to be put, and nothing else."""
+        return bool(self.puts) and not self.admits and not self.has_notes()
+
     def is_empty(self) -> bool:
         """There is nothing to write."""
-        return not (self.puts or self.admits or self.has_notes())
+        return not (self.puts or self.admits or self.refused or self.has_senders_notes())
 
     def has_delivered(self, outcome: Outcome, carriers: Sequence[int], merged: Sequence[int]) -> None:
         """Note that the server has these calls, or that a deletion has dropped them."""

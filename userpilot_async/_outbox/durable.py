@@ -18,7 +18,7 @@ from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, Ticket
 from .._errors.tree import ConfigurationError, OutboxError
-from .._runtime.event_loop import soon_here
+from .._runtime.event_loop import behind_here, soon_here
 from .._runtime.log import RateLimitedLog
 from .._schedule.settlement import Settlement
 from .admin import OutboxAdmin
@@ -103,7 +103,7 @@ class DurableOutbox:
         before.is_over = True
         session, self._in_use = self._session, True
         session.when_room = before.when_room
-        session.begin(opening, soon_here())
+        session.begin(opening, soon_here(), behind_here())
         try:
             try:
                 self._start(session)

@@ -8,6 +8,7 @@ It ends *held*, *failed*, or *withdrawn* by its caller, who may take it back unt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -171,6 +172,14 @@ class Incoming:
         if not batch.done.past:
             batch.error = error
             self._fail([put for put in batch.puts if put.receipt.id < 0 and not put.withdrawn], error)
+
+    def give_back(self, batch: Batch, error: OutboxError) -> None:
+        """Fail all calls that no caller knows to be held. The loop met a bug in the middle of that."""
+        with suppress(Exception):  # the same, most likely
+            self.fail_rest(batch, error)
+        batch.come()
+        self._queue.let_go(batch)
+        self.count()
 
     def count(self) -> None:
         """Count anew what is on its way, after a bug came in between."""

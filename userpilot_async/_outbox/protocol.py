@@ -41,6 +41,8 @@ class Opening:
     """The task group of the client."""
     failed: Callable[[Kind, Key, Payload, OutboxError], object]
     """To be called with a call that was put, but could not be held, and that no caller waits for."""
+    calls_came: Callable[[int], object] = lambda calls: None
+    """To be called with the number of calls of this client that have come in, where nothing else has changed."""
     learn_pairs: Callable[[Sequence[Pair]], object] = lambda pairs: None
     """To be called with keys that calls have named together, in the order of acceptance, as soon as that is known: of
     all processes, also of those that have ended. Called in a thread of the outbox's own.

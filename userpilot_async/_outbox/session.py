@@ -41,7 +41,7 @@ class Session:
         self.place = place
         self.ledger = SharedLedger()
         self.queue = WriteQueue(most_at_once)
-        self.waking = Waking(self.queue, self.wake, lambda run: self.notify(run))
+        self.waking = Waking(self.queue, self.wake, lambda function: self.call_behind(function))
         self.incoming = Incoming(self.queue, self.ledger, self.wake, self.waking.wake_soon, lambda: self.steady())
         self.outgoing = Outgoing(self.queue, self.wake)
         self.send_log = DurableSendLog(self.queue, self.wake, lambda: self.sends)
@@ -57,12 +57,13 @@ class Session:
         self.is_over = False
         """The outbox was opened again."""
         self.when_room: Callable[[], object] | None = None
-        self._soon: Callable[..., object] = lambda run: None
+        self._soon: Callable[..., object] = lambda *call: None
+        self._behind: Callable[..., object] = lambda *call: None
         self._bytes, self._knows_account = 0, False
 
-    def begin(self, opening: Opening, soon: Callable[..., object]) -> None:
-        """Be opened by a client; ``soon`` calls something soon in its loop, from any thread."""
-        self.opening, self._soon = opening, soon
+    def begin(self, opening: Opening, soon: Callable[..., object], behind: Callable[..., object]) -> None:
+        """Be opened by a client. ``soon`` calls in its loop, from any thread, ``behind`` behind all that is due."""
+        self.opening, self._soon, self._behind = opening, soon, behind
         self.incoming.lost = opening.failed
 
     def wake(self) -> None:
@@ -114,19 +115,22 @@ class Session:
 
     def notify(self, function: Callable[..., object], *arguments: object) -> None:
         """Call one of the methods below in the loop. If that has ended, nothing is sent here any more."""
-
-        def run() -> None:
-            if self.is_over:
-                return
-            try:
-                function(*arguments)
-            except Exception as bug:  # or the loop would have it, and who waits would wait for ever
-                self.broke(bug, *arguments)
-
         try:
-            self._soon(run)
+            self._soon(self._run, function, *arguments)
         except RuntimeError:
             self.abandon()
+
+    def call_behind(self, function: Callable[[], object]) -> None:
+        """Call one of ours in the loop, in which this is called, behind all that is due."""
+        self._behind(self._run, function)
+
+    def _run(self, function: Callable[..., object], *arguments: object) -> None:
+        if self.is_over:
+            return
+        try:
+            function(*arguments)
+        except Exception as bug:  # or the loop would have it, and who waits would wait for ever
+            self.broke(bug, *arguments)
 
     def learn_pairs(self, pairs: Sequence[Pair]) -> None:
         """Keys that calls name together were put, in this order."""
@@ -194,7 +198,8 @@ class Session:
         records_refusals = (now.noted or now.first_refused is not None) and not batch.refusals_recorded
         if records_refusals:
             batch.refusals_recorded = True
-            self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
+            if batch.refused:
+                self.ledger.refusals_recorded(outcome for outcome, _ in batch.refused)
         # Before the account is heard, which may write there what this batch has settled, and forget the page.
         pages, of = self.ledger.pages, now.ids or ()
         duplicates = {place: (pages.of(of[place]), outcome) for place, outcome in now.duplicates.items()}
@@ -218,7 +223,7 @@ class Session:
             batch.held()
         self.ask()
         if self.sends or now.heard:
-            self._changed()
+            self._changed(len(batch.puts) if now.noted and batch.only_puts() and not now.heard else 0)
 
     def _pass_on(self, batch: Batch, now: Committed) -> None:
         """Calls just put need not be read again, where nothing unread lies before them."""
@@ -268,8 +273,11 @@ class Session:
         self.window.reaches(now.account.next_id)
         self.ledger.sync(now.account, now.oldest, (*now.heard, *now.settled), complete=now.complete)
 
-    def _changed(self) -> None:
-        self.opening.changed()
+    def _changed(self, calls: int = 0) -> None:
+        if calls:  # have come in, and that is all
+            self.opening.calls_came(calls)
+        else:
+            self.opening.changed()
         if self.when_room is not None:
             self.when_room()
 
@@ -286,15 +294,7 @@ class Session:
         self.abandon()
         for batch in concerned:
             if isinstance(batch, Batch):
-                self._give_back(batch)
+                self.incoming.give_back(batch, self.bug.error())
         self.is_open.come()
         with suppress(Exception):  # who listens may be what is broken, and that has been said
             self._changed()
-
-    def _give_back(self, batch: Batch) -> None:
-        """Fail all calls that no caller knows to be held. The loop met a bug in the middle of that."""
-        with suppress(Exception):  # the same, most likely
-            self.incoming.fail_rest(batch, self.bug.error())
-        batch.come()
-        self.queue.let_go(batch)
-        self.incoming.count()

@@ -9,18 +9,19 @@ from .write_queue import WriteQueue
 
 
 class Waking:
-    """Collects callers in front of the thread. ``soon`` calls something in the loop behind all tasks that are due.
+    """Collects callers in front of the thread. ``behind`` calls something in the loop behind all tasks that are due.
 
     Callers who were woken together may each await another call at once: those calls go in one batch, and not the first
-    alone, whose commit all others would wait for.
+    alone, whose commit all others would wait for. A caller who was alone need wait for no others.
     """
 
     def __init__(
-        self, queue: WriteQueue, wake: Callable[[], object], soon: Callable[[Callable[[], None]], object]
+        self, queue: WriteQueue, wake: Callable[[], object], behind: Callable[[Callable[[], None]], object]
     ) -> None:
         self._queue = queue
         self._wake = wake
-        self._soon = soon
+        self._behind = behind
+        self._is_alone = False  # the last caller was, and no other one came meanwhile
         self.is_due = False
         """The thread is going to be woken."""
 
@@ -29,9 +30,16 @@ class Waking:
 
         While it writes, what comes in goes with the next batch, and so with the calls of those who wait for this one.
         """
+        if self._is_alone:
+            self._is_alone = False
+            self._now()
+        else:
+            self._wake_behind()
+
+    def _wake_behind(self) -> None:
         if not self.is_due:
             self.is_due = True
-            self._soon(self._now)
+            self._behind(self._now)
 
     def _now(self) -> None:
         self.is_due = False
@@ -45,4 +53,7 @@ class Waking:
         """
         self._queue.let_go(batch)
         if self._queue.has_puts():
-            self.wake_soon()
+            self._is_alone = False
+            self._wake_behind()
+        elif batch.puts:
+            self._is_alone = len(batch.puts) == 1

@@ -101,12 +101,14 @@ class WriteQueue:
     def has_batch(self) -> bool:
         """A batch waits with something in it."""
         with self.lock:
+            if len(self._waiting) == 1:
+                return not self._waiting[0].is_empty()
             return not all(batch.is_empty() for batch in tuple(self._waiting))  # a copy, as a signal may add one
 
     def has_puts(self) -> bool:
         """Calls wait to be taken by the thread."""
         with self.lock:
-            return any(batch.puts for batch in self._waiting)
+            return bool(self._waiting[0].puts) or any(batch.puts for batch in self._waiting)
 
     # ── for the thread ──
 

@@ -65,6 +65,7 @@ class StoreWorker:
         self._log = log
         self._batch: Batch | None = None  # which was taken, and is not written to its end
         self._last_read: Reading | None = None
+        self._answers_again = f"{outbox.place} answers again"
 
     def begin(self) -> bool:
         """Open the store, and take the lease if it is free; false if the store refuses us."""
@@ -139,7 +140,7 @@ class StoreWorker:
         except NotNow:
             return False
         # Not when a connection is there again: what is to be written may fail as it did before.
-        self._log.over(logging.WARNING, f"{self._outbox.place} answers again")
+        self._log.over(logging.WARNING, self._answers_again)
         return more
 
     def _has_batch(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .._runtime.private_files import create_private, is_there
+from .._runtime.private_files import OTHERS, create_private, is_there
 
 BALLAST = 1024 * 1024  # bytes: more than 50 transactions
 BALLAST_PAUSE = 1.0  # seconds between two tries to have it again; without it the file takes no calls
@@ -21,10 +21,22 @@ class Ballast:
         self._path = path
         self._steady = steady
         self._tried_at = -math.inf
+        self._name = str(path)  # which is quicker to ask for
+        self._seen: tuple[int, ...] = ()
 
     def is_there(self) -> bool:
         """There is room for notes. Raises `UnsafeFile` if something else is in its place."""
-        return is_there(self._path)
+        try:
+            found = os.lstat(self._name)
+        except FileNotFoundError:
+            return False
+        # Asked for each commit: what has not changed in any of this was checked before.
+        seen = (found.st_ino, found.st_dev, found.st_mode, found.st_uid, found.st_nlink)
+        if seen == self._seen:
+            return True
+        there = is_there(self._path)
+        self._seen = seen if there and not found.st_mode & OTHERS else ()
+        return there
 
     def exists(self) -> bool:
         """Something lies there, whatever it is."""

@@ -98,6 +98,11 @@ class File:
     # ── the connection ──
 
     @property
+    def is_connected(self) -> bool:
+        """The file is open, and SQLite has it."""
+        return self._connection is not None
+
+    @property
     def db(self) -> sqlite3.Connection:
         """The connection that is there. Raises `RuntimeError` where none is."""
         if self._connection is None:
@@ -180,6 +185,15 @@ class File:
     @contextmanager
     def in_turn(self, patience: float = math.inf) -> Iterator[None]:
         """Wait for this process's turn, and have it. Raises `NotNow` after ``patience`` seconds."""
+        if not self.turn.try_take():
+            self._wait_for_turn(patience)
+        try:
+            with self._busy:
+                yield
+        finally:
+            self.turn.release()
+
+    def _wait_for_turn(self, patience: float) -> None:
         began = time.monotonic()
 
         def pause(seconds: float) -> bool:
@@ -190,11 +204,6 @@ class File:
 
         if not self.turn.take(pause):
             raise NotNow
-        try:
-            with self._busy:
-                yield
-        finally:
-            self.turn.release()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -20,7 +20,7 @@ from .._runtime.database_files import MAGIC
 from .._runtime.private_files import create_private, open_private
 from ._keys import is_key
 from ._quarantine import beside, clear, copy_private, free_name, keep, sync_folder
-from ._schema import prepare
+from ._schema import MOST_UNCOUNTED, prepare
 from ._sealed import account_in
 
 # Where things are in a file: sqlite.org/fileformat.html, read 2026-11.
@@ -127,8 +127,11 @@ def _opened(path: Path) -> closing[sqlite3.Connection]:
     return closing(db)
 
 
-def _by_id(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    """All rows that the tree leads to: over each broken page in longer and longer jumps, and back to its far edge."""
+def _by_id(db: sqlite3.Connection, table: str, broken: list[Exception] | None = None) -> Iterator[tuple[Any, ...]]:
+    """All rows that the tree leads to: over each broken page in longer and longer jumps, and back to its far edge.
+
+    What was met there is added to ``broken``: then nothing says how many calls lie behind the account.
+    """
     reached, jump = -1, 1
     while jump < 2**62:
         try:
@@ -140,8 +143,10 @@ def _by_id(db: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
                 reached, jump = row[0], 1
                 yield row
             return
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
             jump *= 2
+            if broken is not None:
+                broken.append(error)
 
 
 def _pairs_in(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
@@ -225,7 +230,7 @@ class _Restoring:
 
     def all_of(self, copy: Path) -> int | None:
         """How many calls are lost, if that can be known."""
-        account = None
+        account, broken = None, list[Exception]()
         with suppress(sqlite3.Error, TypeError, ValueError), _opened(copy) as old:
             account = self._account(old)
             with suppress(sqlite3.Error):
@@ -240,13 +245,18 @@ class _Restoring:
                 self._insert("accepted_keys", row)
             for row in _by_id(old, "lost"):
                 self._insert("lost", row)
-            for row in _by_id(old, "calls"):
+            for row in _by_id(old, "calls", broken):
                 self._call(row)
-        if account is None or self.calls < account.waiting:
+        if account is None or broken or self.calls < self._with_those_behind(account).waiting:
             with suppress(sqlite3.Error, TypeError, ValueError, OverflowError):  # what is damaged may be anything
                 for row in _by_leaves(copy):
                     self._call(row)
-        return self._settle(account)
+        return self._settle(None if account is None else self._with_those_behind(account))
+
+    def _with_those_behind(self, account: Account) -> Account:
+        """The counts, with calls that were put behind the account, as far as any is known."""
+        behind = max(self.given.next_id, self.highest + 1) - account.next_id
+        return account.with_calls(behind, 0) if 0 < behind <= MOST_UNCOUNTED else account
 
     def _account(self, old: sqlite3.Connection) -> Account | None:
         with suppress(sqlite3.Error, TypeError, AttributeError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from .._errors.tree import OutboxError
 
 APPLICATION_ID = 0x55705F31  # "Up_1"
+MOST_UNCOUNTED = 100  # calls behind the account: they are counted on reading, and damage can hide so many
 
 _FIRST = """
 CREATE TABLE about (one INTEGER PRIMARY KEY CHECK (one = 1), said TEXT NOT NULL);
@@ -50,7 +51,9 @@ CREATE TABLE accepted_keys (
 # accepted_keys: hashes of what callers gave as `dedupe=`, by the id of the call that has it; when that was accepted,
 # for how long the key counts from then on, and what became of the call, once it is settled.
 
-MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = ""  # calls from the account's next id on, without a gap, count with it: older versions would not see them
+
+MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Statements that make version n + 1 of version n; the first one makes an empty file version 1."""
 
 

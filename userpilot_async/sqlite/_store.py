@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import attrs
@@ -26,17 +26,18 @@ from .._outbox.window import Read, Reading
 from .._runtime.private_files import UnsafeFile, make_folders
 from .._schedule.calendar import EARLIEST
 from .._schedule.takeover import Takeover
-from . import _quarantine, _salvage
+from . import _quarantine
+from ._append import append
 from ._binding import About, bind
-from ._failures import FAILURES, is_damage, is_full, why
+from ._failures import FAILURES, is_full, why
 from ._file import File, data_version
 from ._keys import MOST_KEYS, NOTHING_PUT
-from ._tables import DAMAGED
+from ._repair import Repair
+from ._salvage import GivenIds
 
 T = TypeVar("T")
 
 PATIENCE = 30.0  # seconds that opening waits for its turn, before it fails
-REPAIR_PAUSE = 60.0  # seconds: a repair that did not help will not help again at once, and each keeps a copy
 
 
 class SQLiteStore:
@@ -52,7 +53,7 @@ class SQLiteStore:
         self._heard = 0
         self._next_id = 0
         self._about: About | None = None
-        self._repair_after = 0.0
+        self._repair = Repair(file)
 
     # ── opening and closing ──
 
@@ -96,7 +97,15 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Let go of everything. The last one to do so leaves one file behind, without a log beside it."""
+        self._count()
         self.file.close()
+
+    def _count(self) -> None:
+        """Have the account hold what this process has appended, so that a file at rest can be compared with it."""
+        if not (self.file.is_connected and self.file.tables.uncounted):
+            return
+        with suppress(*FAILURES, OutboxError, NotNow), self.file.in_turn(), self._changing():
+            pass
 
     def ready(self) -> bool:
         """A file is there whenever it is this process's turn."""
@@ -113,8 +122,8 @@ class SQLiteStore:
                     try:
                         return do()
                     except sqlite3.DatabaseError as error:
-                        if self._is_damage(error):
-                            self._repair(error)
+                        if self._repair.helps(error, is_outbox=self._about is not None):
+                            self._repair.do(error, GivenIds(self._next_id, self._heard), self._about)
                         elif what == "read" and is_full(error):  # the next sender has to note that
                             self.file.ballast.give_up()
                             self.file.shorten_log()
@@ -207,6 +216,10 @@ class SQLiteStore:
             return self._write(batch, failed if batch.puts else None)
 
     def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
+        appended = append(self.file, batch, self._next_id) if puts_failed is None and batch.only_puts() else None
+        if appended is not None:
+            self._next_id = appended.account.next_id
+            return appended
         forgotten = 0
         with self.file.transaction() as db:
             tables, version = self.file.tables, data_version(db)
@@ -223,7 +236,7 @@ class SQLiteStore:
             names_pairs, chosen = False, NOTHING_PUT
             if batch.puts and puts_failed is None:
                 chosen = tables.keys.choose(batch.puts, account, self.file.wall())
-                tables.put(chosen.puts, account, offset)
+                account = account.with_calls(len(chosen.puts), tables.put(chosen.puts, first_put, offset))
                 names_pairs = tables.put_pairs(chosen.puts)
                 oldest = first_put if oldest is None and chosen.puts else oldest
             settled: list[Concluded] = []
@@ -370,31 +383,3 @@ class SQLiteStore:
             inheritance = self.file.tables.send_log.inherit(account)
             self.file.tables.keys.forget(account, self.file.wall())
         return inheritance, self._read_account()
-
-    # ── damage ──
-
-    def _is_damage(self, error: sqlite3.DatabaseError) -> bool:
-        """The file is at fault, and was not just repaired; and it was an outbox before, not a file named by mistake."""
-        if not is_damage(error) or time.monotonic() < self._repair_after:
-            return False
-        return self._about is not None or self.file.ballast.exists() or self.file.lease.path.exists()
-
-    def _repair(self, error: sqlite3.DatabaseError) -> None:
-        """Put the file aside, and go on with what can be read of it. The caller holds the turn."""
-        self._repair_after = time.monotonic() + REPAIR_PAUSE
-        path = self.file.path
-        self.file.disconnect()
-        _quarantine.resume(path)
-        folder, size = os.statvfs(path.parent), _quarantine.size_of(path)
-        if folder.f_bavail * folder.f_frsize < 2 * size:
-            raise OutboxError(f"{path} is damaged ({why(error)}), and to save it {2 * size:,} bytes must be free")
-        lost, quarantine = _salvage.replace(path, _salvage.GivenIds(self._next_id, self._heard), DAMAGED)
-        self.file.connect()
-        if self._about is not None:
-            with self.file.transaction():
-                self.file.tables.write_about(self.file.tables.about() or self._about)
-        found = f"{path} is damaged ({why(error)}), and is kept as {quarantine.name}"
-        if lost is None:
-            self.file.warn(f"{found}; its account cannot be read, so how many calls are lost is not known")
-        else:
-            self.file.warn(found if lost else f"{found}; no call is lost", lost)

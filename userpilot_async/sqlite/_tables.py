@@ -25,6 +25,7 @@ NEWS = 20_000  # transactions with settled calls that are remembered for the oth
 MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
 DAMAGED = Outcome("dead", "damaged")
 ROW = "id, at, kind, key, said, moment, size, crc"
+BEHIND = "SELECT id, size FROM calls WHERE id >= ? ORDER BY id"
 BYTES = "total(CASE WHEN typeof(size) = 'integer' THEN size ELSE 0 END)"  # what another program wrote may be anything
 
 
@@ -40,6 +41,8 @@ class Tables:
         self.keys = Keys(db, lambda call_id, at: self.dates.corrected(call_id, at))
         self.last: tuple[Account, int | None] | None = None
         """What the file held when that was last read or written by this connection, and the oldest call in it."""
+        self.uncounted = 0
+        """Calls that were put behind the account, when this connection has read or written that last."""
         self.heard_pairs = 0
         """The number of the last pair that was heard by this connection: a repaired file may count anew."""
         self.version = -1
@@ -63,18 +66,24 @@ class Tables:
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
 
     def account(self) -> Account:
-        """The counts. Raises `sqlite3.DatabaseError` if they are damaged."""
+        """The counts, with calls that were put behind them. Raises `sqlite3.DatabaseError` if they are damaged."""
         row = self._db.execute("SELECT said FROM account").fetchone()
-        if row is None:
-            return Account()
-        account = account_in(row[0])
+        account = Account() if row is None else account_in(row[0])
         if account is None:
             raise sqlite3.DatabaseError("the account is damaged")
-        return account
+        behind, size = 0, 0
+        for call_id, its_size in self._db.execute(BEHIND, (account.next_id,)):
+            if call_id != account.next_id + behind:  # another program's
+                break
+            behind += 1
+            size += its_size if type(its_size) is int else 0
+        self.uncounted = behind
+        return account.with_calls(behind, size) if behind else account
 
     def write_account(self, account: Account) -> None:
         """Instead of what was there."""
         self._db.execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (sealed(account.as_dict()),))
+        self.uncounted = 0
 
     def read_dates(self) -> Dates:
         """The notes of the calendar; none, if that is damaged: then dates are what they were when written."""
@@ -125,17 +134,19 @@ class Tables:
 
     # ── calls come in, and go ──
 
-    def put(self, puts: Sequence[Put], account: Account, offset: float) -> None:
-        """Calls, under the next ids. ``offset`` is from the steady clock, by which they were put, to the calendar."""
-        rows = []
-        for call_id, put in enumerate(puts, account.next_id):
-            stored, at = Stored.of(put.kind, put.key, put.payload), put.at + offset
-            crc = stored.checksum(call_id, at, put.size)
-            rows.append((call_id, at, stored.kind, stored.key, stored.body, stored.moment, put.size, crc))
-            account.bytes += put.size
+    def put(self, puts: Sequence[Put], first: int, offset: float) -> int:
+        """Calls, under the ids from ``first`` on; their bytes.
+
+        ``offset`` is from the steady clock, by which they were put, to the calendar.
+        """
+        rows, total = [], 0
+        for call_id, put in enumerate(puts, first):
+            stored, at, size = Stored.of(put.kind, put.key, put.payload), put.at + offset, put.size
+            crc = stored.checksum(call_id, at, size)
+            rows.append((call_id, at, stored.kind, stored.key, stored.body, stored.moment, size, crc))
+            total += size
         self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
-        account.next_id += len(rows)
-        account.accepted += len(rows)
+        return total
 
     def write_notes(self, batch: Batch, account: Account, *, may_send: bool) -> list[Concluded]:
         """All of a batch that is no call; what it has settled."""

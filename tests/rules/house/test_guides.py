@@ -229,7 +229,7 @@ LINES = {
     "sqlite/_store.py:_read": "damaged rows of ",
     "sqlite/_store.py:_reconcile": " does not have them any more: it is damaged",
     "sqlite/_store.py:lead": " was deleted: this process sends no more; ",
-    "sqlite/_store.py:_repair": " is damaged (",
+    "sqlite/_repair.py:do": " is damaged (",
 }  # fmt: skip
 """Every place in the package that logs, and words of its line."""
 MORE = [
