@@ -35,6 +35,11 @@ IdentifyPayload = tuple[dict[str, Any], dict[str, Any] | None, int, Companion | 
 companion; and the companion, whose outcome it shares.
 """
 
+NOTHING_LEFT: dict[str, Any] = {}
+"""Stands for the properties of an identify of which the server has everything: it is not sent again. Another empty one
+says that there is such a person.
+"""
+
 Payload = Event | IdentifyPayload
 
 PackedEvent = tuple[str, int, float, Event]
@@ -93,6 +98,11 @@ def identify_in(payload: Payload) -> IdentifyPayload | None:
 def properties_of(identify: IdentifyPayload) -> dict[str, Any]:
     """The properties that an identify sets."""
     return identify[0]
+
+
+def has_nothing_left(identify: IdentifyPayload) -> bool:
+    """The server has everything that an identify says, and only its outcome is missing."""
+    return identify[0] is NOTHING_LEFT
 
 
 def fields_of(identify: IdentifyPayload) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import attrs
 
 from .outcome import Outcome, Status
 from .payload import (
+    NOTHING_LEFT,
     IdentifyPayload,
     Key,
     Kind,
@@ -79,7 +80,7 @@ class Stored:
                     kind, key, properties, size = other
                     return kind, key, (properties, None, size, None)
                 # It went with a later one, which says something of another, too.
-                facts = ({}, None, size_of_identify(facts), None)
+                facts = (NOTHING_LEFT, None, size_of_identify(facts), None)
             payload = facts
         if isinstance(payload, bytes) and self.kind in ("user", "company"):
             raise ValueError("an identify says what a track says")

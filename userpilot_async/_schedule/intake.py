@@ -16,6 +16,7 @@ from .._calls.payload import (
     Ticket,
     body_of,
     companion_size,
+    has_nothing_left,
     identify_in,
     packed,
 )
@@ -27,7 +28,7 @@ from .posts import Deletion, Post
 from .queue_state import QueueState
 from .routes.context import RouteContext
 from .routes.file_route import FileRoute
-from .settlement import Settlements
+from .settlement import Settlement, Settlements
 
 
 class Intake:
@@ -163,6 +164,9 @@ class Intake:
 
     def _add_identify(self, call_id: int, accepted_at: float, kind: Kind, key: Key, identify: IdentifyPayload) -> None:
         _, _, size, companion = identify
+        if has_nothing_left(identify):  # or it would make a person anew who was deleted since
+            self._settled.done.append(Settlement((call_id,), (), DELIVERED, size, None))
+            return
         if companion is None and not self._rejoining and self._queues.packs(kind, key, accepted_at):
             self._urgency.newest[kind] = accepted_at
             self._queues.packed.add(kind, packed(str(key), call_id, accepted_at, size, identify))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.harness import length
 from tests.rules.schedule.takeovers import Heirs
 from tests.rules.schedule.test_schedule_model import calls
-from userpilot_async import Identify, IdentifyCompany, Settings, Track
+from userpilot_async import DeleteUser, Identify, IdentifyCompany, Settings, Track
 from userpilot_async._userpilot.calls import Call
 
 
@@ -342,3 +342,20 @@ def test_no_takeover_makes_more_requests_of_a_minute_than_it_has(
 
         run.check()
         assert run.takeovers
+
+
+def test_a_user_who_was_deleted_does_not_come_back_with_the_rest_of_what_their_calls_say() -> None:
+    """The heir has a call of which a company's part is left, and one that merged into it: nothing of the user."""
+    with heirs(latency=0.0) as run:
+        run.server.down = {"identify_company"}
+        run.put(Identify("u1", {"p": 1}))
+        run.put(Identify("u1", {"q": 1}, {"id": "acme", "size": 2}))
+        run.put(DeleteUser("u1"))
+        run.run(100.0)
+        before = dict(run.server.users)
+        run.take_over()
+        run.server.down.clear()
+        run.drain()
+
+        assert ({}, {}) == (before, run.server.users)
+        assert {"acme": {"size": 2}} == run.server.companies
