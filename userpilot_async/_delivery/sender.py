@@ -272,7 +272,7 @@ class Sender:
                 if isinstance(step, Request):
                     self._given_out[step] = performing = self._perform(step)
                     requests.start_soon(partial(_itself, performing), name="userpilot_async: a request")
-                elif taken == TAKE or step <= now:
+                if isinstance(step, Request) or taken == TAKE or step <= now:
                     await anyio.lowlevel.checkpoint()
                 elif self.skip_to is not None and self._only_waits(step):
                     self.skip_to(step)

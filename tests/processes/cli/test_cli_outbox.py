@@ -61,7 +61,7 @@ def test_a_file_that_nobody_uses_is_shown_and_left_as_it_was(invoke: Invoke, pat
     assert report["waiting"]["bytes"] > 0
     assert None is report["sender"]
     assert f"userpilot at {NOBODY}" == report["destination"]
-    assert 4 == report["schema_version"]
+    assert 5 == report["schema_version"]
     assert "3 accepted = 0 delivered + 0 dead + 0 dropped + 0 merged + 3 pending" in text
     assert "no process sends at present" in text
     assert before == beside(path)
