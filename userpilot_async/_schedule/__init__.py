@@ -9,7 +9,8 @@ What is decided here:
   line for each, so that no key starves another. Keys that turn out to be one person's (`identities`) join. Where a key
   is one person's for good (`Destination.pairs`), a call that says otherwise is refused here at the latest. Where a
   server answers before it has done what was asked, posts may have a pause on either side (`settling`). A key with one
-  identify alone has no queue before it needs one: its row waits packed, in `packed_rows`, and goes so in a file.
+  identify alone has no queue before it needs one: its row waits packed, in `packed_rows`, and goes so in a file. So
+  does an event alone, in the `event_line`.
 - *The way.* A route is one way to the server (`routes`): events, identifies and posts, rows in bulk, late events as
   imports. They take turns; each owns its gate, all share budgets. Routes that a `Destination` lacks do not exist.
 - *Whether at all.* `ServerHealth` hears every answer first: a refused key pauses everything, failures shut a gate.

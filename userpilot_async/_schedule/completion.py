@@ -236,7 +236,7 @@ class Completion:
         for kind, packed in self._queues.packed.take_all(submitted):
             self.packed(kind, (packed,), outcome)
             yield
-        for event in list(self._queues.events.packed):
+        while (event := self._queues.events.packed.first) is not None:
             self._drop_packed(event, outcome)
             yield
         for queue in list(self._queues):
