@@ -27,14 +27,6 @@ class PutsWithin(Protocol):
         ...
 
 
-class TransactionalOutbox(Protocol):
-    """An outbox in the application's own database."""
-
-    def within(self, connection: object) -> PutsWithin:
-        """Give the way to put calls on this connection. Raises `ConfigurationError` if it is none that is known."""
-        ...
-
-
 def puts_within(outbox: Outbox, connection: object) -> PutsWithin:
     """The way to put calls on ``connection``; raises `ConfigurationError` if the outbox is in no such database."""
     within = getattr(outbox, "within", None)
