@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -29,11 +28,12 @@ from .._runtime.version import __version__
 from .attempt import Attempt
 from .credentials import BadKey, KeyRing, Transport, reaches_network
 from .failures import forget_frames, goes_on, is_certificate_error, named
-from .outgoing import Outgoing, Shared, multipart
+from .outgoing import Headers, Outgoing, Shared, multipart
 from .places import Place, Places
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
+_JSON = (b"Content-Type", b"application/json")
 FAREWELL = 0.3  # seconds to close connections politely
 
 
@@ -65,6 +65,8 @@ class Connection:
         self.met: stand_in.StandIn | None = None
         """The stand-in for the server that was there at the opening, in a test."""
         self._headers = headers
+        self._common: Headers = ()
+        self._common_of: Secret | None = None
         self._transport = transport
         self._own = keys, transport
         self._request_timeout = request_timeout
@@ -175,25 +177,35 @@ class Connection:
     def _outgoing(
         self, attempt: Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
     ) -> Outgoing:
-        headers: dict[str, Any] = {  # `str`, or `bytes` that hide the key: httpx takes both
-            **{name: key.header(value) for name, value in self._headers(key.reveal()).items()},
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
-            "Connection": "keep-alive",
-            "User-Agent": f"userpilot-async/{__version__}",
-        }
+        headers = self._common_headers(key)
         # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: an application's
         # own httpcore closes the socket of one that times out, but not of one that is cancelled.
         timeouts = {"connect": self._request_timeout * 0.4, "read": None, "write": None, "pool": None}
         extensions = {"trace": attempt.trace, "timeout": timeouts}
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
-            headers["Content-Type"], body = multipart(filename, body, kind)
+            content_type, body = multipart(filename, body, kind)
+            headers = (*headers, (b"Content-Type", content_type.encode("ascii")))
         elif body is not None:
-            headers["Content-Type"] = "application/json"
+            headers = (*headers, _JSON)
         outgoing = Outgoing(method, self.base_url + path, headers, body, extensions)
-        attempt.body_sent = lambda: outgoing.begun()
+        attempt.begun = lambda: outgoing.begun()
         return outgoing
+
+    def _common_headers(self, key: Secret) -> Headers:
+        """Give the headers that all requests with this key have: made once, and not for each."""
+        if self._common_of is not key:
+            own = {name: key.header(value) for name, value in self._headers(key.reveal()).items()}
+            common = {
+                **own,
+                "Accept": b"application/json",
+                "Accept-Encoding": b"identity",  # a 200 kB gzip answer can hold 60 MB
+                "Connection": b"keep-alive",
+                "User-Agent": f"userpilot-async/{__version__}".encode("ascii"),
+            }
+            self._common = tuple((name.encode("ascii"), value) for name, value in common.items())
+            self._common_of = key
+        return self._common
 
     async def _stream(self, place: Place | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
         response = await place.send(outgoing)

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, cast
+from typing import cast
 
 import anyio
 
-from .._runtime.event_loop import on_trio
 from .._runtime.http import httpcore, httpx
 from .outgoing import Answer, Body, Outgoing
+from .stream import Stream, connect
 
 KEEPALIVE = 5.0  # seconds that an idle connection stays open: httpx's default
 _EMPTY = {"POST", "PUT", "PATCH"}  # which say how long their body is, also if it is empty: RFC 9110, 8.6
@@ -35,14 +35,13 @@ class Places:
 
     def __init__(self, base_url: str, tls: ssl.SSLContext, most: int) -> None:
         request = httpx.Request("GET", base_url)
-        self._host = request.headers["host"]
+        self._host = request.headers["host"].encode("ascii")
         self._origin = _url(base_url).origin
         self._tls = tls
-        backend: Any = httpcore.TrioBackend() if on_trio() else httpcore.AnyIOBackend()  # where a library is missing,
-        self._backend = _AtOnce(backend)  # its name is that of another class
+        tls.set_alpn_protocols(["http/1.1"])
         self._limit = anyio.Semaphore(most, fast_acquire=True)
-        self._idle: deque[tuple[float, httpcore.AsyncHTTPConnection]] = deque()  # the one that was left first is first
-        self._open: set[httpcore.AsyncHTTPConnection] = set()
+        self._idle: deque[tuple[float, _Connection]] = deque()  # the one that was left first is first
+        self._open: set[_Connection] = set()
         self._keeps = True
 
     def one(self) -> Place:
@@ -57,7 +56,7 @@ class Places:
             while self._open:
                 closing.push_async_callback(self._open.pop().aclose)
 
-    async def take(self) -> httpcore.AsyncHTTPConnection:
+    async def take(self) -> _Connection:
         """Give a connection that nobody else has: an idle one, else a new one. Then `leave` it."""
         await self._limit.acquire()
         try:
@@ -71,11 +70,11 @@ class Places:
         except BaseException:
             self._limit.release()
             raise
-        connection = httpcore.AsyncHTTPConnection(self._origin, self._tls, KEEPALIVE, network_backend=self._backend)
+        connection = _Connection()
         self._open.add(connection)
         return connection
 
-    async def leave(self, connection: httpcore.AsyncHTTPConnection) -> None:
+    async def leave(self, connection: _Connection) -> None:
         """Keep a connection whose request has ended well for the next one; close one that was cut off, at any point."""
         try:
             if self._keeps and connection.is_idle():
@@ -86,28 +85,52 @@ class Places:
         finally:
             self._limit.release()
 
-    async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
+    async def _close(self, connection: _Connection) -> None:
         self._open.discard(connection)
-        if not connection.is_closed():
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
+        with anyio.CancelScope(shield=True):
+            await connection.aclose()
 
-    async def send(self, connection: httpcore.AsyncHTTPConnection, outgoing: Outgoing) -> Answer:
-        """Make the request on this connection."""
+    async def send(self, connection: _Connection, outgoing: Outgoing) -> Answer:
+        """Make the request on this connection, which is made with its first one."""
+        if connection.http is None:
+            stream = connection.stream = await connect(
+                self._origin, self._tls, outgoing.extensions["timeout"]["connect"]
+            )
+            connection.http = httpcore.AsyncHTTP11Connection(self._origin, stream, KEEPALIVE)
+        stream = connection.stream
+        stream.begin()
         content = outgoing.content or b""
-        body = Body(content)
-        outgoing.begun = lambda: body.begun
-        headers = [("Host", self._host), *outgoing.headers.items()]
+        outgoing.begun = lambda: stream.sent
+        headers = [(b"Host", self._host), *outgoing.headers]
         if content or outgoing.method in _EMPTY:
-            headers.append(("Content-Length", str(len(content))))
-        request = httpcore.Request(
-            outgoing.method,
-            _url(outgoing.url),
-            headers=headers,
-            content=body,
-            extensions=outgoing.extensions,
-        )
-        return _Received(await connection.handle_async_request(request))
+            headers.append((b"Content-Length", b"%d" % len(content)))
+        request = httpcore.Request(outgoing.method, _url(outgoing.url), headers=headers, content=Body(content))
+        return _Received(await connection.http.handle_async_request(request))
+
+
+class _Connection:
+    """A connection that one request at a time is made on, from the first one on."""
+
+    __slots__ = ("http", "stream")
+
+    http: httpcore.AsyncHTTP11Connection | None
+    stream: Stream
+
+    def __init__(self) -> None:
+        self.http = None
+
+    def is_idle(self) -> bool:
+        """Whether it is open, and its last request has ended well."""
+        return self.http is not None and self.http.is_idle()
+
+    def has_expired(self) -> bool:
+        """Whether it has been idle for too long, or the server has closed it meanwhile."""
+        return self.http is None or self.http.has_expired()
+
+    async def aclose(self) -> None:
+        """Close it, if it is open."""
+        if self.http is not None and not self.http.is_closed():
+            await self.http.aclose()
 
 
 class Place:
@@ -151,55 +174,6 @@ class _Received:
     async def aclose(self) -> None:
         """Let the connection go, as `Answer` says."""
         await self._response.aclose()
-
-
-class _AtOnce(httpcore.AsyncNetworkBackend):
-    """A network on which the head of a request leaves together with what follows it, in one packet."""
-
-    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
-        self._inner = inner
-
-    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        return _HeadWaits(await self._inner.connect_tcp(*arguments, **options))
-
-
-class _HeadWaits(httpcore.AsyncNetworkStream):
-    """A stream that keeps the first bytes of a request, its head, until the next ones come or an answer is awaited."""
-
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner = inner
-        self._head: bytes | None = None
-        self._at_head = True
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if self._at_head:
-            self._head, self._at_head = buffer, False
-            return
-        if self._head is not None:
-            buffer, self._head = self._head + buffer, None
-        await self._inner.write(buffer, timeout)
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._head is not None:
-            await self.write(b"")
-        self._at_head = True
-        return await self._inner.read(max_bytes, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _HeadWaits(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-        except BaseException:  # httpcore closes a socket whose handshake fails, and leaves one where it is cancelled
-            with anyio.CancelScope(shield=True):
-                await self._inner.aclose()
-            raise
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
 
 
 @lru_cache(64)
