@@ -67,10 +67,7 @@ class Tables:
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
 
     def account(self) -> Account:
-        """The counts, with calls that were put behind them. Raises `sqlite3.DatabaseError` if they are damaged.
-
-        And `OutboxError` if a newer version of this library has changed the file since it was opened.
-        """
+        """The counts, with calls put behind them. Raises `DatabaseError` for damage, `OutboxError` as `check_known`."""
         check_known(self._db)
         row = self._db.execute("SELECT said FROM account").fetchone()
         account = Account() if row is None else account_in(row[0])
