@@ -29,7 +29,7 @@ from .attempt import Attempt
 from .credentials import BadKey, KeyRing, Transport, reaches_network
 from .failures import forget_frames, goes_on, is_certificate_error, named
 from .outgoing import Headers, Outgoing, Shared, multipart
-from .places import Place, Places
+from .pool import ConnectionPool, PooledConnection
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
@@ -73,7 +73,7 @@ class Connection:
         self._upload_timeout = upload_timeout
         self._size = size
         self._patience = Patience(request_timeout, longest_timeout or request_timeout)
-        self._http: Places | Shared | None = None
+        self._http: ConnectionPool | Shared | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
@@ -114,7 +114,7 @@ class Connection:
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
             log(logging.WARNING, f"closing the connections raised {named(error)}: they are left to the system")
 
-    async def _connected(self) -> Places | Shared:
+    async def _connected(self) -> ConnectionPool | Shared:
         """Give what requests are made with, from the first one on; to load authorities takes too long for the loop."""
         if self._transport is not None:
             self._http = Shared(self._transport)
@@ -122,7 +122,7 @@ class Connection:
         async with self._connecting:
             if self._http is None:
                 tls = await in_thread(partial(tls_context, self.base_url))
-                self._http = Places(self.base_url, tls, self._size)
+                self._http = ConnectionPool(self.base_url, tls, self._size)
         return self._http
 
     async def exchange(
@@ -133,7 +133,7 @@ class Connection:
 
         ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
         read than of others, and if it is long, in a thread. To be called in tasks that only anyio scopes cancel: a pool
-        of httpx's, which is an application's own transport, loses a connection for good otherwise; `Places` lose none.
+        of httpx's, which is an application's own transport, loses a connection for good otherwise. Our own does not.
         """
         attempt = Attempt()
         try:
@@ -150,9 +150,9 @@ class Connection:
             try:
                 http = self._http or await self._connected()
                 self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
-                async with http.one() as place:
+                async with http.connection() as one:
                     outgoing = self._outgoing(attempt, method, path, body, filename, key)
-                    await self._stream(place, attempt, outgoing, cap)
+                    await self._stream(one, attempt, outgoing, cap)
             # httpx maps many of its parts' errors, not all; a transport may raise anything, also no `Exception`: an
             # outcome of pytest's, or a group in which one is.
             except BaseException as exc:
@@ -207,8 +207,8 @@ class Connection:
             self._common_of = key
         return self._common
 
-    async def _stream(self, place: Place | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
-        response = await place.send(outgoing)
+    async def _stream(self, to: PooledConnection | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
+        response = await to.send(outgoing)
         try:
             attempt.take_headers(response.headers.items(), response.status_code)
             if is_response(response):

@@ -43,7 +43,7 @@ class Outgoing:
 
 
 class Answer(Protocol):
-    """A response, as far as it is read here: httpx's own, or one of `places`."""
+    """A response, as far as it is read here: httpx's own, or one of `pool`."""
 
     status_code: int
     headers: Any
@@ -118,12 +118,12 @@ def multipart(filename: str, content: bytes, kind: str) -> tuple[str, bytes]:
 
 
 class Shared:
-    """The application's own transport, which all requests share: used as `Places` are."""
+    """The application's own transport, which all requests share: used as a `ConnectionPool` is."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def one(self) -> AbstractAsyncContextManager[Shared]:
+    def connection(self) -> AbstractAsyncContextManager[Shared]:
         """The transport, whoever else uses it."""
         return nullcontext(self)
 

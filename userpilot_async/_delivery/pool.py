@@ -1,8 +1,8 @@
-"""Places for requests: each has a connection of its own, which stays open for the next request.
+"""A pool of connections to one server: each is used by one request at a time, and stays open for the next one.
 
-A pool of httpcore's looks through all its connections, and polls the socket of each, twice a request; and it leaks a
-slot for good when a task that waits for one is cancelled natively. So here is none: a connection is used by one request
-at a time, and is closed unless that request has ended well.
+httpcore's own looks through all its connections, and polls the socket of each, twice a request; and it leaks a slot for
+good when a task that waits for one is cancelled natively. Here a connection is closed unless its last request has
+ended well.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ KEEPALIVE = 5.0  # seconds that an idle connection stays open: httpx's default
 _EMPTY = {"POST", "PUT", "PATCH"}  # which say how long their body is, also if it is empty: RFC 9110, 8.6
 
 
-class Places:
-    """As many connections to one server as there may be requests at a time: ``async with places.one() as place``.
+class ConnectionPool:
+    """At most so many connections, ``most``: ``async with pool.connection() as one``. ``tls`` says whom to trust.
 
-    The place that was left last is taken first, so that those nobody needs are idle until they are closed. ``most`` is
-    the number of places, ``tls`` whom they trust.
+    The one that was left last is taken first, so that those nobody needs are idle until they are closed.
     """
 
     def __init__(self, base_url: str, tls: ssl.SSLContext, most: int) -> None:
@@ -44,9 +43,9 @@ class Places:
         self._open: set[_Connection] = set()
         self._keeps = True
 
-    def one(self) -> Place:
-        """A place for one request, waited for if all are taken."""
-        return Place(self)
+    def connection(self) -> PooledConnection:
+        """A connection for one request, waited for if all are taken."""
+        return PooledConnection(self)
 
     async def aclose(self) -> None:
         """Close all connections, also those that requests are under way on, and keep none from now on."""
@@ -133,26 +132,26 @@ class _Connection:
             await self.http.aclose()
 
 
-class Place:
+class PooledConnection:
     """A context in which one request has a connection to itself."""
 
-    __slots__ = ("_connection", "_places")
+    __slots__ = ("_connection", "_pool")
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
 
-    async def __aenter__(self) -> Place:
-        self._connection = await self._places.take()
+    async def __aenter__(self) -> PooledConnection:
+        self._connection = await self._pool.take()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._places.leave(self._connection)
+        await self._pool.leave(self._connection)
 
     async def send(self, outgoing: Outgoing) -> Answer:
-        """Make the one request on this place's connection."""
-        return await self._places.send(self._connection, outgoing)
+        """Make the one request on this connection."""
+        return await self._pool.send(self._connection, outgoing)
 
 
 class _Received:

@@ -1,4 +1,4 @@
-"""Places for requests, on real sockets: no cancellation costs one, and connections nobody needs are closed."""
+"""The pool of connections, on real sockets: no cancellation costs one, and those that nobody needs are closed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from anyio.abc import ByteStream, SocketAttribute
 from tests.harness import Behaviour, RawServer, Request, TLSServer, answer, late, length, silent
 from tests.harness.stage.calls import person
 from tests.harness.stage.scenes import PATIENCE, QUICK, on_sockets
-from userpilot_async._delivery import connection, places
+from userpilot_async._delivery import connection, pool
 from userpilot_async._delivery.connection import Connection
 from userpilot_async._delivery.credentials import KeyRing
-from userpilot_async._delivery.places import KEEPALIVE
+from userpilot_async._delivery.pool import KEEPALIVE
 from userpilot_async._protocol.verdict import Meaning
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def connected(server: RawServer, size: int = SIZE) -> AsyncIterator[Connec
 
 
 async def statuses(one: Connection, requests: int) -> list[int | None]:
-    """The answers to so many requests at a time; shorter than that if one of them finds no place."""
+    """The answers to so many requests at a time; shorter than that if one of them finds no connection."""
     seen: list[int | None] = []
 
     async def ask() -> None:
@@ -65,8 +65,8 @@ async def open_at(server: RawServer, connections: int) -> bool:
 
 
 @ON_ASYNCIO
-async def test_three_thousand_natively_cancelled_requests_cost_no_place() -> None:
-    """A pool of httpx's is dead after that. Some wait for a place, some connect, some send, some wait for an answer."""
+async def test_three_thousand_natively_cancelled_requests_cost_no_connection() -> None:
+    """A pool of httpx's is dead after that. Some wait for one, some connect, some send, some wait for an answer."""
     loop = asyncio.get_running_loop()
     cancelled, turn, waits = 0, 0, True
 
@@ -94,7 +94,7 @@ async def test_three_thousand_natively_cancelled_requests_cost_no_place() -> Non
         assert await open_at(server, 0)
 
 
-async def test_requests_take_the_place_that_was_left_last_and_never_more_than_there_are() -> None:
+async def test_requests_take_the_connection_that_was_left_last_and_never_more_than_there_are() -> None:
     with RawServer(then=late(0.02)) as server:
         async with connected(server) as one:
             first = await statuses(one, 3 * SIZE)
@@ -110,8 +110,8 @@ async def test_a_connection_that_nobody_needs_is_closed_with_the_next_request(mo
     with RawServer(then=late(0.02)) as server:
         async with connected(server) as one:
             await statuses(one, SIZE)
-            later = places.time.monotonic() + KEEPALIVE + 1
-            monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: later))
+            later = pool.time.monotonic() + KEEPALIVE + 1
+            monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: later))
             await statuses(one, 1)
 
             assert await open_at(server, 1)
@@ -148,7 +148,7 @@ async def test_all_connections_are_closed_at_the_end_also_those_with_a_request_u
         assert left
 
 
-async def test_a_request_that_waited_for_a_place_while_all_were_closed_leaves_no_connection_behind() -> None:
+async def test_a_request_that_waited_for_a_connection_while_all_were_closed_leaves_no_connection_behind() -> None:
     with RawServer([silent(), answer()]) as server:
         async with connected(server, size=1) as one, anyio.create_task_group() as tasks:
             tasks.start_soon(statuses, one, 2)
