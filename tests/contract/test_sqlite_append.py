@@ -102,6 +102,24 @@ def test_room_is_looked_for_whenever_the_account_is_written_again(
     assert [-1] == put(ours)
 
 
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_calls_are_not_appended_into_the_room_that_was_made_for_notes(
+    path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    ours = outbox()
+    sender = ours if whose == "ours" else outbox()
+    put(ours, 2)
+    seen_by(sender)
+    monkeypatch.setattr(Ballast, "make", lambda self: False)  # the disk is as full as it was
+
+    sender.store.file.ballast.give_up()  # as it does for a note on a full disk
+    sender.store.file.shorten_log()
+    sender.refuse(DROPPED)
+    seen_by(ours)
+
+    assert [-1] == put(ours)
+
+
 @pytest.mark.parametrize("what", ["a key", "a person", "a refusal"])
 def test_what_is_more_than_calls_brings_the_account_up_to_date(path: Path, outbox: NewOutbox, what: str) -> None:
     ours = outbox()

@@ -18,9 +18,9 @@ from ._transactions import atomic, data_version
 def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     """Write a batch of nothing but calls, if that is all there is to do; ``None``, and nothing is done, if it is not.
 
-    There is more where others have written since, where the calendar was set, where a key or a pair is to be kept, or
-    where the account is to be written again: room on the disk is looked for then, too. ``next_id`` is what this process
-    has given last. Raises as the file does.
+    There is more where others have written since room on the disk was looked for, where the calendar was set, where a
+    key or a pair is to be kept, or where the account is to be written again. ``next_id`` is what this process has given
+    last. Raises as the file does.
     """
     db, puts, offset = file.connected(), batch.puts, file.offset
     tables = file.tables
@@ -29,7 +29,7 @@ def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     (account, oldest), version = tables.last, tables.version
     if account.next_id < next_id or any(put.dedupe is not None or type(put.key) is not str for put in puts):
         return None
-    if data_version(db) != version:  # another process has written since; none can now, as this is our turn
+    if not data_version(db) == version == tables.had_room:  # no other process can write now, as this is our turn
         return None
     first = account.next_id
     with nullcontext() if len(puts) == 1 else atomic(db):  # a statement that is alone is a transaction by itself

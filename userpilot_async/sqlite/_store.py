@@ -260,6 +260,8 @@ class SQLiteStore:
         self._heard, self._next_id = heard_to, account.next_id
         self._hear(pairs)
         tables.last, tables.version = (account, oldest), version
+        if batch.puts and puts_failed is None:
+            tables.had_room = version
         if chosen.forgotten:
             self.file.warn(f"{self.file.path} keeps no more keys of dedupe= than {MOST_KEYS:,}, and forgets the oldest")
         if forgotten:

@@ -48,6 +48,8 @@ class Tables:
         """The number of the last pair that was heard by this connection: a repaired file may count anew."""
         self.version = -1
         """SQLite's `data_version` then: while it stays, no other connection has written."""
+        self.had_room = -1
+        """The same for when room on the disk was last looked for, and found: another process may have used it since."""
 
     # ── whose it is, and the account ──
 
