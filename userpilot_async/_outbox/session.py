@@ -187,7 +187,7 @@ class Session:
         if now.appended and not batch.done.past:  # as most are: what `_recorded` would do, in less time
             self._bytes = now.account.bytes
             self.window.reaches(now.account.next_id)
-            self.ledger.came_in(len(batch.puts))
+            self.ledger.came_in(len(batch.puts), now.account.next_id)
             self.incoming.held(batch, now.first_put)
             self._pass_on(batch, now)
             batch.come()
