@@ -20,7 +20,7 @@ from .._calls.payload import (
     identify_in,
     packed,
 )
-from .._calls.rows import Row
+from .._calls.rows import Row, RowState
 from .dedup import Dedup
 from .destination import Deletions
 from .key_queue import KeyQueue
@@ -44,6 +44,8 @@ class Intake:
         self._dedup = dedup
         self._settled = settled
         self._files = files
+        self._merging = {kind: context.queues.merging.queues[kind] for kind in context.destination.packs}
+        """Queues with nothing but a row, of the kinds that nothing has to go before."""
         self._rejoining: Sequence[FileRoute] = ()
         """Those whose file was taken over, while its calls come in."""
 
@@ -54,6 +56,10 @@ class Intake:
     def add(self, ticket: Ticket, was_sent: bool) -> None:
         """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
         call_id, accepted_at, kind, key, payload = ticket
+        if kind in self._merging:
+            queue = self._merging[kind].get(key)  # type: ignore[call-overload]  # of several keys there is none
+            if queue is not None and self._merges(queue, call_id, accepted_at, cast("IdentifyPayload", payload)):
+                return
         if isinstance(key, tuple) and self._to.pairs is not None and not self._to.pairs.settle(key):
             self._refuse(ticket)
             return
@@ -177,12 +183,34 @@ class Intake:
         if companion is not None:
             self._add_companion(row, companion, accepted_at, call_id)
 
+    def _merges(self, queue: KeyQueue, call_id: int, accepted_at: float, identify: IdentifyPayload) -> bool:
+        """Merge an identify into the row that is all that waits in its queue, if it may: the short way for most."""
+        row, (properties, _, size, companion) = queue.open_row, identify
+        is_plain = companion is None and properties and queue.alias is None and not self._rejoining
+        if not is_plain or row is None or row.state is not RowState.WAITING:
+            return False
+        if not self._to.merges(row, identify, True):
+            return False
+        self._urgency.newest[queue.kind] = accepted_at
+        self._merge(row, call_id, identify, size, accepted_at, call_id)
+        return True
+
+    def _merge(
+        self, row: Row, call_id: int | None, identify: IdentifyPayload, size: int, accepted_at: float, said_by: int
+    ) -> None:
+        properties, fields, _, _ = identify
+        before = row.size
+        if call_id is not None and row.ids:
+            self._settled.merged.append(row.ids[-1])
+        row.take_in(call_id, properties, fields, size, accepted_at, said_by)
+        self._settled.freed += before + size - row.size
+
     def _add_row(
         self, queue: KeyQueue, call_id: int | None, identify: IdentifyPayload, size: int, accepted_at: float,
         said_by: int,
     ) -> Row:  # fmt: skip
         """The row that says this now. ``call_id`` is the call that it carries, ``said_by`` the one that says so."""
-        properties, fields, _, _ = identify
+        _, fields, _, _ = identify
         for route in self._rejoining:
             addition = _new_row(queue, call_id, identify, size, accepted_at, said_by)
             in_file = route.rejoin_row(queue, addition)
@@ -192,11 +220,7 @@ class Intake:
         self._urgency.newest[queue.kind] = accepted_at
         row = queue.waiting_row
         if row is not None and self._to.merges(row, identify, queue.calls[-1] is row):
-            before = row.size
-            if call_id is not None and row.ids:
-                self._settled.merged.append(row.ids[-1])
-            row.take_in(call_id, properties, fields, size, accepted_at, said_by)
-            self._settled.freed += before + size - row.size
+            self._merge(row, call_id, identify, size, accepted_at, said_by)
             if queue.claimed_row is not None and fields is not None and queue.place is QueueState.URGENT:
                 self._queues.head_left(queue)  # it names a company now: events in a file must not be booked on that
             return row
