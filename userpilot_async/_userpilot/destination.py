@@ -19,9 +19,7 @@ from .._calls.payload import (
     Payload,
     body_of,
     companion_properties,
-    fields_of,
     occurred_at,
-    properties_of,
     size_of_identify,
 )
 from .._calls.rows import FiledRow, Row, RowState
