@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from .._calls.outcome import DELIVERED, Outcome, Words
@@ -55,13 +55,20 @@ class Intake:
         """Files were taken over: their calls come in among others, until each is whole."""
         self._rejoining = [route for route in self._files if route.resuming is not None]
 
+    def add_all(self, tickets: Iterable[Ticket], was_sent: Callable[[int], bool]) -> None:
+        """Take calls in, each by the short way if it has one: there, nothing depends on whether it ``was_sent``."""
+        merging, merges = self._merging, self._merges
+        for ticket in tickets:
+            call_id, accepted_at, kind, key, payload = ticket
+            if kind in merging:
+                queue = merging[kind].get(key)  # type: ignore[arg-type]  # of several keys there is none
+                if queue is not None and merges(queue, call_id, accepted_at, payload):  # type: ignore[arg-type]
+                    continue
+            self.add(ticket, was_sent(call_id))
+
     def add(self, ticket: Ticket, was_sent: bool) -> None:
-        """Take a call in. ``was_sent``: another sender ended before the answer to it came."""
+        """Take a call in by the long way. ``was_sent``: another sender ended before the answer to it came."""
         call_id, accepted_at, kind, key, payload = ticket
-        if kind in self._merging:
-            queue = self._merging[kind].get(key)  # type: ignore[arg-type]  # of several keys there is none
-            if queue is not None and self._merges(queue, call_id, accepted_at, cast("IdentifyPayload", payload)):
-                return
         if isinstance(key, tuple) and self._to.pairs is not None and not self._to.pairs.settle(key):
             self._refuse(ticket)
             return

@@ -128,5 +128,5 @@ def test_while_a_file_that_was_taken_over_comes_in_nobody_goes_the_short_way() -
     intake: Any = run.schedule._intake
     intake._rejoining = [Resumed()]
     ticket: Ticket = (2, run.now, "user", "u1", ({"a": 2}, None, 7, None))
-    intake.add(ticket, was_sent=False)
+    intake.add_all([ticket], lambda call_id: False)
     assert came == [2]
