@@ -50,7 +50,7 @@ def filled(path: str, size: int) -> int:
             number = min(AT_ONCE, size - account.waiting)
             puts = (different * (number // len(different) + 1))[:number]
             db.execute("BEGIN IMMEDIATE")
-            tables.put(puts, account, offset)
+            account = account.with_calls(number, tables.put(puts, account.next_id, offset))
             tables.write_account(account)
             db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

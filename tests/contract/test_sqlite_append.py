@@ -18,6 +18,7 @@ from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.stored import unsealed
 from userpilot_async.sqlite import _append
+from userpilot_async.sqlite._ballast import Ballast
 
 NewOutbox = Callable[[], InlineOutbox]
 DROPPED = Outcome("dropped", "queue_full")
@@ -83,6 +84,21 @@ def test_the_account_is_written_again_before_it_is_too_far_behind(
         behind.append(in_the_file(path))
 
     assert [(1, 0), (1, 1), (1, 2), (1, 3), (5, 0), (5, 1), (5, 2), (5, 3), (9, 0)] == behind
+
+
+def test_room_is_looked_for_whenever_the_account_is_written_again(
+    path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_append, "MOST_UNCOUNTED", 3)
+    monkeypatch.setattr(Ballast, "make", lambda self: False)  # the disk has no room for it
+    ours = outbox()
+    path.with_name("events.db.ballast").touch(mode=0o600)
+    put(ours, 2)
+
+    path.with_name("events.db.ballast").unlink()
+
+    assert [2, 3] == put(ours, 2), "it was there when the account was written last"
+    assert [-1] == put(ours)
 
 
 @pytest.mark.parametrize("what", ["a key", "a person", "a refusal"])

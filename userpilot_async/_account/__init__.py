@@ -4,8 +4,8 @@ The law, at every moment: accepted = delivered + dead + dropped + merged + pendi
 once; a second time is a bug, and raises.
 
     pages ◀── ledger ◀── memory_ledger   of one process: ids are handed out and settled here
-                     ◀── shared_ledger   of an outbox with several processes: the counts (`Account`) are kept with the
-                                         calls, and what others have settled is heard as stretches of ids
+                     ◀── shared_ledger   of an outbox with several processes: the counts (`account`) are kept with
+                                         the calls, and what others have settled is heard as stretches of ids
 
 `pages` keep one byte a call, 65,536 a page; receipts hold on to their page, so that they can answer for ever. `ledger`
 has the counts that both have. `statistics` are frozen snapshots of them for users, `losses` the lines in which the log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .shared_ledger import Account
+from .account import Account
 
 
 def sound_account(value: Any) -> Account | None:

@@ -261,7 +261,7 @@ class Sender:
                 self._woken = anyio.Event()
                 taken = self.take_in()
                 now = self._now()
-                if taken:
+                if taken or self._came:  # or none could be taken: who holds as many as may be waits for outcomes
                     self._naps_until = now + NAP
                 step = self.schedule.next(now) if self._outbox.sends and not self.landing else math.inf
                 self.carry_on()

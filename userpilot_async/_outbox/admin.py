@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import attrs
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload, companion_key, companion_of, fields_of, identify_in
 from .._calls.stored import UNREADABLE, Runs

@@ -161,6 +161,13 @@ class Incoming:
             else:
                 put.receipt.held(call_id, self._ledger.pages.of(call_id))
 
+    def held(self, batch: Batch, first: int) -> None:
+        """End a batch's calls, none of which was withdrawn: they are held under the ids from ``first`` on."""
+        self._leave(batch.puts)
+        of = self._ledger.pages.of
+        for call_id, put in enumerate(batch.puts, first):
+            put.receipt.held(call_id, of(call_id))
+
     def give_up(self, error: OutboxError) -> None:
         """Fail the calls that no caller waits for, but those that are just being written."""
         puts = self._queue.withdraw_unawaited()

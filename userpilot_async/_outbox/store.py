@@ -10,7 +10,7 @@ from typing import Protocol
 
 import attrs
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.outcome import Outcome
 from .._calls.pairs import Pair
 from .._calls.stored import Concluded
@@ -68,6 +68,8 @@ class Committed:
     """The id of the first that was refused, if those are not behind the puts."""
     admitted: Sequence[Admitted] = ()
     """Calls of transactions of the application's that were accepted, or not for their key, since the last time."""
+    appended: bool = False
+    """The batch had nothing but calls, all of which are held: that, and nothing else, is new since the last time."""
     noted: bool = True
     """All of the batch is recorded; if not, more of it is by the next `Store.commit`."""
 

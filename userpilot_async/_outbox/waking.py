@@ -51,8 +51,7 @@ class Waking:
 
         What else there is has woken the thread itself, and a note that was not taken is tried again at the next poll.
         """
-        self._queue.let_go(batch)
-        if self._queue.has_puts():
+        if self._queue.let_go(batch):
             self._is_alone = False
             self._wake_behind()
         elif batch.puts:

@@ -79,11 +79,12 @@ class WriteQueue:
         with self.lock:
             return [batch for batch in (self._in_hand, self._parked, *self._waiting) if batch is not None]
 
-    def let_go(self, batch: Batch) -> None:
-        """A batch has come to its end."""
+    def let_go(self, batch: Batch) -> bool:
+        """A batch has come to its end; true if calls wait to be taken by the thread."""
         with self.lock:
             if self._in_hand is batch:  # the thread may have taken the next one already
                 self._in_hand = None
+            return bool(self._waiting[0].puts) or any(batch.puts for batch in self._waiting)
 
     def begin_term(self, term: int) -> None:
         """Collect in a batch of a new term from now on."""
@@ -104,11 +105,6 @@ class WriteQueue:
             if len(self._waiting) == 1:
                 return not self._waiting[0].is_empty()
             return not all(batch.is_empty() for batch in tuple(self._waiting))  # a copy, as a signal may add one
-
-    def has_puts(self) -> bool:
-        """Calls wait to be taken by the thread."""
-        with self.lock:
-            return bool(self._waiting[0].puts) or any(batch.puts for batch in self._waiting)
 
     # ── for the thread ──
 

@@ -87,6 +87,15 @@ class Calendar:
             slept += seconds
         return moment + self._difference - slept
 
+    def moments(self, now: float, today: float) -> Callable[[float], float]:
+        """A function that turns dates into moments; it is ``today`` in the calendar of these dates, and ``now`` here.
+
+        That calendar is as it was when the dates were read: it may have been set since.
+        """
+        self.read(now)
+        date, moment = self.date(now), self.moment
+        return lambda at: moment(date - age(at, today))
+
     def moment(self, date: float) -> float:
         """The moment on the schedule's clock that has this date: the other way round.
 

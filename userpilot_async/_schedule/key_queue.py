@@ -43,6 +43,7 @@ class KeyQueue(QueueView):
         """Take a call in, behind all others. Rows that come later may merge into a row, but into none before a post."""
         self.calls.append(call)
         if type(call) is not tuple:
+            self.only_events = False
             self.open_row = call if isinstance(call, Row) else None
 
     def add_deletion(self, deletion: Deletion) -> None:
@@ -175,8 +176,8 @@ class KeyQueue(QueueView):
     def rejoin_row(self, row: Row) -> None:
         """A file that was taken over carries this row, which has just come in; the queue is empty."""
         row.state = RowState.BATCHED
-        self.calls.append(row)
-        self.claim = FileClaim(row)
+        self.add(row)
+        self.claim, self.open_row = FileClaim(row), None
 
     def rejoin_events(self, row: Row | None = None) -> Row:
         """A file that was taken over carries events, behind this row, if there is one; the row, or a stand-in."""
@@ -184,7 +185,8 @@ class KeyQueue(QueueView):
             row = Row.blank(self.kind, self.key)
         else:
             row.state = RowState.BATCHED
-            self.calls.append(row)
+            self.add(row)
+            self.open_row = None
         row.events = []
         self._block(row)
         return row

@@ -58,6 +58,9 @@ class Outlook:
         rows = Counter({kind: packed.waiting(kind) for kind in self._to.rows if packed.waiting(kind)})
         for queue in self._queues:
             events += len(queue.given_back)
+            if queue.only_events:
+                events += len(queue.calls)
+                continue
             for call in queue.calls:
                 if isinstance(call, tuple):
                     events += 1

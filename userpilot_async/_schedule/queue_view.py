@@ -44,6 +44,8 @@ class QueueView:
     """So many deletions have come in whose earlier calls are being dropped."""
     watched: bool = False
     """The queue stands in the heap of what expires next."""
+    only_events: bool = True
+    """Nothing else was ever in it: whoever counts what waits need not look at each call."""
 
     @property
     def state(self) -> QueueState:

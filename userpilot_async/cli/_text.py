@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._account.shared_ledger import Account
+    from .._account.account import Account
     from .._protocol.jobs import Job
 
 COUNTS = ("accepted", "delivered", "dead", "dropped", "merged", "pending")

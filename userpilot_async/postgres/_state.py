@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from psycopg import sql
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._account.sound import sound_account
 from .._calls.stored import UNREADABLE
 from .._calls.values import encode_json

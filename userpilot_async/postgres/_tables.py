@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import sql
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.outcome import Outcome
 from .._calls.pairs import MOST_PAIRS, Pair, pairs_in, sealed_pair, unsealed_pair
 from .._calls.payload import Kind

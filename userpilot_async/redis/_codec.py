@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Stored
 from .._calls.values import encode_json

@@ -18,7 +18,7 @@ from typing import Literal
 
 import attrs
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.stored import Stored, runs
 from .._errors.tree import OutboxError
 from .._outbox.admin import (

@@ -6,20 +6,21 @@ The account is behind then: it counts the calls below its own next id, and those
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext
 
 from .._outbox.batch import Batch
 from .._outbox.store import Committed
-from ._failures import FAILURES
-from ._file import File, data_version
+from ._file import File
 from ._schema import MOST_UNCOUNTED
+from ._transactions import atomic, data_version
 
 
 def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     """Write a batch of nothing but calls, if that is all there is to do; ``None``, and nothing is done, if it is not.
 
     There is more where others have written since, where the calendar was set, where a key or a pair is to be kept, or
-    where the account is to be written again. ``next_id`` is what this process has given last. Raises as the file does.
+    where the account is to be written again: room on the disk is looked for then, too. ``next_id`` is what this process
+    has given last. Raises as the file does.
     """
     db, puts, offset = file.connected(), batch.puts, file.offset
     tables = file.tables
@@ -28,20 +29,12 @@ def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     (account, oldest), version = tables.last, tables.version
     if account.next_id < next_id or any(put.dedupe is not None or type(put.key) is not str for put in puts):
         return None
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        is_ours = data_version(db) == version  # no other process has written since
-        size = tables.put(puts, account.next_id, offset) if is_ours else 0
-        db.execute("COMMIT" if is_ours else "ROLLBACK")
-    except BaseException:
-        with suppress(*FAILURES):
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-        raise
-    if not is_ours:
+    if data_version(db) != version:  # another process has written since; none can now, as this is our turn
         return None
     first = account.next_id
+    with nullcontext() if len(puts) == 1 else atomic(db):  # a statement that is alone is a transaction by itself
+        size = tables.put(puts, first, offset)
     oldest = first if oldest is None else oldest
     account = account.with_calls(len(puts), size)
     tables.last, tables.uncounted = (account, oldest), tables.uncounted + len(puts)
-    return Committed(account, oldest, first_put=first, first_refused=account.next_id)
+    return Committed(account, oldest, first_put=first, first_refused=account.next_id, appended=True)

@@ -29,11 +29,12 @@ from .._runtime.private_files import create_private
 from . import _quarantine
 from ._ballast import BALLAST, Ballast
 from ._failures import FAILURES
-from ._locks import Lock
+from ._locks import InTurn, Lock
 from ._own import Found, find, open_database
 from ._salvage import PAGE
 from ._schema import check_version, prepare
 from ._tables import Tables
+from ._transactions import atomic
 
 Durability = Literal["power", "process"]
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
@@ -74,7 +75,8 @@ class File:
         self._connection: sqlite3.Connection | None = None
         self._held: DatabaseFile | None = None
         self._log = LOG
-        self._busy = threading.Lock()
+        self.busy: threading.Lock = threading.Lock()
+        """Held while the connection is used, so that a fork does not come in between."""
         _files.add(self)
 
     @property
@@ -171,7 +173,7 @@ class File:
         if self._connection is not None:  # or there were a lock beside what was refused
             with suppress(*FAILURES, NotNow), self.in_turn():
                 self.disconnect()
-        with self._busy:
+        with self.busy:
             self.disconnect()
         self.let_go_of_locks()
 
@@ -182,16 +184,9 @@ class File:
 
     # ── turns and transactions ──
 
-    @contextmanager
-    def in_turn(self, patience: float = math.inf) -> Iterator[None]:
+    def in_turn(self, patience: float = math.inf) -> InTurn:
         """Wait for this process's turn, and have it. Raises `NotNow` after ``patience`` seconds."""
-        if not self.turn.try_take():
-            self._wait_for_turn(patience)
-        try:
-            with self._busy:
-                yield
-        finally:
-            self.turn.release()
+        return InTurn(self.turn, self.busy, lambda: self._wait_for_turn(patience))
 
     def _wait_for_turn(self, patience: float) -> None:
         began = time.monotonic()
@@ -209,15 +204,8 @@ class File:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All that is done with the connection meanwhile, or nothing of it. The caller holds the turn."""
         db = self.connected()
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with atomic(db):
             yield db
-            db.execute("COMMIT")
-        except BaseException:
-            with suppress(*FAILURES):
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-            raise
 
     # ── room on the disk ──
 
@@ -261,11 +249,6 @@ class File:
             self.connected().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def data_version(db: sqlite3.Connection) -> int:
-    """SQLite's number for what this connection sees: another one, when another connection has written."""
-    return int(db.execute("PRAGMA data_version").fetchone()[0])
-
-
 def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")  # of a damaged row
 
@@ -283,14 +266,14 @@ def _before_fork() -> None:
     """
     _forking.acquire()
     for file in list(_files):
-        file._busy.acquire()
+        file.busy.acquire()
         file.disconnect()
         _held.append(file)
 
 
 def _after_fork() -> None:
     while _held:
-        _held.pop()._busy.release()
+        _held.pop().busy.release()
     _forking.release()
 
 

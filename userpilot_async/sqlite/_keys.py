@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from .._account.shared_ledger import GONE, Account
+from .._account.account import Account
+from .._account.shared_ledger import GONE
 from .._calls.dedupe import DIGEST
 from .._calls.outcome import Outcome
 from .._calls.stored import UNREADABLE, Concluded, sealed, unsealed

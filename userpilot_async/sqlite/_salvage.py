@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.outcome import Outcome
 from .._calls.pairs import unsealed_pair
 from .._calls.stored import UNREADABLE, Stored, sealed

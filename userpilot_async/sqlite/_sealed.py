@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._account.sound import sound_account
 from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Runs, Stored, stretches_in, unsealed

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.stored import Stored, key_in, runs, sealed
 from .._outbox.batch import Batch, Landed
 from .._outbox.pages import UnfinishedUpload

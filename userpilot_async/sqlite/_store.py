@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import attrs
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.pairs import Pair
 from .._calls.payload import ticket_accepted_at
 from .._calls.stored import Concluded
@@ -30,10 +30,11 @@ from . import _quarantine
 from ._append import append
 from ._binding import About, bind
 from ._failures import FAILURES, is_full, why
-from ._file import File, data_version
+from ._file import File
 from ._keys import MOST_KEYS, NOTHING_PUT
 from ._repair import Repair
 from ._salvage import GivenIds
+from ._transactions import data_version
 
 T = TypeVar("T")
 
@@ -196,6 +197,9 @@ class SQLiteStore:
         return self._mending("written", write)
 
     def _commit(self, batch: Batch) -> Committed:
+        appended = self._append(batch) if batch.only_puts() else None
+        if appended is not None:
+            return appended
         failed = self._why_no_calls() if batch.puts else None
         if failed is not None and not batch.has_notes():
             raise failed
@@ -215,11 +219,16 @@ class SQLiteStore:
             failed = OutboxError(f"{self.file.path} cannot be written: {why(error)}")
             return self._write(batch, failed if batch.puts else None)
 
-    def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
-        appended = append(self.file, batch, self._next_id) if puts_failed is None and batch.only_puts() else None
+    def _append(self, batch: Batch) -> Committed | None:
+        try:
+            appended = append(self.file, batch, self._next_id)
+        except (OSError, sqlite3.IntegrityError, sqlite3.OperationalError):
+            return None  # what is wrong will be met again, where something is done about it
         if appended is not None:
             self._next_id = appended.account.next_id
-            return appended
+        return appended
+
+    def _write(self, batch: Batch, puts_failed: OutboxError | None = None) -> Committed:
         forgotten = 0
         with self.file.transaction() as db:
             tables, version = self.file.tables, data_version(db)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from .._account.shared_ledger import Account
+from .._account.account import Account
 from .._calls.outcome import Outcome
 from .._calls.pairs import MOST_PAIRS, Pair, pairs_in, sealed_pair, unsealed_pair
 from .._calls.payload import Kind

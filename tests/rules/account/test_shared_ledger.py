@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.harness import length
+from userpilot_async._account.account import Account
 from userpilot_async._account.pages import PAGE
-from userpilot_async._account.shared_ledger import Account, SharedLedger
+from userpilot_async._account.shared_ledger import SharedLedger
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.stored import Concluded
 from userpilot_async._outbox.receipt import Receipt
@@ -57,6 +58,19 @@ def outcome(ledger: SharedLedger, call_id: int) -> Outcome:
 
 
 # ── the account itself ──
+
+
+@given(before=st.integers(0, 3), batches=st.lists(st.integers(1, 2 * PAGE), min_size=1, max_size=5))
+def test_calls_that_come_in_and_nothing_else_are_counted_without_the_account(before: int, batches: list[int]) -> None:
+    heard, counted, calls = ledger_of(2, before), ledger_of(2, before), before + 2
+    for one in batches:
+        calls += one
+        heard.sync(account_of(calls), 0)
+        counted.came_in(one)
+
+    known = [{**vars(ledger), "pages": None} for ledger in (heard, counted)]
+    assert known[0] == known[1]
+    assert heard.pages.open == counted.pages.open
 
 
 def test_an_account_survives_json() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from userpilot_async._account.shared_ledger import Account
+from userpilot_async._account.account import Account
 from userpilot_async.cli.ui import _aliases
 from userpilot_async.cli.ui._aliases import Aliases
 from userpilot_async.cli.ui._guard import Guard, is_loopback

@@ -236,6 +236,7 @@ class World:
         states = {queue.place for queue in self.queues}
         for queue in self.queues:
             assert queue.state is self.state(queue)
+            assert not queue.only_events or all(isinstance(call, tuple) for call in queue.calls)
             # A row that goes at once is not placed anew for an event that comes in behind it.
             assert queue.place is queue.state or (queue.place, queue.state) == (QueueState.URGENT, QueueState.LATE)
             assert (queue.place is QueueState.MERGING) == (queue.key in self.queues.merging.queues["user"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rules.schedule.simulation import Job, Simulation
-from userpilot_async import Identify, IdentifyCompany, Settings, Track
+from userpilot_async import DeleteUser, Identify, IdentifyCompany, Settings, Track
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.payload import PackedRow, packed, packed_at, packed_key
 from userpilot_async._calls.rows import Row, unpacked
@@ -362,6 +362,26 @@ def test_packed_events_are_given_up_at_the_end():
 def test_events_that_may_be_late_have_queues(settings):
     """What is late is looked for among queues; see `Destination.packs_events`."""
     assert 60 == len(queues(some_events(60, **settings)))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["event", "identify", "company", "deletion"]), st.integers(0, 5))))
+def test_what_is_left_to_send_is_counted_call_by_call(calls: list[tuple[str, int]]) -> None:
+    run = Simulation(1, Settings(bulk_threshold=1_000))
+    made = {
+        "event": lambda n: Track(f"u{n}", "event"),
+        "identify": lambda n: Identify(f"u{n}", {"n": 1}),
+        "company": lambda n: IdentifyCompany(f"c{n}", {"n": 1}),
+        "deletion": lambda n: DeleteUser("gone"),
+    }
+    for what, n in calls:
+        run.put(made[what](n))
+        run.take_in()
+    queues = run.schedule._queues
+    waiting = Counter("track" if isinstance(call, tuple) else "identify" for queue in queues for call in queue.calls)
+    waiting["track"] += queues.events.packed.number
+    waiting["identify"] += queues.packed.waiting("user") + queues.packed.waiting("company")
+
+    assert (waiting, 0) == run.schedule._outlook._requests()
 
 
 def test_the_line_of_events_forgets_those_who_have_left_it():

@@ -67,6 +67,28 @@ async def test_calls_that_come_one_by_one_are_taken_together_once_in_a_nap() -> 
 
 
 @pytest.mark.virtual
+async def test_calls_that_cannot_be_taken_yet_wake_the_sender_once_in_a_nap(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, passes = Watched(), 0
+    async with watched.client as userpilot:
+        monkeypatch.setattr(userpilot._outbox, "take", lambda limit: ())  # as many are in hand as may be
+        take_in = userpilot._sender.take_in
+
+        def counted() -> int:
+            nonlocal passes
+            passes += 1
+            return take_in()
+
+        monkeypatch.setattr(userpilot._sender, "take_in", counted)
+        for _ in range(50):
+            await userpilot.track("u1", "clicked")
+            await anyio.sleep(NAP / 5)
+        monkeypatch.undo()
+
+    assert 10 <= passes <= 12
+    assert 50 == userpilot.statistics().delivered, "the close takes them"
+
+
+@pytest.mark.virtual
 async def test_the_first_call_in_an_empty_queue_goes_at_once_also_after_a_nap() -> None:
     watched, made = Watched(), []
     async with watched.client as userpilot:

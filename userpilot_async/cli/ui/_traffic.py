@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ..._account.shared_ledger import Account
+from ..._account.account import Account
 
 EVERY = 4.0  # seconds between two samples that are kept, at least
 WINDOW = 600.0  # seconds that are shown
