@@ -17,6 +17,7 @@ from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import Outcome
 from userpilot_async._calls.stored import unsealed
+from userpilot_async._errors.tree import OutboxError
 from userpilot_async.sqlite import _append
 from userpilot_async.sqlite._ballast import Ballast
 
@@ -204,3 +205,18 @@ def test_a_sender_hears_of_calls_alone_by_their_number_and_of_all_else_as_a_chan
     at_once(ours.aclose())
 
     assert ([1, 1, 1], 0, True) == (came, alone, changed)
+
+
+def test_a_process_of_an_older_version_does_nothing_to_a_file_that_a_newer_one_has_changed(
+    path: Path, outbox: NewOutbox
+) -> None:
+    older = outbox()
+    put(older, 2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:  # as a migration does while others are at work
+        db.execute("PRAGMA user_version = 99")
+
+    assert [-1] == put(older)
+    with pytest.raises(OutboxError, match=r"events.db is of version 99, which a newer userpilot_async wrote"):
+        older.store.poll()
+    with closing(sqlite3.connect(path)) as db:
+        assert [(0,), (1,)] == db.execute("SELECT id FROM calls").fetchall()

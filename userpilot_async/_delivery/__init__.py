@@ -9,7 +9,8 @@ is made of parts, none of which knows the client:
     refusals      a call that is not held gets its outcome, its dead letter and its line in the log all the same
     inbox         calls of other threads, until the loop takes them;  threads  hands them in, and takes them out
     sender        the task: outbox → schedule → server → account;  handover  outbox ↔ schedule;  exchange  one request
-    connection    to one server;  places  one for each request at a time;  outgoing  a request, as a transport takes it
+    connection    to one server;  pool  of connections, a request at a time on each;  stream  the bytes of one
+    outgoing      a request, as a transport takes it
     attempt       how far one request got;  failures  exceptions out of it, named without their texts
     dead_letters  `on_dead`, whatever it does
     health, reporting   how the server is, and losses, in words; when they are logged is `_runtime.log`'s to say

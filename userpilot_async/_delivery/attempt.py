@@ -23,8 +23,8 @@ class Attempt:
 
     traced: bool = False
     sent: bool = False
-    body_sent: Callable[[], bool] = attrs.field(default=lambda: False)
-    """Whether any of the request's body was asked for."""
+    begun: Callable[[], bool] = attrs.field(default=lambda: False)
+    """Of a request that is not traced: what `Outgoing.begun` says."""
     status: int | None = None
     headers: dict[str, str] = attrs.field(factory=dict, repr=False)
     body: bytearray = attrs.field(factory=bytearray, repr=False)
@@ -57,7 +57,7 @@ class Attempt:
             body = _decoded(self.headers, bytes(self.body), cap)
             broken_off = body is None or self.broke_off
             return of_answer(self.status, self.headers, body or b"", broken_off=broken_off, hidden=key)
-        sent = self.sent if self.traced else self.body_sent()
+        sent = self.sent if self.traced else self.begun()
         return of_failure(failure or "no answer", sent=sent, certificate=certificate)
 
     @property

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -29,11 +28,12 @@ from .._runtime.version import __version__
 from .attempt import Attempt
 from .credentials import BadKey, KeyRing, Transport, reaches_network
 from .failures import forget_frames, goes_on, is_certificate_error, named
-from .outgoing import Outgoing, Shared, multipart
-from .places import Place, Places
+from .outgoing import Headers, Outgoing, Shared, multipart
+from .pool import ConnectionPool, PooledConnection
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
+_JSON = (b"Content-Type", b"application/json")
 FAREWELL = 0.3  # seconds to close connections politely
 
 
@@ -65,13 +65,15 @@ class Connection:
         self.met: stand_in.StandIn | None = None
         """The stand-in for the server that was there at the opening, in a test."""
         self._headers = headers
+        self._common: Headers = ()
+        self._common_of: Secret | None = None
         self._transport = transport
         self._own = keys, transport
         self._request_timeout = request_timeout
         self._upload_timeout = upload_timeout
         self._size = size
         self._patience = Patience(request_timeout, longest_timeout or request_timeout)
-        self._http: Places | Shared | None = None
+        self._http: ConnectionPool | Shared | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.base_url}>"
@@ -112,7 +114,7 @@ class Connection:
         except Exception as error:  # the application's own transport may raise anything: nothing waits for its end
             log(logging.WARNING, f"closing the connections raised {named(error)}: they are left to the system")
 
-    async def _connected(self) -> Places | Shared:
+    async def _connected(self) -> ConnectionPool | Shared:
         """Give what requests are made with, from the first one on; to load authorities takes too long for the loop."""
         if self._transport is not None:
             self._http = Shared(self._transport)
@@ -120,7 +122,7 @@ class Connection:
         async with self._connecting:
             if self._http is None:
                 tls = await in_thread(partial(tls_context, self.base_url))
-                self._http = Places(self.base_url, tls, self._size)
+                self._http = ConnectionPool(self.base_url, tls, self._size)
         return self._http
 
     async def exchange(
@@ -131,7 +133,7 @@ class Connection:
 
         ``filename`` sends ``body`` as a multipart upload under this name. Of what ``promises`` a list of jobs more is
         read than of others, and if it is long, in a thread. To be called in tasks that only anyio scopes cancel: a pool
-        of httpx's, which is an application's own transport, loses a connection for good otherwise; `Places` lose none.
+        of httpx's, which is an application's own transport, loses a connection for good otherwise. Our own does not.
         """
         attempt = Attempt()
         try:
@@ -148,9 +150,9 @@ class Connection:
             try:
                 http = self._http or await self._connected()
                 self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
-                async with http.one() as place:
+                async with http.connection() as one:
                     outgoing = self._outgoing(attempt, method, path, body, filename, key)
-                    await self._stream(place, attempt, outgoing, cap)
+                    await self._stream(one, attempt, outgoing, cap)
             # httpx maps many of its parts' errors, not all; a transport may raise anything, also no `Exception`: an
             # outcome of pytest's, or a group in which one is.
             except BaseException as exc:
@@ -175,28 +177,38 @@ class Connection:
     def _outgoing(
         self, attempt: Attempt, method: str, path: str, body: bytes | None, filename: str | None, key: Secret
     ) -> Outgoing:
-        headers: dict[str, Any] = {  # `str`, or `bytes` that hide the key: httpx takes both
-            **{name: key.header(value) for name, value in self._headers(key.reveal()).items()},
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # a 200 kB gzip answer can hold 60 MB
-            "Connection": "keep-alive",
-            "User-Agent": f"userpilot-async/{__version__}",
-        }
+        headers = self._common_headers(key)
         # The scope around each request bounds it as a whole. This one, shorter, is for the handshake: an application's
         # own httpcore closes the socket of one that times out, but not of one that is cancelled.
         timeouts = {"connect": self._request_timeout * 0.4, "read": None, "write": None, "pool": None}
         extensions = {"trace": attempt.trace, "timeout": timeouts}
         if filename is not None and body is not None:
             kind = "text/csv" if filename.endswith(".csv") else "application/x-ndjson"
-            headers["Content-Type"], body = multipart(filename, body, kind)
+            content_type, body = multipart(filename, body, kind)
+            headers = (*headers, (b"Content-Type", content_type.encode("ascii")))
         elif body is not None:
-            headers["Content-Type"] = "application/json"
+            headers = (*headers, _JSON)
         outgoing = Outgoing(method, self.base_url + path, headers, body, extensions)
-        attempt.body_sent = lambda: outgoing.begun()
+        attempt.begun = lambda: outgoing.begun()
         return outgoing
 
-    async def _stream(self, place: Place | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
-        response = await place.send(outgoing)
+    def _common_headers(self, key: Secret) -> Headers:
+        """Give the headers that all requests with this key have: made once, and not for each."""
+        if self._common_of is not key:
+            own = {name: key.header(value) for name, value in self._headers(key.reveal()).items()}
+            common = {
+                **own,
+                "Accept": b"application/json",
+                "Accept-Encoding": b"identity",  # a 200 kB gzip answer can hold 60 MB
+                "Connection": b"keep-alive",
+                "User-Agent": f"userpilot-async/{__version__}".encode("ascii"),
+            }
+            self._common = tuple((name.encode("ascii"), value) for name, value in common.items())
+            self._common_of = key
+        return self._common
+
+    async def _stream(self, to: PooledConnection | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
+        response = await to.send(outgoing)
         try:
             attempt.take_headers(response.headers.items(), response.status_code)
             if is_response(response):

@@ -25,21 +25,25 @@ else:  # `_classes` adds those of one library, or of both
     _Request = _Stream = object
 
 
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names and values, of which those with a key in them hide it."""
+
+
 @attrs.define
 class Outgoing:
-    """A request: values of ``headers`` are `str`, or `bytes` that hide a key; ``url`` is the whole one."""
+    """A request: ``url`` is the whole one."""
 
     method: str
     url: str
-    headers: dict[str, Any]
+    headers: Headers
     content: bytes | None
     extensions: dict[str, Any]
     begun: Callable[[], bool] = lambda: False
-    """Whether any of the body was asked for."""
+    """Whether any of the request has left; of one that a transport makes, whether any of its body was asked for."""
 
 
 class Answer(Protocol):
-    """A response, as far as it is read here: httpx's own, or one of `places`."""
+    """A response, as far as it is read here: httpx's own, or one of `pool`."""
 
     status_code: int
     headers: Any
@@ -114,12 +118,12 @@ def multipart(filename: str, content: bytes, kind: str) -> tuple[str, bytes]:
 
 
 class Shared:
-    """The application's own transport, which all requests share: used as `Places` are."""
+    """The application's own transport, which all requests share: used as a `ConnectionPool` is."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def one(self) -> AbstractAsyncContextManager[Shared]:
+    def connection(self) -> AbstractAsyncContextManager[Shared]:
         """The transport, whoever else uses it."""
         return nullcontext(self)
 
@@ -129,7 +133,7 @@ class Shared:
         request = as_request(
             outgoing.method,
             outgoing.url,
-            headers=outgoing.headers,
+            headers=list(outgoing.headers),
             content=outgoing.content,
             extensions=outgoing.extensions,
         )

@@ -71,9 +71,9 @@ class Secret(Hidden[str]):
     _forms: tuple[tuple[str, str], ...]
     _bare_forms: tuple[bytes, ...]
 
-    def header(self, value: str) -> str | bytes:
+    def header(self, value: str) -> bytes:
         """A header's value, hidden if the key is in it."""
-        return HiddenBytes(value.encode("ascii")) if self._value in value else value
+        return HiddenBytes(value.encode("ascii")) if self._value in value else value.encode("ascii")
 
     def may_be_in(self, data: bytes) -> bool:
         """False only if `clean` has nothing to do in what ``data`` says, in JSON.

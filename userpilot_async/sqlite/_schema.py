@@ -57,22 +57,28 @@ MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Statements that make version n + 1 of version n; the first one makes an empty file version 1."""
 
 
+def check_known(connection: sqlite3.Connection, known: int = len(MIGRATIONS)) -> None:
+    """Raise `OutboxError` if the file is of a newer version than ``known``."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > known:
+        raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
+
+
 def version_of(connection: sqlite3.Connection, known: int) -> int:
     """The file's version, 0 for an empty one. Raises `OutboxError` if it is newer than ``known``, or no outbox.
 
     Raises `sqlite3.DatabaseError` if it is none that there can be.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     # What has no page of its own is a program, and may do anything.
     counts = "count(*), total(NOT coalesce(rootpage, 0))"
     tables, programs = connection.execute(f"SELECT {counts} FROM sqlite_master").fetchone()
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application not in (0, APPLICATION_ID) or (tables and not version):
         raise OutboxError("is a database, but no outbox of userpilot_async")
     if version < 0:
         raise sqlite3.DatabaseError("its version is damaged")
-    if version > known:
-        raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
+    check_known(connection, known)
     if programs:
         raise OutboxError("has views, triggers or virtual tables, as no outbox has: another program has put them there")
     return int(version)

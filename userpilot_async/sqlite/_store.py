@@ -70,9 +70,6 @@ class SQLiteStore:
             now = self._mending("opened", lambda: self._open(claim))
         except NotNow:
             raise OutboxError(f"{path}: another process has kept it locked for {PATIENCE:.0f} s") from None
-        except OutboxError as error:
-            words = str(error)
-            raise OutboxError(words if words.startswith(path) else f"{path} {words}") from error.__cause__
         self._next_id = now.account.next_id
         return now
 
@@ -136,6 +133,9 @@ class SQLiteStore:
                     raise
         except FAILURES as error:
             raise OutboxError(f"{self.file.path} cannot be {what}: {why(error)}") from error
+        except OutboxError as error:
+            words, path = str(error), str(self.file.path)
+            raise OutboxError(words if words.startswith(path) else f"{path} {words}") from error.__cause__
 
     # ── the calendar ──
 

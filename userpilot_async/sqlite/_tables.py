@@ -18,6 +18,7 @@ from .._outbox.batch import Batch, Put, Settled
 from .._outbox.window import Found, Read, Reading
 from ._dates import Dates
 from ._keys import Keys
+from ._schema import check_known
 from ._sealed import account_in, checked, owner_in
 from ._send_log import SendLog
 
@@ -66,7 +67,8 @@ class Tables:
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (1, ?)", (sealed(dict(about)),))
 
     def account(self) -> Account:
-        """The counts, with calls that were put behind them. Raises `sqlite3.DatabaseError` if they are damaged."""
+        """The counts, with calls put behind them. Raises `DatabaseError` for damage, `OutboxError` as `check_known`."""
+        check_known(self._db)
         row = self._db.execute("SELECT said FROM account").fetchone()
         account = Account() if row is None else account_in(row[0])
         if account is None:

@@ -1,27 +1,29 @@
-"""Places for requests, on real sockets: no cancellation costs one, and connections nobody needs are closed."""
+"""The pool of connections, on real sockets: no cancellation costs one, and those that nobody needs are closed."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import attrs
 import pytest
+from anyio.abc import ByteStream, SocketAttribute
 
 from tests.harness import Behaviour, RawServer, Request, TLSServer, answer, late, length, silent
 from tests.harness.stage.calls import person
 from tests.harness.stage.scenes import PATIENCE, QUICK, on_sockets
-from userpilot_async._delivery import connection, places
+from userpilot_async._delivery import connection, pool
 from userpilot_async._delivery.connection import Connection
 from userpilot_async._delivery.credentials import KeyRing
-from userpilot_async._delivery.places import KEEPALIVE
-from userpilot_async._runtime.http import httpcore
+from userpilot_async._delivery.pool import KEEPALIVE
+from userpilot_async._protocol.verdict import Meaning
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +43,7 @@ async def connected(server: RawServer, size: int = SIZE) -> AsyncIterator[Connec
 
 
 async def statuses(one: Connection, requests: int) -> list[int | None]:
-    """The answers to so many requests at a time; shorter than that if one of them finds no place."""
+    """The answers to so many requests at a time; shorter than that if one of them finds no connection."""
     seen: list[int | None] = []
 
     async def ask() -> None:
@@ -63,17 +65,18 @@ async def open_at(server: RawServer, connections: int) -> bool:
 
 
 @ON_ASYNCIO
-async def test_three_thousand_natively_cancelled_requests_cost_no_place() -> None:
-    """A pool of httpx's is dead after that. Some wait for a place, some connect, some send, some wait for an answer."""
+async def test_three_thousand_natively_cancelled_requests_cost_no_connection() -> None:
+    """A pool of httpx's is dead after that. Some wait for one, some connect, some send, some wait for an answer."""
     loop = asyncio.get_running_loop()
-    cancelled, waits = 0, True
+    cancelled, turn, waits = 0, 0, True
 
     def choose(request: Request) -> Behaviour:
         return silent() if waits and request.index % 5 == 4 else answer()
 
     with RawServer(choose) as server:
         async with connected(server) as one:
-            for turn in range(length.of(400)):
+            while cancelled < length.of(3_000):  # some are answered before
+                turn += 1
                 asking = [loop.create_task(one.exchange("probe", "POST", "/v1/track", b"{}")) for _ in range(10)]
                 for _ in range(turn % 30):
                     await asyncio.sleep(0)
@@ -86,13 +89,12 @@ async def test_three_thousand_natively_cancelled_requests_cost_no_place() -> Non
                 cancelled += sum(isinstance(end, asyncio.CancelledError) for end in ended)
             waits = False
 
-            assert length.of(3_000) <= cancelled
             assert 20 * [202] == await statuses(one, 20)
             assert SIZE >= server.open_connections
         assert await open_at(server, 0)
 
 
-async def test_requests_take_the_place_that_was_left_last_and_never_more_than_there_are() -> None:
+async def test_requests_take_the_connection_that_was_left_last_and_never_more_than_there_are() -> None:
     with RawServer(then=late(0.02)) as server:
         async with connected(server) as one:
             first = await statuses(one, 3 * SIZE)
@@ -108,8 +110,8 @@ async def test_a_connection_that_nobody_needs_is_closed_with_the_next_request(mo
     with RawServer(then=late(0.02)) as server:
         async with connected(server) as one:
             await statuses(one, SIZE)
-            later = places.time.monotonic() + KEEPALIVE + 1
-            monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: later))
+            later = pool.time.monotonic() + KEEPALIVE + 1
+            monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: later))
             await statuses(one, 1)
 
             assert await open_at(server, 1)
@@ -121,6 +123,17 @@ async def test_a_connection_that_the_server_closes_with_its_answer_is_not_used_a
         async with connected(server, size=1) as one:
             assert [202, 202] == [*await statuses(one, 1), *await statuses(one, 1)]
             assert 2 == server.connections
+
+
+async def test_a_connection_that_the_server_has_closed_meanwhile_costs_no_request() -> None:
+    with RawServer([answer(close=True)]) as server:
+        async with connected(server, size=1) as one:
+            first = await statuses(one, 1)
+            gone = await open_at(server, 0)
+            second = await statuses(one, 1)
+
+        assert [202, True, 202] == [*first, gone, *second]
+        assert 2 == len(server.requests)
 
 
 async def test_all_connections_are_closed_at_the_end_also_those_with_a_request_under_way() -> None:
@@ -135,7 +148,7 @@ async def test_all_connections_are_closed_at_the_end_also_those_with_a_request_u
         assert left
 
 
-async def test_a_request_that_waited_for_a_place_while_all_were_closed_leaves_no_connection_behind() -> None:
+async def test_a_request_that_waited_for_a_connection_while_all_were_closed_leaves_no_connection_behind() -> None:
     with RawServer([silent(), answer()]) as server:
         async with connected(server, size=1) as one, anyio.create_task_group() as tasks:
             tasks.start_soon(statuses, one, 2)
@@ -162,34 +175,60 @@ async def test_authorities_are_loaded_once_for_all_connections(monkeypatch) -> N
         assert [server.url] == loaded
 
 
-class Noted(httpcore.AsyncNetworkStream):
-    """A stream that answers 204 to everything, and notes what is written."""
+class Scripted(ByteStream):
+    """A stream that answers as it is told to, and notes what is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: socket.socket, *answers: bytes | Exception, breaks: bool = False) -> None:
         self.written: list[bytes] = []
+        self._file = file
+        self._answers = iter(answers)
+        self._breaks = breaks
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.written += [buffer] if buffer else []
+    @property
+    def extra_attributes(self) -> dict[object, Callable[[], object]]:
+        return {SocketAttribute.raw_socket: lambda: self._file}
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return b"HTTP/1.1 204 No Content\r\n\r\n"
+    async def send(self, item: bytes) -> None:
+        self.written.append(item)
+        if self._breaks:
+            raise anyio.BrokenResourceError
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        told = next(self._answers)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    async def send_eof(self) -> None:
+        raise NotImplementedError
 
     async def aclose(self) -> None:
         return None
 
-    def get_extra_info(self, info: str) -> Any:
-        return None
+
+@pytest.fixture
+def idle() -> Iterator[socket.socket]:
+    """A socket with nothing to read."""
+    near, far = socket.socketpair()
+    with near, far:
+        yield near
+
+
+def connects(monkeypatch, to: ByteStream | Exception) -> None:
+    """Have every connection be this stream, or fail so."""
+
+    async def connect_tcp(host: str, port: int) -> ByteStream:
+        if isinstance(to, Exception):
+            raise to
+        return to
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
 
 
 @pytest.mark.parametrize(("method", "body"), [("POST", b'{"n":1}'), ("GET", None), ("POST", b"")])
-async def test_a_request_leaves_in_one_piece(monkeypatch, method: str, body: bytes | None) -> None:
-    stream = Noted()
-
-    async def connect_tcp(self: object, *arguments: object, **options: object) -> Noted:
-        return stream
-
-    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
-    monkeypatch.setattr(httpcore.TrioBackend, "connect_tcp", connect_tcp)
+async def test_a_request_leaves_in_one_piece(monkeypatch, idle, method: str, body: bytes | None) -> None:
+    stream = Scripted(idle, *2 * [b"HTTP/1.1 204 No Content\r\n\r\n"])
+    connects(monkeypatch, stream)
     with RawServer() as server:
         async with connected(server) as one:
             verdicts = [await one.exchange("probe", method, "/v1/track", body) for _ in range(2)]
@@ -201,3 +240,52 @@ async def test_a_request_leaves_in_one_piece(monkeypatch, method: str, body: byt
         assert head.startswith(f"{method} /v1/track HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode())
         assert (body or b"") == sent
         assert (f"\r\nContent-Length: {len(body or b'')}".encode() in head) == (method == "POST")
+
+
+@pytest.mark.parametrize(
+    ("answers", "meaning", "detail"),
+    [
+        ([anyio.BrokenResourceError()], Meaning.LOST, "ReadError, BrokenResourceError"),
+        ([anyio.ClosedResourceError()], Meaning.LOST, "ReadError, ClosedResourceError"),
+        ([anyio.EndOfStream()], Meaning.LOST, "RemoteProtocolError"),
+        ([b"HTTP/1.1 202 Accepted\r\n\r\n", b"{}", anyio.EndOfStream()], Meaning.ACCEPTED, ""),
+    ],
+)
+async def test_the_end_of_a_connection_is_told_from_its_breaking(
+    monkeypatch, idle, answers: list[bytes | Exception], meaning: Meaning, detail: str
+) -> None:
+    connects(monkeypatch, Scripted(idle, *answers))
+    with RawServer() as server:
+        async with connected(server) as one:
+            verdict = await one.exchange("probe", "POST", "/v1/track", b"{}")
+
+    assert (meaning, detail) == (verdict.meaning, verdict.detail)
+
+
+async def test_an_answer_counts_that_came_before_the_request_could_be_written(monkeypatch, idle) -> None:
+    refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
+    connects(monkeypatch, Scripted(idle, refusal, breaks=True))
+    with RawServer() as server:
+        async with connected(server) as one:
+            verdict = await one.exchange("probe", "POST", "/v1/track", b"{}")
+
+    assert 413 == verdict.status
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (ConnectionRefusedError(), "ConnectError, ConnectionRefusedError"),
+        (socket.gaierror(), "ConnectError, gaierror"),
+        (TimeoutError(), "ConnectTimeout, TimeoutError"),
+    ],
+)
+async def test_what_cannot_be_connected_to_is_named_and_was_sent_nothing(
+    monkeypatch, error: Exception, detail: str
+) -> None:
+    connects(monkeypatch, error)
+    with RawServer() as server:
+        async with connected(server) as one:
+            verdict = await one.exchange("probe", "POST", "/v1/track", b"{}")
+
+    assert (Meaning.UNSENT, detail) == (verdict.meaning, verdict.detail)
