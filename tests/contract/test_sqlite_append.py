@@ -16,8 +16,10 @@ import pytest
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.payload import ticket_id
 from userpilot_async._calls.stored import unsealed
 from userpilot_async._errors.tree import OutboxError
+from userpilot_async._outbox import window
 from userpilot_async.sqlite import _append
 from userpilot_async.sqlite._ballast import Ballast
 
@@ -223,6 +225,19 @@ def test_a_sender_hears_of_calls_alone_by_their_number_and_of_all_else_as_a_chan
     at_once(ours.aclose())
 
     assert ([1, 1, 1], 0, True) == (came, alone, changed)
+
+
+def test_a_sender_reads_calls_that_were_appended_when_it_had_as_many_in_hand_as_may_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "READ", 2)
+    ours = InlineOutbox(path, durability="process")
+    open_now(ours)
+    put(ours, 4)
+    took = [ticket_id(ticket) for _ in range(4) for ticket in ours.take(10)]
+    at_once(ours.aclose())
+
+    assert [0, 1, 2, 3] == took
 
 
 def test_a_process_of_an_older_version_does_nothing_to_a_file_that_a_newer_one_has_changed(
