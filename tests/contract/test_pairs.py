@@ -118,7 +118,7 @@ def test_a_pair_that_is_named_often_is_kept_once_and_where_it_was_named_first(pr
 
 def test_of_too_many_pairs_the_oldest_are_forgotten(process: NewProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_tables, "MOST_PAIRS", 10)
-    monkeypatch.setattr(_tables, "MOST_PAIRS", 10)  # the script has a number of its own, and is shown that many
+    monkeypatch.setattr(_pairs, "MOST_PAIRS", 10)  # the script has a number of its own, and is shown that many
     monkeypatch.setattr(_access, "PAIRS_AT_ONCE", 3)
     outbox = process()
     put(outbox, *((f"e:{n}", f"a:{n}") for n in range(4)))

@@ -104,6 +104,20 @@ def test_room_is_looked_for_whenever_the_account_is_written_again(
     assert [-1] == put(ours)
 
 
+def test_room_is_looked_for_after_each_poll(path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ballast, "make", lambda self: False)  # the disk has no room for it
+    ours = outbox()
+    path.with_name("events.db.ballast").touch(mode=0o600)
+    put(ours, 2)
+
+    path.with_name("events.db.ballast").unlink()
+    ours.refuse(DROPPED)  # the account is written whole, without a call for which room would be looked for
+    assert [3] == put(ours)
+    ours.poll()
+
+    assert [-1] == put(ours)
+
+
 @pytest.mark.parametrize("whose", ["ours", "another's"])
 def test_calls_are_not_appended_into_the_room_that_was_made_for_notes(
     path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch, whose: str

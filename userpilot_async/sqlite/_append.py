@@ -6,13 +6,10 @@ The account is behind then: it counts the calls below its own next id, and those
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from .._outbox.batch import Batch
 from .._outbox.store import Committed
 from ._file import File
 from ._schema import MOST_UNCOUNTED
-from ._transactions import atomic, data_version
 
 
 def append(file: File, batch: Batch, next_id: int) -> Committed | None:
@@ -22,19 +19,17 @@ def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     key or a pair is to be kept, or where the account is to be written again. ``next_id`` is what this process has given
     last. Raises as the file does.
     """
-    db, puts, offset = file.connected(), batch.puts, file.offset
-    tables = file.tables
+    file.connected()
+    tables, puts, offset = file.tables, batch.puts, file.offset
     if tables.last is None or tables.uncounted + len(puts) > MOST_UNCOUNTED or tables.dates.moved(offset):
         return None
     (account, oldest), version = tables.last, tables.version
     if account.next_id < next_id or any(put.dedupe is not None or type(put.key) is not str for put in puts):
         return None
-    if not data_version(db) == version == tables.had_room:  # no other process can write now, as this is our turn
-        return None
     first = account.next_id
-    with nullcontext() if len(puts) == 1 else atomic(db):  # a statement that is alone is a transaction by itself
-        size = tables.put(puts, first, offset)
+    if version != tables.had_room or not tables.put_if_same(puts, first, offset, version):
+        return None
     oldest = first if oldest is None else oldest
-    account = account.with_calls(len(puts), size)
+    account = account.with_calls(len(puts), sum(put.size for put in puts))
     tables.last, tables.uncounted = (account, oldest), tables.uncounted + len(puts)
     return Committed(account, oldest, first_put=first, first_refused=account.next_id, appended=True)

@@ -34,7 +34,7 @@ def bind(file: File, claim: Claim) -> About:
         about = {**_fields_of(claim.owner()), "dates": dates.as_dict()}
         with file.transaction():
             if before is not None and before["destination"] != claim.destination:
-                tables.forget_pairs()  # of another server's people
+                tables.pairs.forget()  # of another server's people
             tables.write_about(about)
         return about
     noted = Owner(about["destination"], bytes.fromhex(about["salt"]), about["fingerprint"])

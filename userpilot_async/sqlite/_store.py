@@ -245,7 +245,7 @@ class SQLiteStore:
             if batch.puts and puts_failed is None:
                 chosen = tables.keys.choose(batch.puts, account, self.file.wall())
                 account = account.with_calls(len(chosen.puts), tables.put(chosen.puts, first_put, offset))
-                names_pairs = tables.put_pairs(chosen.puts)
+                names_pairs = tables.pairs.put(chosen.puts)
                 oldest = first_put if oldest is None and chosen.puts else oldest
             settled: list[Concluded] = []
             if batch.has_notes():
@@ -255,7 +255,7 @@ class SQLiteStore:
                 heard_to = tables.write_news(settled, heard_to)
                 oldest = tables.oldest()
             tables.write_account(account)
-            pairs = tables.pairs() if names_pairs or not known else None
+            pairs = tables.pairs.new() if names_pairs or not known else None
         self._heard, self._next_id = heard_to, account.next_id
         self._hear(pairs)
         tables.last, tables.version = (account, oldest), version
@@ -296,6 +296,7 @@ class SQLiteStore:
     def _poll(self) -> Committed | None:
         version = data_version(self.file.connected())
         self._keep_dates(version)
+        self.file.tables.had_room = -1  # somebody may have removed the ballast: the next call looks
         if version == self.file.tables.version:
             return None
         self.file.tables.version = version
@@ -306,7 +307,7 @@ class SQLiteStore:
         db.execute("BEGIN")
         try:
             account, (heard, self._heard) = tables.account(), tables.news(self._heard)
-            oldest, pairs = tables.oldest(), tables.pairs()
+            oldest, pairs = tables.oldest(), tables.pairs.new()
         finally:
             db.execute("COMMIT")
         self._hear(pairs)
@@ -315,7 +316,7 @@ class SQLiteStore:
 
     def _hear(self, found: tuple[Sequence[Pair], int] | None) -> None:
         if found is not None:
-            pairs, self.file.tables.heard_pairs = found
+            pairs, self.file.tables.pairs.heard = found
             self._learn(pairs)
 
     def read(self, reading: Reading) -> Read:

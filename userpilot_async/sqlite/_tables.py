@@ -10,7 +10,6 @@ from typing import Any
 
 from .._account.account import Account
 from .._calls.outcome import Outcome
-from .._calls.pairs import MOST_PAIRS, Pair, pairs_in, sealed_pair, unsealed_pair
 from .._calls.payload import Kind
 from .._calls.stored import UNREADABLE, Concluded, Stored, has_companion, runs, sealed, unsealed
 from .._calls.values import encode_json
@@ -18,14 +17,18 @@ from .._outbox.batch import Batch, Put, Settled
 from .._outbox.window import Found, Read, Reading
 from ._dates import Dates
 from ._keys import Keys
+from ._pairs import Pairs
 from ._schema import check_known
 from ._sealed import account_in, checked, owner_in
 from ._send_log import SendLog
+from ._transactions import atomic, data_version
 
 NEWS = 20_000  # transactions with settled calls that are remembered for the others; at 20 a second, 16 minutes
 MAX_LOST, MAX_LOST_BYTES = 100_000, 64 * 1024 * 1024  # dead and dropped calls kept: the newest
 DAMAGED = Outcome("dead", "damaged")
 ROW = "id, at, kind, key, said, moment, size, crc"
+VALUES = "?, ?, ?, ?, ?, ?, ?, ?, 0"
+PUT_IF_SAME = f"INSERT INTO calls SELECT {VALUES} FROM pragma_data_version WHERE data_version = ?"
 BEHIND = "SELECT id, size FROM calls WHERE id >= ? ORDER BY id"
 BYTES = "total(CASE WHEN typeof(size) = 'integer' THEN size ELSE 0 END)"  # what another program wrote may be anything
 
@@ -40,12 +43,11 @@ class Tables:
         self.dates = Dates()
         """As they were last read."""
         self.keys = Keys(db, lambda call_id, at: self.dates.corrected(call_id, at))
+        self.pairs = Pairs(db)
         self.last: tuple[Account, int | None] | None = None
         """What the file held when that was last read or written by this connection, and the oldest call in it."""
         self.uncounted = 0
         """Calls that were put behind the account, when this connection has read or written that last."""
-        self.heard_pairs = 0
-        """The number of the last pair that was heard by this connection: a repaired file may count anew."""
         self.version = self.had_room = -1
         """SQLite's `data_version` then, and when room was found: while it stays, no other connection has written."""
 
@@ -141,14 +143,23 @@ class Tables:
 
         ``offset`` is from the steady clock, by which they were put, to the calendar.
         """
-        rows, total = [], 0
-        for call_id, put in enumerate(puts, first):
-            stored, at, size = Stored.of(put.kind, put.key, put.payload), put.at + offset, put.size
-            crc = stored.checksum(call_id, at, size)
-            rows.append((call_id, at, stored.kind, stored.key, stored.body, stored.moment, size, crc))
-            total += size
-        self._db.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", rows)
-        return total
+        rows = [_row_of(put, call_id, offset) for call_id, put in enumerate(puts, first)]
+        self._db.executemany(f"INSERT INTO calls VALUES ({VALUES})", rows)
+        return sum(put.size for put in puts)
+
+    def put_if_same(self, puts: Sequence[Put], first: int, offset: float, version: int) -> bool:
+        """As `put`, in a transaction of its own; false, and nothing is done, if another connection has written since.
+
+        ``version`` is the `data_version` from which on that counts. One call costs one statement, and no BEGIN.
+        """
+        if len(puts) == 1:
+            row = _row_of(puts[0], first, offset)
+            return self._db.execute(PUT_IF_SAME, (*row, version)).rowcount == 1
+        with atomic(self._db):
+            is_same = data_version(self._db) == version
+            if is_same:
+                self.put(puts, first, offset)
+        return is_same
 
     def write_notes(self, batch: Batch, account: Account, *, may_send: bool) -> list[Concluded]:
         """All of a batch that is no call; what it has settled."""
@@ -200,25 +211,6 @@ class Tables:
         return forgotten
 
     # ── pairs ──
-
-    def put_pairs(self, puts: Sequence[Put]) -> bool:
-        """Keep the keys that these calls name together, and no more of all than may be kept; true if there are any."""
-        named = {sealed_pair(pair): None for put in puts for pair in pairs_in(put.key)}
-        if named:
-            self._db.executemany("INSERT OR IGNORE INTO pairs (said) VALUES (?)", [(one,) for one in named])
-            self._db.execute("DELETE FROM pairs WHERE id <= (SELECT max(id) FROM pairs) - ?", (MOST_PAIRS,))
-        return bool(named)
-
-    def pairs(self) -> tuple[list[Pair], int]:
-        """Keys that calls have named together, but those heard before, in their order; and the number of the last."""
-        heard = self.heard_pairs
-        rows = self._db.execute("SELECT id, said FROM pairs WHERE id > ? ORDER BY id", (heard,)).fetchall()
-        found = [pair for _, text in rows if (pair := unsealed_pair(text)) is not None]
-        return found, rows[-1][0] if rows else heard
-
-    def forget_pairs(self) -> None:
-        """Keep none of those that were named so far."""
-        self._db.execute("UPDATE pairs SET said = NULL")  # not deleted, or others who listen would miss what follows
 
     # ── calls are read ──
 
@@ -291,6 +283,12 @@ class Tables:
         account.conclude(DAMAGED, missing, 0)
         account.bytes = self.total_size()
         return missing, overlooked
+
+
+def _row_of(put: Put, call_id: int, offset: float) -> tuple[object, ...]:
+    stored, at, size = Stored.of(put.kind, put.key, put.payload), put.at + offset, put.size
+    crc = stored.checksum(call_id, at, size)
+    return call_id, at, stored.kind, stored.key, stored.body, stored.moment, size, crc
 
 
 def conclude(account: Account, outcome: Outcome, carriers: Iterable[int], merged: Iterable[int]) -> Concluded:
