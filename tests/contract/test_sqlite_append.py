@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,9 @@ def test_the_account_is_written_again_before_it_is_too_far_behind(
     assert [(1, 0), (1, 1), (1, 2), (1, 3), (5, 0), (5, 1), (5, 2), (5, 3), (9, 0)] == behind
 
 
-def test_room_is_looked_for_whenever_the_account_is_written_again(
+def test_no_call_takes_the_room_that_notes_need_once_the_ballast_is_gone(
     path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_append, "MOST_UNCOUNTED", 3)
     monkeypatch.setattr(Ballast, "make", lambda self: False)  # the disk has no room for it
     ours = outbox()
     path.with_name("events.db.ballast").touch(mode=0o600)
@@ -98,8 +97,29 @@ def test_room_is_looked_for_whenever_the_account_is_written_again(
 
     path.with_name("events.db.ballast").unlink()
 
-    assert [2, 3] == put(ours, 2), "it was there when the account was written last"
     assert [-1] == put(ours)
+    ours.refuse(DROPPED)  # a note writes the account, too
+    assert [-1] == put(ours)
+
+
+def test_a_process_whose_lock_file_is_deleted_while_sqlite_has_it_wait_gives_no_id_twice(
+    path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = outbox()
+    put(ours, 3)
+    begin = _append.atomic
+
+    @contextmanager
+    def waits(db: sqlite3.Connection) -> Iterator[None]:
+        path.with_name("events.db.lock").unlink()
+        outbox().refuse(DROPPED)  # has the turn by a new file, and a number without a row
+        with begin(db):
+            yield
+
+    monkeypatch.setattr(_append, "atomic", waits)
+
+    assert [4] == put(ours)
+    assert (5, 4, 40) == seen_by(ours) == seen_by(outbox())
 
 
 @pytest.mark.parametrize("what", ["a key", "a person", "a refusal"])

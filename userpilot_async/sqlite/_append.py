@@ -6,8 +6,6 @@ The account is behind then: it counts the calls below its own next id, and those
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from .._outbox.batch import Batch
 from .._outbox.store import Committed
 from ._file import File
@@ -18,9 +16,9 @@ from ._transactions import atomic, data_version
 def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     """Write a batch of nothing but calls, if that is all there is to do; ``None``, and nothing is done, if it is not.
 
-    There is more where others have written since, where the calendar was set, where a key or a pair is to be kept, or
-    where the account is to be written again: room on the disk is looked for then, too. ``next_id`` is what this process
-    has given last. Raises as the file does.
+    There is more where others have written since, where the calendar was set, where a key or a pair is to be kept,
+    where the account is to be written again, or where there is no ballast: calls must not take the room that notes will
+    need. ``next_id`` is what this process has given last. Raises as the file does.
     """
     db, puts, offset = file.connected(), batch.puts, file.offset
     tables = file.tables
@@ -29,10 +27,12 @@ def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     (account, oldest), version = tables.last, tables.version
     if account.next_id < next_id or any(put.dedupe is not None or type(put.key) is not str for put in puts):
         return None
-    if data_version(db) != version:  # another process has written since; none can now, as this is our turn
+    if not file.ballast.is_there():
         return None
     first = account.next_id
-    with nullcontext() if len(puts) == 1 else atomic(db):  # a statement that is alone is a transaction by itself
+    with atomic(db):  # or another could write while this waits for SQLite: whose lock file was deleted has no turn
+        if data_version(db) != version:
+            return None
         size = tables.put(puts, first, offset)
     oldest = first if oldest is None else oldest
     account = account.with_calls(len(puts), size)
