@@ -16,8 +16,10 @@ import pytest
 from tests.contract.inline import Client, InlineOutbox, at_once, open_now
 from userpilot_async._calls.dedupe import DedupeKey
 from userpilot_async._calls.outcome import Outcome
+from userpilot_async._calls.payload import ticket_id
 from userpilot_async._calls.stored import unsealed
 from userpilot_async._errors.tree import OutboxError
+from userpilot_async._outbox import window
 from userpilot_async.sqlite import _append
 from userpilot_async.sqlite._ballast import Ballast
 
@@ -87,9 +89,10 @@ def test_the_account_is_written_again_before_it_is_too_far_behind(
     assert [(1, 0), (1, 1), (1, 2), (1, 3), (5, 0), (5, 1), (5, 2), (5, 3), (9, 0)] == behind
 
 
-def test_no_call_takes_the_room_that_notes_need_once_the_ballast_is_gone(
+def test_room_is_looked_for_whenever_the_account_is_written_again(
     path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_append, "MOST_UNCOUNTED", 3)
     monkeypatch.setattr(Ballast, "make", lambda self: False)  # the disk has no room for it
     ours = outbox()
     path.with_name("events.db.ballast").touch(mode=0o600)
@@ -97,8 +100,7 @@ def test_no_call_takes_the_room_that_notes_need_once_the_ballast_is_gone(
 
     path.with_name("events.db.ballast").unlink()
 
-    assert [-1] == put(ours)
-    ours.refuse(DROPPED)  # a note writes the account, too
+    assert [2, 3] == put(ours, 2), "it was there when the account was written last"
     assert [-1] == put(ours)
 
 
@@ -120,6 +122,24 @@ def test_a_process_whose_lock_file_is_deleted_while_sqlite_has_it_wait_gives_no_
 
     assert [4] == put(ours)
     assert (5, 4, 40) == seen_by(ours) == seen_by(outbox())
+
+
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_calls_are_not_appended_into_the_room_that_was_made_for_notes(
+    path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    ours = outbox()
+    sender = ours if whose == "ours" else outbox()
+    put(ours, 2)
+    seen_by(sender)
+    monkeypatch.setattr(Ballast, "make", lambda self: False)  # the disk is as full as it was
+
+    sender.store.file.ballast.give_up()  # as it does for a note on a full disk
+    sender.store.file.shorten_log()
+    sender.refuse(DROPPED)
+    seen_by(ours)
+
+    assert [-1] == put(ours)
 
 
 @pytest.mark.parametrize("what", ["a key", "a person", "a refusal"])
@@ -225,6 +245,19 @@ def test_a_sender_hears_of_calls_alone_by_their_number_and_of_all_else_as_a_chan
     at_once(ours.aclose())
 
     assert ([1, 1, 1], 0, True) == (came, alone, changed)
+
+
+def test_a_sender_reads_calls_that_were_appended_when_it_had_as_many_in_hand_as_may_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "READ", 2)
+    ours = InlineOutbox(path, durability="process")
+    open_now(ours)
+    put(ours, 4)
+    took = [ticket_id(ticket) for _ in range(4) for ticket in ours.take(10)]
+    at_once(ours.aclose())
+
+    assert [0, 1, 2, 3] == took
 
 
 def test_a_process_of_an_older_version_does_nothing_to_a_file_that_a_newer_one_has_changed(

@@ -7,7 +7,7 @@ The law, at every moment:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from .._calls.outcome import DELIVERED, Outcome
 from .ledger import Ledger, settled_twice
@@ -44,11 +44,18 @@ class MemoryLedger(Ledger):
         self.pending += 1
         return call_id
 
-    def merge(self, call_ids: Iterable[int]) -> None:
-        """Note that pending calls went into a later one of the same user or company."""
+    def merge(self, call_ids: Sequence[int]) -> None:
+        """Note that pending calls went into later ones of the same users or companies."""
+        pages = self.pages.by_number
         for call_id in call_ids:
-            self._close(call_id, MERGED_CODE)
-            self.merged += 1
+            page, at = pages.get(call_id // PAGE), call_id % PAGE
+            if page is None or page[at] not in OPEN_CODES or call_id >= self.accepted:
+                raise settled_twice(call_id)
+            if page[at]:
+                self.submitted -= 1
+            page[at] = MERGED_CODE
+        self.pending -= len(call_ids)
+        self.merged += len(call_ids)
 
     def settle(self, call_id: int, outcome: Outcome) -> None:
         """Close a pending call as delivered, dead or dropped."""

@@ -92,9 +92,9 @@ class SharedLedger(Ledger):
         self.merged, self.merged_lost = account.merged + self._merging, account.merged_lost
         self.pending = waiting - self._merging
 
-    def came_in(self, calls: int) -> None:
-        """So many calls have come in since `sync`, and nothing else has changed: the same in less time."""
-        self._reach(self._reached + calls)
+    def came_in(self, calls: int, next_id: int) -> None:
+        """Count calls that have come in, up to ``next_id``, where nothing else has changed: as `sync`, in less time."""
+        self._reach(next_id)
         self._waiting += calls
         self.accepted += calls
         self.pending += calls

@@ -95,11 +95,6 @@ def identify_in(payload: Payload) -> IdentifyPayload | None:
     return payload if isinstance(payload, tuple) and len(payload) == 4 else None
 
 
-def properties_of(identify: IdentifyPayload) -> dict[str, Any]:
-    """The properties that an identify sets."""
-    return identify[0]
-
-
 def has_nothing_left(identify: IdentifyPayload) -> bool:
     """The server has everything that an identify says, and only its outcome is missing."""
     return identify[0] is NOTHING_LEFT

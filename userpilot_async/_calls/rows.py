@@ -98,13 +98,14 @@ class Row:
         size: int,
         at: float = 0.0,
         said_by: int = -1,
-    ) -> None:
-        """Merge a later call into this row; an explicit ``None`` stays a ``None``.
+    ) -> int:
+        """Merge a later call of ``size`` bytes into this row; the bytes that both together take less than each alone.
 
-        ``call_id`` is ``None`` for a company's properties that came with a user's identify, ``said_by``.
+        An explicit ``None`` stays a ``None``. ``call_id`` is ``None`` for a company's properties that came with a
+        user's identify, ``said_by``.
         """
-        known = self.metadata
-        if self.size + size > _SMALL:  # by what changes: to measure all of a large row each time would stop the loop
+        known, alone = self.metadata, self.size + size
+        if alone > _SMALL:  # by what changes: to measure all of a large row each time would stop the loop
             self.size += size - size_of({name: known[name] for name in metadata if name in known})
             if fields and self.fields:
                 self.size -= size_of({name: self.fields[name] for name in fields if name in self.fields})
@@ -122,6 +123,7 @@ class Row:
             self.said_by = said_by
         if call_id is not None:
             self.ids.append(call_id)
+        return alone - self.size
 
     def absorb(self, other: Row) -> None:
         """Merge a later row of one call, or of none, into this one."""

@@ -1,8 +1,8 @@
 """The connections to one server: makes one HTTP request, and gives what came of it.
 
-Requests go to httpx's transport, not through its `AsyncClient`: that one builds the next request of a redirect, even
-where none is followed, and what the server wrote into ``Location`` may not survive it (``http://xn--/`` raises an
-error of idna's). It would also keep cookies, which are none of ours.
+Requests go to a `ConnectionPool`, or to the application's own transport, not through httpx's `AsyncClient`: that one
+builds the next request of a redirect, even where none is followed, and what the server wrote into ``Location`` may not
+survive it (``http://xn--/`` raises an error of idna's). It would also keep cookies, which are none of ours.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from functools import partial
 from uuid import uuid4
 
 from .._calls.outcome import Outcome
-from .._calls.payload import ticket_id
 from .._outbox.protocol import Outbox
 from .._runtime.log import RateLimitedLog
 from .._schedule.calendar import Calendar
@@ -85,9 +84,7 @@ class Handover:
             if takeover.unknown:
                 self._reporting.budgets_unknown(self.schedule, self._outbox.place, now)
         tickets = self._outbox.take(TAKE)
-        add, was_sent = self.schedule.add, self._outbox.send_log.was_sent
-        for ticket in tickets:
-            add(ticket, was_sent(ticket_id(ticket)))
+        self.schedule.add_all(tickets, self._outbox.send_log.was_sent)
         return len(tickets)
 
     def write_down(self) -> bool:

@@ -17,7 +17,7 @@ from .._calls.dedupe import DedupeKey
 from .._calls.outcome import Outcome
 from .._calls.payload import Key, Kind, Payload
 from .._errors.tree import OutboxError
-from .._runtime.event_loop import cancelled_natively
+from .._runtime.event_loop import Event, cancelled_natively, event_here
 from .._runtime.reentry import marked
 from .batch import Batch, OneShot, Put
 from .receipt import Receipt
@@ -45,13 +45,18 @@ class Incoming:
     ) -> None:  # fmt: skip
         self.calls = 0
         self.bytes = 0
-        self.lost: Lost = lambda *call: None
+        self._lost: Lost = lambda *call: None
+        self._new_event: Callable[[], Event] = event_here
         self._queue = queue
         self._ledger = ledger
         self._wake = wake
         self._wake_soon = wake_soon
         self._steady = steady
         self._is_awaited = OneShot()
+
+    def begin(self, lost: Lost, new_event: Callable[[], Event]) -> None:
+        """Be opened in the loop in which calls are awaited: ``new_event`` gives one of its events."""
+        self._lost, self._new_event = lost, new_event
 
     # ── the way in ──
 
@@ -79,7 +84,7 @@ class Incoming:
         """
         self._is_awaited.come()
         try:
-            await batch.stirs.wait()
+            await batch.stirs.wait(self._new_event)
             if not batch.done.past and not may_leave(put, False):
                 with anyio.move_on_after(None if max_wait is None else max_wait - SLOW):
                     await batch.done.wait()
@@ -207,7 +212,7 @@ class Incoming:
             if not put.awaited:  # it was accepted, as far as its caller knows: in this process's account, and no other
                 self._ledger.refused(NOT_HELD)
                 with marked(put.receipt.from_on_dead):
-                    self.lost(put.kind, put.key, put.payload, error)
+                    self._lost(put.kind, put.key, put.payload, error)
 
 
 async def _until(moment: OneShot) -> bool:

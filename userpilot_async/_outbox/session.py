@@ -16,6 +16,7 @@ from .._calls.pairs import Pair
 from .._calls.payload import ticket_id
 from .._errors.tree import OutboxError
 from .._runtime import clocks
+from .._runtime.event_loop import events_here
 from .._schedule.settlement import Settlement
 from .batch import Batch, OneShot
 from .bug import Bug
@@ -55,14 +56,12 @@ class Session:
         self.steady: Callable[[], float] = clocks.steady
         self.is_over = False  # until the outbox is opened again
         self.when_room: Callable[[], object] | None = None
-        self._soon: Callable[..., object] = lambda *call: None
-        self._behind: Callable[..., object] = lambda *call: None
         self._bytes, self._knows_account = 0, False
 
     def begin(self, opening: Opening, soon: Callable[..., object], behind: Callable[..., object]) -> None:
         """Be opened by a client. ``soon`` calls in its loop, from any thread, ``behind`` behind all that is due."""
         self.opening, self._soon, self._behind = opening, soon, behind
-        self.incoming.lost = opening.failed
+        self.incoming.begin(opening.failed, events_here())
 
     def wake(self) -> None:
         """Have the thread see what there is to do."""
@@ -187,7 +186,7 @@ class Session:
         if now.appended and not batch.done.past:  # as most are: what `_recorded` would do, in less time
             self._bytes = now.account.bytes
             self.window.reaches(now.account.next_id)
-            self.ledger.came_in(len(batch.puts))
+            self.ledger.came_in(len(batch.puts), now.account.next_id)
             self.incoming.held(batch, now.first_put)
             self._pass_on(batch, now)
             batch.come()

@@ -119,8 +119,9 @@ class Store(Protocol):
     def commit(self, take: Callable[[], Batch]) -> Committed:
         """Write the batch that ``take`` gives, which is asked for as late as can be: until then calls may be withdrawn.
 
-        A place that writes it in several steps makes one of them, and gives ``noted=False`` until the last. After an
-        `OutboxError` nothing of the batch is written, and its puts have failed.
+        Asked again in the same commit, it gives the same one. A place that writes it in several steps makes one of
+        them, and gives ``noted=False`` until the last. After an `OutboxError` nothing of the batch is written, and its
+        puts have failed.
         """
         ...
 

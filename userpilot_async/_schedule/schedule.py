@@ -116,7 +116,11 @@ class Schedule:
 
         ``was_sent`` says that another sender ended before the answer to it came.
         """
-        self._intake.add(ticket, was_sent)
+        self.add_all((ticket,), lambda call_id: was_sent)
+
+    def add_all(self, tickets: Iterable[Ticket], was_sent: Callable[[int], bool]) -> None:
+        """Take in accepted calls, as `add` does; ``was_sent`` says of a call's id what it says there of the call."""
+        self._intake.add_all(tickets, was_sent)
 
     # ── what to do next ──
 

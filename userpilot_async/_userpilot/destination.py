@@ -19,9 +19,7 @@ from .._calls.payload import (
     Payload,
     body_of,
     companion_properties,
-    fields_of,
     occurred_at,
-    properties_of,
     size_of_identify,
 )
 from .._calls.rows import FiledRow, Row, RowState
@@ -121,10 +119,10 @@ def merges(row: Row, facts: IdentifyPayload, last: bool) -> bool:
     It may lie before tracks: an identify moves ahead of them, but only if it does not move the user to another
     company, because every event is booked on the user's company of the moment.
     """
-    fields = fields_of(facts)
+    properties, fields, _, _ = facts
     if fields is not None and not last and fields != row.fields:
         return False
-    return row.has_room_for(properties_of(facts), MAX_PROPERTIES)
+    return row.has_room_for(properties, MAX_PROPERTIES)
 
 
 def realtime_body(row: Row) -> bytes:

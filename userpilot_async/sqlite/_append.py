@@ -16,9 +16,9 @@ from ._transactions import atomic, data_version
 def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     """Write a batch of nothing but calls, if that is all there is to do; ``None``, and nothing is done, if it is not.
 
-    There is more where others have written since, where the calendar was set, where a key or a pair is to be kept,
-    where the account is to be written again, or where there is no ballast: calls must not take the room that notes will
-    need. ``next_id`` is what this process has given last. Raises as the file does.
+    There is more where others have written since room on the disk was looked for, where the calendar was set, where a
+    key or a pair is to be kept, or where the account is to be written again. ``next_id`` is what this process has given
+    last. Raises as the file does.
     """
     db, puts, offset = file.connected(), batch.puts, file.offset
     tables = file.tables
@@ -27,11 +27,9 @@ def append(file: File, batch: Batch, next_id: int) -> Committed | None:
     (account, oldest), version = tables.last, tables.version
     if account.next_id < next_id or any(put.dedupe is not None or type(put.key) is not str for put in puts):
         return None
-    if not file.ballast.is_there():
-        return None
     first = account.next_id
     with atomic(db):  # or another could write while this waits for SQLite: whose lock file was deleted has no turn
-        if data_version(db) != version:
+        if not data_version(db) == version == tables.had_room:
             return None
         size = tables.put(puts, first, offset)
     oldest = first if oldest is None else oldest

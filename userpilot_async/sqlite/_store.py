@@ -182,24 +182,20 @@ class SQLiteStore:
 
         On a full disk new calls fail, and what became of others is written all the same.
         """
-        taken: list[Batch] = []
-
-        def write() -> Committed:
-            if not taken:
-                taken.append(take())
-            try:
-                return self._commit(taken[0])
-            except BaseException:
-                for request in taken[0].requests:
-                    request.number = None  # of a transaction that came to nothing
-                raise
-
-        return self._mending("written", write)
+        return self._mending("written", lambda: self._commit(take()))
 
     def _commit(self, batch: Batch) -> Committed:
         appended = self._append(batch) if batch.only_puts() else None
         if appended is not None:
             return appended
+        try:
+            return self._write_or_fail(batch)
+        except BaseException:
+            for request in batch.requests:
+                request.number = None  # of a transaction that came to nothing
+            raise
+
+    def _write_or_fail(self, batch: Batch) -> Committed:
         failed = self._why_no_calls() if batch.puts else None
         if failed is not None and not batch.has_notes():
             raise failed
@@ -260,6 +256,8 @@ class SQLiteStore:
         self._heard, self._next_id = heard_to, account.next_id
         self._hear(pairs)
         tables.last, tables.version = (account, oldest), version
+        if batch.puts and puts_failed is None:
+            tables.had_room = version
         if chosen.forgotten:
             self.file.warn(f"{self.file.path} keeps no more keys of dedupe= than {MOST_KEYS:,}, and forgets the oldest")
         if forgotten:

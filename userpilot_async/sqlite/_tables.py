@@ -46,8 +46,8 @@ class Tables:
         """Calls that were put behind the account, when this connection has read or written that last."""
         self.heard_pairs = 0
         """The number of the last pair that was heard by this connection: a repaired file may count anew."""
-        self.version = -1
-        """SQLite's `data_version` then: while it stays, no other connection has written."""
+        self.version = self.had_room = -1
+        """SQLite's `data_version` then, and when room was found: while it stays, no other connection has written."""
 
     # ── whose it is, and the account ──
 

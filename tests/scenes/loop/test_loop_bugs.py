@@ -30,7 +30,7 @@ def break_on(method: str, client: UserpilotClient) -> None:
     setattr(client._sender.schedule, method, broken)
 
 
-METHODS = ["next", "add", "done"]
+METHODS = ["next", "add_all", "done"]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,6 +22,7 @@ from userpilot_async._delivery import connection, pool
 from userpilot_async._delivery.connection import Connection
 from userpilot_async._delivery.credentials import KeyRing
 from userpilot_async._delivery.pool import KEEPALIVE
+from userpilot_async._delivery.stream import Stream
 from userpilot_async._protocol.verdict import Meaning
 
 if TYPE_CHECKING:
@@ -180,7 +181,9 @@ async def test_authorities_are_loaded_once_for_all_connections(monkeypatch) -> N
 class Scripted(ByteStream):
     """A stream that answers as it is told to, and notes what is written."""
 
-    def __init__(self, file: socket.socket, *answers: bytes | Exception, breaks: bool = False, tls: Any = None) -> None:
+    def __init__(
+        self, file: socket.socket, *answers: bytes | Exception, breaks: Exception | None = None, tls: Any = None
+    ) -> None:
         self.written: list[bytes] = []
         self._file = file
         self._answers = iter(answers)
@@ -193,8 +196,8 @@ class Scripted(ByteStream):
 
     async def send(self, item: bytes) -> None:
         self.written.append(item)
-        if self._breaks:
-            raise anyio.BrokenResourceError
+        if self._breaks is not None:
+            raise self._breaks
 
     async def receive(self, max_bytes: int = 65_536) -> bytes:
         told = next(self._answers)
@@ -265,14 +268,49 @@ async def test_the_end_of_a_connection_is_told_from_its_breaking(
     assert (meaning, detail) == (verdict.meaning, verdict.detail)
 
 
-async def test_an_answer_counts_that_came_before_the_request_could_be_written(monkeypatch, idle) -> None:
+BROKEN = [anyio.BrokenResourceError(), anyio.ClosedResourceError(), anyio.EndOfStream()]
+
+
+@pytest.mark.parametrize("breaks", BROKEN)
+async def test_an_answer_counts_that_came_before_the_request_could_be_written(monkeypatch, idle, breaks) -> None:
     refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
-    connects(monkeypatch, Scripted(idle, refusal, breaks=True))
+    connects(monkeypatch, Scripted(idle, refusal, breaks=breaks))
     with RawServer() as server:
         async with connected(server) as one:
             verdict = await one.exchange("probe", "POST", "/v1/track", b"{}")
 
     assert 413 == verdict.status
+
+
+@pytest.mark.parametrize("breaks", BROKEN)
+async def test_a_request_that_breaks_while_it_is_written_may_have_arrived(monkeypatch, idle, breaks) -> None:
+    """Some of it may have left: to send it again as if none had would count an event twice."""
+    connects(monkeypatch, Scripted(idle, anyio.BrokenResourceError(), breaks=breaks))
+    with RawServer() as server:
+        async with connected(server) as one:
+            verdict = await one.exchange("probe", "POST", "/v1/track", b"{}")
+
+    assert Meaning.LOST is verdict.meaning
+
+
+async def test_nothing_of_a_request_has_left_before_its_body_does_also_of_the_second_one(idle) -> None:
+    stream, sent = Stream(Scripted(idle)), list[bool]()
+    for _ in range(2):
+        stream.begin()
+        await stream.write(b"head")
+        sent.append(stream.sent)
+        await stream.write(b"body")
+        sent.append(stream.sent)
+
+    assert [False, True] * 2 == sent
+
+
+def test_a_connection_whose_socket_is_closed_has_ended(idle: socket.socket) -> None:
+    stream = Stream(Scripted(idle))
+    open_one = stream.get_extra_info("is_readable")
+    idle.close()
+
+    assert (False, True) == (open_one, stream.get_extra_info("is_readable"))
 
 
 async def test_an_answer_that_came_before_its_request_is_of_another_and_says_nothing(monkeypatch, idle) -> None:
