@@ -273,3 +273,24 @@ def test_a_process_of_an_older_version_does_nothing_to_a_file_that_a_newer_one_h
         older.store.poll()
     with closing(sqlite3.connect(path)) as db:
         assert [(0,), (1,)] == db.execute("SELECT id FROM calls").fetchall()
+
+
+def test_a_sender_of_an_older_version_lets_one_send_that_knows_the_file(path: Path) -> None:
+    older = InlineOutbox(path, durability="process")
+    open_now(older)
+    put(older)
+    assert older.sends
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+    older.poll()
+    assert not older.sends
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 5")
+
+    newer = InlineOutbox(path, durability="process")
+    open_now(newer)
+    older.poll()
+    assert (False, True) == (older.sends, newer.sends)
+    for one in (newer, older):
+        at_once(one.aclose())

@@ -29,7 +29,7 @@ from .attempt import Attempt
 from .credentials import BadKey, KeyRing, Transport, reaches_network
 from .failures import forget_frames, goes_on, is_certificate_error, named
 from .outgoing import Headers, Outgoing, Shared, multipart
-from .pool import ConnectionPool, PooledConnection
+from .pool import Checkout, ConnectionPool
 
 MAX_ANSWER = 1024 * 1024  # bytes read of an answer; a job is 500, an error 300
 MAX_LISTING = 16 * 1024 * 1024  # of the job list, which grows
@@ -207,7 +207,7 @@ class Connection:
             self._common_of = key
         return self._common
 
-    async def _stream(self, to: PooledConnection | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
+    async def _stream(self, to: Checkout | Shared, attempt: Attempt, outgoing: Outgoing, cap: int) -> None:
         response = await to.send(outgoing)
         try:
             attempt.take_headers(response.headers.items(), response.status_code)

@@ -43,9 +43,9 @@ class ConnectionPool:
         self._open: set[_Connection] = set()
         self._keeps = True
 
-    def connection(self) -> PooledConnection:
+    def connection(self) -> Checkout:
         """A connection for one request, waited for if all are taken."""
-        return PooledConnection(self)
+        return Checkout(self)
 
     async def aclose(self) -> None:
         """Close all connections, also those that requests are under way on, and keep none from now on."""
@@ -135,7 +135,7 @@ class _Connection:
             await self.http.aclose()
 
 
-class PooledConnection:
+class Checkout:
     """A context in which one request has a connection to itself."""
 
     __slots__ = ("_connection", "_pool")
@@ -143,7 +143,7 @@ class PooledConnection:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    async def __aenter__(self) -> PooledConnection:
+    async def __aenter__(self) -> Checkout:
         self._connection = await self._pool.take()
         return self
 

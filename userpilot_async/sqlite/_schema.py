@@ -57,11 +57,15 @@ MIGRATIONS: Sequence[str] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Statements that make version n + 1 of version n; the first one makes an empty file version 1."""
 
 
+class NewerVersion(OutboxError):
+    """The file is of a version that this library does not know."""
+
+
 def check_known(connection: sqlite3.Connection, known: int = len(MIGRATIONS)) -> None:
-    """Raise `OutboxError` if the file is of a newer version than ``known``."""
+    """Raise `NewerVersion` if the file is of a newer version than ``known``."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > known:
-        raise OutboxError(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
+        raise NewerVersion(f"is of version {version}, which a newer userpilot_async wrote; this one knows {known}")
 
 
 def version_of(connection: sqlite3.Connection, known: int) -> int:

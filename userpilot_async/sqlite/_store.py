@@ -34,6 +34,7 @@ from ._file import File
 from ._keys import MOST_KEYS, NOTHING_PUT
 from ._repair import Repair
 from ._salvage import GivenIds
+from ._schema import NewerVersion
 from ._transactions import data_version
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class SQLiteStore:
         self._heard = 0
         self._next_id = 0
         self._about: About | None = None
+        self._is_outdated = False  # a newer version of this library has changed the file
         self._repair = Repair(file)
 
     # ── opening and closing ──
@@ -134,6 +136,7 @@ class SQLiteStore:
         except FAILURES as error:
             raise OutboxError(f"{self.file.path} cannot be {what}: {why(error)}") from error
         except OutboxError as error:
+            self._is_outdated = self._is_outdated or isinstance(error, NewerVersion)
             words, path = str(error), str(self.file.path)
             raise OutboxError(words if words.startswith(path) else f"{path} {words}") from error.__cause__
 
@@ -364,7 +367,10 @@ class SQLiteStore:
         """Take the lease, and over from its holder; never again once its file was deleted. Raises `OutboxError`."""
         lease = self.file.lease
         try:
-            if self.leads and not lease.still_held():
+            if self.leads and self._is_outdated:  # or nobody would send until this process ends
+                self.leads = self._may_send = False
+                lease.release()
+            elif self.leads and not lease.still_held():
                 self.leads = self._may_send = False
                 self.file.warn(f"{lease.path} was deleted: this process sends no more; start it anew")
             if self.leads or not self._may_send or not lease.try_take():
