@@ -25,7 +25,7 @@ from userpilot_async._outbox.owner import Claim
 from userpilot_async._schedule.settlement import Settlement
 from userpilot_async.postgres import _tables as postgres_tables
 from userpilot_async.redis import _access
-from userpilot_async.sqlite import _salvage, _tables
+from userpilot_async.sqlite import _pairs, _salvage
 from userpilot_async.sqlite._tables import DAMAGED
 
 ANN, BOB, ANN_AGAIN = ("e:ann", "a:1"), ("e:bob", "a:1"), ("e:ann", "a:2")

@@ -22,6 +22,7 @@ from userpilot_async._errors.tree import OutboxError
 from userpilot_async._outbox import window
 from userpilot_async.sqlite import _append
 from userpilot_async.sqlite._ballast import Ballast
+from userpilot_async.sqlite._tables import Tables
 
 NewOutbox = Callable[[], InlineOutbox]
 DROPPED = Outcome("dropped", "queue_full")
@@ -116,6 +117,25 @@ def test_room_is_looked_for_after_each_poll(path: Path, outbox: NewOutbox, monke
     ours.poll()
 
     assert [-1] == put(ours)
+
+
+def test_a_process_whose_lock_file_is_deleted_while_sqlite_has_it_wait_gives_no_id_twice(
+    path: Path, outbox: NewOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = outbox()
+    put(ours, 3)
+    put_if_same = Tables.put_if_same
+
+    def waits(self: Tables, *arguments: Any) -> bool:
+        monkeypatch.undo()
+        path.with_name("events.db.lock").unlink()
+        outbox().refuse(DROPPED)  # has the turn by a new file, and a number without a row
+        return put_if_same(self, *arguments)
+
+    monkeypatch.setattr(Tables, "put_if_same", waits)
+
+    assert [4] == put(ours)
+    assert (5, 4, 40) == seen_by(ours) == seen_by(outbox())
 
 
 @pytest.mark.parametrize("whose", ["ours", "another's"])

@@ -104,7 +104,10 @@ class ConnectionPool:
         if content or outgoing.method in _EMPTY:
             headers.append((b"Content-Length", b"%d" % len(content)))
         request = httpcore.Request(outgoing.method, _url(outgoing.url), headers=headers, content=Body(content))
-        return _Received(await connection.http.handle_async_request(request))
+        response = await connection.http.handle_async_request(request)
+        if not stream.heard:  # a server that answers once too often has said it of the request before
+            raise httpcore.RemoteProtocolError("the answer came before the request")
+        return _Received(response)
 
 
 class _Connection:

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .._runtime.http import httpcore
 
@@ -50,14 +50,17 @@ class Stream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: ByteStream) -> None:
         self.sent = False
         """Whether any of the request has left, or may have."""
+        self.heard = False
+        """Whether anything was read since the request began."""
         self._inner = inner
+        self._tls = inner.extra(TLSAttribute.ssl_object, None)
         self._socket = inner.extra(SocketAttribute.raw_socket)
         self._head: bytes | None = None
         self._at_head = True
 
     def begin(self) -> None:
         """Take what is written next for the head of a request."""
-        self.sent, self._head, self._at_head = False, None, True
+        self.sent, self.heard, self._head, self._at_head = False, False, None, True
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if self._at_head:
@@ -76,6 +79,7 @@ class Stream(httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._head is not None:
             await self.write(b"")
+        self.heard = True
         try:
             return await self._inner.receive(max_bytes)
         except anyio.EndOfStream:
@@ -87,7 +91,20 @@ class Stream(httpcore.AsyncNetworkStream):
         await self._inner.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        return _is_readable(self._socket.fileno()) if info == "is_readable" else None
+        if info != "is_readable":
+            return None
+        return _is_readable(self._socket.fileno()) or (self._tls is not None and _has_more(self._tls))
+
+
+def _has_more(tls: ssl.SSLObject) -> bool:
+    """Ask whether more has come than was read: it has left the socket, where all records are read that are there."""
+    try:
+        tls.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        return True
+    return True
 
 
 def _is_readable(file: int) -> bool:

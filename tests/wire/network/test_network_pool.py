@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSAttribute
 
 from tests.harness import Behaviour, RawServer, Request, TLSServer, answer, late, length, silent
 from tests.harness.stage.calls import person
@@ -180,15 +182,18 @@ async def test_authorities_are_loaded_once_for_all_connections(monkeypatch) -> N
 class Scripted(ByteStream):
     """A stream that answers as it is told to, and notes what is written."""
 
-    def __init__(self, file: socket.socket, *answers: bytes | Exception, breaks: Exception | None = None) -> None:
+    def __init__(
+        self, file: socket.socket, *answers: bytes | Exception, breaks: Exception | None = None, tls: Any = None
+    ) -> None:
         self.written: list[bytes] = []
         self._file = file
         self._answers = iter(answers)
         self._breaks = breaks
+        self._tls = tls
 
     @property
     def extra_attributes(self) -> dict[object, Callable[[], object]]:
-        return {SocketAttribute.raw_socket: lambda: self._file}
+        return {SocketAttribute.raw_socket: lambda: self._file, TLSAttribute.ssl_object: lambda: self._tls}
 
     async def send(self, item: bytes) -> None:
         self.written.append(item)
@@ -307,6 +312,42 @@ def test_a_connection_whose_socket_is_closed_has_ended(idle: socket.socket) -> N
     idle.close()
 
     assert (False, True) == (open_one, stream.get_extra_info("is_readable"))
+
+
+async def test_an_answer_that_came_before_its_request_is_of_another_and_says_nothing(monkeypatch, idle) -> None:
+    accepted, refused = (b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status for status in (b"202 A", b"400 B"))
+    connects(monkeypatch, Scripted(idle, accepted + refused, accepted))
+    with RawServer() as server:
+        async with connected(server, size=1) as one:
+            verdicts = [await one.exchange("probe", "POST", "/v1/track", b"{}") for _ in range(3)]
+
+    assert [202, None, 202] == [verdict.status for verdict in verdicts]
+    assert (Meaning.LOST, True) == (verdicts[1].meaning, verdicts[1].ambiguous)
+
+
+@pytest.mark.parametrize("more", [b"H", ssl.SSLWantReadError(), ssl.SSLZeroReturnError()])
+async def test_a_connection_whose_tls_has_more_than_the_answer_is_not_used_again(
+    monkeypatch, idle, more: bytes | Exception
+) -> None:
+    class TLS:
+        def read(self, size: int) -> bytes:
+            if isinstance(more, Exception):
+                raise more
+            return more
+
+    streams = [Scripted(idle, *2 * [b"HTTP/1.1 204 No Content\r\n\r\n"], tls=TLS()) for _ in range(2)]
+    turns = iter(streams)
+
+    async def connect_tcp(host: str, port: int) -> ByteStream:
+        return next(turns)
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    with RawServer() as server:
+        async with connected(server, size=1) as one:
+            await statuses(one, 1)
+            await statuses(one, 1)
+
+    assert ([2, 0] if isinstance(more, ssl.SSLWantReadError) else [1, 1]) == [len(one.written) for one in streams]
 
 
 @pytest.mark.parametrize(
