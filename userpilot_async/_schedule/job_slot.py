@@ -156,7 +156,8 @@ class JobSlot:
         if not batch.rows:  # one that was taken over, and whose rows never came
             self.batch = None
             return now
-        return Step(step.what, step.job_id, step.query, batch=batch, form=form if step.what == "submit" else "file")
+        form = form if step.what == "submit" else "file"
+        return Step(what=step.what, job_id=step.job_id, query=step.query, batch=batch, form=form)
 
     def outlast(self, last_taken: float, now: float, max_age: float) -> None:
         """Give no file up while nothing gets through; see `FileJob.outlast`."""

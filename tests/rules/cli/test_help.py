@@ -62,7 +62,8 @@ def test_a_mistyped_option_is_one_line_that_names_the_help_of_the_command(path: 
 
     command = " ".join(["userpilot-async", *path])
     assert 2 == result.exit_code
-    assert f"Error: No such option '--xyzzy'. See: {command} --help\n" == result.stderr
+    words = result.stderr.replace("'", "").replace("option:", "option")  # newer clicks word it otherwise than 8.3
+    assert f"Error: No such option --xyzzy. See: {command} --help\n" == words
 
 
 @pytest.mark.parametrize(
