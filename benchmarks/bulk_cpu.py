@@ -17,12 +17,12 @@ from benchmarks.subjects import FLOOR, OPENINGS, OURS, PAUSE_EVERY, POSTHOG, pau
 
 NAME = "bulk_cpu"
 CALLS = 100_000
-GOAL = 1.5  # CPU seconds
+GOAL = 0.5  # of the best peer's
 
 MERGED_NAME = "merged_cpu"
 MERGED_CALLS = 1_000_000
 MERGED_USERS = 10_000
-MERGED_GOAL = 5.0  # CPU seconds
+MERGED_GOAL = 4.8  # CPU seconds
 
 SPEED = 50.0  # of the clock once all calls are in; deadlines are lengthened so that none is met for that
 PATIENCE = 6_000.0
@@ -96,8 +96,8 @@ def run(quick: bool) -> Row:
         name=NAME,
         what=f"CPU for {CALLS:,} identifies of as many users, delivered",
         unit="s",
-        goal=f"≤ {GOAL} s",
-        met=cpu[OURS] <= GOAL,
+        goal=f"≤ {GOAL} of the best peer",
+        met=cpu[OURS] <= GOAL * best_of(cpu),
         figures=cpu,
         notes=(
             f"ours is {cpu[OURS] / best_of(cpu):.2f} of the best peer, {cpu[OURS] / cpu[FLOOR]:.1f} × the floor",
@@ -118,8 +118,8 @@ def run_merged(quick: bool) -> Row:
         name=MERGED_NAME,
         what=f"CPU for {MERGED_CALLS:,} identifies of {MERGED_USERS:,} users, delivered",
         unit="s",
-        goal=f"one bulk job, < {MERGED_GOAL:.0f} s",
-        met=ours["cpu"] < MERGED_GOAL and ours["files"] == 1,
+        goal=f"one bulk job, ≤ {MERGED_GOAL} s",
+        met=ours["cpu"] <= MERGED_GOAL and ours["files"] == 1,
         figures=column(results, "cpu"),
         notes=(
             f"{ours['files']:.0f} bulk jobs, {ours['rows']:,.0f} rows; "
