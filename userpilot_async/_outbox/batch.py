@@ -25,9 +25,7 @@ class OneShot:
 
     def come(self) -> None:
         """Now. To be called in the loop in which others wait."""
-        self.past = True
-        if self._event is not None:
-            self._event.set()
+        self.come_all(self)
 
     @staticmethod
     def come_all(*moments: OneShot) -> None:

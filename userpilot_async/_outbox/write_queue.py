@@ -84,8 +84,7 @@ class WriteQueue:
         with self.lock:
             if self._in_hand is batch:  # the thread may have taken the next one already
                 self._in_hand = None
-            first, *others = self._waiting
-            return bool(first.puts) or any(batch.puts for batch in others)
+            return any(batch.puts for batch in self._waiting)
 
     def begin_term(self, term: int) -> None:
         """Collect in a batch of a new term from now on."""

@@ -75,8 +75,7 @@ class File:
         self._connection: sqlite3.Connection | None = None
         self._held: DatabaseFile | None = None
         self._log = LOG
-        self.busy: threading.Lock = threading.Lock()
-        """Held while the connection is used, so that a fork does not come in between."""
+        self._busy = threading.Lock()
         _files.add(self)
 
     @property
@@ -173,7 +172,7 @@ class File:
         if self._connection is not None:  # or there were a lock beside what was refused
             with suppress(*FAILURES, NotNow), self.in_turn():
                 self.disconnect()
-        with self.busy:
+        with self._busy:
             self.disconnect()
         self.let_go_of_locks()
 
@@ -186,7 +185,7 @@ class File:
 
     def in_turn(self, patience: float = math.inf) -> InTurn:
         """Wait for this process's turn, and have it. Raises `NotNow` after ``patience`` seconds."""
-        return InTurn(self.turn, self.busy, lambda: self._wait_for_turn(patience))
+        return InTurn(self.turn, self._busy, lambda: self._wait_for_turn(patience))
 
     def _wait_for_turn(self, patience: float) -> None:
         began = time.monotonic()
@@ -266,14 +265,14 @@ def _before_fork() -> None:
     """
     _forking.acquire()
     for file in list(_files):
-        file.busy.acquire()
+        file._busy.acquire()
         file.disconnect()
         _held.append(file)
 
 
 def _after_fork() -> None:
     while _held:
-        _held.pop().busy.release()
+        _held.pop()._busy.release()
     _forking.release()
 
 
